@@ -1,0 +1,95 @@
+"""CartPole: keep a pole upright by pushing the cart below it. The rules of Gymnasium's CartPole-v1, in tensors.
+
+Rules
+    1. Each step of 0.02 s pushes the cart with ±10 N along a frictionless track; explicit Euler integration.
+    2. Reward 1 per step, the last included. Terminates when the cart is more than 2.4 m from the middle or the pole more
+       than 12° from upright; truncated after 500 steps.
+    3. The four state variables start uniform in ±0.05.
+
+Actions
+    0 pushes left, 1 pushes right.
+
+Observation (float32 [4])
+    Cart position (m), cart velocity (m/s), pole angle (rad), pole angular velocity (rad/s).
+
+Differs from Gymnasium only in float32 arithmetic (Gymnasium integrates in float64) and in the random start states.
+
+Source: Barto, Sutton and Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems",
+1983; equations as corrected by Florian, "Correct equations for the dynamics of the cart-pole system", 2007.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from palaestra.envs.core import Reference, TensorEnv
+
+if TYPE_CHECKING:
+    from palaestra.envs.rng import Rng
+
+GRAVITY = 9.8  # m/s²
+CART_MASS, POLE_MASS = 1.0, 0.1  # kg
+TOTAL_MASS = CART_MASS + POLE_MASS
+HALF_LENGTH = 0.5  # m, from the hinge to the middle of the pole
+FORCE = 10.0  # N
+TIME_STEP = 0.02  # s
+POSITION_LIMIT = 2.4  # m
+ANGLE_LIMIT = math.radians(12.0)
+
+
+@dataclass(frozen=True)
+class CartPoleState:
+    position: Tensor  # float32 [N] m
+    velocity: Tensor  # float32 [N] m/s
+    angle: Tensor  # float32 [N] rad, 0 upright
+    angular_velocity: Tensor  # float32 [N] rad/s
+
+
+class CartPole(TensorEnv[CartPoleState]):
+    """Balance a pole on a cart; see the module for the rules."""
+
+    max_episode_steps = 500
+    frames_per_second = 50
+
+    def __init__(self) -> None:
+        high = np.array([2 * POSITION_LIMIT, np.inf, 2 * ANGLE_LIMIT, np.inf], dtype=np.float32)
+        self.observation_space = Box(-high, high)
+        self.action_space = Discrete(2)
+
+    def reset(self, rng: Rng) -> CartPoleState:
+        return CartPoleState(*rng.uniform(-0.05, 0.05, (4,)).unbind(1))
+
+    def step(self, state: CartPoleState, action: Tensor, rng: Rng) -> tuple[CartPoleState, Tensor, Tensor]:
+        force = action * (2 * FORCE) - FORCE
+        sin, cos = state.angle.sin(), state.angle.cos()
+        push = (force + POLE_MASS * HALF_LENGTH * state.angular_velocity.square() * sin) / TOTAL_MASS
+        angular_acceleration = (GRAVITY * sin - cos * push) / (
+            HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cos.square() / TOTAL_MASS)
+        )
+        acceleration = push - POLE_MASS * HALF_LENGTH * angular_acceleration * cos / TOTAL_MASS
+        after = CartPoleState(
+            position=state.position + TIME_STEP * state.velocity,
+            velocity=state.velocity + TIME_STEP * acceleration,
+            angle=state.angle + TIME_STEP * state.angular_velocity,
+            angular_velocity=state.angular_velocity + TIME_STEP * angular_acceleration,
+        )
+        fallen = (after.position.abs() > POSITION_LIMIT) | (after.angle.abs() > ANGLE_LIMIT)
+        return after, torch.ones_like(after.position), fallen
+
+    def observe(self, state: CartPoleState) -> Tensor:
+        return torch.stack((state.position, state.velocity, state.angle, state.angular_velocity), 1)
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(optimum=500.0, random=22.2, solved_at=475.0, source="optimum: the time limit")
+
+    @property
+    def keys_to_action(self) -> dict[str, int]:
+        return {"left": 0, "right": 1}

@@ -1,0 +1,418 @@
+"""The environment contract: what an author writes, and the batch that runs it.
+
+An author subclasses :class:`TensorEnv` and writes the rules as pure functions of a state record whose fields are
+tensors with the number of environments N as their first dimension. :class:`TensorVectorEnv` owns everything else.
+
+1. Randomness. ``reset`` and ``step`` get an :class:`~palaestra.envs.rng.Rng` keyed by (seed, env index, episode, step),
+   so an episode does not depend on the batch it runs in.
+2. The end of an episode. ``terminated`` is the rules' own end; ``truncated`` is the time limit and is False where the
+   episode terminated. The two are never merged.
+3. Auto-reset in the same step (Gymnasium's SAME_STEP): the observation returned for a finished row is the first of its
+   next episode, and ``info["final_obs"]`` holds the last one of the old, dense for all rows.
+4. Resetting rows. On the CPU only the finished rows are reset; elsewhere all rows are and the finished ones selected,
+   because finding the rows would synchronise. Both give the same bits, since draws are keyed per row.
+5. Statistics. ``info["episode"]`` holds return and length of each running episode, read where ``info["_episode"]``.
+
+The separation of a typed state record from a base that owns the resets follows jumanji and gymnax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from palaestra.envs.allocator import keep_freed_memory
+from palaestra.envs.rng import Rng, child_key, env_keys
+
+if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas
+
+StateT = TypeVar("StateT")
+
+
+class EnvError(ValueError):
+    """An environment broke the contract; the message names the environment index, the step and the field."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a return means: mean returns of known policies, and where the figures come from.
+
+    ``optimum`` is the best attainable mean return (exact, or that of the documented expert), ``random`` the uniform
+    random policy's, ``heuristic`` that of a simple rule named in ``source``. None where it is not known.
+    ``solved_at`` is the mean return from which the environment counts as solved.
+    """
+
+    optimum: float | None = None
+    random: float | None = None
+    heuristic: float | None = None
+    solved_at: float | None = None
+    source: str = ""
+
+    def percent_of_optimal(self, mean_return: float) -> float | None:
+        """100 (score − random) / (optimum − random); None where either is unknown."""
+        if self.optimum is None or self.random is None or self.optimum == self.random:
+            return None
+        return 100.0 * (mean_return - self.random) / (self.optimum - self.random)
+
+
+class TensorEnv(ABC, Generic[StateT]):
+    """The rules of one environment, written for N environments at once.
+
+    Rules of the house: no ``if`` on a tensor, no ``.item()``, no boolean-mask indexing, no Python loop over
+    environments; fixed shapes; ``step`` changes nothing in place that came in. Tensors stored as attributes (tables)
+    move with :meth:`to`; tensors made inside a method take ``device=self.device``.
+
+    Attributes to define: ``observation_space`` and ``action_space`` (of one environment, with float32 or integer
+    dtypes), and ``max_episode_steps`` (the time limit; None for none).
+    """
+
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    max_episode_steps: int | None = None
+    frames_per_second: ClassVar[int] = 10
+    device: torch.device = torch.device("cpu")
+
+    @abstractmethod
+    def reset(self, rng: Rng) -> StateT:
+        """N fresh states, N being ``rng.num_envs``."""
+
+    @abstractmethod
+    def step(self, state: StateT, action: Tensor, rng: Rng) -> tuple[StateT, Tensor, Tensor]:
+        """One step of all environments.
+
+        Args:
+            state: the states before.
+            action: [N, *action_space.shape], int64 for discrete spaces, float32 for boxes.
+            rng: this step's random numbers.
+
+        Returns:
+            The states after, the reward float32 [N], and terminated bool [N].
+        """
+
+    @abstractmethod
+    def observe(self, state: StateT) -> Tensor:
+        """What the agent sees, [N, *observation_space.shape] in the space's dtype."""
+
+    def success(self, state: StateT) -> Tensor:
+        """Optional: whether an episode that ends in this state was a success, bool [N]."""
+        raise NotImplementedError
+
+    def expert(self, state: StateT) -> Tensor:
+        """Optional: the action of a strong scripted policy, shaped like ``action``."""
+        raise NotImplementedError
+
+    def action_mask(self, state: StateT) -> Tensor:
+        """Optional: which discrete actions are legal, bool [N, A]."""
+        raise NotImplementedError
+
+    def draw(self, state: StateT, canvas: Canvas) -> None:
+        """Optional: draw one environment; the state's fields are NumPy arrays and Python scalars."""
+        raise NotImplementedError
+
+    @property
+    def reference(self) -> Reference:
+        """Returns of known policies; nothing is known unless the environment says so."""
+        return Reference()
+
+    @property
+    def keys_to_action(self) -> dict[str, int]:
+        """Optional: keyboard key (pygame's name, e.g. "left") → discrete action, for a person to play."""
+        return {}
+
+    def has(self, name: str) -> bool:
+        """Whether the author wrote the optional method ``name``."""
+        return getattr(type(self), name) is not getattr(TensorEnv, name)
+
+    def to(self, device: torch.device | str) -> TensorEnv[StateT]:
+        """Move every tensor attribute to ``device``, in place."""
+        self.device = torch.device(device)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(self.device))
+        return self
+
+
+def state_fields(state: Any) -> dict[str, Tensor]:
+    """The tensors of a state record (dataclass or NamedTuple) by name."""
+    if dataclasses.is_dataclass(state):
+        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    if isinstance(state, tuple) and hasattr(state, "_asdict"):
+        return dict(state._asdict())
+    raise EnvError(f"a state must be a dataclass or a NamedTuple of tensors, got {type(state).__name__}")
+
+
+def map_state(function: Callable[..., Any], state: StateT, *others: StateT) -> StateT:
+    """A state record whose fields are ``function`` of the fields of the given ones."""
+    fields = [state_fields(s) for s in (state, *others)]
+    return type(state)(**{name: function(*(f[name] for f in fields)) for name in fields[0]})
+
+
+def torch_dtype(space: gymnasium.Space[Any]) -> torch.dtype:
+    """The tensor dtype of a space's elements."""
+    return torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """``"auto"`` is the first GPU if there is one, else the CPU."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def _spread(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask [N] with trailing dimensions to broadcast against ``like`` [N, …]."""
+    return mask.view(-1, *(1,) * (like.dim() - 1))
+
+
+Obs = Tensor | dict[str, Tensor]
+StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
+
+
+class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
+    """What an agent trains on: a Gymnasium vector environment whose arrays are tensors on one device.
+
+    ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
+    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters everybody else's.
+
+    Attributes:
+        device: of every tensor in and out.
+        seed: of the running episodes.
+        env_indices: int64 [N], the global index of each row.
+        can_truncate: whether ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
+    """
+
+    device: torch.device
+    seed: int
+    env_indices: Tensor
+    can_truncate: bool = True
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        raise NotImplementedError
+
+    def step(self, actions: Tensor) -> StepResult:  # type: ignore[override]
+        raise NotImplementedError
+
+
+class TensorVectorEnv(BatchedEnv, Generic[StateT]):
+    """N copies of a :class:`TensorEnv` on one device."""
+
+    def __init__(
+        self,
+        env: TensorEnv[StateT],
+        num_envs: int = 1,
+        *,
+        device: torch.device | str = "auto",
+        seed: int = 0,
+        first_env_index: int = 0,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Make the batch; call :meth:`reset` before the first step.
+
+        Args:
+            env: the rules; it is moved to ``device``.
+            num_envs: N, at least 1.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` … of every tensor in and out.
+            seed: at least 0. Row i of the batch plays the episodes of (seed, first_env_index + i).
+            first_env_index: global index of row 0, when a larger batch is split over processes.
+            max_episode_steps: overrides the environment's own time limit.
+            render_mode: None or ``"rgb_array"`` (:meth:`render` gives one picture per environment).
+
+        Raises:
+            ValueError: on a number of environments, a seed or a limit that is out of range.
+        """
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
+        keep_freed_memory()
+        self.device = resolve_device(device)
+        self.env = env.to(self.device)
+        self.num_envs = num_envs
+        self.max_episode_steps = env.max_episode_steps if max_episode_steps is None else max_episode_steps
+        self.can_truncate = self.max_episode_steps is not None
+        self.render_mode = render_mode
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "render_modes": ["rgb_array"] if env.has("draw") else [],
+            "render_fps": env.frames_per_second,
+        }
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.action_space = batch_space(env.action_space, num_envs)
+        self._obs_dtype, self._action_dtype = torch_dtype(env.observation_space), torch_dtype(env.action_space)
+        self._has_success = env.has("success")
+        self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
+        self.state: StateT | None = None
+        self._seed_with(seed)
+
+    def _seed_with(self, seed: int) -> None:
+        self.seed = seed
+        self._env_keys = env_keys(seed, self.env_indices)
+        self.episode = torch.full((self.num_envs,), -1, device=self.device)  # [N] index of the running episode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Start a new episode everywhere.
+
+        Args:
+            seed: start again from episode 0 of this seed; None goes on to each environment's next episode.
+            options: ``{"episode": e}`` starts at episode e (0, 1, …) of every environment, to replay it.
+
+        Returns:
+            The observations [N, …] and an empty info.
+        """
+        if seed is not None:
+            self._seed_with(seed)
+        if options and "episode" in options:
+            self.episode = torch.full_like(self.episode, int(options["episode"]))
+        else:
+            self.episode = self.episode + 1
+        self._episode_keys = child_key(self._env_keys, self.episode)
+        self.state = self.env.reset(Rng(self._episode_keys, 0))
+        self._check_state(self.state)
+        self.episode_length = torch.zeros_like(self.episode)  # [N] steps
+        self.episode_return = torch.zeros(self.num_envs, device=self.device)  # [N]
+        return self._observe(self.state, self.num_envs), {}
+
+    def step(self, actions: Tensor) -> StepResult:  # type: ignore[override]
+        """One step of every environment; finished ones are already in their next episode when it returns.
+
+        Args:
+            actions: tensor on the env's device, [N, *single_action_space.shape], int64 or float32.
+
+        Returns:
+            observations [N, …], rewards float32 [N], terminated bool [N], truncated bool [N], and info with
+            ``final_obs`` [N, …] (``_final_obs`` [N] says where the episode ended), ``episode`` = {"r", "l"} [N]
+            (valid where ``_episode``) and, if the environment defines success, ``is_success`` [N].
+
+        Raises:
+            EnvError: if the environment returns a wrong shape, dtype or device.
+            ValueError: if the actions do not fit the action space (values are checked on the CPU only).
+        """
+        final_obs, reward, terminated, truncated = self.advance(actions)
+        done = terminated | truncated
+        info: dict[str, Any] = {
+            "final_obs": final_obs,
+            "_final_obs": done,
+            "episode": {"r": self.episode_return, "l": self.episode_length},
+            "_episode": done,
+        }
+        if self._has_success:
+            info["is_success"] = self.env.success(self.state)  # type: ignore[arg-type]
+        obs = self._reset_finished(done, final_obs)
+        return obs, reward, terminated, truncated, info
+
+    def advance(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A step without the auto-reset: (observation, reward, terminated, truncated), all [N, …]."""
+        if self.state is None:
+            raise RuntimeError("call reset() before step()")
+        actions = self._check_actions(actions)
+        self.episode_length = self.episode_length + 1
+        rng = Rng(self._episode_keys, self.episode_length)
+        self.state, reward, terminated = self.env.step(self.state, actions, rng)
+        self._check("reward", reward, (self.num_envs,), torch.float32)
+        self._check("terminated", terminated, (self.num_envs,), torch.bool)
+        self.episode_return = self.episode_return + reward
+        if self.max_episode_steps is None:
+            truncated = torch.zeros_like(terminated)
+        else:
+            truncated = (self.episode_length >= self.max_episode_steps) & ~terminated
+        return self._observe(self.state, self.num_envs), reward, terminated, truncated
+
+    def _reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
+        """Put the finished rows into their next episode; the observations [N, …] after that."""
+        if self.device.type != "cpu":
+            return self._reset_by_selection(done, final_obs)
+        rows = done.nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return final_obs
+        episode = self.episode[rows] + 1
+        keys = child_key(self._env_keys[rows], episode)
+        fresh = self.env.reset(Rng(keys, 0))
+        self.episode = self.episode.index_copy(0, rows, episode)
+        self._episode_keys = self._episode_keys.index_copy(0, rows, keys)
+        self.episode_length = self.episode_length.index_fill(0, rows, 0)
+        self.episode_return = self.episode_return.index_fill(0, rows, 0.0)
+        self.state = map_state(lambda old, new: old.index_copy(0, rows, new), self.state, fresh)
+        return final_obs.index_copy(0, rows, self._observe(fresh, rows.numel()))
+
+    def _reset_by_selection(self, done: Tensor, final_obs: Tensor) -> Tensor:
+        """:meth:`_reset_finished` with fixed shapes and no synchronisation."""
+        self.episode = self.episode + done
+        self._episode_keys = child_key(self._env_keys, self.episode)
+        fresh = self.env.reset(Rng(self._episode_keys, 0))
+        self.episode_length = self.episode_length * ~done
+        self.episode_return = torch.where(done, 0.0, self.episode_return)
+        self.state = map_state(lambda old, new: torch.where(_spread(done, old), new, old), self.state, fresh)
+        return torch.where(_spread(done, final_obs), self._observe(fresh, self.num_envs), final_obs)
+
+    def state_of(self, row: int) -> StateT:
+        """The state of one environment on the host: NumPy arrays, and Python scalars for scalar fields."""
+        if self.state is None:
+            raise RuntimeError("call reset() first")
+
+        def pick(field: Tensor) -> Any:
+            value = field[row].detach().cpu()
+            return value.item() if value.dim() == 0 else value.numpy()
+
+        return map_state(pick, self.state)
+
+    def render(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], ...] | None:  # type: ignore[override]
+        """One picture per environment, uint8 [height, width, 3]; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        from palaestra.envs.canvas import picture
+
+        return tuple(picture(self.env, self.state_of(row)) for row in range(self.num_envs))
+
+    def _observe(self, state: StateT, rows: int) -> Tensor:
+        obs = self.env.observe(state)
+        self._check("observation", obs, (rows, *self.env.observation_space.shape), self._obs_dtype)  # type: ignore[misc]
+        return obs
+
+    def _check_actions(self, actions: Tensor) -> Tensor:
+        shape = (self.num_envs, *self.env.action_space.shape)  # type: ignore[misc]
+        if not isinstance(actions, Tensor) or tuple(actions.shape) != shape:
+            got = tuple(actions.shape) if hasattr(actions, "shape") else type(actions).__name__
+            raise ValueError(f"actions must be a tensor of shape {shape}, got {got}")
+        if actions.device.type != self.device.type:
+            raise ValueError(f"actions are on {actions.device}, the environment is on {self.device}")
+        if isinstance(self.env.action_space, gymnasium.spaces.Discrete) and self.device.type == "cpu":
+            first, count = int(self.env.action_space.start), int(self.env.action_space.n)
+            low, high = actions.aminmax()
+            if low < first or high >= first + count:
+                raise ValueError(f"actions must be {first} … {first + count - 1}, got {int(low)} … {int(high)}")
+        return actions.to(self._action_dtype)
+
+    def _check_state(self, state: StateT) -> None:
+        for name, field in state_fields(state).items():
+            if not isinstance(field, Tensor) or field.dim() == 0 or field.shape[0] != self.num_envs:
+                got = tuple(field.shape) if isinstance(field, Tensor) else type(field).__name__
+                raise self._error(f"state.{name}", f"must be a tensor whose first dimension is {self.num_envs}, got {got}")
+
+    def _check(self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """Shape, dtype and device of what the author returned; metadata only, so it never synchronises."""
+        if not isinstance(value, Tensor):
+            raise self._error(name, f"must be a tensor, got {type(value).__name__}")
+        if tuple(value.shape) != shape:
+            raise self._error(name, f"must have shape {shape}, got {tuple(value.shape)}")
+        if value.dtype != dtype:
+            raise self._error(name, f"must be {dtype}, got {value.dtype}")
+        if value.device.type != self.device.type:
+            raise self._error(name, f"must be on {self.device}, got {value.device}")
+
+    def _error(self, name: str, problem: str) -> EnvError:
+        return EnvError(f"{type(self.env).__name__}: {name} {problem}")

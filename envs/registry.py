@@ -1,0 +1,168 @@
+"""Names of environments, and the one function that makes a batch of any of them.
+
+A name is a short name (``snake-small``), a full id (``palaestra/SnakeSmall-v0``), any Gymnasium id (``CartPole-v1``), or
+``module:Id-v0``, where importing ``module`` registers the id. Ids are also registered with Gymnasium, so
+``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` works in any script.
+
+Plug-ins: a package whose entry-point group ``palaestra.envs`` names a module is imported before names are looked up;
+the module calls :func:`register`. A plug-in that fails to import is kept with its error and breaks nothing else.
+(Gymnasium 1.x has no entry-point group of its own any more.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv
+
+if TYPE_CHECKING:
+    import torch
+
+PLUGIN_GROUP = "palaestra.envs"
+
+
+class UnknownEnvError(ValueError):
+    """No environment has that name; the message gives the closest match."""
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """One named environment: ``entry_point`` ("module:Class" of a TensorEnv) called with ``kwargs``."""
+
+    id: str
+    short_name: str
+    entry_point: str
+    summary: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, **kwargs: Any) -> TensorEnv[Any]:
+        """The rules, with ``kwargs`` over the entry's own."""
+        return load_tensor_env(self.entry_point, **{**self.kwargs, **kwargs})
+
+
+_ENTRIES: dict[str, EnvEntry] = {}
+
+
+def register(id: str, entry_point: str, short_name: str, summary: str, **kwargs: Any) -> None:
+    """Register an environment here and with Gymnasium.
+
+    Args:
+        id: "namespace/Name-v0"; bump the version when behaviour changes.
+        entry_point: "module:Class" of a :class:`TensorEnv`.
+        short_name: what people type on the command line.
+        summary: one line for ``palaestra envs``.
+        kwargs: arguments of the class.
+
+    Raises:
+        ValueError: if the id or the short name is taken by another environment.
+    """
+    entry = EnvEntry(id, short_name, entry_point, summary, kwargs)
+    for other in _ENTRIES.values():
+        if other != entry and (other.id == id or other.short_name == short_name):
+            raise ValueError(f"{id} ({short_name}): the name is taken by {other.id} ({other.short_name})")
+    if id in _ENTRIES:
+        return
+    _ENTRIES[id] = entry
+    gymnasium.register(
+        id,
+        entry_point="palaestra.envs.views:SingleEnv",
+        vector_entry_point="palaestra.envs.registry:vector_env",
+        kwargs={"tensor_env": entry_point, **kwargs},
+    )
+
+
+def entries() -> list[EnvEntry]:
+    """All registered environments, built-in ones first."""
+    plugin_errors()
+    return list(_ENTRIES.values())
+
+
+@functools.cache
+def plugin_errors() -> dict[str, str]:
+    """Import every plug-in once; the errors of those that failed, by entry-point name."""
+    errors = {}
+    for point in entry_points(group=PLUGIN_GROUP):
+        try:
+            point.load()
+        except Exception as error:  # whatever a stranger's module raises is its own fault, reported by name
+            errors[point.name] = f"{type(error).__name__}: {error}"
+    return errors
+
+
+def resolve(name: str) -> EnvEntry | EnvSpec:
+    """The environment of that name: one of ours, or another Gymnasium environment's spec.
+
+    Raises:
+        UnknownEnvError: naming the closest match.
+    """
+    module, _, id = name.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UnknownEnvError(f"unknown environment {name!r}: cannot import {module} ({error})") from error
+    known = entries()
+    for entry in known:
+        if id in (entry.id, entry.short_name):
+            return entry
+    if id in gymnasium.registry:
+        return gymnasium.spec(id)
+    names = [n for entry in known for n in (entry.short_name, entry.id)] + sorted(gymnasium.registry)
+    close = difflib.get_close_matches(id, names, 1, 0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else "; palaestra envs lists them"
+    raise UnknownEnvError(f"unknown environment {name!r}{hint}")
+
+
+def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
+    """Import "module:Class" and call it."""
+    module, _, name = entry_point.partition(":")
+    env = getattr(importlib.import_module(module), name)(**kwargs)
+    if not isinstance(env, TensorEnv):
+        raise TypeError(f"{entry_point} is not a TensorEnv")
+    return env
+
+
+def make(
+    id: str, num_envs: int = 1024, device: torch.device | str = "auto", seed: int = 0, **env_kwargs: Any
+) -> BatchedEnv:
+    """A batch of environments whose arrays are tensors on ``device``.
+
+    Args:
+        id: any name that :func:`resolve` knows.
+        num_envs: how many copies, at least 1.
+        device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, …
+        seed: at least 0.
+        env_kwargs: arguments of the environment, over the registered ones; ``max_episode_steps``,
+            ``first_env_index`` and ``render_mode`` are the batch's (see :class:`TensorVectorEnv`).
+
+    Raises:
+        UnknownEnvError: no such environment.
+        TypeError, ValueError: what the environment says of its arguments.
+    """
+    found = resolve(id)
+    if isinstance(found, EnvEntry):
+        env = vector_env(num_envs, found.entry_point, device=device, seed=seed, **{**found.kwargs, **env_kwargs})
+    else:
+        from palaestra.envs.adapter import GymnasiumAdapter
+
+        env = GymnasiumAdapter(found, num_envs, device=device, seed=seed, **env_kwargs)
+    return env
+
+
+_BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
+
+
+def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
+    """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class"; Gymnasium's ``make_vec`` calls this."""
+    batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
+    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
+    return TensorVectorEnv(env, num_envs, **batch)

@@ -1,0 +1,160 @@
+"""Counter-based random numbers: every draw is a function of where it is made, not of what was drawn before.
+
+1. A key is a 64-bit integer per environment, derived along seed → environment index → episode → step by one
+   SplitMix64 output function per level: ``child = mix(parent + (counter + 1) · γ)``.
+2. The d-th draw of a step is ``mix(step_key + d · γ)``; a draw of shape [N, k] goes one level further.
+3. No state is carried between calls, so row i of a batch of 4,096 draws what the same episode draws alone, in any
+   batch size, order or sharding, and a GPU draws the same bits as a CPU.
+
+Only integer additions, multiplications, shifts and xors of int64 tensors are used (they wrap modulo 2^64 on every
+device), so nothing synchronises and the meta device works.
+
+Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (SplitMix64; the
+multipliers are Stafford's variant 13). Keys used as a tree of counters: Salmon et al., "Parallel random numbers: as
+easy as 1, 2, 3", SC 2011.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_BITS = 64
+_MASK = (1 << _BITS) - 1
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits as the unsigned ``value``."""
+    value &= _MASK
+    return value - (1 << _BITS) if value >> (_BITS - 1) else value
+
+
+_GAMMA = 0x9E3779B97F4A7C15
+_M1 = 0xBF58476D1CE4E5B9
+_M2 = 0x94D049BB133111EB
+_GAMMA_S, _M1_S, _M2_S = _signed(_GAMMA), _signed(_M1), _signed(_M2)
+
+
+def _mix_int(z: int) -> int:
+    """SplitMix64's output function on a Python integer (unsigned, 64 bits)."""
+    z = ((z ^ (z >> 30)) * _M1) & _MASK
+    z = ((z ^ (z >> 27)) * _M2) & _MASK
+    return z ^ (z >> 31)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift: int64's own shift drags the sign in, so the top bits are cleared."""
+    return (z >> bits).bitwise_and_((1 << (_BITS - bits)) - 1)
+
+
+def _mix(z: Tensor) -> Tensor:
+    """SplitMix64's output function, elementwise on int64; equals :func:`_mix_int` bit for bit."""
+    z = (z ^ _shift(z, 30)).mul_(_M1_S)
+    z = (z ^ _shift(z, 27)).mul_(_M2_S)
+    return z ^ _shift(z, 31)
+
+
+def child_key(key: Tensor, counter: Tensor | int) -> Tensor:
+    """Key of the ``counter``-th child (0, 1, …) of each key. Both int64, [N]."""
+    return _mix(key + (counter + 1) * _GAMMA_S)
+
+
+def env_keys(seed: int, env_indices: Tensor, stream: int = 0) -> Tensor:
+    """Root key of each environment, int64 [N].
+
+    Args:
+        seed: any integer ≥ 0; all its bits count.
+        env_indices: int64 [N], the global index of each environment.
+        stream: keeps purposes apart that share a seed (0 environments, 1 the agent's action noise).
+
+    Raises:
+        ValueError: if the seed is negative.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    root = _mix_int((stream + 1) * _GAMMA & _MASK)
+    while True:  # absorb the seed 64 bits at a time
+        root = _mix_int((root + (seed & _MASK) + _GAMMA) & _MASK)
+        seed >>= _BITS
+        if not seed:
+            break
+    return _mix(env_indices * _GAMMA_S + _signed(root + _GAMMA))
+
+
+class Rng:
+    """The random numbers of one call to ``reset`` or ``step``, for N environments at once.
+
+    Each method call is one draw; its result depends on (seed, env index, episode, step, number of the draw) alone.
+    Draw in a fixed order and with fixed shapes, never inside a data-dependent branch.
+    """
+
+    def __init__(self, episode_key: Tensor, step: Tensor | int) -> None:
+        """``episode_key`` int64 [N]; ``step`` 0 for a reset, t for the t-th step (int64 [N] or an integer)."""
+        self._episode_key = episode_key
+        self._step = step
+        self._key: Tensor | None = None  # made at the first draw: a step without randomness costs nothing
+        self._draw = 0
+
+    @property
+    def num_envs(self) -> int:
+        return self._episode_key.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self._episode_key.device
+
+    def bits(self, shape: Sequence[int] = ()) -> Tensor:
+        """64 random bits each, int64 [N, *shape]."""
+        if self._key is None:
+            self._key = child_key(self._episode_key, self._step)
+        self._draw += 1
+        bits = _mix(self._key + _signed(self._draw * _GAMMA))
+        if not shape:
+            return bits
+        lanes = torch.arange(1, math.prod(shape) + 1, device=self.device) * _GAMMA_S
+        return _mix(bits.unsqueeze(1) + lanes).view(self.num_envs, *shape)
+
+    def uniform(
+        self,
+        low: float | Tensor = 0.0,
+        high: float | Tensor = 1.0,
+        shape: Sequence[int] = (),
+        dtype: torch.dtype = torch.float32,
+    ) -> Tensor:
+        """Uniform in [low, high), ``dtype`` [N, *shape], with 24 random bits (float32) or 53 (float64)."""
+        digits = 53 if dtype == torch.float64 else 24
+        unit = _shift(self.bits(shape), _BITS - digits).to(dtype) * 2.0**-digits
+        return unit if isinstance(low, float) and isinstance(high, float) and (low, high) == (0.0, 1.0) else (
+            unit * (high - low) + low
+        )
+
+    def integers(self, low: int, high: int | Tensor, shape: Sequence[int] = ()) -> Tensor:
+        """Integers low, …, high − 1, int64 [N, *shape]; ``high`` may be a tensor that broadcasts.
+
+        The range may be up to 2^31; probabilities are equal to within range / 2^32.
+        """
+        return ((_shift(self.bits(shape), 32) * (high - low)) >> 32) + low
+
+    def normal(self, shape: Sequence[int] = (), dtype: torch.dtype = torch.float32) -> Tensor:
+        """Standard normal by Box and Muller, ``dtype`` [N, *shape]; tails reach ±6.6 standard deviations."""
+        bits = self.bits(shape)
+        radius = (_shift(bits, 32).to(dtype) + 1.0).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+        angle = (bits & 0xFFFFFFFF).to(dtype) * (2.0 * math.pi * 2.0**-32)
+        return radius * angle.cos_()
+
+    def bernoulli(self, p: float | Tensor, shape: Sequence[int] = ()) -> Tensor:
+        """True with probability p, bool [N, *shape]."""
+        return self.uniform(shape=shape) < p
+
+    def choice(self, mask: Tensor) -> Tensor:
+        """Index of a True entry of each row, all equally likely, int64 [N]; K where a row has none.
+
+        Args:
+            mask: bool [N, K] with K < 32,768.
+        """
+        rank = mask.cumsum(1, dtype=torch.int16)  # [N, K] how many True entries up to and including this one
+        wanted = self.integers(0, rank[:, -1].long()) + 1  # [N] 1, …, number of True entries
+        return torch.searchsorted(rank, wanted.to(torch.int16).unsqueeze(1)).squeeze(1)
