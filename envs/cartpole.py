@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from torch import Tensor
 from palaestra.envs.core import Reference, TensorEnv
 
 if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas
     from palaestra.envs.rng import Rng
 
 GRAVITY = 9.8  # m/s²
@@ -57,6 +58,7 @@ class CartPole(TensorEnv[CartPoleState]):
 
     max_episode_steps = 500
     frames_per_second = 50
+    picture_size: ClassVar[tuple[int, int]] = (640, 360)
 
     def __init__(self) -> None:
         high = np.array([2 * POSITION_LIMIT, np.inf, 2 * ANGLE_LIMIT, np.inf], dtype=np.float32)
@@ -85,6 +87,31 @@ class CartPole(TensorEnv[CartPoleState]):
 
     def observe(self, state: CartPoleState) -> Tensor:
         return torch.stack((state.position, state.velocity, state.angle, state.angular_velocity), 1)
+
+    def draw(self, state: CartPoleState, canvas: Canvas) -> None:
+        """The cart between the two ends of its track, and the pole between the two angles at which it has fallen."""
+        position, angle = float(state.position), float(state.angle)
+        scale, track = 118.0, 270.0  # units per metre, and the height of the track
+        middle, top = canvas.width / 2, track - 62.0  # of the cart's hinge
+        x, length = middle + position * scale, 1.35 * 2 * HALF_LENGTH * scale  # longer than life, to be seen
+        canvas.fill("#0d141c")
+        canvas.rectangle(0, track + 6, canvas.width, canvas.height, "#131d27")
+        canvas.line([(0, track), (canvas.width, track)], "#34475a", 6)
+        for end in (-POSITION_LIMIT, POSITION_LIMIT):
+            canvas.rectangle(middle + end * scale - 4, track - 34, 8, 40, "#c2504d", radius=4)
+        reach = 1.12 * length
+        wedge = [(x + side * reach * math.sin(ANGLE_LIMIT), top - reach * math.cos(ANGLE_LIMIT)) for side in (-1, 1)]
+        canvas.polygon([(x, top), *wedge], "#ffffff0c")
+        pole = "#e5484d" if canvas.over and abs(angle) > ANGLE_LIMIT else "#f2b35e"
+        canvas.line([(x, top), (x + length * math.sin(angle), top - length * math.cos(angle))], pole, 15)
+        canvas.rectangle(x - 52, top - 2, 104, 42, "#4fa3e3", radius=10)
+        canvas.circle(x, top, 9, "#0d141c")
+        canvas.circle(x, top, 5, "#dfe7ee")
+        for wheel in (x - 30, x + 30):
+            canvas.circle(wheel, track - 16, 14, "#22303d")
+            canvas.circle(wheel, track - 16, 6, "#7d8b99")
+        canvas.text(f"{position:+.2f} m", 24, 322, 36, "#7fb8e6")
+        canvas.text(f"{math.degrees(angle):+.1f}°", canvas.width - 24, 322, 36, pole, "right")
 
     @property
     def reference(self) -> Reference:

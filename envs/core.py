@@ -81,6 +81,7 @@ class TensorEnv(ABC, Generic[StateT]):
     action_space: gymnasium.Space[Any]
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
+    picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
     device: torch.device = torch.device("cpu")
 
     @abstractmethod
@@ -312,7 +313,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         }
         if self._has_success:
             info["is_success"] = self.env.success(self.state)  # type: ignore[arg-type]
-        obs = self._reset_finished(done, final_obs)
+        obs = self.reset_finished(done, final_obs)
         return obs, reward, terminated, truncated, info
 
     def advance(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -332,8 +333,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             truncated = (self.episode_length >= self.max_episode_steps) & ~terminated
         return self._observe(self.state, self.num_envs), reward, terminated, truncated
 
-    def _reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
-        """Put the finished rows into their next episode; the observations [N, …] after that."""
+    def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
+        """The other half of a step: put the finished rows into their next episode; the observations [N, …] after that."""
         if self.device.type != "cpu":
             return self._reset_by_selection(done, final_obs)
         rows = done.nonzero().squeeze(1)
@@ -350,7 +351,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         return final_obs.index_copy(0, rows, self._observe(fresh, rows.numel()))
 
     def _reset_by_selection(self, done: Tensor, final_obs: Tensor) -> Tensor:
-        """:meth:`_reset_finished` with fixed shapes and no synchronisation."""
+        """:meth:`reset_finished` with fixed shapes and no synchronisation."""
         self.episode = self.episode + done
         self._episode_keys = child_key(self._env_keys, self.episode)
         fresh = self.env.reset(Rng(self._episode_keys, 0))
@@ -358,6 +359,11 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.episode_return = torch.where(done, 0.0, self.episode_return)
         self.state = map_state(lambda old, new: torch.where(_spread(done, old), new, old), self.state, fresh)
         return torch.where(_spread(done, final_obs), self._observe(fresh, self.num_envs), final_obs)
+
+    def shift_indices(self, first_env_index: int) -> None:
+        """Make row 0 the environment of that global index; call :meth:`reset` next."""
+        self.env_indices = self.env_indices - self.env_indices[0] + first_env_index
+        self._seed_with(self.seed)
 
     def state_of(self, row: int) -> StateT:
         """The state of one environment on the host: NumPy arrays, and Python scalars for scalar fields."""

@@ -59,7 +59,8 @@ def _mix(z: Tensor) -> Tensor:
 
 def child_key(key: Tensor, counter: Tensor | int) -> Tensor:
     """Key of the ``counter``-th child (0, 1, …) of each key. Both int64, [N]."""
-    return _mix(key + (counter + 1) * _GAMMA_S)
+    step = _signed((counter + 1) * _GAMMA) if isinstance(counter, int) else (counter + 1) * _GAMMA_S
+    return _mix(key + step)
 
 
 def env_keys(seed: int, env_indices: Tensor, stream: int = 0) -> Tensor:

@@ -6,7 +6,9 @@ Rules
     2. A step moves the head one cell. Eating the fruit gives reward +1 and one more segment; a new fruit appears on a
        random free cell. The best possible return is therefore size² − 1.
     3. The tail moves away as the head moves in, so the head may enter the tail's cell.
-    4. Episodes terminate on a collision (wall or body), when the board is full (a win: no fruit is placed), and after
+    4. ``death_penalty`` (for losing) and ``win_bonus`` (for filling the board) shape the reward while an agent learns; both
+       are 0 in the game itself, by which agents are judged.
+    5. Episodes terminate on a collision (wall or body), when the board is full (a win: no fruit is placed), and after
        4 · size² steps without eating. There is no other time limit.
 
 Actions
@@ -29,9 +31,11 @@ queue of segments, so a step is a handful of tensor operations.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
@@ -39,15 +43,20 @@ from torch import Tensor
 from palaestra.envs.core import Reference, TensorEnv
 
 if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas, Colour, Point
     from palaestra.envs.rng import Rng
 
 UP, RIGHT, DOWN, LEFT = range(4)
 WALL = -1
 
-# Mean fruits eaten over 1,000 episodes by size: uniform random actions, and the greedy rule (the legal move that
-# brings the head nearest to the fruit).
-_RANDOM = {4: 0.207, 6: 0.135, 8: 0.157, 10: 0.098, 12: 0.085}
-_GREEDY = {4: 10.47, 6: 14.96, 8: 18.54, 10: 21.93, 12: 25.07}
+# Mean fruits eaten by size. Uniform random actions: 200,000 episodes, standard errors 0.0007 to 0.0011. The greedy rule
+# (the legal move that brings the head nearest to the fruit, ties in the order up, right, down, left): 20,000 episodes,
+# standard errors 0.02, 0.03, 0.04, 0.05, 0.06.
+_RANDOM = {
+    "relative": {4: 0.1917, 6: 0.1465, 8: 0.1210, 10: 0.1073, 12: 0.0956},
+    "absolute": {4: 0.1909, 6: 0.1498, 8: 0.1255, 10: 0.1119, 12: 0.1016},
+}
+_GREEDY = {4: 10.46, 6: 14.98, 8: 18.75, 10: 22.20, 12: 25.09}
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,15 @@ class SnakeState:
 class Snake(TensorEnv[SnakeState]):
     """Snake on an even square board; see the module for the rules."""
 
+    picture_size: ClassVar[tuple[int, int]] = (640, 736)
+
     def __init__(
         self,
         size: int = 10,
         observation: Literal["flat", "grid"] = "flat",
         actions: Literal["relative", "absolute"] = "relative",
+        death_penalty: float = 0.0,
+        win_bonus: float = 0.0,
     ) -> None:
         if size < 4 or size % 2 or size > 180:
             raise ValueError(f"size must be an even number from 4 to 180, got {size}")
@@ -78,6 +91,7 @@ class Snake(TensorEnv[SnakeState]):
         if actions not in ("relative", "absolute"):
             raise ValueError(f'actions must be "relative" or "absolute", got {actions!r}')
         self.size, self.observation, self.actions = size, observation, actions
+        self.death_penalty, self.win_bonus = float(death_penalty), float(win_bonus)
         self.cells = size * size
         self.hunger_limit = 4 * self.cells
         self.observation_space = Box(0.0, 1.0, (3 * self.cells + 5,) if observation == "flat" else (8, size, size))
@@ -121,7 +135,12 @@ class Snake(TensorEnv[SnakeState]):
             length=length,
             hunger=hunger,
         )
-        return after, eats.float(), died | (length == self.cells) | (hunger >= self.hunger_limit)
+        won = length == self.cells
+        lost = died | (hunger >= self.hunger_limit)
+        reward = eats.float()
+        if self.death_penalty or self.win_bonus:
+            reward = reward - self.death_penalty * lost + self.win_bonus * won
+        return after, reward, lost | won
 
     def observe(self, state: SnakeState) -> Tensor:
         n, k = state.lifetime.shape
@@ -146,21 +165,48 @@ class Snake(TensorEnv[SnakeState]):
     def expert(self, state: SnakeState) -> Tensor:
         """The Hamiltonian cycle with shortcuts: the move furthest along it that passes neither fruit nor tail.
 
-        The body then always lies in cycle order between tail and head, so the next cell of the cycle stays free.
+        The body then always lies in cycle order between tail and head, so the next cell of the cycle stays free. From
+        half the board on it follows the cycle without shortcuts: they leave gaps in the body, and a fruit in a gap is
+        out of reach until the tail has passed, which costs a long snake more than shortcuts save.
         """
         ahead = self._along_cycle(state)
         position = self.cycle[state.head]
         tail = self.cycle[(state.lifetime == 1).to(torch.uint8).argmax(1)]
         to_tail = (tail - position - 1) % self.cells + 1  # 1 … K: a snake of length 1 has all the board before it
         to_fruit = (self.cycle[state.fruit.clamp(max=self.cells - 1)] - position) % self.cells
-        safe = ahead <= torch.minimum(to_tail, to_fruit).unsqueeze(1)
-        return self._best_move(state, torch.where(safe, ahead, -ahead))
+        furthest = torch.where(2 * state.length < self.cells, torch.minimum(to_tail, to_fruit), 0)
+        return self._best_move(state, torch.where(ahead <= furthest.unsqueeze(1), ahead, -ahead))
+
+    def draw(self, state: SnakeState, canvas: Canvas) -> None:
+        """The board under a header: fruits eaten, share of the board filled (wide bar), patience left (thin bar)."""
+        look = _look(int(state.length) == self.cells, canvas.over)
+        canvas.fill("#0d141c")
+        _draw_header(canvas, look, int(state.length) - 1, self.cells - 1, 1.0 - int(state.hunger) / self.hunger_limit)
+        left, top, side = 16.0, 112.0, 608.0
+        cell = side / self.size
+        canvas.rectangle(left - 6, top - 6, side + 12, side + 12, look.frame, radius=18)
+        canvas.rectangle(left, top, side, side, "#17222d", radius=13)
+        for index in range(self.cells):
+            row, column = divmod(index, self.size)
+            if (row + column) % 2:
+                canvas.rectangle(left + column * cell, top + row * cell, cell, cell, "#1b2835", radius=min(8, cell / 5))
+
+        def centre(index: int) -> Point:
+            row, column = divmod(index, self.size)
+            return left + (column + 0.5) * cell, top + (row + 0.5) * cell
+
+        if int(state.fruit) < self.cells:
+            _draw_apple(canvas, *centre(int(state.fruit)), cell)
+        lifetime = np.asarray(state.lifetime)
+        body = np.argsort(lifetime)[self.cells - int(state.length) :]  # tail to head: lifetimes 1, 2, …, length
+        _draw_body(canvas, look, _rounded([centre(int(index)) for index in body]), cell)
+        _draw_head(canvas, look, centre(int(state.head)), _STEPS[int(state.heading)], cell)
 
     @property
     def reference(self) -> Reference:
         return Reference(
             optimum=float(self.cells - 1),
-            random=_RANDOM.get(self.size),
+            random=_RANDOM[self.actions].get(self.size),
             heuristic=_GREEDY.get(self.size),
             solved_at=float(self.cells - 1) * 0.97,
             source="optimum: the full board, which the expert always reaches; heuristic: greedy towards the fruit",
@@ -178,17 +224,23 @@ class Snake(TensorEnv[SnakeState]):
         return self._best_move(state, -self._along_cycle(state))
 
     def _along_cycle(self, state: SnakeState) -> Tensor:
-        """How far along the cycle each neighbour lies, int64 [N, 4] from 1 to K − 1; K for a wall."""
+        """How far along the cycle each neighbour lies, int64 [N, 4] from 1 to K − 1; 4 K for a wall."""
         cells = self.neighbour.view(-1, 4)[state.head]
         ahead = (self.cycle[cells.clamp(min=0)] - self.cycle[state.head].unsqueeze(1)) % self.cells
-        return torch.where(cells == WALL, self.cells, ahead)
+        return torch.where(cells == WALL, 4 * self.cells, ahead)
 
     def _best_move(self, state: SnakeState, score: Tensor) -> Tensor:
-        """The action of the direction with the highest score [N, 4]; relative actions cannot turn back."""
+        """The action of the direction with the highest score [N, 4]; relative actions cannot turn back.
+
+        A snake that starts with its back to where it should go turns round before it eats: a longer one could not.
+        """
+        wanted = score.argmax(1, keepdim=True)
         if self.actions == "absolute":
-            return score.argmax(1)
-        back = (state.heading + 2) & 3
-        direction = score.scatter(1, back.unsqueeze(1), torch.iinfo(torch.int64).min).argmax(1)
+            return wanted.squeeze(1)
+        back = ((state.heading + 2) & 3).unsqueeze(1)
+        eats = self.neighbour.view(-1, 4)[state.head] == state.fruit.unsqueeze(1)
+        score = torch.where(eats & (wanted == back), score - 2 * self.cells, score)
+        direction = score.scatter(1, back, torch.iinfo(torch.int64).min).argmax(1)
         return (direction - state.heading + 1) & 3
 
 
@@ -210,3 +262,94 @@ def _hamiltonian_cycle(size: int) -> Tensor:
     position = torch.empty(size * size, dtype=torch.int64)
     position[torch.tensor(tour)] = torch.arange(size * size)
     return position
+
+
+# Drawing. Coordinates are canvas units.
+
+_STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0))  # (x, y) of UP, RIGHT, DOWN, LEFT
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Colours that tell a living snake from a dead one and from a full board."""
+
+    head: Colour
+    tail: Colour
+    edge: Colour
+    frame: Colour
+    dead: bool
+
+
+def _look(full: bool, over: bool) -> _Look:
+    if full:
+        return _Look("#ffe48a", "#ee8b3a", "#6b3d14", "#e9b949", False)
+    if over:
+        return _Look("#9aa5b1", "#4b5763", "#0b1016", "#c2504d", True)
+    return _Look("#8cf29a", "#1c7f93", "#0c2a30", "#263644", False)
+
+
+def _draw_header(canvas: Canvas, look: _Look, fruits: int, most: int, patience: float) -> None:
+    _draw_apple(canvas, 42, 42, 56)
+    width = canvas.text(str(fruits), 80, 42, 58, "#f4f7fa")
+    canvas.text(f"/ {most}", 92 + width, 45, 40, "#7d8b99")
+    canvas.text(f"{100 * fruits / most:.0f} %", 624, 42, 50, look.head, "right")
+    for y, height, share, colour in ((74, 12, fruits / most, look.head), (90, 4, patience, "#e8a33d")):
+        canvas.rectangle(16, y, 608, height, "#22303d", radius=height / 2)
+        if share > 0:
+            canvas.rectangle(16, y, max(height, 608 * share), height, colour, radius=height / 2)
+
+
+def _draw_apple(canvas: Canvas, x: float, y: float, cell: float) -> None:
+    """An apple with stem, leaf and shine in a cell about (x, y)."""
+    r = 0.3 * cell
+    canvas.circle(x, y + 0.34 * r, 1.18 * r, "#00000040")
+    canvas.circle(x - 0.3 * r, y + 0.1 * r, 0.86 * r, "#e5484d")
+    canvas.circle(x + 0.3 * r, y + 0.1 * r, 0.86 * r, "#e5484d")
+    canvas.circle(x, y + 0.3 * r, 0.86 * r, "#e5484d")
+    canvas.line([(x, y - 0.5 * r), (x + 0.12 * r, y - 1.15 * r)], "#7a4b2a", 0.2 * r)
+    leaf = [(0.1, -0.75), (0.35, -1.15), (0.75, -1.25), (1.0, -1.1), (0.8, -0.75), (0.45, -0.62)]
+    canvas.polygon([(x + dx * r, y + dy * r) for dx, dy in leaf], "#5fc96a")
+    canvas.circle(x - 0.5 * r, y - 0.2 * r, 0.2 * r, "#ffffffb0")
+
+
+def _rounded(centres: list[Point]) -> list[Point]:
+    """Eight points per cell along the body, from the tail's centre to the head's, a quarter circle in each bend."""
+    if len(centres) == 1:
+        return centres
+    points = [centres[0]]
+    for before, here, after in zip(centres, centres[1:], centres[2:], strict=False):
+        enter = (before[0] + here[0]) / 2, (before[1] + here[1]) / 2
+        leave = (after[0] + here[0]) / 2, (after[1] + here[1]) / 2
+        hub = enter[0] + leave[0] - here[0], enter[1] + leave[1] - here[1]  # of the bend; `here` if there is none
+        straight = hub == here
+        for i in range(8):
+            t = i / 8 if straight else i * math.pi / 16
+            a, b = (1 - t, t) if straight else (math.cos(t), math.sin(t))
+            c = 1.0 - a - b
+            points.append((c * hub[0] + a * enter[0] + b * leave[0], c * hub[1] + a * enter[1] + b * leave[1]))
+    return [*points, centres[-1]]
+
+
+def _draw_body(canvas: Canvas, look: _Look, points: list[Point], cell: float) -> None:
+    """A band from tail to head over a slightly wider dark one, with the tail tapering over 2.5 cells."""
+    walked = [0.0] + [(i + 3) / 8 for i in range(1, len(points))]  # cells from the tail's centre
+    widths = [cell * (0.72 - 0.36 * max(0.0, 1 - distance / 2.5)) for distance in walked]
+    canvas.ribbon(points, [width + 0.07 * cell for width in widths], look.edge, look.edge)
+    canvas.circle(*points[-1], 0.445 * cell, look.edge)
+    canvas.ribbon(points, widths, look.tail, look.head)
+
+
+def _draw_head(canvas: Canvas, look: _Look, centre: Point, step: Point, cell: float) -> None:
+    """The head with two eyes that look where it goes; crosses for the eyes of a dead snake."""
+    (x, y), (ahead, down) = centre, step
+    canvas.circle(x, y, 0.41 * cell, look.head)
+    for side in (-1, 1):
+        eye_x = x + (0.12 * ahead - 0.19 * down * side) * cell
+        eye_y = y + (0.12 * down + 0.19 * ahead * side) * cell
+        if look.dead:
+            r = 0.08 * cell
+            for slope in (-1, 1):
+                canvas.line([(eye_x - r, eye_y - slope * r), (eye_x + r, eye_y + slope * r)], "#1b222a", 0.05 * cell)
+            continue
+        canvas.circle(eye_x, eye_y, 0.125 * cell, "#ffffff")
+        canvas.circle(eye_x + 0.045 * ahead * cell, eye_y + 0.045 * down * cell, 0.07 * cell, "#10202a")

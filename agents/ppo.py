@@ -1,0 +1,440 @@
+"""Proximal policy optimisation on the device: Stable-Baselines3's PPO without its round-trips through the host.
+
+The algorithm is Stable-Baselines3's, number for number (clipped surrogate, GAE, advantages normalised per minibatch,
+value loss unclipped unless asked, gradient norm clipped). What differs:
+
+1. Rollouts are collected from a :class:`~palaestra.envs.core.BatchedEnv` into tensors on its device; any other
+   environment is put behind an adapter with the same interface.
+2. Actions are sampled from counter-based random numbers keyed by (seed, env index, step), without
+   ``torch.distributions``; policies that override SB3's own forward pass, and gSDE, use SB3's.
+3. A truncated step gets γ V(final_obs) added to its reward, from the observation before the reset.
+4. The host hears of the device once per iteration, in :meth:`collect_rollouts`: episode statistics, the check for NaN and
+   the previous update's losses travel in one tensor. ``target_kl`` needs one more per minibatch.
+5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
+6. ``ent_coef`` may be a schedule, like ``learning_rate``.
+7. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+
+Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import sys
+import time
+from collections import deque
+from typing import Any, ClassVar, Self
+
+import gymnasium
+import numpy as np
+import stable_baselines3
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from palaestra.agents import checkpoint
+from palaestra.agents.actions import ActionHead, action_head
+from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
+from palaestra.agents.rollout import EpisodeStatistics, raise_non_finite, to_host
+from palaestra.envs.adapter import VecEnvAdapter
+from palaestra.envs.core import BatchedEnv, Obs
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.rng import Rng, env_keys
+from palaestra.envs.views import NumpyVectorEnv, TensorVecEnv
+
+_ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
+_LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss")
+_SUMMARIES = (*_LOSSES, "explained_variance", "std")  # what the host hears of an update
+
+
+class PPO(stable_baselines3.PPO):
+    """PPO with Stable-Baselines3's interface, for thousands of environments on one device.
+
+    ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or an id
+    (one environment, as in SB3). All other arguments are SB3's; ``device`` defaults to the environment's.
+    """
+
+    rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
+    batch: BatchedEnv
+    _json_arguments: ClassVar[tuple[str, ...]] = (
+        *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
+        *("normalize_advantage", "ent_coef", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq", "target_kl"),
+        *("stats_window_size", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+    )
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: Any,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float | Schedule = 0.0,
+        *args: Any,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
+            env = make(env, num_envs=1, device=device)
+        if isinstance(env, BatchedEnv | NumpyVectorEnv):
+            env = TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+        if isinstance(env, TensorVecEnv) and str(device) == "auto":
+            device = env.batch.device
+        self.ent_coef_schedule = FloatSchedule(ent_coef)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            n_steps,
+            batch_size,
+            n_epochs,
+            gamma,
+            gae_lambda,
+            clip_range,
+            clip_range_vf,
+            normalize_advantage,
+            self.ent_coef_schedule(1.0),
+            *args,
+            device=device,
+            _init_setup_model=False,
+            **kwargs,
+        )
+        if isinstance(env, TensorVecEnv) and self.device.type != env.batch.device.type:
+            raise ValueError(f"the agent is on {self.device}, its environments are on {env.batch.device}")
+        if self.rollout_buffer_class not in (None, TensorRolloutBuffer):
+            raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
+        if _init_setup_model:
+            self._setup_model()
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, TensorVecEnv):
+            return env
+        if isinstance(env, BatchedEnv | NumpyVectorEnv):
+            return TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+        if isinstance(env, gymnasium.vector.VectorEnv):
+            raise ValueError("a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead")
+        return stable_baselines3.PPO._wrap_env(env, verbose, monitor_wrapper)
+
+    def _setup_model(self) -> None:
+        self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
+        super()._setup_model()
+        if self.env is not None:
+            self._attach(self.env)
+        self._losses = torch.full((len(_SUMMARIES),), torch.nan, device=self.device)  # of the last update
+        self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
+        self._steps_collected = 0  # per environment, over the life of the model
+        self._head = self._make_head()
+
+    def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
+        """SB3 warns of MLPs on a GPU; with thousands of environments that is the point."""
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self._attach(self.env)
+
+    def _attach(self, env: VecEnv) -> None:
+        self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
+        self._statistics = EpisodeStatistics(self.device)
+
+    def _make_head(self) -> ActionHead | None:
+        """Our action distribution, unless the policy overrides the pass that it would replace."""
+        policy_class = type(self.policy)
+        for name in ("forward", "evaluate_actions", "_get_action_dist_from_latent"):
+            if getattr(policy_class, name) is not getattr(ActorCriticPolicy, name):
+                return None
+        return action_head(self.policy.action_dist, getattr(self.policy, "log_std", None))
+
+    # ------------------------------------------------------------------------------------------------ collection
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total, callback = super()._setup_learn(*args, **kwargs)
+        # entries are rollouts here, not episodes; _remember trims them by the episodes they hold
+        self.ep_info_buffer = deque(self.ep_info_buffer or ())
+        if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
+            self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
+            self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
+            self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
+            self._statistics.clear()
+        return total, callback
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Fill the buffer with ``n_steps`` steps of all environments; False if a callback stopped it."""
+        self.policy.set_training_mode(False)
+        self.rollout_buffer.reset()
+        callback.on_rollout_start()
+        first_step = self._steps_collected
+        for step in range(n_rollout_steps):
+            rewards, dones, info = self._collect_step(step)
+            self.num_timesteps += self.n_envs
+            callback.update_locals({**locals(), "new_obs": self._last_obs, "infos": []})
+            if not callback.on_step():
+                return False
+        self._finish_rollout()
+        self._report(first_step)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    @torch.no_grad()
+    def _collect_step(self, step: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Act, step the environments and store the transition. No synchronisation."""
+        obs = self._last_obs
+        if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
+            self.policy.reset_noise(self.n_envs)
+        actions, values, log_probs = self._act(obs)
+        new_obs, rewards, terminated, truncated, info = self.batch.step(self._for_env(actions))
+        rewards = self._bootstrap(rewards, truncated, info)
+        dones = terminated | truncated
+        self.rollout_buffer.add(obs, actions, rewards, dones, values, log_probs)
+        self._statistics.add(info)
+        self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+        self._steps_collected += 1
+        return rewards, dones, info
+
+    def _act(self, obs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Sampled actions [N, …], values [N] and log-probabilities [N]."""
+        if self._head is None:
+            actions, values, log_probs = self.policy(obs)
+            return actions, values.flatten(), log_probs
+        params, values = self._params_and_values(obs)
+        rng = Rng(env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM), self._steps_collected)
+        actions = self._head.sample(params, rng)
+        return actions, values, self._head.log_prob(params, actions)
+
+    @torch.no_grad()
+    def act(self, obs: Any, rng: Rng | None = None) -> Tensor:
+        """Actions [N, …] for observations [N, …] on the device, within the action space's bounds.
+
+        The most likely action, or one sampled with ``rng`` (one key per row). The tensor twin of :meth:`predict`.
+        """
+        if self._head is None or rng is None:
+            actions = self.policy._predict(obs, deterministic=rng is None)
+        else:
+            actions = self._head.sample(self._params_and_values(obs)[0], rng)
+        return self._for_env(actions)
+
+    def _params_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
+        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution."""
+        policy = self.policy
+        features = policy.extract_features(obs)
+        if policy.share_features_extractor:
+            latent_pi, latent_vf = policy.mlp_extractor(features)
+        else:
+            latent_pi = policy.mlp_extractor.forward_actor(features[0])
+            latent_vf = policy.mlp_extractor.forward_critic(features[1])
+        return policy.action_net(latent_pi), policy.value_net(latent_vf).squeeze(1)
+
+    def _for_env(self, actions: Tensor) -> Tensor:
+        """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does."""
+        if not isinstance(self.action_space, spaces.Box):
+            return actions
+        if self.policy.squash_output:
+            return self.policy.unscale_action(actions)
+        return actions.clamp(self._bounds[0], self._bounds[1])
+
+    @property
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        if not hasattr(self, "_action_bounds"):
+            space = self.action_space
+            self._action_bounds = tuple(torch.as_tensor(b, device=self.device) for b in (space.low, space.high))
+        return self._action_bounds
+
+    def _bootstrap(self, rewards: Tensor, truncated: Tensor, info: dict[str, Any]) -> Tensor:
+        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on."""
+        if not self.batch.can_truncate:
+            return rewards
+        final_obs = info["final_obs"]
+        if self.device.type != "cpu":  # finding the rows would wait for the device
+            return rewards + self.gamma * truncated * self.policy.predict_values(final_obs).flatten()
+        rows = truncated.nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return rewards
+        values = self.policy.predict_values(map_obs(lambda o: o[rows], final_obs)).flatten()
+        return rewards.index_add(0, rows, values, alpha=self.gamma)
+
+    @torch.no_grad()
+    def _finish_rollout(self) -> None:
+        last_values = self.policy.predict_values(self._last_obs).flatten()
+        self.rollout_buffer.compute_returns_and_advantage(last_values)
+
+    # ------------------------------------------------------------------------------------------------ the host
+
+    def _report(self, first_step: int) -> None:
+        """Tell the host how the rollout went and what the last update did: the iteration's only copy."""
+        buffer = self.rollout_buffer
+        checked: dict[str, Any] = {"observation": buffer.observations, "reward": buffer.rewards, "value": buffer.values}
+        parts = [part for f in checked.values() for part in (f.values() if isinstance(f, dict) else [f])]
+        # a sum is finite if all its terms are; one that overflows is looked at again below
+        sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
+        numbers = to_host(torch.cat((self._statistics.sums, sums, self._losses)))
+        if not np.isfinite(numbers[4]):
+            raise_non_finite(checked, self.batch.env_indices, first_step)
+        self._remember(*numbers[:4])
+        self._record_losses(numbers[5:])
+        self._statistics.clear()
+
+    def _remember(self, episodes: float, returns: float, lengths: float, successes: float) -> None:
+        """Keep the latest rollouts that together hold at least ``stats_window_size`` episodes."""
+        window = self.ep_info_buffer
+        if not episodes or window is None:
+            return
+        entry = {"n": episodes, "r": returns / episodes, "l": lengths / episodes, "t": time.time()}
+        if self._statistics.has_success:
+            entry["s"] = successes / episodes
+        window.append(entry)
+        held = sum(e["n"] for e in window)
+        while held - window[0]["n"] >= self._stats_window_size:
+            held -= window.popleft()["n"]
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """SB3's log of an iteration under SB3's keys; means over episodes."""
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        if iteration > 0:
+            self.logger.record("time/iterations", iteration, exclude="tensorboard")
+        window = self.ep_info_buffer or ()
+        episodes = sum(e["n"] for e in window)
+        for key, name in (("r", "rollout/ep_rew_mean"), ("l", "rollout/ep_len_mean"), ("s", "rollout/success_rate")):
+            if episodes and all(key in e for e in window):
+                self.logger.record(name, sum(e["n"] * e[key] for e in window) / episodes)
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    def _record_losses(self, losses: list[float]) -> None:
+        if np.isnan(losses[0]):  # no update yet
+            return
+        for name, value in zip(_SUMMARIES, losses, strict=True):
+            if name != "std" or hasattr(self.policy, "log_std"):
+                self.logger.record(f"train/{name}", value)
+
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
+        """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
+        super().learn(*args, **kwargs)
+        self._record_losses(to_host(self._losses))
+        return self
+
+    # ------------------------------------------------------------------------------------------------ the update
+
+    def train(self) -> None:
+        """Update the policy from the rollout. No synchronisation, unless ``target_kl`` is set."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        progress = self._current_progress_remaining
+        clip_range = self.clip_range(progress)  # type: ignore[operator]
+        clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
+        self.ent_coef = self.ent_coef_schedule(progress)
+        total, minibatches, stopped = torch.zeros(len(_LOSSES), device=self.device), 0, False
+        for _ in range(self.n_epochs):
+            for minibatch in self.rollout_buffer.get(self.batch_size):
+                loss, losses = self._loss(minibatch, clip_range, clip_range_vf)
+                total += losses
+                minibatches += 1
+                stopped = self.target_kl is not None and float(losses[3]) > 1.5 * self.target_kl
+                if stopped:
+                    break
+                self.policy.optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+            self._n_updates += 1
+            if stopped:
+                break
+        returns, values = self.rollout_buffer.returns, self.rollout_buffer.values
+        explained = 1.0 - (returns - values).var() / returns.var()
+        std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained
+        self._losses = torch.cat((total / minibatches, torch.stack((explained, std))))
+        self._record_settings(clip_range, clip_range_vf)
+
+    def _loss(
+        self, batch: Minibatch, clip_range: float, clip_range_vf: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss to minimise, and the detached numbers named in ``_LOSSES`` [6]."""
+        values, log_prob, entropy = self._evaluate(batch.observations, batch.actions)
+        advantages = batch.advantages
+        if self.normalize_advantage and len(advantages) > 1:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        log_ratio = log_prob - batch.old_log_prob
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+        policy_loss = -torch.min(advantages * ratio, advantages * clipped).mean()
+        if clip_range_vf is not None:
+            values = batch.old_values + (values - batch.old_values).clamp(-clip_range_vf, clip_range_vf)
+        value_loss = F.mse_loss(batch.returns, values)
+        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        with torch.no_grad():
+            approx_kl = (ratio - 1 - log_ratio).mean()  # Schulman's low-variance estimator
+            clip_fraction = ((ratio - 1).abs() > clip_range).float().mean()
+            losses = torch.stack((policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction, loss))
+        return loss, losses
+
+    def _evaluate(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values [B], log-probabilities [B] and entropies [B] (None where there is no formula)."""
+        if self._head is None:
+            values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
+            return values.flatten(), log_prob, entropy
+        params, values = self._params_and_values(obs)
+        return values, *self._head.log_prob_entropy(params, actions)
+
+    def _record_settings(self, clip_range: float, clip_range_vf: float | None) -> None:
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/clip_range", clip_range)
+        self.logger.record("train/ent_coef", self.ent_coef)
+        if clip_range_vf is not None:
+            self.logger.record("train/clip_range_vf", clip_range_vf)
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def _excluded_save_params(self) -> list[str]:
+        ours = ["batch", "rollout_buffer_class", "ent_coef_schedule", "_last_obs", "_last_episode_starts", "ep_info_buffer"]
+        ours += ["_statistics", "_losses", "_head", "_action_bounds", "_steps_collected", "_noise_seed", "ep_success_buffer"]
+        return [*super()._excluded_save_params(), *ours]
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
+        buffer = io.BytesIO()
+        super().save(buffer, exclude, include)
+        settings = {name: getattr(self, name) for name in self._json_arguments if name not in ("ent_coef", "stats_window_size")}
+        settings |= {"ent_coef": self.ent_coef_schedule, "stats_window_size": self._stats_window_size}
+        checkpoint.write(self, settings, buffer, path)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        **kwargs: Any,
+    ) -> Self:
+        """Read a model that :meth:`save` wrote; nothing in the file is executed.
+
+        Args:
+            path: the file; ``.zip`` is added where the name lacks it.
+            env: environments to train on; None for prediction only.
+            device: where to put the model; with an ``env``, its device.
+            kwargs: constructor arguments that replace the stored ones.
+
+        Raises:
+            CheckpointError: if the file is damaged, not ours, or does not fit ``env``.
+        """
+        return checkpoint.read(cls, path, env, device, kwargs)

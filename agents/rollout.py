@@ -1,0 +1,71 @@
+"""What every agent's collection loop shares: episode statistics that stay on the device, and the check for NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.core import EnvError
+
+
+def to_host(values: Tensor) -> list[float]:
+    """The one copy from the device per iteration: everything the host wants to know, in one tensor."""
+    numbers: list[float] = values.tolist()
+    return numbers
+
+
+class EpisodeStatistics:
+    """Sums over the episodes that ended since the last :meth:`clear`, as tensors."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(4, device=device)  # episodes, returns, lengths, successes
+        self.has_success = False
+
+    def clear(self) -> None:
+        self.sums = torch.zeros_like(self.sums)
+
+    def add(self, info: dict[str, Any]) -> None:
+        """Take in the ``info`` of one environment step."""
+        if "_episode" not in info:
+            return
+        ended = info["_episode"].float()
+        episode = info["episode"]
+        rows = [ended, ended * episode["r"], ended * episode["l"]]
+        if "is_success" in info:
+            self.has_success = True
+            rows.append(ended * info["is_success"])
+        else:
+            rows.append(torch.zeros_like(ended))
+        self.sums = self.sums + torch.stack(rows).sum(1)
+
+
+def first_non_finite(values: Tensor) -> tuple[int, int] | None:
+    """(step, environment) of the first NaN or infinity in ``values`` [T, N, …]; None if there is none. Synchronises."""
+    bad = ~values.flatten(2).isfinite().all(2) if values.dim() > 2 else ~values.isfinite()
+    where = bad.nonzero()
+    return None if len(where) == 0 else (int(where[0, 0]), int(where[0, 1]))
+
+
+def raise_non_finite(fields: dict[str, Any], env_indices: Tensor, first_step: int) -> None:
+    """Name the first non-finite number of a rollout.
+
+    Args:
+        fields: tensors [T, N, …] by name (or dictionaries of them); integer fields pass.
+        env_indices: int64 [N].
+        first_step: environment steps taken per environment before this rollout.
+
+    Raises:
+        EnvError: naming the field, the environment index and the step.
+    """
+    for name, field in fields.items():
+        parts = {f"{name}[{key!r}]": part for key, part in field.items()} if isinstance(field, dict) else {name: field}
+        for label, values in parts.items():
+            found = first_non_finite(values) if values.is_floating_point() else None
+            if found is not None:
+                step, row = found
+                raise EnvError(
+                    f"{label} is not finite in environment {int(env_indices[row])} at step {first_step + step} "
+                    f"of the run: {values[step, row].flatten()[:8].tolist()}"
+                )

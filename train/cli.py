@@ -1,0 +1,221 @@
+"""The ``palaestra`` command. Heavy imports wait inside the commands, so that ``--help`` answers at once.
+
+Exit status: 0 done, 1 a run failed, 2 bad usage or bad input, with one line on standard error; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+# typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
+_ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+class UsageError(ValueError):
+    """The command line does not make sense; the message says why."""
+
+
+class _Group(TyperGroup):
+    """Names the closest command when one is mistyped."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            close = difflib.get_close_matches(args[0], self.commands, 1, 0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(self.commands)}"
+            raise UsageError(f"unknown command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Train reinforcement-learning agents on thousands of parallel environments, and see how good they are.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
+_RUN_HELP = "Run folder, model file, or latest."
+EnvOption = Annotated[str | None, typer.Option("--env", help=f"{_ENV_HELP} Needed for random and expert.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Agent setting, or env.KEY for the environment; repeatable."),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the episodes; held out from training.", min=0)]
+StochasticOption = Annotated[
+    bool, typer.Option("--stochastic", help="Sample the agent's actions instead of taking the most likely.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _main(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show_version:
+        print(f"palaestra {version('palaestra')}")
+        raise typer.Exit
+
+
+@app.command()
+def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False) -> None:
+    """List the environments with their reference scores.
+
+    \b
+    palaestra envs
+    palaestra envs --json
+    """
+    from palaestra.train.listing import list_envs, table
+
+    rows = list_envs()
+    print(json.dumps(rows, indent=1) if as_json else table(rows))
+
+
+@app.command()
+def train(
+    env: Annotated[str, typer.Argument(metavar="ENV", help=_ENV_HELP, show_default=False)] = "",
+    agent: Annotated[str, typer.Option(help="ppo.")] = "ppo",
+    total_timesteps: Annotated[int | None, typer.Option(help="Environment steps, over all environments.")] = None,
+    num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+    run_dir: Annotated[Path | None, typer.Option(help="Run folder to make (default: runs/ENV/AGENT/TIME-sSEED).")] = None,
+    track: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or disabled.")] = "auto",
+    settings: SetOption = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+) -> None:
+    """Train an agent with the preset of that environment, then evaluate it on held-out episodes.
+
+    \b
+    palaestra train snake-small
+    palaestra train snake --total-timesteps 5000000 --seed 1
+    palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
+    palaestra train CartPole-v1 --num-envs 16
+    palaestra train --resume latest
+    """
+    from palaestra.train import commands
+
+    if bool(env) == bool(resume):
+        raise UsageError("give an environment to train on, or --resume RUN (and not both)")
+    if resume:
+        commands.resume(resume, track)
+    else:
+        options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
+        commands.train(env, agent, run_dir, track, settings=settings or (), **options)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN_HELP} Or random, or expert.")],
+    env: EnvOption = None,
+    episodes: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
+    seed: SeedOption = 0,
+    stochastic: StochasticOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    settings: SetOption = None,
+) -> None:
+    """Measure a trained agent, the random policy or the environment's expert on held-out episodes.
+
+    \b
+    palaestra evaluate latest
+    palaestra evaluate expert --env snake-small
+    palaestra evaluate random --env snake --episodes 10000 --json
+    """
+    from palaestra.train import commands
+
+    commands.evaluate(run, env, episodes, seed, stochastic, as_json, settings or ())
+
+
+@app.command()
+def watch(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=f"{_RUN_HELP} Or random, or expert.")],
+    env: EnvOption = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .mp4, .gif or .png instead.")] = None,
+    grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of environments.")] = "1x1",
+    episodes: Annotated[int | None, typer.Option(help="How many episodes.", min=1)] = None,
+    seed: SeedOption = 0,
+    env_index: Annotated[int | None, typer.Option(help="Show that environment of the seed.", min=0)] = None,
+    episode: Annotated[int | None, typer.Option(help="Show that episode of the environment.", min=0)] = None,
+    stochastic: StochasticOption = False,
+    settings: SetOption = None,
+) -> None:
+    """Show episodes in a window, or record them to a file.
+
+    \b
+    palaestra watch latest
+    palaestra watch latest --record snake.mp4
+    palaestra watch expert --env snake --grid 4x4 --record grid.png
+    """
+    from palaestra.train import commands
+
+    size = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
+    if not size:
+        raise UsageError(f"--grid {grid}: expected rows x columns, like 4x4")
+    shape = int(size[1]), int(size[2])
+    commands.watch(run, env, record, shape, episodes, seed, env_index, episode, stochastic, settings or ())
+
+
+@app.command()
+def bench(
+    env: Annotated[str, typer.Argument(metavar="[ENV]", help=_ENV_HELP)] = "cartpole",
+    repeats: Annotated[int, typer.Option(help="Measurements of each, in turns; the median counts.", min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure throughput on this machine, beside Stable-Baselines3 on the same work, in one run.
+
+    \b
+    palaestra bench
+    palaestra bench snake
+    """
+    from palaestra.train import commands
+
+    commands.bench(env, repeats, as_json)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(prog_name="palaestra", standalone_mode=False)
+    except _ClickError as error:
+        status = _fail(_usage_text(error))
+    except (typer.Abort, KeyboardInterrupt):
+        status = 130
+    except BrokenPipeError:  # the reader (head, less) has gone
+        sys.stderr.close()
+        status = 1
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
+        if not _is_ours(error):
+            raise
+        status = _fail(str(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _usage_text(error: Any) -> str:
+    """Click's message on one line, with the closest option where one was mistyped."""
+    if getattr(error, "possibilities", None):
+        return f"no such option: {error.option_name}; did you mean {error.possibilities[0]}?"
+    return " ".join(error.format_message().split()).removesuffix(".")
+
+
+def _fail(text: str) -> int:
+    print(f"palaestra: error: {text}", file=sys.stderr)
+    return 2
+
+
+def _is_ours(error: Exception) -> bool:
+    """Errors whose text is written for the user; anything else is a fault of ours and keeps its traceback."""
+    module = type(error).__module__
+    return module.startswith("palaestra.") or isinstance(error, FileNotFoundError)
+
+
+if __name__ == "__main__":
+    main()

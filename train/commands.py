@@ -1,0 +1,220 @@
+"""What the sub-commands do, once their arguments are parsed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from palaestra.envs.registry import EnvEntry, resolve
+from palaestra.train import run as runs
+from palaestra.train.config import AGENTS, ConfigError, RunConfig, resolve_config
+from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
+from palaestra.train.evaluate import evaluate as run_evaluation
+from palaestra.train.policies import AgentPolicy, ExpertPolicy, Policy, RandomPolicy
+
+SCRIPTED = {"random": RandomPolicy, "expert": ExpertPolicy}
+
+
+def train(env: str, agent: str, run_dir: Path | None, track: str, **options: Any) -> None:
+    """Resolve the configuration, train, print the verdict."""
+    config = resolve_config(env, agent, **options)
+    _check_track(track)
+    _finish(runs.train(config, runs.new_run_dir(config, run_dir), track), config)
+
+
+def resume(name: str, track: str) -> None:
+    """Go on with a run from its latest model file, up to the number of steps in its configuration."""
+    _check_track(track)
+    model_file = find_model(name)
+    run_dir = model_file.parent
+    config = _config_of(model_file)
+    if config is None:
+        raise ConfigError(f"{run_dir} has no config.yaml to go on with")
+    _finish(runs.train(config, run_dir, track, resume=model_file), config)
+
+
+def _check_track(track: str) -> None:
+    if track not in ("auto", "online", "offline", "disabled"):
+        raise ConfigError(f"--track {track}: expected auto, online, offline or disabled")
+
+
+def _finish(result: runs.RunResult, config: RunConfig) -> None:
+    if result.evaluation is None:
+        print(f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {result.run_dir}")
+        raise KeyboardInterrupt
+    print(report(result.evaluation))
+    print(verdict(result.evaluation, config, result))
+    print(f"run folder: {result.run_dir}")
+
+
+def evaluate(
+    name: str,
+    env: str | None,
+    episodes: int,
+    seed: int,
+    stochastic: bool,
+    as_json: bool,
+    settings: Sequence[str],
+) -> None:
+    """Evaluate a run or a scripted policy and print the result."""
+    subject = find_subject(name, env, stochastic, settings)
+    result = run_evaluation(
+        subject.env, subject.policy, episodes=episodes, seed=seed, device=subject.device, env_kwargs=subject.env_kwargs
+    )
+    print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
+
+
+def watch(
+    name: str,
+    env: str | None,
+    record: Path | None,
+    grid: tuple[int, int],
+    episodes: int | None,
+    seed: int,
+    env_index: int | None,
+    episode: int | None,
+    stochastic: bool,
+    settings: Sequence[str],
+) -> None:
+    """Show or record episodes; the same episodes that ``evaluate`` plays with that seed."""
+    from palaestra.train.watch import watch as show
+
+    subject = find_subject(name, env, stochastic, settings)
+    shown = show(
+        subject.env,
+        subject.policy,
+        env_kwargs=subject.env_kwargs,
+        seed=EVALUATION_SEEDS + seed,
+        device=subject.device,
+        record=record,
+        grid=grid,
+        episodes=episodes,
+        env_index=env_index,
+        episode=episode,
+        label=subject.label,
+    )
+    if shown.path is not None:
+        cut = " (cut at the longest length for this kind of file)" if shown.cut else ""
+        print(f"{shown.path}: {shown.frames} frames{cut}")
+
+
+def bench(env: str, repeats: int, as_json: bool) -> None:
+    """Measure and print."""
+    from palaestra.train.bench import measure, table
+
+    result = measure(env, repeats)
+    print(json.dumps(result, indent=1) if as_json else table(result))
+
+
+# ---------------------------------------------------------------------------------------------------- what to act with
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who plays, and where."""
+
+    env: str
+    env_kwargs: dict[str, Any]
+    policy: Policy
+    device: str
+    label: str
+
+
+def find_subject(name: str, env: str | None, stochastic: bool, settings: Sequence[str]) -> Subject:
+    """A scripted policy or the agent of a run, with its environment; ``settings`` may change the environment."""
+    if bad := [s for s in settings if not s.startswith("env.")]:
+        raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
+    if name in SCRIPTED:
+        if env is None:
+            raise ConfigError(f"{name} needs --env ENV")
+        kwargs = resolve_config(env, settings=settings).env_kwargs
+        found = resolve(env)
+        if name == "expert" and not (isinstance(found, EnvEntry) and found.build(**kwargs).has("expert")):
+            raise ConfigError(f"{env} has no expert")
+        return Subject(env, kwargs, SCRIPTED[name](), "cpu", name)
+    model_file = find_model(name)
+    config = _config_of(model_file)
+    if config is None and env is None:
+        raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
+    own = resolve_config(env, settings=settings) if env else None
+    if config is None or (own is not None and resolve(config.env) != resolve(own.env)):
+        config = own
+    elif settings:
+        config = replace(config, env_kwargs={**config.env_kwargs, **resolve_config(config.env, settings=settings).env_kwargs})
+    assert config is not None
+    runs.use_available_cores()
+    model = AGENTS[config.agent].load(model_file)
+    policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
+    return Subject(config.env, config.env_kwargs, policy, str(model.device), config.agent)
+
+
+def find_model(name: str) -> Path:
+    """The model file of a run folder, a file itself, or the newest run below ``runs/`` for ``latest``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(name)
+    if name == "latest":
+        runs_made = sorted(Path("runs").glob("*/*/*/config.yaml"), key=lambda p: p.stat().st_mtime)
+        with_model = [p.parent for p in runs_made if (p.parent / "model.zip").is_file()]
+        if not with_model:
+            raise ConfigError("there is no run with a model below runs/ yet; palaestra train makes one")
+        path = with_model[-1]
+    if path.is_dir():
+        if not (path / "model.zip").is_file():
+            raise ConfigError(f"{path} holds no model.zip")
+        return path / "model.zip"
+    if not path.is_file():
+        raise ConfigError(f"no run {name!r}: give a run folder, a model file, latest, random or expert")
+    return path
+
+
+def _config_of(model_file: Path) -> RunConfig | None:
+    path = model_file.parent / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return RunConfig.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable: {str(error).splitlines()[0]}") from error
+
+
+# ---------------------------------------------------------------------------------------------------- text
+
+
+def report(result: Evaluation) -> str:
+    """An evaluation for people to read."""
+    lines = [
+        f"{result.run} on {result.env}, {result.episodes:,} held-out episodes (seed {result.seed})",
+        f"  mean return    {result.mean:.3f}  (95% interval {result.ci_low:.3f} to {result.ci_high:.3f})",
+        f"  IQM            {result.iqm:.3f}",
+        f"  deviation      {result.std:.3f}",
+        f"  mean length    {result.mean_length:.1f} steps",
+    ]
+    if result.success_rate is not None:
+        lines.append(f"  success rate   {100 * result.success_rate:.1f}%")
+    if result.ratio_to_optimal_percent is not None:
+        lines.append(f"  of the optimum {result.ratio_to_optimal_percent:.1f}%  ({result.reference['optimum']:g})")
+    if result.percent_of_optimal is not None:
+        lines.append(f"  % of optimal   {result.percent_of_optimal:.1f}%  (random policy = 0, optimum = 100)")
+    return "\n".join(lines)
+
+
+def verdict(result: Evaluation, config: RunConfig, run: runs.RunResult) -> str:
+    """One line: how good, after how long."""
+    found = resolve(config.env)
+    solved_at = found.build(**config.env_kwargs).reference.solved_at if isinstance(found, EnvEntry) else None
+    if solved_at is None and not isinstance(found, EnvEntry):
+        solved_at = found.reward_threshold
+    minutes, seconds = divmod(round(run.training_seconds), 60)
+    spent = f"{run.num_timesteps:,} steps in {minutes}:{seconds:02d}"
+    if solved_at is None:
+        return f"trained: mean return {result.mean:.2f} after {spent}"
+    word = "solved" if result.mean >= solved_at else "not solved"
+    return f"{word}: mean return {result.mean:.2f} (solved from {solved_at:g}) after {spent}"

@@ -1,0 +1,276 @@
+"""Everything that determines a run, resolved before anything starts: preset < command line.
+
+A resolved :class:`RunConfig` is plain data, so that ``config.yaml`` holds it as it is. Text stands for what plain data
+cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in ``CLASSES`` for network and optimiser classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+import yaml
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.utils import LinearSchedule
+from torch import nn
+
+from palaestra.agents import PPO, SharedMlp
+from palaestra.envs.registry import EnvEntry, load_tensor_env, resolve
+from palaestra.train.presets import preset
+
+AGENTS = {"ppo": PPO}
+CLASSES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
+        *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD),
+        *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
+    )
+}
+_CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
+_LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
+_BATCH_KEYS = ("max_episode_steps",)
+
+
+class ConfigError(ValueError):
+    """A setting is unknown or out of range; the message names it."""
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number's kind and range; ``schedule`` also takes ``linear(a, b)``, ``optional`` also null."""
+
+    kind: type
+    low: float
+    high: float = math.inf
+    schedule: bool = False
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        if value is None and self.optional:
+            return None
+        if self.schedule and isinstance(value, str):
+            ends = _LINEAR.fullmatch(value.strip())
+            if not ends:
+                raise ConfigError(f"{name}={value}: expected a number or linear(start, end)")
+            start, end = (self._in_range(name, number(part)) for part in ends.groups())
+            return f"linear({start:g}, {end:g})"
+        return self._in_range(name, value)
+
+    def _in_range(self, name: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{name}={value}: expected {'an integer' if self.kind is int else 'a number'}")
+        if self.kind is int and value != int(value):
+            raise ConfigError(f"{name}={value}: expected an integer")
+        if not self.low <= value <= self.high:
+            upper = "" if self.high == math.inf else f" and at most {self.high:g}"
+            raise ConfigError(f"{name}={value}: must be at least {self.low:g}{upper}")
+        return self.kind(value)
+
+
+_SETTINGS: dict[str, _Number | type] = {
+    "learning_rate": _Number(float, 0, schedule=True),
+    "n_steps": _Number(int, 1),
+    "batch_size": _Number(int, 2),
+    "n_epochs": _Number(int, 1),
+    "gamma": _Number(float, 0, 1),
+    "gae_lambda": _Number(float, 0, 1),
+    "clip_range": _Number(float, 0, schedule=True),
+    "clip_range_vf": _Number(float, 0, schedule=True, optional=True),
+    "normalize_advantage": bool,
+    "ent_coef": _Number(float, 0, schedule=True),
+    "vf_coef": _Number(float, 0),
+    "max_grad_norm": _Number(float, 0),
+    "use_sde": bool,
+    "sde_sample_freq": _Number(int, -1),
+    "target_kl": _Number(float, 0, optional=True),
+    "stats_window_size": _Number(int, 1),
+    "policy": str,
+    "policy_kwargs": dict,
+}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, as ``config.yaml`` holds it."""
+
+    env: str
+    agent: str
+    seed: int
+    num_envs: int
+    total_timesteps: int
+    device: str
+    env_kwargs: dict[str, Any]  # the task
+    training_kwargs: dict[str, Any]  # more environment arguments while training (reward shaping), never in evaluations
+    agent_kwargs: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> RunConfig:
+        """Read back a ``config.yaml``.
+
+        Raises:
+            ConfigError: on missing or unknown keys and on values out of range.
+        """
+        names = list(cls.__dataclass_fields__)
+        if not isinstance(data, dict) or set(data) != set(names):
+            raise ConfigError(f"a run configuration has the keys {', '.join(names)}")
+        return checked(cls(**data))
+
+
+def resolve_config(
+    env: str,
+    agent: str = "ppo",
+    *,
+    seed: int = 0,
+    num_envs: int | None = None,
+    total_timesteps: int | None = None,
+    device: str = "auto",
+    settings: Sequence[str] = (),
+) -> RunConfig:
+    """The preset of (env, agent) with the command line over it.
+
+    Args:
+        env: any name that ``palaestra.envs.resolve`` knows.
+        agent: a key of ``AGENTS``.
+        settings: "key=value" of the agent's constructor (``learning_rate=3e-4``, ``policy_kwargs.net_arch=[64]``) or of the
+            environment (``env.size=8``; ``training.…`` for arguments that hold only while training); values are YAML.
+
+    Raises:
+        ConfigError, UnknownEnvError: naming the setting, and the closest match of an unknown name.
+    """
+    known(agent, AGENTS, "agent")
+    found = resolve(env)
+    start = preset(found.id, agent)
+    config = RunConfig(
+        env=env if isinstance(found, EnvSpec) else found.id,
+        agent=agent,
+        seed=seed,
+        num_envs=start.num_envs if num_envs is None else num_envs,
+        total_timesteps=start.total_timesteps if total_timesteps is None else total_timesteps,
+        device=device,
+        env_kwargs={},
+        training_kwargs=dict(start.training),
+        agent_kwargs={"policy": "MlpPolicy", **start.agent},
+    )
+    for setting in settings:
+        config = _with_setting(config, setting)
+    return checked(config)
+
+
+def _with_setting(config: RunConfig, setting: str) -> RunConfig:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting}: expected key=value")
+    try:
+        value = number(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
+    if key in ("num_envs", "total_timesteps", "seed", "device"):
+        raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {text}")
+    if key.startswith("training."):
+        return replace(config, training_kwargs={**config.training_kwargs, key.removeprefix("training."): value})
+    if key.startswith("env."):
+        return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
+    return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))
+
+
+def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested dictionaries with one entry replaced."""
+    if len(path) == 1:
+        return {**data, path[0]: value}
+    inner = data.get(path[0])
+    return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The configuration with every value checked and in its proper type.
+
+    Raises:
+        ConfigError: naming the first setting that is wrong.
+    """
+    known(config.agent, AGENTS, "agent")
+    for name, low in (("num_envs", 1), ("total_timesteps", 1), ("seed", 0)):
+        _Number(int, low, 2**32 - 1 if name == "seed" else math.inf).check(name, getattr(config, name))
+    agent_kwargs = {}
+    for key, value in config.agent_kwargs.items():
+        known(key, _SETTINGS, "setting")
+        rule = _SETTINGS[key]
+        if isinstance(rule, _Number):
+            agent_kwargs[key] = rule.check(key, value)
+        elif not isinstance(value, rule):
+            raise ConfigError(f"{key}={value}: expected {'true or false' if rule is bool else rule.__name__}")
+        else:
+            agent_kwargs[key] = value
+    if agent_kwargs.get("policy", "MlpPolicy") not in AGENTS[config.agent].policy_aliases:
+        known(agent_kwargs["policy"], AGENTS[config.agent].policy_aliases, "policy")
+    size, batch = config.num_envs * agent_kwargs.get("n_steps", 2048), agent_kwargs.get("batch_size", 64)
+    if size % batch:
+        raise ConfigError(f"batch_size={batch} does not divide num_envs × n_steps = {size}")
+    _check_env_kwargs(config)
+    return replace(config, agent_kwargs=agent_kwargs)
+
+
+def _check_env_kwargs(config: RunConfig) -> None:
+    found = resolve(config.env)
+    both = {**config.env_kwargs, **config.training_kwargs}
+    if not isinstance(found, EnvEntry) or not both:
+        return
+    own = {name: value for name, value in both.items() if name not in _BATCH_KEYS}
+    load = inspect.signature(type(found.build()).__init__)
+    names = [name for name in load.parameters if name != "self"]
+    for key in own:
+        known(key, [*names, *_BATCH_KEYS], "environment setting")
+    try:
+        load_tensor_env(found.entry_point, **{**found.kwargs, **own})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{config.env}: {error}") from error
+
+
+def known(name: str, names: Iterable[str], what: str) -> None:
+    """Raise a ConfigError with the closest match unless ``name`` is one of ``names``."""
+    names = list(names)
+    if name in names:
+        return
+    close = difflib.get_close_matches(str(name), names, 1, 0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    raise ConfigError(f"unknown {what} {name!r}{hint}")
+
+
+def build_arguments(config: RunConfig) -> dict[str, Any]:
+    """The agent's constructor arguments: schedules and classes made from their text."""
+    arguments = {key: _schedule(value) for key, value in config.agent_kwargs.items()}
+    if "policy_kwargs" in arguments:
+        arguments["policy_kwargs"] = {k: _class(k, v) for k, v in arguments["policy_kwargs"].items()}
+    return arguments
+
+
+def _schedule(value: Any) -> Any:
+    ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
+    return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
+
+
+def _class(key: str, value: Any) -> Any:
+    if key not in _CLASS_KEYS:
+        return value
+    known(value, CLASSES, f"policy_kwargs.{key}")
+    return CLASSES[value]

@@ -1,0 +1,166 @@
+"""How good a policy is, on episodes that training never saw.
+
+1. One episode per environment: all episodes of a batch are run to their end and the first of each row is counted, so
+   that short episodes are not counted more often than long ones.
+2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing.
+3. Statistics: mean, standard deviation, interquartile mean, and a 95 % percentile-bootstrap interval of the mean
+   (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
+4. ``percent_of_optimal`` puts the random policy at 0 and the environment's optimum at 100;
+   ``ratio_to_optimal_percent`` is the plain ratio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
+from palaestra.envs.registry import make
+from palaestra.train.policies import Policy
+
+EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
+_BATCH = 1024
+_RESAMPLES = 10_000
+MAX_STEPS = 100_000  # per episode: an environment without an end is cut here
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Raw results, one entry per episode."""
+
+    returns: np.ndarray[Any, np.dtype[np.float64]]
+    lengths: np.ndarray[Any, np.dtype[np.int64]]
+    successes: np.ndarray[Any, np.dtype[np.bool_]] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``palaestra evaluate --json`` prints."""
+
+    env: str
+    run: str
+    episodes: int
+    seed: int
+    mean: float
+    std: float
+    iqm: float
+    ci_low: float
+    ci_high: float
+    percent_of_optimal: float | None
+    ratio_to_optimal_percent: float | None
+    success_rate: float | None
+    mean_length: float
+    reference: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
+    """Play the first episode of each row of ``env`` to its end.
+
+    Raises:
+        RuntimeError: if an episode lasts longer than ``MAX_STEPS`` steps.
+    """
+    obs, _ = env.reset()
+    n, device = env.num_envs, env.device
+    finished = torch.zeros(n, dtype=torch.bool, device=device)
+    returns, lengths = torch.zeros(n, device=device), torch.zeros(n, dtype=torch.int64, device=device)
+    successes: torch.Tensor | None = None
+    for step in range(MAX_STEPS):
+        obs, _, terminated, truncated, info = env.step(policy(env, obs))
+        first = (terminated | truncated) & ~finished
+        returns = torch.where(first, info["episode"]["r"], returns)
+        lengths = torch.where(first, info["episode"]["l"], lengths)
+        if "is_success" in info:
+            successes = torch.zeros_like(finished) if successes is None else successes
+            successes = torch.where(first, info["is_success"], successes)
+        finished |= first
+        if step % 8 == 7 and bool(finished.all()):  # looking costs a synchronisation
+            break
+    else:
+        raise RuntimeError(f"{int((~finished).sum())} of {n} episodes did not end within {MAX_STEPS:,} steps")
+    return Episodes(
+        returns.double().cpu().numpy(), lengths.cpu().numpy(), None if successes is None else successes.cpu().numpy()
+    )
+
+
+def evaluate(
+    env_name: str,
+    policy: Policy,
+    *,
+    episodes: int = 1000,
+    seed: int = 0,
+    device: str = "cpu",
+    env_kwargs: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Play held-out episodes and summarise them; ``seed`` is offset by ``EVALUATION_SEEDS``.
+
+    Raises:
+        ValueError: if ``episodes`` is not positive.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    parts = []
+    reference = Reference()
+    for first in range(0, episodes, _BATCH):
+        kwargs = dict(env_kwargs or {})
+        env = make(env_name, min(_BATCH, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
+        if isinstance(env, TensorVectorEnv):
+            env.shift_indices(first)
+            reference = env.env.reference
+        elif first:
+            env.seed += first
+        parts.append(run_episodes(env, policy))
+        env.close()
+    returns = np.concatenate([part.returns for part in parts])
+    lengths = np.concatenate([part.lengths for part in parts])
+    flags = [part.successes for part in parts if part.successes is not None]
+    return summarise(env_name, policy.name, seed, returns, lengths, np.concatenate(flags) if flags else None, reference)
+
+
+def summarise(
+    env_name: str, run: str, seed: int, returns: Any, lengths: Any, successes: Any, reference: Reference
+) -> Evaluation:
+    """The statistics of a set of episodes."""
+    mean = float(returns.mean())
+    low, high = bootstrap_interval(returns)
+    ratio = 100.0 * mean / reference.optimum if reference.optimum else None
+    return Evaluation(
+        env=env_name,
+        run=run,
+        episodes=len(returns),
+        seed=seed,
+        mean=mean,
+        std=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+        iqm=interquartile_mean(returns),
+        ci_low=low,
+        ci_high=high,
+        percent_of_optimal=reference.percent_of_optimal(mean),
+        ratio_to_optimal_percent=ratio,
+        success_rate=None if successes is None else float(successes.mean()),
+        mean_length=float(lengths.mean()),
+        reference={"random": reference.random, "heuristic": reference.heuristic, "optimum": reference.optimum},
+    )
+
+
+def interquartile_mean(values: Any) -> float:
+    """Mean of the values without the lowest and the highest quarter (rounded down)."""
+    ordered = np.sort(values)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def bootstrap_interval(values: Any, level: float = 0.95) -> tuple[float, float]:
+    """Percentile-bootstrap interval of the mean; resampled with a fixed seed, so it is reproducible."""
+    generator = np.random.default_rng(0)
+    means = np.empty(_RESAMPLES)
+    for start in range(0, _RESAMPLES, 500):
+        rows = generator.integers(0, len(values), (500, len(values)))
+        means[start : start + 500] = values[rows].mean(1)
+    tail = 50.0 * (1.0 - level)
+    low, high = np.percentile(means, [tail, 100.0 - tail])
+    return float(low), float(high)

@@ -1,0 +1,56 @@
+"""The table of environments that ``palaestra envs`` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+
+from palaestra.envs.registry import entries, plugin_errors
+
+
+def list_envs() -> list[dict[str, Any]]:
+    """One row per environment, as plain data; a plug-in that failed to import has its error instead."""
+    rows: list[dict[str, Any]] = []
+    for entry in entries():
+        env = entry.build()
+        reference = env.reference
+        discrete = isinstance(env.action_space, spaces.Discrete)
+        rows.append(
+            {
+                "name": entry.short_name,
+                "id": entry.id,
+                "summary": entry.summary,
+                "agents": ["ppo"],
+                "actions": f"{env.action_space.n} discrete" if discrete else str(env.action_space.shape),  # type: ignore[attr-defined]
+                "solved_at": reference.solved_at,
+                "random": reference.random,
+                "heuristic": reference.heuristic,
+                "optimum": reference.optimum,
+                "expert": env.has("expert"),
+            }
+        )
+    rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows for people to read."""
+    heads = ("name", "agents", "random", "heuristic", "optimum", "solved at", "what it is")
+    lines = [heads]
+    for row in rows:
+        if "error" in row:
+            lines.append((row["name"], "", "", "", "", "", f"plug-in failed: {row['error']}"))
+            continue
+        figures = (_figure(row[key]) for key in ("random", "heuristic", "optimum", "solved_at"))
+        lines.append((row["name"], " ".join(row["agents"]), *figures, row["summary"]))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    text = []
+    for line in lines:
+        cells = [cell.rjust(w) if 2 <= i <= 5 else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -1,0 +1,83 @@
+"""Who acts: the random policy, an environment's expert, or a trained agent, all called the same way."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from palaestra.agents.ppo import PPO
+from palaestra.envs.core import BatchedEnv, TensorVectorEnv
+from palaestra.envs.rng import Rng, env_keys
+
+_RANDOM_STREAM = 2  # apart from the environments' (0) and the agents' (1) random numbers
+
+
+class Policy(Protocol):
+    """Chooses actions [N, …] for the observations [N, …] of a batch."""
+
+    name: str
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor: ...
+
+
+class RandomPolicy:
+    """Uniform over the action space, from counter-based random numbers: row i does not depend on the batch."""
+
+    name = "random"
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        rng = Rng(env_keys(env.seed, env.env_indices, _RANDOM_STREAM), self._step)
+        self._step += 1
+        return sample_actions(env.single_action_space, rng)
+
+
+def sample_actions(space: gymnasium.Space[Any], rng: Rng) -> Tensor:
+    """Uniform actions of a space, [N, …].
+
+    Raises:
+        ValueError: for a space that no agent here can act in.
+    """
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(int(space.start), int(space.start + space.n))
+    if isinstance(space, spaces.Box):
+        low, high = (torch.as_tensor(bound, device=rng.device) for bound in (space.low, space.high))
+        return rng.uniform(low, high, space.shape)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return rng.integers(0, torch.as_tensor(space.nvec, device=rng.device), space.shape)
+    if isinstance(space, spaces.MultiBinary):
+        return rng.integers(0, 2, space.shape).to(torch.int8)
+    raise ValueError(f"cannot act in a space of type {type(space).__name__}")
+
+
+class ExpertPolicy:
+    """The environment's own scripted policy."""
+
+    name = "expert"
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        if not isinstance(env, TensorVectorEnv) or not env.env.has("expert"):
+            raise ValueError("this environment has no expert")
+        action: Tensor = env.env.expert(env.state)
+        return action
+
+
+class AgentPolicy:
+    """A trained agent: its most likely action, or one sampled from its distribution."""
+
+    def __init__(self, model: PPO, deterministic: bool = True, name: str = "agent") -> None:
+        self.model, self.deterministic, self.name = model, deterministic, name
+        model.policy.set_training_mode(False)
+        self._step = 0
+
+    @torch.no_grad()
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        rng = Rng(env_keys(env.seed, env.env_indices, _RANDOM_STREAM), self._step)
+        self._step += 1
+        return self.model.act(obs, None if self.deterministic else rng)

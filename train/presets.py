@@ -1,0 +1,67 @@
+"""Settings that train each environment well, per environment id and agent; everything here can be changed with --set.
+
+A preset is plain data, as it is written to ``config.yaml``: ``linear(a, b)`` is a schedule from a to b over the run, and
+classes are given by name (see :mod:`palaestra.train.config`). Environments without a preset get ``DEFAULT``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Number of environments and steps, the agent's constructor arguments, and the environment's while training."""
+
+    num_envs: int
+    total_timesteps: int
+    agent: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def _shared_mlp(*hidden: int) -> dict[str, Any]:
+    """One ReLU trunk for actor and critic."""
+    return {
+        "features_extractor_class": "SharedMlp",
+        "features_extractor_kwargs": {"hidden": list(hidden)},
+        "net_arch": [],
+    }
+
+
+_SNAKE_PPO = {
+    "n_steps": 32,
+    "batch_size": 4096,
+    "n_epochs": 3,
+    "gae_lambda": 0.95,
+    "learning_rate": "linear(1e-3, 1e-5)",
+    "ent_coef": "linear(5e-3, 0)",
+    "policy_kwargs": _shared_mlp(256, 256),
+}
+
+DEFAULT = {
+    "ppo": Preset(8, 1_000_000, {"n_steps": 256, "batch_size": 512, "n_epochs": 10, "learning_rate": "linear(3e-4, 0)"}),
+}
+
+PRESETS: dict[tuple[str, str], Preset] = {
+    ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 8_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
+    ("palaestra/Snake-v0", "ppo"): Preset(1024, 40_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
+    ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 80_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
+    ("palaestra/CartPole-v1", "ppo"): Preset(
+        1024,
+        1_000_000,
+        {
+            "n_steps": 32,
+            "batch_size": 4096,
+            "n_epochs": 10,
+            "gamma": 0.98,
+            "gae_lambda": 0.8,
+            "learning_rate": "linear(2e-3, 0)",
+        },
+    ),
+}
+
+
+def preset(env_id: str, agent: str) -> Preset:
+    """The preset of that pair, or the agent's default for unknown environments."""
+    return PRESETS.get((env_id, agent), DEFAULT[agent])

@@ -1,0 +1,175 @@
+"""What a person sees while an agent trains: a live display on a terminal, plain lines anywhere else.
+
+1. It is one more output of SB3's ``Logger`` and reads ``rollout/ep_rew_mean``, ``rollout/success_rate``, ``time/fps``,
+   ``time/total_timesteps``, ``eval/mean_reward`` and ``eval/percent_of_optimal``.
+2. The live display has one line for the bar, then as many as the terminal's width asks for; it is redrawn twice a second
+   by rich, from the last numbers, and costs the training loop nothing else.
+3. Plain lines come at most every ``LINE_INTERVAL`` seconds, and the last one always. They serve pipes, log files and
+   terminals that cannot move the cursor (``TERM=dumb``).
+4. It is a context manager: on the way out, by Ctrl-C or an error too, the terminal is as it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from stable_baselines3.common.logger import KVWriter
+
+LINE_INTERVAL = 5.0  # s between plain lines
+REDRAWS_PER_SECOND = 2.0
+_GAP = "   "
+
+
+def pack(parts: list[str], width: int) -> list[str]:
+    """The parts in their order on as few lines of at most ``width`` characters as they need."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(_GAP) + len(part) <= width:
+            lines[-1] += _GAP + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _clock_text(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=max(0, int(seconds))))
+
+
+def _number(key_values: dict[str, Any], key: str) -> float | None:
+    """A finite number, else None: SB3 reports NaN until an episode has ended."""
+    value = float(key_values.get(key, math.nan))
+    return value if math.isfinite(value) else None
+
+
+class ProgressOutput(KVWriter):
+    """Shows a run's progress; to be entered with ``with`` before training starts.
+
+    Rows may hold any subset of the keys; the last known values stay on display.
+    """
+
+    def __init__(
+        self,
+        total_timesteps: int,
+        percent_of_optimal: Callable[[float], float | None] | None = None,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Show nothing yet.
+
+        Args:
+            total_timesteps: where training ends, with the steps before a resumption.
+            percent_of_optimal: of a mean return, e.g. ``Reference.percent_of_optimal``.
+            console: where to; standard output by default.
+            clock: in seconds.
+        """
+        self._total = max(1, total_timesteps)
+        self._percent_of_optimal = percent_of_optimal
+        self._console = console or Console(highlight=False)
+        self._clock = clock
+        self._live: Live | None = None
+        self._start = self._row_time = clock()
+        self._line_time = -math.inf
+        self._unshown = False  # the newest row has not been printed yet
+        self._steps = 0
+        self._rate: float | None = None  # steps/s
+        self._return: float | None = None
+        self._success: float | None = None  # 0 … 1
+        self._evaluation = ""
+
+    def __enter__(self) -> ProgressOutput:
+        self._start = self._row_time = self._clock()
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(
+                get_renderable=self._picture, console=self._console, refresh_per_second=REDRAWS_PER_SECOND
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show the last numbers and give the terminal back; a second call does nothing."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        elif self._unshown:
+            self._print_line()
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        self._row_time = self._clock()
+        self._steps = int(key_values.get("time/total_timesteps", step))
+        self._rate = _number(key_values, "time/fps") or self._rate
+        if "rollout/ep_rew_mean" in key_values:
+            self._return = _number(key_values, "rollout/ep_rew_mean")
+        if "rollout/success_rate" in key_values:
+            self._success = _number(key_values, "rollout/success_rate")
+        evaluated = _number(key_values, "eval/mean_reward")
+        if evaluated is not None:
+            self._evaluation = self._score("evaluation", evaluated, _number(key_values, "eval/percent_of_optimal"))
+        self._unshown = True
+        if self._live is None and self._row_time - self._line_time >= LINE_INTERVAL:
+            self._print_line()
+
+    def message(self, text: str) -> None:
+        """Print a line, above the live display where there is one; safe from any thread."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _score(self, name: str, mean: float, percent: float | None) -> str:
+        if percent is None and self._percent_of_optimal is not None:
+            percent = self._percent_of_optimal(mean)
+        return f"{name} {mean:,.2f}" + ("" if percent is None else f" ({percent:.1f}% of optimal)")
+
+    def _percent_done(self) -> str:
+        return f"{min(100, 100 * self._steps // self._total):4d}%"
+
+    def _time_left(self) -> list[str]:
+        if not self._rate:
+            return []
+        since_row = self._clock() - self._row_time
+        return [f"{_clock_text((self._total - self._steps) / self._rate - since_row)} left"]
+
+    def _scores(self) -> list[str]:
+        scores = []
+        if self._return is not None:
+            percent = self._percent_of_optimal(self._return) if self._percent_of_optimal else None
+            scores.append(self._score("return", self._return, percent))
+        if self._success is not None:
+            scores.append(f"success {100 * self._success:.1f}%")
+        return scores
+
+    def _speed(self) -> list[str]:
+        return [f"{self._rate:,.0f} steps/s"] if self._rate else []
+
+    def _print_line(self) -> None:
+        parts = [f"{self._percent_done()}{_GAP}{self._steps:,} steps", *self._speed(), *self._scores()]
+        parts += [*self._time_left(), *([self._evaluation] if self._evaluation else [])]
+        # a narrow dumb terminal gets the parts that fit; files get all of them
+        width = self._console.width if self._console.is_terminal else 10_000
+        self.message(pack(parts, width)[0][:width])
+        self._line_time, self._unshown = self._clock(), False
+
+    def _picture(self) -> Group:
+        width = self._console.width
+        bar = Table.grid(expand=True)
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right", no_wrap=True)
+        done = _GAP.join([self._percent_done(), *self._time_left()])
+        bar.add_row(ProgressBar(self._total, min(self._steps, self._total)), done)
+        elapsed = f"{_clock_text(self._clock() - self._start)} elapsed"
+        pace = [f"{self._steps:,} / {self._total:,} steps", *self._speed(), elapsed]
+        scores = [*self._scores(), *([self._evaluation] if self._evaluation else [])]
+        lines = pack(pace, width) + pack(scores, width)
+        return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
