@@ -63,14 +63,14 @@ class MultiCategorical:
         self._one = Categorical()
 
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
-        return torch.stack([self._one.sample(part, rng) for part in params.split(self.sizes, 1)], 1)
+        return torch.stack([self._one.sample(part, rng) for part in torch.split(params, self.sizes, 1)], 1)
 
     def log_prob(self, params: Tensor, actions: Tensor) -> Tensor:
-        parts = zip(params.split(self.sizes, 1), actions.unbind(1), strict=True)
+        parts = zip(torch.split(params, self.sizes, 1), actions.unbind(1), strict=True)
         return torch.stack([self._one.log_prob(part, action) for part, action in parts]).sum(0)
 
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(params.split(self.sizes, 1), actions.unbind(1), strict=True)
+        parts = zip(torch.split(params, self.sizes, 1), actions.unbind(1), strict=True)
         both = [self._one.log_prob_entropy(part, action) for part, action in parts]
         return torch.stack([b[0] for b in both]).sum(0), torch.stack([b[1] for b in both]).sum(0)
 
@@ -108,7 +108,7 @@ def action_head(distribution: Distribution, log_std: Tensor | None) -> ActionHea
     kind = type(distribution)
     if kind is CategoricalDistribution:
         return Categorical()
-    if kind is MultiCategoricalDistribution:
+    if isinstance(distribution, MultiCategoricalDistribution) and kind is MultiCategoricalDistribution:
         return MultiCategorical([int(size) for size in distribution.action_dims])
     if kind is BernoulliDistribution:
         return Bernoulli()

@@ -78,9 +78,7 @@ class TensorRolloutBuffer:
         for name in ("rewards", "values", "log_probs", "advantages", "returns"):
             setattr(self, name, torch.empty(t, n, device=device))
 
-    def add(
-        self, obs: Obs, actions: Tensor, rewards: Tensor, dones: Tensor, values: Tensor, log_probs: Tensor
-    ) -> None:
+    def add(self, obs: Obs, actions: Tensor, rewards: Tensor, dones: Tensor, values: Tensor, log_probs: Tensor) -> None:
         """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended."""
         if not hasattr(self, "observations"):
             self._allocate(obs)

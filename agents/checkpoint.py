@@ -95,7 +95,9 @@ def _safe_class(name: str, path: Any) -> type:
             raise CheckpointError(f"{name}: there is no class {path}") from error
         if isinstance(found, type) and issubclass(found, nn.Module | torch.optim.Optimizer):
             return found
-    raise CheckpointError(f"{name}: {path} is not a network class of torch, stable_baselines3 or palaestra; pass it to load()")
+    raise CheckpointError(
+        f"{name}: {path} is not a network class of torch, stable_baselines3 or palaestra; pass it to load()"
+    )
 
 
 def encode_space(space: gymnasium.Space[Any]) -> dict[str, Any]:
@@ -188,7 +190,9 @@ def _umask() -> int:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def read(model_class: type[ModelT], path: Any, env: Any, device: torch.device | str, overrides: dict[str, Any]) -> ModelT:
+def read(
+    model_class: type[ModelT], path: Any, env: Any, device: torch.device | str, overrides: dict[str, Any]
+) -> ModelT:
     """A model from a file that :func:`write` made; see ``PPO.load``."""
     label = str(path) if isinstance(path, str | os.PathLike) else "the file"
     source = path
@@ -233,7 +237,9 @@ def _read_weights(archive: zipfile.ZipFile, name: str) -> Any:
     return torch.load(io.BytesIO(archive.read(f"{name}.pth")), map_location="cpu", weights_only=True)
 
 
-def _build(model_class: Any, content: dict[str, Any], env: Any, device: torch.device | str, overrides: dict[str, Any]) -> Any:
+def _build(
+    model_class: Any, content: dict[str, Any], env: Any, device: torch.device | str, overrides: dict[str, Any]
+) -> Any:
     """The model without its weights: constructor, spaces and counters."""
     stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
     arguments = {name: decode(name, value) for name, value in stored.items()} | overrides

@@ -45,7 +45,7 @@ from palaestra.agents.actions import ActionHead, action_head
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
 from palaestra.agents.rollout import EpisodeStatistics, raise_non_finite, to_host
 from palaestra.envs.adapter import VecEnvAdapter
-from palaestra.envs.core import BatchedEnv, Obs
+from palaestra.envs.core import BatchedEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.envs.rng import Rng, env_keys
 from palaestra.envs.views import NumpyVectorEnv, TensorVecEnv
@@ -84,7 +84,9 @@ class PPO(stable_baselines3.PPO):
         clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
         ent_coef: float | Schedule = 0.0,
-        *args: Any,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        *,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -109,14 +111,15 @@ class PPO(stable_baselines3.PPO):
             clip_range_vf,
             normalize_advantage,
             self.ent_coef_schedule(1.0),
-            *args,
+            vf_coef,
+            max_grad_norm,
             device=device,
             _init_setup_model=False,
             **kwargs,
         )
         if isinstance(env, TensorVecEnv) and self.device.type != env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {env.batch.device}")
-        if self.rollout_buffer_class not in (None, TensorRolloutBuffer):
+        if self.rollout_buffer_class is not None:
             raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
         if _init_setup_model:
             self._setup_model()
@@ -128,7 +131,9 @@ class PPO(stable_baselines3.PPO):
         if isinstance(env, BatchedEnv | NumpyVectorEnv):
             return TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
         if isinstance(env, gymnasium.vector.VectorEnv):
-            raise ValueError("a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead")
+            raise ValueError(
+                "a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead"
+            )
         return stable_baselines3.PPO._wrap_env(env, verbose, monitor_wrapper)
 
     def _setup_model(self) -> None:
@@ -197,7 +202,7 @@ class PPO(stable_baselines3.PPO):
     @torch.no_grad()
     def _collect_step(self, step: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Act, step the environments and store the transition. No synchronisation."""
-        obs = self._last_obs
+        obs: Any = self._last_obs
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
         actions, values, log_probs = self._act(obs)
@@ -248,14 +253,15 @@ class PPO(stable_baselines3.PPO):
         if not isinstance(self.action_space, spaces.Box):
             return actions
         if self.policy.squash_output:
-            return self.policy.unscale_action(actions)
+            return self.policy.unscale_action(actions)  # type: ignore[arg-type, return-value]
         return actions.clamp(self._bounds[0], self._bounds[1])
 
     @property
     def _bounds(self) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "_action_bounds"):
-            space = self.action_space
-            self._action_bounds = tuple(torch.as_tensor(b, device=self.device) for b in (space.low, space.high))
+            space: Any = self.action_space
+            low, high = (torch.as_tensor(bound, device=self.device) for bound in (space.low, space.high))
+            self._action_bounds = low, high
         return self._action_bounds
 
     def _bootstrap(self, rewards: Tensor, truncated: Tensor, info: dict[str, Any]) -> Tensor:
@@ -273,7 +279,7 @@ class PPO(stable_baselines3.PPO):
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:
-        last_values = self.policy.predict_values(self._last_obs).flatten()
+        last_values = self.policy.predict_values(self._last_obs).flatten()  # type: ignore[arg-type]
         self.rollout_buffer.compute_returns_and_advantage(last_values)
 
     # ------------------------------------------------------------------------------------------------ the host
@@ -353,7 +359,7 @@ class PPO(stable_baselines3.PPO):
                 if stopped:
                     break
                 self.policy.optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.policy.optimizer.step()
             self._n_updates += 1
@@ -365,9 +371,7 @@ class PPO(stable_baselines3.PPO):
         self._losses = torch.cat((total / minibatches, torch.stack((explained, std))))
         self._record_settings(clip_range, clip_range_vf)
 
-    def _loss(
-        self, batch: Minibatch, clip_range: float, clip_range_vf: float | None
-    ) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: Minibatch, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and the detached numbers named in ``_LOSSES`` [6]."""
         values, log_prob, entropy = self._evaluate(batch.observations, batch.actions)
         advantages = batch.advantages
@@ -406,15 +410,32 @@ class PPO(stable_baselines3.PPO):
     # ------------------------------------------------------------------------------------------------ files
 
     def _excluded_save_params(self) -> list[str]:
-        ours = ["batch", "rollout_buffer_class", "ent_coef_schedule", "_last_obs", "_last_episode_starts", "ep_info_buffer"]
-        ours += ["_statistics", "_losses", "_head", "_action_bounds", "_steps_collected", "_noise_seed", "ep_success_buffer"]
+        ours = [
+            "batch",
+            "rollout_buffer_class",
+            "ent_coef_schedule",
+            "_last_obs",
+            "_last_episode_starts",
+            "ep_info_buffer",
+        ]
+        ours += [
+            "_statistics",
+            "_losses",
+            "_head",
+            "_action_bounds",
+            "_steps_collected",
+            "_noise_seed",
+            "ep_success_buffer",
+        ]
         return [*super()._excluded_save_params(), *ours]
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
-        settings = {name: getattr(self, name) for name in self._json_arguments if name not in ("ent_coef", "stats_window_size")}
+        settings = {
+            name: getattr(self, name) for name in self._json_arguments if name not in ("ent_coef", "stats_window_size")
+        }
         settings |= {"ent_coef": self.ent_coef_schedule, "stats_window_size": self._stats_window_size}
         checkpoint.write(self, settings, buffer, path)
 

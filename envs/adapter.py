@@ -45,7 +45,9 @@ class _HostEnv(BatchedEnv):
         # a copy, since the environment may write its next observation into the same memory
         return tensor.to(self.device, dtype, copy=True)
 
-    def _result(self, obs: Any, final_obs: Any, reward: Any, terminated: Any, truncated: Any, success: Any) -> StepResult:
+    def _result(
+        self, obs: Any, final_obs: Any, reward: Any, terminated: Any, truncated: Any, success: Any
+    ) -> StepResult:
         done = terminated | truncated
         self._episode_return += reward
         self._episode_length += 1
@@ -106,14 +108,14 @@ class GymnasiumAdapter(_HostEnv):
         self._episode_length[:] = 0
         return self._to_device(obs), {}
 
-    def step(self, actions: Tensor) -> StepResult:  # type: ignore[override]
+    def step(self, actions: Tensor) -> StepResult:
         obs, reward, terminated, truncated, info = self.venv.step(actions.cpu().numpy())
         final = obs
         finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool)))
         if len(finished):
             final = {k: v.copy() for k, v in obs.items()} if isinstance(obs, dict) else obs.copy()
             for i in finished:
-                _put(final, i, info["final_obs"][i])
+                _put(final, int(i), info["final_obs"][i])
         success = info.get("final_info", {}).get("is_success")
         return self._result(obs, final, reward, terminated, truncated, success)
 
@@ -141,7 +143,8 @@ class VecEnvAdapter(_HostEnv):
         self._episode_length[:] = 0
         return self._to_device(self.venv.reset()), {}
 
-    def step(self, actions: Tensor) -> StepResult:  # type: ignore[override]
+    def step(self, actions: Tensor) -> StepResult:
+        obs: Any
         obs, reward, done, infos = self.venv.step(actions.cpu().numpy())
         truncated = np.array([bool(info.get("TimeLimit.truncated")) for info in infos]) & done
         final = obs
@@ -150,7 +153,7 @@ class VecEnvAdapter(_HostEnv):
             final = {k: v.copy() for k, v in obs.items()} if isinstance(obs, dict) else obs.copy()
             for i in finished:
                 if "terminal_observation" in infos[i]:
-                    _put(final, i, infos[i]["terminal_observation"])
+                    _put(final, int(i), infos[i]["terminal_observation"])
         success = [info.get("is_success") for info in infos]
         known = all(success[i] is not None for i in finished) and len(finished) > 0
         flags = np.array([bool(flag) for flag in success]) if known else None

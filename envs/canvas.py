@@ -111,7 +111,7 @@ class Canvas:
         edge = self._line(line)
 
         def draw(surface: pygame.Surface, ink: pygame.Color, shift: Point) -> None:
-            pygame.draw.circle(surface, ink, (cx + shift[0], cy + shift[1]), r, edge)
+            pygame.draw.circle(surface, ink, (round(cx + shift[0]), round(cy + shift[1])), round(r), edge)
 
         self._paint(_box([(cx - r, cy - r), (cx + r, cy + r)]), colour, draw)
 
@@ -134,7 +134,7 @@ class Canvas:
                 if start != end:
                     pygame.draw.polygon(surface, ink, _bar(start, end, half))
             for joint in joints:
-                pygame.draw.circle(surface, ink, joint, half)
+                pygame.draw.circle(surface, ink, (round(joint[0]), round(joint[1])), round(half))
 
         self._paint(_box(corners).inflate(2 * half + 4, 2 * half + 4), colour, draw)
 
@@ -147,7 +147,7 @@ class Canvas:
         share = np.linspace(0.0, 1.0, len(path))[:, None]
         inks = ((1 - share) * tuple(pygame.Color(first)) + share * tuple(pygame.Color(last))).astype(int).tolist()
         for end in (0, -1):
-            pygame.draw.circle(self._surface, inks[end], path[end].tolist(), half[end])
+            pygame.draw.circle(self._surface, inks[end], path[end].round().tolist(), round(half[end]))
         if len(path) == 1:
             return
         tangent = np.gradient(path, axis=0)

@@ -2,7 +2,7 @@
 
 ``check_env("snake")`` applies every rule of :mod:`palaestra.envs.conformance` and returns one :class:`Finding` per
 rule; ``print(table(findings))`` shows them. An error raised by a rule is a failed finding too. The rules of structure
-come first: where one fails, the others would only repeat it and are left out.
+come first: where one fails, the rest would only repeat it and are left out.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ def check_env(
     elif isinstance(env, type):
         env = env(**kwargs)
     subject = Subject(env, num_envs, steps, seed)
-    findings = [_apply(name, rule, subject) for name, rule in STRUCTURE.items()]
-    if all(finding.passed for finding in findings):
-        findings += [_apply(name, rule, subject) for name, rule in RULES.items()]
+    findings = []
+    for name, rule in {**STRUCTURE, **RULES}.items():
+        findings.append(_apply(name, rule, subject))
+        if name in STRUCTURE and not findings[-1].passed:
+            break
     return findings
 
 

@@ -201,7 +201,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         raise NotImplementedError
 
-    def step(self, actions: Tensor) -> StepResult:  # type: ignore[override]
+    def step(self, actions: Tensor) -> StepResult:
         raise NotImplementedError
 
 
@@ -288,7 +288,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.episode_return = torch.zeros(self.num_envs, device=self.device)  # [N]
         return self._observe(self.state, self.num_envs), {}
 
-    def step(self, actions: Tensor) -> StepResult:  # type: ignore[override]
+    def step(self, actions: Tensor) -> StepResult:
         """One step of every environment; finished ones are already in their next episode when it returns.
 
         Args:
@@ -376,7 +376,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
         return map_state(pick, self.state)
 
-    def render(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], ...] | None:
         """One picture per environment, uint8 [height, width, 3]; None without a render mode."""
         if self.render_mode is None:
             return None
@@ -407,7 +407,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         for name, field in state_fields(state).items():
             if not isinstance(field, Tensor) or field.dim() == 0 or field.shape[0] != self.num_envs:
                 got = tuple(field.shape) if isinstance(field, Tensor) else type(field).__name__
-                raise self._error(f"state.{name}", f"must be a tensor whose first dimension is {self.num_envs}, got {got}")
+                raise self._error(
+                    f"state.{name}", f"must be a tensor whose first dimension is {self.num_envs}, got {got}"
+                )
 
     def _check(self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Shape, dtype and device of what the author returned; metadata only, so it never synchronises."""

@@ -150,12 +150,10 @@ def make(
     """
     found = resolve(id)
     if isinstance(found, EnvEntry):
-        env = vector_env(num_envs, found.entry_point, device=device, seed=seed, **{**found.kwargs, **env_kwargs})
-    else:
-        from palaestra.envs.adapter import GymnasiumAdapter
+        return vector_env(num_envs, found.entry_point, device=device, seed=seed, **{**found.kwargs, **env_kwargs})
+    from palaestra.envs.adapter import GymnasiumAdapter
 
-        env = GymnasiumAdapter(found, num_envs, device=device, seed=seed, **env_kwargs)
-    return env
+    return GymnasiumAdapter(found, num_envs, device=device, seed=seed, **env_kwargs)
 
 
 _BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")

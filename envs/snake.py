@@ -145,7 +145,9 @@ class Snake(TensorEnv[SnakeState]):
     def observe(self, state: SnakeState) -> Tensor:
         n, k = state.lifetime.shape
         hunger = state.hunger.float() / self.hunger_limit
-        fruit = torch.where(state.fruit < k, state.fruit, state.head - k)  # a full board marks the head plane, already 1
+        fruit = torch.where(
+            state.fruit < k, state.fruit, state.head - k
+        )  # a full board marks the head plane, already 1
         if self.observation == "flat":
             obs = torch.zeros(n, 3 * k + 5, device=self.device)
             obs[:, -1] = hunger
@@ -284,7 +286,7 @@ def _look(full: bool, over: bool) -> _Look:
     if full:
         return _Look("#ffe48a", "#ee8b3a", "#6b3d14", "#e9b949", False)
     if over:
-        return _Look("#9aa5b1", "#4b5763", "#0b1016", "#c2504d", True)
+        return _Look("#8fb0a0", "#2f5866", "#0b1016", "#c2504d", True)
     return _Look("#8cf29a", "#1c7f93", "#0c2a30", "#263644", False)
 
 

@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -131,7 +131,7 @@ class NumpyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Array]):
         self.single_observation_space, self.observation_space = batch.single_observation_space, batch.observation_space
         self.single_action_space, self.action_space = batch.single_action_space, batch.action_space
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.batch.reset(seed=seed, options=options)
         return to_numpy(obs), to_numpy(info)
 
@@ -196,7 +196,7 @@ class TensorVecEnv(VecEnv):
         return infos
 
     def get_images(self) -> Sequence[Array | None]:
-        frames = self.batch.render()
+        frames: Any = self.batch.render()
         return list(frames) if frames is not None else [None] * self.num_envs
 
     def close(self) -> None:
@@ -204,11 +204,15 @@ class TensorVecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """The batch has one value of every attribute, given once per index."""
-        owner = self.batch.env if isinstance(self.batch, TensorVectorEnv) and hasattr(self.batch.env, attr_name) else self
+        owner = (
+            self.batch.env if isinstance(self.batch, TensorVectorEnv) and hasattr(self.batch.env, attr_name) else self
+        )
         return [getattr(owner, attr_name)] * len(self._rows(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        raise NotImplementedError("the environments of a batch share their attributes: make a batch with other arguments")
+        raise NotImplementedError(
+            "the environments of a batch share their attributes: make a batch with other arguments"
+        )
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         raise NotImplementedError("the environments of a batch have no methods of their own: call the batch's")
@@ -217,5 +221,5 @@ class TensorVecEnv(VecEnv):
         """True for SB3's Monitor, whose episode statistics the batch gives itself."""
         return [wrapper_class.__name__ == "Monitor"] * len(self._rows(indices))
 
-    def _rows(self, indices: Any) -> Iterable[int]:
-        return cast("Iterable[int]", list(self._get_indices(indices)))
+    def _rows(self, indices: Any) -> list[int]:
+        return list(self._get_indices(indices))

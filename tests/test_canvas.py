@@ -19,7 +19,7 @@ from palaestra.envs.canvas import Canvas, Window, even, picture, resized
 from palaestra.envs.cartpole import CartPole, CartPoleState
 from palaestra.envs.snake import DOWN, LEFT, RIGHT, Snake, SnakeState
 
-HEAD, GOLD, GREY = (140, 242, 154), (255, 228, 138), (154, 165, 177)
+HEAD, GOLD, GREY = (140, 242, 154), (255, 228, 138), (143, 176, 160)
 
 
 def coverage(canvas: Canvas) -> float:
@@ -48,8 +48,8 @@ def at(image: Any, row: float, column: float, size: int = 6) -> tuple[int, ...]:
 def test_a_circle_covers_its_area(radius: float, shift: float, pixels: int) -> None:
     canvas = Canvas(100, 100, pixels=pixels)
     canvas.circle(50 + shift, 50 - shift, radius, "#ffffff")
-    scale = even(pixels) / 100
-    assert coverage(canvas) == pytest.approx(math.pi * (radius * scale) ** 2, rel=0.06)
+    r = radius * even(pixels) / 100
+    assert coverage(canvas) == pytest.approx(math.pi * r**2, abs=0.35 * 2 * math.pi * r)  # a third of a pixel's ring
 
 
 @given(st.lists(st.tuples(st.floats(5, 195), st.floats(5, 195)), min_size=3, max_size=3))
@@ -238,8 +238,9 @@ def test_importing_the_environments_imports_no_pygame() -> None:
 
 def test_pictures_need_no_display_and_greet_nobody() -> None:
     program = (
-        "import gymnasium, pygame, palaestra.envs\n"
+        "import gymnasium, palaestra.envs\n"
         "env = gymnasium.make('palaestra/SnakeSmall-v0', render_mode='rgb_array'); env.reset(seed=0)\n"
-        "print(env.render().shape, pygame.display.get_init())"
+        "frame = env.render()\n"
+        "import pygame; print(frame.shape, pygame.display.get_init())"
     )
-    assert run_python(program.replace("import gymnasium, pygame,", "import gymnasium,") .replace("print(", "import pygame; print(")) == "(736, 640, 3) False\n"
+    assert run_python(program) == "(736, 640, 3) False\n"

@@ -74,7 +74,7 @@ class DictSpace(Walk):
 class EmptyBounds(Walk):
     def __init__(self) -> None:
         super().__init__()
-        self.observation_space = Box(np.array([-1.0, 3.0]), np.array([1.0, 3.0]), dtype=np.float32)
+        self.observation_space = Box(np.array([-1, 3], dtype=np.float32), np.array([1, 3], dtype=np.float32))
 
 
 class NoLimit(Walk):
@@ -228,7 +228,7 @@ class ChangingTable(Walk):
 class HostSync(Walk):
     def step(self, state: WalkState, action: Tensor, rng: Rng) -> tuple[WalkState, Tensor, Tensor]:
         after, reward, terminated = super().step(state, action, rng)
-        return after, reward if reward.sum().item() > -1 else reward, terminated
+        return after, reward * bool(reward.sum().item() > -1), terminated
 
 
 class TensorCondition(Walk):
@@ -288,7 +288,7 @@ class BrokenPicture(Walk):
         raise ZeroDivisionError("no paint")
 
 
-SPACES, SHAPES, STATE = STRUCTURE
+SPACES, STATE, SHAPES = STRUCTURE
 CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (Float64Space, {SPACES}, "observation_space is float64"),
     (DictSpace, {SPACES}, "observation_space must be a Box"),
@@ -298,9 +298,13 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (SqueezedAtOne, {SHAPES}, "with 1 environments: SqueezedAtOne: observation must have shape (1, 2), got (2,)"),
     (RewardDtype, {SHAPES}, "reward must be torch.float32, got torch.float64"),
     (TerminatedDtype, {SHAPES}, "terminated must be torch.bool, got torch.float32"),
-    (StateBatch, {SHAPES, STATE}, "state.age must be a tensor whose first dimension is"),
-    (StateDtype, {STATE}, "state.age is torch.int64 after reset and torch.int32 after step"),
-    (StateShape, {STATE}, "state.age has shape"),
+    (StateBatch, {STATE}, "state.age must be a tensor whose first dimension is"),
+    (StateDtype, {STATE}, "state.age is (torch.int64, torch.Size([64])) after reset and (torch.int32"),
+    (
+        StateShape,
+        {STATE},
+        "state.age is (torch.int64, torch.Size([64])) after reset and (torch.int64, torch.Size([64, 1]))",
+    ),
     (OutOfBounds, {"observation in bounds"}, "at step 4 is outside observation_space"),
     (NanAtStepSeven, {"finite numbers"}, "reward of env 0 at step 7 is NaN"),
     (InfiniteState, {"finite numbers"}, "state.age of env 0 at step 0 is NaN or infinite"),
@@ -341,7 +345,7 @@ def test_a_fault_is_found_by_its_rule_alone(broken: type[TensorEnv[Any]], rules:
 @pytest.mark.parametrize(
     ("broken", "rule", "detail"),
     [
-        (CachedReset, "resets differ", "same states in every episode|in some episodes only"),
+        (CachedReset, "resets differ", "keep none"),
         (ObservationMemory, "final_obs", "observe must depend on the state only"),
         (PositionInReset, "row reset equals selection", "differs between resetting the finished rows"),
         (ChangingTable, "step is pure", "step changes self.speed in place"),
@@ -350,7 +354,7 @@ def test_a_fault_is_found_by_its_rule_alone(broken: type[TensorEnv[Any]], rules:
 def test_a_fault_with_many_consequences_is_found(broken: type[TensorEnv[Any]], rule: str, detail: str) -> None:
     findings = {finding.rule: finding for finding in check_env(broken, num_envs=64, steps=16)}
     assert not findings[rule].passed
-    assert any(part in findings[rule].detail for part in detail.split("|")), findings[rule].detail
+    assert detail in findings[rule].detail
 
 
 def test_every_rule_has_an_environment_that_breaks_it() -> None:

@@ -56,7 +56,7 @@ def counter(num_envs: int = 3, **kwargs: Any) -> TensorVectorEnv[CounterState]:
 
 
 def test_termination_truncation_and_auto_reset_in_one_table() -> None:
-    """Row 0 terminates at step 2, row 1 is truncated at step 4, row 2 terminates at step 4, which is not a truncation."""
+    """Row 0 terminates at step 2, row 1 is truncated at step 4, row 2 terminates there, which is not a truncation."""
     batch = counter()
     first = batch.env.observe(batch.state)[:, 1].clone()  # type: ignore[arg-type]
     actions = torch.tensor([[1, 1, 0], [2, 1, 0], [0, 1, 0], [1, 1, 2]])
@@ -258,9 +258,13 @@ class Faulty(Counter):
 )
 def test_errors_name_the_environment_and_the_field(fault: str, message: str) -> None:
     batch = TensorVectorEnv(Faulty(fault), 3, device="cpu")
-    with pytest.raises(EnvError, match=message):
+
+    def play() -> None:
         batch.reset()
         batch.step(torch.zeros(3, dtype=torch.int64))
+
+    with pytest.raises(EnvError, match=message):
+        play()
 
 
 def test_a_state_must_be_a_record() -> None:

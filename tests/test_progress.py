@@ -127,8 +127,8 @@ def test_live_picture_fits_the_terminal(width: int) -> None:
 def test_the_terminal_is_given_back_after_an_error() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
-    with pytest.raises(KeyboardInterrupt), ProgressOutput(1000, None, console) as progress:
-        progress.write(row(10), {}, 0)
+    progress = ProgressOutput(1000, None, console)
+    with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
     hidden, shown = "\x1b[?25l", "\x1b[?25h"
     assert stream.getvalue().rindex(shown) > stream.getvalue().rindex(hidden)
@@ -152,7 +152,7 @@ def test_pack_fills_lines_in_order() -> None:
 
 
 def test_a_row_costs_the_training_loop_little() -> None:
-    """At most 4 redraws a second are allowed, and rows are not what draws: 10,000 rows give no more output than time does."""
+    """Time draws, rows do not: 10,000 rows cause no more than 4 redraws a second."""
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
     start = time.monotonic()

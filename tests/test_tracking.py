@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from stable_baselines3.common.logger import Logger
 
 from palaestra.train import tracking
-from palaestra.train.tracking import CsvOutput, Tracker, resolve_mode, scalar_row
+from palaestra.train.csv_output import CsvOutput, scalar_row
+from palaestra.train.tracking import Tracker, resolve_mode
 
 NO_EXCLUSIONS: dict[str, tuple[str, ...]] = {}
 
@@ -58,6 +59,8 @@ def read_csv(path: Path) -> list[dict[str, float]]:
 
 
 def wandb_file(tracker: Tracker) -> Path:
+    """The run's file, once wandb's process has closed it, which it does some milliseconds after the run is finished."""
+    wandb.teardown()
     assert tracker.offline_dir is not None
     return next(tracker.offline_dir.glob("*.wandb"))
 
@@ -104,7 +107,7 @@ def test_csv_known_file(tmp_path: Path) -> None:
 def test_csv_reads_back_to_the_bit_and_resumes(
     rows: list[dict[str, float]], cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever keys come when, all values survive; resuming at a step gives the file of a run that never went further."""
+    """Whatever keys come when, all values survive; resuming at a step leaves the rows up to it."""
     path = tmp_path_factory.mktemp("csv") / "progress.csv"
     output = CsvOutput(path)
     for step, row in enumerate(rows):
@@ -132,7 +135,7 @@ def test_csv_survives_a_kill(tmp_path: Path) -> None:
     """Every row that was written before SIGKILL is there, though nothing was closed and columns kept coming."""
     code = f"""
 from pathlib import Path
-from palaestra.train.tracking import CsvOutput
+from palaestra.train.csv_output import CsvOutput
 output = CsvOutput(Path({str(tmp_path)!r}) / "progress.csv")
 for step in range(10**9):
     output.write({{"a": step / 3, f"b{{step // 50}}": 1.0}}, {{}}, step)
@@ -359,7 +362,8 @@ def test_a_missing_video_costs_no_row(tmp_path: Path) -> None:
 
 def test_training_does_not_wait_for_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows logged while the run is still being opened reach it in order."""
-    opened, run, rows = threading.Event(), BrokenRun(), []
+    opened, run = threading.Event(), BrokenRun()
+    rows: list[dict[str, float]] = []
 
     def slow_init(**kwargs: Any) -> BrokenRun:
         opened.wait(30)
@@ -378,13 +382,13 @@ def test_training_does_not_wait_for_wandb(tmp_path: Path, monkeypatch: pytest.Mo
     assert run.done[-1] == "finish"
 
 
-@pytest.mark.parametrize("source", ["environment", "netrc", "settings"])
+@pytest.mark.parametrize("source", ["environment", "netrc", "older netrc", "settings"])
 def test_auto_is_online_where_a_key_lies_ready(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key, home = "1" * 40, Path(os.environ["HOME"])
     if source == "environment":
         monkeypatch.setenv("WANDB_API_KEY", key)
-    elif source == "netrc":
-        host = wandb.setup().settings.base_url.removeprefix("https://")
+    elif "netrc" in source:
+        host = "api.wandb.ai" if "older" in source else wandb.setup().settings.base_url.removeprefix("https://")
         (home / ".netrc").write_text(f"machine {host}\n  login user\n  password {key}\n")
     else:
         (home / "settings").write_text(f"[default]\napi_key = {key}\n")

@@ -1,8 +1,7 @@
 """A small reader of offline ``.wandb`` files, for the tests: wandb itself ships none in Python.
 
-The file is LevelDB's log format (github.com/google/leveldb, doc/log_format.md) with two differences: a header of 7 bytes
-(":W&B", 0xBEE1 as uint16, version 0) stands at the start of the first block, and the checksum is plain CRC-32 in files
-of this version.
+The file is LevelDB's log format (github.com/google/leveldb, doc/log_format.md) with two differences: the first block
+starts with a header of 7 bytes (":W&B", 0xBEE1 as uint16, version 0), and the checksum is a plain CRC-32.
 
 1. Blocks of 32 KiB. Fewer than 7 bytes left in a block are padding.
 2. A piece: checksum uint32 over type and data, length uint16, type uint8 (1 full, 2 first, 3 middle, 4 last), data.

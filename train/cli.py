@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -87,7 +86,9 @@ def train(
     num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
-    run_dir: Annotated[Path | None, typer.Option(help="Run folder to make (default: runs/ENV/AGENT/TIME-sSEED).")] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder to make (default: runs/ENV/AGENT/TIME-sSEED).")
+    ] = None,
     track: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or disabled.")] = "auto",
     settings: SetOption = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,

@@ -17,7 +17,7 @@ from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluate import evaluate as run_evaluation
 from palaestra.train.policies import AgentPolicy, ExpertPolicy, Policy, RandomPolicy
 
-SCRIPTED = {"random": RandomPolicy, "expert": ExpertPolicy}
+SCRIPTED: dict[str, type[RandomPolicy] | type[ExpertPolicy]] = {"random": RandomPolicy, "expert": ExpertPolicy}
 
 
 def train(env: str, agent: str, run_dir: Path | None, track: str, **options: Any) -> None:
@@ -45,7 +45,9 @@ def _check_track(track: str) -> None:
 
 def _finish(result: runs.RunResult, config: RunConfig) -> None:
     if result.evaluation is None:
-        print(f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {result.run_dir}")
+        print(
+            f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {result.run_dir}"
+        )
         raise KeyboardInterrupt
     print(report(result.evaluation))
     print(verdict(result.evaluation, config, result))
@@ -145,7 +147,9 @@ def find_subject(name: str, env: str | None, stochastic: bool, settings: Sequenc
     if config is None or (own is not None and resolve(config.env) != resolve(own.env)):
         config = own
     elif settings:
-        config = replace(config, env_kwargs={**config.env_kwargs, **resolve_config(config.env, settings=settings).env_kwargs})
+        config = replace(
+            config, env_kwargs={**config.env_kwargs, **resolve_config(config.env, settings=settings).env_kwargs}
+        )
     assert config is not None
     runs.use_available_cores()
     model = AGENTS[config.agent].load(model_file)

