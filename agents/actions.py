@@ -47,7 +47,8 @@ class ActionHead(Protocol):
 class Categorical:
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
         cdf = params.softmax(1).cumsum(1)
-        return (cdf[:, :-1] <= rng.uniform().unsqueeze(1)).sum(1)
+        # times the last entry, which rounding leaves a little off 1: the largest draw never picks a probability of 0
+        return (cdf[:, :-1] <= rng.uniform().unsqueeze(1) * cdf[:, -1:]).sum(1)
 
     def log_prob(self, params: Tensor, actions: Tensor) -> Tensor:
         return params.log_softmax(1).gather(1, actions.unsqueeze(1)).squeeze(1)

@@ -2,8 +2,8 @@
 
 1. Storage is allocated at the first rollout and reused.
 2. Advantages by Schulman et al., "High-dimensional continuous control using generalized advantage estimation", 2016,
-   eq. 16, backwards over the T steps: δ_t = r_t + γ V_{t+1} (1 − done_t) − V_t and A_t = δ_t + γ λ (1 − done_t) A_{t+1}.
-   ``done`` cuts at terminations and truncations alike; the agent has already added γ V(final_obs) to the reward of a
+   eq. 16, backwards over the T steps: δ_t = r_t + γ V_{t+1} (1 − done_t) − V_t and A_t = δ_t + γ λ (1 − done_t)
+   A_{t+1}. ``done`` cuts at terminations and truncations alike; the agent has already added γ V(final_obs) to the reward of a
    truncated step, as Stable-Baselines3 does.
 3. Each epoch draws one permutation and gathers every field once by it; minibatches are then slices without copies.
 """
@@ -17,7 +17,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
-from palaestra.envs.core import Obs, resolve_device, torch_dtype
+from palaestra.envs.core import Obs, resolve_device
 
 
 def map_obs(function: Any, *obs: Any) -> Any:
@@ -69,11 +69,11 @@ class TensorRolloutBuffer:
         """Forget the contents; the memory is kept."""
         self.pos = 0
 
-    def _allocate(self, obs: Obs) -> None:
+    def _allocate(self, obs: Obs, actions: Tensor) -> None:
         t, n, device = self.buffer_size, self.n_envs, self.device
         self.observations = map_obs(lambda o: torch.empty(t, *o.shape, dtype=o.dtype, device=device), obs)
-        shape = self.action_space.shape or ()
-        self.actions = torch.empty(t, n, *shape, dtype=torch_dtype(self.action_space), device=device)
+        # as they were sampled: a Box of integers gets rounded actions, but the samples have the log-probabilities
+        self.actions = torch.empty(t, *actions.shape, dtype=actions.dtype, device=device)
         self.dones = torch.empty(t, n, dtype=torch.bool, device=device)
         for name in ("rewards", "values", "log_probs", "advantages", "returns"):
             setattr(self, name, torch.empty(t, n, device=device))
@@ -81,7 +81,7 @@ class TensorRolloutBuffer:
     def add(self, obs: Obs, actions: Tensor, rewards: Tensor, dones: Tensor, values: Tensor, log_probs: Tensor) -> None:
         """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended."""
         if not hasattr(self, "observations"):
-            self._allocate(obs)
+            self._allocate(obs, actions)
         t = self.pos
         map_obs(lambda store, value: store[t].copy_(value), self.observations, obs)
         self.actions[t].copy_(actions)

@@ -1,9 +1,9 @@
 """One model file that is safe to read and that vanilla Stable-Baselines3 opens too.
 
-1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …) with one more member, ``palaestra.json``:
-   constructor arguments, spaces and counters as plain JSON.
-2. :func:`read` takes the settings from ``palaestra.json`` and the weights through ``torch.load(weights_only=True)``. SB3's
-   ``data`` member holds pickles; it is never opened here. Classes are stored by name and looked up only in torch,
+1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …) with one more member,
+   ``palaestra.json``: constructor arguments, spaces and counters as plain JSON.
+2. :func:`read` takes the settings from ``palaestra.json`` and the weights through ``torch.load(weights_only=True)``.
+   SB3's ``data`` member holds pickles; it is never opened here. Classes are stored by name and looked up only in torch,
    Stable-Baselines3 and palaestra, and only subclasses of ``nn.Module`` and ``Optimizer`` are accepted.
 3. A file is written beside its target, flushed to the disk and renamed, so a reader sees the old file or the new one.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import gymnasium
@@ -20,7 +21,7 @@ class SharedMlp(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim=hidden[-1])
         widths = [get_flattened_obs_dim(observation_space), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in itertools.pairwise(widths):
             layers += [nn.Linear(width_in, width_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 

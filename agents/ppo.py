@@ -8,8 +8,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 2. Actions are sampled from counter-based random numbers keyed by (seed, env index, step), without
    ``torch.distributions``; policies that override SB3's own forward pass, and gSDE, use SB3's.
 3. A truncated step gets γ V(final_obs) added to its reward, from the observation before the reset.
-4. The host hears of the device once per iteration, in :meth:`collect_rollouts`: episode statistics, the check for NaN and
-   the previous update's losses travel in one tensor. ``target_kl`` needs one more per minibatch.
+4. The host hears of the device once per iteration, in :meth:`collect_rollouts`: episode statistics, the check for NaN
+   and the previous update's losses travel in one tensor. ``target_kl`` needs one more per minibatch.
 5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
 6. ``ent_coef`` may be a schedule, like ``learning_rate``.
 7. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
@@ -43,7 +43,7 @@ from torch import Tensor
 from palaestra.agents import checkpoint
 from palaestra.agents.actions import ActionHead, action_head
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
-from palaestra.agents.rollout import EpisodeStatistics, raise_non_finite, to_host
+from palaestra.agents.rollout import EpisodeStatistics, OnDemand, raise_non_finite, to_host
 from palaestra.envs.adapter import VecEnvAdapter
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
@@ -58,8 +58,8 @@ _SUMMARIES = (*_LOSSES, "explained_variance", "std")  # what the host hears of a
 class PPO(stable_baselines3.PPO):
     """PPO with Stable-Baselines3's interface, for thousands of environments on one device.
 
-    ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or an id
-    (one environment, as in SB3). All other arguments are SB3's; ``device`` defaults to the environment's.
+    ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
+    an id (one environment, as in SB3). All other arguments are SB3's; ``device`` defaults to the environment's.
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
@@ -177,6 +177,8 @@ class PPO(stable_baselines3.PPO):
             self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
             self._statistics.clear()
+            if isinstance(self.batch, VecEnvAdapter):
+                self.batch.forget_episodes()  # SB3 reset the environments behind it
         return total, callback
 
     def collect_rollouts(
@@ -190,7 +192,8 @@ class PPO(stable_baselines3.PPO):
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
             self.num_timesteps += self.n_envs
-            callback.update_locals({**locals(), "new_obs": self._last_obs, "infos": []})
+            shown = {"rewards": OnDemand(rewards), "dones": OnDemand(dones), "new_obs": self._last_obs, "infos": []}
+            callback.update_locals({**locals(), **shown})
             if not callback.on_step():
                 return False
         self._finish_rollout()
@@ -219,7 +222,7 @@ class PPO(stable_baselines3.PPO):
         """Sampled actions [N, …], values [N] and log-probabilities [N]."""
         if self._head is None:
             actions, values, log_probs = self.policy(obs)
-            return actions, values.flatten(), log_probs
+            return actions.flatten(1) if actions.dim() > 2 else actions, values.flatten(), log_probs
         params, values = self._params_and_values(obs)
         rng = Rng(env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM), self._steps_collected)
         actions = self._head.sample(params, rng)
@@ -252,9 +255,11 @@ class PPO(stable_baselines3.PPO):
         """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does."""
         if not isinstance(self.action_space, spaces.Box):
             return actions
+        actions = actions.view(-1, *self.action_space.shape)
+        low, high = self._bounds
         if self.policy.squash_output:
-            return self.policy.unscale_action(actions)  # type: ignore[arg-type, return-value]
-        return actions.clamp(self._bounds[0], self._bounds[1])
+            return low + 0.5 * (actions + 1.0) * (high - low)
+        return actions.clamp(low, high)
 
     @property
     def _bounds(self) -> tuple[Tensor, Tensor]:
@@ -288,12 +293,15 @@ class PPO(stable_baselines3.PPO):
         """Tell the host how the rollout went and what the last update did: the iteration's only copy."""
         buffer = self.rollout_buffer
         checked: dict[str, Any] = {"observation": buffer.observations, "reward": buffer.rewards, "value": buffer.values}
-        parts = [part for f in checked.values() for part in (f.values() if isinstance(f, dict) else [f])]
+        last = {"observation": map_obs(lambda o: o.unsqueeze(0), self._last_obs)}  # its value is in the advantages
+        fields = (*checked.values(), *last.values())
+        parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
         numbers = to_host(torch.cat((self._statistics.sums, sums, self._losses)))
         if not np.isfinite(numbers[4]):
             raise_non_finite(checked, self.batch.env_indices, first_step)
+            raise_non_finite(last, self.batch.env_indices, first_step + self.n_steps)
         self._remember(*numbers[:4])
         self._record_losses(numbers[5:])
         self._statistics.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,22 @@ def to_host(values: Tensor) -> list[float]:
     """The one copy from the device per iteration: everything the host wants to know, in one tensor."""
     numbers: list[float] = values.tolist()
     return numbers
+
+
+class OnDemand:
+    """A tensor that callbacks written for Stable-Baselines3 use as a NumPy array; copied to the host only if they look."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self._values.cpu().numpy(), dtype)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.asarray(self)[index]
 
 
 class EpisodeStatistics:

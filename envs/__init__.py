@@ -1,7 +1,7 @@
 """Environments as batched tensor code, and everything that runs them.
 
-``make("snake", num_envs=1024)`` gives a batch on the device; ``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` the
-same rules as an ordinary single environment.
+``make("snake", num_envs=1024)`` gives a batch on the device, and
+``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` the same rules as an ordinary single environment.
 """
 
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv

@@ -139,9 +139,13 @@ class VecEnvAdapter(_HostEnv):
         if seed is not None:
             self.seed = seed
             self.venv.seed(seed)
+        self.forget_episodes()
+        return self._to_device(self.venv.reset()), {}
+
+    def forget_episodes(self) -> None:
+        """Start the episode statistics anew, when somebody has reset the environments behind this adapter."""
         self._episode_return[:] = 0.0
         self._episode_length[:] = 0
-        return self._to_device(self.venv.reset()), {}
 
     def step(self, actions: Tensor) -> StepResult:
         obs: Any

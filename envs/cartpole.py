@@ -2,8 +2,8 @@
 
 Rules
     1. Each step of 0.02 s pushes the cart with ±10 N along a frictionless track; explicit Euler integration.
-    2. Reward 1 per step, the last included. Terminates when the cart is more than 2.4 m from the middle or the pole more
-       than 12° from upright; truncated after 500 steps.
+    2. Reward 1 per step, the last included. Terminates when the cart is more than 2.4 m from the middle or the pole
+       more than 12° from upright; truncated after 500 steps.
     3. The four state variables start uniform in ±0.05.
 
 Actions

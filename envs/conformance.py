@@ -100,7 +100,8 @@ def _difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> str | None:
 
 
 def spaces(subject: Subject) -> str | None:
-    obs, act, limit = subject.env.observation_space, subject.env.action_space, subject.env.max_episode_steps
+    env: Any = subject.env  # Any, since what the author set is in question
+    obs, act, limit = env.observation_space, env.action_space, env.max_episode_steps
     if not isinstance(obs, Space) or not isinstance(act, Space):
         return "observation_space and action_space must be gymnasium spaces, set in __init__"
     for name, space in (("observation_space", obs), ("action_space", act)):
@@ -259,7 +260,7 @@ def final_obs(subject: Subject) -> str | None:
         if not _same(info["final_obs"], twin.env.observe(twin.state)):
             return f"final_obs at step {step} is not observe of the last state: observe must depend on the state only"
         twin.reset_finished(terminated | truncated, info["final_obs"])
-        for episode in twin.episode.unique().tolist():
+        for episode in sorted(set(twin.episode.tolist())):
             if episode not in starts:
                 starts[episode] = subject.short().reset(options={"episode": episode})[0]
             rows = (terminated | truncated) & (twin.episode == episode)
@@ -336,8 +337,9 @@ def optional_members(subject: Subject) -> str | None:
     for key, action in rules.keys_to_action.items():
         if not isinstance(key, str) or not isinstance(space, Discrete) or not space.contains(action):
             return f"keys_to_action: {key!r} → {action!r} must map a key's name to an action of {space}"
-    if not isinstance(rules.reference, Reference):
-        return f"reference must be a Reference, got {type(rules.reference).__name__}"
+    reference: Any = rules.reference
+    if not isinstance(reference, Reference):
+        return f"reference must be a Reference, got {type(reference).__name__}"
     return None
 
 

@@ -1,7 +1,7 @@
 """Names of environments, and the one function that makes a batch of any of them.
 
-A name is a short name (``snake-small``), a full id (``palaestra/SnakeSmall-v0``), any Gymnasium id (``CartPole-v1``), or
-``module:Id-v0``, where importing ``module`` registers the id. Ids are also registered with Gymnasium, so
+A name is a short name (``snake-small``), a full id (``palaestra/SnakeSmall-v0``), any Gymnasium id (``CartPole-v1``),
+or ``module:Id-v0``, where importing ``module`` registers the id. Ids are also registered with Gymnasium, so
 ``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` works in any script.
 
 Plug-ins: a package whose entry-point group ``palaestra.envs`` names a module is imported before names are looked up;
@@ -160,7 +160,7 @@ _BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "rend
 
 
 def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
-    """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class"; Gymnasium's ``make_vec`` calls this."""
+    """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class" (also for ``make_vec``)."""
     batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
     env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
     return TensorVectorEnv(env, num_envs, **batch)

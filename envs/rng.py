@@ -152,12 +152,19 @@ class Rng:
         """True with probability p, bool [N, *shape]."""
         return self.uniform(shape=shape) < p
 
-    def choice(self, mask: Tensor) -> Tensor:
+    def choice(self, mask: Tensor, where: Tensor | None = None) -> Tensor:
         """Index of a True entry of each row, all equally likely, int64 [N]; K where a row has none.
 
         Args:
             mask: bool [N, K] with K < 32,768.
+            where: bool [N], the rows that matter; the others get any number, which saves their work on the CPU.
         """
+        if where is not None and self.device.type == "cpu":  # elsewhere, finding the rows would synchronise
+            rows = where.nonzero().squeeze(1)
+            part = Rng(self._episode_key[rows], self._step[rows] if isinstance(self._step, Tensor) else self._step)
+            part._draw = self._draw
+            self._draw += 1
+            return torch.zeros_like(self._episode_key).index_copy_(0, rows, part.choice(mask[rows]))
         rank = mask.cumsum(1, dtype=torch.int16)  # [N, K] how many True entries up to and including this one
         wanted = self.integers(0, rank[:, -1].long()) + 1  # [N] 1, …, number of True entries
         return torch.searchsorted(rank, wanted.to(torch.int16).unsqueeze(1)).squeeze(1)

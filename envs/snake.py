@@ -6,9 +6,7 @@ Rules
     2. A step moves the head one cell. Eating the fruit gives reward +1 and one more segment; a new fruit appears on a
        random free cell. The best possible return is therefore size² − 1.
     3. The tail moves away as the head moves in, so the head may enter the tail's cell.
-    4. ``death_penalty`` (for losing) and ``win_bonus`` (for filling the board) shape the reward while an agent learns; both
-       are 0 in the game itself, by which agents are judged.
-    5. Episodes terminate on a collision (wall or body), when the board is full (a win: no fruit is placed), and after
+    4. Episodes terminate on a collision (wall or body), when the board is full (a win: no fruit is placed), and after
        4 · size² steps without eating. There is no other time limit.
 
 Actions
@@ -16,10 +14,11 @@ Actions
     3 left; turning back into one's own body is a collision like any other.
 
 Observations (float32, all in [0, 1])
-    ``flat``: [3 · size² + 5] — for each cell the remaining lifetime of the body (steps until the tail leaves it, over
-    size²); the head, one-hot; the fruit, one-hot; the heading, one-hot (up, right, down, left); hunger (steps since the
-    last fruit over the limit). ``grid``: [8, size, size] — the same eight as planes. Lifetimes carry the order of the
-    body and hunger the time limit, so the observation is Markov.
+    Four planes of size × size cells: the remaining lifetime of the body (steps until the tail leaves the cell, over size²);
+    where a move would collide with the body (lifetime above 1); the head; the fruit; and hunger (steps since the last
+    fruit over the limit). With relative actions the board is turned so that the snake always faces up, which spares an
+    agent learning everything four times. ``flat``: [4 · size² + 1], for MLPs. ``grid``: [5, size, size], hunger being a
+    constant plane, for CNNs. Lifetimes carry the order of the body and hunger the time limit: it is Markov.
 
 Experts
     Following a Hamiltonian cycle fills every board; cutting corners of it while the order head–tail along the cycle is
@@ -81,8 +80,6 @@ class Snake(TensorEnv[SnakeState]):
         size: int = 10,
         observation: Literal["flat", "grid"] = "flat",
         actions: Literal["relative", "absolute"] = "relative",
-        death_penalty: float = 0.0,
-        win_bonus: float = 0.0,
     ) -> None:
         if size < 4 or size % 2 or size > 180:
             raise ValueError(f"size must be an even number from 4 to 180, got {size}")
@@ -91,13 +88,13 @@ class Snake(TensorEnv[SnakeState]):
         if actions not in ("relative", "absolute"):
             raise ValueError(f'actions must be "relative" or "absolute", got {actions!r}')
         self.size, self.observation, self.actions = size, observation, actions
-        self.death_penalty, self.win_bonus = float(death_penalty), float(win_bonus)
         self.cells = size * size
         self.hunger_limit = 4 * self.cells
-        self.observation_space = Box(0.0, 1.0, (3 * self.cells + 5,) if observation == "flat" else (8, size, size))
+        self.observation_space = Box(0.0, 1.0, (4 * self.cells + 1,) if observation == "flat" else (5, size, size))
         self.action_space = Discrete(3 if actions == "relative" else 4)
         self.neighbour = _neighbours(size)  # int64 [K · 4] cell on each side, or WALL
         self.cycle = _hamiltonian_cycle(size)  # int64 [K] position of each cell along the cycle
+        self.turned, self.turned_cell = _turns(size)
 
     def reset(self, rng: Rng) -> SnakeState:
         head = rng.integers(0, self.cells)
@@ -131,35 +128,26 @@ class Snake(TensorEnv[SnakeState]):
             lifetime=lifetime,
             head=head,
             heading=heading,
-            fruit=torch.where(eats, rng.choice(lifetime == 0), state.fruit),
+            fruit=torch.where(eats, rng.choice(~lifetime.bool(), eats), state.fruit),
             length=length,
             hunger=hunger,
         )
-        won = length == self.cells
-        lost = died | (hunger >= self.hunger_limit)
-        reward = eats.float()
-        if self.death_penalty or self.win_bonus:
-            reward = reward - self.death_penalty * lost + self.win_bonus * won
-        return after, reward, lost | won
+        return after, eats.float(), died | (length == self.cells) | (hunger >= self.hunger_limit)
 
     def observe(self, state: SnakeState) -> Tensor:
         n, k = state.lifetime.shape
-        hunger = state.hunger.float() / self.hunger_limit
-        fruit = torch.where(
-            state.fruit < k, state.fruit, state.head - k
-        )  # a full board marks the head plane, already 1
-        if self.observation == "flat":
-            obs = torch.zeros(n, 3 * k + 5, device=self.device)
-            obs[:, -1] = hunger
-            marks = torch.stack((state.head + k, fruit + 2 * k, state.heading + 3 * k), 1)
-        else:
-            obs = torch.zeros(n, 8 * k, device=self.device)
-            obs[:, 7 * k :] = hunger.unsqueeze(1)
-            obs[:, 3 * k : 7 * k].view(n, 4, k).scatter_(1, state.heading.view(n, 1, 1).expand(n, 1, k), 1.0)
-            marks = torch.stack((state.head + k, fruit + 2 * k), 1)
-        torch.div(state.lifetime, k, out=obs[:, :k])
-        obs.scatter_(1, marks, 1.0)
-        return obs if self.observation == "flat" else obs.view(n, 8, self.size, self.size)
+        lifetime, head, fruit = state.lifetime, state.head, state.fruit
+        if self.actions == "relative":
+            lifetime = lifetime.gather(1, self.turned.index_select(0, state.heading))  # 3 × as fast as indexing
+            head, fruit = (self.turned_cell[state.heading, cell] for cell in (head, fruit))
+        fruit = torch.where(fruit < k, fruit, head - k)  # a full board marks the head's plane again
+        obs = torch.zeros(n, *self.observation_space.shape, device=self.device)
+        planes = obs.view(n, -1)  # [N, 4 K + 1] or [N, 5 K]
+        torch.div(lifetime, k, out=planes[:, :k])
+        torch.gt(lifetime, 1, out=planes[:, k : 2 * k])
+        planes.scatter_(1, torch.stack((head + 2 * k, fruit + 3 * k), 1), 1.0)
+        planes[:, 4 * k :] = (state.hunger / self.hunger_limit).unsqueeze(1)
+        return obs
 
     def success(self, state: SnakeState) -> Tensor:
         return state.length == self.cells
@@ -252,6 +240,18 @@ def _neighbours(size: int) -> Tensor:
     board[1:-1, 1:-1] = torch.arange(size * size).view(size, size)
     sides = (board[:-2, 1:-1], board[1:-1, 2:], board[2:, 1:-1], board[1:-1, :-2])
     return torch.stack([side.flatten() for side in sides], 1).flatten()
+
+
+def _turns(size: int) -> tuple[Tensor, Tensor]:
+    """The board turned so that each heading points up.
+
+    Returns:
+        int64 [4, K], which cell of the board lies at each cell of the turned one, and int64 [4, K + 1], where each cell of
+        the board (and K, no cell) comes to lie.
+    """
+    board = torch.arange(size * size).view(size, size)
+    turned = torch.stack([torch.rot90(board, heading).flatten() for heading in range(4)])
+    return turned, torch.cat((turned.argsort(1), torch.full((4, 1), size * size)), 1)
 
 
 def _hamiltonian_cycle(size: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.wrappers import RecordEpisodeStatistics
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from palaestra.envs import make
 from palaestra.envs.adapter import GymnasiumAdapter, VecEnvAdapter
@@ -159,3 +159,15 @@ def test_success_is_reported_where_the_environment_says() -> None:
     venv.reset()
     info = venv.step(torch.tensor([0, 1]))[4]
     assert info["is_success"].tolist() == [False, True]
+
+
+def test_a_monitor_below_a_reward_wrapper_gives_the_true_return() -> None:
+    venv = VecNormalize(DummyVecEnv([lambda: Monitor(gymnasium.make("Timer-v0"))]), norm_reward=True)
+    batch = VecEnvAdapter(venv, device="cpu")
+    batch.reset(seed=0)
+    rewards = []
+    for _ in range(5):
+        _, reward, _, _, info = batch.step(torch.tensor([0]))
+        rewards.append(reward.item())
+    assert info["episode"]["r"].item() == 15.0
+    assert sum(rewards) != pytest.approx(15.0)

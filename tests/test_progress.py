@@ -149,6 +149,7 @@ def test_a_narrow_dumb_terminal_gets_lines_that_fit_and_no_control_codes() -> No
 
 def test_pack_fills_lines_in_order() -> None:
     assert pack(["aaaa", "bb", "cccc", "d"], 9) == ["aaaa   bb", "cccc   d"]
+    assert pack(["aaaa", "bb"], 8) == ["aaaa", "bb"]
 
 
 def test_a_row_costs_the_training_loop_little() -> None:

@@ -30,10 +30,10 @@ def test_all_names_of_an_environment_lead_to_it() -> None:
 
 def test_sizes_of_the_registered_boards() -> None:
     sizes = {
-        name: make(name, 2, device="cpu").single_observation_space.shape
+        name: make(name, 2, device="cpu", observation="grid").single_observation_space.shape
         for name in ("snake-small", "snake", "snake-large")
     }
-    assert sizes == {"snake-small": (113,), "snake": (305,), "snake-large": (437,)}
+    assert sizes == {"snake-small": (5, 6, 6), "snake": (5, 10, 10), "snake-large": (5, 12, 12)}
 
 
 def test_gymnasium_ids_resolve_to_their_spec() -> None:
@@ -114,7 +114,7 @@ def test_plugins_are_found_and_a_broken_one_is_kept_with_its_error() -> None:
     assert entries()[-1] == entry
     assert MappingProxyType(dict(entry.kwargs)) == {"size": 4}
     assert registry.plugin_errors() == {"bad": "RuntimeError: no licence"}
-    assert gymnasium.make("me/Tiny-v0").observation_space.shape == (53,)
+    assert gymnasium.make("me/Tiny-v0", observation="grid").observation_space.shape == (5, 4, 4)
 
 
 def test_an_entry_point_must_be_a_tensor_env() -> None:

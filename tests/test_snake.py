@@ -91,7 +91,7 @@ def test_full_board_is_a_win_without_a_fruit() -> None:
     assert state.fruit.item() == 16
     assert state.length.item() == 16
     assert BOARD.success(state).item()
-    assert BOARD.observe(state)[0, 32:48].sum() == 0  # nothing in the fruit plane
+    assert BOARD.observe(state)[0, 48:64].sum() == 0  # nothing in the fruit plane
 
 
 def test_starvation_ends_the_episode_at_exactly_four_boards() -> None:
@@ -113,8 +113,17 @@ def test_eating_on_the_last_step_before_starvation_saves_the_snake() -> None:
 def test_observation_of_a_hand_worked_position() -> None:
     obs = BOARD.observe(state_of(BOARD, [6, 5, 4], 15, heading=DOWN, hunger=16))[0]
     assert obs[:16].tolist() == [0, 0, 0, 0, 1 / 16, 2 / 16, 3 / 16, *[0] * 9]
-    assert obs[16:48].nonzero().flatten().tolist() == [6, 16 + 15]
-    assert obs[48:].tolist() == [0, 0, 1, 0, 0.25]
+    assert obs[16:64].nonzero().flatten().tolist() == [5, 6, 16 + 6, 32 + 15]
+    assert obs[64:].tolist() == [0.25]
+
+
+def test_with_relative_actions_the_board_is_turned_so_that_the_snake_faces_up() -> None:
+    """Head in the top right corner: facing right, say, there are walls ahead and to the left: the top left one."""
+    env = Snake(4)
+    places = {UP: (3, 15), RIGHT: (0, 3), DOWN: (12, 0), LEFT: (15, 12)}  # of cells 3 and 15 on the turned board
+    for heading, (head, fruit) in places.items():
+        obs = env.observe(state_of(env, [3], 15, heading))[0]
+        assert obs[32:64].nonzero().flatten().tolist() == [head, 16 + fruit]
 
 
 class ReferenceSnake:
@@ -138,8 +147,8 @@ class ReferenceSnake:
             return 1.0, len(self.body) == self.size**2
         return 0.0, self.hunger == 4 * self.size**2
 
-    def planes(self) -> list[list[float]]:
-        """Lifetime, head, fruit, four of the heading, hunger; each a list of cells."""
+    def planes(self, turned: bool) -> Tensor:
+        """Lifetime, deadly cells, head, fruit and hunger, [5, size, size]; turned to face up, or not."""
         k = self.size**2
         lifetime, head, fruit = [0.0] * k, [0.0] * k, [0.0] * k
         for age, (row, column) in enumerate(self.body):
@@ -147,8 +156,10 @@ class ReferenceSnake:
         head[self.body[0][0] * self.size + self.body[0][1]] = 1.0
         if len(self.body) < k:
             fruit[self.fruit[0] * self.size + self.fruit[1]] = 1.0
-        headings = [[float(self.heading == d)] * k for d in range(4)]
-        return [lifetime, head, fruit, *headings, [self.hunger / (4 * k)] * k]
+        deadly = [float(cell > 1 / k) for cell in lifetime]
+        hunger = [self.hunger / (4 * k)] * k
+        planes = torch.tensor([lifetime, deadly, head, fruit, hunger]).view(5, self.size, self.size)
+        return planes.rot90(self.heading, (1, 2)) if turned else planes  # a quarter turn to the left for each heading
 
 
 def mixed_policy(env: Snake, state: SnakeState, rng: Rng) -> Tensor:
@@ -184,9 +195,8 @@ def test_play_equals_the_reference_game(seed: int, size: int, actions: str, grid
             if reward[i] and len(game.body) < size**2:
                 game.fruit = divmod(int(state.fruit[i]), size)
                 assert game.fruit not in game.body
-            planes = torch.tensor(game.planes())
-            flat = torch.cat((planes[:3].flatten(), planes[3:, 0]))
-            assert torch.equal(obs[i], planes.view(8, size, size) if grid else flat)
+            planes = game.planes(turned=actions == "relative")
+            assert torch.equal(obs[i], planes if grid else torch.cat((planes[:4].flatten(), planes[4, 0, :1])))
             if terminated[i]:
                 alive.remove(i)
         if not alive:

@@ -348,7 +348,8 @@ def test_wandb_may_raise_anywhere(where: str, tmp_path: Path, monkeypatch: pytes
     assert len(read_csv(tmp_path / "progress.csv")) == 5
 
 
-def test_a_missing_video_costs_no_row(tmp_path: Path) -> None:
+def test_a_missing_video_costs_no_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """One warning; and wandb itself prints nothing."""
     warnings: list[str] = []
     tracker = Tracker.start(tmp_path, {}, "offline", warn=warnings.append)
     tracker.log({"a": 1.0}, 1)
@@ -358,6 +359,7 @@ def test_a_missing_video_costs_no_row(tmp_path: Path) -> None:
     assert [row["a"] for row in wandb_log.history(wandb_file(tracker))] == [1, 2]
     assert len(warnings) == 1
     assert "video" in warnings[0]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_training_does_not_wait_for_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

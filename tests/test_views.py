@@ -44,7 +44,7 @@ import gymnasium
 env = gymnasium.make("palaestra.envs:palaestra/Snake-v0")
 obs, _ = env.reset(seed=1)
 assert env.observation_space.contains(obs) and env.unwrapped.action_space.n == 3
-assert gymnasium.make("palaestra/SnakeSmall-v0", observation="grid").observation_space.shape == (8, 6, 6)
+assert gymnasium.make("palaestra/SnakeSmall-v0", observation="grid").observation_space.shape == (5, 6, 6)
 batch = gymnasium.make_vec("palaestra/SnakeSmall-v0", num_envs=3, device="cpu", max_episode_steps=5)
 obs, _ = batch.reset(seed=1)
 for _ in range(5):
@@ -53,7 +53,7 @@ print(type(batch).__name__, type(obs).__name__, tuple(obs.shape), truncated.toli
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split("\n")[0] == "TensorVectorEnv Tensor (3, 113) [True, True, True] (3, 113)"
+    assert run.stdout.split("\n")[0] == "TensorVectorEnv Tensor (3, 145) [True, True, True] (3, 145)"
 
 
 def paired(num_envs: int = 32) -> tuple[TensorVectorEnv[Any], TensorVectorEnv[Any]]:

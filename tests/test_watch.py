@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [{"grid": (0, 1)}, {"grid": (17, 1)}, {"episodes": 0}, {"fps": 0.0}])
 def test_bad_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
-    with pytest.raises(WatchError, match="at least 1|from 1x1|above 0"):
+    with pytest.raises(WatchError, match=r"at least 1|from 1x1|above 0"):
         watch("snake-small", expert, record=tmp_path / "x.png", **arguments)
 
 

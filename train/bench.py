@@ -109,7 +109,7 @@ def measure(env: str, repeats: int = 3) -> dict[str, Any]:
 
 
 def bench_config(env: str) -> RunConfig:
-    """The work of the PPO section, plain data; schedules become constants, since nobody waits for the run's end here."""
+    """The work of the PPO section, plain data; schedules become constants, for the run has no end here."""
     config = resolve_config(env)
     if config.env == CARTPOLE:
         config = resolve_config(env, num_envs=REFERENCE_ENVS, settings=REFERENCE)
@@ -149,9 +149,8 @@ def stepping_contenders(env: str, num_envs: int) -> dict[str, Contender]:
     actions = [sample_actions(batch.single_action_space, Rng(keys, t)) for t in range(ACTIONS)]
     contenders = {OURS: stepping(batch, actions, device_clock(batch.device))}
     if env in GYMNASIUM_TWINS:
-        contenders[GYMNASIUM] = numpy_stepping(
-            GYMNASIUM_TWINS[env], num_envs, [action.cpu().numpy() for action in actions]
-        )
+        arrays = [action.cpu().numpy() for action in actions]
+        contenders[GYMNASIUM] = numpy_stepping(GYMNASIUM_TWINS[env], num_envs, arrays)
     return contenders
 
 
@@ -186,7 +185,7 @@ def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = ti
             for action in actions:
                 _, _, terminated, truncated, _ = env.step(action)
                 steps += num_envs - resets
-                resets = np.count_nonzero(terminated | truncated)
+                resets = int(np.count_nonzero(terminated | truncated))
             now = clock()
         return Sample(steps, {WHOLE: now - start})
 
@@ -201,7 +200,7 @@ def build_agents(config: RunConfig) -> dict[str, stable_baselines3.PPO]:
     arguments = {**build_arguments(config), "seed": config.seed}
 
     def batch() -> BatchedEnv:
-        kwargs = {**config.env_kwargs, **config.training_kwargs}
+        kwargs = config.env_kwargs
         return make(config.env, config.num_envs, config.device, config.seed, **kwargs)
 
     ours = PPO(env=batch(), **arguments)

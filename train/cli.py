@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 from importlib.metadata import version
@@ -183,6 +184,7 @@ def bench(
 
 def main() -> None:
     """Entry point of the console script."""
+    sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
     command = typer.main.get_command(app)
     try:
         status = command.main(prog_name="palaestra", standalone_mode=False)

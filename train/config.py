@@ -1,7 +1,8 @@
 """Everything that determines a run, resolved before anything starts: preset < command line.
 
 A resolved :class:`RunConfig` is plain data, so that ``config.yaml`` holds it as it is. Text stands for what plain data
-cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in ``CLASSES`` for network and optimiser classes.
+cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in ``CLASSES`` for classes of
+networks and optimisers.
 """
 
 from __future__ import annotations
@@ -107,8 +108,7 @@ class RunConfig:
     num_envs: int
     total_timesteps: int
     device: str
-    env_kwargs: dict[str, Any]  # the task
-    training_kwargs: dict[str, Any]  # more environment arguments while training (reward shaping), never in evaluations
+    env_kwargs: dict[str, Any]
     agent_kwargs: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -142,8 +142,8 @@ def resolve_config(
     Args:
         env: any name that ``palaestra.envs.resolve`` knows.
         agent: a key of ``AGENTS``.
-        settings: "key=value" of the agent's constructor (``learning_rate=3e-4``, ``policy_kwargs.net_arch=[64]``) or of the
-            environment (``env.size=8``; ``training.…`` for arguments that hold only while training); values are YAML.
+        settings: "key=value" of the agent's constructor (``learning_rate=3e-4``, ``policy_kwargs.net_arch=[64]``) or of
+            the environment (``env.size=8``); values are YAML.
 
     Raises:
         ConfigError, UnknownEnvError: naming the setting, and the closest match of an unknown name.
@@ -159,7 +159,6 @@ def resolve_config(
         total_timesteps=start.total_timesteps if total_timesteps is None else total_timesteps,
         device=device,
         env_kwargs={},
-        training_kwargs=dict(start.training),
         agent_kwargs={"policy": "MlpPolicy", **start.agent},
     )
     for setting in settings:
@@ -177,8 +176,6 @@ def _with_setting(config: RunConfig, setting: str) -> RunConfig:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
     if key in ("num_envs", "total_timesteps", "seed", "device"):
         raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {text}")
-    if key.startswith("training."):
-        return replace(config, training_kwargs={**config.training_kwargs, key.removeprefix("training."): value})
     if key.startswith("env."):
         return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
     return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))
@@ -232,10 +229,9 @@ def checked(config: RunConfig) -> RunConfig:
 
 def _check_env_kwargs(config: RunConfig) -> None:
     found = resolve(config.env)
-    both = {**config.env_kwargs, **config.training_kwargs}
-    if not isinstance(found, EnvEntry) or not both:
+    if not isinstance(found, EnvEntry) or not config.env_kwargs:
         return
-    own = {name: value for name, value in both.items() if name not in _BATCH_KEYS}
+    own = {name: value for name, value in config.env_kwargs.items() if name not in _BATCH_KEYS}
     load = inspect.signature(type(found.build()).__init__)
     names = [name for name in load.parameters if name != "self"]
     for key in own:

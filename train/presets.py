@@ -1,7 +1,7 @@
 """Settings that train each environment well, per environment id and agent; everything here can be changed with --set.
 
-A preset is plain data, as it is written to ``config.yaml``: ``linear(a, b)`` is a schedule from a to b over the run, and
-classes are given by name (see :mod:`palaestra.train.config`). Environments without a preset get ``DEFAULT``.
+A preset is plain data, as it is written to ``config.yaml``: ``linear(a, b)`` is a schedule from a to b over the run,
+and classes are given by name (see :mod:`palaestra.train.config`). Environments without a preset get ``DEFAULT``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """Number of environments and steps, the agent's constructor arguments, and the environment's while training."""
+    """Number of environments and steps, and the agent's constructor arguments."""
 
     num_envs: int
     total_timesteps: int
     agent: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
 
 
 def _shared_mlp(*hidden: int) -> dict[str, Any]:
@@ -36,6 +35,7 @@ _SNAKE_PPO = {
     "gae_lambda": 0.95,
     "learning_rate": "linear(1e-3, 1e-5)",
     "ent_coef": "linear(5e-3, 0)",
+    "vf_coef": 0.1,
     "policy_kwargs": _shared_mlp(256, 256),
 }
 

@@ -90,7 +90,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     """
     started = time.perf_counter()
     use_available_cores()
-    env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs, **config.training_kwargs)
+    env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
     if resume is None:
         model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
         write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
@@ -99,8 +99,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     tracker = Tracker.start(
         run_dir, config.as_dict(), track, resume_step=None if resume is None else model.num_timesteps
     )
-    percent = None if config.training_kwargs else reference_of(env).percent_of_optimal
-    progress = ProgressOutput(config.total_timesteps, percent)
+    progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     callback = _Evaluations(config, run_dir, progress)
     start_step, evaluation = model.num_timesteps, None
@@ -163,7 +162,7 @@ class _Evaluations(BaseCallback):
 
 
 def evaluate_run(model: PPO, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
-    """Evaluate a model on the environment of its run, without the shaping that training used."""
+    """Evaluate a model on the environment of its run."""
     policy = AgentPolicy(model, name=run)
     device = str(model.device)
     return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=config.env_kwargs)

@@ -101,7 +101,7 @@ class _Worker(threading.Thread):
             self._warn_once(what, error)
 
     def _warn_once(self, what: str, error: Exception) -> None:
-        if True:
+        if not self._warned:
             self._warned = True
             self._warn(f"W&B: {what} failed ({_one_line(error)}); training goes on, progress.csv has every number")
 
