@@ -3,8 +3,8 @@
 1. Storage is allocated at the first rollout and reused.
 2. Advantages by Schulman et al., "High-dimensional continuous control using generalized advantage estimation", 2016,
    eq. 16, backwards over the T steps: δ_t = r_t + γ V_{t+1} (1 − done_t) − V_t and A_t = δ_t + γ λ (1 − done_t)
-   A_{t+1}. ``done`` cuts at terminations and truncations alike; the agent has already added γ V(final_obs) to the reward of a
-   truncated step, as Stable-Baselines3 does.
+   A_{t+1}. ``done`` cuts at terminations and truncations alike; the agent has already added γ V(final_obs) to the
+   reward of a truncated step, as Stable-Baselines3 does.
 3. Each epoch draws one permutation and gathers every field once by it; minibatches are then slices without copies.
 """
 

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import pathlib
-import pickle
 import tempfile
 import zipfile
 from typing import Any, TypeVar
@@ -211,10 +210,7 @@ def read(
         model.set_parameters(states, exact_match=True, device=model.device)
     except CheckpointError:
         raise
-    except (
-        *(zipfile.BadZipFile, EOFError, OSError, pickle.UnpicklingError),
-        *(KeyError, TypeError, ValueError, AttributeError, RuntimeError, NotImplementedError),
-    ) as error:  # what zipfile, json, torch.load and the constructors raise on damaged input
+    except Exception as error:  # on damaged input zipfile, zlib, json, torch.load and constructors raise anything
         first_line = str(error).strip().split("\n")[0]
         raise CheckpointError(f"cannot load {label}: {type(error).__name__}: {first_line}") from error
     return model  # type: ignore[no-any-return]
@@ -243,8 +239,8 @@ def _build(
     """The model without its weights: constructor, spaces and counters."""
     stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
     arguments = {name: decode(name, value) for name, value in stored.items()} | overrides
-    policy = content["policy"]
-    policy = policy if isinstance(policy, str) else decode("policy", policy)
+    policy = arguments.pop("policy", content["policy"])
+    policy = policy if isinstance(policy, str | type) else decode("policy", policy)
     if not isinstance(policy, str) and not issubclass(policy, BasePolicy):
         raise CheckpointError(f"{policy.__name__} is not a policy")
     observation_space, action_space = (decode_space(content[k]) for k in ("observation_space", "action_space"))

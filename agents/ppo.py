@@ -192,8 +192,8 @@ class PPO(stable_baselines3.PPO):
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
             self.num_timesteps += self.n_envs
-            shown = {"rewards": OnDemand(rewards), "dones": OnDemand(dones), "new_obs": self._last_obs, "infos": []}
-            callback.update_locals({**locals(), **shown})
+            callback.update_locals({**locals(), "rewards": OnDemand(rewards), "dones": OnDemand(dones)})
+            callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
                 return False
         self._finish_rollout()

@@ -18,7 +18,7 @@ def to_host(values: Tensor) -> list[float]:
 
 
 class OnDemand:
-    """A tensor that callbacks written for Stable-Baselines3 use as a NumPy array; copied to the host only if they look."""
+    """A tensor that callbacks written for SB3 use as a NumPy array; it is copied to the host only if they look."""
 
     def __init__(self, values: Tensor) -> None:
         self._values = values

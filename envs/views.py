@@ -67,6 +67,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             raise ValueError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
         self.render_mode = render_mode
         self._window: Any = None
+        self._over = False  # the episode has ended: pictures may show that
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -77,7 +78,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             index = int(options["env_index"])
             self._batch.env_indices = torch.full_like(self._batch.env_indices, index)
             seed = self._batch.seed if seed is None else seed
-        self._started = True
+        self._started, self._over = True, False
         episode = {"episode": options["episode"]} if "episode" in options else None
         obs, _ = self._batch.reset(seed=seed, options=episode)
         if self.render_mode == "human":
@@ -90,8 +91,8 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         batch = self._batch
         obs, reward, terminated, truncated = batch.advance(to_actions(np.asarray(action)[None], batch))
         info: dict[str, Any] = {}
-        done = bool(terminated | truncated)
-        if done and batch.env.has("success"):
+        self._over = bool(terminated | truncated)
+        if self._over and batch.env.has("success"):
             info["is_success"] = bool(batch.env.success(batch.state))
         if self.render_mode == "human":
             self.render()
@@ -103,7 +104,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             return None
         from palaestra.envs.canvas import Window, picture
 
-        frame = picture(self._batch.env, self._batch.state_of(0))
+        frame = picture(self._batch.env, self._batch.state_of(0), over=self._over)
         if self.render_mode == "rgb_array":
             return frame
         if self._window is None:

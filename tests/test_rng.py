@@ -190,6 +190,18 @@ def test_choice_gives_a_true_entry_and_the_width_for_an_empty_row(rows: list[lis
         assert row[choice] if any(row) else choice == 5
 
 
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=20))
+def test_choice_in_some_rows_is_what_it_is_in_all(rows: list[tuple[bool, ...]]) -> None:
+    where, mask = torch.tensor(rows).split([1, 3], 1)
+    where = where.squeeze(1)
+    for step in (7, torch.arange(len(rows))):  # a step for all environments, and one for each
+        keys = env_keys(3, torch.arange(len(rows)))
+        everywhere, somewhere = Rng(keys, step), Rng(keys, step)
+        for _ in range(3):  # the same numbers of the draws that follow, too
+            assert torch.equal(everywhere.choice(mask)[where], somewhere.choice(mask, where)[where])
+            assert torch.equal(everywhere.bits(), somewhere.bits())
+
+
 def test_normal_moments_and_distribution() -> None:
     n = 200_000
     for dtype in (torch.float32, torch.float64):

@@ -108,9 +108,9 @@ def test_mp4_holds_every_state_once(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     assert watch("snake-small", expert, env_kwargs=SMALL, record=path).frames == len(states) + 10
     film = imageio.v3.imread(path)
-    assert film.shape == (len(states) + 10, 736, 640, 3)
+    assert film.shape == (len(states) + 10, 552, 480, 3)
     for i in (0, len(states) // 2, len(states) - 1):
-        drawn = picture(env.env, states[i], over=i == len(states) - 1)
+        drawn = picture(env.env, states[i], 480, over=i == len(states) - 1)
         assert np.abs(film[i].astype(int) - drawn.astype(int)).mean() < 4  # lossy, so near
     facts = next(imageio_ffmpeg.read_frames(path))
     assert (facts["codec"], facts["pix_fmt"].split("(")[0], facts["fps"]) == ("h264", "yuv420p", 10.0)

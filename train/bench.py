@@ -9,8 +9,9 @@
 4. PPO: whole calls of ``learn``, and the parts of them spent in ``collect_rollouts`` and ``train``. CartPole has the
    reference work (``REFERENCE``), other environments their preset, with schedules held at their first value.
 5. Stable-Baselines3 gets an equal batch through its own interface (``TensorVecEnv``), the same hyper-parameters, device
-   and threads, and runs in this process. It therefore profits from our environments and from
-   :mod:`palaestra.envs.allocator`; with its usual ``DummyVecEnv`` in a process of its own it is slower.
+   and threads, so that the agents alone make the difference. Beside CartPole it also runs as people use it, with a
+   ``DummyVecEnv`` of as many of Gymnasium's environments. Both run in this process, where they profit from
+   :mod:`palaestra.envs.allocator` too.
 6. The peak of memory is that of the whole process, all contenders together.
 """
 
@@ -31,6 +32,7 @@ import gymnasium
 import numpy as np
 import stable_baselines3
 import torch
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
@@ -50,12 +52,12 @@ REFERENCE = (
     *("n_steps=128", "n_epochs=4", "batch_size=8192", "learning_rate=3e-4"),
     *("policy=MlpPolicy", "policy_kwargs.net_arch=[64, 64]", "policy_kwargs.activation_fn=Tanh"),
 )
-GYMNASIUM_TWINS = {CARTPOLE: "CartPole-v1"}  # environments of which Gymnasium has a NumPy batch
+GYMNASIUM_TWINS = {CARTPOLE: "CartPole-v1"}  # the same rules in Gymnasium, which also has them as a NumPy batch
 STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has
 STEPPING_SECONDS, PPO_SECONDS = 0.5, 2.0  # at least, per measurement
 ACTIONS = 64  # vectors of actions drawn beforehand, used over and over
 
-OURS, GYMNASIUM, SB3 = "palaestra", "gymnasium", "stable-baselines3"
+OURS, GYMNASIUM, SB3, SB3_ALONE = "palaestra", "gymnasium", "stable-baselines3", "stable-baselines3, DummyVecEnv"
 WHOLE, COLLECTION, UPDATE = "whole", "collection", "update"
 WIDTH = 80  # of the table
 
@@ -95,7 +97,7 @@ def measure(env: str, repeats: int = 3) -> dict[str, Any]:
         _say(f"stepping {num_envs:,} environments")
         contenders = stepping_contenders(config.env, num_envs)
         stepping[str(num_envs)] = take_turns(contenders, repeats, STEPPING_SECONDS)
-    _say("PPO, palaestra and stable-baselines3 in turns")
+    _say("PPO of palaestra and of stable-baselines3 in turns")
     agents = build_agents(config)
     ppo = take_turns({name: learning(agent) for name, agent in agents.items()}, repeats, PPO_SECONDS)
     return {
@@ -196,15 +198,19 @@ def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = ti
 
 
 def build_agents(config: RunConfig) -> dict[str, stable_baselines3.PPO]:
-    """Both agents with the same arguments, each on a batch of its own with the same seed."""
+    """The agents with the same arguments, each on environments of its own with the same seed."""
     arguments = {**build_arguments(config), "seed": config.seed}
 
     def batch() -> BatchedEnv:
-        kwargs = config.env_kwargs
-        return make(config.env, config.num_envs, config.device, config.seed, **kwargs)
+        return make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
 
     ours = PPO(env=batch(), **arguments)
-    return {OURS: ours, SB3: stable_baselines3.PPO(env=TensorVecEnv(batch()), device=ours.device, **arguments)}
+    arguments["device"] = ours.device
+    agents = {OURS: ours, SB3: stable_baselines3.PPO(env=TensorVecEnv(batch()), **arguments)}
+    if config.env in GYMNASIUM_TWINS:
+        alone = make_vec_env(GYMNASIUM_TWINS[config.env], config.num_envs, config.seed)
+        agents[SB3_ALONE] = stable_baselines3.PPO(env=alone, **arguments)
+    return agents
 
 
 def learning(agent: stable_baselines3.PPO, clock: Clock | None = None) -> Contender:
@@ -295,8 +301,8 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _work(config: dict[str, Any]) -> str:
-    """The PPO work in a line; what the configuration leaves open is Stable-Baselines3's default."""
-    agent = {"n_steps": 2048, "n_epochs": 10, "batch_size": 64, **config["agent_kwargs"]}
+    """The PPO work in a line."""
+    agent = config["agent_kwargs"]
     return (
         f"{config['num_envs']:,} environments × {agent['n_steps']} steps, "
         f"{agent['n_epochs']} epochs, minibatch {agent['batch_size']:,}"
@@ -317,12 +323,12 @@ def _rows(samples: dict[str, list[dict[str, Any]]], parts: tuple[str, ...]) -> l
 
 
 def _notes(result: dict[str, Any]) -> str:
-    allocator = " and keeps freed memory (palaestra.envs.allocator)" if result["keeps_freed_memory"] else ""
+    allocator = ", where it keeps freed memory too (palaestra.envs.allocator)" if result["keeps_freed_memory"] else ""
+    alone = " DummyVecEnv: on Gymnasium's own environments." if SB3_ALONE in result["ppo"]["samples"] else ""
     return (
         f"A step is one transition of one environment. {result['repeats']} measurements of each, in turns; ratio is "
         "palaestra's median over this row's. Collection and update: all steps over the time of that part alone. "
-        f"stable-baselines3 runs on the same batched environments, in the same process{allocator}, which helps it: "
-        "with a DummyVecEnv of its own it is slower."
+        f"stable-baselines3 runs on the same batched environments, in the same process{allocator}.{alone}"
     )
 
 

@@ -57,17 +57,20 @@ class _Number:
     def check(self, name: str, value: Any) -> Any:
         if value is None and self.optional:
             return None
+        value = number(value)
         if self.schedule and isinstance(value, str):
             ends = _LINEAR.fullmatch(value.strip())
             if not ends:
                 raise ConfigError(f"{name}={value}: expected a number or linear(start, end)")
             start, end = (self._in_range(name, number(part)) for part in ends.groups())
-            return f"linear({start:g}, {end:g})"
+            return f"linear({start}, {end})"
         return self._in_range(name, value)
 
     def _in_range(self, name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ConfigError(f"{name}={value}: expected {'an integer' if self.kind is int else 'a number'}")
+        if not math.isfinite(value):
+            raise ConfigError(f"{name}={value}: must be finite")
         if self.kind is int and value != int(value):
             raise ConfigError(f"{name}={value}: expected an integer")
         if not self.low <= value <= self.high:
@@ -96,6 +99,12 @@ _SETTINGS: dict[str, _Number | type] = {
     "policy": str,
     "policy_kwargs": dict,
 }
+_COUNTS = {
+    "num_envs": _Number(int, 1),
+    "total_timesteps": _Number(int, 1),
+    "seed": _Number(int, 0, 2**32 - 1),  # evaluations have the seeds from 2^32 on
+}
+_TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,10 @@ def resolve_config(
     )
     for setting in settings:
         config = _with_setting(config, setting)
-    return checked(config)
+    config = checked(config)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={config.device}: there is no such device here")
+    return config
 
 
 def _with_setting(config: RunConfig, setting: str) -> RunConfig:
@@ -172,7 +184,7 @@ def _with_setting(config: RunConfig, setting: str) -> RunConfig:
         raise ConfigError(f"--set {setting}: expected key=value")
     try:
         value = number(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date that does not exist
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
     if key in ("num_envs", "total_timesteps", "seed", "device"):
         raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {text}")
@@ -190,7 +202,11 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
 
 
 def number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean a number."""
+    """YAML 1.1 reads 1e-3 as text; people mean a number, also inside lists and mappings."""
+    if isinstance(value, list):
+        return [number(item) for item in value]
+    if isinstance(value, dict):
+        return {key: number(item) for key, item in value.items()}
     if isinstance(value, str):
         try:
             return float(value)
@@ -205,10 +221,14 @@ def checked(config: RunConfig) -> RunConfig:
     Raises:
         ConfigError: naming the first setting that is wrong.
     """
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(config, name), kind):
+            raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
     known(config.agent, AGENTS, "agent")
-    for name, low in (("num_envs", 1), ("total_timesteps", 1), ("seed", 0)):
-        _Number(int, low, 2**32 - 1 if name == "seed" else math.inf).check(name, getattr(config, name))
-    agent_kwargs = {}
+    _check_device(config.device)
+    counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
+    config = replace(config, **counts)
+    agent_kwargs: dict[str, Any] = {}
     for key, value in config.agent_kwargs.items():
         known(key, _SETTINGS, "setting")
         rule = _SETTINGS[key]
@@ -220,6 +240,9 @@ def checked(config: RunConfig) -> RunConfig:
             agent_kwargs[key] = value
     if agent_kwargs.get("policy", "MlpPolicy") not in AGENTS[config.agent].policy_aliases:
         known(agent_kwargs["policy"], AGENTS[config.agent].policy_aliases, "policy")
+    if agent_kwargs.get("clip_range_vf") == 0:
+        raise ConfigError("clip_range_vf=0: must be above 0, or null for no clipping")
+    _check_policy_kwargs(config.agent, agent_kwargs)
     size, batch = config.num_envs * agent_kwargs.get("n_steps", 2048), agent_kwargs.get("batch_size", 64)
     if size % batch:
         raise ConfigError(f"batch_size={batch} does not divide num_envs × n_steps = {size}")
@@ -227,11 +250,30 @@ def checked(config: RunConfig) -> RunConfig:
     return replace(config, agent_kwargs=agent_kwargs)
 
 
+def _check_device(device: str) -> None:
+    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    try:
+        torch.device("cpu" if device == "auto" else device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+
+
+def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
+    policy = AGENTS[agent].policy_aliases[agent_kwargs.get("policy", "MlpPolicy")]
+    given = ("observation_space", "action_space", "lr_schedule", "use_sde")  # by the agent itself
+    names = [f"policy_kwargs.{name}" for name in inspect.signature(policy).parameters if name not in given]
+    for key, value in agent_kwargs.get("policy_kwargs", {}).items():
+        known(f"policy_kwargs.{key}", names, "setting")
+        _class(key, value)
+
+
 def _check_env_kwargs(config: RunConfig) -> None:
     found = resolve(config.env)
     if not isinstance(found, EnvEntry) or not config.env_kwargs:
         return
     own = {name: value for name, value in config.env_kwargs.items() if name not in _BATCH_KEYS}
+    for name in set(config.env_kwargs) - set(own):
+        _Number(int, 1, optional=True).check(f"env.{name}", config.env_kwargs[name])
     load = inspect.signature(type(found.build()).__init__)
     names = [name for name in load.parameters if name != "self"]
     for key in own:

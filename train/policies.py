@@ -11,9 +11,18 @@ from torch import Tensor
 
 from palaestra.agents.ppo import PPO
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv
-from palaestra.envs.rng import Rng, env_keys
+from palaestra.envs.rng import Rng, child_key, env_keys
 
 _RANDOM_STREAM = 2  # apart from the environments' (0) and the agents' (1) random numbers
+
+
+def action_rng(env: BatchedEnv, calls: int) -> Rng:
+    """The random numbers of a policy's next action: of the running episode where the batch counts its episodes, so that
+    they depend neither on the batch nor on what was played before; else of the number of calls."""
+    keys = env_keys(env.seed, env.env_indices, _RANDOM_STREAM)
+    if isinstance(env, TensorVectorEnv):
+        return Rng(child_key(keys, env.episode), env.episode_length)
+    return Rng(keys, calls)
 
 
 class Policy(Protocol):
@@ -33,7 +42,7 @@ class RandomPolicy:
         self._step = 0
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
-        rng = Rng(env_keys(env.seed, env.env_indices, _RANDOM_STREAM), self._step)
+        rng = action_rng(env, self._step)
         self._step += 1
         return sample_actions(env.single_action_space, rng)
 
@@ -78,6 +87,6 @@ class AgentPolicy:
 
     @torch.no_grad()
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
-        rng = Rng(env_keys(env.seed, env.env_indices, _RANDOM_STREAM), self._step)
+        rng = action_rng(env, self._step)
         self._step += 1
         return self.model.act(obs, None if self.deterministic else rng)

@@ -28,7 +28,7 @@ from palaestra.agents.ppo import PPO
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train.config import AGENTS, ConfigError, RunConfig, build_arguments
-from palaestra.train.evaluate import Evaluation, evaluate
+from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation, evaluate
 from palaestra.train.policies import AgentPolicy
 from palaestra.train.progress import ProgressOutput
 from palaestra.train.tracking import Tracker
@@ -204,7 +204,16 @@ def _record_episode(model: PPO, config: RunConfig, run_dir: Path) -> Path | None
     from palaestra.train.watch import watch
 
     path = run_dir / "videos" / "final.mp4"
-    watch(config.env, AgentPolicy(model), env_kwargs=config.env_kwargs, record=path, label=config.agent)
+    watch(
+        config.env,
+        AgentPolicy(model),
+        env_kwargs=config.env_kwargs,
+        seed=EVALUATION_SEEDS,
+        device=str(model.device),
+        record=path,
+        max_steps=1000,
+        label=config.agent,
+    )
     return path
 
 

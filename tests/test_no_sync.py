@@ -1,0 +1,115 @@
+"""No hidden synchronisation: collection and update run on the meta device, where looking at a value raises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.logger import Logger
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from palaestra.agents import PPO, SharedMlp
+from palaestra.agents import ppo as ppo_module
+from palaestra.envs import TensorVectorEnv, make, probes
+
+SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}
+HOST_OPERATIONS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
+
+
+class HostOperations(TorchDispatchMode):
+    """Counts the operations that make the host wait for the device, and copies to the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        kwargs = kwargs or {}
+        to_host = name in ("_to_copy", "copy_") and torch.device(kwargs.get("device") or "meta").type == "cpu"
+        boolean_index = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.total += 1
+        if name in HOST_OPERATIONS or to_host or boolean_index:
+            self.counts[name] += 1
+        return func(*args, **kwargs)
+
+
+def meta_model(env: TensorVectorEnv[Any], **kwargs: Any) -> PPO:
+    """A model whose first observations are in place, without SB3's set-up, which shows them to the host."""
+    settings = {"n_steps": 8, "batch_size": 128, "n_epochs": 2, "seed": 0, **kwargs}
+    model = PPO("MlpPolicy", env, **settings)
+    model.set_logger(Logger(None, []))
+    model._last_obs, _ = env.reset(seed=0)  # type: ignore[assignment]
+    return model
+
+
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "snake": (lambda: make("snake-small", 64, "meta"), {"policy_kwargs": SHARED}),
+    "snake-grid": (lambda: make("snake-small", 64, "meta", observation="grid"), {"clip_range_vf": 0.2}),
+    "cartpole": (lambda: make("cartpole", 64, "meta"), {}),
+    "continuous": (lambda: TensorVectorEnv(probes.ContinuousTarget(), 64, device="meta"), {}),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_collection_and_update_never_look_at_a_value(name: str) -> None:
+    make_env, kwargs = CASES[name]
+    model = meta_model(make_env(), **kwargs)
+    model.policy.set_training_mode(False)
+    with HostOperations() as seen:
+        for _ in range(2):
+            model.rollout_buffer.reset()
+            for step in range(model.n_steps):
+                rewards, dones, _ = model._collect_step(step)
+            model._finish_rollout()
+            model.train()
+    assert rewards.device.type == dones.device.type == "meta"
+    assert model.rollout_buffer.advantages.device.type == "meta"
+    assert not seen.counts
+    assert seen.total > 500
+
+
+def test_acting_never_looks_at_a_value() -> None:
+    """Sampling with our own distributions; the most likely action goes through SB3's, which may look."""
+    env = make("snake-small", 64, "meta")
+    model = meta_model(env)  # type: ignore[arg-type]
+    with HostOperations() as seen:
+        actions = model.act(model._last_obs, ppo_module.Rng(env.env_indices, 0))
+    assert actions.shape == (64,)
+    assert not seen.counts
+
+
+@pytest.mark.parametrize(
+    "synchronise", [lambda t: t.sum().item(), lambda t: t[t > 0], lambda t: bool(t.any()), Tensor.cpu]
+)
+def test_the_meta_device_would_notice(synchronise: Any) -> None:
+    """So the tests above can fail."""
+    model = meta_model(make("cartpole", 64, "meta"))  # type: ignore[arg-type]
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        synchronise(model._last_obs)
+
+
+def test_the_counter_would_notice() -> None:
+    with HostOperations() as seen:
+        values = torch.ones(3)
+        values.sum().item()
+        values[values > 0]
+        values.nonzero()
+    assert seen.counts["_local_scalar_dense"] == 1
+    assert seen.counts["nonzero"] >= 1
+    assert seen.counts["index"] == 1
+
+
+@pytest.mark.parametrize("name", ["snake-small", "cartpole"])
+def test_one_copy_to_the_host_per_iteration(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    copy = ppo_module.to_host
+    monkeypatch.setattr(ppo_module, "to_host", lambda values: (sizes.append(values.numel()), copy(values))[1])
+    model = PPO("MlpPolicy", make(name, 16, "cpu"), n_steps=8, batch_size=64, n_epochs=1, seed=0)
+    model.learn(5 * 128)
+    assert len(sizes) == 5 + 1  # and the last update's losses
+    assert max(sizes) < 20

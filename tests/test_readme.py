@@ -1,0 +1,61 @@
+"""Every command and every program in the README is run as written, only with fewer steps."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from palaestra.train import bench, cli
+
+README = Path(__file__).parents[1] / "README.md"
+FEWER_STEPS = ["--num-envs", "32", "--total-timesteps", "512", "--set", "n_steps=16", "--set", "batch_size=64"]
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def _commands() -> list[list[str]]:
+    """All ``palaestra …`` commands, also behind && and before comments."""
+    lines = [part.strip() for block in _blocks("bash") for line in block.splitlines() for part in line.split("&&")]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("palaestra ")]
+
+
+def test_the_readme_has_the_commands_of_every_part() -> None:
+    first_words = {command[0] for command in _commands()}
+    assert {"train", "evaluate", "watch", "envs", "bench"} <= first_words
+
+
+def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(bench, "measure", lambda *args, **kwargs: {})  # measured in test_bench.py
+    monkeypatch.setattr(bench, "table", lambda result: "")
+    corridor = next(block for block in _blocks("python") if "class Corridor" in block)
+    Path("corridor.py").write_text(corridor)
+    for command in _commands():
+        fewer = FEWER_STEPS if command[0] == "train" and "--resume" not in command else []
+        fewer = ["--episodes", "64"] if command[0] == "evaluate" else fewer
+        monkeypatch.setattr(sys, "argv", ["palaestra", *command, *fewer])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        if command == ["watch", "latest"]:  # a window, which this test has no display for
+            assert "--record" in captured.err
+        else:
+            assert not exit_.value.code, (command, captured.err)
+
+
+def test_every_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    programs = [block for block in _blocks("python") if "class Corridor" not in block]
+    assert len(programs) == 2
+    for program in programs:
+        short = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(2048)", program).replace("num_envs=1024", "num_envs=64")
+        assert short != program
+        exec(compile(short, "README.md", "exec"), {"__name__": "readme"})
