@@ -11,8 +11,9 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 4. The host hears of the device once per iteration, in :meth:`collect_rollouts`: episode statistics, the check for NaN
    and the previous update's losses travel in one tensor. ``target_kl`` needs one more per minibatch.
 5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
-6. ``ent_coef`` may be a schedule, like ``learning_rate``.
-7. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
+7. ``ent_coef`` may be a schedule, like ``learning_rate``.
+8. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """

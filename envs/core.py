@@ -334,7 +334,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         return self._observe(self.state, self.num_envs), reward, terminated, truncated
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
-        """The other half of a step: put the finished rows into their next episode; the observations [N, …] after that."""
+        """The other half of a step: put finished rows into their next episode; the observations [N, …] after that."""
         if self.device.type != "cpu":
             return self._reset_by_selection(done, final_obs)
         rows = done.nonzero().squeeze(1)

@@ -14,11 +14,12 @@ Actions
     3 left; turning back into one's own body is a collision like any other.
 
 Observations (float32, all in [0, 1])
-    Four planes of size × size cells: the remaining lifetime of the body (steps until the tail leaves the cell, over size²);
-    where a move would collide with the body (lifetime above 1); the head; the fruit; and hunger (steps since the last
-    fruit over the limit). With relative actions the board is turned so that the snake always faces up, which spares an
-    agent learning everything four times. ``flat``: [4 · size² + 1], for MLPs. ``grid``: [5, size, size], hunger being a
-    constant plane, for CNNs. Lifetimes carry the order of the body and hunger the time limit: it is Markov.
+    Four planes of size × size cells: the remaining lifetime of the body (steps until the tail leaves the cell, over
+    size²); where a move would collide with the body (lifetime above 1); the head; the fruit; and hunger (steps since
+    the last fruit over the limit). With relative actions the board is turned so that the snake always faces up, which
+    spares an agent learning everything four times. ``flat``: [4 · size² + 1], for MLPs. ``grid``: [5, size, size],
+    hunger being a constant plane, for CNNs. Lifetimes carry the order of the body and hunger the time limit, so the
+    observation is Markov.
 
 Experts
     Following a Hamiltonian cycle fills every board; cutting corners of it while the order head–tail along the cycle is
@@ -90,7 +91,8 @@ class Snake(TensorEnv[SnakeState]):
         self.size, self.observation, self.actions = size, observation, actions
         self.cells = size * size
         self.hunger_limit = 4 * self.cells
-        self.observation_space = Box(0.0, 1.0, (4 * self.cells + 1,) if observation == "flat" else (5, size, size))
+        self.observation_shape = (4 * self.cells + 1,) if observation == "flat" else (5, size, size)
+        self.observation_space = Box(0.0, 1.0, self.observation_shape)
         self.action_space = Discrete(3 if actions == "relative" else 4)
         self.neighbour = _neighbours(size)  # int64 [K · 4] cell on each side, or WALL
         self.cycle = _hamiltonian_cycle(size)  # int64 [K] position of each cell along the cycle
@@ -141,7 +143,7 @@ class Snake(TensorEnv[SnakeState]):
             lifetime = lifetime.gather(1, self.turned.index_select(0, state.heading))  # 3 × as fast as indexing
             head, fruit = (self.turned_cell[state.heading, cell] for cell in (head, fruit))
         fruit = torch.where(fruit < k, fruit, head - k)  # a full board marks the head's plane again
-        obs = torch.zeros(n, *self.observation_space.shape, device=self.device)
+        obs = torch.zeros((n, *self.observation_shape), device=self.device)
         planes = obs.view(n, -1)  # [N, 4 K + 1] or [N, 5 K]
         torch.div(lifetime, k, out=planes[:, :k])
         torch.gt(lifetime, 1, out=planes[:, k : 2 * k])
@@ -246,8 +248,8 @@ def _turns(size: int) -> tuple[Tensor, Tensor]:
     """The board turned so that each heading points up.
 
     Returns:
-        int64 [4, K], which cell of the board lies at each cell of the turned one, and int64 [4, K + 1], where each cell of
-        the board (and K, no cell) comes to lie.
+        int64 [4, K], which cell of the board lies at each cell of the turned one, and int64 [4, K + 1], where each cell
+        of the board (and K, no cell) comes to lie.
     """
     board = torch.arange(size * size).view(size, size)
     turned = torch.stack([torch.rot90(board, heading).flatten() for heading in range(4)])
@@ -255,7 +257,7 @@ def _turns(size: int) -> tuple[Tensor, Tensor]:
 
 
 def _hamiltonian_cycle(size: int) -> Tensor:
-    """Position of each cell along a closed tour of the board: back and forth over the rows, home by the first column."""
+    """Position of each cell along a closed tour: back and forth over the rows, home by the first column."""
     tour = []
     for row in range(size):
         columns = range(1, size)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from wandb_log import history as read_history
+
 from palaestra.envs import entries, make
 from palaestra.train import cli
-
-from wandb_log import history as read_history
 
 TINY = ["--num-envs", "64", "--total-timesteps", "4096", "--set", "n_steps=16", "--set", "batch_size=256"]
 
@@ -157,7 +157,8 @@ def test_a_corrupt_model_is_a_clear_error(
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
-    command = [sys.executable, "-m", "palaestra.train.cli", "train", "cartpole", "--run-dir", "run", "--track", "disabled"]
+    train = ["-m", "palaestra.train.cli", "train", "--track", "disabled"]
+    command = [sys.executable, *train, "cartpole", "--run-dir", "run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     progress = here / "run" / "progress.csv"
     deadline = time.monotonic() + 60
@@ -175,7 +176,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
     config["total_timesteps"] = last + 2 * 32_768  # a short remainder
     (here / "run" / "config.yaml").write_text(yaml.safe_dump(config))
     done = subprocess.run(
-        [sys.executable, "-m", "palaestra.train.cli", "train", "--resume", "run", "--track", "disabled"],
+        [sys.executable, *train, "--resume", "run"],
         capture_output=True,
         text=True,
         check=False,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from palaestra.train import bench, cli
 
 README = Path(__file__).parents[1] / "README.md"
@@ -29,7 +30,9 @@ def test_the_readme_has_the_commands_of_every_part() -> None:
     assert {"train", "evaluate", "watch", "envs", "bench"} <= first_words
 
 
-def test_every_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
@@ -56,6 +59,7 @@ def test_every_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     programs = [block for block in _blocks("python") if "class Corridor" not in block]
     assert len(programs) == 2
     for program in programs:
-        short = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(2048)", program).replace("num_envs=1024", "num_envs=64")
+        short = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(2048)", program)
+        short = short.replace("num_envs=1024", "num_envs=64")
         assert short != program
         exec(compile(short, "README.md", "exec"), {"__name__": "readme"})
