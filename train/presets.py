@@ -30,7 +30,7 @@ def _shared_mlp(*hidden: int) -> dict[str, Any]:
 
 _SNAKE_PPO = {
     "n_steps": 32,
-    "batch_size": 4096,
+    "batch_size": 2048,
     "n_epochs": 3,
     "gae_lambda": 0.95,
     "learning_rate": "linear(1e-3, 1e-5)",
@@ -46,7 +46,7 @@ DEFAULT = {
 }
 
 PRESETS: dict[tuple[str, str], Preset] = {
-    ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 8_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
+    ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 5_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
     ("palaestra/Snake-v0", "ppo"): Preset(1024, 40_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
     ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 80_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
     ("palaestra/CartPole-v1", "ppo"): Preset(
