@@ -32,7 +32,6 @@ import numpy as np
 import stable_baselines3
 import torch
 import torch.nn.functional as F
-from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -42,9 +41,16 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.agents import checkpoint
-from palaestra.agents.actions import ActionHead, action_head
+from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
-from palaestra.agents.rollout import EpisodeStatistics, OnDemand, raise_non_finite, to_host
+from palaestra.agents.rollout import (
+    EpisodeStatistics,
+    OnDemand,
+    episode_means,
+    raise_non_finite,
+    remember,
+    to_host,
+)
 from palaestra.envs.adapter import VecEnvAdapter
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
@@ -145,7 +151,7 @@ class PPO(stable_baselines3.PPO):
         self._losses = torch.full((len(_SUMMARIES),), torch.nan, device=self.device)  # of the last update
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
         self._steps_collected = 0  # per environment, over the life of the model
-        self._head = self._make_head()
+        self._actor_critic = ActorCritic(self.policy)
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
         """SB3 warns of MLPs on a GPU; with thousands of environments that is the point."""
@@ -159,19 +165,11 @@ class PPO(stable_baselines3.PPO):
         self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
         self._statistics = EpisodeStatistics(self.device)
 
-    def _make_head(self) -> ActionHead | None:
-        """Our action distribution, unless the policy overrides the pass that it would replace."""
-        policy_class = type(self.policy)
-        for name in ("forward", "evaluate_actions", "_get_action_dist_from_latent"):
-            if getattr(policy_class, name) is not getattr(ActorCriticPolicy, name):
-                return None
-        return action_head(self.policy.action_dist, getattr(self.policy, "log_std", None))
-
     # ------------------------------------------------------------------------------------------------ collection
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
-        # entries are rollouts here, not episodes; _remember trims them by the episodes they hold
+        # entries are rollouts here, not episodes; remember() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
             self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
@@ -209,8 +207,9 @@ class PPO(stable_baselines3.PPO):
         obs: Any = self._last_obs
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
-        actions, values, log_probs = self._act(obs)
-        new_obs, rewards, terminated, truncated, info = self.batch.step(self._for_env(actions))
+        rng = Rng(env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM), self._steps_collected)
+        actions, values, log_probs = self._actor_critic.sample(obs, rng)
+        new_obs, rewards, terminated, truncated, info = self.batch.step(self._actor_critic.for_env(actions))
         rewards = self._bootstrap(rewards, truncated, info)
         dones = terminated | truncated
         self.rollout_buffer.add(obs, actions, rewards, dones, values, log_probs)
@@ -219,56 +218,13 @@ class PPO(stable_baselines3.PPO):
         self._steps_collected += 1
         return rewards, dones, info
 
-    def _act(self, obs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Sampled actions [N, …], values [N] and log-probabilities [N]."""
-        if self._head is None:
-            actions, values, log_probs = self.policy(obs)
-            return actions.flatten(1) if actions.dim() > 2 else actions, values.flatten(), log_probs
-        params, values = self._params_and_values(obs)
-        rng = Rng(env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM), self._steps_collected)
-        actions = self._head.sample(params, rng)
-        return actions, values, self._head.log_prob(params, actions)
-
     @torch.no_grad()
     def act(self, obs: Any, rng: Rng | None = None) -> Tensor:
         """Actions [N, …] for observations [N, …] on the device, within the action space's bounds.
 
         The most likely action, or one sampled with ``rng`` (one key per row). The tensor twin of :meth:`predict`.
         """
-        if self._head is None or rng is None:
-            actions = self.policy._predict(obs, deterministic=rng is None)
-        else:
-            actions = self._head.sample(self._params_and_values(obs)[0], rng)
-        return self._for_env(actions)
-
-    def _params_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
-        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution."""
-        policy = self.policy
-        features = policy.extract_features(obs)
-        if policy.share_features_extractor:
-            latent_pi, latent_vf = policy.mlp_extractor(features)
-        else:
-            latent_pi = policy.mlp_extractor.forward_actor(features[0])
-            latent_vf = policy.mlp_extractor.forward_critic(features[1])
-        return policy.action_net(latent_pi), policy.value_net(latent_vf).squeeze(1)
-
-    def _for_env(self, actions: Tensor) -> Tensor:
-        """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does."""
-        if not isinstance(self.action_space, spaces.Box):
-            return actions
-        actions = actions.view(-1, *self.action_space.shape)
-        low, high = self._bounds
-        if self.policy.squash_output:
-            return low + 0.5 * (actions + 1.0) * (high - low)
-        return actions.clamp(low, high)
-
-    @property
-    def _bounds(self) -> tuple[Tensor, Tensor]:
-        if not hasattr(self, "_action_bounds"):
-            space: Any = self.action_space
-            low, high = (torch.as_tensor(bound, device=self.device) for bound in (space.low, space.high))
-            self._action_bounds = low, high
-        return self._action_bounds
+        return self._actor_critic.act(obs, rng)
 
     def _bootstrap(self, rewards: Tensor, truncated: Tensor, info: dict[str, Any]) -> Tensor:
         """Add γ V(final_obs) where the episode was cut by time, since it would have gone on."""
@@ -276,16 +232,16 @@ class PPO(stable_baselines3.PPO):
             return rewards
         final_obs = info["final_obs"]
         if self.device.type != "cpu":  # finding the rows would wait for the device
-            return rewards + self.gamma * truncated * self.policy.predict_values(final_obs).flatten()
+            return rewards + self.gamma * truncated * self._actor_critic.values(final_obs)
         rows = truncated.nonzero().squeeze(1)
         if rows.numel() == 0:
             return rewards
-        values = self.policy.predict_values(map_obs(lambda o: o[rows], final_obs)).flatten()
+        values = self._actor_critic.values(map_obs(lambda o: o[rows], final_obs))
         return rewards.index_add(0, rows, values, alpha=self.gamma)
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:
-        last_values = self.policy.predict_values(self._last_obs).flatten()  # type: ignore[arg-type]
+        last_values = self._actor_critic.values(self._last_obs)
         self.rollout_buffer.compute_returns_and_advantage(last_values)
 
     # ------------------------------------------------------------------------------------------------ the host
@@ -303,33 +259,18 @@ class PPO(stable_baselines3.PPO):
         if not np.isfinite(numbers[4]):
             raise_non_finite(checked, self.batch.env_indices, first_step)
             raise_non_finite(last, self.batch.env_indices, first_step + self.n_steps)
-        self._remember(*numbers[:4])
+        if self.ep_info_buffer is not None:
+            remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
         self._record_losses(numbers[5:])
         self._statistics.clear()
-
-    def _remember(self, episodes: float, returns: float, lengths: float, successes: float) -> None:
-        """Keep the latest rollouts that together hold at least ``stats_window_size`` episodes."""
-        window = self.ep_info_buffer
-        if not episodes or window is None:
-            return
-        entry = {"n": episodes, "r": returns / episodes, "l": lengths / episodes, "t": time.time()}
-        if self._statistics.has_success:
-            entry["s"] = successes / episodes
-        window.append(entry)
-        held = sum(e["n"] for e in window)
-        while held - window[0]["n"] >= self._stats_window_size:
-            held -= window.popleft()["n"]
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
         elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         if iteration > 0:
             self.logger.record("time/iterations", iteration, exclude="tensorboard")
-        window = self.ep_info_buffer or ()
-        episodes = sum(e["n"] for e in window)
-        for key, name in (("r", "rollout/ep_rew_mean"), ("l", "rollout/ep_len_mean"), ("s", "rollout/success_rate")):
-            if episodes and all(key in e for e in window):
-                self.logger.record(name, sum(e["n"] * e[key] for e in window) / episodes)
+        for name, value in episode_means(self.ep_info_buffer or ()).items():
+            self.logger.record(name, value)
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
         self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
@@ -382,7 +323,7 @@ class PPO(stable_baselines3.PPO):
 
     def _loss(self, batch: Minibatch, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and the detached numbers named in ``_LOSSES`` [6]."""
-        values, log_prob, entropy = self._evaluate(batch.observations, batch.actions)
+        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions)
         advantages = batch.advantages
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -400,14 +341,6 @@ class PPO(stable_baselines3.PPO):
             clip_fraction = ((ratio - 1).abs() > clip_range).float().mean()
             losses = torch.stack((policy_loss, value_loss, entropy_loss, approx_kl, clip_fraction, loss))
         return loss, losses
-
-    def _evaluate(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values [B], log-probabilities [B] and entropies [B] (None where there is no formula)."""
-        if self._head is None:
-            values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
-            return values.flatten(), log_prob, entropy
-        params, values = self._params_and_values(obs)
-        return values, *self._head.log_prob_entropy(params, actions)
 
     def _record_settings(self, clip_range: float, clip_range_vf: float | None) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -430,8 +363,7 @@ class PPO(stable_baselines3.PPO):
         ours += [
             "_statistics",
             "_losses",
-            "_head",
-            "_action_bounds",
+            "_actor_critic",
             "_steps_collected",
             "_noise_seed",
             "ep_success_buffer",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -56,6 +59,37 @@ class EpisodeStatistics:
         else:
             rows.append(torch.zeros_like(ended))
         self.sums = self.sums + torch.stack(rows).sum(1)
+
+
+def remember(window: deque[dict[str, float]], sums: list[float], has_success: bool, size: int) -> None:
+    """Add a rollout's episodes to the window, and drop the oldest rollouts that its last ``size`` episodes can spare.
+
+    Args:
+        window: entries {"n", "r", "l", "t"[, "s"]}: number of episodes, mean return, mean length, time, success rate.
+        sums: over the rollout: episodes, returns, lengths, successes.
+        has_success: whether the environment defines success.
+        size: how many episodes the window should hold at least.
+    """
+    episodes, returns, lengths, successes = sums
+    if not episodes:
+        return
+    entry = {"n": episodes, "r": returns / episodes, "l": lengths / episodes, "t": time.time()}
+    window.append(entry | ({"s": successes / episodes} if has_success else {}))
+    held = sum(e["n"] for e in window)
+    while held - window[0]["n"] >= size:
+        held -= window.popleft()["n"]
+
+
+def episode_means(window: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Means over the episodes of a window, under Stable-Baselines3's metric names; empty without episodes."""
+    entries = list(window)
+    episodes = sum(e["n"] for e in entries)
+    names = {"r": "rollout/ep_rew_mean", "l": "rollout/ep_len_mean", "s": "rollout/success_rate"}
+    return {
+        name: sum(e["n"] * e[key] for e in entries) / episodes
+        for key, name in names.items()
+        if entries and all(key in e for e in entries)
+    }
 
 
 def first_non_finite(values: Tensor) -> tuple[int, int] | None:

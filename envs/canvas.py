@@ -220,7 +220,8 @@ class Window:
         self.paused = False
         self.closed = False
         self._clock = pygame.time.Clock()
-        self._size: tuple[int, int] | None = None
+        self._size: tuple[int, int] | None = None  # of the pictures
+        self._shown: tuple[int, int] = (0, 0)  # of the window: smaller where the screen is
 
     def show(self, frame: Image) -> bool:
         """Show the picture for one frame's time, or until the pause ends; False once the window is closed.
@@ -235,10 +236,13 @@ class Window:
             self._size = surface.get_size()
             try:
                 pygame.display.init()
-                pygame.display.set_mode(self._size)
+                self._shown = _fitting(self._size, pygame.display.get_desktop_sizes()[0])
+                pygame.display.set_mode(self._shown)
             except pygame.error as error:
                 raise NoDisplayError(f"cannot open a window: {error}") from error
         pygame.display.set_caption(self.title)
+        if self._shown != self._size:
+            surface = pygame.transform.smoothscale(surface, self._shown)
         pygame.display.get_surface().blit(surface, (0, 0))
         pygame.display.flip()
         go_on = self._handle_events()
@@ -270,6 +274,12 @@ class Window:
             elif key in (pygame.K_MINUS, pygame.K_KP_MINUS):
                 self.fps = max(self.fps / 2, 0.5)
         return True
+
+
+def _fitting(size: tuple[int, int], screen: tuple[int, int]) -> tuple[int, int]:
+    """The size, scaled down where it needs more than nine tenths of the screen (title bars and panels want a share)."""
+    scale = min(1.0, 0.9 * screen[0] / size[0], 0.9 * screen[1] / size[1])
+    return size if scale == 1.0 else (round(size[0] * scale), round(size[1] * scale))
 
 
 def _box(points: Sequence[Point]) -> pygame.Rect:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.canvas import Canvas, Window, even, picture, resized
+from palaestra.envs.canvas import Canvas, Window, _fitting, even, picture, resized
 from palaestra.envs.cartpole import CartPole, CartPoleState
 from palaestra.envs.snake import DOWN, LEFT, RIGHT, Snake, SnakeState
 
@@ -244,3 +244,10 @@ def test_pictures_need_no_display_and_greet_nobody() -> None:
         "import pygame; print(frame.shape, pygame.display.get_init())"
     )
     assert run_python(program) == "(736, 640, 3) False\n"
+
+
+@pytest.mark.parametrize(
+    ("screen", "expected"), [((1920, 1200), (1000, 1000)), ((1000, 1000), (900, 900)), ((4000, 500), (450, 450))]
+)
+def test_a_window_fits_the_screen(screen: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert _fitting((1000, 1000), screen) == expected

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from palaestra.agents import PPO
-from palaestra.envs import Reference, Rng, TensorEnv, TensorVectorEnv, make
+from palaestra.envs import EnvError, Reference, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.probes import ProbeState
 from palaestra.train import evaluate as module
@@ -76,7 +76,7 @@ def test_only_the_first_episode_of_each_row_counts() -> None:
 
 def test_an_episode_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_STEPS", 7)
-    with pytest.raises(RuntimeError, match="3 of 10 episodes did not end within 7 steps"):
+    with pytest.raises(EnvError, match="3 of 10 episodes did not end within 7 steps"):
         run_episodes(ladder(10), RandomPolicy())
 
 

@@ -1,11 +1,13 @@
 """The ``palaestra`` command. Heavy imports wait inside the commands, so that ``--help`` answers at once.
 
-Exit status: 0 done, 1 a run failed, 2 bad usage or bad input, with one line on standard error; 130 interrupted.
+Exit status: 0 done, 1 an environment or a disk failed, 2 bad usage or bad input (each with one line on
+standard error), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
@@ -195,10 +197,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader (head, less) has gone
         sys.stderr.close()
         status = 1
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        if not _is_ours(error):
+    except Exception as error:
+        if not _is_for_users(error):
             raise
-        status = _fail(str(error))
+        # an environment that broke down, or a disk, is no bad usage
+        failed = type(error).__name__ == "EnvError" or (isinstance(error, OSError) and error.errno != errno.ENOENT)
+        status = _fail(" ".join(str(error).split()), 1 if failed else 2)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -209,15 +213,14 @@ def _usage_text(error: Any) -> str:
     return " ".join(error.format_message().split()).removesuffix(".")
 
 
-def _fail(text: str) -> int:
+def _fail(text: str, status: int = 2) -> int:
     print(f"palaestra: error: {text}", file=sys.stderr)
-    return 2
+    return status
 
 
-def _is_ours(error: Exception) -> bool:
+def _is_for_users(error: Exception) -> bool:
     """Errors whose text is written for the user; anything else is a fault of ours and keeps its traceback."""
-    module = type(error).__module__
-    return module.startswith("palaestra.") or isinstance(error, FileNotFoundError)
+    return type(error).__module__.startswith(("palaestra.", "gymnasium.error")) or isinstance(error, OSError)
 
 
 if __name__ == "__main__":

@@ -87,8 +87,9 @@ def watch(
     from palaestra.train.watch import watch as show
 
     subject = find_subject(name, env, stochastic, settings)
+    found = resolve(subject.env)
     shown = show(
-        subject.env,
+        found.short_name if isinstance(found, EnvEntry) else subject.env,
         subject.policy,
         env_kwargs=subject.env_kwargs,
         seed=EVALUATION_SEEDS + seed,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
+from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorVectorEnv
 from palaestra.envs.registry import make
 from palaestra.train.policies import Policy
 
@@ -63,7 +63,7 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
     """Play the first episode of each row of ``env`` to its end.
 
     Raises:
-        RuntimeError: if an episode lasts longer than ``MAX_STEPS`` steps.
+        EnvError: if an episode lasts longer than ``MAX_STEPS`` steps.
     """
     obs, _ = env.reset()
     n, device = env.num_envs, env.device
@@ -82,7 +82,7 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
         if step % 8 == 7 and bool(finished.all()):  # looking costs a synchronisation
             break
     else:
-        raise RuntimeError(f"{int((~finished).sum())} of {n} episodes did not end within {MAX_STEPS:,} steps")
+        raise EnvError(f"{int((~finished).sum())} of {n} episodes did not end within {MAX_STEPS:,} steps")
     return Episodes(
         returns.double().cpu().numpy(), lengths.cpu().numpy(), None if successes is None else successes.cpu().numpy()
     )

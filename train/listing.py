@@ -7,6 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from palaestra.envs.registry import entries, plugin_errors
+from palaestra.train.config import AGENTS
 
 
 def list_envs() -> list[dict[str, Any]]:
@@ -21,7 +22,7 @@ def list_envs() -> list[dict[str, Any]]:
                 "name": entry.short_name,
                 "id": entry.id,
                 "summary": entry.summary,
-                "agents": ["ppo"],
+                "agents": list(AGENTS),
                 "actions": f"{env.action_space.n} discrete" if discrete else str(env.action_space.shape),  # type: ignore[attr-defined]
                 "solved_at": reference.solved_at,
                 "random": reference.random,

@@ -101,7 +101,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     )
     progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
-    callback = _Evaluations(config, run_dir, progress)
+    callback = _Evaluations(config, run_dir)
     start_step, evaluation = model.num_timesteps, None
     try:
         with progress:
@@ -133,12 +133,11 @@ def _headline(config: RunConfig, env: BatchedEnv) -> str:
 class _Evaluations(BaseCallback):
     """Evaluates on held-out episodes at even distances, keeps ``model.zip`` fresh and ``best.zip`` the best."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, progress: ProgressOutput) -> None:
+    def __init__(self, config: RunConfig, run_dir: Path) -> None:
         super().__init__()
-        self.config, self.run_dir, self.progress = config, run_dir, progress
+        self.config, self.run_dir = config, run_dir
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
         self._best = -float("inf")
-        self._next = self._interval
 
     def _on_training_start(self) -> None:
         self._next = (self.num_timesteps // self._interval + 1) * self._interval
