@@ -47,8 +47,8 @@ DEFAULT = {
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 5_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
-    ("palaestra/Snake-v0", "ppo"): Preset(1024, 40_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
-    ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 80_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
+    ("palaestra/Snake-v0", "ppo"): Preset(1024, 24_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
+    ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 60_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
     ("palaestra/CartPole-v1", "ppo"): Preset(
         1024,
         1_000_000,
