@@ -218,7 +218,7 @@ def test_policy_loss_by_hand() -> None:
     model = PPO("MlpPolicy", walk(), normalize_advantage=False, vf_coef=0.25, ent_coef=0.5, device="cpu")
     log_prob = torch.tensor([2.0, 0.5, 1.0]).log()
     values, entropy = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.6])
-    model._evaluate = lambda obs, actions: (values, log_prob, entropy)  # type: ignore[method-assign]
+    model._actor_critic.evaluate = lambda obs, actions: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
     loss, losses = model._loss(batch, 0.25, None)
