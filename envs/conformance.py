@@ -18,6 +18,7 @@ from torch import Tensor
 
 from palaestra.envs.core import EnvError, Reference, StepResult, TensorEnv, TensorVectorEnv, state_fields, torch_dtype
 from palaestra.envs.rng import Rng, child_key, env_keys
+from palaestra.envs.sampling import sample_actions
 
 SHORT = 5  # steps of a shortened episode
 ACTION_STREAM = 2  # the checker's actions are keyed like the environment's draws, in a stream of their own
@@ -53,19 +54,8 @@ Rule = Callable[[Subject], str | None]
 
 def random_actions(batch: TensorVectorEnv[Any], step: int) -> Tensor:
     """Uniform random actions [N, …]; row i depends on (seed, env index, step) alone."""
-    space = batch.single_action_space
     rng = Rng(env_keys(batch.seed, batch.env_indices, ACTION_STREAM), step)
-    if isinstance(space, Discrete):
-        return rng.integers(int(space.start), int(space.start + space.n))
-    if isinstance(space, MultiBinary):
-        return rng.integers(0, 2, space.shape)
-    if isinstance(space, MultiDiscrete):
-        counts = torch.as_tensor(space.nvec, dtype=torch.int64, device=batch.device)
-        return rng.integers(0, counts, space.shape) + torch.as_tensor(space.start, device=batch.device)
-    assert isinstance(space, Box)
-    low = torch.as_tensor(np.where(np.isfinite(space.low), space.low, -1.0), dtype=torch.float32, device=batch.device)
-    high = torch.as_tensor(np.where(np.isfinite(space.high), space.high, 1.0), dtype=torch.float32, device=batch.device)
-    return rng.uniform(low, high, space.shape)
+    return sample_actions(batch.single_action_space, rng)
 
 
 def _record(batch: TensorVectorEnv[Any], obs: Tensor, result: StepResult | None = None) -> dict[str, Tensor]:

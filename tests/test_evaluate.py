@@ -18,6 +18,7 @@ from palaestra.agents import PPO
 from palaestra.envs import EnvError, Reference, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.probes import ProbeState
+from palaestra.envs.sampling import sample_actions
 from palaestra.train import evaluate as module
 from palaestra.train.evaluate import (
     EVALUATION_SEEDS,
@@ -27,7 +28,7 @@ from palaestra.train.evaluate import (
     run_episodes,
     summarise,
 )
-from palaestra.train.policies import AgentPolicy, ExpertPolicy, RandomPolicy, sample_actions
+from palaestra.train.policies import AgentPolicy, ExpertPolicy, RandomPolicy
 
 
 class Ladder(TensorEnv[ProbeState]):

@@ -16,6 +16,7 @@ FOLDERS = ("envs", "agents", "train")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 FRAMEWORK = {
     "__init__", "core", "rng", "registry", "views", "adapter", "check", "conformance", "canvas", "allocator",
+    "sampling",
 }  # fmt: skip
 """Modules of envs/ that are not environments; every other one is (probes too)."""
 

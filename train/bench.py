@@ -41,9 +41,9 @@ from palaestra.envs.allocator import keep_freed_memory
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.envs.rng import Rng, env_keys
+from palaestra.envs.sampling import sample_actions
 from palaestra.envs.views import TensorVecEnv
 from palaestra.train.config import RunConfig, build_arguments, resolve_config
-from palaestra.train.policies import sample_actions
 from palaestra.train.run import use_available_cores
 
 CARTPOLE = "palaestra/CartPole-v1"

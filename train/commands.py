@@ -52,6 +52,10 @@ def _finish(result: runs.RunResult, config: RunConfig) -> None:
     print(report(result.evaluation))
     print(verdict(result.evaluation, config, result))
     print(f"run folder: {result.run_dir}")
+    if isinstance(result.curves, Path):
+        print(f"curves: wandb leet {result.curves}")
+    elif result.curves:
+        print(f"curves: {result.curves}")
 
 
 def evaluate(

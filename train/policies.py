@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import gymnasium
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from palaestra.agents.ppo import PPO
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv
 from palaestra.envs.rng import Rng, child_key, env_keys
+from palaestra.envs.sampling import sample_actions
 
 _RANDOM_STREAM = 2  # apart from the environments' (0) and the agents' (1) random numbers
 
@@ -45,24 +44,6 @@ class RandomPolicy:
         rng = action_rng(env, self._step)
         self._step += 1
         return sample_actions(env.single_action_space, rng)
-
-
-def sample_actions(space: gymnasium.Space[Any], rng: Rng) -> Tensor:
-    """Uniform actions of a space, [N, …].
-
-    Raises:
-        ValueError: for a space that no agent here can act in.
-    """
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(int(space.start), int(space.start + space.n))
-    if isinstance(space, spaces.Box):
-        low, high = (torch.as_tensor(bound, device=rng.device) for bound in (space.low, space.high))
-        return rng.uniform(low, high, space.shape)
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return rng.integers(0, torch.as_tensor(space.nvec, device=rng.device), space.shape)
-    if isinstance(space, spaces.MultiBinary):
-        return rng.integers(0, 2, space.shape).to(torch.int8)
-    raise ValueError(f"cannot act in a space of type {type(space).__name__}")
 
 
 class ExpertPolicy:

@@ -40,12 +40,20 @@ VALIDATION_SEED = 2**31  # of the evaluations during training, so that best.zip 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended; ``evaluation`` is None when it was interrupted."""
+    """How a run ended.
+
+    Attributes:
+        evaluation: the final one; None when the run was interrupted.
+        num_timesteps: environment steps in all.
+        training_seconds: without the final evaluation.
+        curves: W&B's page or offline folder; None without W&B.
+    """
 
     run_dir: Path
     evaluation: Evaluation | None
     num_timesteps: int
     training_seconds: float
+    curves: str | Path | None
 
 
 def use_available_cores() -> None:
@@ -119,7 +127,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
         summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
         tracker.finish(summary)
     _write_facts(run_dir, model, seconds, start_step)
-    return RunResult(run_dir, evaluation, model.num_timesteps, seconds)
+    return RunResult(run_dir, evaluation, model.num_timesteps, seconds, tracker.url or tracker.offline_dir)
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
