@@ -188,3 +188,29 @@ def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
     assert steps == sorted(steps)
     assert steps[-1] >= config["total_timesteps"]
     assert steps[: len(rows)] == [int(row["global_step"]) for row in rows]
+
+
+BROKEN = """
+import torch
+from palaestra.envs import register
+from palaestra.envs.cartpole import CartPole
+
+class Broken(CartPole):
+    def observe(self, state):
+        obs = super().observe(state)
+        return torch.where((state.position > 0.06).unsqueeze(1), torch.nan, obs)
+
+register("mine/Broken-v0", f"{__name__}:Broken", "broken", "turns to NaN")
+"""
+
+
+def test_a_broken_environment_stops_the_run_and_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "broken.py").write_text(BROKEN)
+    arguments = [*TINY, "--run-dir", "run", "--track", "disabled"]
+    assert run_cli(monkeypatch, "train", "broken:mine/Broken-v0", *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "observation is not finite in environment" in error
+    assert "at step" in error

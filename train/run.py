@@ -57,9 +57,9 @@ class RunResult:
 
 
 def use_available_cores() -> None:
-    """One thread per core that this process may use: more than that makes OpenMP's threads wait for each other."""
+    """At most one thread per core that this process may use: with more, OpenMP's threads wait for each other."""
     if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
 
 
 def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
