@@ -297,8 +297,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         Returns:
             observations [N, …], rewards float32 [N], terminated bool [N], truncated bool [N], and info with
             ``final_obs`` [N, …] (``_final_obs`` [N] says where the episode ended), ``episode`` = {"r", "l"} [N]
-            (valid where ``_episode``) and, if the environment defines success, ``is_success`` [N]. Where no episode ended
-            ``final_obs`` may be the observation tensor itself: treat both as read-only.
+            (valid where ``_episode``) and, if the environment defines success, ``is_success`` [N]. Where no
+            episode ended ``final_obs`` may be the observation tensor itself: treat both as read-only.
 
         Raises:
             EnvError: if the environment returns a wrong shape, dtype or device.
