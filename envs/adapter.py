@@ -36,6 +36,11 @@ class _HostEnv(BatchedEnv):
         self._episode_return = np.zeros(num_envs)
         self._episode_length = np.zeros(num_envs, dtype=np.int64)
 
+    def forget_episodes(self) -> None:
+        """Start the episode statistics anew, when somebody has reset the environments behind this adapter."""
+        self._episode_return[:] = 0.0
+        self._episode_length[:] = 0
+
     def _to_device(self, array: Any, dtype: torch.dtype | None = None) -> Any:
         if isinstance(array, dict):
             return {key: self._to_device(item) for key, item in array.items()}
@@ -104,8 +109,7 @@ class GymnasiumAdapter(_HostEnv):
             obs, _ = self.venv.reset(seed=seeds, options=options)
         else:
             obs, _ = self.venv.reset(options=options)
-        self._episode_return[:] = 0.0
-        self._episode_length[:] = 0
+        self.forget_episodes()
         return self._to_device(obs), {}
 
     def step(self, actions: Tensor) -> StepResult:
@@ -141,11 +145,6 @@ class VecEnvAdapter(_HostEnv):
             self.venv.seed(seed)
         self.forget_episodes()
         return self._to_device(self.venv.reset()), {}
-
-    def forget_episodes(self) -> None:
-        """Start the episode statistics anew, when somebody has reset the environments behind this adapter."""
-        self._episode_return[:] = 0.0
-        self._episode_length[:] = 0
 
     def step(self, actions: Tensor) -> StepResult:
         obs: Any
