@@ -73,9 +73,9 @@ class PPO(stable_baselines3.PPO):
     batch: BatchedEnv
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
-        *("normalize_advantage", "ent_coef", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq", "target_kl"),
-        *("stats_window_size", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
-    )
+        *("normalize_advantage", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq", "target_kl"),
+        *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
+    )  # attributes of the same name; save() adds the two that have other names
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class PPO(stable_baselines3.PPO):
         if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
             env = make(env, num_envs=1, device=device)
         if isinstance(env, BatchedEnv | NumpyVectorEnv):
-            env = TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+            env = self._wrap_env(env)
         if isinstance(env, TensorVecEnv) and str(device) == "auto":
             device = env.batch.device
         self.ent_coef_schedule = FloatSchedule(ent_coef)
@@ -207,7 +207,9 @@ class PPO(stable_baselines3.PPO):
         obs: Any = self._last_obs
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
-        rng = Rng(env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM), self._steps_collected)
+        if step == 0:  # the same all through the rollout
+            self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM)
+        rng = Rng(self._action_keys, self._steps_collected)
         actions, values, log_probs = self._actor_critic.sample(obs, rng)
         new_obs, rewards, terminated, truncated, info = self.batch.step(self._actor_critic.for_env(actions))
         rewards = self._bootstrap(rewards, truncated, info)
@@ -364,6 +366,7 @@ class PPO(stable_baselines3.PPO):
             "_statistics",
             "_losses",
             "_actor_critic",
+            "_action_keys",
             "_steps_collected",
             "_noise_seed",
             "ep_success_buffer",
@@ -374,9 +377,7 @@ class PPO(stable_baselines3.PPO):
         """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
-        settings = {
-            name: getattr(self, name) for name in self._json_arguments if name not in ("ent_coef", "stats_window_size")
-        }
+        settings = {name: getattr(self, name) for name in self._json_arguments}
         settings |= {"ent_coef": self.ent_coef_schedule, "stats_window_size": self._stats_window_size}
         checkpoint.write(self, settings, buffer, path)
 

@@ -75,9 +75,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         if seed is None and not self._started:
             seed = int(self.np_random.integers(2**31))
         if "env_index" in options:
-            index = int(options["env_index"])
-            self._batch.env_indices = torch.full_like(self._batch.env_indices, index)
-            seed = self._batch.seed if seed is None else seed
+            self._batch.shift_indices(int(options["env_index"]))
         self._started, self._over = True, False
         episode = {"episode": options["episode"]} if "episode" in options else None
         obs, _ = self._batch.reset(seed=seed, options=episode)

@@ -68,6 +68,8 @@ class AgentPolicy:
 
     @torch.no_grad()
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        if self.deterministic:
+            return self.model.act(obs)
         rng = action_rng(env, self._step)
         self._step += 1
-        return self.model.act(obs, None if self.deterministic else rng)
+        return self.model.act(obs, rng)
