@@ -151,6 +151,8 @@ def write(model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any)
         "num_envs": model.n_envs,
         "counters": {name: getattr(model, name) for name in (*_COUNTERS, *_EXTRA_COUNTERS)},
     }
+    if model._reward_scale is not None:
+        content["reward_scale"] = model._reward_scale.state()
     with zipfile.ZipFile(sb3_zip, "a") as archive:
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
     if isinstance(path, str | os.PathLike):
@@ -254,4 +256,6 @@ def _build(
         if name not in (*_COUNTERS, *_EXTRA_COUNTERS) or isinstance(value, bool) or not isinstance(value, int | float):
             raise CheckpointError(f"bad counter {name}={value!r}")
         setattr(model, name, value)
+    if model._reward_scale is not None and "reward_scale" in content:
+        model._reward_scale.set_state(content["reward_scale"])
     return model

@@ -13,7 +13,9 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
 6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 7. ``ent_coef`` may be a schedule, like ``learning_rate``.
-8. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+8. ``normalize_reward=True`` divides rewards by the running deviation of the return; see
+   :mod:`palaestra.agents.reward_scale`.
+9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -43,6 +45,7 @@ from torch import Tensor
 from palaestra.agents import checkpoint
 from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
+from palaestra.agents.reward_scale import RewardScale
 from palaestra.agents.rollout import (
     EpisodeStatistics,
     OnDemand,
@@ -66,15 +69,16 @@ class PPO(stable_baselines3.PPO):
     """PPO with Stable-Baselines3's interface, for thousands of environments on one device.
 
     ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
-    an id (one environment, as in SB3). All other arguments are SB3's; ``device`` defaults to the environment's.
+    an id (one environment, as in SB3). All other arguments are SB3's, and ``normalize_reward``; ``device`` defaults to
+    the environment's.
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
     batch: BatchedEnv
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
-        *("normalize_advantage", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq", "target_kl"),
-        *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("normalize_advantage", "normalize_reward", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq"),
+        *("target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )  # attributes of the same name; save() adds the two that have other names
 
     def __init__(
@@ -94,6 +98,7 @@ class PPO(stable_baselines3.PPO):
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         *,
+        normalize_reward: bool = False,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -105,6 +110,7 @@ class PPO(stable_baselines3.PPO):
         if isinstance(env, TensorVecEnv) and str(device) == "auto":
             device = env.batch.device
         self.ent_coef_schedule = FloatSchedule(ent_coef)
+        self.normalize_reward = normalize_reward
         super().__init__(
             policy,
             env,
@@ -152,6 +158,7 @@ class PPO(stable_baselines3.PPO):
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
         self._steps_collected = 0  # per environment, over the life of the model
         self._actor_critic = ActorCritic(self.policy)
+        self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
         """SB3 warns of MLPs on a GPU; with thousands of environments that is the point."""
@@ -176,6 +183,8 @@ class PPO(stable_baselines3.PPO):
             self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
             self._statistics.clear()
+            if self._reward_scale is not None:
+                self._reward_scale.forget_episodes()
             if isinstance(self.batch, VecEnvAdapter):
                 self.batch.forget_episodes()  # SB3 reset the environments behind it
         return total, callback
@@ -212,9 +221,10 @@ class PPO(stable_baselines3.PPO):
         rng = Rng(self._action_keys, self._steps_collected)
         actions, values, log_probs = self._actor_critic.sample(obs, rng)
         new_obs, rewards, terminated, truncated, info = self.batch.step(self._actor_critic.for_env(actions))
-        rewards = self._bootstrap(rewards, truncated, info)
         dones = terminated | truncated
-        self.rollout_buffer.add(obs, actions, rewards, dones, values, log_probs)
+        scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
+        scaled = self._bootstrap(scaled, truncated, info)
+        self.rollout_buffer.add(obs, actions, scaled, dones, values, log_probs)
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
@@ -369,6 +379,7 @@ class PPO(stable_baselines3.PPO):
             "_action_keys",
             "_steps_collected",
             "_noise_seed",
+            "_reward_scale",
             "ep_success_buffer",
         ]
         return [*super()._excluded_save_params(), *ours]

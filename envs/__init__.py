@@ -36,3 +36,49 @@ register(
     "cartpole",
     "Balance a pole on a cart (Gymnasium's CartPole-v1 in tensors)",
 )
+register(
+    "palaestra/PandaReach-v0",
+    "palaestra.envs.arm.reach:Reach",
+    "reach",
+    "A robot arm brings its tool to a point, by joint velocities",
+)
+register(
+    "palaestra/PandaReachTorque-v0",
+    "palaestra.envs.arm.torque:ReachTorque",
+    "reach-torque",
+    "A robot arm brings its tool to a pose, by joint torques and rigid-body dynamics",
+)
+register(
+    "palaestra/PricingStationary-v0",
+    "palaestra.envs.pricing.pricing:Pricing",
+    "pricing-easy",
+    "Sell 10 units in 100 periods to customers who do not change",
+    stock=10,
+    arrival_rate=0.5,
+    willingness=50.0,
+    prices=tuple(range(50, 201, 10)),
+)
+register(
+    "palaestra/Pricing-v0",
+    "palaestra.envs.pricing.pricing:Pricing",
+    "pricing",
+    "Sell 15 units before a deadline to customers who pay ever more",
+)
+register(
+    "palaestra/PricingTwoProducts-v0",
+    "palaestra.envs.pricing.two_products:TwoProducts",
+    "pricing-two",
+    "Price two products that share their customers",
+)
+register(
+    "palaestra/PricingYogurt-v0",
+    "palaestra.envs.pricing.yogurt:Yogurt",
+    "pricing-yogurt",
+    "Price yoghurt for a season, with demand estimated from real purchases",
+)
+register(
+    "palaestra/PricingDuopoly-v0",
+    "palaestra.envs.pricing.duopoly:DuopolyPricing",
+    "pricing-duopoly",
+    "Price against a scripted rival in a logit market",
+)

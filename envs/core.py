@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from palaestra.envs.canvas import Canvas
 
 StateT = TypeVar("StateT")
+Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class EnvError(ValueError):
@@ -121,6 +122,21 @@ class TensorEnv(ABC, Generic[StateT]):
         """Optional: draw one environment; the state's fields are NumPy arrays and Python scalars."""
         raise NotImplementedError
 
+    def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
+        """Optional: what else there is to say of evaluated episodes, name → number.
+
+        Args:
+            returns, lengths, successes: one entry per episode; successes None without a method ``success``.
+        """
+        return {}
+
+    def exact(self, act: Callable[[StateT], Tensor]) -> dict[str, float]:
+        """Optional: what can be computed of a deterministic policy without playing, name → number.
+
+        ``exact_mean`` is its expected return, free of sampling noise; ``act`` maps any batch of states to actions.
+        """
+        raise NotImplementedError
+
     @property
     def reference(self) -> Reference:
         """Returns of known policies; nothing is known unless the environment says so."""
@@ -130,6 +146,14 @@ class TensorEnv(ABC, Generic[StateT]):
     def keys_to_action(self) -> dict[str, int]:
         """Optional: keyboard key (pygame's name, e.g. "left") → discrete action, for a person to play."""
         return {}
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Optional: the class's arguments as plain data for ``config.yaml``, with a file's content for its name.
+
+        A run must find its environment again from any folder, and after the file has changed.
+        """
+        return arguments
 
     def has(self, name: str) -> bool:
         """Whether the author wrote the optional method ``name``."""
@@ -157,6 +181,16 @@ def map_state(function: Callable[..., Any], state: StateT, *others: StateT) -> S
     """A state record whose fields are ``function`` of the fields of the given ones."""
     fields = [state_fields(s) for s in (state, *others)]
     return type(state)(**{name: function(*(f[name] for f in fields)) for name in fields[0]})
+
+
+def host_row(state: StateT, row: int) -> StateT:
+    """One environment's share of a state on the host: NumPy arrays, and Python scalars for scalar fields."""
+
+    def pick(field: Tensor) -> Any:
+        value = field[row].detach().cpu()
+        return value.item() if value.dim() == 0 else value.numpy()
+
+    return map_state(pick, state)
 
 
 def torch_dtype(space: gymnasium.Space[Any]) -> torch.dtype:
@@ -367,15 +401,10 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self._seed_with(self.seed)
 
     def state_of(self, row: int) -> StateT:
-        """The state of one environment on the host: NumPy arrays, and Python scalars for scalar fields."""
+        """The state of one environment, see :func:`host_row`."""
         if self.state is None:
             raise RuntimeError("call reset() first")
-
-        def pick(field: Tensor) -> Any:
-            value = field[row].detach().cpu()
-            return value.item() if value.dim() == 0 else value.numpy()
-
-        return map_state(pick, self.state)
+        return host_row(self.state, row)
 
     def render(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], ...] | None:
         """One picture per environment, uint8 [height, width, 3]; None without a render mode."""

@@ -49,27 +49,29 @@ def fake_batch(watch: Watch, num_envs: int, cost: float) -> Any:
     return batch
 
 
-@pytest.mark.parametrize(("seconds", "passes"), [(0.0, 1), (1.5, 1), (1.6, 2), (4.0, 3)])
+@pytest.mark.parametrize(("seconds", "passes"), [(0.0, 1), (8.0, 1), (8.1, 2), (20.0, 3)])
 def test_stepping_counts_environments_times_vector_steps(seconds: float, passes: int) -> None:
     watch = Watch()
     batch = fake_batch(watch, num_envs=7, cost=0.5)
     work = bench.stepping(batch, [10, 11, 12], watch)  # type: ignore[list-item]
-    assert work(seconds) == Sample(7 * 3 * passes, {WHOLE: 1.5 * passes})
-    assert batch.taken == [10, 11, 12] * passes
+    assert bench.PASS == 16
+    assert work(seconds) == Sample(7 * 16 * passes, {WHOLE: 8.0 * passes})
+    assert work(0.0) == Sample(7 * 16, {WHOLE: 8.0})
+    assert batch.taken == ([10, 11, 12] * 22)[: 16 * (passes + 1)]  # goes on where it was
     assert batch.resets == 1
-    assert bench.rates([{"steps": 7 * 3 * passes, "seconds": {WHOLE: 1.5 * passes}}]) == [14.0]  # 7 / 0.5
+    assert bench.rates([{"steps": 7 * 16 * passes, "seconds": {WHOLE: 8.0 * passes}}]) == [14.0]  # 7 / 0.5
 
 
 def test_resets_of_gymnasium_s_batch_are_not_steps() -> None:
     """Gymnasium gives reward 1 for each transition and 0 for a row that it resets, which counts them independently."""
-    actions = [np.ones(5, dtype=np.int64)] * 30  # always to the right: episodes of about 9 steps
+    actions = [np.ones(5, dtype=np.int64)]  # always to the right: episodes of about 9 steps
     work = bench.numpy_stepping("CartPole-v1", 5, actions, Watch())  # a clock that stands still: work(0) is one pass
     twin = gymnasium.make_vec("CartPole-v1", 5, vectorization_mode="vector_entry_point")
     twin.reset(seed=0)
     for _ in range(3):
-        rewards = sum(float(twin.step(action)[1].sum()) for action in actions)
+        rewards = sum(float(twin.step(actions[0])[1].sum()) for _ in range(bench.PASS))
         assert work(0.0).steps == rewards
-        assert 30 * 5 * 0.8 < rewards < 30 * 5
+        assert bench.PASS * 5 * 0.8 < rewards < bench.PASS * 5
 
 
 def test_contenders_take_turns_after_a_round_that_does_not_count() -> None:
@@ -204,7 +206,8 @@ def test_a_whole_run_on_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(result["stepping"]) == ["3", "5"]
     for num_envs, samples in result["stepping"].items():
         assert list(samples) == [OURS, GYMNASIUM]
-        assert [sample["steps"] for sample in samples[OURS]] == [int(num_envs) * bench.ACTIONS] * 2
+        assert [sample["steps"] for sample in samples[OURS]] == [int(num_envs) * bench.PASS] * 2
+    assert result["physics"] is None
     assert list(result["ppo"]["samples"]) == [OURS, SB3, SB3_ALONE]
     for samples in result["ppo"]["samples"].values():
         for sample in samples:
@@ -260,6 +263,7 @@ def made_up_result(**changes: Any) -> dict[str, Any]:
         "keeps_freed_memory": True,
         "repeats": 3,
         "stepping": {"4096": {OURS: samples([4e6, 2e6, 9e6]), GYMNASIUM: samples([7e6, 8e6, 9e6])}},
+        "physics": None,
         "ppo": {
             "config": {"num_envs": 1024, "agent_kwargs": agent},
             "samples": {

@@ -70,6 +70,18 @@ def test_a_line_is_as_wide_as_asked_in_any_direction(angle: float, width: float)
     assert coverage(canvas) == pytest.approx(120 * width + math.pi * width**2 / 4, rel=0.03, abs=130)
 
 
+@given(st.lists(st.tuples(st.floats(-20, 60), st.floats(-20, 60)), min_size=3, max_size=6), st.integers(0, 2**24 - 1))
+def test_a_polygon_does_not_depend_on_how_its_colour_is_written(
+    corners: list[tuple[float, float]], colour: int
+) -> None:
+    pictures = []
+    for same in (f"#{colour:06x}", (colour >> 16, colour >> 8 & 255, colour & 255)):
+        canvas = Canvas(40, 40)
+        canvas.polygon(corners, same)  # type: ignore[arg-type]
+        pictures.append(canvas.image())
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_a_rectangle_has_exact_edges() -> None:
     canvas = Canvas(40, 20)
     canvas.rectangle(10, 5, 8, 4, "#ff8000")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from palaestra.agents import PPO
 from palaestra.envs import EnvError, Reference, Rng, TensorEnv, TensorVectorEnv, make
-from palaestra.envs.core import BatchedEnv
+from palaestra.envs.core import Array, BatchedEnv
 from palaestra.envs.probes import ProbeState
 from palaestra.envs.sampling import sample_actions
 from palaestra.train import evaluate as module
@@ -132,17 +132,29 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.94 * 200 - 4 * math.sqrt(200 * 0.94 * 0.06) <= held <= 200
 
 
+class Known(Ladder):
+    """Has reference returns, and more to say of its episodes."""
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(optimum=8.0, random=-2.0, heuristic=1.0)
+
+    def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
+        assert successes is not None
+        return {"reward_per_step": float(returns.sum() / lengths.sum()), "longest": float(lengths[successes].max())}
+
+
 def test_summary_by_hand() -> None:
-    returns, lengths = np.array([1.0, 2.0, 3.0, 6.0]), np.array([1, 2, 3, 4])
+    returns, lengths = np.array([1.0, 2.0, 3.0, 6.0]), np.array([1, 2, 3, 3])
     flags = np.array([True, False, True, True])
-    result = summarise("x", "me", 7, returns, lengths, flags, Reference(optimum=8.0, random=-2.0, heuristic=1.0))
-    assert (result.mean, result.iqm, result.mean_length, result.success_rate) == (3.0, 2.5, 2.5, 0.75)
+    result = summarise("x", "me", 7, returns, lengths, flags, Known())
+    assert (result.mean, result.iqm, result.mean_length, result.success_rate) == (3.0, 2.5, 2.25, 0.75)
     assert result.std == pytest.approx(math.sqrt(14 / 3))
     assert result.percent_of_optimal == pytest.approx(50.0)
     assert result.ratio_to_optimal_percent == pytest.approx(37.5)
     assert result.reference == {"random": -2.0, "heuristic": 1.0, "optimum": 8.0}
     assert (result.env, result.run, result.seed, result.episodes) == ("x", "me", 7, 4)
-    bare = summarise("x", "me", 7, returns[:1], lengths[:1], None, Reference())
+    bare = summarise("x", "me", 7, returns[:1], lengths[:1], None, None)
     assert (bare.std, bare.percent_of_optimal, bare.ratio_to_optimal_percent, bare.success_rate) == (
         0,
         None,
@@ -150,6 +162,21 @@ def test_summary_by_hand() -> None:
         None,
     )
     assert json.loads(json.dumps(result.as_dict()))["mean"] == 3.0
+
+
+def test_what_an_environment_adds_stands_beside_the_rest() -> None:
+    returns, lengths, flags = (
+        np.array([1.0, 2.0, 3.0, 6.0]),
+        np.array([1, 2, 3, 2]),
+        np.array([True, False, True, True]),
+    )
+    told = summarise("x", "me", 7, returns, lengths, flags, Known()).as_dict()
+    more = {"reward_per_step": 1.5, "longest": 3.0}
+    assert {name: told[name] for name in more} == more
+    for rules in (None, Ladder()):  # other people's environment, and one that adds nothing
+        plain = summarise("x", "me", 7, returns, lengths, flags, rules).as_dict()
+        assert plain.keys() == told.keys() - more.keys()
+        assert plain["mean"] == told["mean"]
 
 
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(-1000, 1000))

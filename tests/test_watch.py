@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from palaestra.envs import BatchedEnv, TensorVectorEnv, make
-from palaestra.envs.canvas import Image, NoDisplayError, Window, picture, resized
+from palaestra.envs.canvas import Canvas, Image, NoDisplayError, Window, picture, resized
 from palaestra.envs.snake import Snake
+from palaestra.train import stages
 from palaestra.train.recording import RecordingError, captioned, mosaic, write_video
-from palaestra.train.stages import WatchError
+from palaestra.train.stages import TensorStage, WatchError
 from palaestra.train.watch import watch
 
 SMALL = {"size": 4}
@@ -91,6 +92,71 @@ def test_an_episode_of_a_batch_is_replayed_alone(monkeypatch: pytest.MonkeyPatch
         np.testing.assert_array_equal(one, other)
     for held in shown[len(expected) :]:
         np.testing.assert_array_equal(held, expected[-1])
+
+
+def flat(states: Any) -> list[list[Any]]:
+    """States of Snake in a form that can be compared."""
+    return [[np.asarray(field).tolist() for field in vars(state).values()] for state in states]
+
+
+def pasts_seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Filled with (state, earlier states) by every drawing of a Snake from now on."""
+    seen: list[Any] = []
+
+    def draw(self: Snake, state: Any, canvas: Canvas) -> None:
+        seen.append((flat([state])[0], flat(canvas.past)))
+
+    monkeypatch.setattr(Snake, "draw", draw)
+    return seen
+
+
+def test_pictures_know_the_earlier_states_of_their_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four rows with episodes of different lengths and automatic resets, against books kept for each row."""
+    seen = pasts_seen(monkeypatch)
+    stage = TensorStage(batch(4, seed=2), first_row_straight)
+    for start in (0, 7):
+        stage.start(start)
+        books = [flat([stage.env.state_of(row)]) for row in range(4)]
+        for _ in range(40):
+            done = stage.act()
+            for row in range(4):
+                books[row] += flat([stage.env.state_of(row)])
+                stage.picture(row, 64, over=bool(done[row]))
+                assert seen[-1] == (books[row][-1], books[row][:-1])
+            stage.settle()
+            for row in np.flatnonzero(done):
+                books[row] = flat([stage.env.state_of(int(row))])
+                stage.picture(int(row), 64, over=False)
+                assert seen[-1] == (books[row][0], [])
+        episodes = stage.env.episode.tolist()
+        assert episodes[0] > start + 3
+        assert episodes[0] != episodes[1]
+
+
+def test_a_past_is_a_sequence_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "MOST_PAST", 5)
+    seen = pasts_seen(monkeypatch)
+    stage = TensorStage(batch(1), expert)
+    stage.start(0)
+    states = flat([stage.env.state_of(0)])
+    for _ in range(9):
+        stage.act()
+        stage.settle()
+        states += flat([stage.env.state_of(0)])
+    stage.picture(0, 64, over=False)
+    assert seen[-1] == (states[9], states[4:9])
+    past = stages._Past([stage.env.state] * 3, 0)
+    assert (len(past), len(past[1:]), flat([past[-1]])) == (3, 2, states[-1:])
+    with pytest.raises(IndexError):
+        past[3]
+
+
+def test_every_frame_of_a_grid_shows_its_own_past(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    expected = [states_of_episode(batch(2), row, 0) for row in range(2)]
+    seen = pasts_seen(monkeypatch)
+    watch("snake-small", expert, env_kwargs=SMALL, record=tmp_path / "x.mp4", grid=(1, 2))
+    ways = [flat(states) for states in expected]
+    assert sorted(seen) == sorted((way[i], way[:i]) for way in ways for i in range(len(way)))
 
 
 def test_png_shows_the_final_state(tmp_path: Path) -> None:

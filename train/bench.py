@@ -4,15 +4,16 @@
    steps/s; a vector step that only resets an environment (Gymnasium's NEXT_STEP) makes no step of it.
 2. Contenders take turns (A B A B …) after one uncounted round each, so that whatever else the machine does falls on
    both. All measurements are kept; the table shows their median, minimum and maximum, and ratios of medians.
-3. Stepping: random actions drawn beforehand, resets included. CartPole runs beside Gymnasium's own NumPy batch, with
-   the same actions (one thread, as NumPy has it).
+3. Stepping: random actions drawn beforehand, resets as they fall due. CartPole runs beside Gymnasium's own NumPy
+   batch, with the same actions (one thread, as NumPy has it).
 4. PPO: whole calls of ``learn``, and the parts of them spent in ``collect_rollouts`` and ``train``. CartPole has the
    reference work (``REFERENCE``), other environments their preset, with schedules held at their first value.
 5. Stable-Baselines3 gets an equal batch through its own interface (``TensorVecEnv``), the same hyper-parameters, device
    and threads, so that the agents alone make the difference. Beside CartPole it also runs as people use it, with a
    ``DummyVecEnv`` of as many of Gymnasium's environments. Both run in this process, where they profit from
    :mod:`palaestra.envs.allocator` too.
-6. The peak of memory is that of the whole process, all contenders together.
+6. Environments with rigid-body dynamics also show physics steps, beside MuJoCo: :mod:`palaestra.train.physics_bench`.
+7. The peak of memory is that of the whole process, all contenders together.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import statistics
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
+from itertools import cycle, islice
 from typing import Any
 
 import gymnasium
@@ -44,7 +45,9 @@ from palaestra.envs.rng import Rng, env_keys
 from palaestra.envs.sampling import sample_actions
 from palaestra.envs.views import TensorVecEnv
 from palaestra.train.config import RunConfig, build_arguments, resolve_config
+from palaestra.train.physics_bench import INSTALL, arm_of, mujoco_contenders, physics_notes, physics_section
 from palaestra.train.run import use_available_cores
+from palaestra.train.turns import OURS, WHOLE, Clock, Contender, Sample, device_clock, rates, take_turns
 
 CARTPOLE = "palaestra/CartPole-v1"
 REFERENCE_ENVS = 1024
@@ -56,23 +59,11 @@ GYMNASIUM_TWINS = {CARTPOLE: "CartPole-v1"}  # the same rules in Gymnasium, whic
 STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has
 STEPPING_SECONDS, PPO_SECONDS = 0.5, 2.0  # at least, per measurement
 ACTIONS = 64  # vectors of actions drawn beforehand, used over and over
+PASS = 16  # vector steps between two looks at the clock
 
-OURS, GYMNASIUM, SB3, SB3_ALONE = "palaestra", "gymnasium", "stable-baselines3", "stable-baselines3, DummyVecEnv"
-WHOLE, COLLECTION, UPDATE = "whole", "collection", "update"
+GYMNASIUM, SB3, SB3_ALONE = "gymnasium", "stable-baselines3", "stable-baselines3, DummyVecEnv"
+COLLECTION, UPDATE = "collection", "update"
 WIDTH = 80  # of the table
-
-Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One measurement: environment steps made, and the seconds that all (``whole``) and each part of it took."""
-
-    steps: int
-    seconds: dict[str, float]
-
-
-Contender = Callable[[float], Sample]  # works for at least so many seconds, in whole units of its work
 
 
 def measure(env: str, repeats: int = 3) -> dict[str, Any]:
@@ -83,20 +74,16 @@ def measure(env: str, repeats: int = 3) -> dict[str, Any]:
         repeats: counted measurements of each contender.
 
     Returns:
-        Plain data for JSON: the machine, ``stepping`` (number of environments → contender → samples), ``ppo`` (the
-        configuration, and contender → samples) and ``peak_memory_mib``. :func:`table` shows it.
+        Plain data for JSON: the machine, ``stepping`` (number of environments → contender → samples), ``physics`` (the
+        same for physics steps, and what they are; None without any), ``ppo`` (the configuration, and contender →
+        samples) and ``peak_memory_mib``. :func:`table` shows it.
 
     Raises:
         UnknownEnvError: no such environment.
     """
     use_available_cores()
     config = bench_config(env)
-    sizes = STEPPING_SIZES if isinstance(resolve(config.env), EnvEntry) else (config.num_envs,)
-    stepping = {}
-    for num_envs in sizes:
-        _say(f"stepping {num_envs:,} environments")
-        contenders = stepping_contenders(config.env, num_envs)
-        stepping[str(num_envs)] = take_turns(contenders, repeats, STEPPING_SECONDS)
+    stepping, physics = measure_stepping(config, repeats)
     _say("PPO of palaestra and of stable-baselines3 in turns")
     agents = build_agents(config)
     ppo = take_turns({name: learning(agent) for name, agent in agents.items()}, repeats, PPO_SECONDS)
@@ -105,6 +92,7 @@ def measure(env: str, repeats: int = 3) -> dict[str, Any]:
         **_machine(next(iter(agents.values())).device),
         "repeats": repeats,
         "stepping": stepping,
+        "physics": physics,
         "ppo": {"config": config.as_dict(), "samples": ppo},
         "peak_memory_mib": peak_memory_mib(),
     }
@@ -120,28 +108,20 @@ def bench_config(env: str) -> RunConfig:
     return replace(config, agent_kwargs=constant)
 
 
-def take_turns(contenders: dict[str, Contender], repeats: int, seconds: float) -> dict[str, list[dict[str, Any]]]:
-    """One uncounted unit of work each, then ``repeats`` rounds in which every contender is measured once."""
-    for contender in contenders.values():
-        contender(0.0)
-    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
-    for _ in range(repeats):
-        for name, contender in contenders.items():
-            samples[name].append(asdict(contender(seconds)))
-    return samples
-
-
-def device_clock(device: torch.device) -> Clock:
-    """A clock that waits for the device: on a GPU, calls return before the work is done."""
-
-    def after_device() -> float:
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    return after_device if device.type == "cuda" else time.perf_counter
-
-
 # ---------------------------------------------------------------------------------------------------- stepping
+
+
+def measure_stepping(config: RunConfig, repeats: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Number of environments → contender → samples; and the physics section of environments that have one."""
+    sizes = STEPPING_SIZES if isinstance(resolve(config.env), EnvEntry) else (config.num_envs,)
+    arm, stepping = arm_of(config.env), {}
+    for num_envs in sizes:
+        _say(f"stepping {num_envs:,} environments")
+        contenders = stepping_contenders(config.env, num_envs)
+        if arm is not None:
+            contenders |= mujoco_contenders(arm, num_envs)
+        stepping[str(num_envs)] = take_turns(contenders, repeats, STEPPING_SECONDS)
+    return stepping, None if arm is None else physics_section(arm, stepping)
 
 
 def stepping_contenders(env: str, num_envs: int) -> dict[str, Contender]:
@@ -159,14 +139,15 @@ def stepping_contenders(env: str, num_envs: int) -> dict[str, Contender]:
 def stepping(batch: BatchedEnv, actions: list[Tensor], clock: Clock) -> Contender:
     """Plays the list of actions over and over."""
     batch.reset()
+    ring = cycle(actions)
 
     def work(seconds: float) -> Sample:
         start = now = clock()
         steps = 0
         while not steps or now - start < seconds:
-            for action in actions:
+            for action in islice(ring, PASS):
                 batch.step(action)
-            steps += batch.num_envs * len(actions)
+            steps += batch.num_envs * PASS
             now = clock()
         return Sample(steps, {WHOLE: now - start})
 
@@ -177,14 +158,14 @@ def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = ti
     """The same on Gymnasium's batch, where a row spends the vector step after an episode's end on its reset."""
     env = gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point")
     env.reset(seed=0)
-    resets = 0
+    ring, resets = cycle(actions), 0
 
     def work(seconds: float) -> Sample:
         nonlocal resets
         start = now = clock()
         steps = 0
         while not steps or now - start < seconds:
-            for action in actions:
+            for action in islice(ring, PASS):
                 _, _, terminated, truncated, _ = env.step(action)
                 steps += num_envs - resets
                 resets = int(np.count_nonzero(terminated | truncated))
@@ -278,11 +259,6 @@ def _say(text: str) -> None:
 # ---------------------------------------------------------------------------------------------------- text
 
 
-def rates(samples: list[dict[str, Any]], part: str = WHOLE) -> list[float]:
-    """Steps per second of each sample, over the time of one part of it."""
-    return [sample["steps"] / sample["seconds"][part] for sample in samples]
-
-
 def table(result: dict[str, Any]) -> str:
     """The result for people to read, at most ``WIDTH`` columns wide."""
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
@@ -292,12 +268,22 @@ def table(result: dict[str, Any]) -> str:
     lines.append(f"{'steps/s':<32}{'median':>13}{'min':>13}{'max':>13}{'ratio':>9}")
     for num_envs, samples in result["stepping"].items():
         lines += [f"stepping {int(num_envs):,} environments", *_rows(samples, (WHOLE,))]
+    lines += _physics_rows(result["physics"])
     config = result["ppo"]["config"]
     lines += [*_wrapped(f"PPO on {_work(config)}"), *_rows(result["ppo"]["samples"], (WHOLE, COLLECTION, UPDATE))]
     peak = result["peak_memory_mib"]
     memory = "" if peak is None else f"Peak memory {peak:,.0f} MiB, all together. "
     lines += ["", *_wrapped(memory + _notes(result))]
     return "\n".join(lines)
+
+
+def _physics_rows(physics: dict[str, Any] | None) -> list[str]:
+    if physics is None:
+        return []
+    lines = []
+    for num_arms, samples in physics["samples"].items():
+        lines += [f"physics steps/s, {int(num_arms):,} arms", *_rows(samples, (WHOLE,))]
+    return lines if physics["mujoco"] else [*lines, INSTALL]
 
 
 def _work(config: dict[str, Any]) -> str:
@@ -325,10 +311,11 @@ def _rows(samples: dict[str, list[dict[str, Any]]], parts: tuple[str, ...]) -> l
 def _notes(result: dict[str, Any]) -> str:
     allocator = ", where it keeps freed memory too (palaestra.envs.allocator)" if result["keeps_freed_memory"] else ""
     alone = " DummyVecEnv: on Gymnasium's own environments." if SB3_ALONE in result["ppo"]["samples"] else ""
+    physics = f" {physics_notes(result['physics'])}" if result["physics"] else ""
     return (
         f"A step is one transition of one environment. {result['repeats']} measurements of each, in turns; ratio is "
         "palaestra's median over this row's. Collection and update: all steps over the time of that part alone. "
-        f"stable-baselines3 runs on the same batched environments, in the same process{allocator}.{alone}"
+        f"stable-baselines3 runs on the same batched environments, in the same process{allocator}.{alone}{physics}"
     )
 
 

@@ -212,6 +212,7 @@ def report(result: Evaluation) -> str:
         lines.append(f"  of the optimum {result.ratio_to_optimal_percent:.1f}%  ({result.reference['optimum']:g})")
     if result.percent_of_optimal is not None:
         lines.append(f"  % of optimal   {result.percent_of_optimal:.1f}%  (random policy = 0, optimum = 100)")
+    lines += [f"  {name.replace('_', ' '):<14} {value:.3f}" for name, value in result.more.items()]
     return "\n".join(lines)
 
 

@@ -89,6 +89,7 @@ _SETTINGS: dict[str, _Number | type] = {
     "clip_range": _Number(float, 0, schedule=True),
     "clip_range_vf": _Number(float, 0, schedule=True, optional=True),
     "normalize_advantage": bool,
+    "normalize_reward": bool,
     "ent_coef": _Number(float, 0, schedule=True),
     "vf_coef": _Number(float, 0),
     "max_grad_norm": _Number(float, 0),
@@ -173,6 +174,8 @@ def resolve_config(
     for setting in settings:
         config = _with_setting(config, setting)
     config = checked(config)
+    if isinstance(found, EnvEntry):
+        config = replace(config, env_kwargs=type(found.build()).self_contained(config.env_kwargs))
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config

@@ -5,7 +5,8 @@
 2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing.
 3. Statistics: mean, standard deviation, interquartile mean, and a 95 % percentile-bootstrap interval of the mean
    (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
-4. ``percent_of_optimal`` puts the random policy at 0 and the environment's optimum at 100;
+4. Where an environment can compute a policy's expected return exactly, that is the score.
+5. ``percent_of_optimal`` puts the random policy at 0 and the environment's optimum at 100;
    ``ratio_to_optimal_percent`` is the plain ratio.
 """
 
@@ -17,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorVectorEnv
+from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.registry import make
-from palaestra.train.policies import Policy
+from palaestra.train.policies import Policy, on_states
 
 EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
 _BATCH = 1024
@@ -54,9 +55,12 @@ class Evaluation:
     success_rate: float | None
     mean_length: float
     reference: dict[str, Any]
+    more: dict[str, float]  # what the environment adds
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        plain = asdict(self)
+        more: dict[str, float] = plain.pop("more")
+        return plain | more
 
 
 def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
@@ -105,13 +109,13 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     parts = []
-    reference = Reference()
+    rules: TensorEnv[Any] | None = None
     for first in range(0, episodes, _BATCH):
         kwargs = dict(env_kwargs or {})
         env = make(env_name, min(_BATCH, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
         if isinstance(env, TensorVectorEnv):
             env.shift_indices(first)
-            reference = env.env.reference
+            rules = env.env
         elif first:
             env.seed += first
         parts.append(run_episodes(env, policy))
@@ -119,16 +123,32 @@ def evaluate(
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     flags = [part.successes for part in parts if part.successes is not None]
-    return summarise(env_name, policy.name, seed, returns, lengths, np.concatenate(flags) if flags else None, reference)
+    exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
+    successes = np.concatenate(flags) if flags else None
+    return summarise(env_name, policy.name, seed, returns, lengths, successes, rules, exact)
 
 
 def summarise(
-    env_name: str, run: str, seed: int, returns: Any, lengths: Any, successes: Any, reference: Reference
+    env_name: str,
+    run: str,
+    seed: int,
+    returns: Any,
+    lengths: Any,
+    successes: Any,
+    rules: TensorEnv[Any] | None,
+    exact: dict[str, float] | None = None,
 ) -> Evaluation:
-    """The statistics of a set of episodes."""
+    """The statistics of a set of episodes.
+
+    ``rules`` is None for other people's environments; ``exact`` is what is known without playing, and its
+    ``exact_mean`` stands for the mean return where it is compared with the optimum.
+    """
+    reference = rules.reference if rules else Reference()
+    exact = exact or {}
     mean = float(returns.mean())
+    score = exact.get("exact_mean", mean)
     low, high = bootstrap_interval(returns)
-    ratio = 100.0 * mean / reference.optimum if reference.optimum else None
+    ratio = 100.0 * score / reference.optimum if reference.optimum else None
     return Evaluation(
         env=env_name,
         run=run,
@@ -139,11 +159,12 @@ def summarise(
         iqm=interquartile_mean(returns),
         ci_low=low,
         ci_high=high,
-        percent_of_optimal=reference.percent_of_optimal(mean),
+        percent_of_optimal=reference.percent_of_optimal(score),
         ratio_to_optimal_percent=ratio,
         success_rate=None if successes is None else float(successes.mean()),
         mean_length=float(lengths.mean()),
         reference={"random": reference.random, "heuristic": reference.heuristic, "optimum": reference.optimum},
+        more={**(rules.summary(returns, lengths, successes) if rules else {}), **exact},
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from palaestra.agents.ppo import PPO
-from palaestra.envs.core import BatchedEnv, TensorVectorEnv
+from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.rng import Rng, child_key, env_keys
 from palaestra.envs.sampling import sample_actions
 
@@ -25,9 +26,13 @@ def action_rng(env: BatchedEnv, calls: int) -> Rng:
 
 
 class Policy(Protocol):
-    """Chooses actions [N, …] for the observations [N, …] of a batch."""
+    """Chooses actions [N, …] for the observations [N, …] of a batch.
+
+    ``deterministic`` says whether the actions are a function of the state.
+    """
 
     name: str
+    deterministic: bool
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor: ...
 
@@ -35,7 +40,7 @@ class Policy(Protocol):
 class RandomPolicy:
     """Uniform over the action space, from counter-based random numbers: row i does not depend on the batch."""
 
-    name = "random"
+    name, deterministic = "random", False
 
     def __init__(self) -> None:
         self._step = 0
@@ -49,7 +54,7 @@ class RandomPolicy:
 class ExpertPolicy:
     """The environment's own scripted policy."""
 
-    name = "expert"
+    name, deterministic = "expert", True
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         if not isinstance(env, TensorVectorEnv) or not env.env.has("expert"):
@@ -73,3 +78,14 @@ class AgentPolicy:
         rng = action_rng(env, self._step)
         self._step += 1
         return self.model.act(obs, rng)
+
+
+def on_states(policy: Policy, rules: TensorEnv[Any]) -> Callable[[Any], Tensor]:
+    """A deterministic policy as a function from a batch of states of ``rules`` to actions."""
+
+    def act(state: Any) -> Tensor:
+        batch = TensorVectorEnv(rules, len(next(iter(state_fields(state).values()))), device=rules.device)
+        batch.state = state
+        return policy(batch, rules.observe(state))
+
+    return act

@@ -19,11 +19,11 @@ class Preset:
     agent: dict[str, Any] = field(default_factory=dict)
 
 
-def _shared_mlp(*hidden: int) -> dict[str, Any]:
+def _shared_mlp(*hidden: int, **kwargs: int) -> dict[str, Any]:
     """One ReLU trunk for actor and critic."""
     return {
         "features_extractor_class": "SharedMlp",
-        "features_extractor_kwargs": {"hidden": list(hidden)},
+        "features_extractor_kwargs": {"hidden": list(hidden), **kwargs},
         "net_arch": [],
     }
 
@@ -39,6 +39,18 @@ _SNAKE_PPO = {
     "policy_kwargs": _shared_mlp(256, 256),
 }
 
+_PRICING_PPO = {
+    "n_steps": 32,
+    "batch_size": 4096,
+    "n_epochs": 4,
+    "gamma": 1.0,
+    "gae_lambda": 0.8,
+    "learning_rate": "linear(2e-3, 1e-5)",
+    "ent_coef": "linear(0.03, 0)",
+    "normalize_reward": True,
+    "policy_kwargs": _shared_mlp(128, 128, octaves=3),
+}
+
 DEFAULT = {
     "ppo": Preset(
         8, 1_000_000, {"n_steps": 256, "batch_size": 512, "n_epochs": 10, "learning_rate": "linear(3e-4, 0)"}
@@ -49,6 +61,37 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 5_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
     ("palaestra/Snake-v0", "ppo"): Preset(1024, 24_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
     ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 60_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
+    ("palaestra/PandaReach-v0", "ppo"): Preset(
+        1024,
+        4_000_000,
+        {
+            "n_steps": 16,
+            "batch_size": 2048,
+            "n_epochs": 4,
+            "gamma": 0.97,
+            "gae_lambda": 0.95,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "policy_kwargs": _shared_mlp(128, 128),
+        },
+    ),
+    ("palaestra/PandaReachTorque-v0", "ppo"): Preset(
+        1024,
+        20_000_000,
+        {
+            "n_steps": 32,
+            "batch_size": 4096,
+            "n_epochs": 4,
+            "gamma": 0.99,
+            "gae_lambda": 0.95,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "policy_kwargs": {**_shared_mlp(256, 256), "log_std_init": -1.0},
+        },
+    ),
+    ("palaestra/PricingStationary-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
+    ("palaestra/Pricing-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
+    ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
+    ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
+    ("palaestra/PricingDuopoly-v0", "ppo"): Preset(1024, 4_000_000, {**_PRICING_PPO, "gae_lambda": 0.9}),
     ("palaestra/CartPole-v1", "ppo"): Preset(
         1024,
         1_000_000,

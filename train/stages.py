@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import gymnasium
@@ -17,10 +18,14 @@ from torch import Tensor
 from palaestra.envs import BatchedEnv, TensorVectorEnv, make, resolve
 from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.envs.canvas import Image, picture, resized
+from palaestra.envs.core import host_row
 from palaestra.envs.registry import EnvEntry
+from palaestra.train.policies import on_states
 
 Policy = Callable[[BatchedEnv, Any], Tensor]
 Rows = np.ndarray[Any, np.dtype[Any]]  # [N], one entry per environment
+
+MOST_PAST = 1000  # earlier states that a picture may show
 
 
 class WatchError(ValueError):
@@ -57,20 +62,39 @@ class Stage(Protocol):
         """One environment, ``width`` pixels wide; ``over`` if its episode ended with the last step."""
 
 
+class _Past(Sequence[Any]):
+    """One environment's share of the batch's earlier states, picked when somebody looks: most drawings never do."""
+
+    def __init__(self, states: list[Any], row: int) -> None:
+        self._states, self._row = states, row
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Past(self._states[index], self._row)
+        return host_row(self._states[index], self._row)
+
+
 class TensorStage:
     """Our own environments: the two halves of a step, with a look at the final states between them."""
 
     def __init__(self, env: TensorVectorEnv[Any], policy: Policy) -> None:
         self.env, self.policy = env, policy
+        self._states: deque[Any] = deque(maxlen=MOST_PAST)  # of the batch before each step, which changes none in place
         self.fps = float(env.env.frames_per_second)
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
+        self._table = _table(env.env, policy)
 
     def start(self, episode: int) -> None:
+        self._states.clear()
         self._obs, _ = self.env.reset(options={"episode": episode})
 
     @torch.no_grad()
     def act(self) -> Rows:
         env = self.env
+        self._states.append(env.state)
         self._final_obs, _, terminated, truncated = env.advance(self.policy(env, self._obs))
         self._done = terminated | truncated
         self.returns = env.episode_return.cpu().numpy()
@@ -82,7 +106,17 @@ class TensorStage:
         self._obs = self.env.reset_finished(self._done, self._final_obs)
 
     def picture(self, row: int, width: int, over: bool) -> Image:
-        return picture(self.env.env, self.env.state_of(row), width, over)
+        steps = min(int(self.env.episode_length[row]), len(self._states))
+        past = _Past(list(self._states)[len(self._states) - steps :], row)
+        return picture(self.env.env, self.env.state_of(row), width, over, past, self._table)
+
+
+@torch.no_grad()
+def _table(rules: Any, policy: Any) -> Any:
+    """The policy's action in every state of the rules, int64 [stages, states]; None where they or it cannot tell."""
+    if not hasattr(rules, "tabulate") or not getattr(policy, "deterministic", False):
+        return None
+    return rules.tabulate(on_states(policy, rules))
 
 
 class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):

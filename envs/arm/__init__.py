@@ -1,0 +1,27 @@
+"""A robot arm in tensors: serial chains as data, their dynamics, and two reaching tasks."""
+
+from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain
+from palaestra.envs.arm.dynamics import (
+    Pose,
+    forward_dynamics,
+    forward_kinematics,
+    inverse_dynamics,
+    jacobian,
+    joint_friction,
+    mass_matrix,
+)
+from palaestra.envs.arm.mjcf import mjcf
+
+__all__ = [
+    "PANDA",
+    "PANDA_READY",
+    "Pose",
+    "SerialChain",
+    "forward_dynamics",
+    "forward_kinematics",
+    "inverse_dynamics",
+    "jacobian",
+    "joint_friction",
+    "mass_matrix",
+    "mjcf",
+]

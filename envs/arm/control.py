@@ -1,0 +1,86 @@
+"""Damped least squares: joint motion that moves the tool, well behaved near singular configurations.
+
+With a Jacobian J of the task and damping λ, Δq = Jᵀ (J Jᵀ + λ² 1)⁻¹ Δx minimises |J Δq − Δx|² + λ² |Δq|².
+
+Source: Wampler, "Manipulator inverse kinematic solutions based on vector formulations and damped least-squares
+methods", IEEE Transactions on Systems, Man and Cybernetics, 1986.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.arm.chain import SerialChain, tables
+from palaestra.envs.arm.dynamics import dot, link_frames, solve_positive, tool_jacobian
+
+_STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # of the search for a configuration; m
+
+
+def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tensor) -> Tensor:
+    """Joint motion [dof, N] for a wanted motion of the task's variables.
+
+    Args:
+        jacobian: [tasks, dof, N].
+        change: the wanted motion [tasks, N].
+        damping: λ > 0 in the Jacobian's unit, a number or [N].
+    """
+    columns = []
+    for j, row in enumerate(jacobian):
+        column = dot(jacobian[: j + 1].transpose(0, 1), row.unsqueeze(1))  # [j + 1, N]
+        columns.append(torch.cat((column[:j], (column[j] + damping**2).unsqueeze(0))))
+    return dot(jacobian, solve_positive(columns, change).unsqueeze(1))
+
+
+def rotation_error(current: Tensor, target: Tensor) -> Tensor:
+    """The rotation vector (angle times axis) that turns ``current`` into ``target``, [3, N] rad in the base's axes.
+
+    Args:
+        current, target: the frames' rotation matrices, [3 rows, 3 columns, N].
+    """
+    (cx, cy, cz), (tx, ty, tz) = current, target  # rows, each [3 columns, N]
+    axes = torch.stack((cy * tz - cz * ty, cz * tx - cx * tz, cx * ty - cy * tx), 1)  # c × t of each column
+    twice = axes[0] + axes[1] + axes[2]  # 2 sin(angle) · axis
+    double_cos = dot(current.flatten(0, 1), target.flatten(0, 1)) - 1.0
+    double_sin = dot(twice, twice).sqrt()
+    # tan(angle / 2) without cancellation, below a right angle and above: bits of torch.atan2 depend on the batch
+    positive, most = double_sin.clamp(min=1e-12), 2.0 + double_cos.abs()
+    tangent = torch.where(double_cos < 0.0, most / positive, double_sin / most)
+    return twice * (2.0 * tangent.atan() / positive)
+
+
+def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, ...]) -> Tensor:
+    """A configuration within the limits for each target of the tool centre, from many starts around the limits' range.
+
+    Args:
+        chain: the arm.
+        targets: float64 [M, 3] m.
+        start: one more configuration to start from, rad.
+
+    Returns:
+        float64 [M, dof] rad, which puts the tool within 1 µm.
+
+    Raises:
+        ValueError: if the tool cannot reach a target (or the search does not find out how).
+    """
+    table = tables(chain, targets.dtype, targets.device)
+    draws = torch.rand(chain.dof, _STARTS - 1, generator=torch.Generator().manual_seed(0), dtype=targets.dtype)
+    first = torch.tensor(start, dtype=targets.dtype).unsqueeze(1)
+    starts = torch.cat((first, table.q_min + draws * (table.q_max - table.q_min)), 1)
+    q = starts.repeat(1, len(targets))  # [dof, M · starts]
+    goal = targets.T.repeat_interleave(_STARTS, 1)
+    for _ in range(_ITERATIONS):
+        frames = link_frames(chain, q)
+        error = goal - frames.position[:, -1]
+        step = damped_least_squares(tool_jacobian(frames)[:3], error, 1e-3 + error.square().sum(0).sqrt())
+        q = (q + step).clamp(table.q_min, table.q_max)
+    miss = (goal - link_frames(chain, q).position[:, -1]).square().sum(0).sqrt().view(len(targets), _STARTS)
+    best = miss.min(1)
+    if bool((best.values > _FOUND).any()):
+        worst = int(best.values.argmax())
+        x, y, z = targets[worst].tolist()
+        raise ValueError(
+            f"{chain.name}: the tool cannot reach ({x:g}, {y:g}, {z:g}) m within the joints' limits; "
+            f"it comes within {best.values[worst]:.3g} m"
+        )
+    return q.view(chain.dof, len(targets), _STARTS)[:, torch.arange(len(targets)), best.indices].T.contiguous()

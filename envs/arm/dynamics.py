@@ -1,0 +1,388 @@
+"""Kinematics and rigid-body dynamics of serial chains, for N environments at once.
+
+1. Everything is written in the axes of the base and about its origin, so that no link needs another one's frame: after
+   the frames themselves, all links and environments are computed together, and recursions along the chain become
+   running sums.
+2. Spatial vectors are (angular, linear) with the moment about the base's origin; joint i moves along
+   S_i = (z_i, p_i × z_i).
+3. Inverse dynamics: recursive Newton-Euler; gravity enters as an acceleration of the base.
+4. Mass matrix: composite rigid bodies. M_ij = S_i · (I_j + … + I_n) S_j for i ≤ j.
+5. Forward dynamics: M is factored from the last joint to the first, without pivots, as it is positive definite.
+
+Inside, tensors have the environments last (``[…, links, N]``), so that every operation runs along contiguous memory;
+the public functions take and return ``[N, dof]``. They work in any floating dtype on any device, are differentiable,
+never synchronise, and treat each environment alike whatever the others are.
+
+Source: Featherstone, "Rigid body dynamics algorithms", 2008, chapters 2, 5 and 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.arm.chain import SerialChain, tables
+
+Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z in the axes of the base, each [L, N]
+_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # entries of an inertia: xx, yy, zz, xy, xz, yz
+
+
+class Frames(NamedTuple):
+    """Frames of some links in the axes of the base: three unit vectors and the origin (m), each [3, L, N]."""
+
+    x: Tensor
+    y: Tensor
+    z: Tensor
+    position: Tensor
+
+
+class Bodies(NamedTuple):
+    """Rigid bodies about the origin of the base."""
+
+    mass: Tensor  # [L, 1] or [L, N] kg
+    moment: Vector  # mass times centre of mass, kg m
+    inertia: tuple[Tensor, ...]  # xx, yy, zz, xy, xz, yz, each [L, N] kg m²
+
+
+class Pose(NamedTuple):
+    """Frames in the axes of the base; the columns of a rotation are the frame's axes."""
+
+    rotation: Tensor  # [N, dof + 2, 3, 3]: links 1 … dof, flange, tool
+    position: Tensor  # [N, dof + 2, 3] m
+
+
+# ---------------------------------------------------------------------------------------------------- public
+
+
+def forward_kinematics(chain: SerialChain, q: Tensor) -> Pose:
+    """Frames of all links, the flange and the tool.
+
+    Args:
+        chain: the arm.
+        q: joint angles, float [N, dof] rad.
+
+    Returns:
+        rotation [N, dof + 2, 3, 3] and position [N, dof + 2, 3] (m); index −1 is the tool, −2 the flange.
+
+    Raises:
+        ValueError: if ``q`` has another shape or is not floating-point.
+    """
+    frames = link_frames(chain, _links_first(chain, q=q)[0])
+    rotation = torch.stack(frames[:3], 1)  # [3 rows, 3 columns, L, N]
+    return Pose(rotation.permute(3, 2, 0, 1), frames.position.permute(2, 1, 0))
+
+
+def jacobian(chain: SerialChain, q: Tensor) -> Tensor:
+    """Geometric Jacobian of the tool centre.
+
+    Args:
+        chain: the arm.
+        q: joint angles, float [N, dof] rad.
+
+    Returns:
+        [N, 6, dof] in the axes of the base: rows 0–2 the velocity of the tool centre (m/rad), rows 3–5 the angular
+        velocity of the tool.
+
+    Raises:
+        ValueError: if ``q`` has another shape or is not floating-point.
+    """
+    frames = link_frames(chain, _links_first(chain, q=q)[0])
+    return tool_jacobian(frames).permute(2, 0, 1)
+
+
+def inverse_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, ddq: Tensor) -> Tensor:
+    """Torques that give the accelerations ``ddq``, without friction: M(q) q̈ + C(q, q̇) q̇ + g(q).
+
+    Args:
+        chain: the arm.
+        q, dq, ddq: angles, velocities and accelerations, float [N, dof] in rad, rad/s, rad/s².
+
+    Returns:
+        [N, dof] N m.
+
+    Raises:
+        ValueError: if the inputs differ in dtype or device or are not floating-point [N, dof].
+    """
+    angle, velocity, acceleration = _links_first(chain, q=q, dq=dq, ddq=ddq)
+    frames = link_frames(chain, angle)
+    return joint_torque(chain, frames, bodies(chain, frames), velocity, acceleration).T
+
+
+def mass_matrix(chain: SerialChain, q: Tensor) -> Tensor:
+    """Joint-space inertia: kinetic energy is ½ q̇ᵀ M q̇.
+
+    Args:
+        chain: the arm.
+        q: joint angles, float [N, dof] rad.
+
+    Returns:
+        [N, dof, dof] kg m², symmetric positive definite.
+
+    Raises:
+        ValueError: if ``q`` has another shape or is not floating-point.
+    """
+    frames = link_frames(chain, _links_first(chain, q=q)[0])
+    columns = mass_columns(frames, bodies(chain, frames))
+    rows = [[columns[max(i, j)][min(i, j)] for j in range(chain.dof)] for i in range(chain.dof)]
+    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+
+
+def forward_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor) -> Tensor:
+    """Accelerations under the torques ``tau``, without friction and limits.
+
+    Args:
+        chain: the arm.
+        q, dq: angles and velocities, float [N, dof] in rad and rad/s.
+        tau: torques, float [N, dof] N m.
+
+    Returns:
+        [N, dof] rad/s².
+
+    Raises:
+        ValueError: if the inputs differ in dtype or device or are not floating-point [N, dof].
+    """
+    angle, velocity, torque = _links_first(chain, q=q, dq=dq, tau=tau)
+    frames = link_frames(chain, angle)
+    body = bodies(chain, frames)
+    return solve_positive(mass_columns(frames, body), torque - joint_torque(chain, frames, body, velocity)).T
+
+
+def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
+    """Friction torque that opposes the motion, to be subtracted from the motors' torque.
+
+    Args:
+        chain: the arm.
+        dq: velocities, float [N, dof] rad/s.
+
+    Returns:
+        [N, dof] N m.
+
+    Raises:
+        ValueError: if ``dq`` has another shape or is not floating-point.
+    """
+    return friction(chain, _links_first(chain, dq=dq)[0]).T
+
+
+# ---------------------------------------------------------------------------------------------------- environments last
+
+
+def link_frames(chain: SerialChain, q: Tensor) -> Frames:
+    """Frames [3, dof + 2, N] of the links, the flange and the tool from angles [dof, N]."""
+    cos, sin = q.cos(), q.sin()
+    zero, one = torch.zeros_like(q[0]), torch.ones_like(q[0])
+    frame = [torch.stack(v) for v in ((one, zero, zero), (zero, one, zero), (zero, zero, one), (zero, zero, zero))]
+    frames = []
+    for i, (a, alpha, d) in enumerate(chain.dh):
+        frame = _next_frame(frame, a, alpha, cos[i], sin[i], d)
+        frames.append(frame)
+    for a, alpha, theta, d in (chain.flange, chain.tool):
+        frame = _next_frame(frame, a, alpha, math.cos(theta), math.sin(theta), d)
+        frames.append(frame)
+    return Frames(*(torch.stack(vectors, 1) for vectors in zip(*frames, strict=True)))
+
+
+def tool_jacobian(frames: Frames) -> Tensor:
+    """Jacobian [6, dof, N] of the tool centre, linear rows first."""
+    axis, arm = frames.z[:, :-2], frames.position[:, -1:] - frames.position[:, :-2]
+    return torch.cat((torch.stack(_cross(_vector(axis), _vector(arm))), axis))
+
+
+def bodies(chain: SerialChain, frames: Frames, payload: Tensor | None = None) -> Bodies:
+    """The links as rigid bodies; ``payload`` [N] kg is a point mass at the tool centre."""
+    table = tables(chain, frames.x.dtype, frames.x.device)
+    x, y, z, p = (v[:, :-2] for v in frames)  # [3, dof, N]
+    (cx, cy, cz), (xx, yy, zz, xy, xz, yz) = table.centre_of_mass, table.inertia
+    c = (x * cx).addcmul_(y, cy).addcmul_(z, cz).add_(p)  # [3, dof, N] centres of mass
+    u = (x * xx).addcmul_(y, xy).addcmul_(z, xz)  # R I Rᵀ = x uᵀ + y vᵀ + z wᵀ
+    v = (x * xy).addcmul_(y, yy).addcmul_(z, yz)
+    w = (x * xz).addcmul_(y, yz).addcmul_(z, zz)
+    h = table.mass * c
+    inertia = _of_points(c, h)
+    for total, (i, j) in zip(inertia, _PAIRS, strict=True):
+        total.addcmul_(x[i], u[j]).addcmul_(y[i], v[j]).addcmul_(z[i], w[j])
+    body = Bodies(table.mass, _vector(h), tuple(inertia))
+    return body if payload is None else _with_payload(body, frames.position[:, -1], payload)
+
+
+def joint_torque(chain: SerialChain, frames: Frames, body: Bodies, dq: Tensor, ddq: Tensor | None = None) -> Tensor:
+    """Torques [dof, N] for the accelerations ``ddq`` [dof, N], None for none (the bias torques)."""
+    z, s = _screws(frames)
+    angular, linear = _scaled(z, dq), _scaled(s, dq)  # S_i q̇_i
+    motion = _running_sum((*angular, *linear))  # spatial velocity of each link
+    omega, v = _vector(motion[:3]), _vector(motion[3:])
+    rates = [*_cross(omega, angular), *_add_cross(_cross(omega, linear), v, angular)]  # V_i × S_i q̇_i
+    if ddq is not None:
+        rates = [a + b for a, b in zip(rates, (*_scaled(z, ddq), *_scaled(s, ddq)), strict=True)]
+    change = _running_sum(rates)  # spatial acceleration of each link, and the base's against gravity:
+    a = _vector([part - g if g else part for part, g in zip(change[3:], chain.gravity, strict=True)])
+    momentum, spin = _apply(body, omega, v)
+    force, moment = _apply(body, _vector(change[:3]), a)
+    force = _add_cross(force, omega, momentum)
+    moment = _add_cross(_add_cross(moment, omega, spin), v, momentum)
+    wrench = _running_sum((*moment, *force), backwards=True)  # carried by each joint
+    return dot((*z, *s), wrench)
+
+
+def mass_columns(frames: Frames, body: Bodies) -> list[Tensor]:
+    """The columns of the mass matrix down to its diagonal: entries 0 … j of column j, [j + 1, N]."""
+    z, s = _screws(frames)
+    composite = _running_sum((body.mass.expand_as(z[0]), *body.moment, *body.inertia), backwards=True)
+    mass, hx, hy, hz, *inertia = composite.unbind(0)
+    force, moment = _apply(Bodies(mass, (hx, hy, hz), tuple(inertia)), z, s)
+    return [
+        dot([part[: j + 1] for part in (*z, *s)], [part[j] for part in (*moment, *force)]) for j in range(len(mass))
+    ]
+
+
+def friction(chain: SerialChain, dq: Tensor) -> Tensor:
+    """Friction torque [dof, N] at velocities [dof, N]."""
+    f1, f2, f3 = _vector(tables(chain, dq.dtype, dq.device).friction)
+    half = 0.5 * f2  # f / (1 + exp(−x)) = f / 2 · (1 + tanh(x / 2)), whose derivative never overflows
+    return ((half * (dq + f3)).tanh() - (half * f3).tanh()) * (0.5 * f1)
+
+
+# ---------------------------------------------------------------------------------------------------- parts
+
+
+def _links_first(chain: SerialChain, **inputs: Tensor) -> list[Tensor]:
+    """The inputs [N, dof] as contiguous [dof, N].
+
+    Raises:
+        ValueError: if one has another shape, or dtypes or devices differ or a dtype is not floating-point.
+    """
+    first = next(iter(inputs.values()))
+    for name, value in inputs.items():
+        if not isinstance(value, Tensor) or value.dim() != 2 or value.shape[1] != chain.dof:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{name} must be a tensor of shape [N, {chain.dof}], got {got}")
+        if not value.is_floating_point() or value.dtype != first.dtype:
+            raise ValueError(f"{', '.join(inputs)} must have one floating-point dtype, {name} is {value.dtype}")
+        if value.device != first.device:
+            raise ValueError(f"{', '.join(inputs)} must be on one device, got {first.device} and {value.device}")
+        if value.shape[0] != first.shape[0]:
+            raise ValueError(f"{', '.join(inputs)} must have equally many rows, {name} has {value.shape[0]}")
+    return [value.T.contiguous() for value in inputs.values()]
+
+
+def _next_frame(
+    frame: list[Tensor], a: float, alpha: float, cos: Tensor | float, sin: Tensor | float, d: float
+) -> list[Tensor]:
+    """The frame (x, y, z, position, each [3, N]) after Rx(α) · Tx(a) · Rz(θ) · Tz(d)."""
+    x, y, z, p = frame
+    y, z = _mix(math.cos(alpha), y, math.sin(alpha), z), _mix(math.cos(alpha), z, -math.sin(alpha), y)
+    p = _mix(1.0, _mix(1.0, p, a, x), d, z)
+    if isinstance(cos, Tensor) and isinstance(sin, Tensor):
+        return [(x * cos).addcmul_(y, sin), (y * cos).addcmul_(x, sin, value=-1), z, p]
+    return [x * cos + y * sin, y * cos - x * sin, z, p]
+
+
+def _mix(first: float, a: Tensor, second: float, b: Tensor) -> Tensor:
+    """first · a + second · b. Arms have right angles and zero offsets: what is not there is not computed."""
+    if abs(second) < 1e-15:
+        return a if first == 1.0 else first * a
+    if abs(first) < 1e-15:
+        return second * b
+    return first * a + second * b
+
+
+def _screws(frames: Frames) -> tuple[Vector, Vector]:
+    """Angular and linear part of each joint's motion, S = (z, p × z)."""
+    z, p = frames.z[:, :-2], frames.position[:, :-2]
+    return _vector(z), _cross(_vector(p), _vector(z))
+
+
+def _with_payload(body: Bodies, tool: Tensor, payload: Tensor) -> Bodies:
+    """The last body with a point mass [N] kg at ``tool`` [3, N]."""
+    c, h = tool.unsqueeze(1), (payload * tool).unsqueeze(1)  # [3, 1, N]
+    none = torch.zeros_like(h[0]).expand(body.moment[0].shape[0] - 1, -1)
+
+    def with_last(values: Tensor, more: Tensor) -> Tensor:
+        return values + torch.cat((none, more))
+
+    moment = tuple(with_last(m, more) for m, more in zip(body.moment, h, strict=True))
+    inertia = tuple(with_last(i, more) for i, more in zip(body.inertia, _of_points(c, h), strict=True))
+    return Bodies(with_last(body.mass, payload.unsqueeze(0)), _vector(moment), inertia)
+
+
+def _of_points(c: Tensor, h: Tensor) -> list[Tensor]:
+    """Inertia (in the order of ``_PAIRS``) of point masses at ``c`` about the origin, ``h`` being mass times ``c``."""
+    xx, yy, zz = c[0] * h[0], c[1] * h[1], c[2] * h[2]
+    return [yy + zz, xx + zz, xx + yy, -c[0] * h[1], -c[0] * h[2], -c[1] * h[2]]
+
+
+def _apply(body: Bodies, angular: Vector, linear: Vector) -> tuple[Vector, Vector]:
+    """Spatial inertia times a motion: (linear part, angular part), such as momentum and spin of a velocity."""
+    h, (xx, yy, zz, xy, xz, yz) = body.moment, body.inertia
+    turned = dot((xx, xy, xz), angular), dot((xy, yy, yz), angular), dot((xz, yz, zz), angular)
+    return _add_cross(_scaled(linear, body.mass), angular, h), _add_cross(turned, h, linear)
+
+
+def _running_sum(values: Sequence[Tensor], backwards: bool = False) -> Tensor:
+    """Sums over the links from the first, or from the last, up to each; [K, L, N] from K tensors [L, N]."""
+    sums = torch.stack(tuple(values))
+    last = sums.shape[1] - 1
+    for i in range(1, last + 1):  # one after the other: torch.cumsum is slower, and the order fixes the bits
+        if backwards:
+            sums[:, last - i] += sums[:, last - i + 1]
+        else:
+            sums[:, i] += sums[:, i - 1]
+    return sums
+
+
+def solve_positive(columns: list[Tensor], right: Tensor) -> Tensor:
+    """x of M x = b [dof, N] for M = U D Uᵀ given by :func:`mass_columns`; U has ones on its diagonal."""
+    columns = list(columns)
+    shares = []  # of U above its diagonal, last column first
+    scaled = []  # D⁻¹ U⁻¹ b, last entry first
+    while len(columns) > 1:
+        k = len(columns) - 1
+        column, pivot = columns[k][:k], columns[k][k]
+        share = column / pivot
+        columns = [earlier.addcmul(share[: j + 1], column[j], value=-1) for j, earlier in enumerate(columns[:k])]
+        scaled.append(right[k] / pivot)
+        right = right[:k].addcmul(share, right[k], value=-1)
+        shares.append(share)
+    x = [right[0] / columns[0][0]]
+    for share, value in zip(reversed(shares), reversed(scaled), strict=True):
+        for i, earlier in enumerate(x):
+            value = value.addcmul(share[i], earlier, value=-1)
+        x.append(value)
+    return torch.stack(x)
+
+
+def _vector(values: Tensor | Sequence[Tensor]) -> Vector:
+    x, y, z = values
+    return x, y, z
+
+
+def _cross(a: Vector, b: Vector) -> Vector:
+    return (
+        (a[1] * b[2]).addcmul_(a[2], b[1], value=-1),
+        (a[2] * b[0]).addcmul_(a[0], b[2], value=-1),
+        (a[0] * b[1]).addcmul_(a[1], b[0], value=-1),
+    )
+
+
+def _add_cross(total: Vector, a: Vector, b: Vector) -> Vector:
+    """``total`` + a × b, in ``total``'s memory."""
+    return (
+        total[0].addcmul_(a[1], b[2]).addcmul_(a[2], b[1], value=-1),
+        total[1].addcmul_(a[2], b[0]).addcmul_(a[0], b[2], value=-1),
+        total[2].addcmul_(a[0], b[1]).addcmul_(a[1], b[0], value=-1),
+    )
+
+
+def dot(a: Sequence[Tensor] | Tensor, b: Sequence[Tensor] | Tensor) -> Tensor:
+    """Σ a_i b_i over the first dimension, term by term: the order of torch's own sums depends on the batch."""
+    total = a[0] * b[0]
+    for i in range(1, len(a)):
+        total.addcmul_(a[i], b[i])
+    return total
+
+
+def _scaled(a: Vector, factor: Tensor) -> Vector:
+    return a[0] * factor, a[1] * factor, a[2] * factor

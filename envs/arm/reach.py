@@ -1,0 +1,250 @@
+"""Reach: bring the tool of a Panda to a point, by joint velocities.
+
+Rules
+    1. Twenty times a second the agent commands a velocity for each joint. The drives follow with constant acceleration
+       over the step, as far as the limits of acceleration and velocity allow, and brake in time for the joint's end:
+       no limit is ever exceeded. There is no dynamics here; ``palaestra/PandaReachTorque-v0`` has it.
+    2. An episode ends (terminated) when the tool centre is within 2 cm of the target at the end of a step; the arm need
+       not stop there. It is truncated after 100 steps.
+    3. Every episode starts at rest in the arm's ready pose, with a target uniform in a box: x .35 … .65, y ±.2,
+       z .15 … .5 m.
+
+Actions
+    ``control="velocity"``: float32 [dof] in ±1, times each joint's velocity limit.
+    ``control="cartesian"``: 7 moves, for agents with discrete actions. 0 stays; 1 … 6 command the velocity that would
+    move the tool by +x, −x, +y, −y, +z, −z of 5 cm in one step (damped least squares). The same limits hold, so that
+    the first such command from rest moves the tool by about 1 cm.
+
+Observation (float32 [2 dof + 9])
+    Joint angles (±1 between the limits), velocities (±1 at the limits), tool centre (m), target − tool (m), and
+    target − tool again as a direction whose length is 1 far away and falls to 0 within about 5 cm.
+
+Reward
+    10 per metre by which the tool comes closer (up to the tolerance), − 0.1 per step, + 1 on arrival.
+
+For checks of robustness: ``sensor_noise`` is the standard deviation of the measured angles (rad; ten times as much in
+rad/s for velocities), ``action_delay`` the number of steps from a command to its effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from palaestra.envs.arm.bound import held_out
+from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
+from palaestra.envs.arm.control import damped_least_squares
+from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
+from palaestra.envs.arm.task import (
+    TARGET_BOX,
+    TOLERANCE,
+    checked_box,
+    checked_disturbances,
+    delayed,
+    error_observation,
+    joint_observation,
+    length,
+    remaining,
+    sensor_noise,
+)
+from palaestra.envs.core import Array, Reference, TensorEnv
+
+if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas
+    from palaestra.envs.rng import Rng
+
+PERIOD = 0.05  # s per step
+CARTESIAN_MOVE = 0.05  # m per step
+MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+STEP_COST, PER_METRE = 0.1, 10.0
+NEAR = 0.05  # m
+DAMPING = 0.05  # of the normalised Jacobian, m
+
+
+@dataclass(frozen=True)
+class ReachState:
+    q: Tensor  # float32 [N, dof] rad
+    dq: Tensor  # float32 [N, dof] rad/s
+    tool: Tensor  # float32 [N, 3] m, the tool centre at q
+    target: Tensor  # float32 [N, 3] m
+    steps: Tensor  # int64 [N] of this episode
+    noise: Tensor  # float32 [N, 2 dof] rad and rad/s, of the sensors; [N, 0] without
+    pending: Tensor  # float32 [N, delay, dof] commands on their way, rad/s
+
+
+class Reach(TensorEnv[ReachState]):
+    """Bring the tool to a point by joint velocities; see the module for the rules."""
+
+    max_episode_steps = 100
+    frames_per_second = round(1 / PERIOD)
+    picture_size: ClassVar[tuple[int, int]] = (640, 560)
+
+    def __init__(
+        self,
+        chain: SerialChain = PANDA,
+        control: Literal["velocity", "cartesian"] = "velocity",
+        start: Any = PANDA_READY,
+        targets: Any = TARGET_BOX,
+        sensor_noise: float = 0.0,
+        action_delay: int = 0,
+    ) -> None:
+        if control not in ("velocity", "cartesian"):
+            raise ValueError(f'control must be "velocity" or "cartesian", got {control!r}')
+        self.chain, self.control = chain, control
+        self.start = chain.check_configuration(start)
+        self.targets = checked_box(chain, targets, self.start)
+        self.sensor_noise, self.action_delay = checked_disturbances(sensor_noise, action_delay)
+        self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 9,))
+        self.action_space = Box(-1.0, 1.0, (chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
+        self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
+        self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
+        self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+        self.moves = torch.tensor(MOVES, dtype=torch.float32) * (CARTESIAN_MOVE / PERIOD)  # [7, 3] m/s
+
+    def reset(self, rng: Rng) -> ReachState:
+        n, dof = rng.num_envs, self.chain.dof
+        target = rng.uniform(self.target_low, self.target_high, (3,))
+        return ReachState(
+            q=self.start_q.expand(n, -1).clone(),
+            dq=torch.zeros(n, dof, device=self.device),
+            tool=self.start_tool.expand(n, -1).clone(),
+            target=target,
+            steps=torch.zeros(n, dtype=torch.int64, device=self.device),
+            noise=sensor_noise(rng, self.sensor_noise, self.chain.dof),
+            pending=torch.zeros(n, self.action_delay, dof, device=self.device),
+        )
+
+    def step(self, state: ReachState, action: Tensor, rng: Rng) -> tuple[ReachState, Tensor, Tensor]:
+        q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
+        command, pending = delayed(state.pending, self._command(q, action).T)
+        q, dq = self._drive(q, dq, command.T)
+        tool = link_frames(self.chain, q).position[:, -1]  # [3, N]
+        before = length((state.target - state.tool).T)
+        distance = length(state.target.T - tool)
+        reached = distance <= TOLERANCE
+        gained = remaining(before, TOLERANCE) - remaining(distance, TOLERANCE)
+        after = ReachState(
+            q.T.contiguous(),
+            dq.T.contiguous(),
+            tool.T.contiguous(),
+            state.target,
+            state.steps + 1,
+            sensor_noise(rng, self.sensor_noise, self.chain.dof),
+            pending,
+        )
+        return after, PER_METRE * gained - STEP_COST + reached, reached
+
+    def observe(self, state: ReachState) -> Tensor:
+        q, dq, tool = state.q.T, state.dq.T, state.tool.T
+        if self.sensor_noise:
+            noise = state.noise.T
+            q, dq = q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
+            tool = link_frames(self.chain, q).position[:, -1]
+        error = error_observation(state.target.T - tool, NEAR)
+        return torch.cat((joint_observation(self.chain, q, dq), tool, error)).T.contiguous()
+
+    def success(self, state: ReachState) -> Tensor:
+        return length((state.target - state.tool).T) <= TOLERANCE
+
+    def expert(self, state: ReachState) -> Tensor:
+        """Damped least squares straight to the target, as fast as the slowest joint allows."""
+        q, dq = state.q.T.contiguous(), state.dq.T.contiguous()
+        if self.control == "cartesian":
+            return self._best_move(q, dq, state.target.T)
+        limit = tables(self.chain, q.dtype, q.device).velocity
+        change = self._towards(q, state.target.T - state.tool.T)
+        share = (change.abs() / (limit * PERIOD)).amax(0).clamp(min=1.0)
+        command = 2.0 * change / (share * PERIOD) - dq  # arrives with constant acceleration
+        return (command / limit).clamp(-1.0, 1.0).T.contiguous()
+
+    def draw(self, state: ReachState, canvas: Canvas) -> None:
+        """The arm, its target and the way the tool came."""
+        from palaestra.envs.arm.scene import draw_arm
+
+        draw_arm(
+            canvas,
+            self.chain,
+            np.asarray(state.q, np.float64),
+            np.asarray(state.target, np.float64),
+            box=self.targets,
+            trail=np.array([past.tool for past in canvas.past], np.float64).reshape(-1, 3),
+            seconds=float(state.steps) * PERIOD,
+            reached=bool(np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target)) <= TOLERANCE),
+            tolerance=TOLERANCE,
+        )
+
+    def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
+        """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""
+        seconds = float(lengths.mean()) * PERIOD
+        if not self._is_standard:
+            return {"mean_seconds": seconds}
+        return {"mean_seconds": seconds, "seconds_per_bound": seconds / float(np.mean(held_out()["seconds"]))}
+
+    @property
+    def reference(self) -> Reference:
+        if not self._is_standard:
+            return Reference()
+        bound = held_out()
+        distance = np.linalg.norm(np.array(bound["target"]) - self.start_tool.cpu().numpy(), axis=1)
+        gain = float(PER_METRE * (distance - TOLERANCE).mean()) + 1.0  # of all that arrive
+        steps = float(np.ceil(np.array(bound["seconds_within_tolerance"]) / PERIOD).mean())
+        random = -12.4 if self.control == "cartesian" else -13.4
+        return Reference(
+            optimum=gain - STEP_COST * steps,
+            random=random,
+            solved_at=gain - STEP_COST * 1.4 * float(np.mean(bound["seconds"])) / PERIOD,
+            source="optimum: a bound, no control is faster (palaestra.envs.arm.bound); "
+            "solved: all reached, in 1.4 times the bound on average",
+        )
+
+    @property
+    def _is_standard(self) -> bool:
+        """Whether this is the task for which the bound was computed."""
+        return (self.chain, self.start, self.targets, self.action_delay) == (PANDA, PANDA_READY, TARGET_BOX, 0)
+
+    def _towards(self, q: Tensor, motion: Tensor) -> Tensor:
+        """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits."""
+        limit = tables(self.chain, q.dtype, q.device).velocity
+        scaled = tool_jacobian(link_frames(self.chain, q))[:3] * limit
+        return limit * damped_least_squares(scaled, motion, DAMPING)
+
+    def _command(self, q: Tensor, action: Tensor) -> Tensor:
+        """Commanded joint velocities [dof, N]."""
+        if self.control == "velocity":
+            return action.T.clamp(-1.0, 1.0) * tables(self.chain, q.dtype, q.device).velocity
+        return self._towards(q, self.moves[action].T)
+
+    def _best_move(self, q: Tensor, dq: Tensor, target: Tensor) -> Tensor:
+        """The move after which the tool is closest, int64 [N]."""
+        distances = []
+        for move in range(len(MOVES)):
+            command = self._command(q, torch.full_like(q[0], move, dtype=torch.int64))
+            after, _ = self._drive(q, dq, command)
+            distances.append(length(target - link_frames(self.chain, after).position[:, -1]))
+        return torch.stack(distances).argmin(0)
+
+    def _drive(self, q: Tensor, dq: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
+        """Angles and velocities [dof, N] after one step with constant acceleration towards the commanded velocity."""
+        table = tables(self.chain, q.dtype, q.device)
+        change = table.acceleration * PERIOD
+        upper = torch.minimum(table.velocity, _stoppable(table.q_max - q, dq, table.acceleration))
+        lower = torch.minimum(table.velocity, _stoppable(q - table.q_min, -dq, table.acceleration))
+        velocity = torch.minimum(torch.maximum(command, -lower), upper)
+        velocity = torch.minimum(torch.maximum(velocity, dq - change), dq + change)
+        angle = q + (dq + velocity) * (0.5 * PERIOD)
+        return torch.minimum(torch.maximum(angle, table.q_min), table.q_max), velocity  # rounding, if anything
+
+
+def _stoppable(room: Tensor, velocity: Tensor, acceleration: Tensor) -> Tensor:
+    """The largest velocity after this step from which the joint still stops within ``room`` [dof, N] rad.
+
+    Braking at full deceleration from v takes at most v²/(2a) + v · PERIOD / 2, the second term because the last step of
+    it is not a whole one. The room shrinks by (velocity + v) / 2 · PERIOD during this step.
+    """
+    left = (room - velocity * (0.5 * PERIOD)).clamp(min=0.0)
+    return acceleration * ((PERIOD**2 + 2.0 * left / acceleration).sqrt() - PERIOD)

@@ -1,0 +1,105 @@
+"""What the two reaching tasks share: targets, sensors, and commands that arrive late."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from palaestra.envs.arm.chain import SerialChain, tables
+from palaestra.envs.arm.control import inverse_kinematics
+from palaestra.envs.arm.dynamics import dot
+from palaestra.envs.rng import Rng
+
+Interval = tuple[float, float]
+BoxShape = tuple[Interval, Interval, Interval]
+TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the base
+TOLERANCE = 0.02  # m
+VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
+
+
+def checked_box(chain: SerialChain, box: Any, start: tuple[float, ...]) -> BoxShape:
+    """The box of targets as three (low, high) pairs.
+
+    Raises:
+        ValueError: if it is not three intervals, or the tool cannot reach one of its corners.
+    """
+    try:
+        array = np.asarray(box, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] >= array[:, 1]).any():
+        raise ValueError(f"targets must be three pairs (low, high) in m for x, y and z, got {box}")
+    corners = torch.tensor(list(itertools.product(*array.tolist())), dtype=torch.float64)
+    inverse_kinematics(chain, corners, start)
+    (x, y, z) = ((float(low), float(high)) for low, high in array)
+    return x, y, z
+
+
+def checked_disturbances(sensor_noise: Any, action_delay: Any) -> tuple[float, int]:
+    """The two arguments.
+
+    Raises:
+        ValueError: if one is negative, not finite or not a whole number of steps.
+    """
+    if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
+        raise ValueError(f"sensor_noise must be at least 0 rad, got {sensor_noise}")
+    if not isinstance(action_delay, int) or action_delay < 0:
+        raise ValueError(f"action_delay must be a whole number of steps, at least 0, got {action_delay}")
+    return float(sensor_noise), action_delay
+
+
+def checked_range(name: str, values: Any, unit: str) -> Interval:
+    """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a pair (low, high){unit}, got {values!r}") from None
+    if not 0.0 <= low <= high < float("inf"):
+        raise ValueError(f"{name} must be a pair (low, high){unit} with 0 ≤ low ≤ high, got {values!r}")
+    return low, high
+
+
+def sensor_noise(rng: Rng, deviation: float, dof: int) -> Tensor:
+    """Errors of the measured angles (rad) and velocities (rad/s), [N, 2 dof]; [N, 0] for a deviation of 0."""
+    if not deviation:
+        return torch.zeros(rng.num_envs, 0, device=rng.device)
+    noise = rng.normal((2 * dof,)) * deviation
+    noise[:, dof:] *= VELOCITY_NOISE
+    return noise
+
+
+def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
+    """The command that takes effect now [N, A], and those still on their way [N, delay, A]."""
+    if pending.shape[1] == 0:
+        return command, pending
+    return pending[:, 0], torch.cat((pending[:, 1:], command.unsqueeze(1)), 1)
+
+
+def joint_observation(chain: SerialChain, q: Tensor, dq: Tensor) -> Tensor:
+    """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""
+    table = tables(chain, q.dtype, q.device)
+    middle, half = (table.q_max + table.q_min) / 2, (table.q_max - table.q_min) / 2
+    return torch.cat(((q - middle) / half, dq / table.velocity))
+
+
+def error_observation(error: Tensor, near: float) -> Tensor:
+    """An error [3, N] and its direction, whose length falls from 1 to 0 within about ``near``, [6, N]."""
+    return torch.cat((error, error / (length(error) + near)))
+
+
+def length(vector: Tensor) -> Tensor:
+    """Euclidean length of [3, N], [N]."""
+    return dot(vector, vector).sqrt_()
+
+
+def remaining(distance: Tensor, tolerance: float) -> Tensor:
+    """How far it still is to the edge of the tolerance."""
+    return (distance - tolerance).clamp_(min=0.0)
