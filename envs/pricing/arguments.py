@@ -1,0 +1,61 @@
+"""Checks of the arguments that the markets share; each raises a ValueError that says what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from palaestra.envs.core import Array
+
+
+def checked_prices(prices: Any) -> Array:
+    """A menu, float64 [A]: at least two positive prices, ascending."""
+    try:
+        menu = np.asarray(prices, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"prices must be numbers, got {prices!r}") from None
+    if menu.ndim != 1 or len(menu) < 2:
+        raise ValueError(f"prices must be a list of at least two, got {prices!r}")
+    if not np.isfinite(menu).all() or menu[0] <= 0.0 or (np.diff(menu) <= 0.0).any():
+        raise ValueError(f"prices must be positive and ascending, got {menu.tolist()}")
+    return menu
+
+
+def checked_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``."""
+    whole = isinstance(value, int | float | np.integer) and np.isfinite(value) and int(value) == value
+    if not whole or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return int(value)
+
+
+def checked_number(name: str, value: Any, least: float, most: float, *, above: bool = True) -> float:
+    """A number between ``least`` (which it may not be where ``above``) and ``most``."""
+    fits = isinstance(value, int | float | np.number) and least <= value <= most and not (above and value == least)
+    if not fits:
+        raise ValueError(
+            f"{name} must be {'above' if above else 'at least'} {least:g} and at most {most:g}, got {value!r}"
+        )
+    return float(value)
+
+
+def per_period(name: str, values: Any, periods: int) -> Array:
+    """One number per period, float64 [T], from a number or a list."""
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or a list of {periods}, got {values!r}") from None
+    if array.shape not in ((), (periods,)) or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be a number or a list of {periods}, got {values!r}")
+    return np.broadcast_to(array, periods)
+
+
+def checked_distribution(wanted: Array, actions: int) -> Array:
+    """Probabilities of 0 … K wanted units, float64 [T, A, K + 1]."""
+    wanted = np.asarray(wanted, np.float64)
+    if wanted.ndim != 3 or wanted.shape[1] != actions or wanted.shape[2] < 2:
+        raise ValueError(f"wanted must have shape [periods, {actions} prices, units + 1], got {wanted.shape}")
+    if not (wanted >= 0.0).all() or not np.allclose(wanted.sum(2), 1.0, atol=1e-9):
+        raise ValueError("wanted must hold probabilities that sum to 1")
+    return wanted

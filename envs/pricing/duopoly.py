@@ -1,0 +1,141 @@
+"""Price against a rival: two firms in a logit market, one of them a script.
+
+Rules
+    1. In each period both firms post a price from the same grid. Firm i sells
+       q_i = exp((a − p_i)/μ) / (exp((a − p_1)/μ) + exp((a − p_2)/μ) + exp(a₀/μ)) and earns (p_i − c) q_i.
+    2. The rival follows a rule, from the prices of the last period: ``tit-for-tat`` posts the agent's last price,
+       ``undercut`` one step less (not below the lower Nash price of the grid), ``best-response`` the best answer to the
+       agent's last price, ``nash`` always the lower Nash price.
+    3. After each period the market closes (terminated) with probability 1 − δ. The expected sum of profits is therefore
+       the sum discounted by δ: a firm's present value.
+    4. The first period follows one in which both firms posted the lower Nash price.
+
+Grid: 15 prices from p_N − ξ (p_M − p_N) to p_M + ξ (p_M − p_N), with the Nash price p_N, the monopoly price p_M and
+ξ .1; a 2, c 1, μ ¼, a₀ 0, δ .95.
+
+Actions
+    The index of a price.
+
+Observation (float32 [2])
+    The agent's and the rival's last price, 0 … 1 along the grid.
+
+Reward
+    The agent's profit of the period.
+
+Source: Calvano, Calzolari, Denicolò and Pastorello, "Artificial intelligence, algorithmic pricing, and collusion",
+American Economic Review 2020; the rival's rules are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.arguments import checked_number
+from palaestra.envs.pricing.base import Market
+from palaestra.envs.pricing.closed_forms import logit_duopoly
+from palaestra.envs.pricing.demand import logit_shares
+from palaestra.envs.pricing.duopoly_dashboard import draw_duopoly
+
+if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas
+    from palaestra.envs.rng import Rng
+
+Rival = Literal["tit-for-tat", "undercut", "best-response", "nash"]
+QUALITY, COST, MU, OUTSIDE = 2.0, 1.0, 0.25, 0.0
+PRICES, MARGIN = 15, 0.1
+
+
+@dataclass(frozen=True)
+class DuopolyState:
+    period: Tensor  # int64 [N] periods gone
+    price: Tensor  # int64 [N] the agent's last price, its index
+    rival: Tensor  # int64 [N] the rival's last price, its index
+    revenue: Tensor  # float32 [N] profit so far
+
+
+class DuopolyPricing(Market[DuopolyState]):
+    """Two firms, one scripted; see the module for the rules."""
+
+    frames_per_second: ClassVar[int] = 10
+    picture_size: ClassVar[tuple[int, int]] = (960, 540)
+
+    def __init__(self, rival: Rival = "tit-for-tat", discount: float = 0.95) -> None:
+        """``rival`` is its rule, ``discount`` δ.
+
+        Raises:
+            ValueError: if the rule is unknown or δ is not between 0 and .999 (values are iterated).
+        """
+        if rival not in get_args(Rival):
+            raise ValueError(f"rival must be one of {', '.join(get_args(Rival))}, got {rival!r}")
+        self.rule, self.discount = rival, checked_number("discount", discount, 0.0, 0.999)
+        self.nash_price = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=False).price
+        self.monopoly_price = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=True).price
+        margin = MARGIN * (self.monopoly_price - self.nash_price)
+        self.prices = np.linspace(self.nash_price - margin, self.monopoly_price + margin, PRICES)
+        pairs = np.stack(np.meshgrid(self.prices, self.prices, indexing="ij"), 2)  # [own, rival, 2]
+        self.profit = (pairs[..., 0] - COST) * logit_shares((QUALITY - pairs - OUTSIDE) / MU)[..., 0]
+        self.best_response = self.profit.argmax(0)  # [rival's price]
+        self.nash = [i for i in range(PRICES) if self.best_response[i] == i]  # symmetric equilibria of the grid
+        answers = {
+            "tit-for-tat": np.arange(PRICES),
+            "undercut": np.maximum(np.arange(PRICES) - 1, self.nash[0]),
+            "best-response": self.best_response,
+            "nash": np.full(PRICES, self.nash[0]),
+        }
+        self.answer = answers[rival]  # [the agent's last price] → the rival's next
+        self.after = (
+            np.arange(PRICES) * PRICES + self.answer.repeat(PRICES)[:, None]
+        )  # [states, actions] the next state
+        self.stages, self.num_states, self.first_state = 1, PRICES**2, self.nash[0] * (PRICES + 1)
+        self.observation_space, self.action_space = Box(0.0, 1.0, (2,)), Discrete(PRICES)
+        self.answer_table = torch.tensor(self.answer)
+        self.profit_table = torch.tensor(self.profit, dtype=torch.float32).flatten()
+
+    def reset(self, rng: Rng) -> DuopolyState:
+        zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
+        return DuopolyState(zero, zero + self.nash[0], zero + self.nash[0], zero.float())
+
+    def step(self, state: DuopolyState, action: Tensor, rng: Rng) -> tuple[DuopolyState, Tensor, Tensor]:
+        rival = self.answer_table[state.price]
+        profit = self.profit_table[action * PRICES + rival]
+        closes = rng.uniform() >= self.discount
+        return DuopolyState(state.period + 1, action, rival, state.revenue + profit), profit, closes
+
+    def observe(self, state: DuopolyState) -> Tensor:
+        return torch.stack((state.price, state.rival), 1) / (PRICES - 1)
+
+    def expert(self, state: DuopolyState) -> Tensor:
+        return self.best_actions(torch.zeros_like(state.price), state.price * PRICES + state.rival)
+
+    def draw(self, state: DuopolyState, canvas: Canvas) -> None:
+        draw_duopoly(self, state, canvas)
+
+    # ------------------------------------------------------------------------------------------------ exact answers
+
+    def lookahead(self, stage: int, value: Array) -> Array:
+        future = value[self.after] if value.ndim == 1 else value[self.after, np.arange(PRICES)]
+        ahead: Array = self.expected_reward(stage) + self.discount * future
+        return ahead
+
+    def onward(self, stage: int, mass: Array) -> Array:
+        return np.bincount(self.after.ravel(), mass.ravel(), self.num_states)
+
+    def shifted(self) -> dict[str, Market[Any]]:
+        """The same market against each of the other rules."""
+        others = (rule for rule in get_args(Rival) if rule != self.rule)
+        return {f"rival_{rule.replace('-', '_')}": DuopolyPricing(rule, self.discount) for rule in others}
+
+    def expected_reward(self, stage: int) -> Array:
+        reward: Array = self.profit.T[self.answer.repeat(PRICES)]
+        return reward
+
+    def states(self, stage: int) -> DuopolyState:
+        own, rival = (torch.tensor(i, device=self.device) for i in np.divmod(np.arange(self.num_states), PRICES))
+        return DuopolyState(torch.zeros_like(own), own, rival, torch.zeros_like(own, dtype=torch.float32))

@@ -1,0 +1,155 @@
+"""Dynamic pricing before a deadline, with customers whose willingness to pay is exponential.
+
+In each of T periods at most one customer arrives, with probability λ_t, and buys at the price p with probability
+b_t(p) = exp(−p / w_t); the scale w_t may change over the season. The rest is :mod:`palaestra.envs.pricing.season`.
+
+``palaestra/PricingStationary-v0`` (``pricing-easy``) has 100 periods, 10 units, λ .5 and w 50; prices 50 … 200.
+``palaestra/Pricing-v0`` (``pricing``) has 100 periods, 15 units, λ .6 and w_t = 30 + 170 (t/99)³, prices 20 … 600:
+customers who come late pay more, as travellers do.
+
+With ``demand``, the file that ``palaestra fit-demand`` made of somebody's sales, any number of customers may come in a
+period and buy as :mod:`palaestra.envs.pricing.estimated` says; the reward is the margin over the unit cost if the sales
+had one. An evaluation then also tells the uplift (:mod:`palaestra.envs.pricing.uplift`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.arguments import checked_count, checked_prices, per_period
+from palaestra.envs.pricing.base import Market
+from palaestra.envs.pricing.demand_file import demand_content, load_demand
+from palaestra.envs.pricing.estimated import PRICE
+from palaestra.envs.pricing.season import Season, SeasonState
+from palaestra.envs.pricing.uplift import uplift
+
+_LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
+
+
+class Pricing(Season):
+    """Exponential willingness to pay, one customer at a time; see the module for the rules."""
+
+    def __init__(
+        self,
+        periods: int | None = None,
+        stock: int | None = None,
+        arrival_rate: Any = None,
+        prices: Any = None,
+        willingness: Any = None,
+        demand: Any = None,
+        product: Any = None,
+    ) -> None:
+        """Make the market.
+
+        Args:
+            periods: T, 100 unless given; with ``demand`` a season as the data suggest.
+            stock: C, 15 unless given; with ``demand`` less than the best fixed price would sell.
+            arrival_rate: probability of a customer, per period or for all; .6 unless given.
+            prices: the menu, 20 … 600 by 20 unless given; with ``demand`` round prices in the observed range, which
+                none may leave.
+            willingness: w, in money, per period or for all; 30 + 170 (t / (T − 1))³ unless given.
+            demand: a ``demand.json``, or what it holds, in place of ``arrival_rate`` and ``willingness``.
+            product: the one to price, where the demand has several.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        self.demand = None if demand is None else load_demand(demand)
+        if self.demand is not None:
+            if arrival_rate is not None or willingness is not None:
+                raise ValueError("demand takes the place of arrival_rate and willingness: give one or the other")
+            self._make_estimated(periods, stock, prices, product)
+            return
+        if product is not None:
+            raise ValueError(f"product={product!r} needs a demand with products")
+        periods = checked_count("periods", 100 if periods is None else periods)
+        menu = checked_prices(range(20, 601, 20) if prices is None else prices)
+        if willingness is None:
+            willingness = 30.0 + 170.0 * np.linspace(0.0, 1.0, periods) ** 3
+        rate = per_period("arrival_rate", 0.6 if arrival_rate is None else arrival_rate, periods)
+        scale = per_period("willingness", willingness, periods)
+        if rate.min() < 0.0 or rate.max() > 1.0:
+            raise ValueError(f"arrival_rate must be a probability, 0 … 1, got {rate.min()} … {rate.max()}")
+        if scale.min() <= 0.0:
+            raise ValueError(f"willingness must be positive, got {scale.min()}")
+        self.rate, self.scale = rate, scale  # [T] probability of a customer, and w
+        super().__init__(menu, one_customer(rate, scale, menu), 15 if stock is None else stock)
+
+    def _make_estimated(self, periods: int | None, stock: int | None, prices: Any, product: Any) -> None:
+        assert self.demand is not None
+        self.product = self.demand.find(product)
+        sold = self.demand.products[self.product]
+        low, high = sold.price_range
+        menu = checked_prices(self.demand.menu(self.product) if prices is None else prices)
+        if menu[0] < low * (1.0 - 1e-9) or menu[-1] > high * (1.0 + 1e-9):
+            raise ValueError(f"prices must lie between {low:g} and {high:g}, where sales of {self.product} were seen")
+        if menu[-1] <= sold.unit_cost:
+            raise ValueError(f"no price is above the unit cost of {self.product}, {sold.unit_cost:g}")
+        usual = self.demand.season(self.product)
+        periods = checked_count("periods", usual[0] if periods is None else periods)
+        stock = checked_count("stock", usual[1] if stock is None else stock)
+        wanted = self.demand.wanted(self.product, menu, stock)
+        if wanted.size * periods * stock > _LARGEST:
+            raise ValueError(
+                f"a season of {periods} periods and {stock} units is too large to solve: "
+                "give fewer of them, or count the sales in larger units"
+            )
+        super().__init__(menu, np.broadcast_to(wanted, (periods, *wanted.shape)), stock, sold.unit_cost)
+
+    def shifted(self) -> dict[str, Market[Any]]:
+        """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,
+        and where w changes its mean in every period."""
+        if self.demand is not None:
+            return self._shifted_estimate()
+
+        def market(rate: Array, scale: Array) -> Season:
+            return Season(self.prices, one_customer(np.minimum(rate, 1.0), scale, self.prices), self.stock)
+
+        shifts: dict[str, Market[Any]] = {
+            "demand_minus_20": market(0.8 * self.rate, self.scale),
+            "demand_plus_20": market(1.2 * self.rate, self.scale),
+            "sensitivity_plus_20": market(self.rate, self.scale / 1.2),
+        }
+        if np.ptp(self.scale) > 0.0:
+            shifts["willingness_flat"] = market(self.rate, np.full_like(self.scale, self.scale.mean()))
+        return shifts
+
+    def _shifted_estimate(self) -> dict[str, Market[Any]]:
+        """The same of an estimated market, whose price coefficient is the sensitivity."""
+
+        def market(factor: float = 1.0, sensitivity: float = 1.0) -> Season:
+            assert self.demand is not None
+            estimate = self.demand.products[self.product].estimate
+            steeper = estimate.coefficients * [sensitivity if name == PRICE else 1.0 for name in estimate.names]
+            wanted = self.demand.wanted(self.product, self.prices, self.stock, steeper, factor)
+            return Season(
+                self.prices, np.broadcast_to(wanted, (self.stages, *wanted.shape)), self.stock, self.unit_cost
+            )
+
+        shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
+        return {**shifts, "sensitivity_plus_20": market(sensitivity=1.2)}
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The file of the demand is read, so that a run keeps the market it was trained on."""
+        if "demand" not in arguments:
+            return arguments
+        return {**arguments, "demand": demand_content(arguments["demand"])}
+
+    def exact(self, act: Callable[[SeasonState], Tensor]) -> dict[str, float]:
+        result = super().exact(act)
+        if self.demand is None:
+            return result
+        fixed = int(self.fixed_values().argmax())
+        return result | uplift(self.demand, self.product, self.prices, self.stock, self.tabulate(act), fixed)
+
+
+def one_customer(rate: Array, scale: Array, prices: Array) -> Array:
+    """Probability of 0 and of 1 wanted unit at each price, float64 [T, A, 2], from λ and w per period."""
+    buys = rate[:, None] * np.exp(-prices / scale[:, None])  # [T, A]
+    return np.stack((1.0 - buys, buys), 2)

@@ -1,0 +1,162 @@
+"""Sell a stock before the deadline: one product, a menu of prices, and customers who may or may not buy.
+
+Rules
+    1. A season has T periods and C units. In each period the seller posts a price from the menu; the number of units
+       that customers then want is random, with a distribution that depends on the period and the price alone.
+    2. Wanted units are sold as far as the stock goes; each earns the price minus the unit cost.
+    3. The episode ends (terminated) after the last period or with the last unit. What is left is worth nothing.
+
+Actions
+    The index of a price in the menu.
+
+Observation (float32 [2], or [4] where demand changes over time)
+    Periods left and units left, as shares of T and C; then what a price at the middle of the menu would sell in this
+    period on average, as a share of the most in any period, and the same for the next period.
+
+Reward
+    The revenue of the period (less the unit cost).
+
+Source: Gallego and van Ryzin, "Optimal dynamic pricing of inventories with stochastic demand over finite horizons",
+Management Science 1994, in discrete time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.arguments import checked_count, checked_distribution, checked_number, checked_prices
+from palaestra.envs.pricing.base import Market
+from palaestra.envs.pricing.dashboard import draw_season
+from palaestra.envs.pricing.paths import ExpectedPath, expected_path
+
+if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas
+    from palaestra.envs.rng import Rng
+
+
+@dataclass(frozen=True)
+class SeasonState:
+    period: Tensor  # int64 [N] periods gone, 0 … T
+    stock: Tensor  # int64 [N] units left, 0 … C
+    price: Tensor  # int64 [N] menu index posted in the last period; −1 before the first
+    sold: Tensor  # int64 [N] units sold in the last period
+    revenue: Tensor  # float32 [N] so far
+
+
+class Season(Market[SeasonState]):
+    """One product over a season; subclasses say what customers want. See the module for the rules."""
+
+    frames_per_second: ClassVar[int] = 10
+    picture_size: ClassVar[tuple[int, int]] = (960, 540)
+    currency: ClassVar[str] = ""  # in front of money in pictures
+    time_unit: ClassVar[str] = "period"
+    units: Array
+
+    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: float = 0.0) -> None:
+        """Make the market.
+
+        Args:
+            prices: the menu [A], ascending.
+            wanted: probability of 0, 1, …, K wanted units, float64 [T, A, K + 1].
+            stock: C, at least 1.
+            unit_cost: of a sold unit.
+
+        Raises:
+            ValueError: if an argument is out of range, or a distribution does not sum to 1.
+        """
+        self.prices = checked_prices(prices)
+        self.stock = checked_count("stock", stock)
+        self.unit_cost = checked_number("unit_cost", unit_cost, 0.0, 1e12, above=False)
+        self.wanted = checked_distribution(wanted, len(self.prices))
+        self.stages, self.num_states, self.first_state = len(self.wanted), self.stock + 1, self.stock
+        self.varies = bool(np.ptp(self.wanted, axis=0).max() > 0.0)
+        self.observation_space = Box(0.0, 1.0, (4 if self.varies else 2,))
+        self.action_space = Discrete(len(self.prices))
+        self.units = np.arange(self.num_states)[:, None]
+        self.row = (1 << (self.wanted.shape[2] - 1).bit_length()) - 1  # K, rounded up to be halved evenly
+        cdf = np.full((self.stages * len(self.prices), self.row), 2.0)
+        cdf[:, : self.wanted.shape[2] - 1] = self.wanted.cumsum(2)[..., :-1].reshape(len(cdf), -1)
+        self.cdf = torch.tensor(cdf, dtype=torch.float32).flatten()  # [T · A · row]
+        self.margin = torch.tensor(self.prices - self.unit_cost, dtype=torch.float32)  # [A]
+        mean = self.wanted[:, len(self.prices) // 2] @ np.arange(self.wanted.shape[2])
+        outlook = np.stack((mean, np.append(mean[1:], 0.0)), 1) / (mean.max() or 1.0)
+        self.outlook = torch.tensor(np.vstack((outlook, np.zeros((1, 2)))), dtype=torch.float32)  # [T + 1, 2]
+
+    def reset(self, rng: Rng) -> SeasonState:
+        zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
+        return SeasonState(zero, zero + self.stock, zero - 1, zero, zero.float())
+
+    def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
+        sold = torch.minimum(self._wanted(state.period * len(self.prices) + action, rng.uniform()), state.stock)
+        reward = self.margin[action] * sold
+        period, stock = state.period + 1, state.stock - sold
+        after = SeasonState(period, stock, action, sold, state.revenue + reward)
+        return after, reward, (period == self.stages) | (stock == 0)
+
+    def _wanted(self, distribution: Tensor, uniform: Tensor) -> Tensor:
+        """How many entries of a row of the cdf are at most ``uniform``, int64 [N], by halving the interval."""
+        start: Tensor = distribution * self.row
+        place = start
+        half = (self.row + 1) // 2
+        while half:
+            above = uniform >= self.cdf[half - 1 :].index_select(0, place)
+            place = torch.add(place, above, alpha=half)
+            half //= 2
+        return place - start
+
+    def observe(self, state: SeasonState) -> Tensor:
+        left = (self.stages - state.period) / self.stages
+        shares = torch.stack((left, state.stock / self.stock), 1)
+        return torch.cat((shares, self.outlook[state.period]), 1) if self.varies else shares
+
+    def success(self, state: SeasonState) -> Tensor:
+        """Sold out."""
+        return state.stock == 0
+
+    def expert(self, state: SeasonState) -> Tensor:
+        return self.best_actions(state.period, state.stock)
+
+    def draw(self, state: SeasonState, canvas: Canvas) -> None:
+        draw_season(self, state, canvas)
+
+    # ------------------------------------------------------------------------------------------------ exact answers
+
+    def lookahead(self, stage: int, value: Array) -> Array:
+        wanted = self.wanted[stage]  # [A, K + 1]
+        units = np.arange(self.num_states)[:, None]
+        sold = np.minimum(units, np.arange(wanted.shape[1]))  # [states, K + 1]
+        ahead: Array = (sold @ wanted.T) * (self.prices - self.unit_cost)
+        if value.ndim == 1:
+            ahead += value[units - sold] @ wanted.T
+            return ahead
+        for probability, left in zip(wanted.T, (units - sold).T, strict=True):  # all at once would be large
+            ahead += probability * value[left]
+        return ahead
+
+    def onward(self, stage: int, mass: Array) -> Array:
+        moved = mass @ self.wanted[stage]  # [states, K + 1]
+        left = np.maximum(0, np.arange(self.num_states)[:, None] - np.arange(moved.shape[1]))
+        return np.bincount(left.ravel(), moved.ravel(), self.num_states)
+
+    @cached_property
+    def expected(self) -> ExpectedPath:
+        """Mean stock and revenue over time under the optimal policy."""
+        return expected_path(self)
+
+    def expected_reward(self, stage: int) -> Array:
+        mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])
+        return np.tile(mean * (self.prices - self.unit_cost), (self.num_states, 1))
+
+    def states(self, stage: int) -> SeasonState:
+        zero = torch.zeros(self.num_states, dtype=torch.int64, device=self.device)
+        return SeasonState(
+            zero + stage, torch.arange(self.num_states, device=self.device), zero - 1, zero, zero.float()
+        )
