@@ -301,7 +301,8 @@ def _product(
 def summary(demand: Demand, notes: list[str]) -> str:
     """Coefficients with their uncertainty, and what they imply, for people to read."""
     dates = f", {demand.periods:,} dates" if demand.periods else ""
-    lines = [f"{demand.file}: {demand.rows:,} rows{dates}, {len(demand.products):,} products"]
+    products = f"{len(demand.products):,} product{'s' if len(demand.products) > 1 else ''}"
+    lines = [f"{demand.file}: {demand.rows:,} rows{dates}, {products}"]
     if demand.kind == "logit":
         lines.append(f"conditional logit, {demand.buyers:g} buyers per period")
         lines += _table(next(iter(demand.products.values())).estimate)

@@ -103,8 +103,9 @@ class DuopolyPricing(Market[DuopolyState]):
         return DuopolyState(zero, zero + self.nash[0], zero + self.nash[0], zero.float())
 
     def step(self, state: DuopolyState, action: Tensor, rng: Rng) -> tuple[DuopolyState, Tensor, Tensor]:
-        rival = self.answer_table[state.price]
-        profit = self.profit_table[action * PRICES + rival]
+        # index_select: [] starts threads even for small batches, and they wait where cores are busy
+        rival = self.answer_table.index_select(0, state.price)
+        profit = self.profit_table.index_select(0, action * PRICES + rival)
         closes = rng.uniform() >= self.discount
         return DuopolyState(state.period + 1, action, rival, state.revenue + profit), profit, closes
 

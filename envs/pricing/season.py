@@ -95,8 +95,9 @@ class Season(Market[SeasonState]):
         return SeasonState(zero, zero + self.stock, zero - 1, zero, zero.float())
 
     def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
+        # index_select, also in observe: [] starts threads even for small batches, and they wait where cores are busy
         sold = torch.minimum(self._wanted(state.period * len(self.prices) + action, rng.uniform()), state.stock)
-        reward = self.margin[action] * sold
+        reward = self.margin.index_select(0, action) * sold
         period, stock = state.period + 1, state.stock - sold
         after = SeasonState(period, stock, action, sold, state.revenue + reward)
         return after, reward, (period == self.stages) | (stock == 0)
@@ -115,7 +116,7 @@ class Season(Market[SeasonState]):
     def observe(self, state: SeasonState) -> Tensor:
         left = (self.stages - state.period) / self.stages
         shares = torch.stack((left, state.stock / self.stock), 1)
-        return torch.cat((shares, self.outlook[state.period]), 1) if self.varies else shares
+        return torch.cat((shares, self.outlook.index_select(0, state.period)), 1) if self.varies else shares
 
     def success(self, state: SeasonState) -> Tensor:
         """Sold out."""

@@ -100,11 +100,12 @@ class TwoProducts(Market[TwoProductsState]):
         return TwoProductsState(zero, stock, zero - 1, torch.zeros_like(stock), zero.float())
 
     def step(self, state: TwoProductsState, action: Tensor, rng: Rng) -> tuple[TwoProductsState, Tensor, Tensor]:
-        cdf = self.cdf[self._index(state) * len(self.prices) + action]  # [N, 2]
+        # index_select: [] starts threads even for small batches, and they wait where cores are busy
+        cdf = self.cdf.index_select(0, self._index(state) * len(self.prices) + action)  # [N, 2]
         below = rng.uniform().unsqueeze(1) < cdf  # the first, the first or the second
         first = below[:, 0]
         sold = torch.stack((first, below[:, 1] & ~first), 1).long()
-        reward = (self.price_table[action] * sold).sum(1)
+        reward = (self.price_table.index_select(0, action) * sold).sum(1)
         period, stock = state.period + 1, state.stock - sold
         after = TwoProductsState(period, stock, action, sold, state.revenue + reward)
         return after, reward, (period == self.stages) | (stock.sum(1) == 0)
