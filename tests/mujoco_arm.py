@@ -47,9 +47,9 @@ def accelerations(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor, payloa
     """Ours, from the parts that the torque task puts together: all [N, dof], with a ``payload`` [N] kg each."""
     angle, velocity, torque = (value.T.contiguous() for value in (q, dq, tau))
     frames = dynamics.link_frames(chain, angle)
-    body = dynamics.bodies(chain, frames, payload)
-    load = dynamics.joint_torque(chain, frames, body, velocity)
-    return dynamics.solve_positive(dynamics.mass_columns(frames, body), torque - load).T
+    axes, body = dynamics.screws(frames), dynamics.bodies(chain, frames, payload)
+    load = dynamics.joint_torque(chain, axes, body, velocity)
+    return dynamics.solve_positive(dynamics.upper_mass_matrix(axes, body), torque - load).T
 
 
 def random_chain(seed: int, dof: int = 4) -> SerialChain:

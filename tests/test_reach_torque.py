@@ -26,7 +26,7 @@ from palaestra.envs.arm import (
     joint_friction,
 )
 from palaestra.envs.arm.chain import tables
-from palaestra.envs.arm.dynamics import bodies, friction, joint_torque, link_frames, mass_columns
+from palaestra.envs.arm.dynamics import bodies, friction, joint_torque, link_frames, screws, upper_mass_matrix
 from palaestra.envs.arm.torque import PD_RANGE, ReachTorque, ReachTorqueState
 
 DOUBLE = tables(PANDA, torch.float64, torch.device("cpu"))
@@ -69,10 +69,10 @@ def test_the_drives_keep_to_their_torque(seed: int) -> None:
     env = ReachTorque(control="pd")
     q, dq, *_ = (v.T.contiguous() for v in random_states(PANDA, 64, seed, torch.float32))
     frames = link_frames(PANDA, q)
-    body = bodies(PANDA, frames)
-    columns, load = mass_columns(frames, body), joint_torque(PANDA, frames, body, dq) + friction(PANDA, dq)
+    axes, body = screws(frames), bodies(PANDA, frames)
+    matrix, load = upper_mass_matrix(axes, body), joint_torque(PANDA, axes, body, dq) + friction(PANDA, dq)
     offset = dq.flip(1) * torch.logspace(-3, 1, 64)
-    torque, limit = env._drive(columns, load, offset, dq), torch.tensor(PANDA.torque).unsqueeze(1)
+    torque, limit = env._drive(matrix, load, offset, dq), torch.tensor(PANDA.torque).unsqueeze(1)
     assert (torque.abs() <= limit).all()
     assert (torque.abs() == limit).any()
     free = (torque.abs() < limit).all(0)

@@ -75,11 +75,11 @@ PRESETS: dict[tuple[str, str], Preset] = {
         },
     ),
     ("palaestra/PandaReachTorque-v0", "ppo"): Preset(
-        1024,
-        20_000_000,
+        4096,  # enough for the physics to use two cores
+        6_000_000,
         {
-            "n_steps": 32,
-            "batch_size": 4096,
+            "n_steps": 16,
+            "batch_size": 8192,
             "n_epochs": 4,
             "gamma": 0.99,
             "gae_lambda": 0.95,
@@ -87,11 +87,11 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "policy_kwargs": {**_shared_mlp(256, 256), "log_std_init": -1.0},
         },
     ),
-    ("palaestra/PricingStationary-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
-    ("palaestra/Pricing-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
-    ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
-    ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 4_000_000, _PRICING_PPO),
-    ("palaestra/PricingDuopoly-v0", "ppo"): Preset(1024, 4_000_000, {**_PRICING_PPO, "gae_lambda": 0.9}),
+    ("palaestra/PricingStationary-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/Pricing-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/PricingDuopoly-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/CartPole-v1", "ppo"): Preset(
         1024,
         1_000_000,

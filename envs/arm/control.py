@@ -25,11 +25,10 @@ def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tens
         change: the wanted motion [tasks, N].
         damping: λ > 0 in the Jacobian's unit, a number or [N].
     """
-    columns = []
-    for j, row in enumerate(jacobian):
-        column = dot(jacobian[: j + 1].transpose(0, 1), row.unsqueeze(1))  # [j + 1, N]
-        columns.append(torch.cat((column[:j], (column[j] + damping**2).unsqueeze(0))))
-    return dot(jacobian, solve_positive(columns, change).unsqueeze(1))
+    rows = jacobian.transpose(0, 1)  # [dof, tasks, N]
+    one = torch.eye(len(jacobian), dtype=jacobian.dtype, device=jacobian.device).unsqueeze(-1)
+    matrix = dot(rows.unsqueeze(2), rows.unsqueeze(1)) + one * damping**2  # [tasks, tasks, N]
+    return dot(jacobian, solve_positive(matrix, change).unsqueeze(1))
 
 
 def rotation_error(current: Tensor, target: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from torch import Tensor
 from palaestra.envs.arm.chain import SerialChain, tables
 
 Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z in the axes of the base, each [L, N]
+Screws = tuple[Vector, Vector]  # angular and linear part
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # entries of an inertia: xx, yy, zz, xy, xz, yz
 
 
@@ -109,7 +110,7 @@ def inverse_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, ddq: Tensor) -> 
     """
     angle, velocity, acceleration = _links_first(chain, q=q, dq=dq, ddq=ddq)
     frames = link_frames(chain, angle)
-    return joint_torque(chain, frames, bodies(chain, frames), velocity, acceleration).T
+    return joint_torque(chain, screws(frames), bodies(chain, frames), velocity, acceleration).T
 
 
 def mass_matrix(chain: SerialChain, q: Tensor) -> Tensor:
@@ -126,9 +127,8 @@ def mass_matrix(chain: SerialChain, q: Tensor) -> Tensor:
         ValueError: if ``q`` has another shape or is not floating-point.
     """
     frames = link_frames(chain, _links_first(chain, q=q)[0])
-    columns = mass_columns(frames, bodies(chain, frames))
-    rows = [[columns[max(i, j)][min(i, j)] for j in range(chain.dof)] for i in range(chain.dof)]
-    return torch.stack([torch.stack(row, 1) for row in rows], 1)
+    upper = upper_mass_matrix(screws(frames), bodies(chain, frames)).permute(2, 0, 1).triu()
+    return upper + upper.triu(1).mT
 
 
 def forward_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor) -> Tensor:
@@ -147,8 +147,8 @@ def forward_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor) -> 
     """
     angle, velocity, torque = _links_first(chain, q=q, dq=dq, tau=tau)
     frames = link_frames(chain, angle)
-    body = bodies(chain, frames)
-    return solve_positive(mass_columns(frames, body), torque - joint_torque(chain, frames, body, velocity)).T
+    axes, body = screws(frames), bodies(chain, frames)
+    return solve_positive(upper_mass_matrix(axes, body), torque - joint_torque(chain, axes, body, velocity)).T
 
 
 def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
@@ -191,6 +191,12 @@ def tool_jacobian(frames: Frames) -> Tensor:
     return torch.cat((torch.stack(_cross(_vector(axis), _vector(arm))), axis))
 
 
+def screws(frames: Frames) -> Screws:
+    """Motion of each joint about the base's origin: S = (z, p × z)."""
+    z, p = frames.z[:, :-2], frames.position[:, :-2]
+    return _vector(z), _cross(_vector(p), _vector(z))
+
+
 def bodies(chain: SerialChain, frames: Frames, payload: Tensor | None = None) -> Bodies:
     """The links as rigid bodies; ``payload`` [N] kg is a point mass at the tool centre."""
     table = tables(chain, frames.x.dtype, frames.x.device)
@@ -208,9 +214,9 @@ def bodies(chain: SerialChain, frames: Frames, payload: Tensor | None = None) ->
     return body if payload is None else _with_payload(body, frames.position[:, -1], payload)
 
 
-def joint_torque(chain: SerialChain, frames: Frames, body: Bodies, dq: Tensor, ddq: Tensor | None = None) -> Tensor:
+def joint_torque(chain: SerialChain, axes: Screws, body: Bodies, dq: Tensor, ddq: Tensor | None = None) -> Tensor:
     """Torques [dof, N] for the accelerations ``ddq`` [dof, N], None for none (the bias torques)."""
-    z, s = _screws(frames)
+    z, s = axes
     angular, linear = _scaled(z, dq), _scaled(s, dq)  # S_i q̇_i
     motion = _running_sum((*angular, *linear))  # spatial velocity of each link
     omega, v = _vector(motion[:3]), _vector(motion[3:])
@@ -227,15 +233,13 @@ def joint_torque(chain: SerialChain, frames: Frames, body: Bodies, dq: Tensor, d
     return dot((*z, *s), wrench)
 
 
-def mass_columns(frames: Frames, body: Bodies) -> list[Tensor]:
-    """The columns of the mass matrix down to its diagonal: entries 0 … j of column j, [j + 1, N]."""
-    z, s = _screws(frames)
+def upper_mass_matrix(axes: Screws, body: Bodies) -> Tensor:
+    """[dof, dof, N]; only the entries i ≤ j are those of the mass matrix."""
+    z, s = axes
     composite = _running_sum((body.mass.expand_as(z[0]), *body.moment, *body.inertia), backwards=True)
     mass, hx, hy, hz, *inertia = composite.unbind(0)
     force, moment = _apply(Bodies(mass, (hx, hy, hz), tuple(inertia)), z, s)
-    return [
-        dot([part[: j + 1] for part in (*z, *s)], [part[j] for part in (*moment, *force)]) for j in range(len(mass))
-    ]
+    return dot([part.unsqueeze(1) for part in (*z, *s)], [part.unsqueeze(0) for part in (*moment, *force)])
 
 
 def friction(chain: SerialChain, dq: Tensor) -> Tensor:
@@ -286,13 +290,7 @@ def _mix(first: float, a: Tensor, second: float, b: Tensor) -> Tensor:
         return a if first == 1.0 else first * a
     if abs(first) < 1e-15:
         return second * b
-    return first * a + second * b
-
-
-def _screws(frames: Frames) -> tuple[Vector, Vector]:
-    """Angular and linear part of each joint's motion, S = (z, p × z)."""
-    z, p = frames.z[:, :-2], frames.position[:, :-2]
-    return _vector(z), _cross(_vector(p), _vector(z))
+    return torch.add(a if first == 1.0 else first * a, b, alpha=second)
 
 
 def _with_payload(body: Bodies, tool: Tensor, payload: Tensor) -> Bodies:
@@ -333,23 +331,24 @@ def _running_sum(values: Sequence[Tensor], backwards: bool = False) -> Tensor:
     return sums
 
 
-def solve_positive(columns: list[Tensor], right: Tensor) -> Tensor:
-    """x of M x = b [dof, N] for M = U D Uᵀ given by :func:`mass_columns`; U has ones on its diagonal."""
-    columns = list(columns)
+def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
+    """x [n, N] of M x = b for a symmetric positive definite M [n, n, N], of which only the upper triangle is read.
+
+    By M = U D Uᵀ, where U has ones on its diagonal.
+    """
     shares = []  # of U above its diagonal, last column first
     scaled = []  # D⁻¹ U⁻¹ b, last entry first
-    while len(columns) > 1:
-        k = len(columns) - 1
-        column, pivot = columns[k][:k], columns[k][k]
+    for k in range(len(right) - 1, 0, -1):
+        column, pivot = matrix[:k, k], matrix[k, k]
         share = column / pivot
-        columns = [earlier.addcmul(share[: j + 1], column[j], value=-1) for j, earlier in enumerate(columns[:k])]
+        matrix = matrix[:k, :k].addcmul(share.unsqueeze(1), column, value=-1)
         scaled.append(right[k] / pivot)
         right = right[:k].addcmul(share, right[k], value=-1)
         shares.append(share)
-    x = [right[0] / columns[0][0]]
+    x = [right[0] / matrix[0, 0]]
     for share, value in zip(reversed(shares), reversed(scaled), strict=True):
-        for i, earlier in enumerate(x):
-            value = value.addcmul(share[i], earlier, value=-1)
+        for part, earlier in zip(share, x, strict=True):
+            value = value.addcmul(part, earlier, value=-1)
         x.append(value)
     return torch.stack(x)
 

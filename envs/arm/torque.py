@@ -46,9 +46,10 @@ from palaestra.envs.arm.dynamics import (
     friction,
     joint_torque,
     link_frames,
-    mass_columns,
+    screws,
     solve_positive,
     tool_jacobian,
+    upper_mass_matrix,
 )
 from palaestra.envs.arm.task import (
     TARGET_BOX,
@@ -133,7 +134,7 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
         self.turns = torch.tensor(TURNS)
         table = tables(chain, torch.float32, self.start_q.device)
-        inertia = torch.stack([column[-1] for column in mass_columns(frames, bodies(chain, frames))])
+        inertia = upper_mass_matrix(screws(frames), bodies(chain, frames)).diagonal().T  # [dof, 1]
         self.stiffness = table.torque / PD_RANGE  # [dof, 1] N m/rad
         self.damping = 2.0 * (self.stiffness * inertia).sqrt()  # [dof, 1] N m s/rad, critical at the start
 
@@ -199,12 +200,12 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
         change = damped_least_squares(tool_jacobian(frames) * table.velocity, error, DAMPING)  # in speed limits
         share = (GAIN * change).abs().amax(0).clamp(min=1.0)
         wanted = table.velocity * (GAIN * change / share)
-        body = bodies(chain, frames)
+        axes, body = screws(frames), bodies(chain, frames)
         if self.control == "torque":
-            torque = joint_torque(chain, frames, body, dq, RESPONSE * (wanted - dq)) + friction(chain, wanted)
+            torque = joint_torque(chain, axes, body, dq, RESPONSE * (wanted - dq)) + friction(chain, wanted)
             return (torque / table.torque).clamp(-1.0, 1.0).T.contiguous()
         # the drive's damping settles at the speed for which its spring carries weight, friction and damping
-        load = joint_torque(chain, frames, body, wanted) + friction(chain, wanted) + self.damping * wanted
+        load = joint_torque(chain, axes, body, wanted) + friction(chain, wanted) + self.damping * wanted
         offset = load / self.stiffness + 0.5 * PERIOD * wanted  # half of the way in this step
         return (offset / PD_RANGE).clamp(-1.0, 1.0).T.contiguous()
 
@@ -251,19 +252,19 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
         torque, goal = action * table.torque, q + action * PD_RANGE
         for _ in range(SUBSTEPS):
             frames = link_frames(chain, q)
-            body = bodies(chain, frames, payload)
-            columns = mass_columns(frames, body)
-            load = joint_torque(chain, frames, body, dq) + friction(chain, dq) * state.friction
+            axes, body = screws(frames), bodies(chain, frames, payload)
+            matrix = upper_mass_matrix(axes, body)
+            load = joint_torque(chain, axes, body, dq) + friction(chain, dq) * state.friction
             if self.control == "pd":
-                torque = self._drive(columns, load, goal - q, dq)
-            dq = dq + TIME_STEP * solve_positive(columns, torque - load)
+                torque = self._drive(matrix, load, goal - q, dq)
+            dq = dq + TIME_STEP * solve_positive(matrix, torque - load)
             dq = torch.minimum(torch.maximum(dq, -table.velocity), table.velocity)
             free = q + TIME_STEP * dq
             q = torch.minimum(torch.maximum(free, table.q_min), table.q_max)
             dq = torch.where(q == free, dq, 0.0)  # a joint that met its end stands still
         return q, dq
 
-    def _drive(self, columns: list[Tensor], load: Tensor, offset: Tensor, dq: Tensor) -> Tensor:
+    def _drive(self, matrix: Tensor, load: Tensor, offset: Tensor, dq: Tensor) -> Tensor:
         """The torque [dof, N] of the proportional-derivative drives during the next time step.
 
         Damping by the speed at the end of the step (found by an implicit step) stays stable where an arm's stretched or
@@ -271,7 +272,7 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
         """
         limit = tables(self.chain, dq.dtype, dq.device).torque
         spring = self.stiffness * offset
-        damped = [torch.cat((c[:-1], c[-1:] + TIME_STEP * self.damping[j])) for j, c in enumerate(columns)]
+        damped = matrix + TIME_STEP * self.damping.flatten().diag().unsqueeze(-1)
         dq = dq + TIME_STEP * solve_positive(damped, spring - self.damping * dq - load)
         return torch.minimum(torch.maximum(spring - self.damping * dq, -limit), limit)
 
