@@ -323,3 +323,11 @@ def test_spaces_without_random_actions_are_refused() -> None:
 
     with pytest.raises(ValueError, match="cannot act in a space of type Text"):
         sample_actions(spaces.Text(3), Rng(torch.arange(2), 0))
+
+
+def test_an_exact_value_is_the_score() -> None:
+    sampled = evaluate("pricing-duopoly", ExpertPolicy(), episodes=64)
+    assert sampled.score == sampled.more["exact_mean"] != sampled.mean
+    assert sampled.percent_of_optimal == pytest.approx(100.0)
+    played = evaluate("pricing-duopoly", RandomPolicy(), episodes=64)
+    assert played.score == played.mean

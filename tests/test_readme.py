@@ -6,10 +6,11 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from palaestra.train import bench, cli
+from palaestra.train import bench, cli, run
 
 README = Path(__file__).parents[1] / "README.md"
 FEWER_STEPS = ["--num-envs", "32", "--total-timesteps", "512", "--set", "n_steps=16", "--set", "batch_size=64"]
@@ -30,6 +31,11 @@ def test_the_readme_has_the_commands_of_every_part() -> None:
     assert {"train", "evaluate", "watch", "envs", "bench"} <= first_words
 
 
+def _short_programs() -> list[str]:
+    """Python blocks that need neither training nor another file's name."""
+    return [block for block in _blocks("python") if "learn(" not in block and "class Corridor" not in block]
+
+
 def test_every_command_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,8 +45,11 @@ def test_every_command_runs(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(bench, "measure", lambda *args, **kwargs: {})  # measured in test_bench.py
     monkeypatch.setattr(bench, "table", lambda result: "")
+    monkeypatch.setattr(run, "EVALUATIONS", 1)
     corridor = next(block for block in _blocks("python") if "class Corridor" in block)
     Path("corridor.py").write_text(corridor)
+    for program in _short_programs():  # one of them writes the sales that a command reads
+        exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     for command in _commands():
         fewer = FEWER_STEPS if command[0] == "train" and "--resume" not in command else []
         fewer = ["--episodes", "64"] if command[0] == "evaluate" else fewer
@@ -54,9 +63,22 @@ def test_every_command_runs(
             assert not exit_.value.code, (command, captured.err)
 
 
+def test_the_prices_that_the_readme_quotes() -> None:
+    program = next(block for block in _short_programs() if "best_fixed_price" in block)
+    names: dict[str, Any] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    quoted = dict(re.findall(r"^(market\.\S+)\s+# (.+)$", program, re.MULTILINE))
+    assert eval("market.optimal_value()", names) == pytest.approx(float(quoted["market.optimal_value()"]), abs=0.005)
+    assert eval("market.best_fixed_price()", names) == pytest.approx(
+        eval(quoted["market.best_fixed_price()"]), abs=0.005
+    )
+    myopic = "market.policy_value(market.myopic_policy())"
+    assert eval(myopic, names) == pytest.approx(float(quoted[myopic]), abs=0.005)
+
+
 def test_every_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    programs = [block for block in _blocks("python") if "class Corridor" not in block]
+    programs = [block for block in _blocks("python") if "learn(" in block]
     assert len(programs) == 2
     for program in programs:
         short = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(2048)", program)

@@ -212,7 +212,8 @@ def report(result: Evaluation) -> str:
         lines.append(f"  of the optimum {result.ratio_to_optimal_percent:.1f}%  ({result.reference['optimum']:g})")
     if result.percent_of_optimal is not None:
         lines.append(f"  % of optimal   {result.percent_of_optimal:.1f}%  (random policy = 0, optimum = 100)")
-    lines += [f"  {name.replace('_', ' '):<14} {value:.3f}" for name, value in result.more.items()]
+    width = max((len(name) for name in result.more), default=0)
+    lines += [f"  {name.replace('_', ' '):<{max(14, width)}} {value:.3f}" for name, value in result.more.items()]
     return "\n".join(lines)
 
 
@@ -225,6 +226,6 @@ def verdict(result: Evaluation, config: RunConfig, run: runs.RunResult) -> str:
     minutes, seconds = divmod(round(run.training_seconds), 60)
     spent = f"{run.num_timesteps:,} steps in {minutes}:{seconds:02d}"
     if solved_at is None:
-        return f"trained: mean return {result.mean:.2f} after {spent}"
-    word = "solved" if result.mean >= solved_at else "not solved"
-    return f"{word}: mean return {result.mean:.2f} (solved from {solved_at:g}) after {spent}"
+        return f"trained: mean return {result.score:.2f} after {spent}"
+    word = "solved" if result.score >= solved_at else "not solved"
+    return f"{word}: mean return {result.score:.2f} (solved from {solved_at:g}) after {spent}"

@@ -57,6 +57,11 @@ class Evaluation:
     reference: dict[str, Any]
     more: dict[str, float]  # what the environment adds
 
+    @property
+    def score(self) -> float:
+        """The expected return where it is known exactly, else the mean of the episodes."""
+        return self.more.get("exact_mean", self.mean)
+
     def as_dict(self) -> dict[str, Any]:
         plain = asdict(self)
         more: dict[str, float] = plain.pop("more")

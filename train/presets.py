@@ -87,7 +87,9 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "policy_kwargs": {**_shared_mlp(256, 256), "log_std_init": -1.0},
         },
     ),
-    ("palaestra/PricingStationary-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/PricingStationary-v0", "ppo"): Preset(
+        1024, 6_500_000, {**_PRICING_PPO, "learning_rate": "linear(3e-3, 1e-5)"}
+    ),
     ("palaestra/Pricing-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),

@@ -163,8 +163,8 @@ class _Evaluations(BaseCallback):
         for key, value in eval_metrics(result).items():
             self.logger.record(key, value)
         self.model.save(self.run_dir / "model.zip")
-        if result.mean > self._best:
-            self._best = result.mean
+        if result.score > self._best:
+            self._best = result.score
             self.model.save(self.run_dir / "best.zip")
 
 
@@ -177,7 +177,7 @@ def evaluate_run(model: PPO, config: RunConfig, episodes: int, seed: int = 0, ru
 
 def eval_metrics(result: Evaluation) -> dict[str, float]:
     """The evaluation under SB3's metric names."""
-    metrics = {"eval/mean_reward": result.mean, "eval/mean_ep_length": result.mean_length}
+    metrics = {"eval/mean_reward": result.score, "eval/mean_ep_length": result.mean_length}
     if result.percent_of_optimal is not None:
         metrics["eval/percent_of_optimal"] = result.percent_of_optimal
     if result.success_rate is not None:
