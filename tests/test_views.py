@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
@@ -191,7 +192,12 @@ def test_pictures_through_every_view(id: str) -> None:
     assert np.array_equal(single.render(), frames[0])
     assert np.array_equal(TensorVecEnv(batch).get_images()[1], frames[1])
     assert frames[0].dtype == np.uint8
-    assert not np.array_equal(frames[0], frames[1])
+    space = batch.single_action_space  # markets all start alike: only their actions tell rows apart
+    first, last = (0, space.n - 1) if isinstance(space, Discrete) else (space.low, space.high)
+    batch.step(torch.as_tensor(np.stack((first, last))))
+    later = batch.render()
+    assert later is not None
+    assert not np.array_equal(later[0], later[1])
 
 
 def test_continuous_actions_pass_through_the_views() -> None:
