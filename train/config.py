@@ -174,7 +174,7 @@ def resolve_config(
     for setting in settings:
         config = _with_setting(config, setting)
     config = checked(config)
-    if isinstance(found, EnvEntry):
+    if isinstance(found, EnvEntry) and config.env_kwargs:
         config = replace(config, env_kwargs=type(found.build()).self_contained(config.env_kwargs))
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,19 @@ def checked_box(chain: SerialChain, box: Any, start: tuple[float, ...]) -> BoxSh
         array = np.empty(0)
     if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] >= array[:, 1]).any():
         raise ValueError(f"targets must be three pairs (low, high) in m for x, y and z, got {box}")
-    corners = torch.tensor(list(itertools.product(*array.tolist())), dtype=torch.float64)
-    inverse_kinematics(chain, corners, start)
-    (x, y, z) = ((float(low), float(high)) for low, high in array)
+    x, y, z = ((float(low), float(high)) for low, high in array)
+    _check_corners(chain, (x, y, z), start)
     return x, y, z
+
+
+@cache
+def _check_corners(chain: SerialChain, box: BoxShape, start: tuple[float, ...]) -> None:
+    """Once for each task: the search takes longer than all else that makes an environment.
+
+    Raises:
+        ValueError: if the tool cannot reach a corner.
+    """
+    inverse_kinematics(chain, torch.tensor(list(itertools.product(*box)), dtype=torch.float64), start)
 
 
 def checked_disturbances(sensor_noise: Any, action_delay: Any) -> tuple[float, int]:

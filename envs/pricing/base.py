@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ class Market(TensorEnv[StateT]):
     each product, int64 [states, products].
     """
 
+    picture_size: ClassVar[tuple[int, int]] = (960, 540)
+    currency: ClassVar[str] = ""  # in front of money in pictures
+    time_unit: ClassVar[str] = "period"
     prices: Array
     stages: int
     num_states: int

@@ -29,7 +29,7 @@ American Economic Review 2020; the rival's rules are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -62,9 +62,6 @@ class DuopolyState:
 
 class DuopolyPricing(Market[DuopolyState]):
     """Two firms, one scripted; see the module for the rules."""
-
-    frames_per_second: ClassVar[int] = 10
-    picture_size: ClassVar[tuple[int, int]] = (960, 540)
 
     def __init__(self, rival: Rival = "tit-for-tat", discount: float = 0.95) -> None:
         """``rival`` is its rule, ``discount`` δ.

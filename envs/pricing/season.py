@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,10 +54,6 @@ class SeasonState:
 class Season(Market[SeasonState]):
     """One product over a season; subclasses say what customers want. See the module for the rules."""
 
-    frames_per_second: ClassVar[int] = 10
-    picture_size: ClassVar[tuple[int, int]] = (960, 540)
-    currency: ClassVar[str] = ""  # in front of money in pictures
-    time_unit: ClassVar[str] = "period"
     units: Array
 
     def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: float = 0.0) -> None:
@@ -132,19 +128,18 @@ class Season(Market[SeasonState]):
 
     def lookahead(self, stage: int, value: Array) -> Array:
         wanted = self.wanted[stage]  # [A, K + 1]
-        units = np.arange(self.num_states)[:, None]
-        sold = np.minimum(units, np.arange(wanted.shape[1]))  # [states, K + 1]
+        sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
         ahead: Array = (sold @ wanted.T) * (self.prices - self.unit_cost)
         if value.ndim == 1:
-            ahead += value[units - sold] @ wanted.T
+            ahead += value[self.units - sold] @ wanted.T
             return ahead
-        for probability, left in zip(wanted.T, (units - sold).T, strict=True):  # all at once would be large
+        for probability, left in zip(wanted.T, (self.units - sold).T, strict=True):  # all at once would be large
             ahead += probability * value[left]
         return ahead
 
     def onward(self, stage: int, mass: Array) -> Array:
         moved = mass @ self.wanted[stage]  # [states, K + 1]
-        left = np.maximum(0, np.arange(self.num_states)[:, None] - np.arange(moved.shape[1]))
+        left = np.maximum(0, self.units - np.arange(moved.shape[1]))
         return np.bincount(left.ravel(), moved.ravel(), self.num_states)
 
     @cached_property

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -53,10 +53,6 @@ class TwoProductsState:
 class TwoProducts(Market[TwoProductsState]):
     """Two products over a season; see the module for the rules."""
 
-    frames_per_second: ClassVar[int] = 10
-    picture_size: ClassVar[tuple[int, int]] = (960, 540)
-    currency: ClassVar[str] = ""  # in front of money in pictures
-    time_unit: ClassVar[str] = "period"
     units: Array
 
     def __init__(
