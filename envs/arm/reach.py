@@ -29,7 +29,7 @@ rad/s for velocities), ``action_delay`` the number of steps from a command to it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -43,8 +43,7 @@ from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.task import (
     TARGET_BOX,
     TOLERANCE,
-    checked_box,
-    checked_disturbances,
+    ArmTask,
     delayed,
     error_observation,
     joint_observation,
@@ -52,7 +51,7 @@ from palaestra.envs.arm.task import (
     remaining,
     sensor_noise,
 )
-from palaestra.envs.core import Array, Reference, TensorEnv
+from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
     from palaestra.envs.canvas import Canvas
@@ -77,12 +76,11 @@ class ReachState:
     pending: Tensor  # float32 [N, delay, dof] commands on their way, rad/s
 
 
-class Reach(TensorEnv[ReachState]):
+class Reach(ArmTask[ReachState]):
     """Bring the tool to a point by joint velocities; see the module for the rules."""
 
     max_episode_steps = 100
     frames_per_second = round(1 / PERIOD)
-    picture_size: ClassVar[tuple[int, int]] = (640, 560)
 
     def __init__(
         self,
@@ -95,15 +93,10 @@ class Reach(TensorEnv[ReachState]):
     ) -> None:
         if control not in ("velocity", "cartesian"):
             raise ValueError(f'control must be "velocity" or "cartesian", got {control!r}')
-        self.chain, self.control = chain, control
-        self.start = chain.check_configuration(start)
-        self.targets = checked_box(chain, targets, self.start)
-        self.sensor_noise, self.action_delay = checked_disturbances(sensor_noise, action_delay)
+        super().__init__(chain, start, targets, sensor_noise, action_delay)
+        self.control = control
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 9,))
         self.action_space = Box(-1.0, 1.0, (chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
-        self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
-        self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
-        self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
         self.moves = torch.tensor(MOVES, dtype=torch.float32) * (CARTESIAN_MOVE / PERIOD)  # [7, 3] m/s
 
     def reset(self, rng: Rng) -> ReachState:
@@ -142,8 +135,7 @@ class Reach(TensorEnv[ReachState]):
     def observe(self, state: ReachState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T
         if self.sensor_noise:
-            noise = state.noise.T
-            q, dq = q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
+            q, dq = self.measured(q, dq, state.noise.T)
             tool = link_frames(self.chain, q).position[:, -1]
         error = error_observation(state.target.T - tool, NEAR)
         return torch.cat((joint_observation(self.chain, q, dq), tool, error)).T.contiguous()
@@ -163,20 +155,8 @@ class Reach(TensorEnv[ReachState]):
         return (command / limit).clamp(-1.0, 1.0).T.contiguous()
 
     def draw(self, state: ReachState, canvas: Canvas) -> None:
-        """The arm, its target and the way the tool came."""
-        from palaestra.envs.arm.scene import draw_arm
-
-        draw_arm(
-            canvas,
-            self.chain,
-            np.asarray(state.q, np.float64),
-            np.asarray(state.target, np.float64),
-            box=self.targets,
-            trail=np.array([past.tool for past in canvas.past], np.float64).reshape(-1, 3),
-            seconds=float(state.steps) * PERIOD,
-            reached=bool(np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target)) <= TOLERANCE),
-            tolerance=TOLERANCE,
-        )
+        away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
+        self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""

@@ -1,10 +1,10 @@
-"""What the two reaching tasks share: targets, sensors, and commands that arrive late."""
+"""What the two reaching tasks share: where they start and aim, sensors, commands that arrive late, and the picture."""
 
 from __future__ import annotations
 
 import itertools
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,14 +12,59 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain, tables
 from palaestra.envs.arm.control import inverse_kinematics
-from palaestra.envs.arm.dynamics import dot
+from palaestra.envs.arm.dynamics import dot, link_frames
+from palaestra.envs.core import StateT, TensorEnv
 from palaestra.envs.rng import Rng
+
+if TYPE_CHECKING:
+    from palaestra.envs.canvas import Canvas
 
 Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
 TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the base
 TOLERANCE = 0.02  # m
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
+
+
+class ArmTask(TensorEnv[StateT]):
+    """An arm that starts at rest in one configuration and has targets in a box."""
+
+    picture_size: ClassVar[tuple[int, int]] = (640, 560)
+
+    def __init__(self, chain: SerialChain, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
+        """See the tasks.
+
+        Raises:
+            ValueError: if an argument is out of range, or a corner of the box out of reach.
+        """
+        self.chain = chain
+        self.start = chain.check_configuration(start)
+        self.targets = checked_box(chain, targets, self.start)
+        self.sensor_noise, self.action_delay = checked_disturbances(sensor_noise, action_delay)
+        self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
+        self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
+        self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+
+    def measured(self, q: Tensor, dq: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What the sensors say of the angles and velocities [dof, N], with their errors [2 dof, N]."""
+        return q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
+
+    def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:
+        """The arm, its target and the way the tool came; ``pose`` is the orientation wanted, if any."""
+        from palaestra.envs.arm.scene import draw_arm
+
+        draw_arm(
+            canvas,
+            self.chain,
+            np.asarray(state.q, np.float64),
+            np.asarray(state.target, np.float64),
+            box=self.targets,
+            trail=np.array([past.tool for past in canvas.past], np.float64).reshape(-1, 3),
+            seconds=float(state.steps) * period,
+            reached=reached,
+            tolerance=TOLERANCE,
+            **pose,
+        )
 
 
 def checked_box(chain: SerialChain, box: Any, start: tuple[float, ...]) -> BoxShape:

@@ -54,8 +54,7 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.task import (
     TARGET_BOX,
     TOLERANCE,
-    checked_box,
-    checked_disturbances,
+    ArmTask,
     checked_range,
     delayed,
     error_observation,
@@ -64,7 +63,7 @@ from palaestra.envs.arm.task import (
     remaining,
     sensor_noise,
 )
-from palaestra.envs.core import Array, Reference, TensorEnv
+from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
     from palaestra.envs.canvas import Canvas
@@ -96,14 +95,13 @@ class ReachTorqueState:
     pending: Tensor  # float32 [N, delay, dof] actions on their way
 
 
-class ReachTorque(TensorEnv[ReachTorqueState]):
+class ReachTorque(ArmTask[ReachTorqueState]):
     """Bring the tool to a pose by joint torques; see the module for the rules."""
 
     max_episode_steps = 200
     frames_per_second = round(1 / PERIOD)
     time_step: ClassVar[float] = TIME_STEP
     physics_steps: ClassVar[int] = SUBSTEPS
-    picture_size: ClassVar[tuple[int, int]] = (640, 560)
 
     def __init__(
         self,
@@ -118,20 +116,14 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
     ) -> None:
         if control not in ("torque", "pd"):
             raise ValueError(f'control must be "torque" or "pd", got {control!r}')
-        self.chain, self.control = chain, control
-        self.start = chain.check_configuration(start)
-        self.targets = checked_box(chain, targets, self.start)
-        self.payload, self.friction = (
-            checked_range("payload", payload, " in kg"),
-            checked_range("friction", friction, ""),
-        )
-        self.sensor_noise, self.action_delay = checked_disturbances(sensor_noise, action_delay)
+        super().__init__(chain, start, targets, sensor_noise, action_delay)
+        self.control = control
+        self.payload = checked_range("payload", payload, " in kg")
+        self.friction = checked_range("friction", friction, "")
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 15,))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
-        self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         frames = link_frames(chain, self.start_q.unsqueeze(1))
-        self.start_tool, self.start_rotation = frames.position[:, -1, 0], _tool_rotation(frames)[..., 0]
-        self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+        self.start_rotation = _tool_rotation(frames)[..., 0]  # [3, 3]
         self.turns = torch.tensor(TURNS)
         table = tables(chain, torch.float32, self.start_q.device)
         inertia = upper_mass_matrix(screws(frames), bodies(chain, frames)).diagonal().T  # [dof, 1]
@@ -179,8 +171,7 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
     def observe(self, state: ReachTorqueState) -> Tensor:
         q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
         if self.sensor_noise:
-            noise = state.noise.T
-            q, dq = q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
+            q, dq = self.measured(q, dq, state.noise.T)
             frames = link_frames(self.chain, q)
             tool, rotation = frames.position[:, -1], _tool_rotation(frames)
         position = error_observation(state.target.T - tool, NEAR)
@@ -210,23 +201,10 @@ class ReachTorque(TensorEnv[ReachTorqueState]):
         return (offset / PD_RANGE).clamp(-1.0, 1.0).T.contiguous()
 
     def draw(self, state: ReachTorqueState, canvas: Canvas) -> None:
-        """The arm, its target and the way the tool came."""
-        from palaestra.envs.arm.scene import draw_arm
-
         one = replace(state, **{name: torch.as_tensor(value)[None] for name, value in vars(state).items()})
-        draw_arm(
-            canvas,
-            self.chain,
-            np.asarray(state.q, np.float64),
-            np.asarray(state.target, np.float64),
-            box=self.targets,
-            trail=np.array([past.tool for past in canvas.past], np.float64).reshape(-1, 3),
-            seconds=float(state.steps) * PERIOD,
-            reached=bool(self.success(one)),
-            tolerance=TOLERANCE,
-            rotation=np.asarray(state.target_rotation, np.float64),
-            angle_tolerance=ANGLE_TOLERANCE,
-        )
+        rotation = np.asarray(state.target_rotation, np.float64)
+        reached = bool(self.success(one))
+        self.draw_task(state, canvas, PERIOD, reached, rotation=rotation, angle_tolerance=ANGLE_TOLERANCE)
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         return {"mean_seconds": float(lengths.mean()) * PERIOD}
