@@ -36,28 +36,33 @@ class ActorCritic:
             )
             self._bounds = low, high
 
-    def sample(self, obs: Any, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
-        """Random actions [B, …] as the distribution gives them, values [B] and log-probabilities [B]."""
+    def sample(self, obs: Any, rng: Rng, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Random actions [B, …] as the distribution gives them, values [B] and log-probabilities [B].
+
+        ``mask`` bool [B, A] (here and below) names the legal actions of a discrete space.
+        """
         if self.head is None:
             actions, values, log_probs = self.policy(obs)
             return actions.flatten(1) if actions.dim() > 2 else actions, values.flatten(), log_probs
-        params, values = self._params_and_values(obs)
+        params, values = self._params_and_values(obs, mask)
         actions = self.head.sample(params, rng)
         return actions, values, self.head.log_prob(params, actions)
 
-    def evaluate(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def evaluate(self, obs: Any, actions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values, log-probabilities and entropies, each [B]; no entropies where there is no formula."""
         if self.head is None:
             values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
             return values.flatten(), log_prob, entropy
-        params, values = self._params_and_values(obs)
+        params, values = self._params_and_values(obs, mask)
         return values, *self.head.log_prob_entropy(params, actions)
 
-    def act(self, obs: Any, rng: Rng | None) -> Tensor:
+    def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
         """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""
-        if self.head is None or rng is None:
-            return self.for_env(self.policy._predict(obs, deterministic=rng is None))
-        return self.for_env(self.head.sample(self._params_and_values(obs)[0], rng))
+        if self.head is not None and rng is not None:
+            return self.for_env(self.head.sample(self._params_and_values(obs, mask)[0], rng))
+        if self.head is not None and mask is not None:
+            return self._params_and_values(obs, mask)[0].argmax(1)
+        return self.for_env(self.policy._predict(obs, deterministic=rng is None))
 
     def values(self, obs: Any) -> Tensor:
         """Values [B]."""
@@ -73,8 +78,11 @@ class ActorCritic:
             return low + 0.5 * (actions + 1.0) * (high - low)
         return actions.clamp(low, high)
 
-    def _params_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
-        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution."""
+    def _params_and_values(self, obs: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution.
+
+        Logits of illegal actions are the lowest number there is: probability 0, and an entropy without NaN.
+        """
         policy = self.policy
         features = policy.extract_features(obs)
         if policy.share_features_extractor:
@@ -82,4 +90,7 @@ class ActorCritic:
         else:
             latent_pi = policy.mlp_extractor.forward_actor(features[0])
             latent_vf = policy.mlp_extractor.forward_critic(features[1])
-        return policy.action_net(latent_pi), policy.value_net(latent_vf).squeeze(1)
+        params = policy.action_net(latent_pi)
+        if mask is not None:
+            params = params.masked_fill(~mask, torch.finfo(params.dtype).min)
+        return params, policy.value_net(latent_vf).squeeze(1)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -36,6 +36,7 @@ class Minibatch(NamedTuple):
     old_log_prob: Tensor  # [B]
     advantages: Tensor  # [B]
     returns: Tensor  # [B]
+    masks: Tensor | None = None  # bool [B, A] legal actions
 
 
 class TensorRolloutBuffer:
@@ -49,6 +50,7 @@ class TensorRolloutBuffer:
     log_probs: Tensor
     advantages: Tensor
     returns: Tensor
+    masks: Tensor | None
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class TensorRolloutBuffer:
         """Forget the contents; the memory is kept."""
         self.pos = 0
 
-    def _allocate(self, obs: Obs, actions: Tensor) -> None:
+    def _allocate(self, obs: Obs, actions: Tensor, mask: Tensor | None) -> None:
         t, n, device = self.buffer_size, self.n_envs, self.device
         self.observations = map_obs(lambda o: torch.empty(t, *o.shape, dtype=o.dtype, device=device), obs)
         # as they were sampled: a Box of integers gets rounded actions, but the samples have the log-probabilities
@@ -77,18 +79,32 @@ class TensorRolloutBuffer:
         self.dones = torch.empty(t, n, dtype=torch.bool, device=device)
         for name in ("rewards", "values", "log_probs", "advantages", "returns"):
             setattr(self, name, torch.empty(t, n, device=device))
+        self.masks = None if mask is None else torch.empty(t, *mask.shape, dtype=torch.bool, device=device)
 
-    def add(self, obs: Obs, actions: Tensor, rewards: Tensor, dones: Tensor, values: Tensor, log_probs: Tensor) -> None:
+    def add(
+        self,
+        obs: Obs,
+        actions: Tensor,
+        rewards: Tensor,
+        dones: Tensor,
+        values: Tensor,
+        log_probs: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> None:
         """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended."""
         if not hasattr(self, "observations"):
-            self._allocate(obs, actions)
+            self._allocate(obs, actions, mask)
         t = self.pos
         map_obs(lambda store, value: store[t].copy_(value), self.observations, obs)
         self.actions[t].copy_(actions)
         self.rewards[t].copy_(rewards)
         self.dones[t].copy_(dones)
         self.values[t].copy_(values)
-        self.log_probs[t].copy_(log_probs)
+        if log_probs is not None:  # Q-learning has none
+            self.log_probs[t].copy_(log_probs)
+        if mask is not None:
+            assert self.masks is not None
+            self.masks[t].copy_(mask)
         self.pos += 1
 
     def compute_returns_and_advantage(self, last_values: Tensor) -> None:
@@ -104,12 +120,19 @@ class TensorRolloutBuffer:
         torch.add(self.advantages, self.values, out=self.returns)
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:
-        """One epoch of shuffled minibatches; the last is smaller where the sizes do not divide."""
+        """One epoch of shuffled minibatches of all fields; see :meth:`shuffled`."""
+        fields = [self.observations, self.actions, self.values, self.log_probs, self.advantages, self.returns]
+        if self.masks is not None:
+            fields.append(self.masks)
+        for minibatch in self.shuffled(fields, batch_size):
+            yield Minibatch(*minibatch)
+
+    def shuffled(self, fields: Sequence[Any], batch_size: int | None = None) -> Iterator[list[Any]]:
+        """One epoch of minibatches of ``fields`` [T, N, …]; the last is smaller where the sizes do not divide."""
         size = self.buffer_size * self.n_envs
         order = torch.randperm(size, device=self.device)
-        fields = (self.observations, self.actions, self.values, self.log_probs, self.advantages, self.returns)
         # index_select and not indexing: the same rows, several times faster on the CPU
-        shuffled = [map_obs(lambda f: f.flatten(0, 1).index_select(0, order), field) for field in fields]
+        rows = [map_obs(lambda f: f.flatten(0, 1).index_select(0, order), field) for field in fields]
         step = size if batch_size is None else batch_size
         for start in range(0, size, step):
-            yield Minibatch(*(map_obs(lambda f, s=start: f[s : s + step], field) for field in shuffled))
+            yield [map_obs(lambda f, s=start: f[s : s + step], field) for field in rows]

@@ -33,7 +33,6 @@ _MAX_JSON_BYTES = 64 << 20
 _MAX_BYTES = 8 << 30
 _SAFE_PACKAGES = ("torch", "stable_baselines3", "palaestra")
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
-_EXTRA_COUNTERS = ("_steps_collected", "_noise_seed")
 
 ModelT = TypeVar("ModelT")
 
@@ -149,7 +148,7 @@ def write(model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any)
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),
         "num_envs": model.n_envs,
-        "counters": {name: getattr(model, name) for name in (*_COUNTERS, *_EXTRA_COUNTERS)},
+        "counters": {name: getattr(model, name) for name in (*_COUNTERS, *model._counters)},
     }
     if model._reward_scale is not None:
         content["reward_scale"] = model._reward_scale.state()
@@ -253,7 +252,7 @@ def _build(
         check_for_correct_spaces(model.env, observation_space, action_space)
     model._setup_model()
     for name, value in content["counters"].items():
-        if name not in (*_COUNTERS, *_EXTRA_COUNTERS) or isinstance(value, bool) or not isinstance(value, int | float):
+        if name not in (*_COUNTERS, *model._counters) or isinstance(value, bool) or not isinstance(value, int | float):
             raise CheckpointError(f"bad counter {name}={value!r}")
         setattr(model, name, value)
     if model._reward_scale is not None and "reward_scale" in content:

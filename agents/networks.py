@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
-import gymnasium
 import torch
+from gymnasium.spaces import Discrete, Space
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 
@@ -36,23 +39,87 @@ class SharedMlp(BaseFeaturesExtractor):
     """One trunk of ReLU layers for actor and critic; use with ``net_arch=[]`` so that linear heads follow.
 
     Stable-Baselines3's own ``net_arch`` gives actor and critic a network each, which costs twice the arithmetic.
-    ``octaves`` > 0 puts :class:`Octaves` first, for observations of a few numbers.
+    ``octaves`` > 0 puts :class:`Octaves` first, for observations of a few numbers; ``layer_norm`` puts a LayerNorm
+    before every ReLU.
     """
 
     def __init__(
         self,
-        observation_space: gymnasium.Space,  # type: ignore[type-arg]
+        observation_space: Space[Any],
         hidden: Sequence[int] = (256, 256),
         octaves: int = 0,
+        layer_norm: bool = False,
     ) -> None:
         super().__init__(observation_space, features_dim=hidden[-1])
         inputs = get_flattened_obs_dim(observation_space)
         layers: list[nn.Module] = [nn.Flatten(), Octaves(octaves)] if octaves else [nn.Flatten()]
         for width_in, width_out in itertools.pairwise([inputs * (1 + 2 * octaves), *hidden]):
-            layers += [nn.Linear(width_in, width_out), nn.ReLU()]
+            layers += [nn.Linear(width_in, width_out), *([nn.LayerNorm(width_out)] if layer_norm else []), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, observations: Tensor) -> Tensor:
         """[B, *observation] → [B, hidden[-1]]."""
         features: Tensor = self.layers(observations)
         return features
+
+
+class DuelingQNetwork(QNetwork):
+    """Q(s, a) = V(s) + A(s, a) − mean_a A(s, a), with a linear layer each for V and A on the same features.
+
+    Source: Wang et al., "Dueling network architectures for deep reinforcement learning", ICML 2016, equation 9.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        layers = list(self.q_net)
+        self.advantage = layers.pop()  # SB3's last layer: one output per action
+        self.q_net = nn.Sequential(*layers)
+        self.value = nn.Linear(self.advantage.in_features, 1)  # type: ignore[arg-type]
+
+    def forward(self, obs: Any) -> Tensor:
+        """Q-values [B, A]."""
+        features = self.q_net(self.extract_features(obs, self.features_extractor))
+        advantage = self.advantage(features)
+        q_values: Tensor = self.value(features) + advantage - advantage.mean(1, keepdim=True)
+        return q_values
+
+
+class DuelingPolicy(DQNPolicy):
+    """SB3's DQN policy with :class:`DuelingQNetwork`."""
+
+    def make_q_net(self) -> QNetwork:
+        arguments = self._update_features_extractor(self.net_args, features_extractor=None)
+        return DuelingQNetwork(**arguments).to(self.device)
+
+
+class LayerNormPolicy(DQNPolicy):
+    """SB3's DQN policy with other defaults: :class:`SharedMlp` with LayerNorm, a linear head, RAdam."""
+
+    def __init__(
+        self,
+        observation_space: Space[Any],
+        action_space: Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = SharedMlp,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.RAdam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if features_extractor_class is SharedMlp:
+            net_arch = net_arch or []
+            features_extractor_kwargs = {"layer_norm": True, **(features_extractor_kwargs or {})}
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            normalize_images,
+            optimizer_class,
+            optimizer_kwargs,
+        )

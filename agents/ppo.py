@@ -22,15 +22,8 @@ Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 
 
 from __future__ import annotations
 
-import io
-import pathlib
-import sys
-import time
-from collections import deque
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-import gymnasium
-import numpy as np
 import stable_baselines3
 import torch
 import torch.nn.functional as F
@@ -42,30 +35,16 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from palaestra.agents import checkpoint
 from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
-from palaestra.agents.reward_scale import RewardScale
-from palaestra.agents.rollout import (
-    EpisodeStatistics,
-    OnDemand,
-    episode_means,
-    raise_non_finite,
-    remember,
-    to_host,
-)
-from palaestra.envs.adapter import VecEnvAdapter
-from palaestra.envs.core import BatchedEnv
-from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.envs.rng import Rng, env_keys
-from palaestra.envs.views import NumpyVectorEnv, TensorVecEnv
+from palaestra.agents.on_device import OnDevice, prepare
+from palaestra.agents.rollout import OnDemand, raise_non_finite
+from palaestra.envs.rng import Rng
 
-_ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
 _LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss")
-_SUMMARIES = (*_LOSSES, "explained_variance", "std")  # what the host hears of an update
 
 
-class PPO(stable_baselines3.PPO):
+class PPO(OnDevice, stable_baselines3.PPO):
     """PPO with Stable-Baselines3's interface, for thousands of environments on one device.
 
     ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
@@ -74,12 +53,13 @@ class PPO(stable_baselines3.PPO):
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
-    batch: BatchedEnv
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
         *("normalize_advantage", "normalize_reward", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq"),
         *("target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
-    )  # attributes of the same name; save() adds the two that have other names
+    )
+    _unsaved: ClassVar[tuple[str, ...]] = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic")
+    _summaries: ClassVar[tuple[str, ...]] = (*_LOSSES, "explained_variance", "std")
 
     def __init__(
         self,
@@ -103,12 +83,7 @@ class PPO(stable_baselines3.PPO):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
-            env = make(env, num_envs=1, device=device)
-        if isinstance(env, BatchedEnv | NumpyVectorEnv):
-            env = self._wrap_env(env)
-        if isinstance(env, TensorVecEnv) and str(device) == "auto":
-            device = env.batch.device
+        env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_reward = normalize_reward
         super().__init__(
@@ -130,64 +105,22 @@ class PPO(stable_baselines3.PPO):
             _init_setup_model=False,
             **kwargs,
         )
-        if isinstance(env, TensorVecEnv) and self.device.type != env.batch.device.type:
-            raise ValueError(f"the agent is on {self.device}, its environments are on {env.batch.device}")
+        self._check_device()
         if self.rollout_buffer_class is not None:
             raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
         if _init_setup_model:
             self._setup_model()
 
-    @staticmethod
-    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, TensorVecEnv):
-            return env
-        if isinstance(env, BatchedEnv | NumpyVectorEnv):
-            return TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
-        if isinstance(env, gymnasium.vector.VectorEnv):
-            raise ValueError(
-                "a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead"
-            )
-        return stable_baselines3.PPO._wrap_env(env, verbose, monitor_wrapper)
-
     def _setup_model(self) -> None:
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
         super()._setup_model()
-        if self.env is not None:
-            self._attach(self.env)
-        self._losses = torch.full((len(_SUMMARIES),), torch.nan, device=self.device)  # of the last update
-        self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
-        self._steps_collected = 0  # per environment, over the life of the model
+        self._set_up_device()
         self._actor_critic = ActorCritic(self.policy)
-        self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
         """SB3 warns of MLPs on a GPU; with thousands of environments that is the point."""
 
-    def set_env(self, env: Any, force_reset: bool = True) -> None:
-        super().set_env(env, force_reset)
-        assert self.env is not None
-        self._attach(self.env)
-
-    def _attach(self, env: VecEnv) -> None:
-        self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
-        self._statistics = EpisodeStatistics(self.device)
-
     # ------------------------------------------------------------------------------------------------ collection
-
-    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        total, callback = super()._setup_learn(*args, **kwargs)
-        # entries are rollouts here, not episodes; remember() trims them by the episodes they hold
-        self.ep_info_buffer = deque(self.ep_info_buffer or ())
-        if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
-            self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
-            self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
-            self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
-            self._statistics.clear()
-            if self._reward_scale is not None:
-                self._reward_scale.forget_episodes()
-            if isinstance(self.batch, VecEnvAdapter):
-                self.batch.forget_episodes()  # SB3 reset the environments behind it
-        return total, callback
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -196,6 +129,7 @@ class PPO(stable_baselines3.PPO):
         self.policy.set_training_mode(False)
         self.rollout_buffer.reset()
         callback.on_rollout_start()
+        self._draw_keys()
         first_step = self._steps_collected
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
@@ -216,40 +150,26 @@ class PPO(stable_baselines3.PPO):
         obs: Any = self._last_obs
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
-        if step == 0:  # the same all through the rollout
-            self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM)
-        rng = Rng(self._action_keys, self._steps_collected)
-        actions, values, log_probs = self._actor_critic.sample(obs, rng)
+        rng, mask = Rng(self._action_keys, self._steps_collected), self.batch.action_masks()
+        actions, values, log_probs = self._actor_critic.sample(obs, rng, mask)
         new_obs, rewards, terminated, truncated, info = self.batch.step(self._actor_critic.for_env(actions))
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
-        scaled = self._bootstrap(scaled, truncated, info)
-        self.rollout_buffer.add(obs, actions, scaled, dones, values, log_probs)
+        scaled = self._bootstrap(self._actor_critic.values, scaled, truncated, info)
+        self.rollout_buffer.add(obs, actions, scaled, dones, values, log_probs, mask)
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
         return rewards, dones, info
 
     @torch.no_grad()
-    def act(self, obs: Any, rng: Rng | None = None) -> Tensor:
+    def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
         """Actions [N, …] for observations [N, …] on the device, within the action space's bounds.
 
-        The most likely action, or one sampled with ``rng`` (one key per row). The tensor twin of :meth:`predict`.
+        The most likely action, or one sampled with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal
+        ones. The tensor twin of :meth:`predict`.
         """
-        return self._actor_critic.act(obs, rng)
-
-    def _bootstrap(self, rewards: Tensor, truncated: Tensor, info: dict[str, Any]) -> Tensor:
-        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on."""
-        if not self.batch.can_truncate:
-            return rewards
-        final_obs = info["final_obs"]
-        if self.device.type != "cpu":  # finding the rows would wait for the device
-            return rewards + self.gamma * truncated * self._actor_critic.values(final_obs)
-        rows = truncated.nonzero().squeeze(1)
-        if rows.numel() == 0:
-            return rewards
-        values = self._actor_critic.values(map_obs(lambda o: o[rows], final_obs))
-        return rewards.index_add(0, rows, values, alpha=self.gamma)
+        return self._actor_critic.act(obs, rng, mask)
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:
@@ -267,39 +187,15 @@ class PPO(stable_baselines3.PPO):
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
-        numbers = to_host(torch.cat((self._statistics.sums, sums, self._losses)))
-        if not np.isfinite(numbers[4]):
+        if not self._hear(sums):
             raise_non_finite(checked, self.batch.env_indices, first_step)
             raise_non_finite(last, self.batch.env_indices, first_step + self.n_steps)
-        if self.ep_info_buffer is not None:
-            remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
-        self._record_losses(numbers[5:])
-        self._statistics.clear()
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         if iteration > 0:
             self.logger.record("time/iterations", iteration, exclude="tensorboard")
-        for name, value in episode_means(self.ep_info_buffer or ()).items():
-            self.logger.record(name, value)
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
-        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)
-
-    def _record_losses(self, losses: list[float]) -> None:
-        if np.isnan(losses[0]):  # no update yet
-            return
-        for name, value in zip(_SUMMARIES, losses, strict=True):
-            if name != "std" or hasattr(self.policy, "log_std"):
-                self.logger.record(f"train/{name}", value)
-
-    def learn(self, *args: Any, **kwargs: Any) -> Self:
-        """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
-        super().learn(*args, **kwargs)
-        self._record_losses(to_host(self._losses))
-        return self
+        self._record_progress()
 
     # ------------------------------------------------------------------------------------------------ the update
 
@@ -335,7 +231,7 @@ class PPO(stable_baselines3.PPO):
 
     def _loss(self, batch: Minibatch, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
         """The loss to minimise, and the detached numbers named in ``_LOSSES`` [6]."""
-        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions)
+        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
         advantages = batch.advantages
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -361,54 +257,5 @@ class PPO(stable_baselines3.PPO):
         if clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", clip_range_vf)
 
-    # ------------------------------------------------------------------------------------------------ files
-
-    def _excluded_save_params(self) -> list[str]:
-        ours = [
-            "batch",
-            "rollout_buffer_class",
-            "ent_coef_schedule",
-            "_last_obs",
-            "_last_episode_starts",
-            "ep_info_buffer",
-        ]
-        ours += [
-            "_statistics",
-            "_losses",
-            "_actor_critic",
-            "_action_keys",
-            "_steps_collected",
-            "_noise_seed",
-            "_reward_scale",
-            "ep_success_buffer",
-        ]
-        return [*super()._excluded_save_params(), *ours]
-
-    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
-        """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
-        buffer = io.BytesIO()
-        super().save(buffer, exclude, include)
-        settings = {name: getattr(self, name) for name in self._json_arguments}
-        settings |= {"ent_coef": self.ent_coef_schedule, "stats_window_size": self._stats_window_size}
-        checkpoint.write(self, settings, buffer, path)
-
-    @classmethod
-    def load(  # type: ignore[override]
-        cls,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        env: Any = None,
-        device: torch.device | str = "auto",
-        **kwargs: Any,
-    ) -> Self:
-        """Read a model that :meth:`save` wrote; nothing in the file is executed.
-
-        Args:
-            path: the file; ``.zip`` is added where the name lacks it.
-            env: environments to train on; None for prediction only.
-            device: where to put the model; with an ``env``, its device.
-            kwargs: constructor arguments that replace the stored ones.
-
-        Raises:
-            CheckpointError: if the file is damaged, not ours, or does not fit ``env``.
-        """
-        return checkpoint.read(cls, path, env, device, kwargs)
+    def _saved_arguments(self) -> dict[str, Any]:
+        return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}

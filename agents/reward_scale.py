@@ -52,9 +52,17 @@ class RewardScale:
 
     def __call__(self, rewards: Tensor, dones: Tensor) -> Tensor:
         """Scaled rewards [N] of a step that ended the episodes ``dones`` [N]; updates the statistics."""
+        self.learn(rewards, dones)
+        return self.scale(rewards)
+
+    def learn(self, rewards: Tensor, dones: Tensor) -> None:
+        """Update the statistics with the rewards [N] of a step that ended the episodes ``dones`` [N]."""
         returns = rewards if self._returns is None else self._returns * self.gamma + rewards
         self._update(torch.where(returns.isfinite(), returns, 0.0).double())
         self._returns = torch.where(dones, 0.0, returns)
+
+    def scale(self, rewards: Tensor) -> Tensor:
+        """Rewards divided by the deviation as it is now."""
         scaled = (rewards / (self._moments[1] + _EPSILON).sqrt().float()).clamp(-_CLIP, _CLIP)
         return scaled + 0.0 * rewards  # NaN where a reward is not finite, and only there: the agent names the place
 

@@ -120,3 +120,39 @@ def raise_non_finite(fields: dict[str, Any], env_indices: Tensor, first_step: in
                     f"{label} is not finite in environment {int(env_indices[row])} at step {first_step + step} "
                     f"of the run: {values[step, row].flatten()[:8].tolist()}"
                 )
+
+
+class FiniteCheck:
+    """Remembers, on the device, where the first number that is not finite turned up."""
+
+    def __init__(self, num_envs: int, device: torch.device) -> None:
+        self._first = {name: torch.full((num_envs,), -1, device=device) for name in ("observation", "reward")}
+
+    def add(self, step: int, obs: Any, rewards: Tensor) -> None:
+        """Look at what a step of the run gave, [N, …] each."""
+        for name, field in (("observation", obs), ("reward", rewards)):
+            for part in field.values() if isinstance(field, dict) else (field,):
+                if part.is_floating_point():
+                    # 0 · x is 0 for every finite x, however large, and NaN else
+                    good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
+                    first = self._first[name]
+                    self._first[name] = torch.where(good | (first >= 0), first, step)
+
+    def result(self) -> Tensor:
+        """float32 [1], finite if all was."""
+        worst = torch.stack(tuple(self._first.values())).amax()
+        return torch.where(worst < 0, 0.0, torch.nan).unsqueeze(0)
+
+    def raise_error(self, env_indices: Tensor) -> None:
+        """Name the first place. Synchronises.
+
+        Raises:
+            EnvError: naming the field, the environment index and the step.
+        """
+        found = [
+            (int(first[row]), name, int(env_indices[row]))
+            for name, first in self._first.items()
+            for row in (first >= 0).nonzero().flatten().tolist()
+        ]
+        step, name, env_index = min(found)
+        raise EnvError(f"{name} is not finite in environment {env_index} at step {step} of the run")

@@ -232,6 +232,10 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     env_indices: Tensor
     can_truncate: bool = True
 
+    def action_masks(self) -> Tensor | None:
+        """Which discrete actions are legal now, bool [N, A]; None where all are."""
+        return None
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         raise NotImplementedError
 
@@ -289,9 +293,10 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
         self._obs_dtype, self._action_dtype = torch_dtype(env.observation_space), torch_dtype(env.action_space)
-        self._has_success = env.has("success")
+        self._has_success, self._has_mask = env.has("success"), env.has("action_mask")
         self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.state: StateT | None = None
+        self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._seed_with(seed)
 
     def _seed_with(self, seed: int) -> None:
@@ -359,6 +364,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.episode_length = self.episode_length + 1
         rng = Rng(self._episode_keys, self.episode_length)
         self.state, reward, terminated = self.env.step(self.state, actions, rng)
+        self.final_state = self.state
         self._check("reward", reward, (self.num_envs,), torch.float32)
         self._check("terminated", terminated, (self.num_envs,), torch.bool)
         self.episode_return = self.episode_return + reward
@@ -394,6 +400,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.episode_return = torch.where(done, 0.0, self.episode_return)
         self.state = map_state(lambda old, new: torch.where(_spread(done, old), new, old), self.state, fresh)
         return torch.where(_spread(done, final_obs), self._observe(fresh, self.num_envs), final_obs)
+
+    def action_masks(self) -> Tensor | None:
+        return self.env.action_mask(self.state) if self._has_mask else None  # type: ignore[arg-type]
 
     def shift_indices(self, first_env_index: int) -> None:
         """Make row 0 the environment of that global index; call :meth:`reset` next."""

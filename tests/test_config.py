@@ -142,7 +142,7 @@ def test_environment_settings() -> None:
 
 BAD: list[tuple[str, str]] = [
     ("learning_rat=1e-3", r"unknown setting 'learning_rat'; did you mean 'learning_rate'\?"),
-    ("zzz=1", "unknown setting 'zzz'; known: learning_rate, n_steps"),
+    ("zzz=1", "unknown setting 'zzz'; known: policy, policy_kwargs, learning_rate"),
     ("learning_rate", "--set learning_rate: expected key=value"),
     ("=3", "expected key=value"),
     ("learning_rate=fast", "learning_rate=fast: expected a number or linear"),

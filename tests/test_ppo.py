@@ -236,7 +236,7 @@ def test_policy_loss_by_hand() -> None:
 def test_the_first_minibatch_has_ratio_one(space: str) -> None:
     model = PPO("MlpPolicy", walk(SPACES[space], 32), n_steps=8, batch_size=256, n_epochs=1, seed=0)
     model.learn(256)
-    names = dict(zip(ppo_module._SUMMARIES, model._losses.tolist(), strict=True))
+    names = dict(zip(PPO._summaries, model._losses.tolist(), strict=True))
     assert abs(names["approx_kl"]) < 1e-6
     assert names["clip_fraction"] == 0
 

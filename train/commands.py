@@ -12,10 +12,11 @@ import yaml
 
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train import run as runs
-from palaestra.train.config import AGENTS, ConfigError, RunConfig, resolve_config
+from palaestra.train.config import AGENTS, RunConfig, resolve_config
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluate import evaluate as run_evaluation
 from palaestra.train.policies import AgentPolicy, ExpertPolicy, Policy, RandomPolicy
+from palaestra.train.settings import ConfigError
 
 SCRIPTED: dict[str, type[RandomPolicy] | type[ExpertPolicy]] = {"random": RandomPolicy, "expert": ExpertPolicy}
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,91 +17,31 @@ import torch
 import yaml
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
-from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
-from palaestra.agents import PPO, SharedMlp
+from palaestra.agents import DQN, PPO, PQN, SharedMlp
 from palaestra.envs.registry import EnvEntry, load_tensor_env, resolve
 from palaestra.train.presets import preset
+from palaestra.train.settings import SETTINGS, ConfigError, Number, number, schedule
 
-AGENTS = {"ppo": PPO}
+Agent = PPO | DQN | PQN
+AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
 CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
-        *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD),
+        *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
         *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
     )
 }
 _CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
-_LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 _BATCH_KEYS = ("max_episode_steps",)
 
 
-class ConfigError(ValueError):
-    """A setting is unknown or out of range; the message names it."""
-
-
-@dataclass(frozen=True)
-class _Number:
-    """A number's kind and range; ``schedule`` also takes ``linear(a, b)``, ``optional`` also null."""
-
-    kind: type
-    low: float
-    high: float = math.inf
-    schedule: bool = False
-    optional: bool = False
-
-    def check(self, name: str, value: Any) -> Any:
-        if value is None and self.optional:
-            return None
-        value = number(value)
-        if self.schedule and isinstance(value, str):
-            ends = _LINEAR.fullmatch(value.strip())
-            if not ends:
-                raise ConfigError(f"{name}={value}: expected a number or linear(start, end)")
-            start, end = (self._in_range(name, number(part)) for part in ends.groups())
-            return f"linear({start}, {end})"
-        return self._in_range(name, value)
-
-    def _in_range(self, name: str, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{name}={value}: expected {'an integer' if self.kind is int else 'a number'}")
-        if not math.isfinite(value):
-            raise ConfigError(f"{name}={value}: must be finite")
-        if self.kind is int and value != int(value):
-            raise ConfigError(f"{name}={value}: expected an integer")
-        if not self.low <= value <= self.high:
-            upper = "" if self.high == math.inf else f" and at most {self.high:g}"
-            raise ConfigError(f"{name}={value}: must be at least {self.low:g}{upper}")
-        return self.kind(value)
-
-
-_SETTINGS: dict[str, _Number | type] = {
-    "learning_rate": _Number(float, 0, schedule=True),
-    "n_steps": _Number(int, 1),
-    "batch_size": _Number(int, 2),
-    "n_epochs": _Number(int, 1),
-    "gamma": _Number(float, 0, 1),
-    "gae_lambda": _Number(float, 0, 1),
-    "clip_range": _Number(float, 0, schedule=True),
-    "clip_range_vf": _Number(float, 0, schedule=True, optional=True),
-    "normalize_advantage": bool,
-    "normalize_reward": bool,
-    "ent_coef": _Number(float, 0, schedule=True),
-    "vf_coef": _Number(float, 0),
-    "max_grad_norm": _Number(float, 0),
-    "use_sde": bool,
-    "sde_sample_freq": _Number(int, -1),
-    "target_kl": _Number(float, 0, optional=True),
-    "stats_window_size": _Number(int, 1),
-    "policy": str,
-    "policy_kwargs": dict,
-}
 _COUNTS = {
-    "num_envs": _Number(int, 1),
-    "total_timesteps": _Number(int, 1),
-    "seed": _Number(int, 0, 2**32 - 1),  # evaluations have the seeds from 2^32 on
+    "num_envs": Number(int, 1),
+    "total_timesteps": Number(int, 1),
+    "seed": Number(int, 0, 2**32 - 1),  # evaluations have the seeds from 2^32 on
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
 
@@ -168,7 +106,7 @@ def resolve_config(
         num_envs=start.num_envs if num_envs is None else num_envs,
         total_timesteps=start.total_timesteps if total_timesteps is None else total_timesteps,
         device=device,
-        env_kwargs={},
+        env_kwargs=dict(start.env),
         agent_kwargs={"policy": "MlpPolicy", **start.agent},
     )
     for setting in settings:
@@ -204,20 +142,6 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
 
 
-def number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean a number, also inside lists and mappings."""
-    if isinstance(value, list):
-        return [number(item) for item in value]
-    if isinstance(value, dict):
-        return {key: number(item) for key, item in value.items()}
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
 def checked(config: RunConfig) -> RunConfig:
     """The configuration with every value checked and in its proper type.
 
@@ -231,11 +155,11 @@ def checked(config: RunConfig) -> RunConfig:
     _check_device(config.device)
     counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
     config = replace(config, **counts)
-    agent_kwargs: dict[str, Any] = {}
+    settings, agent_kwargs = SETTINGS[config.agent], {}
     for key, value in config.agent_kwargs.items():
-        known(key, _SETTINGS, "setting")
-        rule = _SETTINGS[key]
-        if isinstance(rule, _Number):
+        known(key, settings, "setting")
+        rule = settings[key]
+        if isinstance(rule, Number):
             agent_kwargs[key] = rule.check(key, value)
         elif not isinstance(value, rule):
             raise ConfigError(f"{key}={value}: expected {'true or false' if rule is bool else rule.__name__}")
@@ -246,9 +170,11 @@ def checked(config: RunConfig) -> RunConfig:
     if agent_kwargs.get("clip_range_vf") == 0:
         raise ConfigError("clip_range_vf=0: must be above 0, or null for no clipping")
     _check_policy_kwargs(config.agent, agent_kwargs)
-    size, batch = config.num_envs * agent_kwargs.get("n_steps", 2048), agent_kwargs.get("batch_size", 64)
-    if size % batch:
-        raise ConfigError(f"batch_size={batch} does not divide num_envs × n_steps = {size}")
+    if "n_epochs" in settings:  # learns from rollouts
+        defaults = inspect.signature(AGENTS[config.agent]).parameters
+        n_steps, batch = (agent_kwargs.get(name, defaults[name].default) for name in ("n_steps", "batch_size"))
+        if config.num_envs * n_steps % batch:
+            raise ConfigError(f"batch_size={batch} does not divide num_envs × n_steps = {config.num_envs * n_steps}")
     _check_env_kwargs(config)
     return replace(config, agent_kwargs=agent_kwargs)
 
@@ -276,7 +202,7 @@ def _check_env_kwargs(config: RunConfig) -> None:
         return
     own = {name: value for name, value in config.env_kwargs.items() if name not in _BATCH_KEYS}
     for name in set(config.env_kwargs) - set(own):
-        _Number(int, 1, optional=True).check(f"env.{name}", config.env_kwargs[name])
+        Number(int, 1, optional=True).check(f"env.{name}", config.env_kwargs[name])
     load = inspect.signature(type(found.build()).__init__)
     names = [name for name in load.parameters if name != "self"]
     for key in own:
@@ -299,15 +225,10 @@ def known(name: str, names: Iterable[str], what: str) -> None:
 
 def build_arguments(config: RunConfig) -> dict[str, Any]:
     """The agent's constructor arguments: schedules and classes made from their text."""
-    arguments = {key: _schedule(value) for key, value in config.agent_kwargs.items()}
+    arguments = {key: schedule(value) for key, value in config.agent_kwargs.items()}
     if "policy_kwargs" in arguments:
         arguments["policy_kwargs"] = {k: _class(k, v) for k, v in arguments["policy_kwargs"].items()}
     return arguments
-
-
-def _schedule(value: Any) -> Any:
-    ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
-    return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
 
 
 def _class(key: str, value: Any) -> Any:

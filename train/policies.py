@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from palaestra.agents.ppo import PPO
+from palaestra.agents import DQN, PPO, PQN
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.rng import Rng, child_key, env_keys
 from palaestra.envs.sampling import sample_actions
@@ -64,9 +64,9 @@ class ExpertPolicy:
 
 
 class AgentPolicy:
-    """A trained agent: its most likely action, or one sampled from its distribution."""
+    """A trained agent: the action it thinks best, or one sampled as it does while training."""
 
-    def __init__(self, model: PPO, deterministic: bool = True, name: str = "agent") -> None:
+    def __init__(self, model: PPO | DQN | PQN, deterministic: bool = True, name: str = "agent") -> None:
         self.model, self.deterministic, self.name = model, deterministic, name
         model.policy.set_training_mode(False)
         self._step = 0
@@ -74,10 +74,10 @@ class AgentPolicy:
     @torch.no_grad()
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         if self.deterministic:
-            return self.model.act(obs)
+            return self.model.act(obs, mask=env.action_masks())
         rng = action_rng(env, self._step)
         self._step += 1
-        return self.model.act(obs, rng)
+        return self.model.act(obs, rng, env.action_masks())
 
 
 def on_states(policy: Policy, rules: TensorEnv[Any]) -> Callable[[Any], Tensor]:

@@ -12,11 +12,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """Number of environments and steps, and the agent's constructor arguments."""
+    """Number of environments and steps, and the arguments of agent and environment."""
 
     num_envs: int
     total_timesteps: int
     agent: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
 
 
 def _shared_mlp(*hidden: int, **kwargs: int) -> dict[str, Any]:
@@ -54,6 +55,28 @@ _PRICING_PPO = {
 DEFAULT = {
     "ppo": Preset(
         8, 1_000_000, {"n_steps": 256, "batch_size": 512, "n_epochs": 10, "learning_rate": "linear(3e-4, 0)"}
+    ),
+    "dqn": Preset(
+        8,
+        500_000,
+        {
+            "buffer_size": 100_000,
+            "learning_starts": 1000,
+            "batch_size": 256,
+            "train_freq": 4,
+            "samples_per_insert": 16.0,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "target_update_interval": 2000,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.04,
+            "double_q": True,
+            "policy_kwargs": {"net_arch": [128, 128]},
+        },
+    ),
+    "pqn": Preset(
+        8,
+        1_000_000,
+        {"n_steps": 64, "batch_size": 256, "n_epochs": 4, "learning_rate": "linear(1e-3, 1e-5)", "gae_lambda": 0.9},
     ),
 }
 

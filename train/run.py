@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -24,13 +24,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.checkpoint import write_whole
-from palaestra.agents.ppo import PPO
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.train.config import AGENTS, ConfigError, RunConfig, build_arguments
+from palaestra.train.config import AGENTS, Agent, RunConfig, build_arguments
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation, evaluate
 from palaestra.train.policies import AgentPolicy
 from palaestra.train.progress import ProgressOutput
+from palaestra.train.settings import ConfigError
 from palaestra.train.tracking import Tracker
 
 EVALUATIONS = 10  # during training, evenly spaced
@@ -158,8 +158,7 @@ class _Evaluations(BaseCallback):
         if self.model.num_timesteps < self._next:
             return
         self._next += self._interval
-        assert isinstance(self.model, PPO)
-        result = evaluate_run(self.model, self.config, EVALUATION_EPISODES, VALIDATION_SEED)
+        result = evaluate_run(cast(Agent, self.model), self.config, EVALUATION_EPISODES, VALIDATION_SEED)
         for key, value in eval_metrics(result).items():
             self.logger.record(key, value)
         self.model.save(self.run_dir / "model.zip")
@@ -168,7 +167,7 @@ class _Evaluations(BaseCallback):
             self.model.save(self.run_dir / "best.zip")
 
 
-def evaluate_run(model: PPO, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
+def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
     """Evaluate a model on the environment of its run."""
     policy = AgentPolicy(model, name=run)
     device = str(model.device)
@@ -189,7 +188,7 @@ def _numbers(result: Evaluation) -> dict[str, float]:
     return {key: value for key, value in result.as_dict().items() if isinstance(value, int | float)}
 
 
-def _final_evaluation(model: PPO, config: RunConfig, run_dir: Path, tracker: Tracker) -> Evaluation:
+def _final_evaluation(model: Agent, config: RunConfig, run_dir: Path, tracker: Tracker) -> Evaluation:
     """1,000 held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
     result = evaluate_run(model, config, 1000, run=str(run_dir))
     write_whole(run_dir / "eval.json", json.dumps(result.as_dict(), indent=1).encode())
@@ -203,7 +202,7 @@ def _final_evaluation(model: PPO, config: RunConfig, run_dir: Path, tracker: Tra
     return result
 
 
-def _record_episode(model: PPO, config: RunConfig, run_dir: Path) -> Path | None:
+def _record_episode(model: Agent, config: RunConfig, run_dir: Path) -> Path | None:
     """An episode of the trained agent as ``videos/final.mp4``; None where the environment cannot be drawn."""
     found = resolve(config.env)
     if not isinstance(found, EnvEntry) or not found.build(**config.env_kwargs).has("draw"):
@@ -224,7 +223,7 @@ def _record_episode(model: PPO, config: RunConfig, run_dir: Path) -> Path | None
     return path
 
 
-def _write_facts(run_dir: Path, model: PPO, seconds: float, start_step: int) -> None:
+def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int) -> None:
     """``run.json``: what is needed to judge and to repeat the run."""
     facts: dict[str, Any] = {
         "palaestra": version("palaestra"),

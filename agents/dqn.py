@@ -1,0 +1,246 @@
+"""Deep Q-networks on the device: Stable-Baselines3's DQN for thousands of environments.
+
+The algorithm is Stable-Baselines3's, number for number (uniform replay, ε-greedy, Huber loss, gradient norm clipped,
+target network). What differs:
+
+1. Transitions are kept in :class:`~palaestra.agents.replay.Replay`, on the device. Where an environment's state is at
+   most half as large as its observation, states are stored and observations computed again (a 10 × 10 Snake board:
+   250 bytes instead of 1,604).
+2. A step that was cut by the time limit bootstraps from the observation before the reset; a termination does not.
+3. ``samples_per_insert`` is the update-to-data ratio: how often a transition is replayed on average. An iteration
+   makes samples_per_insert · train_freq · N / batch_size gradient steps (what is left over counts for the next), so
+   the ratio is the same for any number of environments. Without it ``train_freq`` (steps of the batch) and
+   ``gradient_steps`` mean what they mean in SB3, and the ratio falls as N grows: ``train/samples_per_insert`` says
+   where it is, and a warning when most transitions would never be seen.
+4. Options, off by default as in SB3: ``double_q`` (the online network chooses the action that the target network
+   values), ``n_steps`` > 1 (through truncations and the end of the data exactly, see replay), ``prioritized_replay``
+   α > 0, ``exploration_spread``, ``normalize_reward``; the policy "DuelingPolicy".
+5. ``target_update_interval`` counts environment steps over all environments, as in SB3; with ``tau`` < 1 every update
+   mixes.
+6. The host hears of the device every 64 steps of the batch. ``train/loss`` is the mean of the latest update.
+
+Sources: Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015; van Hasselt, Guez and
+Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016; Hessel et al., "Rainbow", AAAI 2018;
+``samples_per_insert`` as in Cassirer et al., "Reverb", 2021.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import stable_baselines3
+import torch
+import torch.nn.functional as F
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import Tensor
+
+from palaestra.agents.contents import contents_of
+from palaestra.agents.networks import DuelingPolicy
+from palaestra.agents.on_device import prepare
+from palaestra.agents.priorities import Priorities
+from palaestra.agents.q_learning import QLearning, masked
+from palaestra.agents.replay import Replay, Transitions
+
+_RARELY = 0.25  # samples per insert below which most transitions are never replayed
+_FIRST_BETA = 0.4  # of the importance weights; rises to 1 over the run
+
+
+class DQN(QLearning):
+    """DQN with Stable-Baselines3's interface, for thousands of environments on one device.
+
+    ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
+    an id (one environment, as in SB3). All other positional arguments are SB3's; the keywords are in the module.
+    """
+
+    policy_aliases: ClassVar[dict[str, Any]] = {
+        **stable_baselines3.DQN.policy_aliases,
+        "DuelingPolicy": DuelingPolicy,
+    }
+    _json_arguments: ClassVar[tuple[str, ...]] = (
+        *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"),
+        *("gradient_steps", "n_steps", "target_update_interval", "exploration_fraction", "exploration_initial_eps"),
+        *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "prioritized_replay"),
+        *("exploration_spread", "normalize_reward", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+    )
+    _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
+    _unsaved: ClassVar[tuple[str, ...]] = (
+        *("replay", "replay_buffer_class", "_contents", "_exponents", "_finite", "batch_norm_stats"),
+        "batch_norm_stats_target",
+    )
+
+    def __init__(
+        self,
+        policy: str | type[DQNPolicy],
+        env: Any,
+        learning_rate: float | Schedule = 1e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 100,
+        batch_size: int = 32,
+        tau: float = 1.0,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 4,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        target_update_interval: int = 10_000,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        max_grad_norm: float = 10.0,
+        *,
+        samples_per_insert: float | None = None,
+        double_q: bool = False,
+        prioritized_replay: float = 0.0,
+        exploration_spread: float = 0.0,
+        normalize_reward: bool = False,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if replay_buffer_class is not None or replay_buffer_kwargs:
+            raise ValueError("replay_buffer_class must be None: transitions are kept in tensors on the device")
+        if n_steps < 1:
+            raise ValueError(f"n_steps must be at least 1, got {n_steps}")
+        env, device = prepare(env, device)
+        self.samples_per_insert, self.double_q = samples_per_insert, double_q
+        self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
+        self.normalize_reward = normalize_reward
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            None,
+            None,
+            optimize_memory_usage,
+            n_steps,
+            target_update_interval,
+            exploration_fraction,
+            exploration_initial_eps,
+            exploration_final_eps,
+            max_grad_norm,
+            device=device,
+            _init_setup_model=False,
+            **kwargs,
+        )
+        self._check_device()
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._setup_q_learning()
+        self._owed = 0.0  # samples that are still to be replayed
+        self.replay: Replay | None = None
+        if self.samples_per_insert is None and self._replayed_per_insert() < _RARELY:
+            warnings.warn(
+                f"a transition is replayed {self._replayed_per_insert():.3g} times on average with {self.n_envs} "
+                f"environments: set samples_per_insert, which does not depend on their number",
+                stacklevel=3,
+            )
+
+    def _replayed_per_insert(self) -> float:
+        """The update-to-data ratio that the settings amount to."""
+        if self.samples_per_insert is not None:
+            return self.samples_per_insert
+        collected = self._train_frequency * self.n_envs
+        return (self.gradient_steps if self.gradient_steps >= 0 else collected) * self.batch_size / collected
+
+    # ------------------------------------------------------------------------------------------------ collection
+
+    def _episodes_began(self) -> None:
+        super()._episodes_began()
+        self._contents = contents_of(self.batch, self._last_obs)
+        content = self._contents.now(self._last_obs)
+        if self.replay is not None:
+            self.replay.restart(content)
+            return
+        size = Replay.rows_for(self.buffer_size, self.n_envs) * self.n_envs
+        alpha = self.prioritized_replay
+        self.replay = Replay(
+            self.buffer_size,
+            content,
+            num_actions=int(self.action_space.n),  # type: ignore[attr-defined]
+            gamma=self.gamma,
+            n_steps=self.n_steps,
+            priorities=Priorities(size, alpha, self.device) if alpha > 0.0 else None,
+        )
+
+    def _store(
+        self,
+        q_values: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        new_obs: Any,
+    ) -> None:
+        assert self.replay is not None
+        if self._reward_scale is not None:
+            self._reward_scale.learn(rewards, terminated | truncated)
+        final = self._contents.final(info["final_obs"])
+        self.replay.add(actions, rewards, terminated, truncated, final, self._contents.now(new_obs))
+
+    # ------------------------------------------------------------------------------------------------ the update
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Learn from replayed transitions. No synchronisation."""
+        if self.samples_per_insert is not None:
+            self._owed += self.samples_per_insert * self._train_frequency * self.n_envs
+            gradient_steps = int(self._owed // batch_size)
+            self._owed -= gradient_steps * batch_size
+        self._update_learning_rate(self.policy.optimizer)
+        self.logger.record("train/n_updates", self._n_updates + gradient_steps, exclude="tensorboard")
+        self.logger.record("train/samples_per_insert", self._replayed_per_insert())
+        if gradient_steps == 0:
+            return
+        assert self.replay is not None
+        self.policy.set_training_mode(True)
+        total = torch.zeros(2, device=self.device)
+        beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
+        for _ in range(gradient_steps):
+            total += self._update(self.replay.sample(batch_size, beta))
+        self._losses = total / gradient_steps
+        self._n_updates += gradient_steps
+
+    def _update(self, batch: Transitions) -> Tensor:
+        """One gradient step; the loss and the mean Q-value, detached [2]."""
+        obs, _ = self._contents.observe(batch.content)
+        q_values = self.q_net(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
+        targets = self._targets(batch)
+        losses = F.smooth_l1_loss(q_values, targets, reduction="none")
+        loss = (losses * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
+        self.policy.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        assert self.replay is not None
+        if self.replay.priorities is not None:
+            self.replay.priorities.put(batch.places, (targets - q_values).detach())
+        return torch.stack((loss.detach(), q_values.detach().mean()))
+
+    @torch.no_grad()
+    def _targets(self, batch: Transitions) -> Tensor:
+        """R + γ^m max_a Q'(s', a) of each transition, float32 [B]; see replay for R and m."""
+        obs, mask = self._contents.observe(batch.next_content)
+        values = self.q_net_target(obs)
+        if self.double_q:
+            best = masked(self.q_net(obs), mask).argmax(1, keepdim=True)
+            value = values.gather(1, best).squeeze(1)
+        else:
+            value = masked(values, mask).amax(1)
+        scale = self._reward_scale
+        returns = batch.returns if scale is None else scale.scale(batch.returns)
+        # a mask may forbid everything after the end of an episode: −∞ there, times 0
+        return returns + torch.where(batch.discounts > 0.0, batch.discounts * value, 0.0)

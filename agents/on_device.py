@@ -1,0 +1,214 @@
+"""What all agents share: environments whose tensors stay on the device, Stable-Baselines3's life cycle around them.
+
+:class:`OnDevice` stands before one of Stable-Baselines3's algorithms in the bases of an agent and replaces what would
+take its rollouts through the host:
+
+1. ``env`` may be a :class:`~palaestra.envs.core.BatchedEnv`; any other environment is put behind an adapter with the
+   same interface. ``_last_obs`` is a tensor.
+2. The host hears of the device in :meth:`OnDevice._hear`, once per iteration and in one tensor: episode statistics, the
+   check for NaN, the losses of the previous update.
+3. ``rollout/ep_rew_mean`` averages over the most recent reports that together hold ``stats_window_size`` episodes.
+4. :meth:`OnDevice.save` writes a file that vanilla SB3 opens, :meth:`OnDevice.load` reads it without unpickling.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from palaestra.agents import checkpoint
+from palaestra.agents.buffers import map_obs
+from palaestra.agents.reward_scale import RewardScale
+from palaestra.agents.rollout import EpisodeStatistics, episode_means, remember, to_host
+from palaestra.envs.adapter import VecEnvAdapter
+from palaestra.envs.core import BatchedEnv
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.rng import env_keys
+from palaestra.envs.views import NumpyVectorEnv, TensorVecEnv
+
+_ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
+
+
+def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | str]:
+    """The constructor's ``env`` and ``device``: ids are made, batches wrapped for SB3, "auto" is the batch's device."""
+    if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
+        env = make(env, num_envs=1, device=device)
+    if isinstance(env, BatchedEnv | NumpyVectorEnv):
+        env = OnDevice._wrap_env(env)
+    if isinstance(env, TensorVecEnv) and str(device) == "auto":
+        device = env.batch.device
+    return env, device
+
+
+class OnDevice(BaseAlgorithm):
+    """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
+
+    batch: BatchedEnv
+    normalize_reward: bool
+    gamma: float
+    _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
+    _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
+    _unsaved: ClassVar[tuple[str, ...]] = ()  # further attributes that SB3's pickle leaves out
+    _summaries: ClassVar[tuple[str, ...]]  # names of what the host hears of an update, logged as train/…
+
+    def _check_device(self) -> None:
+        if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
+            raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
+
+    def _set_up_device(self) -> None:
+        if self.env is not None:
+            self._attach(self.env)
+        self._losses = torch.full((len(self._summaries),), torch.nan, device=self.device)  # of the last update
+        self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
+        self._steps_collected = 0  # per environment, over the life of the model
+        self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, TensorVecEnv):
+            return env
+        if isinstance(env, BatchedEnv | NumpyVectorEnv):
+            return TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+        if isinstance(env, gymnasium.vector.VectorEnv):
+            raise ValueError(
+                "a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead"
+            )
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self._attach(self.env)
+
+    def _attach(self, env: VecEnv) -> None:
+        self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
+        self._statistics = EpisodeStatistics(self.device)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total, callback = super()._setup_learn(*args, **kwargs)
+        # entries are reports here, not episodes; remember() trims them by the episodes they hold
+        self.ep_info_buffer = deque(self.ep_info_buffer or ())
+        if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
+            self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
+            self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
+            self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
+            self._statistics.clear()
+            if self._reward_scale is not None:
+                self._reward_scale.forget_episodes()
+            if isinstance(self.batch, VecEnvAdapter):
+                self.batch.forget_episodes()  # SB3 reset the environments behind it
+            self._episodes_began()
+        return total, callback
+
+    def _episodes_began(self) -> None:
+        """All environments were reset from outside; ``_last_obs`` are their first observations."""
+
+    def _draw_keys(self) -> None:
+        """Call it when collection starts: the keys of the actions' random numbers, the same for every step."""
+        self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM)
+
+    def _bootstrap(
+        self, values: Callable[[Any], Tensor], rewards: Tensor, truncated: Tensor, info: dict[str, Any]
+    ) -> Tensor:
+        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on."""
+        if not self.batch.can_truncate:
+            return rewards
+        final_obs = info["final_obs"]
+        if self.device.type != "cpu":  # finding the rows would wait for the device
+            return rewards + self.gamma * truncated * values(final_obs)
+        rows = truncated.nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return rewards
+        return rewards.index_add(0, rows, values(map_obs(lambda o: o[rows], final_obs)), alpha=self.gamma)
+
+    # ------------------------------------------------------------------------------------------------ the host
+
+    def _hear(self, check: Tensor) -> bool:
+        """Tell the host how collection went and what the last update did: the iteration's only copy.
+
+        Args:
+            check: float [1], finite if all is well.
+
+        Returns:
+            Whether it is.
+        """
+        numbers = to_host(torch.cat((self._statistics.sums, check, self._losses)))
+        if self.ep_info_buffer is not None:
+            remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
+        self._episode_num += int(numbers[0])
+        self._record_losses(numbers[5:])
+        self._statistics.clear()
+        return bool(np.isfinite(numbers[4]))
+
+    def _record_losses(self, losses: list[float]) -> None:
+        for name, value in zip(self._summaries, losses, strict=True):
+            if not np.isnan(losses[0]) and (name != "std" or hasattr(self.policy, "log_std")):  # NaN: no update yet
+                self.logger.record(f"train/{name}", value)
+
+    def _record_progress(self) -> None:
+        """SB3's log of an iteration under SB3's keys; means over episodes."""
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        for name, value in episode_means(self.ep_info_buffer or ()).items():
+            self.logger.record(name, value)
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
+        """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
+        super().learn(*args, **kwargs)  # type: ignore[safe-super]
+        self._record_losses(to_host(self._losses))
+        return self
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def _excluded_save_params(self) -> list[str]:
+        ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
+        ours += ("_statistics", "_losses", "_reward_scale", "_action_keys", *self._counters, *self._unsaved)
+        return [*super()._excluded_save_params(), *ours]
+
+    def _saved_arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, to build the same agent again."""
+        own = {name: getattr(self, name) for name in self._json_arguments}
+        return own | {"stats_window_size": self._stats_window_size}
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
+        buffer = io.BytesIO()
+        super().save(buffer, exclude, include)
+        checkpoint.write(self, self._saved_arguments(), buffer, path)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        **kwargs: Any,
+    ) -> Self:
+        """Read a model that :meth:`save` wrote; nothing in the file is executed.
+
+        Args:
+            path: the file; ``.zip`` is added where the name lacks it.
+            env: environments to train on; None for prediction only.
+            device: where to put the model; with an ``env``, its device.
+            kwargs: constructor arguments that replace the stored ones.
+
+        Raises:
+            CheckpointError: if the file is damaged, not ours, or does not fit ``env``.
+        """
+        return checkpoint.read(cls, path, env, device, kwargs)

@@ -1,0 +1,164 @@
+"""Parallelised Q-learning on the device: no replay memory and no target network.
+
+1. All N environments take ``n_steps`` steps, ε-greedily; the rollout is learned from and thrown away.
+2. Targets are λ-returns, computed backwards over the rollout with the Q-values that acted:
+   G_t = r_t + γ ((1 − λ) max_a Q(s_{t+1}, a) + λ G_{t+1}), r_t alone at a termination, r_t + γ max_a Q(final_obs, a)
+   at a truncation. Exploratory actions do not cut the trace (Peng's Q(λ)).
+3. ``n_epochs`` passes over shuffled minibatches of ``batch_size`` minimise half the squared error.
+4. What keeps this stable in place of a target network is LayerNorm, so the network of "MlpPolicy" is
+   :class:`~palaestra.agents.networks.SharedMlp` with ``layer_norm`` and a linear head, unless ``policy_kwargs`` say
+   otherwise. The optimiser is RAdam, as in the source.
+
+The constructor's arguments have the names and meanings that they have in Stable-Baselines3's PPO (``n_steps``,
+``n_epochs``, ``batch_size``, ``gae_lambda``) and DQN (``exploration_…``, ``max_grad_norm``). Where the source decays ε
+over a fraction of the run, so does this.
+
+Source: Gallici et al., "Simplifying deep temporal difference learning", ICLR 2025 (arXiv 2407.04811).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from stable_baselines3.common.type_aliases import RolloutReturn, Schedule
+from stable_baselines3.dqn.policies import DQNPolicy
+from torch import Tensor
+
+from palaestra.agents.buffers import TensorRolloutBuffer
+from palaestra.agents.networks import DuelingPolicy, LayerNormPolicy
+from palaestra.agents.on_device import prepare
+from palaestra.agents.q_learning import QLearning, masked
+
+
+class PQN(QLearning):
+    """PQN with Stable-Baselines3's interface, for thousands of environments on one device; see the module.
+
+    ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
+    an id (one environment, as in SB3).
+    """
+
+    rollout_buffer: TensorRolloutBuffer
+    policy_aliases: ClassVar[dict[str, Any]] = {
+        "MlpPolicy": LayerNormPolicy,
+        "DuelingPolicy": DuelingPolicy,
+    }
+    _json_arguments: ClassVar[tuple[str, ...]] = (
+        *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "exploration_fraction"),
+        *("exploration_initial_eps", "exploration_final_eps", "max_grad_norm", "exploration_spread"),
+        *("normalize_reward", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+    )
+    _unsaved: ClassVar[tuple[str, ...]] = (
+        *("replay_buffer_class", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
+    )
+
+    def __init__(
+        self,
+        policy: str | type[DQNPolicy],
+        env: Any,
+        learning_rate: float | Schedule = 2.5e-4,
+        n_steps: int = 32,
+        batch_size: int = 1024,
+        n_epochs: int = 4,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.65,
+        exploration_fraction: float = 0.2,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.05,
+        max_grad_norm: float = 10.0,
+        *,
+        exploration_spread: float = 0.0,
+        normalize_reward: bool = False,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        env, device = prepare(env, device)
+        self.n_epochs, self.gae_lambda = n_epochs, gae_lambda
+        self.exploration_spread, self.normalize_reward = exploration_spread, normalize_reward
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            batch_size=batch_size,
+            gamma=gamma,
+            learning_starts=0,
+            train_freq=n_steps,
+            gradient_steps=1,
+            exploration_fraction=exploration_fraction,
+            exploration_initial_eps=exploration_initial_eps,
+            exploration_final_eps=exploration_final_eps,
+            max_grad_norm=max_grad_norm,
+            device=device,
+            _init_setup_model=False,
+            **kwargs,
+        )
+        self.n_steps = n_steps
+        self._check_device()
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.train_freq = self.n_steps
+        self._setup_q_learning()
+        self.target_update_interval = 2**62  # vanilla SB3, and our own _on_step, know of a target network
+        self.rollout_buffer = TensorRolloutBuffer(
+            self.n_steps,
+            self.observation_space,
+            self.action_space,
+            self.device,
+            self.gae_lambda,
+            self.gamma,
+            self.n_envs,
+        )
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """Fill the buffer with ``n_steps`` steps of all environments."""
+        self.rollout_buffer.reset()
+        return super().collect_rollouts(*args, **kwargs)
+
+    def _store(
+        self,
+        q_values: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        new_obs: Any,
+    ) -> None:
+        dones = terminated | truncated
+        scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
+        # final observations that offer a mask of their own are valued without it: it went with the state
+        scaled = self._bootstrap(lambda obs: self.q_net(obs).amax(1), scaled, truncated, info)
+        obs: Any = self._last_obs
+        self.rollout_buffer.add(obs, actions, scaled, dones, q_values.amax(1))
+
+    def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
+        """Learn from the rollout; the arguments, which SB3's loop passes, are not used. No synchronisation."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        buffer, updates = self.rollout_buffer, 0
+        with torch.no_grad():
+            last = masked(self.q_net(self._last_obs), self.batch.action_masks()).amax(1)
+            buffer.compute_returns_and_advantage(last)
+        total = torch.zeros(2, device=self.device)
+        for _ in range(self.n_epochs):
+            for obs, actions, returns in buffer.shuffled(
+                (buffer.observations, buffer.actions, buffer.returns), self.batch_size
+            ):
+                total += self._update(obs, actions, returns)
+                updates += 1
+        self._losses = total / updates
+        self._n_updates += updates
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
+        """One gradient step; the loss and the mean Q-value, detached [2]."""
+        q_values = self.q_net(obs).gather(1, actions.unsqueeze(1)).squeeze(1)
+        loss = 0.5 * (q_values - returns).square().mean()
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        return torch.stack((loss.detach(), q_values.detach().mean()))

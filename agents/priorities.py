@@ -1,0 +1,89 @@
+"""Drawing from replay in proportion to priorities, without a loop on the host.
+
+1. The priority of a transition is (|TD error| + ε)^α; a new one gets the largest seen so far, so that it is drawn soon.
+2. Priorities lie in the leaves of a tree whose nodes hold the sum of their 32 children. A draw walks from the root to a
+   leaf: at each node a cumulative sum over the children tells which of them a number below the node's sum falls into.
+3. B draws are stratified: the b-th number is uniform in the b-th of B equal parts of the total.
+4. Importance weights are P(i)^−β with P(i) the probability of the draw, divided by the largest of the batch.
+5. Changing B leaves recomputes their B ancestors on each level from their children; equal ancestors are written twice
+   with the same number.
+
+Source: Schaul et al., "Prioritized experience replay", ICLR 2016 (proportional variant).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_CHILDREN = 32
+_EPSILON = 1e-6
+
+
+class Priorities:
+    """Priorities of K places; a place of priority 0 is never drawn."""
+
+    def __init__(self, size: int, alpha: float, device: torch.device | str = "cpu") -> None:
+        """All priorities are 0.
+
+        Args:
+            size: K.
+            alpha: 0 draws uniformly (from the places that were put), 1 in proportion to the TD error.
+
+        Raises:
+            ValueError: if alpha is negative.
+        """
+        if alpha < 0.0:
+            raise ValueError(f"alpha must be at least 0, got {alpha}")
+        self.size, self.alpha = size, alpha
+        self._levels: list[Tensor] = []  # float32, leaves first; each padded to whole families
+        while size > 1 or not self._levels:
+            families = -(-size // _CHILDREN)
+            self._levels.append(torch.zeros(families * _CHILDREN, device=device))
+            size = families
+        self._largest = torch.ones((), device=device)  # of priorities before the power
+        self._children = torch.arange(_CHILDREN, device=device)
+
+    def put_new(self, index: Tensor) -> None:
+        """Give places, int64 [B], the largest priority so far."""
+        self._set(index, self._largest.pow(self.alpha).expand(len(index)))
+
+    def put(self, index: Tensor, td_errors: Tensor) -> None:
+        """Set the priorities of places, int64 [B], from their TD errors, float [B]."""
+        priorities = td_errors.detach().abs() + _EPSILON
+        self._largest = torch.maximum(self._largest, priorities.amax())
+        self._set(index, priorities.pow(self.alpha))
+
+    def clear(self, index: Tensor) -> None:
+        """Never draw these places, int64 [B]."""
+        self._set(index, torch.zeros(len(index), device=index.device))
+
+    def _set(self, index: Tensor, values: Tensor) -> None:
+        self._levels[0].index_copy_(0, index, values)
+        for below, level in zip(self._levels, self._levels[1:], strict=False):
+            index = index // _CHILDREN
+            level.index_copy_(0, index, below.view(-1, _CHILDREN).index_select(0, index).sum(1))
+
+    def sample(self, batch_size: int, beta: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Places int64 [B], and the importance weights float32 [B] that undo the preference wholly (β = 1) or less."""
+        top = self._levels[-1]
+        total = top.sum()
+        parts = torch.arange(batch_size, device=top.device) + torch.rand(batch_size, device=top.device)
+        index = torch.zeros(batch_size, dtype=torch.int64, device=top.device)
+        rest = parts * (total / batch_size)
+        for level in reversed(self._levels):
+            children = level.view(-1, _CHILDREN).index_select(0, index)  # [B, 32]
+            upto = children.cumsum(1)
+            # rounding may leave `rest` at or beyond the sum: the last child with a priority then
+            last = (children > 0).long().mul_(self._children).amax(1)
+            chosen = torch.minimum((upto <= rest.unsqueeze(1)).sum(1), last)
+            before = upto.gather(1, chosen.unsqueeze(1)) - children.gather(1, chosen.unsqueeze(1))
+            rest = rest - before.squeeze(1)
+            index = index * _CHILDREN + chosen
+        probability = self._levels[0].index_select(0, index)  # times the total
+        return index, (probability / probability.amin()).pow(-beta)
+
+    @property
+    def values(self) -> Tensor:
+        """Priorities of all places after the power α, float32 [K]."""
+        return self._levels[0][: self.size]

@@ -1,0 +1,166 @@
+"""What DQN and PQN share: Q-values, ε-greedy actions from counter-based random numbers, collection step by step.
+
+1. Greedy: the action of the largest Q-value, the first of equals. Illegal actions (``action_mask``) have Q = −∞.
+2. ε-greedy: with probability ε an action drawn uniformly from the legal ones. Random numbers depend on (seed, env
+   index, step) alone. ``exploration_spread`` α > 0 gives environment i of N its own ε_i = ε^(1 + α i / (N − 1)), from
+   the scheduled ε down to almost greedy: with thousands of environments some always play well and some always explore.
+3. ``normalize_reward`` divides rewards by the running deviation of the return (see
+   :mod:`palaestra.agents.reward_scale`), so that Q-values are of order one.
+4. Loss and progress are reported every ``_REPORT_STEPS`` steps of the batch, in one copy from the device.
+
+Source: Horgan et al., "Distributed prioritized experience replay", ICLR 2018 (a spread of ε).
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import stable_baselines3
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from palaestra.agents.on_device import OnDevice
+from palaestra.agents.rollout import FiniteCheck, OnDemand
+from palaestra.envs.rng import Rng
+
+_REPORT_STEPS = 64
+_NO_BUFFER: Any = object()
+
+
+def masked(q_values: Tensor, mask: Tensor | None) -> Tensor:
+    """Q-values [B, A] with −∞ for actions that ``mask`` [B, A] forbids."""
+    return q_values if mask is None else q_values.masked_fill(~mask, -torch.inf)
+
+
+def epsilon_greedy(q_values: Tensor, epsilon: Tensor | float, rng: Rng, mask: Tensor | None = None) -> Tensor:
+    """Actions int64 [N]: uniform over the legal ones with probability ε (a number, or one per environment)."""
+    explores = rng.uniform() < epsilon
+    at_random = rng.integers(0, q_values.shape[1]) if mask is None else rng.choice(mask)
+    return torch.where(explores, at_random, masked(q_values, mask).argmax(1))
+
+
+class QLearning(OnDevice, stable_baselines3.DQN):
+    """The base of agents that learn Q-values. Subclasses store transitions and learn from them."""
+
+    exploration_spread: float
+    _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate")
+    _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean")
+
+    def _setup_q_learning(self) -> None:
+        """SB3's set-up without its replay buffer."""
+        self.replay_buffer = _NO_BUFFER  # SB3 makes its own only where there is none
+        super()._setup_model()
+        self.replay_buffer = None
+        frequency: Any = self.train_freq  # SB3 has made a TrainFreq of it
+        if frequency.unit != TrainFrequencyUnit.STEP:
+            raise ValueError("train_freq must count steps: the host does not know when episodes end on the device")
+        self._train_frequency: int = frequency.frequency
+        self._set_up_device()
+        self._reported_episodes = 0
+        # exponents of ε; a batch of one has the plain ε
+        place = torch.linspace(0.0, 1.0, self.n_envs) if self.n_envs > 1 else torch.zeros(1)
+        self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
+
+    def _episodes_began(self) -> None:
+        self._finite = FiniteCheck(self.n_envs, self.device)
+
+    # ------------------------------------------------------------------------------------------------ acting
+
+    @torch.no_grad()
+    def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
+        """Actions int64 [N] for observations [N, …] on the device.
+
+        The greedy action, or ε-greedy with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal ones. The
+        tensor twin of :meth:`predict`.
+        """
+        q_values = self.q_net(obs)
+        if rng is None:
+            return masked(q_values, mask).argmax(1)
+        return epsilon_greedy(q_values, self.exploration_rate, rng, mask)
+
+    def _epsilon(self) -> Tensor | float:
+        """Now: a number, or one for each environment."""
+        if self.num_timesteps < self.learning_starts:
+            return 1.0
+        return self.exploration_rate if self._exponents is None else self.exploration_rate**self._exponents
+
+    # ------------------------------------------------------------------------------------------------ collection
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: Any,
+        action_noise: Any = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """Take ``train_freq`` steps of all environments; ``continue_training`` is False if a callback stopped it."""
+        self.policy.set_training_mode(False)
+        callback.on_rollout_start()
+        self._draw_keys()
+        for taken in range(1, train_freq.frequency + 1):
+            rewards, dones, info = self._collect_step()
+            self.num_timesteps += self.n_envs
+            callback.update_locals({**locals(), "rewards": OnDemand(rewards), "dones": OnDemand(dones)})
+            callback.update_locals({"new_obs": self._last_obs, "infos": []})
+            if not callback.on_step():
+                return RolloutReturn(taken * self.n_envs, 0, continue_training=False)
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            self._on_step()
+        callback.on_rollout_end()
+        if self._steps_collected % _REPORT_STEPS < train_freq.frequency:
+            self._report(log_interval)
+        return RolloutReturn(train_freq.frequency * self.n_envs, 0, continue_training=True)
+
+    @torch.no_grad()
+    def _collect_step(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Act, step the environments and store the transition. No synchronisation."""
+        obs: Any = self._last_obs
+        q_values, mask = self.q_net(obs), self.batch.action_masks()
+        actions = epsilon_greedy(q_values, self._epsilon(), Rng(self._action_keys, self._steps_collected), mask)
+        new_obs, rewards, terminated, truncated, info = self.batch.step(actions)
+        dones = terminated | truncated
+        self._store(masked(q_values, mask), actions, rewards, terminated, truncated, info, new_obs)
+        self._finite.add(self._steps_collected, new_obs, rewards)
+        self._statistics.add(info)
+        self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+        self._steps_collected += 1
+        return rewards, dones, info
+
+    def _store(
+        self,
+        q_values: Tensor,
+        actions: Tensor,
+        rewards: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        new_obs: Any,
+    ) -> None:
+        """Keep a step; ``self._last_obs`` is still what was seen before it."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------ the host
+
+    def _report(self, log_interval: int | None) -> None:
+        if not self._hear(self._finite.result()):
+            self._finite.raise_error(self.batch.env_indices)
+        if log_interval is not None and self._episode_num - self._reported_episodes >= log_interval:
+            self._reported_episodes = self._episode_num
+            self.dump_logs()
+
+    def dump_logs(self) -> None:
+        """SB3's log under SB3's keys; means over episodes."""
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self._record_progress()
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def _saved_arguments(self) -> dict[str, Any]:
+        arguments = super()._saved_arguments()
+        return arguments | ({"train_freq": self._train_frequency} if "train_freq" in arguments else {})

@@ -1,0 +1,123 @@
+"""Names, kinds and ranges of the settings of each agent, which are constructor arguments of the same name."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from stable_baselines3.common.utils import LinearSchedule
+
+_LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
+
+
+class ConfigError(ValueError):
+    """A setting is unknown or out of range; the message names it."""
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean a number, also inside lists and mappings."""
+    if isinstance(value, list):
+        return [number(item) for item in value]
+    if isinstance(value, dict):
+        return {key: number(item) for key, item in value.items()}
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number's kind and range; ``schedule`` also takes ``linear(a, b)``, ``optional`` also null."""
+
+    kind: type
+    low: float
+    high: float = math.inf
+    schedule: bool = False
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        if value is None and self.optional:
+            return None
+        value = number(value)
+        if self.schedule and isinstance(value, str):
+            ends = _LINEAR.fullmatch(value.strip())
+            if not ends:
+                raise ConfigError(f"{name}={value}: expected a number or linear(start, end)")
+            start, end = (self._in_range(name, number(part)) for part in ends.groups())
+            return f"linear({start}, {end})"
+        return self._in_range(name, value)
+
+    def _in_range(self, name: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{name}={value}: expected {'an integer' if self.kind is int else 'a number'}")
+        if not math.isfinite(value):
+            raise ConfigError(f"{name}={value}: must be finite")
+        if self.kind is int and value != int(value):
+            raise ConfigError(f"{name}={value}: expected an integer")
+        if not self.low <= value <= self.high:
+            upper = "" if self.high == math.inf else f" and at most {self.high:g}"
+            raise ConfigError(f"{name}={value}: must be at least {self.low:g}{upper}")
+        return self.kind(value)
+
+
+def schedule(value: Any) -> Any:
+    """``linear(a, b)`` as Stable-Baselines3's schedule; anything else as it is."""
+    ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
+    return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
+
+
+_ALL: dict[str, Number | type] = {
+    "policy": str,
+    "policy_kwargs": dict,
+    "learning_rate": Number(float, 0, schedule=True),
+    "batch_size": Number(int, 2),
+    "gamma": Number(float, 0, 1),
+    "max_grad_norm": Number(float, 0),
+    "normalize_reward": bool,
+    "stats_window_size": Number(int, 1),
+}
+_ROLLOUT: dict[str, Number | type] = {
+    "n_steps": Number(int, 1),
+    "n_epochs": Number(int, 1),
+    "gae_lambda": Number(float, 0, 1),
+}
+_EXPLORATION: dict[str, Number | type] = {
+    "exploration_fraction": Number(float, 0, 1),
+    "exploration_initial_eps": Number(float, 0, 1),
+    "exploration_final_eps": Number(float, 0, 1),
+    "exploration_spread": Number(float, 0),
+}
+SETTINGS: dict[str, dict[str, Number | type]] = {
+    "ppo": {
+        **_ALL,
+        **_ROLLOUT,
+        "clip_range": Number(float, 0, schedule=True),
+        "clip_range_vf": Number(float, 0, schedule=True, optional=True),
+        "normalize_advantage": bool,
+        "ent_coef": Number(float, 0, schedule=True),
+        "vf_coef": Number(float, 0),
+        "use_sde": bool,
+        "sde_sample_freq": Number(int, -1),
+        "target_kl": Number(float, 0, optional=True),
+    },
+    "dqn": {
+        **_ALL,
+        **_EXPLORATION,
+        "buffer_size": Number(int, 1),
+        "learning_starts": Number(int, 0),
+        "tau": Number(float, 0, 1),
+        "train_freq": Number(int, 1),
+        "gradient_steps": Number(int, -1),
+        "samples_per_insert": Number(float, 0, optional=True),
+        "n_steps": Number(int, 1),
+        "target_update_interval": Number(int, 1),
+        "double_q": bool,
+        "prioritized_replay": Number(float, 0),
+    },
+    "pqn": {**_ALL, **_ROLLOUT, **_EXPLORATION},
+}
