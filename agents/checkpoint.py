@@ -190,6 +190,22 @@ def _umask() -> int:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
+def agent_of(path: str | os.PathLike[str]) -> str:
+    """The name of the class of the agent in a model file, such as "PPO"; nothing else of it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return str(_read_settings(archive, str(path))["agent"])
+    except CheckpointError:
+        raise
+    except Exception as error:  # see read
+        raise _unreadable(str(path), error) from error
+
+
+def _unreadable(label: str, error: Exception) -> CheckpointError:
+    first_line = str(error).strip().split("\n")[0]
+    return CheckpointError(f"cannot load {label}: {type(error).__name__}: {first_line}")
+
+
 def read(
     model_class: type[ModelT], path: Any, env: Any, device: torch.device | str, overrides: dict[str, Any]
 ) -> ModelT:
@@ -212,8 +228,7 @@ def read(
     except CheckpointError:
         raise
     except Exception as error:  # on damaged input zipfile, zlib, json, torch.load and constructors raise anything
-        first_line = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"cannot load {label}: {type(error).__name__}: {first_line}") from error
+        raise _unreadable(label, error) from error
     return model  # type: ignore[no-any-return]
 
 

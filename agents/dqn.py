@@ -14,7 +14,9 @@ target network). What differs:
    where it is, and a warning when most transitions would never be seen.
 4. Options, off by default as in SB3: ``double_q`` (the online network chooses the action that the target network
    values), ``n_steps`` > 1 (through truncations and the end of the data exactly, see replay), ``prioritized_replay``
-   α > 0, ``exploration_spread``, ``normalize_reward``; the policy "DuelingPolicy".
+   α > 0, ``exploration_spread``, ``normalize_reward``; the policy "DuelingPolicy". ``huber_delta`` is the error up to
+   which the loss is quadratic, 1 as in SB3. A small one makes light of rare disasters: where death costs a value of
+   6, as in Snake, the agent learns to accept it.
 5. ``target_update_interval`` counts environment steps over all environments, as in SB3; with ``tau`` < 1 every update
    mixes.
 6. The host hears of the device every 64 steps of the batch. ``train/loss`` is the mean of the latest update.
@@ -42,10 +44,15 @@ from palaestra.agents.networks import DuelingPolicy
 from palaestra.agents.on_device import prepare
 from palaestra.agents.priorities import Priorities
 from palaestra.agents.q_learning import QLearning, masked
-from palaestra.agents.replay import Replay, Transitions
+from palaestra.agents.replay import Content, Replay, Transitions
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
 _FIRST_BETA = 0.4  # of the importance weights; rises to 1 over the run
+
+
+def _form(content: Content) -> dict[str, Any]:
+    """What is stored of a moment; the environments may have been exchanged for some of another kind."""
+    return {name: (part.dtype, part.shape[1:]) for name, part in content.items()}
 
 
 class DQN(QLearning):
@@ -62,8 +69,9 @@ class DQN(QLearning):
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"),
         *("gradient_steps", "n_steps", "target_update_interval", "exploration_fraction", "exploration_initial_eps"),
-        *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "prioritized_replay"),
-        *("exploration_spread", "normalize_reward", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "huber_delta"),
+        *("prioritized_replay", "exploration_spread", "normalize_reward", "tensorboard_log", "policy_kwargs"),
+        *("verbose", "seed"),
     )
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
     _unsaved: ClassVar[tuple[str, ...]] = (
@@ -95,6 +103,7 @@ class DQN(QLearning):
         *,
         samples_per_insert: float | None = None,
         double_q: bool = False,
+        huber_delta: float = 1.0,
         prioritized_replay: float = 0.0,
         exploration_spread: float = 0.0,
         normalize_reward: bool = False,
@@ -107,7 +116,9 @@ class DQN(QLearning):
         if n_steps < 1:
             raise ValueError(f"n_steps must be at least 1, got {n_steps}")
         env, device = prepare(env, device)
-        self.samples_per_insert, self.double_q = samples_per_insert, double_q
+        if samples_per_insert is not None and samples_per_insert < 0:
+            raise ValueError(f"samples_per_insert must be at least 0, got {samples_per_insert}")
+        self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
         self.normalize_reward = normalize_reward
         super().__init__(
@@ -142,7 +153,7 @@ class DQN(QLearning):
         self._setup_q_learning()
         self._owed = 0.0  # samples that are still to be replayed
         self.replay: Replay | None = None
-        if self.samples_per_insert is None and self._replayed_per_insert() < _RARELY:
+        if self.samples_per_insert is None and 0.0 < self._replayed_per_insert() < _RARELY:
             warnings.warn(
                 f"a transition is replayed {self._replayed_per_insert():.3g} times on average with {self.n_envs} "
                 f"environments: set samples_per_insert, which does not depend on their number",
@@ -162,7 +173,7 @@ class DQN(QLearning):
         super()._episodes_began()
         self._contents = contents_of(self.batch, self._last_obs)
         content = self._contents.now(self._last_obs)
-        if self.replay is not None:
+        if self.replay is not None and _form(self.replay.content) == _form(content):
             self.replay.restart(content)
             return
         size = Replay.rows_for(self.buffer_size, self.n_envs) * self.n_envs
@@ -219,7 +230,7 @@ class DQN(QLearning):
         obs, _ = self._contents.observe(batch.content)
         q_values = self.q_net(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         targets = self._targets(batch)
-        losses = F.smooth_l1_loss(q_values, targets, reduction="none")
+        losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
         loss = (losses * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

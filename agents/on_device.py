@@ -121,18 +121,28 @@ class OnDevice(BaseAlgorithm):
         self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM)
 
     def _bootstrap(
-        self, values: Callable[[Any], Tensor], rewards: Tensor, truncated: Tensor, info: dict[str, Any]
+        self,
+        values: Callable[..., Tensor],
+        rewards: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on."""
+        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on.
+
+        ``values`` maps observations, and the rows of ``mask`` if there is one, to values [B].
+        """
         if not self.batch.can_truncate:
             return rewards
-        final_obs = info["final_obs"]
+        final = (info["final_obs"],) if mask is None else (info["final_obs"], mask)
         if self.device.type != "cpu":  # finding the rows would wait for the device
-            return rewards + self.gamma * truncated * values(final_obs)
+            # where, since the value of an end without legal actions is −∞
+            return rewards + self.gamma * torch.where(truncated, values(*final), 0.0)
         rows = truncated.nonzero().squeeze(1)
         if rows.numel() == 0:
             return rewards
-        return rewards.index_add(0, rows, values(map_obs(lambda o: o[rows], final_obs)), alpha=self.gamma)
+        cut = values(*(map_obs(lambda o: o[rows], part) for part in final))
+        return rewards.index_add(0, rows, cut, alpha=self.gamma)
 
     # ------------------------------------------------------------------------------------------------ the host
 

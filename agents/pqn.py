@@ -100,8 +100,8 @@ class PQN(QLearning):
 
     def _setup_model(self) -> None:
         self.train_freq = self.n_steps
-        self._setup_q_learning()
         self.target_update_interval = 2**62  # vanilla SB3, and our own _on_step, know of a target network
+        self._setup_q_learning()
         self.rollout_buffer = TensorRolloutBuffer(
             self.n_steps,
             self.observation_space,
@@ -129,19 +129,21 @@ class PQN(QLearning):
     ) -> None:
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
-        # final observations that offer a mask of their own are valued without it: it went with the state
-        scaled = self._bootstrap(lambda obs: self.q_net(obs).amax(1), scaled, truncated, info)
+        scaled = self._bootstrap(self._best, scaled, truncated, info, self.batch.final_action_masks())
         obs: Any = self._last_obs
         self.rollout_buffer.add(obs, actions, scaled, dones, q_values.amax(1))
 
+    def _best(self, obs: Any, mask: Tensor | None = None) -> Tensor:
+        """max_a Q(obs, a) over the legal actions, [B]."""
+        return masked(self.q_net(obs), mask).amax(1)
+
     def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
         """Learn from the rollout; the arguments, which SB3's loop passes, are not used. No synchronisation."""
-        self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         buffer, updates = self.rollout_buffer, 0
         with torch.no_grad():
-            last = masked(self.q_net(self._last_obs), self.batch.action_masks()).amax(1)
-            buffer.compute_returns_and_advantage(last)
+            buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
+        self.policy.set_training_mode(True)
         total = torch.zeros(2, device=self.device)
         for _ in range(self.n_epochs):
             for obs, actions, returns in buffer.shuffled(

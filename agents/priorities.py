@@ -42,7 +42,9 @@ class Priorities:
             self._levels.append(torch.zeros(families * _CHILDREN, device=device))
             size = families
         self._largest = torch.ones((), device=device)  # of priorities before the power
-        self._children = torch.arange(_CHILDREN, device=device)
+        # ranks of children: those whose cumulative sum lies beyond a number, the first of them best, before the others
+        self._beyond = torch.arange(2 * _CHILDREN, _CHILDREN, -1, dtype=torch.uint8, device=device)
+        self._short = torch.arange(1, _CHILDREN + 1, dtype=torch.uint8, device=device)
 
     def put_new(self, index: Tensor) -> None:
         """Give places, int64 [B], the largest priority so far."""
@@ -74,12 +76,13 @@ class Priorities:
         for level in reversed(self._levels):
             children = level.view(-1, _CHILDREN).index_select(0, index)  # [B, 32]
             upto = children.cumsum(1)
-            # rounding may leave `rest` at or beyond the sum: the last child with a priority then
-            last = (children > 0).long().mul_(self._children).amax(1)
-            chosen = torch.minimum((upto <= rest.unsqueeze(1)).sum(1), last)
-            before = upto.gather(1, chosen.unsqueeze(1)) - children.gather(1, chosen.unsqueeze(1))
+            # rounding may leave `rest` below 0 or beyond the sum, and a GPU's sums need not rise from child to child:
+            # so the first child beyond `rest`, else the last, of those with a priority
+            rank = torch.where(upto > rest.unsqueeze(1), self._beyond, self._short)
+            chosen = (rank * (children > 0)).argmax(1, keepdim=True)
+            before = upto.gather(1, chosen) - children.gather(1, chosen)
             rest = rest - before.squeeze(1)
-            index = index * _CHILDREN + chosen
+            index = index * _CHILDREN + chosen.squeeze(1)
         probability = self._levels[0].index_select(0, index)  # times the total
         return index, (probability / probability.amin()).pow(-beta)
 

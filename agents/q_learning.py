@@ -52,20 +52,27 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     def _setup_q_learning(self) -> None:
         """SB3's set-up without its replay buffer."""
         self.replay_buffer = _NO_BUFFER  # SB3 makes its own only where there is none
+        n_steps, self.n_steps = self.n_steps, 1  # SB3 refuses more where observations are dictionaries
         super()._setup_model()
-        self.replay_buffer = None
+        self.replay_buffer, self.n_steps = None, n_steps
         frequency: Any = self.train_freq  # SB3 has made a TrainFreq of it
         if frequency.unit != TrainFrequencyUnit.STEP:
             raise ValueError("train_freq must count steps: the host does not know when episodes end on the device")
+        if frequency.frequency < 1:
+            raise ValueError(f"steps between updates must be at least 1, got {frequency.frequency}")
         self._train_frequency: int = frequency.frequency
         self._set_up_device()
-        self._reported_episodes = 0
         # exponents of ε; a batch of one has the plain ε
         place = torch.linspace(0.0, 1.0, self.n_envs) if self.n_envs > 1 else torch.zeros(1)
         self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
 
     def _episodes_began(self) -> None:
         self._finite = FiniteCheck(self.n_envs, self.device)
+        self._finite.add("observation", self._steps_collected, self._last_obs)
+        self._reported_episodes = self._episode_num  # SB3 may have begun to count anew
+        # SB3 takes the first step of a run with the ε that the last one ended with
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
 
     # ------------------------------------------------------------------------------------------------ acting
 
@@ -113,7 +120,8 @@ class QLearning(OnDevice, stable_baselines3.DQN):
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
         callback.on_rollout_end()
-        if self._steps_collected % _REPORT_STEPS < train_freq.frequency:
+        ends = self.num_timesteps >= self._total_timesteps
+        if ends or self._steps_collected % _REPORT_STEPS < train_freq.frequency:
             self._report(log_interval)
         return RolloutReturn(train_freq.frequency * self.n_envs, 0, continue_training=True)
 
@@ -126,7 +134,10 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         new_obs, rewards, terminated, truncated, info = self.batch.step(actions)
         dones = terminated | truncated
         self._store(masked(q_values, mask), actions, rewards, terminated, truncated, info, new_obs)
-        self._finite.add(self._steps_collected, new_obs, rewards)
+        self._finite.add("reward", self._steps_collected, rewards)
+        self._finite.add("observation", self._steps_collected + 1, new_obs)
+        if info["final_obs"] is not new_obs:  # targets look at it where an episode was cut
+            self._finite.add("observation", self._steps_collected + 1, info["final_obs"], truncated)
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
@@ -160,6 +171,22 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self._record_progress()
 
     # ------------------------------------------------------------------------------------------------ files
+
+    def save_replay_buffer(self, path: Any) -> None:
+        """Not supported: a model that goes on learning fills its memory anew.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the replay memory stays on the device and cannot be saved; save() keeps the model")
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Not supported: SB3's files of this kind are pickles, which may execute anything.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("a replay memory cannot be loaded: it is filled anew when learning goes on")
 
     def _saved_arguments(self) -> dict[str, Any]:
         arguments = super()._saved_arguments()

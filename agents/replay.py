@@ -73,7 +73,7 @@ class Replay:
         self.num_envs, self.device = len(first), first.device
         self.rows = self.rows_for(buffer_size, self.num_envs)
         if n_steps >= self.rows:
-            raise ValueError(f"n_steps={n_steps} needs a buffer_size above {self.num_envs * n_steps}")
+            raise ValueError(f"n_steps={n_steps} needs a buffer_size above {self.num_envs * (n_steps - 1)}")
         self.gamma, self.n_steps, self.priorities = gamma, n_steps, priorities
         size = self.rows * self.num_envs
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)

@@ -128,15 +128,15 @@ class FiniteCheck:
     def __init__(self, num_envs: int, device: torch.device) -> None:
         self._first = {name: torch.full((num_envs,), -1, device=device) for name in ("observation", "reward")}
 
-    def add(self, step: int, obs: Any, rewards: Tensor) -> None:
-        """Look at what a step of the run gave, [N, …] each."""
-        for name, field in (("observation", obs), ("reward", rewards)):
-            for part in field.values() if isinstance(field, dict) else (field,):
-                if part.is_floating_point():
-                    # 0 · x is 0 for every finite x, however large, and NaN else
-                    good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
-                    first = self._first[name]
-                    self._first[name] = torch.where(good | (first >= 0), first, step)
+    def add(self, name: str, step: int, field: Any, rows: Tensor | None = None) -> None:
+        """Look at the observations or rewards [N, …] of a step of the run; only at ``rows`` bool [N] if given."""
+        for part in field.values() if isinstance(field, dict) else (field,):
+            if part.is_floating_point():
+                # 0 · x is 0 for every finite x, however large, and NaN else
+                good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
+                first = self._first[name]
+                seen = good | (first >= 0) if rows is None else good | (first >= 0) | ~rows
+                self._first[name] = torch.where(seen, first, step)
 
     def result(self) -> Tensor:
         """float32 [1], finite if all was."""

@@ -236,6 +236,10 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         """Which discrete actions are legal now, bool [N, A]; None where all are."""
         return None
 
+    def final_action_masks(self) -> Tensor | None:
+        """As :meth:`action_masks`, for ``final_obs`` of the latest step."""
+        return None
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         raise NotImplementedError
 
@@ -403,6 +407,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
     def action_masks(self) -> Tensor | None:
         return self.env.action_mask(self.state) if self._has_mask else None  # type: ignore[arg-type]
+
+    def final_action_masks(self) -> Tensor | None:
+        return self.env.action_mask(self.final_state) if self._has_mask else None  # type: ignore[arg-type]
 
     def shift_indices(self, first_env_index: int) -> None:
         """Make row 0 the environment of that global index; call :meth:`reset` next."""

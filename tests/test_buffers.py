@@ -108,13 +108,30 @@ def test_minibatches_are_a_permutation_with_aligned_fields(steps: int, envs: int
     total = steps * envs
     assert [len(part.actions) for part in parts[:-1]] == [batch] * (len(parts) - 1)
     assert sum(len(part.actions) for part in parts) == total
-    joined = [torch.cat(field) for field in zip(*parts, strict=True)]
+    assert all(part.masks is None for part in parts)
+    joined = [torch.cat(field) for field in zip(*(part[:6] for part in parts), strict=True)]
     order = joined[0].flatten().long()
     assert sorted(order.tolist()) == list(range(total))
     fields = (store.observations, store.actions, store.values, store.log_probs, store.advantages, store.returns)
     for shuffled, field in zip(joined, fields, strict=True):
         assert torch.equal(shuffled, field.flatten(0, 1)[order])  # type: ignore[union-attr]
     assert torch.equal(joined[3], -order.float())
+
+
+def test_masks_stay_aligned_in_minibatches() -> None:
+    """The mask of row r allows the actions whose bits are set in r."""
+    store = buffer(3, 4)
+    for t in range(3):
+        number = torch.arange(4) + 4 * t
+        flat = number.float()
+        mask = (number.unsqueeze(1) >> torch.arange(5)) % 2 == 1
+        store.add(flat.unsqueeze(1), number % 5, flat, flat < 0, flat, flat, mask)
+    store.compute_returns_and_advantage(torch.zeros(4))
+    parts = list(store.get(5))
+    assert [len(part.actions) for part in parts] == [5, 5, 2]
+    for part in parts:
+        assert part.masks is not None
+        assert torch.equal((part.masks * 2 ** torch.arange(5)).sum(1), part.old_values.long())
 
 
 def test_epochs_are_shuffled_apart_and_uniformly() -> None:

@@ -24,7 +24,7 @@ from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
-from palaestra.agents import PPO, CheckpointError, SharedMlp
+from palaestra.agents import DQN, PPO, PQN, CheckpointError, SharedMlp
 from palaestra.agents import checkpoint as files
 from palaestra.envs import TensorVecEnv, TensorVectorEnv, make
 
@@ -52,10 +52,10 @@ def observations() -> Any:
     return np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
 
-def altered(changes: dict[str, bytes | None]) -> io.BytesIO:
-    """The good file with some members replaced, added, or (None) left out."""
+def altered(changes: dict[str, bytes | None], original: bytes | None = None) -> io.BytesIO:
+    """The good (or another) file with some members replaced, added, or (None) left out."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(good_file())) as source, zipfile.ZipFile(buffer, "w") as target:
+    with zipfile.ZipFile(io.BytesIO(original or good_file())) as source, zipfile.ZipFile(buffer, "w") as target:
         for name in source.namelist():
             if name not in changes:
                 target.writestr(name, source.read(name))
@@ -281,6 +281,24 @@ def test_the_pickles_that_sb3_would_read_are_never_opened(bomb: type[Bomb], tmp_
     with pytest.raises(Exception):  # noqa: B017, PT011 (whatever vanilla SB3 makes of it)
         stable_baselines3.PPO.load(altered({"data": data}))
     assert trace.exists()  # so the bomb was live
+
+
+@pytest.mark.parametrize("kind", [DQN, PQN])
+def test_no_agent_unpickles(kind: Any, tmp_path: Path) -> None:
+    """Bombs wherever SB3 would read a pickle; then one in the weights."""
+    trace, original = tmp_path / "trace", io.BytesIO()
+    model = kind("MlpPolicy", cartpole(), seed=0, **({"buffer_size": 100} if kind is DQN else {}))
+    model.save(original)
+    bomb = base64.b64encode(pickle.dumps(Bomb(trace))).decode()
+    data = json.dumps({"policy_class": {":type:": "x", ":serialized:": bomb}}).encode()
+    file = altered({"data": data, "pytorch_variables.pth": saved(Bomb(trace))}, original.getvalue())
+    np.testing.assert_array_equal(
+        kind.load(file).predict(observations(), deterministic=True)[0],
+        model.predict(observations(), deterministic=True)[0],
+    )
+    with pytest.raises(CheckpointError, match="UnpicklingError"):
+        kind.load(altered({"policy.pth": saved(Bomb(trace))}, original.getvalue()))
+    assert not trace.exists()
 
 
 @pytest.mark.parametrize("bomb", [Bomb, Shell])

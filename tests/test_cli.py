@@ -18,6 +18,7 @@ from wandb_log import history as read_history
 
 from palaestra.envs import entries, make
 from palaestra.train import cli
+from palaestra.train.presets import PRESETS, Preset
 
 TINY = ["--num-envs", "64", "--total-timesteps", "4096", "--set", "n_steps=16", "--set", "batch_size=256"]
 
@@ -62,6 +63,9 @@ def test_help_and_version_do_not_import_torch() -> None:
         ("train snak", "did you mean 'snake'"),
         ("train snake-small --agent pp", "did you mean 'ppo'"),
         ("train snake-small --set lerning_rate=1", "did you mean 'learning_rate'"),
+        ("train snake-small --agent dqn --set ent_coef=0", "unknown dqn setting 'ent_coef'"),
+        ("train reach-torque --agent dqn", "dqn needs a Discrete action space"),
+        ("train Pendulum-v1 --agent pqn", "Pendulum-v1 has Box(-2.0, 2.0, (1,), float32): use --agent ppo"),
         ("train snake-small --set env.sise=8", "did you mean 'size'"),
         ("train snake-small --set env.size=7", "size must be an even number"),
         ("train snake-small --set batch_size=100", "does not divide"),
@@ -109,6 +113,10 @@ def test_envs_prints_the_reference_table(
         reference = make(entry.id, 1, "cpu").env.reference  # type: ignore[attr-defined]
         assert rows[entry.short_name]["optimum"] == reference.optimum
         assert rows[entry.short_name]["random"] == reference.random
+    assert rows["snake"]["agents"] == ["ppo", "dqn", "pqn"]
+    assert rows["reach-torque"]["agents"] == ["ppo"]  # torques are no choice among a few
+    (line,) = [line for line in table.splitlines() if line.startswith("reach-torque ")]
+    assert line.split()[:3] == ["reach-torque", "ppo", "-13.6"]
 
 
 def test_a_run_leaves_its_folder_and_can_be_evaluated_and_recorded(
@@ -137,6 +145,49 @@ def test_a_run_leaves_its_folder_and_can_be_evaluated_and_recorded(
     assert (here / "grid.png").read_bytes().startswith(b"\x89PNG")
     assert run_cli(monkeypatch, "train", "snake-small", *TINY, "--run-dir", "my run") == 2
     assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("agent", ["dqn", "pqn"])
+def test_agents_with_discrete_actions_leave_the_same_kind_of_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], agent: str
+) -> None:
+    """The model file alone says which agent it holds; its preset says how it plays."""
+    preset = Preset(16, 1024, {"batch_size": 64}, {"control": "cartesian", "action_delay": 1})
+    monkeypatch.setitem(PRESETS, ("palaestra/PandaReach-v0", agent), preset)
+    arguments = ["--agent", agent, "--track", "disabled", "--set", "env.max_episode_steps=20"]
+    assert run_cli(monkeypatch, "train", "reach", *arguments, "--set", "n_steps=4", "--run-dir", "run") == 0
+    config = yaml.safe_load((here / "run/config.yaml").read_text())
+    assert (config["agent"], config["agent_kwargs"]["batch_size"]) == (agent, 64)
+    assert config["env_kwargs"] == {"control": "cartesian", "action_delay": 1, "max_episode_steps": 20}
+    stored = json.loads((here / "run/eval.json").read_text())
+    assert stored["mean_length"] <= 20
+
+    def evaluated(*arguments: str) -> dict[str, object]:
+        capsys.readouterr()
+        assert run_cli(monkeypatch, "evaluate", *arguments, "--json") == 0
+        return {**json.loads(capsys.readouterr().out), "run": stored["run"]}
+
+    assert evaluated("run") == stored
+    (here / "run/model.zip").rename(here / "alone.zip")
+    assert evaluated("alone.zip", "--env", "reach", "--set", "env.max_episode_steps=20") == stored
+    assert evaluated("alone.zip", "--env", "reach", "--set", "env.max_episode_steps=20", "--stochastic") != stored
+
+
+def test_settings_of_the_environment_go_over_those_of_the_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*TINY, "--run-dir", "run", "--track", "disabled", "--set", "env.size=4"]
+    assert run_cli(monkeypatch, "train", "snake-small", *arguments) == 0
+    lengths = []
+    for setting in ("env.size=4", "env.max_episode_steps=3"):
+        capsys.readouterr()
+        assert run_cli(monkeypatch, "evaluate", "run", "--json", "--set", setting) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["reference"]["optimum"] == 15  # a board of 4 × 4 in either case
+        lengths.append(result["mean_length"])
+    assert lengths[1] <= 3 < lengths[0]
+    assert run_cli(monkeypatch, "evaluate", "run", "--set", "env.sise=4") == 2
+    assert "did you mean 'size'" in capsys.readouterr().err
 
 
 def _history_equals_csv(run: Path, rows: list[dict[str, str]]) -> None:

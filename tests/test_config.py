@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.utils import LinearSchedule
 
-from palaestra.agents import PPO, SharedMlp
+from palaestra.agents import DQN, SharedMlp
 from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make
-from palaestra.train.config import CLASSES, ConfigError, RunConfig, build_arguments, checked, resolve_config
-from palaestra.train.presets import DEFAULT, PRESETS, preset
+from palaestra.train.config import AGENTS, CLASSES, RunConfig, build_arguments, checked, resolve_config, with_settings
+from palaestra.train.listing import agents_for
+from palaestra.train.presets import DEFAULT, PRESETS, Preset, preset
+from palaestra.train.settings import SETTINGS, ConfigError
 
 
 def with_set(*settings: str, env: str = "snake-small") -> RunConfig:
@@ -30,21 +32,26 @@ def agent(*settings: str) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------- presets
 
 
-@pytest.mark.parametrize("name", [entry.id for entry in entries()] + ["CartPole-v1", "Pendulum-v1"])
-def test_presets_resolve_and_build_an_agent(name: str) -> None:
-    config = resolve_config(name)
-    assert config.num_envs == preset(name, "ppo").num_envs
-    assert config.agent_kwargs["policy"] == "MlpPolicy"
-    model = PPO(
-        env=make(config.env, 2, "cpu", **config.env_kwargs),
-        **build_arguments(config) | {"n_steps": 256, "batch_size": 64},
-    )
-    assert model.lr_schedule(1.0) > model.lr_schedule(0.0) >= 0
+PAIRS = [(entry.id, agent) for entry in entries() for agent in agents_for(entry)]
+PAIRS += [("CartPole-v1", "ppo"), ("CartPole-v1", "dqn"), ("CartPole-v1", "pqn"), ("Pendulum-v1", "ppo")]
+
+
+@pytest.mark.parametrize(("name", "agent"), PAIRS)
+def test_presets_resolve_and_build_an_agent(name: str, agent: str) -> None:
+    config = resolve_config(name, agent)
+    assert config.num_envs == preset(name, agent).num_envs
+    assert config.env_kwargs == preset(name, agent).env
+    assert config.agent_kwargs["policy"] in AGENTS[agent].policy_aliases
+    fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}[agent]
+    model = AGENTS[agent](env=make(config.env, 2, "cpu", **config.env_kwargs), **build_arguments(config) | fewer)
+    assert model.lr_schedule(1.0) >= model.lr_schedule(0.0) >= 0
 
 
 def test_presets_are_of_environments_that_exist() -> None:
     known = {entry.id for entry in entries()}
     assert {env for env, _ in PRESETS} <= known
+    assert set(PRESETS) <= set(PAIRS)
+    assert DEFAULT.keys() == AGENTS.keys() == SETTINGS.keys()
     assert preset("Nobody/Knows-v0", "ppo") is DEFAULT["ppo"]
 
 
@@ -141,8 +148,8 @@ def test_environment_settings() -> None:
 
 
 BAD: list[tuple[str, str]] = [
-    ("learning_rat=1e-3", r"unknown setting 'learning_rat'; did you mean 'learning_rate'\?"),
-    ("zzz=1", "unknown setting 'zzz'; known: policy, policy_kwargs, learning_rate"),
+    ("learning_rat=1e-3", r"unknown ppo setting 'learning_rat'; did you mean 'learning_rate'\?"),
+    ("zzz=1", "unknown ppo setting 'zzz'; known: policy, policy_kwargs, learning_rate"),
     ("learning_rate", "--set learning_rate: expected key=value"),
     ("=3", "expected key=value"),
     ("learning_rate=fast", "learning_rate=fast: expected a number or linear"),
@@ -246,6 +253,223 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
         resolve_config("snake-small", device="cuda")
 
 
+# ------------------------------------------------------------------------------------------- agents and their settings
+
+# setting: kind (i integer, f number, b true or false, s text, d mapping), least and greatest value ("-" for none),
+# then "schedule" and "null" where they are allowed too; a least value in brackets is itself refused
+COMMON = """
+policy s - -
+policy_kwargs d - -
+learning_rate f 0 - schedule
+batch_size i 2 -
+gamma f 0 1
+max_grad_norm f 0 -
+normalize_reward b - -
+stats_window_size i 1 -
+"""
+ROLLOUTS = """
+n_steps i 1 -
+n_epochs i 1 -
+gae_lambda f 0 1
+"""
+EXPLORATION = """
+exploration_fraction f (0) 1
+exploration_initial_eps f 0 1
+exploration_final_eps f 0 1
+exploration_spread f 0 -
+"""
+RULES = {
+    "ppo": f"""{COMMON}{ROLLOUTS}
+clip_range f 0 - schedule
+clip_range_vf f (0) - schedule null
+normalize_advantage b - -
+ent_coef f 0 - schedule
+vf_coef f 0 -
+use_sde b - -
+sde_sample_freq i -1 -
+target_kl f 0 - null
+""",
+    "dqn": f"""{COMMON}{EXPLORATION}
+buffer_size i 1 -
+learning_starts i 0 -
+tau f 0 1
+train_freq i 1 -
+gradient_steps i -1 -
+samples_per_insert f (0) - null
+n_steps i 1 -
+target_update_interval i 1 -
+double_q b - -
+huber_delta f 1e-6 -
+prioritized_replay f 0 -
+""",
+    "pqn": f"{COMMON}{ROLLOUTS}{EXPLORATION}",
+}
+CASES = [(agent, *line.split()) for agent, text in RULES.items() for line in text.split("\n") if line]
+
+
+def test_every_setting_has_its_case() -> None:
+    for name, rules in SETTINGS.items():
+        assert sorted(case[1] for case in CASES if case[0] == name) == sorted(rules)
+
+
+def set_one(agent: str, key: str, value: str) -> Any:
+    """The setting as it comes out, beside others that it goes with."""
+    others = ["n_steps=1", "buffer_size=1e7"] if agent == "dqn" else ["n_steps=500000", "batch_size=2"]
+    others = [other for other in others if not other.startswith(f"{key}=")]
+    config = resolve_config("cartpole", agent, num_envs=2, settings=[*others, f"{key}={value}"])
+    return config.agent_kwargs[key]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{case[1]}")
+def test_every_setting_has_its_kind_and_range(case: tuple[str, ...]) -> None:
+    agent, key, kind, low, high, *also = case
+    good, bad = [], ["[1]", "{a: 1}", "hello"]
+    if kind in "if":
+        least, excluded = float(low.strip("()")), low.startswith("(")
+        for text in (repr(least - 1), *([] if kind == "i" else [repr(least - 1e-9)])):
+            with pytest.raises(ConfigError, match=rf"^{key}=.*must be at least {least:g}"):
+                set_one(agent, key, text)
+        bad += ["true", ".inf", ".nan", *([low.strip("()")] if excluded else [])]
+        good += [] if excluded else [least]
+        good += [least + 2.0, least + 3.0] if kind == "i" else [least + 0.25, least + 1e-9, least + 1.0]
+        (bad if kind == "i" else good).append("1.5" if kind == "i" else 0.5)
+        bad += [] if high == "-" else [repr(float(high) + 1e-9), repr(float(high) + 1)]
+        good += [1e6] if high == "-" else []
+    if kind == "b":
+        assert [set_one(agent, key, text) for text in ("true", "false")] == [True, False]
+        bad += ["1", "0", "null"]
+    if kind == "s":
+        assert set_one(agent, key, "MlpPolicy") == "MlpPolicy"
+        bad += ["3", "null", "mlppolicy"]
+    if kind == "d":
+        assert set_one(agent, key, "{net_arch: [8]}") == {"net_arch": [8]}
+        bad += ["3", "null"]
+        bad.remove("{a: 1}")
+    for number in good:
+        assert set_one(agent, key, repr(number)) == number
+        assert type(set_one(agent, key, repr(number))) is (int if kind == "i" else float)
+    if "schedule" in also:
+        assert set_one(agent, key, "linear(0.5, 0.25)") == "linear(0.5, 0.25)"
+    elif kind in "if":
+        bad += ["linear(0.5, 0.25)", "linear(1, 1)", "linear(2, 2)"]
+    if "null" in also:
+        assert set_one(agent, key, "null") is None
+    else:
+        bad.append("null")
+    for text in bad:
+        with pytest.raises(ConfigError, match=f"{key}|unknown policy"):
+            set_one(agent, key, text)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_settings_are_the_constructor_arguments_that_a_model_file_holds(agent: str) -> None:
+    """All settings at once build the agent, and whatever a file stores as JSON can be set."""
+    rules, cls = SETTINGS[agent], AGENTS[agent]
+    missing = set(cls._json_arguments) - set(rules) - {"tensorboard_log", "verbose", "seed"}
+    assert not missing
+    plain = {"policy": "MlpPolicy", "policy_kwargs": {"net_arch": [4]}, "stats_window_size": 7}
+    model = cls("MlpPolicy", make("cartpole", 4, "cpu"), n_steps=4, batch_size=16)
+    values = {name: plain.get(name, getattr(model, name, None)) for name in rules}
+    again = cls(env=make("cartpole", 4, "cpu"), **values)
+    assert again._stats_window_size == 7
+    for name in set(rules) - {*plain, "clip_range", "learning_rate", "train_freq"}:
+        assert getattr(again, name) == values[name]
+
+
+AGENT_ERRORS: list[tuple[str, str, str, str]] = [
+    ("snake", "dqn", "ent_coef=0", "unknown dqn setting 'ent_coef'; known: policy, "),
+    ("snake", "dqn", "gae_lambda=0.9", "unknown dqn setting 'gae_lambda'"),
+    ("snake", "dqn", "buffer_sise=9", "unknown dqn setting 'buffer_sise'; did you mean 'buffer_size'"),
+    ("snake", "pqn", "buffer_size=9", "unknown pqn setting 'buffer_size'"),
+    ("snake", "pqn", "n_step=9", "unknown pqn setting 'n_step'; did you mean 'n_steps'"),
+    ("snake", "ppo", "double_q=true", "unknown ppo setting 'double_q'"),
+    ("snake", "ppo", "policy=DuelingPolicy", "unknown policy 'DuelingPolicy'"),
+    ("snake", "pqn", "policy=CnnPolicy", "unknown policy 'CnnPolicy'"),
+    ("snake", "dqn", "policy_kwargs.log_std_init=0", "unknown setting 'policy_kwargs.log_std_init'"),
+    ("snake", "dqn", "gradient_steps=0", "gradient_steps=0: nothing would be learned"),
+    ("snake", "dqn", "samples_per_insert=0", "samples_per_insert=0: must be above 0, or null"),
+    ("snake", "pqn", "exploration_fraction=0", "exploration_fraction=0: must be above 0"),
+    ("snake", "pqn", "batch_size=1000001", "batch_size=1000001 does not divide num_envs × n_steps = "),
+    ("reach-torque", "dqn", "gamma=0.9", r"dqn needs a Discrete action space, palaestra/PandaReachTorque-v0 has Box\("),
+    ("reach", "pqn", "env.control=velocity", r"Reach-v0 with control=velocity has Box.*\(7,\).*: use --agent ppo$"),
+    ("Pendulum-v1", "dqn", "gamma=0.9", r"dqn needs a Discrete action space, Pendulum-v1 has Box.*: use --agent ppo$"),
+]
+
+
+@pytest.mark.parametrize(("env", "agent", "setting", "message"), AGENT_ERRORS)
+def test_what_an_agent_cannot_do_is_named(env: str, agent: str, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve_config(env, agent, settings=[setting])
+    assert "\n" not in str(caught.value)
+
+
+def test_discrete_moves_make_reach_a_task_for_all_agents() -> None:
+    for agent in AGENTS:
+        config = resolve_config("reach", agent, settings=["env.control=cartesian"])
+        assert config.env_kwargs == {"control": "cartesian"}
+
+
+def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    reach, none = "palaestra/PandaReach-v0", Preset(4, 100, DEFAULT["dqn"].agent)
+    (entry,) = [entry for entry in entries() if entry.id == reach]
+    for agent in ("dqn", "pqn"):
+        monkeypatch.setitem(PRESETS, (reach, agent), none)
+    assert agents_for(entry) == ["ppo"]
+    with pytest.raises(ConfigError, match="needs a Discrete"):
+        resolve_config("reach", "dqn")
+    moves = Preset(4, 100, DEFAULT["dqn"].agent, {"control": "cartesian"})
+    monkeypatch.setitem(PRESETS, (reach, "dqn"), moves)
+    assert agents_for(entry) == ["ppo", "dqn"]
+    assert resolve_config("reach", "dqn").env_kwargs == {"control": "cartesian"}
+    assert resolve_config("reach", "dqn", settings=["env.action_delay=1"]).env_kwargs == {
+        "control": "cartesian",
+        "action_delay": 1,
+    }
+    with pytest.raises(ConfigError, match="with control=velocity has Box"):
+        resolve_config("reach", "dqn", settings=["env.control=velocity"])
+    assert moves.env == {"control": "cartesian"}
+
+
+def test_discrete_actions_must_begin_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents number them from 0; with Discrete(2, start=1) every run would fail at its first step."""
+    from gymnasium.spaces import Discrete
+
+    monkeypatch.setattr("palaestra.train.config.action_space", lambda env, kwargs: Discrete(2, start=1))
+    with pytest.raises(ConfigError, match=r"has Discrete\(2, start=1\)$"):
+        resolve_config("cartpole", "pqn")
+
+
+@pytest.mark.parametrize(("num_envs", "n_steps", "least"), [(64, 1, 1), (64, 2, 65), (8, 20, 153), (1, 3, 3)])
+def test_a_replay_memory_that_is_too_small_is_refused_just_where_the_agent_would_fail(
+    num_envs: int, n_steps: int, least: int
+) -> None:
+    def configured(buffer_size: int) -> RunConfig:
+        return resolve_config(
+            *("cartpole", "dqn"), num_envs=num_envs, settings=[f"buffer_size={buffer_size}", f"n_steps={n_steps}"]
+        )
+
+    def learn(buffer_size: int) -> None:
+        size: Any = {"n_steps": n_steps, "buffer_size": buffer_size, "samples_per_insert": 1.0}
+        DQN("MlpPolicy", make("cartpole", num_envs, "cpu"), **size).learn(2 * num_envs)
+
+    assert configured(least).agent_kwargs["buffer_size"] == least
+    learn(least)
+    if least > 1:
+        with pytest.raises(ConfigError, match=rf"buffer_size={least - 1}: must be above {least - 1} for {num_envs} en"):
+            configured(least - 1)
+        with pytest.raises(ValueError, match="n_steps"):
+            learn(least - 1)
+
+
+def test_settings_over_a_stored_configuration() -> None:
+    config = resolve_config("snake-small", settings=["env.size=8", "gamma=0.5"])
+    changed = with_settings(config, ["env.actions=absolute"])
+    assert changed == replace(config, env_kwargs={"size": 8, "actions": "absolute"})
+    assert with_settings(config, []) == config
+    with pytest.raises(ConfigError, match="size must be an even number"):
+        with_settings(config, ["env.size=7"])
+
+
 # ------------------------------------------------------------------------------------------- config.yaml
 
 
@@ -253,9 +477,9 @@ def round_trip(config: RunConfig) -> RunConfig:
     return RunConfig.from_dict(yaml.safe_load(yaml.safe_dump(config.as_dict(), sort_keys=False)))
 
 
-@pytest.mark.parametrize("name", [entry.id for entry in entries()] + ["CartPole-v1"])
-def test_presets_survive_yaml(name: str) -> None:
-    assert round_trip(resolve_config(name)) == resolve_config(name)
+@pytest.mark.parametrize(("name", "agent"), PAIRS)
+def test_presets_survive_yaml(name: str, agent: str) -> None:
+    assert round_trip(resolve_config(name, agent)) == resolve_config(name, agent)
 
 
 @given(

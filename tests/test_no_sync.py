@@ -11,9 +11,9 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from palaestra.agents import PPO, SharedMlp
-from palaestra.agents import ppo as ppo_module
+from palaestra.agents import DQN, PPO, PQN, SharedMlp, on_device
 from palaestra.envs import TensorVectorEnv, make, probes
+from palaestra.envs.rng import Rng
 
 SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}
 HOST_OPERATIONS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
@@ -44,6 +44,7 @@ def meta_model(env: TensorVectorEnv[Any], **kwargs: Any) -> PPO:
     model = PPO("MlpPolicy", env, **settings)
     model.set_logger(Logger(None, []))
     model._last_obs, _ = env.reset(seed=0)  # type: ignore[assignment]
+    model._draw_keys()
     return model
 
 
@@ -76,12 +77,64 @@ def test_collection_and_update_never_look_at_a_value(name: str) -> None:
     assert seen.total > 500
 
 
+def q_model(kind: Any, env: TensorVectorEnv[Any], policy: str, **kwargs: Any) -> Any:
+    """As :func:`meta_model`; the part of SB3's set-up that concerns the device is done by hand."""
+    model = kind(policy, env, batch_size=64, seed=0, **kwargs)
+    model.set_logger(Logger(None, []))
+    model._last_obs, _ = env.reset(seed=0)
+    model._total_timesteps = 10_000
+    model._episodes_began()
+    model._draw_keys()
+    return model
+
+
+REPLAY = {"buffer_size": 2000, "learning_starts": 0, "samples_per_insert": 8.0, "train_freq": 2}
+ALL = {"double_q": True, "n_steps": 3, "prioritized_replay": 0.6, "exploration_spread": 7.0, "normalize_reward": True}
+Q_CASES: dict[str, Any] = {
+    "snake states": (DQN, "snake-small", "MlpPolicy", REPLAY),
+    "cartpole observations": (DQN, "cartpole", "MlpPolicy", {**REPLAY, "tau": 0.5}),
+    "double": (DQN, "cartpole", "MlpPolicy", {**REPLAY, "double_q": True}),
+    "n-step": (DQN, "snake-small", "MlpPolicy", {**REPLAY, "n_steps": 3}),
+    "prioritized": (DQN, "cartpole", "MlpPolicy", {**REPLAY, "prioritized_replay": 0.6}),
+    "dueling": (DQN, "cartpole", "DuelingPolicy", REPLAY),
+    "all": (DQN, "snake-small", "DuelingPolicy", {**REPLAY, **ALL}),
+    "pqn": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8}),
+    "pqn snake": (PQN, "snake-small", "MlpPolicy", {"n_steps": 8, "exploration_spread": 7.0, "normalize_reward": True}),
+}
+
+
+@pytest.mark.parametrize("name", Q_CASES)
+def test_q_learning_never_looks_at_a_value(name: str) -> None:
+    """Collection with its bookkeeping, the update of the target network, the gradient steps."""
+    kind, env_name, policy, kwargs = Q_CASES[name]
+    model = (
+        q_model(kind, make(env_name, 64, "meta"), policy, target_update_interval=64, **kwargs)
+        if kind is DQN
+        else (q_model(kind, make(env_name, 64, "meta"), policy, **kwargs))
+    )
+    with HostOperations() as seen:
+        for _ in range(2):
+            if kind is PQN:
+                model.rollout_buffer.reset()
+            model.policy.set_training_mode(False)
+            for _ in range(8):
+                rewards, dones, _ = model._collect_step()
+                model._on_step()
+            model.train(gradient_steps=1, batch_size=64)
+    assert rewards.device.type == dones.device.type == model._finite.result().device.type == "meta"
+    assert model._n_updates > 0
+    if kind is DQN:
+        assert set(model.replay.content) == ({""} if env_name == "cartpole" else set(vars(model.batch.state)))
+    assert not seen.counts
+    assert seen.total > 500
+
+
 def test_acting_never_looks_at_a_value() -> None:
     """Sampling with our own distributions; the most likely action goes through SB3's, which may look."""
     env = make("snake-small", 64, "meta")
     model = meta_model(env)  # type: ignore[arg-type]
     with HostOperations() as seen:
-        actions = model.act(model._last_obs, ppo_module.Rng(env.env_indices, 0))
+        actions = model.act(model._last_obs, Rng(env.env_indices, 0))
     assert actions.shape == (64,)
     assert not seen.counts
 
@@ -110,9 +163,21 @@ def test_the_counter_would_notice() -> None:
 @pytest.mark.parametrize("name", ["snake-small", "cartpole"])
 def test_one_copy_to_the_host_per_iteration(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    copy = ppo_module.to_host
-    monkeypatch.setattr(ppo_module, "to_host", lambda values: (sizes.append(values.numel()), copy(values))[1])
+    copy = on_device.to_host
+    monkeypatch.setattr(on_device, "to_host", lambda values: (sizes.append(values.numel()), copy(values))[1])
     model = PPO("MlpPolicy", make(name, 16, "cpu"), n_steps=8, batch_size=64, n_epochs=1, seed=0)
     model.learn(5 * 128)
     assert len(sizes) == 5 + 1  # and the last update's losses
+    assert max(sizes) < 20
+
+
+@pytest.mark.parametrize(("kind", "kwargs"), [(DQN, REPLAY), (PQN, {"n_steps": 32})], ids=["dqn", "pqn"])
+def test_one_copy_to_the_host_per_report(kind: Any, kwargs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 64 steps of the batch; none of the training loop's other parts looks at a number."""
+    sizes = []
+    copy = on_device.to_host
+    monkeypatch.setattr(on_device, "to_host", lambda values: (sizes.append(values.numel()), copy(values))[1])
+    model = kind("MlpPolicy", make("cartpole", 16, "cpu"), batch_size=64, seed=0, **kwargs)
+    model.learn(16 * 64 * 3 + 16 * 32)
+    assert len(sizes) == 3 + 1 + 1  # one at the end of the run, and the last update's losses
     assert max(sizes) < 20

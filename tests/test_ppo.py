@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,79 +15,16 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.envs import IdentityEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
+from walk import Rows, Walk, logged, walk, weights
 
 from palaestra.agents import PPO
 from palaestra.agents import ppo as ppo_module
 from palaestra.envs import EnvError, TensorEnv, TensorVecEnv, TensorVectorEnv, make, probes
 from palaestra.envs.rng import Rng
-
-
-@dataclass(frozen=True)
-class WalkState:
-    x: Tensor  # float32 [N, 3]
-    time: Tensor  # int64 [N]
-
-
-class Walk(TensorEnv[WalkState]):
-    """A noisy point pushed by any kind of action; terminates when it is far out, truncated after 5 steps.
-
-    ``fault`` = (field, environment, step of the run) puts a NaN there, for batches of 8.
-    """
-
-    max_episode_steps = 5
-
-    def __init__(self, action_space: Space[Any], fault: tuple[str, int, int] | None = None) -> None:
-        self.observation_space = Box(-100.0, 100.0, (3,))
-        self.action_space = action_space
-        self.fault, self.steps = fault, 0
-
-    def reset(self, rng: Rng) -> WalkState:
-        return WalkState(rng.normal((3,)), torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device))
-
-    def step(self, state: WalkState, action: Tensor, rng: Rng) -> tuple[WalkState, Tensor, Tensor]:
-        push = action.float().flatten(1).sum(1) if action.dim() > 1 else action.float()
-        x = 0.9 * state.x + 0.5 * rng.normal((3,)) + 0.1 * push.unsqueeze(1)
-        reward = x[:, 0] - 0.3 * push.square()
-        if self.fault is not None and self.steps == self.fault[2]:
-            (reward if self.fault[0] == "reward" else x)[self.fault[1]] = torch.nan
-        self.steps += 1
-        return WalkState(x, state.time + 1), reward, x[:, 1].abs() > 1.5
-
-    def observe(self, state: WalkState) -> Tensor:
-        return state.x
-
-
-def walk(space: Space[Any] = Discrete(3), n: int = 8, seed: int = 5, **kwargs: Any) -> TensorVectorEnv[WalkState]:  # noqa: B008
-    return TensorVectorEnv(Walk(space, **kwargs), n, device="cpu", seed=seed)
-
-
-def weights(model: stable_baselines3.PPO) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in model.policy.parameters()])
-
-
-class Rows(KVWriter):
-    """Keeps what a logger writes."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    def write(self, key_values: dict[str, Any], key_excluded: Any, step: int = 0) -> None:
-        self.rows.append(dict(key_values))
-
-    def close(self) -> None:
-        pass
-
-
-def logged(model: stable_baselines3.PPO, steps: int, **kwargs: Any) -> list[dict[str, Any]]:
-    rows = Rows()
-    model.set_logger(Logger(None, [rows]))
-    model.learn(steps, **kwargs)
-    return rows.rows
-
 
 # ------------------------------------------------------------------------------------------- the same numbers as SB3
 
@@ -218,7 +154,7 @@ def test_policy_loss_by_hand() -> None:
     model = PPO("MlpPolicy", walk(), normalize_advantage=False, vf_coef=0.25, ent_coef=0.5, device="cpu")
     log_prob = torch.tensor([2.0, 0.5, 1.0]).log()
     values, entropy = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.6])
-    model._actor_critic.evaluate = lambda obs, actions: (values, log_prob, entropy)  # type: ignore[method-assign]
+    model._actor_critic.evaluate = lambda obs, actions, mask: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
     loss, losses = model._loss(batch, 0.25, None)
@@ -298,7 +234,7 @@ def test_truncation_bootstraps() -> None:
 
 def test_without_bootstrapping_the_value_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """So the test above can fail: 3.6 to 4.7 when the time limit counts as an end."""
-    monkeypatch.setattr(PPO, "_bootstrap", lambda self, rewards, truncated, info: rewards)
+    monkeypatch.setattr(PPO, "_bootstrap", lambda self, values, rewards, *rest: rewards)
     assert 3.5 < value(trained(probes.EndlessReward(), 80), 0.0)[0] < 4.8
 
 

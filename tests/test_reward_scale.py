@@ -64,6 +64,28 @@ def test_the_numbers_are_those_of_vec_normalize(gamma: float) -> None:
     assert ours.state() == pytest.approx([theirs.ret_rms.mean, theirs.ret_rms.var, theirs.ret_rms.count])
 
 
+def test_learning_and_scaling_apart_is_the_same_as_together() -> None:
+    """Learning changes the statistics only, and scaling changes nothing: replayed rewards use what is known by then."""
+    random = np.random.default_rng(1)
+    together, apart = RewardScale(0.9, CPU), RewardScale(0.9, CPU)
+    for _ in range(20):
+        rewards = torch.tensor(random.exponential(5.0, 7).astype(np.float32))
+        dones = torch.tensor(random.random(7) < 0.2)
+        apart.learn(rewards, dones)
+        before = apart.state()
+        scaled = apart.scale(rewards)
+        assert torch.equal(scaled, together(rewards, dones))
+        assert apart.state() == before == together.state()
+        assert torch.equal(apart.scale(rewards), scaled)
+
+
+def test_a_scale_by_hand() -> None:
+    """A variance of 4: halves, and at most ±10."""
+    scale = RewardScale(0.9, CPU)
+    scale.set_state([3.0, 4.0, 10.0])
+    assert scale.scale(torch.tensor([1.0, -3.0, 19.0, 21.0, -1e9])).tolist() == pytest.approx([0.5, -1.5, 9.5, 10, -10])
+
+
 def test_returns_start_anew_with_the_environments() -> None:
     scale, fresh = RewardScale(1.0, CPU), RewardScale(1.0, CPU)
     reward, none = torch.tensor([3.0, 5.0]), torch.zeros(2, dtype=torch.bool)

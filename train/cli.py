@@ -19,6 +19,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from palaestra.train import process_time  # noqa: F401  early, for its clock starts here
+
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -84,7 +86,7 @@ def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON li
 @app.command()
 def train(
     env: Annotated[str, typer.Argument(metavar="ENV", help=_ENV_HELP, show_default=False)] = "",
-    agent: Annotated[str, typer.Option(help="ppo.")] = "ppo",
+    agent: Annotated[str, typer.Option(help="ppo, dqn or pqn.")] = "ppo",
     total_timesteps: Annotated[int | None, typer.Option(help="Environment steps, over all environments.")] = None,
     num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -98,8 +100,12 @@ def train(
 ) -> None:
     """Train an agent with the preset of that environment, then evaluate it on held-out episodes.
 
+    ppo takes any environment; dqn and pqn learn a value for each of a few actions, so theirs must be discrete
+    (palaestra envs tells).
+
     \b
     palaestra train snake-small
+    palaestra train snake-small --agent dqn
     palaestra train snake --total-timesteps 5000000 --seed 1
     palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
     palaestra train CartPole-v1 --num-envs 16
@@ -182,6 +188,37 @@ def bench(
     from palaestra.train import commands
 
     commands.bench(env, repeats, as_json)
+
+
+@app.command()
+def results(
+    envs: Annotated[list[str] | None, typer.Argument(metavar="ENV...", help=f"{_ENV_HELP} All by default.")] = None,
+    agents: Annotated[str, typer.Option(metavar="A,B,…", help="Which agents, with commas.")] = "ppo,dqn,pqn",
+    seeds: Annotated[int, typer.Option(help="How many: 0, 1, …", min=1)] = 3,
+    runs: Annotated[Path, typer.Option(metavar="DIR", help="Holds the runs: DIR/ENV/AGENT/sSEED.")] = Path(
+        "runs/results"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list with all numbers.")] = False,
+    readme: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Put the table between the results:begin and results:end markers of FILE."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again.")] = False,
+) -> None:
+    """Train every environment with every agent that has a preset for it, and print the table of results.
+
+    Runs come one after another, each in a process of its own; the whole grid takes hours. Finished runs with the same
+    settings are kept, so an interrupted grid goes on where it was. The exit status is 1 if a run failed.
+
+    \b
+    palaestra results cartpole
+    palaestra results snake-small pricing --agents ppo,dqn --seeds 1
+    palaestra results --readme README.md
+    """
+    from palaestra.train import commands
+
+    if not commands.results(envs or (), agents.split(","), seeds, runs, as_json, readme, fresh):
+        raise typer.Exit(1)
 
 
 @app.command("fit-demand")

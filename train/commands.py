@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from palaestra.agents.checkpoint import agent_of
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train import run as runs
-from palaestra.train.config import AGENTS, RunConfig, resolve_config
+from palaestra.train.config import AGENTS, RunConfig, known, resolve_config, rules_of, with_settings
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluate import evaluate as run_evaluation
 from palaestra.train.policies import AgentPolicy, ExpertPolicy, Policy, RandomPolicy
@@ -25,7 +26,7 @@ def train(env: str, agent: str, run_dir: Path | None, track: str, **options: Any
     """Resolve the configuration, train, print the verdict."""
     config = resolve_config(env, agent, **options)
     _check_track(track)
-    _finish(runs.train(config, runs.new_run_dir(config, run_dir), track), config)
+    _finish(runs.train(config, runs.new_run_dir(config, run_dir), track))
 
 
 def resume(name: str, track: str) -> None:
@@ -36,7 +37,7 @@ def resume(name: str, track: str) -> None:
     config = _config_of(model_file)
     if config is None:
         raise ConfigError(f"{run_dir} has no config.yaml to go on with")
-    _finish(runs.train(config, run_dir, track, resume=model_file), config)
+    _finish(runs.train(config, run_dir, track, resume=model_file))
 
 
 def _check_track(track: str) -> None:
@@ -44,14 +45,14 @@ def _check_track(track: str) -> None:
         raise ConfigError(f"--track {track}: expected auto, online, offline or disabled")
 
 
-def _finish(result: runs.RunResult, config: RunConfig) -> None:
+def _finish(result: runs.RunResult) -> None:
     if result.evaluation is None:
         print(
             f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {result.run_dir}"
         )
         raise KeyboardInterrupt
     print(report(result.evaluation))
-    print(verdict(result.evaluation, config, result))
+    print(verdict(result.evaluation, result))
     print(f"run folder: {result.run_dir}")
     if isinstance(result.curves, Path):
         print(f"curves: wandb leet {result.curves}")
@@ -119,6 +120,26 @@ def bench(env: str, repeats: int, as_json: bool) -> None:
     print(json.dumps(result, indent=1) if as_json else table(result))
 
 
+def results(
+    envs: Sequence[str], agents: Sequence[str], seeds: int, root: Path, as_json: bool, readme: Path | None, fresh: bool
+) -> bool:
+    """Run the grid and tell its results; whether all runs went well. A README gets no table with holes."""
+    from palaestra.train.results import between_markers, collect, grid, run_grid, table, write_readme
+
+    runs = grid(envs, agents, seeds, root)
+    if readme is not None:
+        between_markers(readme, "")  # find out now, not after hours
+    failures = run_grid(runs, fresh)
+    rows = collect(runs, failures)
+    if readme is not None and not failures:
+        write_readme(readme, table(rows))
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    elif readme is None or failures:
+        print(table(rows))
+    return not failures
+
+
 # ---------------------------------------------------------------------------------------------------- what to act with
 
 
@@ -142,21 +163,18 @@ def find_subject(name: str, env: str | None, stochastic: bool, settings: Sequenc
             raise ConfigError(f"{name} needs --env ENV")
         kwargs = resolve_config(env, settings=settings).env_kwargs
         found = resolve(env)
-        if name == "expert" and not (isinstance(found, EnvEntry) and found.build(**kwargs).has("expert")):
+        if name == "expert" and not (isinstance(found, EnvEntry) and rules_of(found, kwargs).has("expert")):
             raise ConfigError(f"{env} has no expert")
         return Subject(env, kwargs, SCRIPTED[name](), "cpu", name)
     model_file = find_model(name)
     config = _config_of(model_file)
     if config is None and env is None:
         raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
-    own = resolve_config(env, settings=settings) if env else None
-    if config is None or (own is not None and resolve(config.env) != resolve(own.env)):
-        config = own
-    elif settings:
-        config = replace(
-            config, env_kwargs={**config.env_kwargs, **resolve_config(config.env, settings=settings).env_kwargs}
-        )
-    assert config is not None
+    if config is None or (env is not None and resolve(config.env) != resolve(env)):
+        assert env is not None
+        config = resolve_config(env, _agent_in(model_file), settings=settings)
+    else:
+        config = with_settings(config, settings)
     runs.use_available_cores()
     model = AGENTS[config.agent].load(model_file)
     policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
@@ -183,6 +201,13 @@ def find_model(name: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"no run {name!r}: give a run folder, a model file, latest, random or expert")
     return path
+
+
+def _agent_in(model_file: Path) -> str:
+    names = {cls.__name__: name for name, cls in AGENTS.items()}
+    found = agent_of(model_file)
+    known(found, names, f"agent in {model_file}:")
+    return names[found]
 
 
 def _config_of(model_file: Path) -> RunConfig | None:
@@ -218,15 +243,13 @@ def report(result: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def verdict(result: Evaluation, config: RunConfig, run: runs.RunResult) -> str:
+def verdict(result: Evaluation, run: runs.RunResult) -> str:
     """One line: how good, after how long."""
-    found = resolve(config.env)
-    solved_at = found.build(**config.env_kwargs).reference.solved_at if isinstance(found, EnvEntry) else None
-    if solved_at is None and not isinstance(found, EnvEntry):
-        solved_at = found.reward_threshold
     minutes, seconds = divmod(round(run.training_seconds), 60)
     spent = f"{run.num_timesteps:,} steps in {minutes}:{seconds:02d}"
-    if solved_at is None:
+    if run.solved_at is None:
         return f"trained: mean return {result.score:.2f} after {spent}"
-    word = "solved" if result.score >= solved_at else "not solved"
-    return f"{word}: mean return {result.score:.2f} (solved from {solved_at:g}) after {spent}"
+    word = "solved" if result.score >= run.solved_at else "not solved"
+    reached = run.solved_after_seconds
+    when = "" if reached is None else f"; reached {run.solved_at:g} after {reached:.1f} s"
+    return f"{word}: mean return {result.score:.2f} (solved from {run.solved_at:g}) after {spent}{when}"

@@ -15,14 +15,17 @@ from typing import Any
 
 import torch
 import yaml
+from gymnasium import Space, spaces
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
 from palaestra.agents import DQN, PPO, PQN, SharedMlp
-from palaestra.envs.registry import EnvEntry, load_tensor_env, resolve
+from palaestra.agents.q_learning import QLearning
+from palaestra.envs.core import TensorEnv
+from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train.presets import preset
-from palaestra.train.settings import SETTINGS, ConfigError, Number, number, schedule
+from palaestra.train.settings import NOT_ZERO, SETTINGS, ConfigError, Number, number, schedule
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
@@ -109,13 +112,20 @@ def resolve_config(
         env_kwargs=dict(start.env),
         agent_kwargs={"policy": "MlpPolicy", **start.agent},
     )
+    config = with_settings(config, settings)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={config.device}: there is no such device here")
+    return config
+
+
+def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with "key=value" settings over it, checked; see :func:`resolve_config`."""
     for setting in settings:
         config = _with_setting(config, setting)
     config = checked(config)
+    found = resolve(config.env)
     if isinstance(found, EnvEntry) and config.env_kwargs:
         config = replace(config, env_kwargs=type(found.build()).self_contained(config.env_kwargs))
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={config.device}: there is no such device here")
     return config
 
 
@@ -155,28 +165,47 @@ def checked(config: RunConfig) -> RunConfig:
     _check_device(config.device)
     counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
     config = replace(config, **counts)
-    settings, agent_kwargs = SETTINGS[config.agent], {}
+    config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
+    _check_policy_kwargs(config.agent, config.agent_kwargs)
+    _check_sizes(config)
+    _check_env_kwargs(config)
+    _check_actions(config)
+    return config
+
+
+def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
+    rules, agent_kwargs = SETTINGS[config.agent], {}
     for key, value in config.agent_kwargs.items():
-        known(key, settings, "setting")
-        rule = settings[key]
+        known(key, rules, f"{config.agent} setting")
+        rule = rules[key]
         if isinstance(rule, Number):
             agent_kwargs[key] = rule.check(key, value)
         elif not isinstance(value, rule):
             raise ConfigError(f"{key}={value}: expected {'true or false' if rule is bool else rule.__name__}")
         else:
             agent_kwargs[key] = value
-    if agent_kwargs.get("policy", "MlpPolicy") not in AGENTS[config.agent].policy_aliases:
-        known(agent_kwargs["policy"], AGENTS[config.agent].policy_aliases, "policy")
-    if agent_kwargs.get("clip_range_vf") == 0:
-        raise ConfigError("clip_range_vf=0: must be above 0, or null for no clipping")
-    _check_policy_kwargs(config.agent, agent_kwargs)
-    if "n_epochs" in settings:  # learns from rollouts
-        defaults = inspect.signature(AGENTS[config.agent]).parameters
-        n_steps, batch = (agent_kwargs.get(name, defaults[name].default) for name in ("n_steps", "batch_size"))
-        if config.num_envs * n_steps % batch:
-            raise ConfigError(f"batch_size={batch} does not divide num_envs × n_steps = {config.num_envs * n_steps}")
-    _check_env_kwargs(config)
-    return replace(config, agent_kwargs=agent_kwargs)
+        if key in NOT_ZERO and agent_kwargs[key] == 0:
+            raise ConfigError(f"{key}=0: {NOT_ZERO[key]}")
+    known(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
+    return agent_kwargs
+
+
+def _check_sizes(config: RunConfig) -> None:
+    """What is collected fits what learns from it."""
+    defaults = inspect.signature(AGENTS[config.agent]).parameters
+
+    def value(name: str) -> Any:
+        return config.agent_kwargs.get(name, defaults[name].default)
+
+    if "n_epochs" in defaults and config.num_envs * value("n_steps") % value("batch_size"):  # learns from rollouts
+        collected = config.num_envs * value("n_steps")
+        raise ConfigError(f"batch_size={value('batch_size')} does not divide num_envs × n_steps = {collected}")
+    if "buffer_size" in defaults and value("n_steps") > -(-value("buffer_size") // config.num_envs):
+        needed = (value("n_steps") - 1) * config.num_envs
+        raise ConfigError(
+            f"buffer_size={value('buffer_size')}: must be above {needed} for {config.num_envs} environments "
+            f"with n_steps={value('n_steps')}"
+        )
 
 
 def _check_device(device: str) -> None:
@@ -208,9 +237,42 @@ def _check_env_kwargs(config: RunConfig) -> None:
     for key in own:
         known(key, [*names, *_BATCH_KEYS], "environment setting")
     try:
-        load_tensor_env(found.entry_point, **{**found.kwargs, **own})
+        found.build(**own)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{config.env}: {error}") from error
+
+
+def _check_actions(config: RunConfig) -> None:
+    if not issubclass(AGENTS[config.agent], QLearning):
+        return  # building other people's environments may be slow
+    space = action_space(config.env, config.env_kwargs)
+    if can_act(config.agent, space):
+        return
+    where = " with " + ", ".join(f"{k}={v}" for k, v in config.env_kwargs.items()) if config.env_kwargs else ""
+    takes = [agent for agent in AGENTS if can_act(agent, space)]
+    hint = f": use --agent {takes[0]}" if takes else ""
+    shown = " ".join(str(space).split())
+    raise ConfigError(f"{config.agent} needs a Discrete action space, {config.env}{where} has {shown}{hint}")
+
+
+def can_act(agent: str, space: Space[Any]) -> bool:
+    """Whether the agent can learn to act in ``space``."""
+    if isinstance(space, spaces.Discrete):
+        return bool(space.start == 0)  # agents count actions from 0
+    takes_more = not issubclass(AGENTS[agent], QLearning)
+    return takes_more and isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary)
+
+
+def action_space(env: str, env_kwargs: dict[str, Any]) -> Space[Any]:
+    """Of one environment by name, with its arguments."""
+    batch = make(env, 1, "cpu", **env_kwargs)
+    batch.close()
+    return batch.single_action_space
+
+
+def rules_of(entry: EnvEntry, env_kwargs: dict[str, Any]) -> TensorEnv[Any]:
+    """The environment's rules; what is the batch's among ``env_kwargs`` does not concern them."""
+    return entry.build(**{name: value for name, value in env_kwargs.items() if name not in _BATCH_KEYS})
 
 
 def known(name: str, names: Iterable[str], what: str) -> None:

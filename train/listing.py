@@ -6,8 +6,9 @@ from typing import Any
 
 from gymnasium import spaces
 
-from palaestra.envs.registry import entries, plugin_errors
-from palaestra.train.config import AGENTS
+from palaestra.envs.registry import EnvEntry, entries, plugin_errors
+from palaestra.train.config import AGENTS, action_space, can_act
+from palaestra.train.presets import preset
 
 
 def list_envs() -> list[dict[str, Any]]:
@@ -22,7 +23,7 @@ def list_envs() -> list[dict[str, Any]]:
                 "name": entry.short_name,
                 "id": entry.id,
                 "summary": entry.summary,
-                "agents": list(AGENTS),
+                "agents": agents_for(entry),
                 "actions": f"{env.action_space.n} discrete" if discrete else str(env.action_space.shape),  # type: ignore[attr-defined]
                 "solved_at": reference.solved_at,
                 "random": reference.random,
@@ -33,6 +34,11 @@ def list_envs() -> list[dict[str, Any]]:
         )
     rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
     return rows
+
+
+def agents_for(entry: EnvEntry) -> list[str]:
+    """The agents that can train it, with the environment's arguments from their presets."""
+    return [agent for agent in AGENTS if can_act(agent, action_space(entry.id, preset(entry.id, agent).env))]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

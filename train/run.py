@@ -24,11 +24,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.checkpoint import write_whole
+from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.train.config import AGENTS, Agent, RunConfig, build_arguments
+from palaestra.train.config import AGENTS, Agent, RunConfig, build_arguments, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation, evaluate
 from palaestra.train.policies import AgentPolicy
+from palaestra.train.process_time import process_seconds
 from palaestra.train.progress import ProgressOutput
 from palaestra.train.settings import ConfigError
 from palaestra.train.tracking import Tracker
@@ -47,6 +49,8 @@ class RunResult:
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation.
         curves: W&B's page or offline folder; None without W&B.
+        solved_at: the mean return from which the environment counts as solved; None where nobody says.
+        solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
     """
 
     run_dir: Path
@@ -54,6 +58,8 @@ class RunResult:
     num_timesteps: int
     training_seconds: float
     curves: str | Path | None
+    solved_at: float | None = None
+    solved_after_seconds: float | None = None
 
 
 def use_available_cores() -> None:
@@ -88,6 +94,13 @@ def reference_of(env: BatchedEnv) -> Reference:
     return env.env.reference if isinstance(env, TensorVectorEnv) else Reference()
 
 
+def solved_at(env: BatchedEnv) -> float | None:
+    """The mean return from which the environment counts as solved, other people's too; None where nobody says."""
+    if isinstance(env, GymnasiumAdapter):
+        return env.spec.reward_threshold if env.spec else None
+    return reference_of(env).solved_at
+
+
 def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | None = None) -> RunResult:
     """Train, evaluate, and leave everything in ``run_dir`` (which exists).
 
@@ -109,7 +122,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     )
     progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
-    callback = _Evaluations(config, run_dir)
+    callback = _Evaluations(config, run_dir, solved_at(env))
     start_step, evaluation = model.num_timesteps, None
     try:
         with progress:
@@ -126,8 +139,10 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
         env.close()
         summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
         tracker.finish(summary)
-    _write_facts(run_dir, model, seconds, start_step)
-    return RunResult(run_dir, evaluation, model.num_timesteps, seconds, tracker.url or tracker.offline_dir)
+    solved_after = callback.solved_after if resume is None else _solved_before(run_dir)
+    _write_facts(run_dir, model, seconds, start_step, solved_after)
+    curves = tracker.url or tracker.offline_dir
+    return RunResult(run_dir, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after)
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
@@ -139,13 +154,17 @@ def _headline(config: RunConfig, env: BatchedEnv) -> str:
 
 
 class _Evaluations(BaseCallback):
-    """Evaluates on held-out episodes at even distances, keeps ``model.zip`` fresh and ``best.zip`` the best."""
+    """Evaluates on held-out episodes at even distances, keeps ``model.zip`` fresh and ``best.zip`` the best.
 
-    def __init__(self, config: RunConfig, run_dir: Path) -> None:
+    ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
+    """
+
+    def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None) -> None:
         super().__init__()
-        self.config, self.run_dir = config, run_dir
+        self.config, self.run_dir, self.solved_at = config, run_dir, solved_at
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
         self._best = -float("inf")
+        self.solved_after: float | None = None
 
     def _on_training_start(self) -> None:
         self._next = (self.num_timesteps // self._interval + 1) * self._interval
@@ -159,6 +178,8 @@ class _Evaluations(BaseCallback):
             return
         self._next += self._interval
         result = evaluate_run(cast(Agent, self.model), self.config, EVALUATION_EPISODES, VALIDATION_SEED)
+        if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
+            self.solved_after = process_seconds()
         for key, value in eval_metrics(result).items():
             self.logger.record(key, value)
         self.model.save(self.run_dir / "model.zip")
@@ -205,7 +226,7 @@ def _final_evaluation(model: Agent, config: RunConfig, run_dir: Path, tracker: T
 def _record_episode(model: Agent, config: RunConfig, run_dir: Path) -> Path | None:
     """An episode of the trained agent as ``videos/final.mp4``; None where the environment cannot be drawn."""
     found = resolve(config.env)
-    if not isinstance(found, EnvEntry) or not found.build(**config.env_kwargs).has("draw"):
+    if not isinstance(found, EnvEntry) or not rules_of(found, config.env_kwargs).has("draw"):
         return None
     from palaestra.train.watch import watch
 
@@ -223,7 +244,16 @@ def _record_episode(model: Agent, config: RunConfig, run_dir: Path) -> Path | No
     return path
 
 
-def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int) -> None:
+def _solved_before(run_dir: Path) -> float | None:
+    """What the first process of a resumed run reached; later ones are not timed, for pauses are no training."""
+    facts = run_dir / "run.json"
+    if not facts.is_file():
+        return None
+    seconds: float | None = json.loads(facts.read_text()).get("solved_after_seconds")
+    return seconds
+
+
+def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int, solved_after: float | None) -> None:
     """``run.json``: what is needed to judge and to repeat the run."""
     facts: dict[str, Any] = {
         "palaestra": version("palaestra"),
@@ -237,6 +267,7 @@ def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int) -
         "num_timesteps": model.num_timesteps,
         "training_seconds": round(seconds, 3),
         "steps_per_second": round((model.num_timesteps - start_step) / seconds),
+        "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
     }
     write_whole(run_dir / "run.json", json.dumps(facts, indent=1).encode())
 

@@ -117,7 +117,15 @@ SETTINGS: dict[str, dict[str, Number | type]] = {
         "n_steps": Number(int, 1),
         "target_update_interval": Number(int, 1),
         "double_q": bool,
+        "huber_delta": Number(float, 1e-6),
         "prioritized_replay": Number(float, 0),
     },
     "pqn": {**_ALL, **_ROLLOUT, **_EXPLORATION},
 }
+NOT_ZERO = {
+    "clip_range_vf": "must be above 0, or null for no clipping",
+    "exploration_fraction": "must be above 0",
+    "gradient_steps": "nothing would be learned",
+    "samples_per_insert": "must be above 0, or null to count gradient_steps",
+}
+"""Settings whose range holds 0 as a bound only, and why."""
