@@ -14,9 +14,9 @@ target network). What differs:
    where it is, and a warning when most transitions would never be seen.
 4. Options, off by default as in SB3: ``double_q`` (the online network chooses the action that the target network
    values), ``n_steps`` > 1 (through truncations and the end of the data exactly, see replay), ``prioritized_replay``
-   α > 0, ``exploration_spread``, ``normalize_reward``; the policy "DuelingPolicy". ``huber_delta`` is the error up to
-   which the loss is quadratic, 1 as in SB3. A small one makes light of rare disasters: where death costs a value of
-   6, as in Snake, the agent learns to accept it.
+   α > 0, the policy "DuelingPolicy", and what :mod:`palaestra.agents.q_learning` offers. ``huber_delta`` is the error
+   up to which the loss is quadratic, 1 as in SB3. A small one makes light of rare disasters: where death costs a value
+   of 6, as in Snake, the agent learns to accept it.
 5. ``target_update_interval`` counts environment steps over all environments, as in SB3; with ``tau`` < 1 every update
    mixes.
 6. The host hears of the device every 64 steps of the batch. ``train/loss`` is the mean of the latest update.
@@ -70,12 +70,12 @@ class DQN(QLearning):
         *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"),
         *("gradient_steps", "n_steps", "target_update_interval", "exploration_fraction", "exploration_initial_eps"),
         *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "huber_delta"),
-        *("prioritized_replay", "exploration_spread", "normalize_reward", "tensorboard_log", "policy_kwargs"),
-        *("verbose", "seed"),
+        *("prioritized_replay", "exploration_spread", "normalize_reward", "weight_average"),
+        *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
     _unsaved: ClassVar[tuple[str, ...]] = (
-        *("replay", "replay_buffer_class", "_contents", "_exponents", "_finite", "batch_norm_stats"),
+        *("replay", "replay_buffer_class", "_average", "_contents", "_exponents", "_finite", "batch_norm_stats"),
         "batch_norm_stats_target",
     )
 
@@ -107,6 +107,7 @@ class DQN(QLearning):
         prioritized_replay: float = 0.0,
         exploration_spread: float = 0.0,
         normalize_reward: bool = False,
+        weight_average: float = 0.0,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -120,7 +121,7 @@ class DQN(QLearning):
             raise ValueError(f"samples_per_insert must be at least 0, got {samples_per_insert}")
         self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
-        self.normalize_reward = normalize_reward
+        self.normalize_reward, self.weight_average = normalize_reward, weight_average
         super().__init__(
             policy,
             env,
@@ -236,6 +237,7 @@ class DQN(QLearning):
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
+        self._average_weights()
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.put(batch.places, (targets - q_values).detach())

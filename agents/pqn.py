@@ -46,10 +46,10 @@ class PQN(QLearning):
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "exploration_fraction"),
         *("exploration_initial_eps", "exploration_final_eps", "max_grad_norm", "exploration_spread"),
-        *("normalize_reward", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("normalize_reward", "weight_average", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = (
-        *("replay_buffer_class", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
+        *("replay_buffer_class", "_average", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
     )
 
     def __init__(
@@ -69,6 +69,7 @@ class PQN(QLearning):
         *,
         exploration_spread: float = 0.0,
         normalize_reward: bool = False,
+        weight_average: float = 0.0,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -76,6 +77,7 @@ class PQN(QLearning):
         env, device = prepare(env, device)
         self.n_epochs, self.gae_lambda = n_epochs, gae_lambda
         self.exploration_spread, self.normalize_reward = exploration_spread, normalize_reward
+        self.weight_average = weight_average
         super().__init__(
             policy,
             env,
@@ -163,4 +165,5 @@ class PQN(QLearning):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
+        self._average_weights()
         return torch.stack((loss.detach(), q_values.detach().mean()))

@@ -6,13 +6,22 @@
    the scheduled ε down to almost greedy: with thousands of environments some always play well and some always explore.
 3. ``normalize_reward`` divides rewards by the running deviation of the return (see
    :mod:`palaestra.agents.reward_scale`), so that Q-values are of order one.
-4. Loss and progress are reported every ``_REPORT_STEPS`` steps of the batch, in one copy from the device.
+4. ``weight_average`` τ > 0 keeps an exponential moving average of the weights, θ̄ ← θ̄ + τ (θ − θ̄) after every gradient
+   step (the plain mean over the first 1/τ). The greedy policy that :meth:`act`, :meth:`predict` and the saved file
+   have is the average's; exploration, learning and targets use θ. Where actions are worth nearly the same, as prices
+   are, the greedy policy of θ changes with every step, and the average's is both steadier and better.
+5. Loss and progress are reported every ``_REPORT_STEPS`` steps of the batch, in one copy from the device.
 
-Source: Horgan et al., "Distributed prioritized experience replay", ICLR 2018 (a spread of ε).
+Sources: Horgan et al., "Distributed prioritized experience replay", ICLR 2018 (a spread of ε); Polyak and Juditsky,
+"Acceleration of stochastic approximation by averaging", SIAM J. Control and Optimization 1992; Schaul et al., "The
+phenomenon of policy churn", NeurIPS 2022.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import stable_baselines3
@@ -20,6 +29,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
 from palaestra.agents.on_device import OnDevice
@@ -46,7 +56,10 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     """The base of agents that learn Q-values. Subclasses store transitions and learn from them."""
 
     exploration_spread: float
-    _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate")
+    weight_average: float
+    _counters: ClassVar[tuple[str, ...]] = (
+        *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
+    )
     _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean")
 
     def _setup_q_learning(self) -> None:
@@ -61,6 +74,8 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         if frequency.frequency < 1:
             raise ValueError(f"steps between updates must be at least 1, got {frequency.frequency}")
         self._train_frequency: int = frequency.frequency
+        self._n_averaged = 0
+        self._average: QNetwork | None = None  # from the first gradient step on
         self._set_up_device()
         # exponents of ε; a batch of one has the plain ε
         place = torch.linspace(0.0, 1.0, self.n_envs) if self.n_envs > 1 else torch.zeros(1)
@@ -83,10 +98,41 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         The greedy action, or ε-greedy with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal ones. The
         tensor twin of :meth:`predict`.
         """
-        q_values = self.q_net(obs)
+        q_values = (self._average or self.q_net)(obs)
         if rng is None:
             return masked(q_values, mask).argmax(1)
         return epsilon_greedy(q_values, self.exploration_rate, rng, mask)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """SB3's: actions and no state for NumPy observations; ε-greedy unless ``deterministic``."""
+        with self._averaged():
+            return super().predict(*args, **kwargs)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The policy has the averaged weights inside this block."""
+        online = self.policy.q_net
+        self.policy.q_net = self._average or online
+        try:
+            yield
+        finally:
+            self.policy.q_net = online
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        """Call it after a gradient step."""
+        if not self.weight_average:
+            return
+        if self._average is None:
+            self._average = copy.deepcopy(self.q_net).requires_grad_(False)
+            self._average.set_training_mode(False)
+        self._n_averaged += 1
+        share = max(self.weight_average, 1.0 / self._n_averaged)
+        pairs = zip(self._average.parameters(), self.q_net.parameters(), strict=True)
+        for average, online in pairs:
+            average.lerp_(online, share)
+        for average, online in zip(self._average.buffers(), self.q_net.buffers(), strict=True):
+            average.copy_(online)
 
     def _epsilon(self) -> Tensor | float:
         """Now: a number, or one for each environment."""
@@ -171,6 +217,11 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self._record_progress()
 
     # ------------------------------------------------------------------------------------------------ files
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """See :meth:`OnDevice.save`; the file holds the averaged weights."""
+        with self._averaged():
+            super().save(path, exclude, include)
 
     def save_replay_buffer(self, path: Any) -> None:
         """Not supported: a model that goes on learning fills its memory anew.

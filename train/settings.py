@@ -91,6 +91,7 @@ _EXPLORATION: dict[str, Number | type] = {
     "exploration_initial_eps": Number(float, 0, 1),
     "exploration_final_eps": Number(float, 0, 1),
     "exploration_spread": Number(float, 0),
+    "weight_average": Number(float, 0, 1),
 }
 SETTINGS: dict[str, dict[str, Number | type]] = {
     "ppo": {
