@@ -3,7 +3,7 @@
 The networks and their parameters are the policy's own. What an agent needs of them on its hot path (sampled actions
 with values and log-probabilities, and their re-evaluation in the update) is computed by the tensor functions of
 :mod:`palaestra.agents.actions`, which never synchronise. A policy that overrides SB3's forward pass, or has a
-distribution without a twin there (gSDE), is called through SB3's own methods instead.
+distribution without a twin there (gSDE), is called through SB3's own methods instead; those know of no action masks.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ class ActorCritic:
             )
             self._bounds = low, high
 
+    def require_masks(self) -> None:
+        """Raise a ValueError if the policy cannot keep to action masks."""
+        if self.head is None:
+            raise ValueError(
+                f"the environment has action masks, which {type(self.policy).__name__} would not keep to: "
+                f"it overrides SB3's forward pass or has a distribution of its own"
+            )
+
     def sample(self, obs: Any, rng: Rng, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Random actions [B, …] as the distribution gives them, values [B] and log-probabilities [B].
 
@@ -58,6 +66,8 @@ class ActorCritic:
 
     def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
         """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""
+        if mask is not None:
+            self.require_masks()
         if self.head is not None and rng is not None:
             return self.for_env(self.head.sample(self._params_and_values(obs, mask)[0], rng))
         if self.head is not None and mask is not None:

@@ -24,8 +24,11 @@ class Contents(Protocol):
     def final(self, final_obs: Any) -> Content:
         """After the latest step, before finished episodes were reset."""
 
-    def observe(self, content: Content) -> tuple[Any, Tensor | None]:
-        """Observations [B, …] and action masks [B, A] (None without) of stored moments."""
+    def observe(self, content: Content) -> Any:
+        """Observations [B, …] of stored moments."""
+
+    def action_masks(self, content: Content) -> Tensor | None:
+        """Bool [B, A] of stored moments; None where all actions are always legal."""
 
 
 class Observations:
@@ -40,8 +43,11 @@ class Observations:
     def final(self, final_obs: Any) -> Content:
         return self.now(final_obs)
 
-    def observe(self, content: Content) -> tuple[Any, Tensor | None]:
-        return (content[""] if self._single else content), None
+    def observe(self, content: Content) -> Any:
+        return content[""] if self._single else content
+
+    def action_masks(self, content: Content) -> Tensor | None:
+        return None
 
 
 class States:
@@ -57,10 +63,11 @@ class States:
     def final(self, final_obs: Any) -> Content:
         return state_fields(self._batch.final_state)
 
-    def observe(self, content: Content) -> tuple[Any, Tensor | None]:
-        state = self._record(**content)
-        mask = self._rules.action_mask(state) if self._rules.has("action_mask") else None
-        return self._rules.observe(state), mask
+    def observe(self, content: Content) -> Any:
+        return self._rules.observe(self._record(**content))
+
+    def action_masks(self, content: Content) -> Tensor | None:
+        return self._rules.action_mask(self._record(**content)) if self._rules.has("action_mask") else None
 
 
 def contents_of(batch: BatchedEnv, obs: Any) -> Contents:

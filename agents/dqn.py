@@ -5,7 +5,7 @@ target network). What differs:
 
 1. Transitions are kept in :class:`~palaestra.agents.replay.Replay`, on the device. Where an environment's state is at
    most half as large as its observation, states are stored and observations computed again (a 10 × 10 Snake board:
-   250 bytes instead of 1,604).
+   246 bytes a transition instead of 1,610).
 2. A step that was cut by the time limit bootstraps from the observation before the reset; a termination does not.
 3. ``samples_per_insert`` is the update-to-data ratio: how often a transition is replayed on average. An iteration
    makes samples_per_insert · train_freq · N / batch_size gradient steps (what is left over counts for the next), so
@@ -119,6 +119,8 @@ class DQN(QLearning):
         env, device = prepare(env, device)
         if samples_per_insert is not None and samples_per_insert < 0:
             raise ValueError(f"samples_per_insert must be at least 0, got {samples_per_insert}")
+        if samples_per_insert is not None and gradient_steps == 0:
+            raise ValueError("gradient_steps=0 learns nothing; leave it out, samples_per_insert counts the steps")
         self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
         self.normalize_reward, self.weight_average = normalize_reward, weight_average
@@ -218,6 +220,7 @@ class DQN(QLearning):
         if gradient_steps == 0:
             return
         assert self.replay is not None
+        self._start_average()
         self.policy.set_training_mode(True)
         total = torch.zeros(2, device=self.device)
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
@@ -228,7 +231,7 @@ class DQN(QLearning):
 
     def _update(self, batch: Transitions) -> Tensor:
         """One gradient step; the loss and the mean Q-value, detached [2]."""
-        obs, _ = self._contents.observe(batch.content)
+        obs = self._contents.observe(batch.content)
         q_values = self.q_net(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         targets = self._targets(batch)
         losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
@@ -246,7 +249,7 @@ class DQN(QLearning):
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:
         """R + γ^m max_a Q'(s', a) of each transition, float32 [B]; see replay for R and m."""
-        obs, mask = self._contents.observe(batch.next_content)
+        obs, mask = self._contents.observe(batch.next_content), self._contents.action_masks(batch.next_content)
         values = self.q_net_target(obs)
         if self.double_q:
             best = masked(self.q_net(obs), mask).argmax(1, keepdim=True)

@@ -39,6 +39,7 @@ from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
 from palaestra.agents.on_device import OnDevice, prepare
 from palaestra.agents.rollout import OnDemand, raise_non_finite
+from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.rng import Rng
 
 _LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss")
@@ -114,8 +115,13 @@ class PPO(OnDevice, stable_baselines3.PPO):
     def _setup_model(self) -> None:
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
         super()._setup_model()
-        self._set_up_device()
         self._actor_critic = ActorCritic(self.policy)
+        self._set_up_device()
+
+    def _attach(self, env: VecEnv) -> None:
+        super()._attach(env)
+        if isinstance(self.batch, TensorVectorEnv) and self.batch.env.has("action_mask"):
+            self._actor_critic.require_masks()
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
         """SB3 warns of MLPs on a GPU; with thousands of environments that is the point."""

@@ -145,6 +145,7 @@ class PQN(QLearning):
         buffer, updates = self.rollout_buffer, 0
         with torch.no_grad():
             buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
+        self._start_average()
         self.policy.set_training_mode(True)
         total = torch.zeros(2, device=self.device)
         for _ in range(self.n_epochs):

@@ -75,7 +75,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
             raise ValueError(f"steps between updates must be at least 1, got {frequency.frequency}")
         self._train_frequency: int = frequency.frequency
         self._n_averaged = 0
-        self._average: QNetwork | None = None  # from the first gradient step on
+        self._average: QNetwork | None = None  # None: it equals the online weights
         self._set_up_device()
         # exponents of ε; a batch of one has the plain ε
         place = torch.linspace(0.0, 1.0, self.n_envs) if self.n_envs > 1 else torch.zeros(1)
@@ -118,21 +118,24 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         finally:
             self.policy.q_net = online
 
+    def _start_average(self) -> None:
+        """Call it before gradient steps. What a file held is both the weights and their average."""
+        if self.weight_average and self._average is None:
+            self._average = copy.deepcopy(self.q_net).requires_grad_(False)
+            self._average.set_training_mode(False)
+
     @torch.no_grad()
     def _average_weights(self) -> None:
         """Call it after a gradient step."""
-        if not self.weight_average:
-            return
         if self._average is None:
-            self._average = copy.deepcopy(self.q_net).requires_grad_(False)
-            self._average.set_training_mode(False)
+            return
         self._n_averaged += 1
         share = max(self.weight_average, 1.0 / self._n_averaged)
         pairs = zip(self._average.parameters(), self.q_net.parameters(), strict=True)
         for average, online in pairs:
             average.lerp_(online, share)
-        for average, online in zip(self._average.buffers(), self.q_net.buffers(), strict=True):
-            average.copy_(online)
+        for kept, buffer in zip(self._average.buffers(), self.q_net.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def _epsilon(self) -> Tensor | float:
         """Now: a number, or one for each environment."""
@@ -217,6 +220,11 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self._record_progress()
 
     # ------------------------------------------------------------------------------------------------ files
+
+    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
+        """SB3's; the average begins again from the new weights."""
+        super().set_parameters(*args, **kwargs)
+        self._average = None
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """See :meth:`OnDevice.save`; the file holds the averaged weights."""

@@ -9,8 +9,10 @@
    n-step window as a cut does, and need no other rule: the oldest data, the newest and the wrap-around are all covered.
 4. n-step returns: R = Σ_{k<m} γ^k r_k and the discount γ^m of the row m steps later, where m ≤ n is the number of
    steps until the episode or the data ends; the discount is 0 if the episode terminated on the way.
-5. Rows are drawn uniformly from the most recent T − 1 of each column, or by priority
-   (:mod:`palaestra.agents.priorities`). A draw of kind ``NOTHING`` (possible only where episodes are cut) has weight 0.
+5. Rows are drawn uniformly from the most recent T − 1 of each column; after k < T − 1 steps, from the most recent k,
+   so that a column with c cuts, which has k + c by then, lacks its c oldest. A draw of kind ``NOTHING`` has weight 0:
+   where all episodes are cut after L steps that is one draw in L + 1, and a batch has so many transitions fewer.
+6. Or they are drawn by priority (:mod:`palaestra.agents.priorities`), from all rows but those of kind ``NOTHING``.
 
 Positions and draws are tensors: nothing here waits for the device.
 
@@ -185,7 +187,7 @@ class Replay:
             content=self._content_at(index),
             actions=self.actions.index_select(0, index).long(),
             returns=(rewards * counted * self._powers[:-1]).sum(1),
-            discounts=self._powers.index_select(0, length) * (1 - ended),
+            discounts=self._powers.index_select(0, length) * (1 - ended) * valid,  # no NaN from where nothing is
             next_content=self._content_at(after),
             weights=valid if weights is None else valid * weights,
             places=index,

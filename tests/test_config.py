@@ -277,6 +277,7 @@ exploration_fraction f (0) 1
 exploration_initial_eps f 0 1
 exploration_final_eps f 0 1
 exploration_spread f 0 -
+weight_average f 0 1
 """
 RULES = {
     "ppo": f"""{COMMON}{ROLLOUTS}
@@ -316,7 +317,9 @@ def set_one(agent: str, key: str, value: str) -> Any:
     """The setting as it comes out, beside others that it goes with."""
     others = ["n_steps=1", "buffer_size=1e7"] if agent == "dqn" else ["n_steps=500000", "batch_size=2"]
     others = [other for other in others if not other.startswith(f"{key}=")]
-    config = resolve_config("cartpole", agent, num_envs=2, settings=[*others, f"{key}={value}"])
+    config = resolve_config(
+        *("cartpole", agent), num_envs=2, total_timesteps=10**7, settings=[*others, f"{key}={value}"]
+    )
     return config.agent_kwargs[key]
 
 
@@ -459,6 +462,26 @@ def test_a_replay_memory_that_is_too_small_is_refused_just_where_the_agent_would
             configured(least - 1)
         with pytest.raises(ValueError, match="n_steps"):
             learn(least - 1)
+
+
+@pytest.mark.parametrize(("num_envs", "total"), [(8, 64), (8, 68), (1, 16)])
+def test_a_run_that_would_end_before_it_learns_is_refused(num_envs: int, total: int) -> None:
+    def configured(starts: int) -> RunConfig:
+        return resolve_config(
+            *("cartpole", "dqn"), num_envs=num_envs, total_timesteps=total, settings=[f"learning_starts={starts}"]
+        )
+
+    def updates(starts: int) -> int:
+        model = DQN(
+            "MlpPolicy", make("cartpole", num_envs, "cpu"), learning_starts=starts, train_freq=1, buffer_size=99
+        )
+        return model.learn(total)._n_updates
+
+    assert configured(total - 1).agent_kwargs["learning_starts"] == total - 1
+    assert updates(total - 1) == 1
+    with pytest.raises(ConfigError, match=rf"learning_starts={total}: must be below total_timesteps={total}"):
+        configured(total)
+    assert updates(-(-total // num_envs) * num_envs) == 0
 
 
 def test_settings_over_a_stored_configuration() -> None:

@@ -56,8 +56,8 @@ def assert_same(stored: Any, seen: Any) -> None:
 def check_history(contents: Any, replay: Replay, seen: dict[int, Any]) -> Transitions:
     """Observations before and after each step come back bit for bit (after it, unless it terminated)."""
     found = replay.at(torch.tensor([place for place in seen if int(replay.kinds[place]) != NOTHING]))
-    obs, mask = contents.observe(found.content)
-    next_obs, _ = contents.observe(found.next_content)
+    obs, mask = contents.observe(found.content), contents.action_masks(found.content)
+    next_obs = contents.observe(found.next_content)
     for b, place in enumerate(found.places.tolist()):
         before, after, legal = seen[place]
         assert_same(_row(obs, b), before)

@@ -147,6 +147,30 @@ def test_weights_of_transitions_enter_the_loss() -> None:
     assert float(model._update(nothing)[0]) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("delta", "losses"),
+    [(0.5, [0.03125, 0.875, 0.125, 4.875]), (1.0, [0.03125, 1.5, 0.125, 9.5]), (4.0, [0.03125, 2.0, 0.125, 32.0])],
+)
+def test_the_huber_loss_by_hand(delta: float, losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """e²/2 up to δ, then δ (|e| − δ/2), for e = ¼, −2, ½, 10; 1 is SB3's. The gradient of the mean is at most δ / B."""
+    model = small(huber_delta=delta, learning_rate=0.0)
+    model._setup_learn(100, None)
+    batch = batches(1, 4, 0.9, 1)[0][0]
+    q_values = model.q_net(batch.content[""]).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
+    errors = torch.tensor([0.25, -2.0, 0.5, 10.0])
+    monkeypatch.setattr(model, "_targets", lambda batch: q_values.detach() - errors)
+    loss = float(model._update(batch)[0])
+    assert loss == pytest.approx(sum(losses) / 4, rel=1e-5)
+    if delta == DQN("MlpPolicy", walk()).huber_delta:
+        sb3 = torch.nn.functional.smooth_l1_loss(q_values, q_values.detach() - errors)
+        assert loss == pytest.approx(float(sb3), rel=1e-6)
+    model.max_grad_norm = float("inf")
+    model._update(batch)
+    expected = torch.autograd.grad(q_values, list(model.q_net.parameters()), errors.clamp(-delta, delta) / 4)
+    for parameter, gradient in zip(model.q_net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
 def test_the_memory_holds_what_happened() -> None:
     """Every transition of 24 steps against the same actions in the same environments, ends and cuts included."""
     model = small(gamma=0.5, train_freq=24, gradient_steps=0, exploration_initial_eps=1.0, exploration_final_eps=1.0)
@@ -647,6 +671,7 @@ def test_wrong_files_and_pickled_memories_are_refused(tmp_path: Path) -> None:
         ({"replay_buffer_kwargs": {"handle_timeout_termination": True}}, "replay_buffer_class must be None"),
         ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
         ({"samples_per_insert": -1.0}, "samples_per_insert must be at least 0"),
+        ({"samples_per_insert": 1.0, "gradient_steps": 0}, "gradient_steps=0 learns nothing"),
         ({"device": "meta"}, "the agent is on meta, its environments are on cpu"),
     ],
 )

@@ -12,6 +12,8 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from hypothesis import given
 from hypothesis import strategies as st
+from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 from torch.distributions import Categorical
@@ -159,6 +161,19 @@ def test_q_targets_with_masks_by_hand() -> None:
         assert model._targets(batch).tolist() == [16.0, 11.0, 1.0]
 
 
+def test_a_draw_without_a_transition_and_without_legal_actions_is_harmless() -> None:
+    """Where an episode was cut in a state without open doors, max Q is −∞; times a weight of 0 that would be NaN."""
+    model = DQN("MlpPolicy", doors(1), learning_starts=0, buffer_size=10)
+    model._setup_learn(10, None)
+    assert model.replay is not None
+    model.replay.content["open"].fill_(False)
+    found = model.replay.at(torch.tensor([0]))  # where the environment is now
+    assert found.weights.tolist() == [0.0]
+    assert model._targets(found).tolist() == [0.0]
+    assert model._update(found)[0] == 0.0
+    assert all(p.isfinite().all() for p in model.policy.parameters())
+
+
 def test_pqn_bootstraps_from_the_best_legal_action() -> None:
     """Q = (10, 20, 30, 40) everywhere, γ = 1/2: the cut step gets 5, 10, 15 or 20, by the last state's doors."""
     env = doors(16)
@@ -225,6 +240,41 @@ def test_sampled_frequencies_equal_torch() -> None:
     shares = actions.bincount(minlength=4) / n
     assert ((shares - p).abs() <= 5 * (p * (1 - p) / n).sqrt()).all()
     torch.testing.assert_close(log_prob, p.log()[actions])
+
+
+class OwnForward(ActorCriticPolicy):
+    """Overrides SB3's, so that nobody knows where its logits are."""
+
+    def forward(self, obs: Any, deterministic: bool = False) -> Any:
+        return super().forward(obs, deterministic)
+
+
+class OwnDistribution(ActorCriticPolicy):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.action_dist = type("Mine", (CategoricalDistribution,), {})(4)
+
+
+class Free(Doors):
+    """Without masks: closed doors pay too."""
+
+    action_mask = TensorEnv.action_mask
+
+
+@pytest.mark.parametrize("policy", [OwnForward, OwnDistribution])
+def test_a_policy_that_cannot_keep_to_masks_is_refused(policy: type[ActorCriticPolicy]) -> None:
+    message = f"the environment has action masks, which {policy.__name__} would not keep to"
+    settings = {"n_steps": 4, "batch_size": 16, "seed": 0}
+    with pytest.raises(ValueError, match=message):
+        PPO(policy, doors(4), **settings)
+    model = PPO(policy, TensorVectorEnv(Free(), 4, device="cpu"), **settings).learn(16)
+    with pytest.raises(ValueError, match=message):
+        model.set_env(doors(4))
+    obs, mask = torch.ones(4, 4), torch.eye(4).bool()
+    for rng in (None, Rng(env_keys(0, torch.arange(4), 1), 0)):
+        assert model.act(obs, rng).shape == (4,)
+        with pytest.raises(ValueError, match=message):
+            model.act(obs, rng, mask)
 
 
 def test_masks_are_those_of_the_step_in_the_rollout() -> None:

@@ -90,6 +90,7 @@ def q_model(kind: Any, env: TensorVectorEnv[Any], policy: str, **kwargs: Any) ->
 
 REPLAY = {"buffer_size": 2000, "learning_starts": 0, "samples_per_insert": 8.0, "train_freq": 2}
 ALL = {"double_q": True, "n_steps": 3, "prioritized_replay": 0.6, "exploration_spread": 7.0, "normalize_reward": True}
+ALL["weight_average"] = 0.01
 Q_CASES: dict[str, Any] = {
     "snake states": (DQN, "snake-small", "MlpPolicy", REPLAY),
     "cartpole observations": (DQN, "cartpole", "MlpPolicy", {**REPLAY, "tau": 0.5}),
@@ -100,6 +101,7 @@ Q_CASES: dict[str, Any] = {
     "all": (DQN, "snake-small", "DuelingPolicy", {**REPLAY, **ALL}),
     "pqn": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8}),
     "pqn snake": (PQN, "snake-small", "MlpPolicy", {"n_steps": 8, "exploration_spread": 7.0, "normalize_reward": True}),
+    "pqn average": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8, "weight_average": 0.01}),
 }
 
 

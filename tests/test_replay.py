@@ -180,6 +180,7 @@ class Model:
         places = torch.arange(self.rows * self.num_envs)
         at, stored = self.replay.at(places), self.stored()
         assert at.weights.tolist() == [float(place in stored) for place in places.tolist()]
+        assert not at.discounts[at.weights == 0].any()  # whatever is there, it is not looked at
         if self.replay.priorities is not None:
             assert torch.equal(self.replay.priorities.values > 0, at.weights > 0)
         for place, (episode, t) in stored.items():

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ import yaml
 from palaestra.train import cli, results
 from palaestra.train.config import resolve_config
 from palaestra.train.presets import PRESETS, Preset
-from palaestra.train.results import between_markers, collect, grid, run_grid, table, write_readme
+from palaestra.train.results import Processes, between_markers, collect, grid, run_grid, table, write_readme
+from palaestra.train.run import available_cores
 from palaestra.train.settings import ConfigError
 
 CARTPOLE, SNAKE, PRICING = "palaestra/CartPole-v1", "palaestra/SnakeSmall-v0", "palaestra/Pricing-v0"
@@ -58,14 +63,16 @@ class FakeTrain:
     def __init__(self, *fails: int, **change: Any) -> None:
         self.fails, self.change = fails, change
         self.trained: list[str] = []
+        self.threads: set[int | None] = set()
 
-    def __call__(self, command: list[str], log: Path) -> int:
+    def __call__(self, command: list[str], log: Path, threads: int | None) -> int:
         assert command[:4] == [sys.executable, "-m", "palaestra.train.cli", "train"]
         name, options = command[4], dict(zip(command[5::2], command[6::2], strict=True))
         assert options.keys() == {"--agent", "--seed", "--track", "--run-dir"}
         assert options["--track"] == "disabled"
         agent, seed, folder = options["--agent"], int(options["--seed"]), Path(options["--run-dir"])
         self.trained.append(f"{name} {agent} {seed}")
+        self.threads.add(threads)
         log.write_text("first line\npalaestra: error: out of luck\n\n")
         folder.mkdir(parents=True)  # raises if something is there
         config = {**resolve_config(name, agent, seed=seed).as_dict(), **self.change}
@@ -118,13 +125,14 @@ def test_a_grid_with_nothing_to_do_is_refused(names: list[str], agents: list[str
 
 def test_finished_runs_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, runs = FakeTrain(), grid(["cartpole"], ["ppo", "pqn"], 2, tmp_path)
-    assert run_grid(runs[:3], False, train) == {}
+    assert run_grid(runs[:3], False, launch=train) == {}
     assert train.trained == ["cartpole ppo 0", "cartpole ppo 1", "cartpole pqn 0"]
+    assert train.threads == {None}  # a run that is alone takes what it finds
     kept = json.loads((tmp_path / "cartpole/ppo/s1/results.json").read_text())
     assert kept["command"] == "palaestra train cartpole --agent ppo --seed 1"
     assert 0.05 <= kept["wall_seconds"] < 5.0
     train.trained.clear()
-    assert run_grid(runs, False, train) == {}  # an interrupted grid goes on
+    assert run_grid(runs, False, launch=train) == {}  # an interrupted grid goes on
     assert train.trained == ["cartpole pqn 1"]
     assert "[1/4] palaestra train cartpole --agent ppo --seed 0: kept" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "cartpole/ppo").iterdir()) == ["s0", "s0.log", "s1", "s1.log"]
@@ -132,7 +140,7 @@ def test_finished_runs_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("damage", ["setting", "results.json", "run.json", "eval.json", "config.yaml", "unreadable"])
 def test_other_and_unfinished_runs_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    run_grid(grid(["cartpole"], ["ppo"], 2, tmp_path), False, FakeTrain())
+    run_grid(grid(["cartpole"], ["ppo"], 2, tmp_path), False, launch=FakeTrain())
     folder = tmp_path / "cartpole/ppo/s1"
     (folder / "mark").touch()
     if damage == "setting":
@@ -143,7 +151,7 @@ def test_other_and_unfinished_runs_make_room(tmp_path: Path, monkeypatch: pytest
     else:
         (folder / damage).unlink()
     train = FakeTrain()
-    run_grid(grid(["cartpole"], ["ppo"], 2, tmp_path), False, train)
+    run_grid(grid(["cartpole"], ["ppo"], 2, tmp_path), False, launch=train)
     assert train.trained == ["cartpole ppo 1"]
     assert (folder.with_name("s1.old1") / "mark").exists()
     assert not (folder / "mark").exists()
@@ -152,7 +160,7 @@ def test_other_and_unfinished_runs_make_room(tmp_path: Path, monkeypatch: pytest
 def test_fresh_and_changed_presets_run_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def trained(fresh: bool = False) -> int:
         train = FakeTrain()
-        assert run_grid(grid(["cartpole"], ["ppo"], 2, tmp_path), fresh, train) == {}
+        assert run_grid(grid(["cartpole"], ["ppo"], 2, tmp_path), fresh, launch=train) == {}
         return len(train.trained)
 
     assert [trained(), trained(), trained(fresh=True)] == [2, 0, 2]
@@ -164,7 +172,7 @@ def test_fresh_and_changed_presets_run_everything_again(tmp_path: Path, monkeypa
 
 def test_a_failure_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, runs = FakeTrain(1), grid(["cartpole"], ["ppo"], 3, tmp_path)
-    failures = run_grid(runs, False, train)
+    failures = run_grid(runs, False, launch=train)
     assert failures == {runs[1].folder: "exit status 3: palaestra: error: out of luck"}
     assert len(train.trained) == 3
     assert "failed: palaestra train cartpole --agent ppo --seed 1: exit status 3: palae" in capsys.readouterr().err
@@ -175,15 +183,122 @@ def test_a_failure_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.C
     assert row["runs"][2]["evaluation"] == EVALUATION
     assert row["runs"][2]["num_timesteps"] == 5_013_504
     train = FakeTrain()
-    assert run_grid(runs, False, train) == {}
+    assert run_grid(runs, False, launch=train) == {}
     assert train.trained == ["cartpole ppo 1"]
 
 
 def test_a_process_that_trained_something_else_is_a_failure(tmp_path: Path) -> None:
     runs = grid(["cartpole"], ["ppo"], 1, tmp_path)
-    (error,) = run_grid(runs, False, FakeTrain(num_envs=64)).values()
+    (error,) = run_grid(runs, False, launch=FakeTrain(num_envs=64)).values()
     assert "not hold the configuration" in error
     assert not results.is_finished(runs[0])
+
+
+# ------------------------------------------------------------------------------------------- several at a time
+
+
+class Pairs(FakeTrain):
+    """Each run waits for a second one beside it; the first of a pair ends after the second."""
+
+    def __init__(self, *fails: int) -> None:
+        super().__init__(*fails)
+        self.together, self.later = threading.Barrier(2, timeout=20), threading.Event()
+        self.lock, self.running, self.most = threading.Lock(), 0, 0
+
+    def __call__(self, command: list[str], log: Path, threads: int | None) -> int:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        first = self.together.wait() == 0
+        time.sleep(0.05)  # a third one would be noticed
+        if first:
+            assert self.later.wait(20)
+        status = super().__call__(command, log, threads)
+        with self.lock:
+            self.running -= 1
+        if not first:
+            self.later.set()
+        return status
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (5, 2), (8, 4)])
+def test_two_jobs_run_two_at_a_time_and_share_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    monkeypatch.setattr(results, "available_cores", lambda: cores)
+    train, runs = Pairs(1, 2), grid(["cartpole"], ["ppo"], 4, tmp_path)
+    failures = run_grid(runs, False, 2, train)
+    assert list(failures) == [runs[1].folder, runs[2].folder]
+    assert set(failures.values()) == {"exit status 3: palaestra: error: out of luck"}
+    assert (train.most, train.threads, len(train.trained)) == (2, {threads}, 4)
+    assert [results.is_finished(run) for run in runs] == [True, False, False, True]
+    (row,) = collect(runs, failures)
+    assert [run["seed"] for run in row["runs"] if "error" in run] == [1, 2]
+    train = FakeTrain()
+    assert run_grid(runs, False, 3, train) == {}  # the two that failed
+    assert sorted(train.trained) == ["cartpole ppo 1", "cartpole ppo 2"]
+
+
+@pytest.mark.parametrize(("threads", "told"), [(3, "3"), (None, "7")])
+def test_a_process_is_told_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None, told: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert Processes().launch(["sh", "-c", "echo $OMP_NUM_THREADS; exit 4"], tmp_path / "log", threads) == 4
+    assert (tmp_path / "log").read_text() == f"{told}\n"
+
+
+@pytest.fixture
+def sleepers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Processes that leave their id in this file and sleep take the place of Python; Ctrl-C is as in a terminal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/ids\nexec sleep 60\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(results.sys, "executable", str(script))
+    (tmp_path / "ids").touch()
+    yield tmp_path / "ids"
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_all_processes_and_starts_no_more(tmp_path: Path, sleepers: Path, jobs: int) -> None:
+    """The signal goes to this process alone, so that the others do not end by themselves."""
+
+    def interrupt() -> None:
+        while sleepers.read_text().count("\n") < jobs:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    runs, started = grid(["cartpole"], ["ppo"], 4, tmp_path), time.perf_counter()
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(runs, False, jobs)
+    assert time.perf_counter() - started < 20
+    ids = [int(line) for line in sleepers.read_text().split()]
+    assert len(ids) == jobs
+    for process in ids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    assert sum(run.log.exists() for run in runs) <= 2 * jobs  # a thread may have been about to start its next
+    assert not any(results.is_finished(run) for run in runs)
+
+
+def test_a_fault_of_ours_ends_the_others_too(tmp_path: Path, sleepers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first run is there already and cannot be moved aside; the second one sleeps."""
+
+    def fail(folder: Path) -> None:
+        if folder.name == "s0":
+            while sleepers.read_text().count("\n") < 1:
+                time.sleep(0.01)
+            raise OSError("disk full")
+
+    monkeypatch.setattr(results, "_move_aside", fail)
+    with pytest.raises(OSError, match="disk full"):
+        run_grid(grid(["cartpole"], ["ppo"], 4, tmp_path), False, 2)
+    for line in sleepers.read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(line), 0)
 
 
 # ------------------------------------------------------------------------------------------- the table
@@ -245,15 +360,15 @@ def test_the_table_to_the_letter() -> None:
     ]
     assert lines[6] == ""
     assert lines[7].startswith("Lists are in the order of the seeds: `--seed` 0, 1, 2. Wall time is that of the whole ")
-    assert lines[-1] == ("Measured on x86_64, 2 cores, Linux (cpu, 2 threads, torch 2.13.0).")
+    assert lines[-1] == ("Measured on x86_64, 2 cores, Linux (cpu, 2 threads a run, torch 2.13.0).")
     assert max(map(len, lines[7:])) <= 120
 
 
 def test_runs_of_two_machines_are_both_named() -> None:
-    runs = [made(0, 1.0), made(1, 1.0, threads=8), made(2, 1.0)]
+    runs = [made(0, 1.0), made(1, 1.0, threads=1), made(2, 1.0)]
     text = table([{"command": "c", "solved_at": None, "runs": runs}])
     assert text.count("x86_64") == 2
-    assert "2 threads, torch 2.13.0); x86_64, 2 cores, Linux (cpu, 8 threads" in text
+    assert "2 threads a run, torch 2.13.0); x86_64, 2 cores, Linux (cpu, 1 thread a run, torch" in text
 
 
 # ------------------------------------------------------------------------------------------- the README
@@ -299,6 +414,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, arguments: str) -> int:
         ("cartpol", "did you mean 'cartpole'"),
         ("--agents ppo,dqm", "did you mean 'dqn'"),
         ("--seeds 0", "--seeds"),
+        ("--jobs 0", "--jobs"),
         ("cartpole --readme R.md", "R.md must have one line"),
         ("cartpole --readme no.md", "no.md"),
     ],
@@ -340,7 +456,9 @@ def test_the_command_trains_in_processes_of_their_own(
     Path("R.md").write_text(readme)
 
     assert run_cli(monkeypatch, "snake-small cartpole --agents pqn --seeds 1 --runs g --readme R.md") == 2
-    assert run_cli(monkeypatch, "snake-small cartpole --agents ppo --seeds 1 --runs g --readme R.md --json") == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    arguments = "snake-small cartpole --agents ppo --seeds 1 --jobs 2 --runs g --readme R.md --json"
+    assert run_cli(monkeypatch, arguments) == 1
     captured = capsys.readouterr()
     assert Path("R.md").read_text() == readme  # no table with holes
     snake, pole = json.loads(captured.out)
@@ -348,6 +466,7 @@ def test_the_command_trains_in_processes_of_their_own(
     assert "failed: palaestra train snake-small --agent ppo --seed 0: exit status 2" in captured.err
     (run,) = pole["runs"]
     assert run["num_timesteps"] == 512
+    assert run["threads"] == max(1, available_cores() // 2)
     assert run["training_seconds"] < run["wall_seconds"] < 60
     assert run["evaluation"] == json.loads(Path(run["folder"], "eval.json").read_text())
     assert run["evaluation"]["episodes"] == 1000

@@ -203,21 +203,23 @@ def results(
         Path | None,
         typer.Option(metavar="FILE", help="Put the table between the results:begin and results:end markers of FILE."),
     ] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at a time, which share the cores.", min=1)] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again.")] = False,
 ) -> None:
     """Train every environment with every agent that has a preset for it, and print the table of results.
 
-    Runs come one after another, each in a process of its own; the whole grid takes hours. Finished runs with the same
-    settings are kept, so an interrupted grid goes on where it was. The exit status is 1 if a run failed.
+    Every run is a process of its own, one after another unless --jobs says otherwise; the whole grid takes hours.
+    Finished runs with the same settings are kept, so an interrupted grid goes on where it was. The exit status is 1 if
+    a run failed.
 
     \b
     palaestra results cartpole
     palaestra results snake-small pricing --agents ppo,dqn --seeds 1
-    palaestra results --readme README.md
+    palaestra results --jobs 2 --readme README.md
     """
     from palaestra.train import commands
 
-    if not commands.results(envs or (), agents.split(","), seeds, runs, as_json, readme, fresh):
+    if not commands.results(envs or (), agents.split(","), seeds, runs, jobs, as_json, readme, fresh):
         raise typer.Exit(1)
 
 

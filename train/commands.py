@@ -121,7 +121,14 @@ def bench(env: str, repeats: int, as_json: bool) -> None:
 
 
 def results(
-    envs: Sequence[str], agents: Sequence[str], seeds: int, root: Path, as_json: bool, readme: Path | None, fresh: bool
+    envs: Sequence[str],
+    agents: Sequence[str],
+    seeds: int,
+    root: Path,
+    jobs: int,
+    as_json: bool,
+    readme: Path | None,
+    fresh: bool,
 ) -> bool:
     """Run the grid and tell its results; whether all runs went well. A README gets no table with holes."""
     from palaestra.train.results import between_markers, collect, grid, run_grid, table, write_readme
@@ -129,7 +136,7 @@ def results(
     runs = grid(envs, agents, seeds, root)
     if readme is not None:
         between_markers(readme, "")  # find out now, not after hours
-    failures = run_grid(runs, fresh)
+    failures = run_grid(runs, fresh, jobs)
     rows = collect(runs, failures)
     if readme is not None and not failures:
         write_readme(readme, table(rows))

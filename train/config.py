@@ -206,6 +206,11 @@ def _check_sizes(config: RunConfig) -> None:
             f"buffer_size={value('buffer_size')}: must be above {needed} for {config.num_envs} environments "
             f"with n_steps={value('n_steps')}"
         )
+    if "learning_starts" in defaults and value("learning_starts") >= config.total_timesteps:
+        raise ConfigError(
+            f"learning_starts={value('learning_starts')}: must be below total_timesteps={config.total_timesteps}, "
+            f"or nothing would be learned"
+        )
 
 
 def _check_device(device: str) -> None:

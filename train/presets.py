@@ -21,7 +21,7 @@ class Preset:
 
 
 def _shared_mlp(*hidden: int, **kwargs: int) -> dict[str, Any]:
-    """One ReLU trunk for actor and critic."""
+    """One ReLU trunk for actor and critic, or of a Q-network."""
     return {
         "features_extractor_class": "SharedMlp",
         "features_extractor_kwargs": {"hidden": list(hidden), **kwargs},
@@ -50,6 +50,58 @@ _PRICING_PPO = {
     "ent_coef": "linear(0.03, 0)",
     "normalize_reward": True,
     "policy_kwargs": _shared_mlp(128, 128, octaves=3),
+}
+
+_FUSED = {"optimizer_kwargs": {"fused": True}}  # many small updates: Adam as one operation
+
+_SNAKE_DQN = {
+    "policy": "DuelingPolicy",
+    "buffer_size": 400_000,
+    "learning_starts": 20_000,
+    "batch_size": 1024,
+    "train_freq": 2,
+    "samples_per_insert": 2.0,
+    "learning_rate": "linear(7e-4, 1e-5)",
+    "gamma": 0.99,
+    "n_steps": 5,
+    "double_q": True,
+    "huber_delta": 3.0,
+    "target_update_interval": 30_000,
+    "exploration_fraction": 0.1,
+    "exploration_final_eps": 0.005,
+    "policy_kwargs": {**_shared_mlp(256, 256), **_FUSED},
+}
+
+_PRICING_DQN = {
+    "policy": "DuelingPolicy",
+    "buffer_size": 1_000_000,
+    "learning_starts": 20_000,
+    "batch_size": 4096,
+    "train_freq": 2,
+    "samples_per_insert": 2.0,
+    "learning_rate": "linear(1e-3, 1e-5)",
+    "gamma": 1.0,
+    "n_steps": 5,
+    "double_q": True,
+    "normalize_reward": True,
+    "weight_average": 0.005,
+    "target_update_interval": 50_000,
+    "exploration_fraction": 0.2,
+    "exploration_final_eps": 0.4,
+    "exploration_spread": 6.0,
+    "policy_kwargs": {**_shared_mlp(128, 128, octaves=3), **_FUSED},
+}
+
+_SNAKE_PQN = {
+    "n_steps": 32,
+    "batch_size": 2048,
+    "n_epochs": 2,
+    "learning_rate": "linear(5e-4, 1e-5)",
+    "gamma": 0.99,
+    "gae_lambda": 0.9,
+    "exploration_fraction": 0.3,
+    "exploration_final_eps": 0.005,
+    "policy_kwargs": {"features_extractor_kwargs": {"hidden": [256, 256]}},
 }
 
 DEFAULT = {
@@ -84,6 +136,12 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 5_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
     ("palaestra/Snake-v0", "ppo"): Preset(1024, 24_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
     ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 60_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
+    ("palaestra/SnakeSmall-v0", "dqn"): Preset(512, 6_000_000, _SNAKE_DQN),
+    ("palaestra/Snake-v0", "dqn"): Preset(512, 12_000_000, _SNAKE_DQN),
+    ("palaestra/SnakeLarge-v0", "dqn"): Preset(512, 20_000_000, _SNAKE_DQN),
+    ("palaestra/SnakeSmall-v0", "pqn"): Preset(512, 4_000_000, _SNAKE_PQN),
+    ("palaestra/Snake-v0", "pqn"): Preset(512, 16_000_000, _SNAKE_PQN),
+    ("palaestra/SnakeLarge-v0", "pqn"): Preset(512, 30_000_000, _SNAKE_PQN),
     ("palaestra/PandaReach-v0", "ppo"): Preset(
         1024,
         4_000_000,
@@ -96,6 +154,28 @@ PRESETS: dict[tuple[str, str], Preset] = {
             "learning_rate": "linear(1e-3, 1e-5)",
             "policy_kwargs": _shared_mlp(128, 128),
         },
+    ),
+    ("palaestra/PandaReach-v0", "dqn"): Preset(
+        1024,
+        3_000_000,
+        {
+            "policy": "DuelingPolicy",
+            "buffer_size": 500_000,
+            "learning_starts": 20_000,
+            "batch_size": 2048,
+            "train_freq": 2,
+            "samples_per_insert": 2.0,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "gamma": 0.97,
+            "n_steps": 3,
+            "double_q": True,
+            "weight_average": 0.005,
+            "target_update_interval": 20_000,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.02,
+            "policy_kwargs": {**_shared_mlp(128, 128), **_FUSED},
+        },
+        env={"control": "cartesian"},  # seven moves
     ),
     ("palaestra/PandaReachTorque-v0", "ppo"): Preset(
         4096,  # enough for the physics to use two cores
@@ -117,6 +197,11 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingDuopoly-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/PricingStationary-v0", "dqn"): Preset(1024, 10_000_000, _PRICING_DQN),
+    ("palaestra/Pricing-v0", "dqn"): Preset(1024, 10_000_000, _PRICING_DQN),
+    ("palaestra/PricingTwoProducts-v0", "dqn"): Preset(1024, 8_000_000, {**_PRICING_DQN, "n_steps": 10}),
+    ("palaestra/PricingYogurt-v0", "dqn"): Preset(1024, 4_000_000, _PRICING_DQN),
+    ("palaestra/PricingDuopoly-v0", "dqn"): Preset(1024, 4_000_000, _PRICING_DQN),
     ("palaestra/CartPole-v1", "ppo"): Preset(
         1024,
         1_000_000,

@@ -2,8 +2,9 @@
 
 1. The grid is every environment and agent with a preset (:mod:`palaestra.train.presets`), seeds 0 … n − 1. Each run is
    ``palaestra train ENV --agent AGENT --seed S --track disabled --run-dir DIR/<env>/<agent>/s<S>`` in a process of its
-   own, one after another, so that start-up, threads and memory are those of a user's run. What it prints goes to
-   ``s<S>.log`` beside the folder.
+   own, so that start-up and memory are those of a user's run, one after another with all cores each. With ``jobs``
+   J > 1, J runs at a time share the cores evenly: the grid is done sooner, each run later. What a run prints goes to
+   ``s<S>.log`` beside its folder.
 2. A finished run is known by ``results.json`` in its folder, which is written last and holds the wall time of the whole
    process. It is kept if its ``config.yaml`` equals what would be trained today. Anything else at its place is moved
    aside (``s<S>.old1``, …): the table never mixes runs of different settings.
@@ -16,10 +17,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -31,11 +36,12 @@ from palaestra.agents.checkpoint import write_whole
 from palaestra.envs.registry import EnvEntry, entries, resolve
 from palaestra.train.config import AGENTS, RunConfig, known, resolve_config, rules_of
 from palaestra.train.presets import PRESETS
+from palaestra.train.run import available_cores
 from palaestra.train.settings import ConfigError
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NONE = "–"
-Launch = Callable[[list[str], Path], int]  # runs a command with its output in a file, until its exit status
+Launch = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
 
 
 @dataclass(frozen=True)
@@ -92,40 +98,72 @@ def grid(names: Sequence[str], agents: Sequence[str], seeds: int, root: Path) ->
 # ---------------------------------------------------------------------------------------------------- running
 
 
-def launch(command: list[str], log: Path) -> int:
-    """Run a command to its end; its exit status."""
-    with log.open("w") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-        try:
-            return process.wait()
-        finally:
-            process.kill()  # after Ctrl-C; an unfinished run is of no use here
-            process.wait()
+class Processes:
+    """Commands that threads of ours wait for, and that end with them."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ended, self._lock = False, threading.Lock()
+
+    def launch(self, command: list[str], log: Path, threads: int | None) -> int:
+        """Run a command to its end, with that many threads (None: its own choice); its exit status."""
+        environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with log.open("w") as out:
+            with self._lock:
+                if self._ended:
+                    return -signal.SIGKILL
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment
+                )
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                self._running.discard(process)
+
+    def end(self) -> None:
+        """Kill what runs, and start nothing more."""
+        with self._lock:
+            self._ended = True
+            for process in tuple(self._running):
+                process.kill()
 
 
-def run_grid(runs: Sequence[GridRun], fresh: bool, launch: Launch = launch) -> dict[Path, str]:
-    """Make all runs that are not there yet, or all if ``fresh``; what went wrong, by run."""
-    failures: dict[Path, str] = {}
-    for number, run in enumerate(runs, 1):
+def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: Launch | None = None) -> dict[Path, str]:
+    """Make all runs that are not there yet, or all if ``fresh``, ``jobs`` at a time; what went wrong, by run."""
+    processes = Processes()
+    start = processes.launch if launch is None else launch
+    threads = max(1, available_cores() // jobs) if jobs > 1 else None
+
+    def make(numbered: tuple[int, GridRun]) -> str | None:
+        number, run = numbered
         place = f"[{number}/{len(runs)}] {run.command}"
         if not fresh and is_finished(run):
             _tell(f"{place}: kept")
-            continue
+            return None
         _tell(f"{place}: running since {time.strftime('%H:%M:%S')}, output in {run.log}")
-        error = _train(run, launch)
+        error = _train(run, threads, start)
         if error is not None:
-            failures[run.folder] = error
             _tell(f"failed: {run.command}: {error}")
-    return failures
+        return error
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            errors = pool.map(make, enumerate(runs, 1))
+            return {run.folder: error for run, error in zip(runs, errors, strict=True) if error is not None}
+        except BaseException:  # Ctrl-C above all: only this thread hears of it, and unfinished runs are of no use
+            pool.shutdown(wait=False, cancel_futures=True)
+            processes.end()
+            raise
 
 
-def _train(run: GridRun, launch: Launch) -> str | None:
+def _train(run: GridRun, threads: int | None, launch: Launch) -> str | None:
     """Make one run; what went wrong, if anything did."""
     _move_aside(run.folder)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [*run.command.split()[1:], "--track", "disabled", "--run-dir", str(run.folder)]
     started = time.perf_counter()
-    status = launch([sys.executable, "-m", "palaestra.train.cli", *arguments], run.log)
+    status = launch([sys.executable, "-m", "palaestra.train.cli", *arguments], run.log, threads)
     seconds = time.perf_counter() - started
     if status != 0:
         lines = run.log.read_text(errors="replace").split("\n") if run.log.is_file() else []
@@ -219,7 +257,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def _caption(rows: Sequence[dict[str, Any]]) -> str:
     seeds = ", ".join(str(run["seed"]) for run in rows[0]["runs"])
     done = [run for row in rows for run in row["runs"] if "error" not in run]
-    machines = {f"{r['machine']} ({r['device']}, {r['threads']} threads, torch {r['torch']})": None for r in done}
+    machines = {f"{r['machine']} ({r['device']}, {_threads(r)}, torch {r['torch']})": None for r in done}
     return f"""\
 Lists are in the order of the seeds: `--seed` {seeds}. Wall time is that of the whole command, with start-up, imports,
 evaluations and the recorded episode; steps/s are those of training, with the evaluations on the way. The score is the
@@ -227,6 +265,10 @@ mean return of 1,000 held-out episodes, or the exact expectation where the envir
 100 · score / optimum. Solved after: seconds from the start of the process to the first of the ten evaluations during
 training that reached the score before the colon. {NONE} is none.
 Measured on {"; ".join(machines) or "no machine"}."""
+
+
+def _threads(run: dict[str, Any]) -> str:
+    return f"{run['threads']} thread{'s' if run['threads'] != 1 else ''} a run"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -62,10 +62,15 @@ class RunResult:
     solved_after_seconds: float | None = None
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_available_cores() -> None:
     """At most one thread per core that this process may use: with more, OpenMP's threads wait for each other."""
-    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
