@@ -413,14 +413,14 @@ def test_discrete_moves_make_reach_a_task_for_all_agents() -> None:
 
 
 def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    reach, none = "palaestra/PandaReach-v0", Preset(4, 100, DEFAULT["dqn"].agent)
+    reach, none = "palaestra/PandaReach-v0", Preset(4, 10_000, DEFAULT["dqn"].agent)
     (entry,) = [entry for entry in entries() if entry.id == reach]
     for agent in ("dqn", "pqn"):
         monkeypatch.setitem(PRESETS, (reach, agent), none)
     assert agents_for(entry) == ["ppo"]
     with pytest.raises(ConfigError, match="needs a Discrete"):
         resolve_config("reach", "dqn")
-    moves = Preset(4, 100, DEFAULT["dqn"].agent, {"control": "cartesian"})
+    moves = Preset(4, 10_000, DEFAULT["dqn"].agent, {"control": "cartesian"})
     monkeypatch.setitem(PRESETS, (reach, "dqn"), moves)
     assert agents_for(entry) == ["ppo", "dqn"]
     assert resolve_config("reach", "dqn").env_kwargs == {"control": "cartesian"}

@@ -285,7 +285,7 @@ def test_ctrl_c_ends_all_processes_and_starts_no_more(tmp_path: Path, sleepers: 
 
 
 def test_a_fault_of_ours_ends_the_others_too(tmp_path: Path, sleepers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first run is there already and cannot be moved aside; the second one sleeps."""
+    """The first run finds the disk full while the second one sleeps."""
 
     def fail(folder: Path) -> None:
         if folder.name == "s0":

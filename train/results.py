@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -111,7 +110,7 @@ class Processes:
         with log.open("w") as out:
             with self._lock:
                 if self._ended:
-                    return -signal.SIGKILL
+                    return 1
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment
                 )
@@ -119,7 +118,8 @@ class Processes:
             try:
                 return process.wait()
             finally:
-                self._running.discard(process)
+                with self._lock:
+                    self._running.discard(process)
 
     def end(self) -> None:
         """Kill what runs, and start nothing more."""
