@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from palaestra.train import bench, cli, run
+from palaestra.train import bench, cli, results, run
 
 README = Path(__file__).parents[1] / "README.md"
 FEWER_STEPS = ["--num-envs", "32", "--total-timesteps", "512", "--set", "n_steps=16", "--set", "batch_size=64"]
+FEWER_STEPS_DQN = [*FEWER_STEPS[:4], "--set", "learning_starts=64", "--set", "batch_size=64"]
 
 
 def _blocks(language: str) -> list[str]:
@@ -45,6 +46,9 @@ def test_every_command_runs(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(bench, "measure", lambda *args, **kwargs: {})  # measured in test_bench.py
     monkeypatch.setattr(bench, "table", lambda result: "")
+    monkeypatch.setattr(results, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
+    monkeypatch.setattr(results, "collect", lambda *args, **kwargs: [])
+    monkeypatch.setattr(results, "table", lambda rows: "")
     monkeypatch.setattr(run, "EVALUATIONS", 1)
     corridor = next(block for block in _blocks("python") if "class Corridor" in block)
     Path("corridor.py").write_text(corridor)
@@ -52,6 +56,7 @@ def test_every_command_runs(
         exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     for command in _commands():
         fewer = FEWER_STEPS if command[0] == "train" and "--resume" not in command else []
+        fewer = FEWER_STEPS_DQN if "dqn" in command else fewer
         fewer = ["--episodes", "64"] if command[0] == "evaluate" else fewer
         monkeypatch.setattr(sys, "argv", ["palaestra", *command, *fewer])
         with pytest.raises(SystemExit) as exit_:
@@ -79,7 +84,7 @@ def test_the_prices_that_the_readme_quotes() -> None:
 def test_every_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     programs = [block for block in _blocks("python") if "learn(" in block]
-    assert len(programs) == 2
+    assert len(programs) == 3
     for program in programs:
         short = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(2048)", program)
         short = short.replace("num_envs=1024", "num_envs=64")
