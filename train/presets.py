@@ -214,11 +214,16 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingDuopoly-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
-    ("palaestra/PricingStationary-v0", "dqn"): Preset(1024, 10_000_000, _PRICING_DQN),
+    ("palaestra/PricingStationary-v0", "dqn"): Preset(1024, 10_000_000, {**_PRICING_DQN, "n_steps": 3}),
     ("palaestra/Pricing-v0", "dqn"): Preset(1024, 10_000_000, _PRICING_DQN),
     ("palaestra/PricingTwoProducts-v0", "dqn"): Preset(1024, 8_000_000, {**_PRICING_DQN, "n_steps": 10}),
     ("palaestra/PricingYogurt-v0", "dqn"): Preset(1024, 4_000_000, _PRICING_DQN),
-    ("palaestra/PricingDuopoly-v0", "dqn"): Preset(1024, 4_000_000, _PRICING_DQN),
+    ("palaestra/PricingDuopoly-v0", "dqn"): Preset(
+        1024,
+        4_000_000,
+        # nothing but the closing discounts here: with fewer steps, overestimated values die out slowly
+        {**_PRICING_DQN, "n_steps": 10, "exploration_final_eps": 0.1, "exploration_spread": 3.0},
+    ),
     ("palaestra/CartPole-v1", "ppo"): Preset(
         1024,
         1_000_000,
