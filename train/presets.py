@@ -94,12 +94,12 @@ _PRICING_DQN = {
 
 _SNAKE_PQN = {
     "n_steps": 32,
-    "batch_size": 2048,
+    "batch_size": 1024,
     "n_epochs": 2,
-    "learning_rate": "linear(5e-4, 1e-5)",
+    "learning_rate": "linear(1e-3, 1e-5)",
     "gamma": 0.99,
     "gae_lambda": 0.9,
-    "exploration_fraction": 0.3,
+    "exploration_fraction": 0.1,
     "exploration_final_eps": 0.005,
     "policy_kwargs": {"features_extractor_kwargs": {"hidden": [256, 256]}},
 }
@@ -139,7 +139,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/SnakeSmall-v0", "dqn"): Preset(512, 6_000_000, _SNAKE_DQN),
     ("palaestra/Snake-v0", "dqn"): Preset(512, 12_000_000, _SNAKE_DQN),
     ("palaestra/SnakeLarge-v0", "dqn"): Preset(512, 20_000_000, _SNAKE_DQN),
-    ("palaestra/SnakeSmall-v0", "pqn"): Preset(512, 4_000_000, _SNAKE_PQN),
+    ("palaestra/SnakeSmall-v0", "pqn"): Preset(512, 6_000_000, _SNAKE_PQN),
     ("palaestra/Snake-v0", "pqn"): Preset(512, 16_000_000, _SNAKE_PQN),
     ("palaestra/SnakeLarge-v0", "pqn"): Preset(512, 30_000_000, _SNAKE_PQN),
     ("palaestra/PandaReach-v0", "ppo"): Preset(
