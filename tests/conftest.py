@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # before anything imports pygame
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -15,3 +16,6 @@ settings.register_profile(
     "palaestra", derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("palaestra")
+
+# a job that a script puts in the background inherits an ignored SIGINT, and so would the processes that tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
