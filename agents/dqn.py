@@ -74,10 +74,7 @@ class DQN(QLearning):
         *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
-    _unsaved: ClassVar[tuple[str, ...]] = (
-        *("replay", "replay_buffer_class", "_average", "_contents", "_exponents", "_finite", "batch_norm_stats"),
-        "batch_norm_stats_target",
-    )
+    _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_contents")
 
     def __init__(
         self,
@@ -220,7 +217,6 @@ class DQN(QLearning):
         if gradient_steps == 0:
             return
         assert self.replay is not None
-        self._start_average()
         self.policy.set_training_mode(True)
         total = torch.zeros(2, device=self.device)
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
@@ -236,11 +232,7 @@ class DQN(QLearning):
         targets = self._targets(batch)
         losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
         loss = (losses * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
-        self.policy.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        self._average_weights()
+        self._descend(loss)
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.put(batch.places, (targets - q_values).detach())

@@ -48,9 +48,6 @@ class PQN(QLearning):
         *("exploration_initial_eps", "exploration_final_eps", "max_grad_norm", "exploration_spread"),
         *("normalize_reward", "weight_average", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
-    _unsaved: ClassVar[tuple[str, ...]] = (
-        *("replay_buffer_class", "_average", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
-    )
 
     def __init__(
         self,
@@ -145,7 +142,6 @@ class PQN(QLearning):
         buffer, updates = self.rollout_buffer, 0
         with torch.no_grad():
             buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
-        self._start_average()
         self.policy.set_training_mode(True)
         total = torch.zeros(2, device=self.device)
         for _ in range(self.n_epochs):
@@ -162,9 +158,5 @@ class PQN(QLearning):
         """One gradient step; the loss and the mean Q-value, detached [2]."""
         q_values = self.q_net(obs).gather(1, actions.unsqueeze(1)).squeeze(1)
         loss = 0.5 * (q_values - returns).square().mean()
-        self.policy.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
-        self._average_weights()
+        self._descend(loss)
         return torch.stack((loss.detach(), q_values.detach().mean()))

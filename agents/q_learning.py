@@ -60,6 +60,9 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     _counters: ClassVar[tuple[str, ...]] = (
         *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
     )
+    _unsaved: ClassVar[tuple[str, ...]] = (
+        *("replay_buffer_class", "_average", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
+    )
     _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean")
 
     def _setup_q_learning(self) -> None:
@@ -118,15 +121,19 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         finally:
             self.policy.q_net = online
 
-    def _start_average(self) -> None:
-        """Call it before gradient steps. What a file held is both the weights and their average."""
-        if self.weight_average and self._average is None:
+    def _descend(self, loss: Tensor) -> None:
+        """One gradient step, and its share in the average."""
+        if self.weight_average and self._average is None:  # what a file held is both the weights and their average
             self._average = copy.deepcopy(self.q_net).requires_grad_(False)
             self._average.set_training_mode(False)
+        self.policy.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        self._average_weights()
 
     @torch.no_grad()
     def _average_weights(self) -> None:
-        """Call it after a gradient step."""
         if self._average is None:
             return
         self._n_averaged += 1

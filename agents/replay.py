@@ -76,7 +76,7 @@ class Replay:
         self.rows = self.rows_for(buffer_size, self.num_envs)
         if n_steps >= self.rows:
             raise ValueError(f"n_steps={n_steps} needs a buffer_size above {self.num_envs * (n_steps - 1)}")
-        self.gamma, self.n_steps, self.priorities = gamma, n_steps, priorities
+        self.priorities = priorities
         size = self.rows * self.num_envs
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)
         self.content = {k: torch.empty(size, *v.shape[1:], dtype=v.dtype, device=v.device) for k, v in content.items()}
