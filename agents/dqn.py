@@ -70,7 +70,7 @@ class DQN(QLearning):
         *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"),
         *("gradient_steps", "n_steps", "target_update_interval", "exploration_fraction", "exploration_initial_eps"),
         *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "huber_delta"),
-        *("prioritized_replay", "exploration_spread", "normalize_reward", "weight_average"),
+        *("prioritized_replay", "exploration_spread", "normalize_observation", "normalize_reward", "weight_average"),
         *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
@@ -103,6 +103,7 @@ class DQN(QLearning):
         huber_delta: float = 1.0,
         prioritized_replay: float = 0.0,
         exploration_spread: float = 0.0,
+        normalize_observation: bool = False,
         normalize_reward: bool = False,
         weight_average: float = 0.0,
         device: torch.device | str = "auto",
@@ -120,7 +121,8 @@ class DQN(QLearning):
             raise ValueError("gradient_steps=0 learns nothing; leave it out, samples_per_insert counts the steps")
         self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
-        self.normalize_reward, self.weight_average = normalize_reward, weight_average
+        self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
+        self.weight_average = weight_average
         super().__init__(
             policy,
             env,

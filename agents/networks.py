@@ -108,9 +108,12 @@ class LayerNormPolicy(DQNPolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.RAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
+        kwargs = features_extractor_kwargs or {}
         if features_extractor_class is SharedMlp:
-            net_arch = net_arch or []
-            features_extractor_kwargs = {"layer_norm": True, **(features_extractor_kwargs or {})}
+            net_arch, features_extractor_kwargs = net_arch or [], {"layer_norm": True, **kwargs}
+        elif kwargs.get("extractor_class") is SharedMlp:  # behind the normalisation of observations
+            inner = {"layer_norm": True, **kwargs["extractor_kwargs"]}
+            net_arch, features_extractor_kwargs = net_arch or [], {**kwargs, "extractor_kwargs": inner}
         super().__init__(
             observation_space,
             action_space,

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from palaestra.agents import checkpoint
 from palaestra.agents.buffers import map_obs
+from palaestra.agents.observation_scale import with_normalization
 from palaestra.agents.reward_scale import RewardScale
 from palaestra.agents.rollout import EpisodeStatistics, episode_means, remember, to_host
 from palaestra.envs.adapter import VecEnvAdapter
@@ -57,6 +58,7 @@ class OnDevice(BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
+    normalize_observation: bool
     normalize_reward: bool
     gamma: float
     _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
@@ -67,6 +69,11 @@ class OnDevice(BaseAlgorithm):
     def _check_device(self) -> None:
         if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
+
+    def _prepare_policy(self) -> None:
+        """Call it before SB3 makes the policy."""
+        if self.normalize_observation:
+            self.policy_kwargs = with_normalization(self.policy_class, self.policy_kwargs)
 
     def _set_up_device(self) -> None:
         if self.env is not None:

@@ -13,8 +13,9 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
 6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 7. ``ent_coef`` may be a schedule, like ``learning_rate``.
-8. ``normalize_reward=True`` divides rewards by the running deviation of the return; see
-   :mod:`palaestra.agents.reward_scale`.
+8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
+   shifts and scales observations; see :mod:`palaestra.agents.reward_scale` and
+   :mod:`palaestra.agents.observation_scale`.
 9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
@@ -37,6 +38,7 @@ from torch import Tensor
 
 from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
+from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice, prepare
 from palaestra.agents.rollout import OnDemand, raise_non_finite
 from palaestra.envs.core import TensorVectorEnv
@@ -56,8 +58,8 @@ class PPO(OnDevice, stable_baselines3.PPO):
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
-        *("normalize_advantage", "normalize_reward", "vf_coef", "max_grad_norm", "use_sde", "sde_sample_freq"),
-        *("target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("normalize_advantage", "normalize_observation", "normalize_reward", "vf_coef", "max_grad_norm"),
+        *("use_sde", "sde_sample_freq", "target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic")
     _summaries: ClassVar[tuple[str, ...]] = (*_LOSSES, "explained_variance", "std")
@@ -79,6 +81,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         *,
+        normalize_observation: bool = False,
         normalize_reward: bool = False,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -86,7 +89,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
     ) -> None:
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
-        self.normalize_reward = normalize_reward
+        self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
         super().__init__(
             policy,
             env,
@@ -114,6 +117,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
 
     def _setup_model(self) -> None:
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
+        self._prepare_policy()
         super()._setup_model()
         self._actor_critic = ActorCritic(self.policy)
         self._set_up_device()
@@ -229,6 +233,8 @@ class PPO(OnDevice, stable_baselines3.PPO):
             self._n_updates += 1
             if stopped:
                 break
+        if self.normalize_observation:
+            learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
         returns, values = self.rollout_buffer.returns, self.rollout_buffer.values
         explained = 1.0 - (returns - values).var() / returns.var()
         std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained

@@ -46,7 +46,8 @@ class PQN(QLearning):
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "exploration_fraction"),
         *("exploration_initial_eps", "exploration_final_eps", "max_grad_norm", "exploration_spread"),
-        *("normalize_reward", "weight_average", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("normalize_observation", "normalize_reward", "weight_average"),
+        *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
     )
 
     def __init__(
@@ -65,6 +66,7 @@ class PQN(QLearning):
         max_grad_norm: float = 10.0,
         *,
         exploration_spread: float = 0.0,
+        normalize_observation: bool = False,
         normalize_reward: bool = False,
         weight_average: float = 0.0,
         device: torch.device | str = "auto",
@@ -73,8 +75,8 @@ class PQN(QLearning):
     ) -> None:
         env, device = prepare(env, device)
         self.n_epochs, self.gae_lambda = n_epochs, gae_lambda
-        self.exploration_spread, self.normalize_reward = exploration_spread, normalize_reward
-        self.weight_average = weight_average
+        self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
+        self.exploration_spread, self.weight_average = exploration_spread, weight_average
         super().__init__(
             policy,
             env,

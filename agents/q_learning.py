@@ -5,7 +5,8 @@
    index, step) alone. ``exploration_spread`` α > 0 gives environment i of N its own ε_i = ε^(1 + α i / (N − 1)), from
    the scheduled ε down to almost greedy: with thousands of environments some always play well and some always explore.
 3. ``normalize_reward`` divides rewards by the running deviation of the return (see
-   :mod:`palaestra.agents.reward_scale`), so that Q-values are of order one.
+   :mod:`palaestra.agents.reward_scale`), so that Q-values are of order one; ``normalize_observation`` shifts and scales
+   observations (see :mod:`palaestra.agents.observation_scale`).
 4. ``weight_average`` τ > 0 keeps an exponential moving average of the weights, θ̄ ← θ̄ + τ (θ − θ̄) after every gradient
    step (the plain mean over the first 1/τ). The greedy policy that :meth:`act`, :meth:`predict` and the saved file
    have is the average's; exploration, learning and targets use θ. Where actions are worth nearly the same, as prices
@@ -32,6 +33,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
+from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice
 from palaestra.agents.rollout import FiniteCheck, OnDemand
 from palaestra.envs.rng import Rng
@@ -68,6 +70,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     def _setup_q_learning(self) -> None:
         """SB3's set-up without its replay buffer."""
         self.replay_buffer = _NO_BUFFER  # SB3 makes its own only where there is none
+        self._prepare_policy()
         n_steps, self.n_steps = self.n_steps, 1  # SB3 refuses more where observations are dictionaries
         super()._setup_model()
         self.replay_buffer, self.n_steps = None, n_steps
@@ -195,6 +198,8 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         if info["final_obs"] is not new_obs:  # targets look at it where an episode was cut
             self._finite.add("observation", self._steps_collected + 1, info["final_obs"], truncated)
         self._statistics.add(info)
+        if self.normalize_observation:
+            learn_observations(self.policy, new_obs)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
         return rewards, dones, info

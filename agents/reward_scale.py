@@ -7,8 +7,7 @@
 The numbers are those of Stable-Baselines3's ``VecNormalize(norm_obs=False)``. Here they are tensors on the device and
 travel with the model. Statistics of episodes, evaluations and callbacks see the plain rewards.
 
-Source: Engstrom et al., "Implementation matters in deep policy gradients", ICLR 2020, section 2; the variance: Chan,
-Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982.
+Source: Engstrom et al., "Implementation matters in deep policy gradients", ICLR 2020, section 2.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from palaestra.agents.moments import merged
 
 _CLIP, _EPSILON = 10.0, 1e-8
 
@@ -58,18 +59,10 @@ class RewardScale:
     def learn(self, rewards: Tensor, dones: Tensor) -> None:
         """Update the statistics with the rewards [N] of a step that ended the episodes ``dones`` [N]."""
         returns = rewards if self._returns is None else self._returns * self.gamma + rewards
-        self._update(torch.where(returns.isfinite(), returns, 0.0).double())
+        self._moments = merged(self._moments, torch.where(returns.isfinite(), returns, 0.0).double())
         self._returns = torch.where(dones, 0.0, returns)
 
     def scale(self, rewards: Tensor) -> Tensor:
         """Rewards divided by the deviation as it is now."""
         scaled = (rewards / (self._moments[1] + _EPSILON).sqrt().float()).clamp(-_CLIP, _CLIP)
         return scaled + 0.0 * rewards  # NaN where a reward is not finite, and only there: the agent names the place
-
-    def _update(self, values: Tensor) -> None:
-        mean, variance, count = self._moments
-        number = values.shape[0]
-        total = count + number
-        change = values.mean() - mean
-        spread = variance * count + values.var(correction=0) * number + change.square() * (count * number / total)
-        self._moments = mean + change * (number / total), spread / total, total

@@ -1,7 +1,8 @@
 """Names of environments, and the one function that makes a batch of any of them.
 
 A name is a short name (``snake-small``), a full id (``palaestra/SnakeSmall-v0``), any Gymnasium id (``CartPole-v1``),
-or ``module:Id-v0``, where importing ``module`` registers the id. Ids are also registered with Gymnasium, so
+``module:Id-v0``, where importing ``module`` registers the id, or ``module:MyEnv`` or ``path/file.py:MyEnv``, the class
+itself: a :class:`TensorEnv` or a ``gymnasium.Env``. Ids are also registered with Gymnasium, so
 ``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` works in any script.
 
 Plug-ins: a package whose entry-point group ``palaestra.envs`` names a module is imported before names are looked up;
@@ -13,16 +14,18 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv
+from palaestra.envs.user_code import UserCodeError, describe, import_file, import_module
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +46,19 @@ class EnvEntry:
     entry_point: str
     summary: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> type[TensorEnv[Any]]:
+        """The class.
+
+        Raises:
+            UserCodeError: if its module cannot be imported.
+            TypeError: if it is no TensorEnv.
+        """
+        module, _, name = self.entry_point.partition(":")
+        found = getattr(import_module(module), name)
+        if not (isinstance(found, type) and issubclass(found, TensorEnv)):
+            raise TypeError(f"{self.entry_point} is not a TensorEnv")
+        return found
 
     def build(self, **kwargs: Any) -> TensorEnv[Any]:
         """The rules, with ``kwargs`` over the entry's own."""
@@ -94,7 +110,7 @@ def plugin_errors() -> dict[str, str]:
         try:
             point.load()
         except Exception as error:  # whatever a stranger's module raises is its own fault, reported by name
-            errors[point.name] = f"{type(error).__name__}: {error}"
+            errors[point.name] = describe(error)
     return errors
 
 
@@ -103,29 +119,81 @@ def resolve(name: str) -> EnvEntry | EnvSpec:
 
     Raises:
         UnknownEnvError: naming the closest match.
+        UserCodeError: if the module, the file or the plug-in cannot be imported.
     """
-    module, _, id = name.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UnknownEnvError(f"unknown environment {name!r}: cannot import {module} ({error})") from error
+    place, _, id = (name, "", "") if _is_file(name) else name.rpartition(":")
+    module = _import(place) if place else None
+    classes = {} if module is None else _classes(module)
+    if id in classes:
+        return _of_class(classes[id], place)
     known = entries()
     for entry in known:
         if id in (entry.id, entry.short_name):
             return entry
     if id in gymnasium.registry:
         return gymnasium.spec(id)
+    if module is not None:
+        hint = _closest(id, list(classes), f"; it has {', '.join(classes)}" if classes else "")
+        raise UnknownEnvError(f"{place} has no environment {id!r}{hint}")
+    for plugin, error in plugin_errors().items():
+        if plugin in (id, id.partition("/")[0]):
+            raise UserCodeError(f"the plug-in {plugin} cannot be imported: {error}")
     names = [n for entry in known for n in (entry.short_name, entry.id)] + sorted(gymnasium.registry)
-    close = difflib.get_close_matches(id, names, 1, 0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else "; palaestra envs lists them"
-    raise UnknownEnvError(f"unknown environment {name!r}{hint}")
+    raise UnknownEnvError(f"unknown environment {name!r}{_closest(id, names, '; palaestra envs lists them')}")
+
+
+def lasting_name(name: str) -> str:
+    """A name for :func:`resolve` that means the same environment in another process and another folder."""
+    place, _, id = name.rpartition(":")
+    found = resolve(name)
+    return _lasting(place, id) if place or isinstance(found, EnvSpec) else found.id
+
+
+def _lasting(place: str, id: str) -> str:
+    place = str(Path(place).expanduser().resolve()) if _is_file(place) else place
+    return f"{place}:{id}" if place else id
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py")
+
+
+def _import(place: str) -> ModuleType:
+    return import_file(Path(place).expanduser()) if _is_file(place) else import_module(place)
+
+
+def _classes(module: ModuleType) -> dict[str, type]:
+    """The environment classes that a module defines, by name."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, TensorEnv | gymnasium.Env)
+        and value.__module__ == module.__name__
+    }
+
+
+def _of_class(found: type, place: str) -> EnvEntry | EnvSpec:
+    """An environment class under an id of its own."""
+    name = found.__qualname__
+    if issubclass(found, TensorEnv):
+        summary = (found.__doc__ or "").strip().partition("\n")[0]
+        return EnvEntry(_lasting(place, name), name, f"{found.__module__}:{name}", summary)
+    id = f"{found.__module__}/{name}-v0"
+    if id not in gymnasium.registry:
+        gymnasium.register(id, entry_point=found)
+    return gymnasium.spec(id)
+
+
+def _closest(name: str, names: list[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else otherwise
 
 
 def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
     """Import "module:Class" and call it."""
     module, _, name = entry_point.partition(":")
-    env = getattr(importlib.import_module(module), name)(**kwargs)
+    env = getattr(import_module(module), name)(**kwargs)
     if not isinstance(env, TensorEnv):
         raise TypeError(f"{entry_point} is not a TensorEnv")
     return env

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents import DQN, SharedMlp
-from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make
-from palaestra.train.config import AGENTS, CLASSES, RunConfig, build_arguments, checked, resolve_config, with_settings
+from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, resolve
+from palaestra.envs.registry import EnvEntry
+from palaestra.train.config import CLASSES, RunConfig, build_arguments, checked, resolve_config, with_settings
+from palaestra.train.environment import AGENTS
 from palaestra.train.listing import agents_for
-from palaestra.train.presets import DEFAULT, PRESETS, Preset, preset
+from palaestra.train.presets import DEFAULT, DEFAULT_GYMNASIUM, PRESETS, Preset, preset
 from palaestra.train.settings import SETTINGS, ConfigError
 
 
@@ -39,8 +41,8 @@ PAIRS += [("CartPole-v1", "ppo"), ("CartPole-v1", "dqn"), ("CartPole-v1", "pqn")
 @pytest.mark.parametrize(("name", "agent"), PAIRS)
 def test_presets_resolve_and_build_an_agent(name: str, agent: str) -> None:
     config = resolve_config(name, agent)
-    assert config.num_envs == preset(name, agent).num_envs
-    assert config.env_kwargs == preset(name, agent).env
+    assert config.num_envs == preset(resolve(name), agent).num_envs
+    assert config.env_kwargs == preset(resolve(name), agent).env
     assert config.agent_kwargs["policy"] in AGENTS[agent].policy_aliases
     fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}[agent]
     model = AGENTS[agent](env=make(config.env, 2, "cpu", **config.env_kwargs), **build_arguments(config) | fewer)
@@ -51,8 +53,9 @@ def test_presets_are_of_environments_that_exist() -> None:
     known = {entry.id for entry in entries()}
     assert {env for env, _ in PRESETS} <= known
     assert set(PRESETS) <= set(PAIRS)
-    assert DEFAULT.keys() == AGENTS.keys() == SETTINGS.keys()
-    assert preset("Nobody/Knows-v0", "ppo") is DEFAULT["ppo"]
+    assert DEFAULT.keys() == DEFAULT_GYMNASIUM.keys() == AGENTS.keys() == SETTINGS.keys()
+    assert preset(resolve("MountainCar-v0"), "ppo") is DEFAULT_GYMNASIUM["ppo"]
+    assert preset(EnvEntry("me/Mine-v0", "mine", "mine:Mine", ""), "ppo") is DEFAULT["ppo"]
 
 
 def test_snake_preset_in_full() -> None:
@@ -70,7 +73,7 @@ def test_the_command_line_beats_the_preset() -> None:
     assert (config.num_envs, config.total_timesteps) == (128, 10_000)
     assert (config.agent_kwargs["n_steps"], config.agent_kwargs["gamma"]) == (64, 0.5)
     assert agent("gamma=0.5", "gamma=0.25")["gamma"] == 0.25
-    assert preset("palaestra/SnakeSmall-v0", "ppo").agent["n_steps"] == 32  # the preset itself is untouched
+    assert preset(resolve("snake-small"), "ppo").agent["n_steps"] == 32  # the preset itself is untouched
 
 
 # ------------------------------------------------------------------------------------------- --set
@@ -264,6 +267,7 @@ learning_rate f 0 - schedule
 batch_size i 2 -
 gamma f 0 1
 max_grad_norm f 0 -
+normalize_observation b - -
 normalize_reward b - -
 stats_window_size i 1 -
 """
@@ -413,14 +417,14 @@ def test_discrete_moves_make_reach_a_task_for_all_agents() -> None:
 
 
 def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    reach, none = "palaestra/PandaReach-v0", Preset(4, 10_000, DEFAULT["dqn"].agent)
+    reach, none = "palaestra/PandaReach-v0", Preset(4, 100_000, DEFAULT["dqn"].agent)
     (entry,) = [entry for entry in entries() if entry.id == reach]
     for agent in ("dqn", "pqn"):
         monkeypatch.setitem(PRESETS, (reach, agent), none)
     assert agents_for(entry) == ["ppo"]
     with pytest.raises(ConfigError, match="needs a Discrete"):
         resolve_config("reach", "dqn")
-    moves = Preset(4, 10_000, DEFAULT["dqn"].agent, {"control": "cartesian"})
+    moves = Preset(4, 100_000, DEFAULT["dqn"].agent, {"control": "cartesian"})
     monkeypatch.setitem(PRESETS, (reach, "dqn"), moves)
     assert agents_for(entry) == ["ppo", "dqn"]
     assert resolve_config("reach", "dqn").env_kwargs == {"control": "cartesian"}
@@ -437,7 +441,7 @@ def test_discrete_actions_must_begin_at_zero(monkeypatch: pytest.MonkeyPatch) ->
     """Agents number them from 0; with Discrete(2, start=1) every run would fail at its first step."""
     from gymnasium.spaces import Discrete
 
-    monkeypatch.setattr("palaestra.train.config.action_space", lambda env, kwargs: Discrete(2, start=1))
+    monkeypatch.setattr("palaestra.train.environment.spaces_of", lambda env, kwargs: (None, Discrete(2, start=1)))
     with pytest.raises(ConfigError, match=r"has Discrete\(2, start=1\)$"):
         resolve_config("cartpole", "pqn")
 

@@ -18,7 +18,8 @@ from palaestra.envs import TensorVectorEnv, make, probes
 from palaestra.envs.registry import EnvEntry, entries
 from palaestra.envs.rng import Rng
 from palaestra.envs.sampling import sample_actions
-from palaestra.train.config import AGENTS, build_arguments, resolve_config
+from palaestra.train.config import build_arguments, resolve_config
+from palaestra.train.environment import AGENTS
 from palaestra.train.presets import PRESETS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from palaestra.envs import UnknownEnvError, entries, make, register, registry, resolve
 from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.envs.core import TensorVectorEnv
-from palaestra.envs.registry import EnvEntry
+from palaestra.envs.registry import EnvEntry, lasting_name
 from palaestra.envs.snake import Snake
+from palaestra.envs.user_code import UserCodeError
 
 
 def test_all_names_of_an_environment_lead_to_it() -> None:
@@ -54,7 +56,7 @@ def test_gymnasium_ids_resolve_to_their_spec() -> None:
     ],
 )
 def test_unknown_names_give_the_closest_match(name: str, message: str) -> None:
-    with pytest.raises(UnknownEnvError) as error:
+    with pytest.raises((UnknownEnvError, UserCodeError)) as error:
         resolve(name)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
@@ -113,8 +115,103 @@ def test_plugins_are_found_and_a_broken_one_is_kept_with_its_error() -> None:
     assert isinstance(entry, EnvEntry)
     assert entries()[-1] == entry
     assert MappingProxyType(dict(entry.kwargs)) == {"size": 4}
-    assert registry.plugin_errors() == {"bad": "RuntimeError: no licence"}
+    assert registry.plugin_errors() == {"bad": "RuntimeError: no licence (bad_plugin.py:1)"}
     assert gymnasium.make("me/Tiny-v0", observation="grid").observation_space.shape == (5, 4, 4)
+
+
+@pytest.mark.usefixtures("_plugins")
+@pytest.mark.parametrize("name", ["bad", "bad/Env-v0"])
+def test_the_name_of_a_broken_plugin_gives_its_error(name: str) -> None:
+    with pytest.raises(UserCodeError, match=r"plug-in bad cannot be imported: RuntimeError: no licence \(bad_plugin"):
+        resolve(name)
+
+
+FILE = """
+from dataclasses import dataclass
+import gymnasium, torch
+from gymnasium.spaces import Box, Discrete
+from palaestra.envs import TensorEnv
+import neighbour
+
+@dataclass(frozen=True)
+class State:
+    x: torch.Tensor
+
+class Mine(TensorEnv[State]):
+    \"\"\"One step.\"\"\"
+    max_episode_steps = 3
+    def __init__(self, bound: float = neighbour.BOUND):
+        self.observation_space, self.action_space = Box(-bound, bound, (1,)), Discrete(2)
+    def reset(self, rng): return State(rng.uniform())
+    def step(self, state, action, rng): return state, state.x, state.x > 2
+    def observe(self, state): return state.x.unsqueeze(1)
+
+class Theirs(gymnasium.Env):
+    observation_space, action_space = Box(-1, 1, (1,)), Discrete(2)
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with two environments that imports a module beside it."""
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "neighbour.py").write_text("BOUND = 7.0", encoding="utf-8")
+    (tmp_path / "my envs").mkdir()
+    path = tmp_path / "mine.py"
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+def test_a_class_in_a_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)
+    entry = resolve("mine.py:Mine")
+    assert isinstance(entry, EnvEntry)
+    assert (entry.id, entry.short_name, entry.summary) == (f"{file}:Mine", "Mine", "One step.")
+    assert entry == resolve(entry.id) == resolve("./mine.py:Mine")
+    assert lasting_name("mine.py:Mine") == entry.id
+    assert make("mine.py:Mine", 2, device="cpu", bound=3.0).single_observation_space.high == 3.0
+    assert entry not in entries()
+
+
+def test_a_gymnasium_class_in_a_file(file: Path) -> None:
+    spec = resolve(f"{file}:Theirs")
+    assert resolve(f"{file}:Theirs") == spec
+    assert lasting_name(f"{file}:Theirs") == f"{file}:Theirs"
+    assert gymnasium.make(spec).observation_space.shape == (1,)  # type: ignore[arg-type]
+
+
+def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(file.parent))
+    entry = resolve("mine:Mine")
+    assert isinstance(entry, EnvEntry)
+    assert (entry.id, entry.entry_point) == ("mine:Mine", "mine:Mine")
+    assert lasting_name("mine:Mine") == "mine:Mine"
+    assert lasting_name("snake") == "palaestra/Snake-v0"
+    assert lasting_name("CartPole-v1") == "CartPole-v1"
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (FILE, "mine.py:Mime", "mine.py has no environment 'Mime'; did you mean 'Mine'?"),
+        (FILE, "mine.py:State", "has no environment 'State'; it has Mine, Theirs"),
+        (FILE, "mine.py", "mine.py has no environment ''; it has Mine, Theirs"),
+        ("", "mine.py:Mine", "mine.py has no environment 'Mine'"),
+        (FILE, "other.py:Mine", "there is no file"),
+        ("import nothing_here", "mine.py:Mine", "cannot import mine.py: ModuleNotFoundError: No module named 'nothing"),
+        ("x = 1\n\ny = x.z\n", "mine.py:Mine", "AttributeError: 'int' object has no attribute 'z' (mine.py:3)"),
+        ("def f(:\n", "mine.py:Mine", "SyntaxError: invalid syntax (mine.py, line 1)"),
+    ],
+)
+def test_files_that_cannot_be_used(
+    file: Path, monkeypatch: pytest.MonkeyPatch, content: str, name: str, message: str
+) -> None:
+    file.write_text(content, encoding="utf-8")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises((UnknownEnvError, UserCodeError)) as error:
+        resolve(name)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_an_entry_point_must_be_a_tensor_env() -> None:

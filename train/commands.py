@@ -13,11 +13,12 @@ import yaml
 from palaestra.agents.checkpoint import agent_of
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train import run as runs
-from palaestra.train.config import AGENTS, RunConfig, known, resolve_config, rules_of, with_settings
+from palaestra.train.config import RunConfig, resolve_config, with_settings
+from palaestra.train.environment import AGENTS, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluate import evaluate as run_evaluation
 from palaestra.train.policies import AgentPolicy, ExpertPolicy, Policy, RandomPolicy
-from palaestra.train.settings import ConfigError
+from palaestra.train.settings import ConfigError, known
 
 SCRIPTED: dict[str, type[RandomPolicy] | type[ExpertPolicy]] = {"random": RandomPolicy, "expert": ExpertPolicy}
 
@@ -34,7 +35,7 @@ def resume(name: str, track: str) -> None:
     _check_track(track)
     model_file = find_model(name)
     run_dir = model_file.parent
-    config = _config_of(model_file)
+    config = config_of(model_file)
     if config is None:
         raise ConfigError(f"{run_dir} has no config.yaml to go on with")
     _finish(runs.train(config, run_dir, track, resume=model_file))
@@ -174,7 +175,7 @@ def find_subject(name: str, env: str | None, stochastic: bool, settings: Sequenc
             raise ConfigError(f"{env} has no expert")
         return Subject(env, kwargs, SCRIPTED[name](), "cpu", name)
     model_file = find_model(name)
-    config = _config_of(model_file)
+    config = config_of(model_file)
     if config is None and env is None:
         raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
     if config is None or (env is not None and resolve(config.env) != resolve(env)):
@@ -217,7 +218,8 @@ def _agent_in(model_file: Path) -> str:
     return names[found]
 
 
-def _config_of(model_file: Path) -> RunConfig | None:
+def config_of(model_file: Path) -> RunConfig | None:
+    """The configuration beside a model file; None where there is none."""
     path = model_file.parent / "config.yaml"
     if not path.is_file():
         return None

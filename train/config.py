@@ -7,28 +7,22 @@ networks and optimisers.
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 import yaml
-from gymnasium import Space, spaces
-from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
-from palaestra.agents import DQN, PPO, PQN, SharedMlp
-from palaestra.agents.q_learning import QLearning
-from palaestra.envs.core import TensorEnv
-from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.agents import SharedMlp
+from palaestra.envs.registry import EnvEntry, lasting_name, resolve
+from palaestra.train.environment import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.presets import preset
-from palaestra.train.settings import NOT_ZERO, SETTINGS, ConfigError, Number, number, schedule
+from palaestra.train.settings import NOT_ZERO, SETTINGS, ConfigError, Number, known, number, schedule
 
-Agent = PPO | DQN | PQN
-AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
 CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
@@ -38,9 +32,6 @@ CLASSES: dict[str, type] = {
     )
 }
 _CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
-_BATCH_KEYS = ("max_episode_steps",)
-
-
 _COUNTS = {
     "num_envs": Number(int, 1),
     "total_timesteps": Number(int, 1),
@@ -101,21 +92,36 @@ def resolve_config(
     """
     known(agent, AGENTS, "agent")
     found = resolve(env)
-    start = preset(found.id, agent)
+    start = preset(found, agent)
     config = RunConfig(
-        env=env if isinstance(found, EnvSpec) else found.id,
+        env=lasting_name(env),
         agent=agent,
         seed=seed,
         num_envs=start.num_envs if num_envs is None else num_envs,
         total_timesteps=start.total_timesteps if total_timesteps is None else total_timesteps,
         device=device,
         env_kwargs=dict(start.env),
-        agent_kwargs={"policy": "MlpPolicy", **start.agent},
+        agent_kwargs=dict(start.agent),
     )
-    config = with_settings(config, settings)
+    of_env = [setting for setting in settings if setting.startswith("env.")]
+    for setting in of_env:
+        config = _with_setting(config, setting)
+    config = with_settings(_with_policy(config), [setting for setting in settings if setting not in of_env])
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config
+
+
+def _with_policy(config: RunConfig) -> RunConfig:
+    """The policy that reads such observations; networks of the preset are for observations of numbers."""
+    check_env_kwargs(config.env, config.env_kwargs)
+    policy = default_policy(config.agent, spaces_of(config.env, config.env_kwargs)[0])
+    agent_kwargs = {"policy": policy, **config.agent_kwargs}
+    if policy != "MlpPolicy":
+        network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
+        kept = {k: v for k, v in config.agent_kwargs.get("policy_kwargs", {}).items() if k not in network}
+        agent_kwargs |= {"policy": policy, "policy_kwargs": kept}
+    return replace(config, agent_kwargs=agent_kwargs)
 
 
 def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
@@ -125,20 +131,14 @@ def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     config = checked(config)
     found = resolve(config.env)
     if isinstance(found, EnvEntry) and config.env_kwargs:
-        config = replace(config, env_kwargs=type(found.build()).self_contained(config.env_kwargs))
+        config = replace(config, env_kwargs=found.load().self_contained(config.env_kwargs))
     return config
 
 
 def _with_setting(config: RunConfig, setting: str) -> RunConfig:
-    key, equals, text = setting.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {setting}: expected key=value")
-    try:
-        value = number(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date that does not exist
-        raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
+    key, value = parse(setting)
     if key in ("num_envs", "total_timesteps", "seed", "device"):
-        raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {text}")
+        raise ConfigError(f"--set {setting}: use --{setting.replace('_', '-').replace('=', ' ')}")
     if key.startswith("env."):
         return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
     return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))
@@ -168,8 +168,8 @@ def checked(config: RunConfig) -> RunConfig:
     config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     _check_sizes(config)
-    _check_env_kwargs(config)
-    _check_actions(config)
+    check_env_kwargs(config.env, config.env_kwargs)
+    check_actions(config.agent, config.env, config.env_kwargs)
     return config
 
 
@@ -228,66 +228,6 @@ def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
     for key, value in agent_kwargs.get("policy_kwargs", {}).items():
         known(f"policy_kwargs.{key}", names, "setting")
         _class(key, value)
-
-
-def _check_env_kwargs(config: RunConfig) -> None:
-    found = resolve(config.env)
-    if not isinstance(found, EnvEntry) or not config.env_kwargs:
-        return
-    own = {name: value for name, value in config.env_kwargs.items() if name not in _BATCH_KEYS}
-    for name in set(config.env_kwargs) - set(own):
-        Number(int, 1, optional=True).check(f"env.{name}", config.env_kwargs[name])
-    load = inspect.signature(type(found.build()).__init__)
-    names = [name for name in load.parameters if name != "self"]
-    for key in own:
-        known(key, [*names, *_BATCH_KEYS], "environment setting")
-    try:
-        found.build(**own)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{config.env}: {error}") from error
-
-
-def _check_actions(config: RunConfig) -> None:
-    if not issubclass(AGENTS[config.agent], QLearning):
-        return  # building other people's environments may be slow
-    space = action_space(config.env, config.env_kwargs)
-    if can_act(config.agent, space):
-        return
-    where = " with " + ", ".join(f"{k}={v}" for k, v in config.env_kwargs.items()) if config.env_kwargs else ""
-    takes = [agent for agent in AGENTS if can_act(agent, space)]
-    hint = f": use --agent {takes[0]}" if takes else ""
-    shown = " ".join(str(space).split())
-    raise ConfigError(f"{config.agent} needs a Discrete action space, {config.env}{where} has {shown}{hint}")
-
-
-def can_act(agent: str, space: Space[Any]) -> bool:
-    """Whether the agent can learn to act in ``space``."""
-    if isinstance(space, spaces.Discrete):
-        return bool(space.start == 0)  # agents count actions from 0
-    takes_more = not issubclass(AGENTS[agent], QLearning)
-    return takes_more and isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary)
-
-
-def action_space(env: str, env_kwargs: dict[str, Any]) -> Space[Any]:
-    """Of one environment by name, with its arguments."""
-    batch = make(env, 1, "cpu", **env_kwargs)
-    batch.close()
-    return batch.single_action_space
-
-
-def rules_of(entry: EnvEntry, env_kwargs: dict[str, Any]) -> TensorEnv[Any]:
-    """The environment's rules; what is the batch's among ``env_kwargs`` does not concern them."""
-    return entry.build(**{name: value for name, value in env_kwargs.items() if name not in _BATCH_KEYS})
-
-
-def known(name: str, names: Iterable[str], what: str) -> None:
-    """Raise a ConfigError with the closest match unless ``name`` is one of ``names``."""
-    names = list(names)
-    if name in names:
-        return
-    close = difflib.get_close_matches(str(name), names, 1, 0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
-    raise ConfigError(f"unknown {what} {name!r}{hint}")
 
 
 def build_arguments(config: RunConfig) -> dict[str, Any]:

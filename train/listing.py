@@ -7,7 +7,7 @@ from typing import Any
 from gymnasium import spaces
 
 from palaestra.envs.registry import EnvEntry, entries, plugin_errors
-from palaestra.train.config import AGENTS, action_space, can_act
+from palaestra.train.environment import AGENTS, can_act, spaces_of
 from palaestra.train.presets import preset
 
 
@@ -38,7 +38,7 @@ def list_envs() -> list[dict[str, Any]]:
 
 def agents_for(entry: EnvEntry) -> list[str]:
     """The agents that can train it, with the environment's arguments from their presets."""
-    return [agent for agent in AGENTS if can_act(agent, action_space(entry.id, preset(entry.id, agent).env))]
+    return [agent for agent in AGENTS if can_act(agent, spaces_of(entry.id, preset(entry, agent).env)[1])]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

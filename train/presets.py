@@ -9,6 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gymnasium.envs.registration import EnvSpec
+
+from palaestra.envs.registry import EnvEntry
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -106,31 +110,114 @@ _SNAKE_PQN = {
 
 DEFAULT = {
     "ppo": Preset(
-        8, 1_000_000, {"n_steps": 256, "batch_size": 512, "n_epochs": 10, "learning_rate": "linear(3e-4, 0)"}
+        1024,
+        2_000_000,
+        {
+            "n_steps": 32,
+            "batch_size": 2048,
+            "n_epochs": 4,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "normalize_observation": True,
+            "normalize_reward": True,
+            "policy_kwargs": _shared_mlp(128, 128),
+        },
     ),
     "dqn": Preset(
-        8,
+        512,
+        2_000_000,
+        {
+            "policy": "DuelingPolicy",
+            "buffer_size": 500_000,
+            "learning_starts": 20_000,
+            "batch_size": 1024,
+            "train_freq": 2,
+            "samples_per_insert": 4.0,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "n_steps": 3,
+            "double_q": True,
+            "normalize_observation": True,
+            "normalize_reward": True,
+            "weight_average": 0.005,
+            "target_update_interval": 20_000,
+            "exploration_fraction": 0.2,
+            "exploration_final_eps": 0.05,
+            "policy_kwargs": {**_shared_mlp(128, 128), **_FUSED},
+        },
+    ),
+    "pqn": Preset(
+        1024,
+        2_000_000,
+        {
+            "n_steps": 16,
+            "batch_size": 2048,
+            "n_epochs": 2,
+            "gae_lambda": 0.8,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "exploration_final_eps": 0.02,
+            "normalize_observation": True,
+            "normalize_reward": True,
+            "weight_average": 0.01,
+            "policy_kwargs": {"features_extractor_kwargs": {"hidden": [128, 128]}},
+        },
+    ),
+}
+"""For tensor environments without a preset."""
+
+DEFAULT_GYMNASIUM = {
+    "ppo": Preset(
+        16,
+        1_000_000,
+        {
+            "n_steps": 256,
+            "batch_size": 256,
+            "n_epochs": 6,
+            "gamma": 0.995,
+            "gae_lambda": 0.97,
+            "learning_rate": "linear(5e-4, 1e-5)",
+            "ent_coef": "linear(0.01, 0)",
+            "normalize_observation": True,
+            "normalize_reward": True,
+        },
+    ),
+    "dqn": Preset(
+        16,
         500_000,
         {
             "buffer_size": 100_000,
-            "learning_starts": 1000,
+            "learning_starts": 2000,
             "batch_size": 256,
             "train_freq": 4,
             "samples_per_insert": 16.0,
             "learning_rate": "linear(1e-3, 1e-5)",
+            "n_steps": 3,
+            "double_q": True,
+            "normalize_observation": True,
+            "normalize_reward": True,
+            "weight_average": 0.005,
             "target_update_interval": 2000,
             "exploration_fraction": 0.2,
             "exploration_final_eps": 0.04,
-            "double_q": True,
-            "policy_kwargs": {"net_arch": [128, 128]},
+            "policy_kwargs": {"net_arch": [128, 128], **_FUSED},
         },
     ),
     "pqn": Preset(
-        8,
-        1_000_000,
-        {"n_steps": 64, "batch_size": 256, "n_epochs": 4, "learning_rate": "linear(1e-3, 1e-5)", "gae_lambda": 0.9},
+        16,
+        500_000,
+        {
+            "n_steps": 64,
+            "batch_size": 256,
+            "n_epochs": 2,
+            "learning_rate": "linear(1e-3, 1e-5)",
+            "gae_lambda": 0.9,
+            "exploration_final_eps": 0.02,
+            "normalize_observation": True,
+            "normalize_reward": True,
+            "weight_average": 0.01,
+            "policy_kwargs": {"features_extractor_kwargs": {"hidden": [128, 128]}},
+        },
     ),
 }
+"""For other people's Gymnasium environments, which step one after another on the host."""
 
 PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/SnakeSmall-v0", "ppo"): Preset(1024, 5_000_000, {**_SNAKE_PPO, "gamma": 0.995}),
@@ -279,6 +366,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
 }
 
 
-def preset(env_id: str, agent: str) -> Preset:
-    """The preset of that pair, or the agent's default for unknown environments."""
-    return PRESETS.get((env_id, agent), DEFAULT[agent])
+def preset(found: EnvEntry | EnvSpec, agent: str) -> Preset:
+    """The preset of that pair, or the agent's default for environments of that kind."""
+    default = DEFAULT if isinstance(found, EnvEntry) else DEFAULT_GYMNASIUM
+    return PRESETS.get((found.id, agent), default[agent])

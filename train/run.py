@@ -27,7 +27,8 @@ from palaestra.agents.checkpoint import write_whole
 from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.train.config import AGENTS, Agent, RunConfig, build_arguments, rules_of
+from palaestra.train.config import RunConfig, build_arguments
+from palaestra.train.environment import AGENTS, Agent, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation, evaluate
 from palaestra.train.policies import AgentPolicy
 from palaestra.train.process_time import process_seconds

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from stable_baselines3.common.utils import LinearSchedule
 
 _LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
@@ -14,6 +17,31 @@ _LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 
 class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it."""
+
+
+def known(name: str, names: Iterable[str], what: str) -> None:
+    """Raise a ConfigError with the closest match unless ``name`` is one of ``names``."""
+    names = list(names)
+    if name in names:
+        return
+    close = difflib.get_close_matches(str(name), names, 1, 0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    raise ConfigError(f"unknown {what} {name!r}{hint}")
+
+
+def parse(setting: str) -> tuple[str, Any]:
+    """Key and value of a "key=value" setting, whose value is YAML.
+
+    Raises:
+        ConfigError: if it is no such thing.
+    """
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting}: expected key=value")
+    try:
+        return key, number(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date that does not exist
+        raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
 
 
 def number(value: Any) -> Any:
@@ -78,6 +106,7 @@ _ALL: dict[str, Number | type] = {
     "batch_size": Number(int, 2),
     "gamma": Number(float, 0, 1),
     "max_grad_norm": Number(float, 0),
+    "normalize_observation": bool,
     "normalize_reward": bool,
     "stats_window_size": Number(int, 1),
 }

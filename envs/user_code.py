@@ -1,0 +1,75 @@
+"""Importing other people's modules and files, and saying precisely where one of them fails."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+_OURS = ("palaestra", "importlib", "torch", "numpy", "gymnasium", "stable_baselines3")
+
+
+class UserCodeError(ValueError):
+    """A module of somebody else's cannot be imported, or an environment not be made; the message says why and where."""
+
+
+def import_module(name: str) -> ModuleType:
+    """The module of that dotted name.
+
+    Raises:
+        UserCodeError: with what its import raises.
+    """
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever a stranger's module raises is its own fault, reported as such
+        raise UserCodeError(f"cannot import {name}: {describe(error)}") from error
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module in a Python file, imported once; modules beside it can be imported by it, as when it is run.
+
+    Raises:
+        UserCodeError: if there is no such file, or with what its import raises.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise UserCodeError(f"there is no file {path}")
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"  # two files may have one name
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # see import_module
+        del sys.modules[name]
+        raise UserCodeError(f"cannot import {path.name}: {describe(error)}") from error
+    return module
+
+
+def describe(error: BaseException) -> str:
+    """Kind, message and place of an exception in one line; the place is the last one outside the libraries."""
+    text = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):  # its message has the place already
+        return f"{type(error).__name__}: {text}"
+    place = _place(error)
+    return f"{type(error).__name__}: {text}" + (f" ({place})" if place else "")
+
+
+def _place(error: BaseException) -> str | None:
+    frames = traceback.walk_tb(error.__traceback__)
+    places = [
+        f"{Path(frame.f_code.co_filename).name}:{line}"
+        for frame, line in frames
+        if frame.f_globals.get("__name__", "").split(".")[0] not in _OURS and frame.f_code.co_filename[0] != "<"
+    ]
+    return places[-1] if places else None

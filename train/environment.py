@@ -1,0 +1,127 @@
+"""What a configuration must know of its environment before anything starts: its spaces, and who can act in it.
+
+Making other people's environments may be slow, so their spaces are remembered for the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from typing import Any
+
+from gymnasium import Space, spaces
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.preprocessing import is_image_space
+
+from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents.q_learning import QLearning
+from palaestra.envs.core import TensorEnv
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.user_code import describe
+from palaestra.train.settings import ConfigError, Number, known
+
+Agent = PPO | DQN | PQN
+AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
+_BATCH_KEYS = ("max_episode_steps",)
+_SMALLEST_IMAGE = 36  # pixels; the CNN's three layers leave nothing of a smaller one
+
+
+def rules_of(entry: EnvEntry, env_kwargs: dict[str, Any]) -> TensorEnv[Any]:
+    """The environment's rules; what is the batch's among ``env_kwargs`` does not concern them."""
+    return entry.build(**{name: value for name, value in env_kwargs.items() if name not in _BATCH_KEYS})
+
+
+def spaces_of(env: str, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[Any]]:
+    """Observation and action space of one environment by name, with its arguments.
+
+    Raises:
+        ConfigError: if it cannot be made.
+    """
+    found = resolve(env)
+    if isinstance(found, EnvSpec):
+        return _spaces_of_others(env, json.dumps(env_kwargs, sort_keys=True))
+    try:
+        rules = rules_of(found, env_kwargs)
+        return rules.observation_space, rules.action_space
+    except Exception as error:  # whatever the author's constructor raises; the message names the place
+        raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
+
+
+@functools.lru_cache(64)
+def _spaces_of_others(env: str, env_kwargs: str) -> tuple[Space[Any], Space[Any]]:
+    try:
+        batch = make(env, 1, "cpu", **json.loads(env_kwargs))
+    except Exception as error:  # see above
+        raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
+    batch.close()
+    return batch.single_observation_space, batch.single_action_space
+
+
+def check_env_kwargs(env: str, env_kwargs: dict[str, Any]) -> None:
+    """The names of the arguments, those of our own environments; their values when it is made.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    found = resolve(env)
+    if not isinstance(found, EnvEntry):
+        return
+    for name in _BATCH_KEYS:
+        if name in env_kwargs:
+            Number(int, 1, optional=True).check(f"env.{name}", env_kwargs[name])
+    own = [name for name in env_kwargs if name not in _BATCH_KEYS]
+    if not own:
+        return
+    accepted = inspect.signature(found.load().__init__).parameters
+    names = [name for name in accepted if name != "self"]
+    for key in own:
+        known(key, [*names, *_BATCH_KEYS], "environment setting")
+
+
+def default_policy(agent: str, space: Space[Any]) -> str:
+    """SB3's name of the policy for such observations.
+
+    Raises:
+        ConfigError: if the agent has none, or nobody can read such observations.
+    """
+    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    if not all(isinstance(p, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for p in parts):
+        kinds = "Box, Discrete, MultiDiscrete, MultiBinary or a Dict of them"
+        raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}")
+    if isinstance(space, spaces.Dict):
+        policy = "MultiInputPolicy"
+    elif is_image_space(space) and min(sorted(space.shape or ())[1:]) >= _SMALLEST_IMAGE:
+        policy = "CnnPolicy"
+    else:
+        policy = "MlpPolicy"
+    aliases = AGENTS[agent].policy_aliases
+    if policy not in aliases:
+        able = [name for name, kind in AGENTS.items() if policy in kind.policy_aliases]
+        raise ConfigError(f"{agent} has no {policy} for {_shown(space)}: use --agent {' or '.join(able)}")
+    return policy
+
+
+def can_act(agent: str, space: Space[Any]) -> bool:
+    """Whether the agent can learn to act in ``space``."""
+    if isinstance(space, spaces.Discrete):
+        return bool(space.start == 0)  # agents count actions from 0
+    takes_more = not issubclass(AGENTS[agent], QLearning)
+    boxed = isinstance(space, spaces.Box) and space.is_bounded()
+    return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))
+
+
+def check_actions(agent: str, env: str, env_kwargs: dict[str, Any]) -> None:
+    """Raise a ConfigError unless the agent can act in the environment; it names agents that can."""
+    space = spaces_of(env, env_kwargs)[1]
+    if can_act(agent, space):
+        return
+    where = " with " + ", ".join(f"{k}={v}" for k, v in env_kwargs.items()) if env_kwargs else ""
+    takes = [name for name in AGENTS if can_act(name, space)]
+    hint = f": use --agent {takes[0]}" if takes else ""
+    needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"
+    raise ConfigError(f"{agent} needs {needs}, {env}{where} has {_shown(space)}{hint}")
+
+
+def _shown(space: Space[Any]) -> str:
+    return " ".join(str(space).split())
