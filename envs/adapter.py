@@ -1,6 +1,8 @@
 """Other people's environments as a :class:`~palaestra.envs.core.BatchedEnv`, so that one agent loop serves all.
 
-* :class:`GymnasiumAdapter`: any Gymnasium id, N copies stepped one after the other by Gymnasium's ``SyncVectorEnv``.
+* :class:`GymnasiumAdapter`: any Gymnasium id, N copies stepped by Gymnasium's ``SyncVectorEnv``, one after another, or
+  ``AsyncVectorEnv``, a process each, where a step takes longer than asking a process for it. Both give the same
+  episodes. Images are turned to channels first and discrete actions numbered from 0, as the agents expect.
 * :class:`VecEnvAdapter`: any Stable-Baselines3 ``VecEnv``, with its wrappers.
 
 Both step on the host in NumPy; one copy to the device and one back per step.
@@ -8,20 +10,30 @@ Both step on the host in NumPy; one copy to the device and one back per step.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import secrets
+import signal
+import time
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import AsyncState
 from gymnasium.vector.utils import batch_space
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 from torch import Tensor
 
 from palaestra.envs.allocator import keep_freed_memory
 from palaestra.envs.core import BatchedEnv, StepResult, resolve_device
+from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
+
+SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
 
 
 class _HostEnv(BatchedEnv):
@@ -84,22 +96,41 @@ class GymnasiumAdapter(_HostEnv):
     def __init__(
         self, spec: EnvSpec, num_envs: int, *, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any
     ) -> None:
-        """``kwargs`` go to ``gymnasium.make_vec``; its errors about missing extras pass through."""
+        """Make the batch.
+
+        Args:
+            kwargs: of ``gymnasium.make_vec``, whose errors about missing extras pass through, and of the wrappers (see
+                :mod:`palaestra.envs.wrappers`), which become Gymnasium's own. ``vectorization_mode`` is ``"sync"``,
+                ``"async"`` or (the default) ``"auto"``.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        wrappers = (*gymnasium_wrappers(take_settings(kwargs)), *kwargs.pop("wrappers", ()))
+        mode = kwargs.pop("vectorization_mode", "auto")
+        if mode not in ("auto", "sync", "async"):
+            raise ValueError(f"vectorization_mode must be auto, sync or async, got {mode!r}")
+        if mode == "auto":
+            mode = "async" if num_envs > 1 and _cores() > 1 and _is_slow(spec, kwargs) else "sync"
         self.venv: Any = gymnasium.make_vec(
             spec,
             num_envs,
-            vectorization_mode="sync",
+            vectorization_mode=mode,
             vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+            wrappers=(*wrappers, _leave_interrupts_to_the_parent),
             **kwargs,
         )
-        self.single_observation_space = self.venv.single_observation_space
-        self.single_action_space = self.venv.single_action_space
+        self.single_observation_space = _channels_first(self.venv.single_observation_space)
+        self.single_action_space, self._first_action = self.venv.single_action_space, 0
+        if isinstance(self.single_action_space, spaces.Discrete):
+            self._first_action = int(self.single_action_space.start)
+            self.single_action_space = spaces.Discrete(int(self.single_action_space.n))
         self.metadata = {**self.venv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode, self.spec = self.venv.render_mode, spec
         self._set_up(num_envs, device, seed)
-        self._seeded = False
+        self._seeded = self._stepping = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes; row i is seeded with its own seed, drawn from ``seed`` by NumPy's ``SeedSequence``."""
@@ -110,10 +141,14 @@ class GymnasiumAdapter(_HostEnv):
         else:
             obs, _ = self.venv.reset(options=options)
         self.forget_episodes()
-        return self._to_device(obs), {}
+        return self._to_device(self._turned(obs)), {}
 
     def step(self, actions: Tensor) -> StepResult:
-        obs, reward, terminated, truncated, info = self.venv.step(actions.cpu().numpy())
+        chosen = actions.cpu().numpy()
+        chosen = chosen + self._first_action if self._first_action else chosen
+        self._stepping = True
+        obs, reward, terminated, truncated, info = self.venv.step(chosen)
+        self._stepping = False
         final = obs
         finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool)))
         if len(finished):
@@ -121,13 +156,25 @@ class GymnasiumAdapter(_HostEnv):
             for i in finished:
                 _put(final, int(i), info["final_obs"][i])
         success = info.get("final_info", {}).get("is_success")
-        return self._result(obs, final, reward, terminated, truncated, success)
+        return self._result(self._turned(obs), self._turned(final), reward, terminated, truncated, success)
+
+    def _turned(self, obs: Any) -> Any:
+        """Images [N, height, width, channels] with their channels first."""
+        if isinstance(obs, dict):
+            inner = self.venv.single_observation_space.spaces
+            return {key: _turned(value) if _is_channels_last(inner[key]) else value for key, value in obs.items()}
+        return _turned(obs) if _is_channels_last(self.venv.single_observation_space) else obs
 
     def render(self) -> Any:
         return self.venv.render()
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.venv.close()
+        if self._stepping and isinstance(self.venv, AsyncVectorEnv):
+            # Ctrl-C came in the middle of a step: its workers' answers may be half read, and asking again would hang
+            self.venv._state = AsyncState.DEFAULT
+            self.venv.close(terminate=True)
+        else:
+            self.venv.close()
 
 
 class VecEnvAdapter(_HostEnv):
@@ -170,6 +217,50 @@ class VecEnvAdapter(_HostEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.venv.close()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
+    """Whether a step of the environment takes more than ``SLOW_STEP``: the median of a few random ones."""
+    env = gymnasium.make(spec, **kwargs)
+    try:
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        durations: list[float] = []
+        while len(durations) < 20 and sum(durations) < 0.5:
+            started = time.perf_counter()
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            durations.append(time.perf_counter() - started)
+            if terminated or truncated:
+                env.reset()
+        return bool(np.median(durations) > SLOW_STEP)
+    finally:
+        env.close()
+
+
+def _leave_interrupts_to_the_parent(env: Any) -> Any:
+    """Ctrl-C reaches every process of the terminal; the workers stop when the parent tells them."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return env
+
+
+def _is_channels_last(space: Any) -> bool:
+    return is_image_space(space) and not is_image_space_channels_first(space)
+
+
+def _channels_first(space: Any) -> Any:
+    """The space of observations with images turned."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _channels_first(inner) for key, inner in space.spaces.items()})
+    return VecTransposeImage.transpose_space(space) if _is_channels_last(space) else space
+
+
+def _turned(images: Any) -> Any:
+    return np.moveaxis(images, -1, 1)
 
 
 def _put(batch: Any, row: int, value: Any) -> None:

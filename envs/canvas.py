@@ -264,6 +264,18 @@ class Window:
         """
         if self.closed:
             return False
+        self.draw(frame)
+        go_on = self.handle_events()
+        self._clock.tick(self.fps)
+        while go_on and self.paused:
+            self._clock.tick(30)
+            go_on = self.handle_events()
+        if not go_on:
+            self.close()
+        return go_on
+
+    def draw(self, frame: Image) -> None:
+        """Put the picture on the screen, and open the window for the first one; see :meth:`show`."""
         surface = _to_surface(frame)
         if self._size != surface.get_size():
             self._size = surface.get_size()
@@ -276,16 +288,10 @@ class Window:
         pygame.display.set_caption(self.title)
         if self._shown != self._size:
             surface = pygame.transform.smoothscale(surface, self._shown)
-        pygame.display.get_surface().blit(surface, (0, 0))
+        screen = pygame.display.get_surface()
+        assert screen is not None
+        screen.blit(surface, (0, 0))
         pygame.display.flip()
-        go_on = self._handle_events()
-        self._clock.tick(self.fps)
-        while go_on and self.paused:
-            self._clock.tick(30)
-            go_on = self._handle_events()
-        if not go_on:
-            self.close()
-        return go_on
 
     def close(self) -> None:
         """Close the window; closing twice does nothing."""
@@ -294,19 +300,23 @@ class Window:
             self._size = None
             pygame.display.quit()
 
-    def _handle_events(self) -> bool:
+    def handle_events(self) -> bool:
         """Obey the keys pressed since the last time; False if the window is to close."""
         for event in pygame.event.get():
             key = event.key if event.type == pygame.KEYDOWN else None
             if event.type == pygame.QUIT or key in (pygame.K_ESCAPE, pygame.K_q):
                 return False
-            if key == pygame.K_SPACE:
-                self.paused = not self.paused
-            elif key in (pygame.K_PLUS, pygame.K_EQUALS, pygame.K_KP_PLUS):
+            self.obey(event)
+            if key in (pygame.K_PLUS, pygame.K_EQUALS, pygame.K_KP_PLUS):
                 self.fps = min(self.fps * 2, 1000.0)
             elif key in (pygame.K_MINUS, pygame.K_KP_MINUS):
                 self.fps = max(self.fps / 2, 0.5)
         return True
+
+    def obey(self, event: pygame.event.Event) -> None:
+        """One event among those that neither close the window nor change the pace."""
+        if event.type == pygame.KEYDOWN and event.key == pygame.K_SPACE:
+            self.paused = not self.paused
 
 
 def _fitting(size: tuple[int, int], screen: tuple[int, int]) -> tuple[int, int]:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 GRAVITY = 9.8  # m/s²
 CART_MASS, POLE_MASS = 1.0, 0.1  # kg
-TOTAL_MASS = CART_MASS + POLE_MASS
 HALF_LENGTH = 0.5  # m, from the hinge to the middle of the pole
 FORCE = 10.0  # N
 TIME_STEP = 0.02  # s
@@ -54,13 +53,39 @@ class CartPoleState:
 
 
 class CartPole(TensorEnv[CartPoleState]):
-    """Balance a pole on a cart; see the module for the rules."""
+    """Balance a pole on a cart; see the module for the rules.
+
+    The arguments are numbers that may also be drawn for each episode, see :class:`palaestra.envs.wrappers.Randomized`.
+    """
 
     max_episode_steps = 500
     frames_per_second = 50
     picture_size: ClassVar[tuple[int, int]] = (640, 360)
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        gravity: float = GRAVITY,
+        pole_mass: float = POLE_MASS,
+        half_length: float = HALF_LENGTH,
+        force: float = FORCE,
+    ) -> None:
+        """Make the rules.
+
+        Args:
+            gravity: m/s².
+            pole_mass: kg.
+            half_length: m, from the hinge to the middle of the pole.
+            force: N, of a push.
+
+        Raises:
+            ValueError: if one of them is not above 0.
+        """
+        given = {"gravity": gravity, "pole_mass": pole_mass, "half_length": half_length, "force": force}
+        for name, value in given.items():
+            if not value > 0.0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        self.gravity, self.pole_mass = float(gravity), float(pole_mass)
+        self.half_length, self.force = float(half_length), float(force)
         high = np.array([2 * POSITION_LIMIT, np.inf, 2 * ANGLE_LIMIT, np.inf], dtype=np.float32)
         self.observation_space = Box(-high, high)
         self.action_space = Discrete(2)
@@ -69,13 +94,14 @@ class CartPole(TensorEnv[CartPoleState]):
         return CartPoleState(*rng.uniform(-0.05, 0.05, (4,)).unbind(1))
 
     def step(self, state: CartPoleState, action: Tensor, rng: Rng) -> tuple[CartPoleState, Tensor, Tensor]:
-        force = action * (2 * FORCE) - FORCE
+        total_mass = CART_MASS + self.pole_mass
+        force = action * (2 * self.force) - self.force
         sin, cos = state.angle.sin(), state.angle.cos()
-        push = (force + POLE_MASS * HALF_LENGTH * state.angular_velocity.square() * sin) / TOTAL_MASS
-        angular_acceleration = (GRAVITY * sin - cos * push) / (
-            HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * cos.square() / TOTAL_MASS)
+        push = (force + self.pole_mass * self.half_length * state.angular_velocity.square() * sin) / total_mass
+        angular_acceleration = (self.gravity * sin - cos * push) / (
+            self.half_length * (4.0 / 3.0 - self.pole_mass * cos.square() / total_mass)
         )
-        acceleration = push - POLE_MASS * HALF_LENGTH * angular_acceleration * cos / TOTAL_MASS
+        acceleration = push - self.pole_mass * self.half_length * angular_acceleration * cos / total_mass
         after = CartPoleState(
             position=state.position + TIME_STEP * state.velocity,
             velocity=state.velocity + TIME_STEP * acceleration,
@@ -93,7 +119,8 @@ class CartPole(TensorEnv[CartPoleState]):
         position, angle = float(state.position), float(state.angle)
         scale, track = 118.0, 270.0  # units per metre, and the height of the track
         middle, top = canvas.width / 2, track - 62.0  # of the cart's hinge
-        x, length = middle + position * scale, 1.35 * 2 * HALF_LENGTH * scale  # longer than life, to be seen
+        x, length = middle + position * scale, 1.35 * 2 * self.half_length * scale  # longer than life, to be seen
+        length = min(length, top - 8.0)
         canvas.fill("#0d141c")
         canvas.rectangle(0, track + 6, canvas.width, canvas.height, "#131d27")
         canvas.line([(0, track), (canvas.width, track)], "#34475a", 6)
@@ -115,6 +142,8 @@ class CartPole(TensorEnv[CartPoleState]):
 
     @property
     def reference(self) -> Reference:
+        if (self.gravity, self.pole_mass, self.half_length, self.force) != (GRAVITY, POLE_MASS, HALF_LENGTH, FORCE):
+            return Reference()  # other rules
         return Reference(optimum=500.0, random=22.2, solved_at=475.0, source="optimum: the time limit")
 
     @property

@@ -82,6 +82,7 @@ class TensorEnv(ABC, Generic[StateT]):
     action_space: gymnasium.Space[Any]
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
+    turn_based: ClassVar[bool] = False  # whether it waits for a person's next key, or goes on in real time
     picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
     device: torch.device = torch.device("cpu")
 
@@ -144,8 +145,20 @@ class TensorEnv(ABC, Generic[StateT]):
 
     @property
     def keys_to_action(self) -> dict[str, int]:
-        """Optional: keyboard key (pygame's name, e.g. "left") → discrete action, for a person to play."""
+        """Optional: keyboard key (pygame's name, e.g. "left") → discrete action, for a person to play.
+
+        In real time a key's action goes on until another key is pressed; with an entry "" it goes on while the key is
+        held, and that entry is the action without a key.
+        """
         return {}
+
+    def keys_in(self, state: StateT) -> dict[str, int]:
+        """Optional: the same where a key's meaning depends on the state (one environment's, as for :meth:`draw`)."""
+        return self.keys_to_action
+
+    def action_name(self, action: int) -> str:
+        """Optional: what a person reads when choosing a discrete action."""
+        return f"action {action}"
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:

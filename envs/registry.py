@@ -26,6 +26,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv
 from palaestra.envs.user_code import UserCodeError, describe, import_file, import_module
+from palaestra.envs.wrappers import take_settings, wrapped
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +62,13 @@ class EnvEntry:
         return found
 
     def build(self, **kwargs: Any) -> TensorEnv[Any]:
-        """The rules, with ``kwargs`` over the entry's own."""
-        return load_tensor_env(self.entry_point, **{**self.kwargs, **kwargs})
+        """The rules, with ``kwargs`` over the entry's own, those of the wrappers included.
+
+        Of the batch's arguments only ``max_episode_steps`` may be among them.
+        """
+        arguments = {**self.kwargs, **kwargs}
+        limit, settings = arguments.pop("max_episode_steps", None), take_settings(arguments)
+        return wrapped(load_tensor_env(self.entry_point, **arguments), settings, limit)
 
 
 _ENTRIES: dict[str, EnvEntry] = {}
@@ -181,7 +187,8 @@ def _of_class(found: type, place: str) -> EnvEntry | EnvSpec:
         return EnvEntry(_lasting(place, name), name, f"{found.__module__}:{name}", summary)
     id = f"{found.__module__}/{name}-v0"
     if id not in gymnasium.registry:
-        gymnasium.register(id, entry_point=found)
+        entry_point: Any = found
+        gymnasium.register(id, entry_point=entry_point)
     return gymnasium.spec(id)
 
 
@@ -210,7 +217,9 @@ def make(
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, …
         seed: at least 0.
         env_kwargs: arguments of the environment, over the registered ones; ``max_episode_steps``,
-            ``first_env_index`` and ``render_mode`` are the batch's (see :class:`TensorVectorEnv`).
+            ``first_env_index`` and ``render_mode`` are the batch's (see :class:`TensorVectorEnv`), and
+            ``randomized``, ``time_aware``, ``frame_stack`` and ``discretized_actions`` those of
+            :mod:`palaestra.envs.wrappers`.
 
     Raises:
         UnknownEnvError: no such environment.
@@ -230,5 +239,6 @@ _BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "rend
 def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
     """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class" (also for ``make_vec``)."""
     batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
+    settings = take_settings(kwargs)
     env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
-    return TensorVectorEnv(env, num_envs, **batch)
+    return TensorVectorEnv(wrapped(env, settings, batch.get("max_episode_steps")), num_envs, **batch)

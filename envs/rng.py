@@ -98,6 +98,7 @@ class Rng:
         self._step = step
         self._key: Tensor | None = None  # made at the first draw: a step without randomness costs nothing
         self._draw = 0
+        self._apart: tuple[Rng, ...] = ()
 
     @property
     def num_envs(self) -> int:
@@ -106,6 +107,21 @@ class Rng:
     @property
     def device(self) -> torch.device:
         return self._episode_key.device
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was drawn, here or from a generator :meth:`apart`."""
+        return self._draw > 0 or any(rng.used for rng in self._apart)
+
+    def apart(self) -> Rng:
+        """Other random numbers of the same step, new ones at each call, which do not shift the draws made here.
+
+        For a wrapper: the environment inside draws as it would alone.
+        """
+        # steps count up from an episode's key, these count down
+        rng = Rng(child_key(self._episode_key, -2 - len(self._apart)), self._step)
+        self._apart = (*self._apart, rng)
+        return rng
 
     def bits(self, shape: Sequence[int] = ()) -> Tensor:
         """64 random bits each, int64 [N, *shape]."""

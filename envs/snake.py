@@ -206,10 +206,15 @@ class Snake(TensorEnv[SnakeState]):
 
     @property
     def keys_to_action(self) -> dict[str, int]:
-        """Arrow keys; with relative actions left and right turn, and no key goes straight on."""
-        if self.actions == "relative":
-            return {"left": 0, "up": 1, "right": 2}
-        return {"up": UP, "right": RIGHT, "down": DOWN, "left": LEFT}
+        """Arrow keys are directions on the board; for relative actions see :meth:`keys_in`."""
+        return {"up": UP, "right": RIGHT, "down": DOWN, "left": LEFT} if self.actions == "absolute" else {}
+
+    def keys_in(self, state: SnakeState) -> dict[str, int]:
+        """The same arrow keys where actions are relative; the one that points back is without meaning."""
+        if self.actions == "absolute":
+            return self.keys_to_action
+        turns = {key: (side - int(state.heading) + 1) & 3 for side, key in enumerate(("up", "right", "down", "left"))}
+        return {key: turn for key, turn in turns.items() if turn < 3}
 
     def cycle_action(self, state: SnakeState) -> Tensor:
         """The next cell of the Hamiltonian cycle: fills the board in about (K − 1)(K + 2) / 4 steps."""

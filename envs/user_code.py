@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-_OURS = ("palaestra", "importlib", "torch", "numpy", "gymnasium", "stable_baselines3")
+_LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", *sys.stdlib_module_names}
 
 
 class UserCodeError(ValueError):
@@ -70,6 +70,6 @@ def _place(error: BaseException) -> str | None:
     places = [
         f"{Path(frame.f_code.co_filename).name}:{line}"
         for frame, line in frames
-        if frame.f_globals.get("__name__", "").split(".")[0] not in _OURS and frame.f_code.co_filename[0] != "<"
+        if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES and frame.f_code.co_filename[0] != "<"
     ]
     return places[-1] if places else None

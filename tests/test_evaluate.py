@@ -267,7 +267,7 @@ def test_the_random_policy_is_near_its_reference() -> None:
 
 def test_other_peoples_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gymnasium's CartPole under the random policy lasts 22 steps or so, and batches have seeds of their own."""
-    monkeypatch.setattr(module, "_BATCH", 60)
+    monkeypatch.setattr(module, "_BATCH_OF_OTHERS", 60)
     policy = Recorder()
     result = evaluate("CartPole-v1", policy, episodes=120)
     assert {seed for seed, _, _ in policy.seen} == {EVALUATION_SEEDS, EVALUATION_SEEDS + 60}

@@ -174,6 +174,49 @@ def watch(
 
 
 @app.command()
+def play(
+    env: Annotated[str, typer.Argument(metavar="ENV", help=_ENV_HELP)],
+    versus: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Who plays the same episodes beside you: a run, latest or expert.")
+    ] = None,
+    seed: SeedOption = 0,
+    settings: SetOption = None,
+) -> None:
+    """Play with the keyboard, alone or beside an agent, and see what the best score is.
+
+    \b
+    palaestra play snake-small
+    palaestra play cartpole --seed 1
+    palaestra play snake-small --versus latest
+    palaestra play pricing --versus expert
+    """
+    from palaestra.train import play as playing
+
+    playing.command(env, versus, seed, settings or ())
+
+
+@app.command()
+def check(
+    env: Annotated[str, typer.Argument(metavar="ENV", help=_ENV_HELP)],
+    settings: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check that an environment keeps the rules that agents rely on; each rule that it breaks says what to change.
+
+    The exit status is 1 if a rule is broken.
+
+    \b
+    palaestra check snake
+    palaestra check my_env.py:MyEnv
+    palaestra check CartPole-v1 --json
+    """
+    from palaestra.train import checking
+
+    if not checking.check(env, settings or (), as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def bench(
     env: Annotated[str, typer.Argument(metavar="[ENV]", help=_ENV_HELP)] = "cartpole",
     repeats: Annotated[int, typer.Option(help="Measurements of each, in turns; the median counts.", min=1)] = 3,
@@ -221,6 +264,28 @@ def results(
 
     if not commands.results(envs or (), agents.split(","), seeds, runs, jobs, as_json, readme, fresh):
         raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package and the environment.")],
+    template: Annotated[str, typer.Option(help="What to start from: minimal, grid or continuous.")] = "minimal",
+    parent: Annotated[Path, typer.Option("--dir", metavar="PARENT", help="The folder to write it in.")] = Path("."),
+) -> None:
+    """Write an installable package with a new environment, to be changed into your own.
+
+    minimal is the shortest one; grid has walls, an action mask and an exact optimum; continuous has forces to choose.
+
+    \b
+    palaestra new my_env
+    palaestra new my_env --template grid
+    palaestra new ad-bidding --dir ~/projects
+    """
+    from palaestra.train.scaffold import new_package, next_commands
+
+    folder = new_package(name, template, parent.expanduser())
+    print(f"wrote {folder}: the environment is in {folder / folder.name / 'env.py'}. Next:\n")
+    print("\n".join(f"  {command}" for command in next_commands(folder.name, template, str(folder))))
 
 
 @app.command("fit-demand")

@@ -96,7 +96,7 @@ def watch(
     subject = find_subject(name, env, stochastic, settings)
     found = resolve(subject.env)
     shown = show(
-        found.short_name if isinstance(found, EnvEntry) else subject.env,
+        found.short_name if isinstance(found, EnvEntry) and ":" not in found.id else subject.env,  # a class has no name
         subject.policy,
         env_kwargs=subject.env_kwargs,
         seed=EVALUATION_SEEDS + seed,

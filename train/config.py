@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-import yaml
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
@@ -21,7 +20,7 @@ from palaestra.agents import SharedMlp
 from palaestra.envs.registry import EnvEntry, lasting_name, resolve
 from palaestra.train.environment import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.presets import preset
-from palaestra.train.settings import NOT_ZERO, SETTINGS, ConfigError, Number, known, number, schedule
+from palaestra.train.settings import NOT_ZERO, SETTINGS, ConfigError, Number, known, parse, schedule
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -138,7 +137,7 @@ def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 def _with_setting(config: RunConfig, setting: str) -> RunConfig:
     key, value = parse(setting)
     if key in ("num_envs", "total_timesteps", "seed", "device"):
-        raise ConfigError(f"--set {setting}: use --{setting.replace('_', '-').replace('=', ' ')}")
+        raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
     if key.startswith("env."):
         return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
     return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))

@@ -19,17 +19,18 @@ from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.envs.user_code import describe
+from palaestra.envs.wrappers import WRAPPER_SETTINGS, WrapperError
 from palaestra.train.settings import ConfigError, Number, known
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
-_BATCH_KEYS = ("max_episode_steps",)
+_BATCH_KEYS = ("max_episode_steps", *WRAPPER_SETTINGS)
 _SMALLEST_IMAGE = 36  # pixels; the CNN's three layers leave nothing of a smaller one
 
 
 def rules_of(entry: EnvEntry, env_kwargs: dict[str, Any]) -> TensorEnv[Any]:
-    """The environment's rules; what is the batch's among ``env_kwargs`` does not concern them."""
-    return entry.build(**{name: value for name, value in env_kwargs.items() if name not in _BATCH_KEYS})
+    """The environment's rules within its wrappers."""
+    return entry.build(**env_kwargs)
 
 
 def spaces_of(env: str, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[Any]]:
@@ -44,6 +45,8 @@ def spaces_of(env: str, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[A
     try:
         rules = rules_of(found, env_kwargs)
         return rules.observation_space, rules.action_space
+    except WrapperError as error:
+        raise ConfigError(f"env.{error}") from error
     except Exception as error:  # whatever the author's constructor raises; the message names the place
         raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
 
@@ -52,6 +55,8 @@ def spaces_of(env: str, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[A
 def _spaces_of_others(env: str, env_kwargs: str) -> tuple[Space[Any], Space[Any]]:
     try:
         batch = make(env, 1, "cpu", **json.loads(env_kwargs))
+    except WrapperError as error:
+        raise ConfigError(f"env.{error}") from error
     except Exception as error:  # see above
         raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
     batch.close()
@@ -67,9 +72,8 @@ def check_env_kwargs(env: str, env_kwargs: dict[str, Any]) -> None:
     found = resolve(env)
     if not isinstance(found, EnvEntry):
         return
-    for name in _BATCH_KEYS:
-        if name in env_kwargs:
-            Number(int, 1, optional=True).check(f"env.{name}", env_kwargs[name])
+    if "max_episode_steps" in env_kwargs:
+        Number(int, 1, optional=True).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
     own = [name for name in env_kwargs if name not in _BATCH_KEYS]
     if not own:
         return

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
-from palaestra.envs.registry import make
+from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train.policies import Policy, on_states
 
 EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
-_BATCH = 1024
+_BATCH, _BATCH_OF_OTHERS = 1024, 32  # other people's environments step one after another
 _RESAMPLES = 10_000
 MAX_STEPS = 100_000  # per episode: an environment without an end is cut here
 
@@ -115,9 +115,10 @@ def evaluate(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     parts = []
     rules: TensorEnv[Any] | None = None
-    for first in range(0, episodes, _BATCH):
+    batch = _BATCH if isinstance(resolve(env_name), EnvEntry) else _BATCH_OF_OTHERS
+    for first in range(0, episodes, batch):
         kwargs = dict(env_kwargs or {})
-        env = make(env_name, min(_BATCH, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
+        env = make(env_name, min(batch, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
         if isinstance(env, TensorVectorEnv):
             env.shift_indices(first)
             rules = env.env

@@ -12,28 +12,33 @@ from palaestra.train.presets import preset
 
 
 def list_envs() -> list[dict[str, Any]]:
-    """One row per environment, as plain data; a plug-in that failed to import has its error instead."""
+    """One row per environment, as plain data; one that failed to import or to be made has its error instead."""
     rows: list[dict[str, Any]] = []
     for entry in entries():
-        env = entry.build()
-        reference = env.reference
-        discrete = isinstance(env.action_space, spaces.Discrete)
-        rows.append(
-            {
-                "name": entry.short_name,
-                "id": entry.id,
-                "summary": entry.summary,
-                "agents": agents_for(entry),
-                "actions": f"{env.action_space.n} discrete" if discrete else str(env.action_space.shape),  # type: ignore[attr-defined]
-                "solved_at": reference.solved_at,
-                "random": reference.random,
-                "heuristic": reference.heuristic,
-                "optimum": reference.optimum,
-                "expert": env.has("expert"),
-            }
-        )
+        try:
+            rows.append(_row(entry))
+        except Exception as error:  # whatever a stranger's environment raises, the others are listed
+            rows.append({"name": entry.short_name, "error": f"{type(error).__name__}: {error}"})
     rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
     return rows
+
+
+def _row(entry: EnvEntry) -> dict[str, Any]:
+    env = entry.build()
+    reference = env.reference
+    discrete = isinstance(env.action_space, spaces.Discrete)
+    return {
+        "name": entry.short_name,
+        "id": entry.id,
+        "summary": entry.summary,
+        "agents": agents_for(entry),
+        "actions": f"{env.action_space.n} discrete" if discrete else str(env.action_space.shape),  # type: ignore[attr-defined]
+        "solved_at": reference.solved_at,
+        "random": reference.random,
+        "heuristic": reference.heuristic,
+        "optimum": reference.optimum,
+        "expert": env.has("expert"),
+    }
 
 
 def agents_for(entry: EnvEntry) -> list[str]:
@@ -47,7 +52,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [heads]
     for row in rows:
         if "error" in row:
-            lines.append((row["name"], "", "", "", "", "", f"plug-in failed: {row['error']}"))
+            lines.append((row["name"], "", "", "", "", "", f"failed: {' '.join(row['error'].split())}"))
             continue
         figures = (_figure(row[key]) for key in ("random", "heuristic", "optimum", "solved_at"))
         lines.append((row["name"], " ".join(row["agents"]), *figures, row["summary"]))

@@ -1,7 +1,8 @@
 """Settings that train each environment well, per environment id and agent; everything here can be changed with --set.
 
 A preset is plain data, as it is written to ``config.yaml``: ``linear(a, b)`` is a schedule from a to b over the run,
-and classes are given by name (see :mod:`palaestra.train.config`). Environments without a preset get ``DEFAULT``.
+and classes are given by name (see :mod:`palaestra.train.config`). Without a preset, tensor environments
+get ``DEFAULT`` and other people's ``DEFAULT_GYMNASIUM``.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ DEFAULT = {
             "learning_rate": "linear(1e-3, 1e-5)",
             "n_steps": 3,
             "double_q": True,
+            "huber_delta": 10.0,
             "normalize_observation": True,
             "normalize_reward": True,
             "weight_average": 0.005,
@@ -189,8 +191,9 @@ DEFAULT_GYMNASIUM = {
             "train_freq": 4,
             "samples_per_insert": 16.0,
             "learning_rate": "linear(1e-3, 1e-5)",
-            "n_steps": 3,
+            "n_steps": 5,
             "double_q": True,
+            "huber_delta": 10.0,
             "normalize_observation": True,
             "normalize_reward": True,
             "weight_average": 0.005,

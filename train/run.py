@@ -37,7 +37,8 @@ from palaestra.train.settings import ConfigError
 from palaestra.train.tracking import Tracker
 
 EVALUATIONS = 10  # during training, evenly spaced
-EVALUATION_EPISODES = 100
+EVALUATION_EPISODES, FINAL_EPISODES = 100, 1000
+EVALUATION_EPISODES_OF_OTHERS, FINAL_EPISODES_OF_OTHERS = 20, 100  # they step one after another
 VALIDATION_SEED = 2**31  # of the evaluations during training, so that best.zip is not chosen on the final episodes
 
 
@@ -82,7 +83,7 @@ def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
     """
     if run_dir is None:
         found = resolve(config.env)
-        name = found.short_name if isinstance(found, EnvEntry) else found.id.replace("/", "-")
+        name = found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         base = Path("runs", name, config.agent, f"{stamp}-s{config.seed}")
         run_dir = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
@@ -98,6 +99,11 @@ def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
 def reference_of(env: BatchedEnv) -> Reference:
     """Known returns of the environment; nothing is known of other people's."""
     return env.env.reference if isinstance(env, TensorVectorEnv) else Reference()
+
+
+def is_ours(config: RunConfig) -> bool:
+    """Whether it is a tensor environment, not an ordinary Gymnasium one."""
+    return isinstance(resolve(config.env), EnvEntry)
 
 
 def solved_at(env: BatchedEnv) -> float | None:
@@ -168,6 +174,7 @@ class _Evaluations(BaseCallback):
     def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None) -> None:
         super().__init__()
         self.config, self.run_dir, self.solved_at = config, run_dir, solved_at
+        self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
         self._best = -float("inf")
         self.solved_after: float | None = None
@@ -183,7 +190,7 @@ class _Evaluations(BaseCallback):
         if self.model.num_timesteps < self._next:
             return
         self._next += self._interval
-        result = evaluate_run(cast(Agent, self.model), self.config, EVALUATION_EPISODES, VALIDATION_SEED)
+        result = evaluate_run(cast(Agent, self.model), self.config, self._episodes, VALIDATION_SEED)
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
         for key, value in eval_metrics(result).items():
@@ -216,8 +223,9 @@ def _numbers(result: Evaluation) -> dict[str, float]:
 
 
 def _final_evaluation(model: Agent, config: RunConfig, run_dir: Path, tracker: Tracker) -> Evaluation:
-    """1,000 held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
-    result = evaluate_run(model, config, 1000, run=str(run_dir))
+    """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
+    episodes = FINAL_EPISODES if is_ours(config) else FINAL_EPISODES_OF_OTHERS
+    result = evaluate_run(model, config, episodes, run=str(run_dir))
     write_whole(run_dir / "eval.json", json.dumps(result.as_dict(), indent=1).encode())
     for key, value in eval_metrics(result).items():
         model.logger.record(key, value)

@@ -135,12 +135,13 @@ class GymnasiumStage:
     """Anybody's Gymnasium environment with ``render_mode="rgb_array"``."""
 
     def __init__(self, env: GymnasiumAdapter, policy: Policy) -> None:
-        self.env, self.policy = env, policy
+        self.env, self.policy, self._seed = env, policy, env.seed
         self.fps = float(env.metadata.get("render_fps", 30))
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
 
     def start(self, episode: int) -> None:
-        self._obs, _ = self.env.reset()
+        """Begin anew with the seed that is ``episode`` above the batch's, so that any of them can be played again."""
+        self._obs, _ = self.env.reset(seed=self._seed + episode)
 
     @torch.no_grad()
     def act(self) -> Rows:

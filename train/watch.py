@@ -111,7 +111,7 @@ def watch(
     _check_arguments(grid, episodes, fps, max_steps)
     if record is not None:
         check_target(record)
-    elif _no_display():
+    elif no_display():
         raise NoDisplayError("there is no display to open a window on; use --record FILE.mp4, .gif or .png")
     medium = _SCREEN if record is None else _MEDIA[record.suffix.lower()]
     rows, columns = grid
@@ -137,7 +137,7 @@ def _check_arguments(grid: tuple[int, int], episodes: int | None, fps: float | N
         raise WatchError(f"fps must be above 0 and at most 1000, got {fps}")
 
 
-def _no_display() -> bool:
+def no_display() -> bool:
     """Whether this is a Linux without a screen; SDL_VIDEODRIVER counts as one, for whoever sets it means it."""
     variables = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return sys.platform.startswith("linux") and not any(os.environ.get(variable) for variable in variables)

@@ -158,6 +158,12 @@ class Reach(ArmTask[ReachState]):
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
         self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
 
+    @property
+    def keys_to_action(self) -> dict[str, int]:
+        """Cartesian moves as the picture shows them: arrows for right, left, up and down, W away and S nearer."""
+        keys = ("", "right", "left", "w", "s", "up", "down")  # in the order of MOVES
+        return {key: move for move, key in enumerate(keys)} if self.control == "cartesian" else {}
+
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""
         seconds = float(lengths.mean()) * PERIOD

@@ -42,6 +42,7 @@ class Market(TensorEnv[StateT]):
     """
 
     picture_size: ClassVar[tuple[int, int]] = (960, 540)
+    turn_based: ClassVar[bool] = True
     currency: ClassVar[str] = ""  # in front of money in pictures
     time_unit: ClassVar[str] = "period"
     prices: Array
@@ -172,6 +173,10 @@ class Market(TensorEnv[StateT]):
         if not (policy >= 0.0).all() or not np.allclose(policy.sum(2), 1.0, atol=1e-6):
             raise ValueError("a policy's probabilities must not be negative and must sum to 1")
         return policy.astype(np.float64)
+
+    def action_name(self, action: int) -> str:
+        """The price, or the prices."""
+        return "price " + " and ".join(f"{self.currency}{price:.4g}" for price in np.atleast_1d(self.prices[action]))
 
     # ------------------------------------------------------------------------------------------------ evaluation
 

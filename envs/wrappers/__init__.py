@@ -1,0 +1,36 @@
+"""Environments around environments, on tensors: what one adds to the rules without writing into them.
+
+1. :class:`Randomized`         numbers of the rules are drawn for each episode.
+2. :class:`TimeAware`          the observation tells how much of the time limit is used up.
+3. :class:`FrameStack`         the observation holds the latest observations.
+4. :class:`DiscretizedActions` bounded continuous actions become a finite set.
+
+They nest, and pass on what they do not change. What a wrapper has to remember is in its state: a record with the fields
+of the state inside and the wrapper's own behind them, so that an episode replays alone from a state of either.
+
+:func:`wrapped` applies :data:`WRAPPER_SETTINGS` (``--set env.frame_stack=4``) from the inside out in the order above;
+:func:`gymnasium_wrappers` says the same with Gymnasium's own wrappers, whose numbers 2 to 4 equal.
+
+Source: domain randomisation is Tobin et al., "Domain randomization for transferring deep neural networks from
+simulation to the real world", IROS 2017; time in the observation is Pardo et al., "Time limits in reinforcement
+learning", ICML 2018; stacked frames are Mnih et al., "Human-level control through deep reinforcement learning", 2015.
+"""
+
+from palaestra.envs.wrappers.actions import DiscretizedActions
+from palaestra.envs.wrappers.base import Wrapper, WrapperError
+from palaestra.envs.wrappers.observations import FrameStack, TimeAware
+from palaestra.envs.wrappers.randomized import Randomized
+from palaestra.envs.wrappers.settings import WRAPPER_SETTINGS, gymnasium_wrappers, take_settings, wrapped
+
+__all__ = [
+    "WRAPPER_SETTINGS",
+    "DiscretizedActions",
+    "FrameStack",
+    "Randomized",
+    "TimeAware",
+    "Wrapper",
+    "WrapperError",
+    "gymnasium_wrappers",
+    "take_settings",
+    "wrapped",
+]

@@ -1,0 +1,94 @@
+"""Observations that hold more: the time, or the past.
+
+Source: time, Pardo et al., "Time limits in reinforcement learning", ICML 2018; stacked frames, Mnih et al.,
+"Human-level control through deep reinforcement learning", Nature 2015.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from palaestra.envs.core import TensorEnv
+from palaestra.envs.rng import Rng
+from palaestra.envs.wrappers.base import Wrapper, is_count, join, shown, split
+
+
+class TimeAware(Wrapper):
+    """Behind the observation stands the share of the time limit that is used up, 0 at the start and 1 at the end.
+
+    Without it an agent cannot know how much reward is still to come before the limit. Equals
+    ``gymnasium.wrappers.TimeAwareObservation(normalize_time=True)``.
+    """
+
+    def __init__(self, env: TensorEnv[Any], max_episode_steps: int | None = None) -> None:
+        """``max_episode_steps`` where the batch has another limit than the environment's own.
+
+        Raises:
+            ValueError: there is no limit, or the observation is not a Box of one dimension.
+        """
+        super().__init__(env)
+        space, limit = env.observation_space, max_episode_steps or env.max_episode_steps
+        if limit is None:
+            raise ValueError("the environment has no time limit: set max_episode_steps")
+        if not isinstance(space, Box) or len(space.shape) != 1:
+            raise ValueError(f"needs Box observations of one dimension, got {shown(space)}")
+        self.max_episode_steps = limit
+        low, high = (np.append(bound.astype(np.float32), end) for bound, end in ((space.low, 0.0), (space.high, 1.0)))
+        self.observation_space = Box(low.astype(np.float32), high.astype(np.float32))
+        self._limit = torch.tensor(float(limit), device=self.device)  # a tensor: a GPU divides by a number less exactly
+
+    def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
+        return self.env, split(state)[0]
+
+    def reset(self, rng: Rng) -> Any:
+        return join(self.env.reset(rng), elapsed=torch.zeros(rng.num_envs, dtype=torch.int32, device=self.device))
+
+    def step(self, state: Any, action: Tensor, rng: Rng) -> tuple[Any, Tensor, Tensor]:
+        inner, elapsed = split(state)
+        after, reward, terminated = self.env.step(inner, action, rng)
+        return join(after, elapsed=elapsed + 1), reward, terminated
+
+    def observe(self, state: Any) -> Tensor:
+        inner, elapsed = split(state)
+        return torch.cat((self.env.observe(inner).float(), (elapsed.float() / self._limit).unsqueeze(1)), 1)
+
+
+class FrameStack(Wrapper):
+    """The latest ``count`` observations, oldest first, [N, count, *shape]; before the first one stand copies of it.
+
+    The agents' networks take them flat, count · size numbers. Equals
+    ``gymnasium.wrappers.FrameStackObservation(padding_type="reset")``.
+    """
+
+    def __init__(self, env: TensorEnv[Any], count: int) -> None:
+        """Raises ValueError if ``count`` is not at least 1, or the observation is no Box."""
+        super().__init__(env)
+        if not is_count(count, 1):
+            raise ValueError("must be an integer of at least 1")
+        if not isinstance(env.observation_space, Box):
+            raise ValueError(f"needs Box observations, got {shown(env.observation_space)}")
+        self.count = count
+        self.observation_space = batch_space(env.observation_space, count)
+
+    def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
+        return self.env, split(state)[0]
+
+    def reset(self, rng: Rng) -> Any:
+        inner = self.env.reset(rng)
+        return join(inner, frames=torch.stack([self.env.observe(inner)] * self.count, 1))
+
+    def step(self, state: Any, action: Tensor, rng: Rng) -> tuple[Any, Tensor, Tensor]:
+        inner, frames = split(state)
+        after, reward, terminated = self.env.step(inner, action, rng)
+        newest = self.env.observe(after).unsqueeze(1)
+        return join(after, frames=torch.cat((frames[:, 1:], newest), 1)), reward, terminated
+
+    def observe(self, state: Any) -> Tensor:
+        frames: Tensor = split(state)[1]
+        return frames
