@@ -17,6 +17,7 @@ import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gymnasium
@@ -29,6 +30,7 @@ from torch import nn
 
 FORMAT = 1
 _MEMBER = "palaestra.json"
+_STATE_MEMBER = "training.pth"
 _MAX_JSON_BYTES = 64 << 20
 _MAX_BYTES = 8 << 30
 _SAFE_PACKAGES = ("torch", "stable_baselines3", "palaestra")
@@ -137,8 +139,13 @@ def decode_space(data: dict[str, Any]) -> gymnasium.Space[Any]:
 # ---------------------------------------------------------------------------------------------------- writing
 
 
-def write(model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any) -> None:
-    """Add ``palaestra.json`` to SB3's zip and put the whole at ``path`` (a path or a writable binary file)."""
+def write(
+    model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any, training_state: dict[str, Any] | None = None
+) -> None:
+    """Add ``palaestra.json`` to SB3's zip, and the training state if there is one, and put the whole at ``path``.
+
+    ``path`` is a path or a writable binary file.
+    """
     aliases = {cls: alias for alias, cls in model.policy_aliases.items()}
     content = {
         "format": FORMAT,
@@ -154,6 +161,9 @@ def write(model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any)
         content["reward_scale"] = model._reward_scale.state()
     with zipfile.ZipFile(sb3_zip, "a") as archive:
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
+        if training_state is not None:
+            with archive.open(_STATE_MEMBER, "w", force_zip64=True) as member:
+                torch.save(training_state, member)
     if isinstance(path, str | os.PathLike):
         write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getvalue())
     else:
@@ -230,6 +240,31 @@ def read(
     except Exception as error:  # on damaged input zipfile, zlib, json, torch.load and constructors raise anything
         raise _unreadable(label, error) from error
     return model  # type: ignore[no-any-return]
+
+
+def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
+    """Give the training state that :func:`write` added to ``use``, which may raise what it likes of a wrong one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _read_settings(archive, str(path))  # whether it is ours, and not too large
+            if _STATE_MEMBER not in archive.namelist():
+                raise CheckpointError(f"{path} is a model without its training state; load() takes its weights")
+            with archive.open(_STATE_MEMBER) as member:
+                state = torch.load(io.BytesIO(member.read()), map_location="cpu", weights_only=True)
+        use(_moved(state, device))
+    except CheckpointError:
+        raise
+    except Exception as error:  # see read
+        raise _unreadable(str(path), error) from error
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Nested containers with their tensors on ``device``, but for the bytes of generators, which are the host's."""
+    if isinstance(value, dict):
+        return {key: item if key == "generator" else _moved(item, device) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, device) for item in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def _read_settings(archive: zipfile.ZipFile, label: str) -> dict[str, Any]:

@@ -178,9 +178,12 @@ class DQN(QLearning):
         if self.replay is not None and _form(self.replay.content) == _form(content):
             self.replay.restart(content)
             return
+        self.replay = self._empty_replay(content)
+
+    def _empty_replay(self, content: Content) -> Replay:
         size = Replay.rows_for(self.buffer_size, self.n_envs) * self.n_envs
         alpha = self.prioritized_replay
-        self.replay = Replay(
+        return Replay(
             self.buffer_size,
             content,
             num_actions=int(self.action_space.n),  # type: ignore[attr-defined]
@@ -204,6 +207,22 @@ class DQN(QLearning):
             self._reward_scale.learn(rewards, terminated | truncated)
         final = self._contents.final(info["final_obs"])
         self.replay.add(actions, rewards, terminated, truncated, final, self._contents.now(new_obs))
+
+    def _training_state(self) -> dict[str, Any]:
+        return super()._training_state() | {"replay": None if self.replay is None else self.replay.state_dict()}
+
+    def _set_training_state(self, saved: dict[str, Any]) -> None:
+        super()._set_training_state(saved)
+        if saved["replay"] is None:
+            return
+        parts = saved["replay"]["content"].items()
+        content = {name: torch.zeros(self.n_envs, *p.shape[1:], dtype=p.dtype, device=p.device) for name, p in parts}
+        if saved["batch"] is not None:  # else the next call of learn() looks at it
+            self._contents = contents_of(self.batch, self._last_obs)
+            if _form(content) != _form(self._contents.now(self._last_obs)):
+                raise ValueError("the replay memory in the file holds other contents than these environments have")
+        self.replay = self._empty_replay(content)
+        self.replay.load_state_dict(saved["replay"])
 
     # ------------------------------------------------------------------------------------------------ the update
 

@@ -9,6 +9,10 @@ take its rollouts through the host:
    check for NaN, the losses of the previous update.
 3. ``rollout/ep_rew_mean`` averages over the most recent reports that together hold ``stats_window_size`` episodes.
 4. :meth:`OnDevice.save` writes a file that vanilla SB3 opens, :meth:`OnDevice.load` reads it without unpickling.
+5. :meth:`OnDevice.save_checkpoint` adds the training state, all that the future depends on: the running episodes, the
+   generator, statistics, the replay memory. :meth:`OnDevice.resume` goes on from it as if nothing had happened, to the
+   last bit on the same machine with the same number of threads. Call the former between iterations only, as in a
+   callback's ``_on_rollout_start``.
 """
 
 from __future__ import annotations
@@ -205,9 +209,67 @@ class OnDevice(BaseAlgorithm):
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
+        self._save(path, None, exclude, include)
+
+    def _save(self, path: Any, training_state: dict[str, Any] | None, exclude: Any = None, include: Any = None) -> None:
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
-        checkpoint.write(self, self._saved_arguments(), buffer, path)
+        checkpoint.write(self, self._saved_arguments(), buffer, path, training_state)
+
+    def save_checkpoint(self, path: Any) -> None:
+        """Write the model and its training state to one file; see the module."""
+        self._save(path, self._training_state())
+
+    @classmethod
+    def resume(cls, path: str | pathlib.Path, env: Any, device: torch.device | str = "auto") -> Self:
+        """Go on from a file that :meth:`save_checkpoint` wrote, with ``learn(…, reset_num_timesteps=False)``.
+
+        Args:
+            path: the file.
+            env: environments like those of the run, as many. Of other people's, whose state nobody can save, the
+                episodes begin anew.
+            device: the environments', unless they are other people's.
+
+        Raises:
+            CheckpointError: if the file is damaged, not ours, without training state, or does not fit ``env``.
+        """
+        model = cls.load(path, env, device)
+        checkpoint.read_training_state(path, model.device, model._set_training_state)
+        return model
+
+    def _training_state(self) -> dict[str, Any]:
+        """Tensors, numbers and text only, beside what :meth:`save` keeps."""
+        cuda = self.device.type == "cuda"
+        return {
+            "batch": self.batch.state_dict(),
+            "obs": self._last_obs,
+            "starts": self._last_episode_starts,
+            "sums": self._statistics.sums,
+            "has_success": self._statistics.has_success,
+            "losses": self._losses,
+            "window": list(self.ep_info_buffer or ()),
+            "generator": torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state(),
+            "returns": None if self._reward_scale is None else self._reward_scale.returns,
+        }
+
+    def _set_training_state(self, saved: dict[str, Any]) -> None:
+        """The inverse of :meth:`_training_state`, for a model just loaded.
+
+        Raises:
+            ValueError: if it does not fit the environments.
+        """
+        if saved["batch"] is not None:
+            self.batch.load_state_dict(saved["batch"])
+            self._last_obs, self._last_episode_starts = saved["obs"], saved["starts"]
+            self._statistics.sums, self._statistics.has_success = saved["sums"], bool(saved["has_success"])
+            if self._reward_scale is not None:
+                self._reward_scale.returns = saved["returns"]
+        self._losses = saved["losses"]
+        self.ep_info_buffer = deque(saved["window"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["generator"].cpu(), self.device)
+        else:
+            torch.set_rng_state(saved["generator"])
 
     @classmethod
     def load(  # type: ignore[override]

@@ -46,6 +46,10 @@ class Priorities:
         self._beyond = torch.arange(2 * _CHILDREN, _CHILDREN, -1, dtype=torch.uint8, device=device)
         self._short = torch.arange(1, _CHILDREN + 1, dtype=torch.uint8, device=device)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All of them: the tree's levels, and the largest so far."""
+        return {**{str(depth): level for depth, level in enumerate(self._levels)}, "largest": self._largest}
+
     def put_new(self, index: Tensor) -> None:
         """Give places, int64 [B], the largest priority so far."""
         self._set(index, self._largest.pow(self.alpha).expand(len(index)))

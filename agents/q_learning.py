@@ -37,6 +37,7 @@ from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice
 from palaestra.agents.rollout import FiniteCheck, OnDemand
 from palaestra.envs.rng import Rng
+from palaestra.envs.tensors import fill
 
 _REPORT_STEPS = 64
 _NO_BUFFER: Any = object()
@@ -127,13 +128,16 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     def _descend(self, loss: Tensor) -> None:
         """One gradient step, and its share in the average."""
         if self.weight_average and self._average is None:  # what a file held is both the weights and their average
-            self._average = copy.deepcopy(self.q_net).requires_grad_(False)
-            self._average.set_training_mode(False)
+            self._begin_average()
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
         self._average_weights()
+
+    def _begin_average(self) -> None:
+        self._average = copy.deepcopy(self.q_net).requires_grad_(False)
+        self._average.set_training_mode(False)
 
     @torch.no_grad()
     def _average_weights(self) -> None:
@@ -238,18 +242,35 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         super().set_parameters(*args, **kwargs)
         self._average = None
 
-    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
-        """See :meth:`OnDevice.save`; the file holds the averaged weights."""
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        """The file holds the averaged weights; those that learn are part of the training state."""
         with self._averaged():
-            super().save(path, exclude, include)
+            super()._save(*args, **kwargs)
+
+    def _training_state(self) -> dict[str, Any]:
+        return super()._training_state() | {
+            "online": None if self._average is None else self.q_net.state_dict(),
+            "finite": self._finite.first,
+            "reported_episodes": self._reported_episodes,
+        }
+
+    def _set_training_state(self, saved: dict[str, Any]) -> None:
+        super()._set_training_state(saved)
+        if saved["online"] is not None:
+            self._begin_average()
+            self.q_net.load_state_dict(saved["online"])
+        if saved["batch"] is not None:
+            self._finite = FiniteCheck(self.n_envs, self.device)
+            fill("finite", self._finite.first, saved["finite"])
+            self._reported_episodes = int(saved["reported_episodes"])
 
     def save_replay_buffer(self, path: Any) -> None:
-        """Not supported: a model that goes on learning fills its memory anew.
+        """Not supported: :meth:`save_checkpoint` keeps the replay memory beside all else that training needs.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError("the replay memory stays on the device and cannot be saved; save() keeps the model")
+        raise ValueError("the replay memory is saved by save_checkpoint(), with the model")
 
     def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         """Not supported: SB3's files of this kind are pickles, which may execute anything.
@@ -257,7 +278,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         Raises:
             ValueError: always.
         """
-        raise ValueError("a replay memory cannot be loaded: it is filled anew when learning goes on")
+        raise ValueError("a replay memory is loaded by resume(), with the model that save_checkpoint() wrote")
 
     def _saved_arguments(self) -> dict[str, Any]:
         arguments = super()._saved_arguments()

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from palaestra.agents.priorities import Priorities
+from palaestra.envs.tensors import fill
 
 NOTHING, STEP, TERMINATED = 0, 1, 2  # kinds of rows
 
@@ -195,6 +196,29 @@ class Replay:
 
     def _content_at(self, index: Tensor) -> Content:
         return {name: store.index_select(0, index) for name, store in self.content.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All fields, as tensors and numbers."""
+        parts = {"content": self.content, "steps": self.steps, "fields": self._fields()}
+        return parts | ({} if self.priorities is None else {"priorities": self.priorities.state_dict()})
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what :meth:`state_dict` gave of a memory of the same form.
+
+        Raises:
+            ValueError: if it has another form.
+        """
+        if ("priorities" in saved) != (self.priorities is not None):
+            raise ValueError("replay priorities: only one of the file and the agent has them")
+        fill("replay", self._fields(), saved["fields"])
+        fill("replay content", self.content, saved["content"])
+        if self.priorities is not None:
+            fill("replay priorities", self.priorities.state_dict(), saved["priorities"])
+        self.steps = int(saved["steps"])
+
+    def _fields(self) -> dict[str, Tensor]:
+        names = ("actions", "rewards", "kinds", "position")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def nbytes(self) -> int:

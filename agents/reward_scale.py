@@ -28,7 +28,7 @@ class RewardScale:
 
     def __init__(self, gamma: float, device: torch.device) -> None:
         self.gamma, self.device = gamma, device
-        self._returns: Tensor | None = None  # [N] of the running episodes
+        self.returns: Tensor | None = None  # [N] of the running episodes, discounted
         self.set_state([0.0, 1.0, 1e-4])
 
     def state(self) -> list[float]:
@@ -49,7 +49,7 @@ class RewardScale:
 
     def forget_episodes(self) -> None:
         """The environments were reset."""
-        self._returns = None
+        self.returns = None
 
     def __call__(self, rewards: Tensor, dones: Tensor) -> Tensor:
         """Scaled rewards [N] of a step that ended the episodes ``dones`` [N]; updates the statistics."""
@@ -58,9 +58,9 @@ class RewardScale:
 
     def learn(self, rewards: Tensor, dones: Tensor) -> None:
         """Update the statistics with the rewards [N] of a step that ended the episodes ``dones`` [N]."""
-        returns = rewards if self._returns is None else self._returns * self.gamma + rewards
+        returns = rewards if self.returns is None else self.returns * self.gamma + rewards
         self._moments = merged(self._moments, torch.where(returns.isfinite(), returns, 0.0).double())
-        self._returns = torch.where(dones, 0.0, returns)
+        self.returns = torch.where(dones, 0.0, returns)
 
     def scale(self, rewards: Tensor) -> Tensor:
         """Rewards divided by the deviation as it is now."""

@@ -126,7 +126,8 @@ class FiniteCheck:
     """Remembers, on the device, where the first number that is not finite turned up."""
 
     def __init__(self, num_envs: int, device: torch.device) -> None:
-        self._first = {name: torch.full((num_envs,), -1, device=device) for name in ("observation", "reward")}
+        # step of the run at which it was seen, −1 for never
+        self.first = {name: torch.full((num_envs,), -1, device=device) for name in ("observation", "reward")}
 
     def add(self, name: str, step: int, field: Any, rows: Tensor | None = None) -> None:
         """Look at the observations or rewards [N, …] of a step of the run; only at ``rows`` bool [N] if given."""
@@ -134,13 +135,13 @@ class FiniteCheck:
             if part.is_floating_point():
                 # 0 · x is 0 for every finite x, however large, and NaN else
                 good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
-                first = self._first[name]
+                first = self.first[name]
                 seen = good | (first >= 0) if rows is None else good | (first >= 0) | ~rows
-                self._first[name] = torch.where(seen, first, step)
+                self.first[name] = torch.where(seen, first, step)
 
     def result(self) -> Tensor:
         """float32 [1], finite if all was."""
-        worst = torch.stack(tuple(self._first.values())).amax()
+        worst = torch.stack(tuple(self.first.values())).amax()
         return torch.where(worst < 0, 0.0, torch.nan).unsqueeze(0)
 
     def raise_error(self, env_indices: Tensor) -> None:
@@ -151,7 +152,7 @@ class FiniteCheck:
         """
         found = [
             (int(first[row]), name, int(env_indices[row]))
-            for name, first in self._first.items()
+            for name, first in self.first.items()
             for row in (first >= 0).nonzero().flatten().tolist()
         ]
         step, name, env_index = min(found)

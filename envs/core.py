@@ -33,6 +33,7 @@ from torch import Tensor
 
 from palaestra.envs.allocator import keep_freed_memory
 from palaestra.envs.rng import Rng, child_key, env_keys
+from palaestra.envs.tensors import check_form
 
 if TYPE_CHECKING:
     from palaestra.envs.canvas import Canvas
@@ -259,6 +260,14 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     def step(self, actions: Tensor) -> StepResult:
         raise NotImplementedError
 
+    def state_dict(self) -> dict[str, Any] | None:
+        """All that its future depends on, as tensors and numbers; None where nobody can tell."""
+        return None
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        raise NotImplementedError
+
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     """N copies of a :class:`TensorEnv` on one device."""
@@ -428,6 +437,32 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """Make row 0 the environment of that global index; call :meth:`reset` next."""
         self.env_indices = self.env_indices - self.env_indices[0] + first_env_index
         self._seed_with(self.seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running episodes: states, which episodes they are, and their statistics so far."""
+        if self.state is None:
+            raise RuntimeError("call reset() first")
+        counters = {name: getattr(self, name) for name in ("episode", "episode_length", "episode_return")}
+        place = {"seed": self.seed, "first_env_index": int(self.env_indices[0])}
+        return {"state": state_fields(self.state), **counters, **place}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on with those episodes.
+
+        Raises:
+            ValueError: if they are of another environment or another number of them; nothing is changed then.
+        """
+        form = self.env.reset(Rng(self._env_keys, 0))
+        counters = {name: saved[name] for name in ("episode", "episode_length", "episode_return")}
+        own = {"episode": self.episode, "episode_length": self.episode, "episode_return": self.episode.float()}
+        check_form("state", state_fields(form), saved["state"])
+        check_form("batch", own, counters)
+        self._seed_with(int(saved["seed"]))
+        self.shift_indices(int(saved["first_env_index"]))
+        for name, value in counters.items():
+            setattr(self, name, value.to(self.device))
+        self._episode_keys = child_key(self._env_keys, self.episode)
+        self.state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
 
     def state_of(self, row: int) -> StateT:
         """The state of one environment, see :func:`host_row`."""

@@ -1,0 +1,183 @@
+"""Exact resumption: the weights after a stop are, to the last bit, those of the run that never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from palaestra.agents import DQN, PPO, PQN, CheckpointError
+from palaestra.envs import TensorVectorEnv, make
+
+ROLLOUT = {"n_steps": 8, "batch_size": 64, "n_epochs": 2}
+REPLAY = {"learning_starts": 200, "batch_size": 64, "buffer_size": 1000, "samples_per_insert": 2.0, "train_freq": 2}
+AVERAGED = {"weight_average": 0.02, "exploration_spread": 3.0}
+NORMAL = {"normalize_reward": True, "normalize_observation": True}
+CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
+    "ppo snake": (PPO, "snake-small", {**ROLLOUT, "ent_coef": 0.01}),
+    "ppo normalised": (PPO, "pricing-easy", {**ROLLOUT, **NORMAL}),
+    "ppo arm": (PPO, "reach", ROLLOUT),
+    "dqn states": (DQN, "snake-small", {**REPLAY, "n_steps": 3, "double_q": True}),
+    "dqn observations": (DQN, "cartpole", {**REPLAY, **NORMAL, "tau": 0.5}),
+    "dqn averaged": (DQN, "pricing-easy", {**REPLAY, **AVERAGED, "policy": "DuelingPolicy"}),
+    "dqn prioritised": (DQN, "cartpole", {**REPLAY, "prioritized_replay": 0.6, "n_steps": 2}),
+    "pqn": (PQN, "cartpole", ROLLOUT),
+    "pqn averaged": (PQN, "snake-small", {**ROLLOUT, **AVERAGED, **NORMAL}),
+}
+STEPS, NUM_ENVS = 3200, 16
+
+
+class SaveAt(BaseCallback):
+    """Writes a checkpoint at the first iteration that begins at or after a step; then stops, if it is to."""
+
+    def __init__(self, step: int, path: Path, stop: bool) -> None:
+        super().__init__()
+        self.step, self.path, self.stop = step, path, stop
+
+    def _on_step(self) -> bool:
+        return not (self.stop and self.path.exists())
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self.step and not self.path.exists():
+            self.model.save_checkpoint(self.path)  # type: ignore[attr-defined]
+
+
+def environment(name: str) -> Any:
+    return make(name, NUM_ENVS, device="cpu", seed=3)
+
+
+def agent(case: str) -> Any:
+    kind, name, kwargs = CASES[case]
+    kwargs = dict(kwargs)
+    return kind(kwargs.pop("policy", "MlpPolicy"), environment(name), seed=1, **kwargs)
+
+
+def all_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Weights, optimiser, generator and everything else of the training state."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[name] = value.detach().clone()
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{name}.{key}", item)
+        elif isinstance(value, list | tuple):
+            for i, item in enumerate(value):
+                walk(f"{name}.{i}", item)
+
+    walk("parameters", model.get_parameters())
+    state = model._training_state()
+    walk("state", {key: value for key, value in state.items() if key != "window"})
+    if model._reward_scale is not None:
+        walk("scale", model._reward_scale.state())
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
+    whole = agent(case)
+    whole.learn(STEPS)
+    stopped = agent(case)
+    stopped.learn(STEPS, SaveAt(STEPS // 2, tmp_path / "c.zip", stop=True))
+    assert STEPS // 2 <= stopped.num_timesteps < STEPS
+    torch.manual_seed(12345)  # the generator is part of the file
+    again = CASES[case][0].resume(tmp_path / "c.zip", environment(CASES[case][1]))
+    steps = again.num_timesteps
+    again.learn(STEPS - steps, reset_num_timesteps=False)
+    assert again.num_timesteps == whole.num_timesteps
+    assert again._n_updates == whole._n_updates
+    ours, theirs = all_tensors(again), all_tensors(whole)
+    assert ours.keys() == theirs.keys()
+    different = [name for name, value in ours.items() if not torch.equal(value, theirs[name])]
+    assert different == []
+    assert any("optimizer" in name for name in ours)
+
+
+@pytest.mark.parametrize("case", ["ppo snake", "dqn averaged", "pqn averaged"])
+def test_writing_a_checkpoint_changes_nothing(case: str, tmp_path: Path) -> None:
+    whole = agent(case)
+    whole.learn(STEPS // 2)
+    theirs = all_tensors(whole)
+    watched = agent(case)
+    watched.learn(STEPS // 2, SaveAt(STEPS // 4, tmp_path / "c.zip", stop=False))
+    assert (tmp_path / "c.zip").exists()
+    assert all(torch.equal(value, theirs[name]) for name, value in all_tensors(watched).items())
+
+
+@pytest.mark.parametrize("case", ["ppo normalised", "dqn averaged"])
+def test_a_checkpoint_is_a_model_too(case: str, tmp_path: Path) -> None:
+    """With the greedy policy's weights, and none of the training state in its way."""
+    model = agent(case)
+    model.learn(STEPS // 2)
+    model.save_checkpoint(tmp_path / "c.zip")
+    loaded = CASES[case][0].load(tmp_path / "c.zip", device="cpu")
+    obs = environment(CASES[case][1]).reset()[0]
+    assert torch.equal(loaded.act(obs), model.act(obs))
+
+
+def test_progress_goes_on_where_it_was(tmp_path: Path) -> None:
+    model = agent("ppo snake")
+    model.learn(STEPS // 2)
+    model.save_checkpoint(tmp_path / "c.zip")
+    again = PPO.resume(tmp_path / "c.zip", environment("snake-small"))
+    assert list(again.ep_info_buffer or ()) == list(model.ep_info_buffer or ())
+    assert again._statistics.has_success == model._statistics.has_success
+    assert (again.batch.episode > 0).any()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_envs", "message"),
+    [("snake-small", 8, r"state\..* \(16,.* in the file"), ("cartpole", 16, "Observation spaces do not match")],
+)
+def test_other_environments_are_refused(name: str, num_envs: int, message: str, tmp_path: Path) -> None:
+    model = agent("ppo snake")
+    model.learn(256)
+    model.save_checkpoint(tmp_path / "c.zip")
+    env = make(name, num_envs, device="cpu", seed=3)
+    with pytest.raises(CheckpointError, match=message):
+        PPO.resume(tmp_path / "c.zip", env)
+
+
+def test_a_model_without_training_state_is_refused(tmp_path: Path) -> None:
+    model = agent("ppo snake")
+    model.learn(256)
+    model.save(tmp_path / "m.zip")
+    with pytest.raises(CheckpointError, match=r"a model without its training state"):
+        PPO.resume(tmp_path / "m.zip", environment("snake-small"))
+
+
+@pytest.mark.parametrize("kind", [PPO, DQN])
+def test_other_peoples_environments_begin_new_episodes(kind: Any, tmp_path: Path) -> None:
+    settings = ROLLOUT if kind is PPO else REPLAY
+    model = kind("MlpPolicy", make("CartPole-v1", 8, "cpu"), seed=0, **settings)
+    model.learn(800)
+    model.save_checkpoint(tmp_path / "c.zip")
+    again = kind.resume(tmp_path / "c.zip", make("CartPole-v1", 8, "cpu"))
+    if kind is DQN:
+        assert torch.equal(again.replay.rewards, model.replay.rewards)
+    again.learn(800, reset_num_timesteps=False)
+    assert 1600 <= again.num_timesteps <= 1664
+    if kind is DQN:
+        stored = again.replay.steps
+        assert stored == model.replay.steps + 100
+
+
+def test_a_batch_goes_on_from_its_state() -> None:
+    first, second = (make("snake", 12, "cpu", seed=5) for _ in range(2))
+    first.reset()
+    actions = [torch.as_tensor(np.random.default_rng(0).integers(0, 3, 12)) for _ in range(60)]
+    for action in actions[:30]:
+        first.step(action)
+    saved = first.state_dict()
+    second.load_state_dict({**saved, "seed": 5})  # type: ignore[dict-item]
+    for action in actions[30:]:
+        mine, theirs = first.step(action), second.step(action)
+        assert all(torch.equal(a, b) for a, b in zip(mine[:4], theirs[:4], strict=True))
+        assert torch.equal(mine[4]["episode"]["r"], theirs[4]["episode"]["r"])
+    assert isinstance(second, TensorVectorEnv)
+    assert torch.equal(first.episode, second.episode)  # type: ignore[attr-defined]
