@@ -85,6 +85,7 @@ class OnDevice(BaseAlgorithm):
         self._losses = torch.full((len(self._summaries),), torch.nan, device=self.device)  # of the last update
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
         self._steps_collected = 0  # per environment, over the life of the model
+        self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
 
     @staticmethod
@@ -110,6 +111,9 @@ class OnDevice(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
+        for name, (value, excluded) in self._to_log.items():
+            self.logger.record(name, value, exclude=tuple(excluded))
+        self._to_log = {}
         # entries are reports here, not episodes; remember() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
@@ -199,7 +203,7 @@ class OnDevice(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
-        ours += ("_statistics", "_losses", "_reward_scale", "_action_keys", *self._counters, *self._unsaved)
+        ours += ("_statistics", "_losses", "_reward_scale", "_action_keys", "_to_log", *self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 
     def _saved_arguments(self) -> dict[str, Any]:
@@ -248,9 +252,16 @@ class OnDevice(BaseAlgorithm):
             "has_success": self._statistics.has_success,
             "losses": self._losses,
             "window": list(self.ep_info_buffer or ()),
+            "logged": self._logged(),
             "generator": torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state(),
             "returns": None if self._reward_scale is None else self._reward_scale.returns,
         }
+
+    def _logged(self) -> dict[str, tuple[float, list[str]]]:
+        """What the last update has told the logger, and the next iteration's row will show."""
+        values = self.logger.name_to_value.items() if hasattr(self, "_logger") else ()
+        numbers = {name: value if isinstance(value, int) else float(value) for name, value in values}
+        return {name: (value, list(self.logger.name_to_excluded.get(name) or ())) for name, value in numbers.items()}
 
     def _set_training_state(self, saved: dict[str, Any]) -> None:
         """The inverse of :meth:`_training_state`, for a model just loaded.
@@ -266,6 +277,7 @@ class OnDevice(BaseAlgorithm):
                 self._reward_scale.returns = saved["returns"]
         self._losses = saved["losses"]
         self.ep_info_buffer = deque(saved["window"])
+        self._to_log = dict(saved["logged"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(saved["generator"].cpu(), self.device)
         else:

@@ -76,7 +76,7 @@ def test_help_and_version_do_not_import_torch() -> None:
         ("train snake-small --seed x", "--seed"),
         ("train", "give an environment"),
         ("train nosuchmodule:Env-v0", "cannot import nosuchmodule"),
-        ("train --resume latest", "no run with a model"),
+        ("train --resume latest", "no run with a checkpoint"),
         ("evaluate latest", "no run with a model"),
         ("evaluate nowhere", "no run 'nowhere'"),
         ("evaluate expert", "--env"),

@@ -13,6 +13,7 @@ import yaml
 from palaestra.agents.checkpoint import agent_of
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train import run as runs
+from palaestra.train.checkpoints import checkpoints
 from palaestra.train.config import RunConfig, resolve_config, with_settings
 from palaestra.train.environment import AGENTS, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
@@ -31,14 +32,14 @@ def train(env: str, agent: str, run_dir: Path | None, track: str, **options: Any
 
 
 def resume(name: str, track: str) -> None:
-    """Go on with a run from its latest model file, up to the number of steps in its configuration."""
+    """Go on with a run from its newest checkpoint, up to the number of steps in its configuration."""
     _check_track(track)
-    model_file = find_model(name)
-    run_dir = model_file.parent
-    config = config_of(model_file)
+    source = find_unfinished(name)
+    run_dir = source.parent if source.is_file() else source
+    config = config_of(run_dir / "model.zip")
     if config is None:
         raise ConfigError(f"{run_dir} has no config.yaml to go on with")
-    _finish(runs.train(config, run_dir, track, resume=model_file))
+    _finish(runs.train(config, run_dir, track, resume=source))
 
 
 def _check_track(track: str) -> None:
@@ -189,6 +190,28 @@ def find_subject(name: str, env: str | None, stochastic: bool, settings: Sequenc
     return Subject(config.env, config.env_kwargs, policy, str(model.device), config.agent)
 
 
+def find_unfinished(name: str) -> Path:
+    """What ``--resume`` goes on from: a run folder, a file in one, or the newest run below ``runs/`` for ``latest``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = Path(name)
+    if name == "latest":
+        made = [p.parent for p in _runs_made() if (p.parent / "model.zip").is_file() or checkpoints(p.parent)]
+        if not made:
+            raise ConfigError("there is no run with a checkpoint below runs/ yet; palaestra train makes one")
+        return made[-1]
+    if not path.exists():
+        raise ConfigError(f"no run {name!r}: give a run folder, a checkpoint or latest")
+    return path
+
+
+def _runs_made() -> list[Path]:
+    """Their configurations, the newest last."""
+    return sorted(Path("runs").glob("*/*/*/config.yaml"), key=lambda p: p.stat().st_mtime)
+
+
 def find_model(name: str) -> Path:
     """The model file of a run folder, a file itself, or the newest run below ``runs/`` for ``latest``.
 
@@ -197,8 +220,7 @@ def find_model(name: str) -> Path:
     """
     path = Path(name)
     if name == "latest":
-        runs_made = sorted(Path("runs").glob("*/*/*/config.yaml"), key=lambda p: p.stat().st_mtime)
-        with_model = [p.parent for p in runs_made if (p.parent / "model.zip").is_file()]
+        with_model = [p.parent for p in _runs_made() if (p.parent / "model.zip").is_file()]
         if not with_model:
             raise ConfigError("there is no run with a model below runs/ yet; palaestra train makes one")
         path = with_model[-1]

@@ -2,11 +2,13 @@
 
 The run folder ``runs/<env>/<agent>/<UTC time>-s<seed>/`` holds ``config.yaml`` (every resolved setting), ``run.json``
 (versions, commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so
-far), ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``. A folder that exists is never overwritten.
+far), ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
+(:mod:`palaestra.train.checkpoints`). A folder that exists is never overwritten.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -27,6 +29,7 @@ from palaestra.agents.checkpoint import write_whole
 from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.train import checkpoints
 from palaestra.train.config import RunConfig, build_arguments
 from palaestra.train.environment import AGENTS, Agent, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation, evaluate
@@ -34,6 +37,7 @@ from palaestra.train.policies import AgentPolicy
 from palaestra.train.process_time import process_seconds
 from palaestra.train.progress import ProgressOutput
 from palaestra.train.settings import ConfigError
+from palaestra.train.stopping import Stopped, StopSignal
 from palaestra.train.tracking import Tracker
 
 EVALUATIONS = 10  # during training, evenly spaced
@@ -119,42 +123,60 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     Args:
         config: what to train.
         track: W&B mode, see :class:`~palaestra.train.tracking.Tracker`.
-        resume: a model file to go on from, with its step counter; None starts anew.
+        resume: what to go on from, see :func:`palaestra.train.checkpoints.resumed`; None starts anew.
+
+    Raises:
+        ConfigError: if another process works in that folder.
     """
     started = time.perf_counter()
     use_available_cores()
-    env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
-    if resume is None:
-        model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
-        write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
-    else:
-        model = AGENTS[config.agent].load(resume, env=env)
+    with checkpoints.only_process(run_dir):
+        env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
+        try:
+            return _train(config, env, run_dir, track, resume, started)
+        finally:
+            env.close()
+
+
+def _train(
+    config: RunConfig, env: BatchedEnv, run_dir: Path, track: str, resume: Path | None, started: float
+) -> RunResult:
+    progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
+    model = _agent(config, env, run_dir, resume, progress)
     tracker = Tracker.start(
         run_dir, config.as_dict(), track, resume_step=None if resume is None else model.num_timesteps
     )
-    progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
-    callback = _Evaluations(config, run_dir, solved_at(env))
     start_step, evaluation = model.num_timesteps, None
-    try:
-        with progress:
-            progress.message(_headline(config, env))
-            remaining = max(0, config.total_timesteps - start_step)
-            model.learn(remaining, callback, reset_num_timesteps=resume is None)
-            model.save(run_dir / "model.zip")
-        seconds = time.perf_counter() - started
-        evaluation = _final_evaluation(model, config, run_dir, tracker)
-    except KeyboardInterrupt:
-        model.save(run_dir / "model.zip")
-        seconds = time.perf_counter() - started
-    finally:
-        env.close()
-        summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
-        tracker.finish(summary)
+    with StopSignal(progress.message) as stop:
+        callback = _Milestones(config, run_dir, solved_at(env), stop)
+        try:
+            with progress:
+                progress.message(_headline(config, env))
+                remaining = max(0, config.total_timesteps - start_step)
+                model.learn(remaining, callback, reset_num_timesteps=resume is None)
+                checkpoints.save(model, run_dir)
+                model.save(run_dir / "model.zip")
+            seconds = time.perf_counter() - started
+            evaluation = _final_evaluation(model, config, run_dir, tracker)
+            checkpoints.discard(run_dir)
+        except (Stopped, KeyboardInterrupt):
+            seconds = time.perf_counter() - started
+        finally:
+            summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
+            tracker.finish(summary)
     solved_after = callback.solved_after if resume is None else _solved_before(run_dir)
     _write_facts(run_dir, model, seconds, start_step, solved_after)
     curves = tracker.url or tracker.offline_dir
     return RunResult(run_dir, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after)
+
+
+def _agent(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | None, progress: ProgressOutput) -> Agent:
+    """A new one, whose configuration is written down, or one that goes on."""
+    if resume is not None:
+        return checkpoints.resumed(AGENTS[config.agent], resume, env, progress.message)
+    write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+    return AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
@@ -165,18 +187,20 @@ def _headline(config: RunConfig, env: BatchedEnv) -> str:
     )
 
 
-class _Evaluations(BaseCallback):
-    """Evaluates on held-out episodes at even distances, keeps ``model.zip`` fresh and ``best.zip`` the best.
+class _Milestones(BaseCallback):
+    """At even distances: evaluates on held-out episodes, keeps ``model.zip`` fresh and ``best.zip`` the best, writes a
+    checkpoint before the next iteration begins.
 
     ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
     """
 
-    def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None) -> None:
+    def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None, stop: StopSignal) -> None:
         super().__init__()
-        self.config, self.run_dir, self.solved_at = config, run_dir, solved_at
+        self.config, self.run_dir, self.solved_at, self.stop = config, run_dir, solved_at, stop
         self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
-        self._best = -float("inf")
+        self._best = best_score(run_dir)
+        self._due = False  # whether a checkpoint is
         self.solved_after: float | None = None
 
     def _on_training_start(self) -> None:
@@ -184,6 +208,15 @@ class _Evaluations(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+    def _on_rollout_start(self) -> None:
+        """Between two iterations: nothing is half done."""
+        if self._due or self.stop.requested:
+            checkpoints.save(cast(Agent, self.model), self.run_dir)
+            self._due = False
+        if self.stop.requested:
+            self.model.save(self.run_dir / "model.zip")
+            raise Stopped
 
     def _on_rollout_end(self) -> None:
         """Runs between collection and logging, so that the numbers are part of the iteration's row."""
@@ -199,6 +232,14 @@ class _Evaluations(BaseCallback):
         if result.score > self._best:
             self._best = result.score
             self.model.save(self.run_dir / "best.zip")
+        self._due = True
+
+
+def best_score(run_dir: Path) -> float:
+    """The best evaluation so far, of a run that goes on; −∞ for a new one."""
+    with (run_dir / "progress.csv").open(newline="", encoding="utf-8") as file:
+        scores = [float(row["eval/mean_reward"]) for row in csv.DictReader(file) if row.get("eval/mean_reward")]
+    return max(scores, default=-float("inf"))
 
 
 def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
