@@ -124,6 +124,16 @@ def test_csv_reads_back_to_the_bit_and_resumes(
     assert all(same(a, b) for a, b in zip(read_csv(path), expected, strict=True))
 
 
+def test_a_resumed_run_makes_the_final_evaluation_again(tmp_path: Path) -> None:
+    output = CsvOutput(tmp_path / "progress.csv")
+    for step in (10, 20):
+        output.write({"time/total_timesteps": step, "train/loss": 0.5}, NO_EXCLUSIONS, step)
+    output.write({"eval/mean_reward": 3.0}, NO_EXCLUSIONS, 20)
+    output.close()
+    CsvOutput(tmp_path / "progress.csv", resume_step=20).close()
+    assert [row["time/total_timesteps"] for row in read_csv(tmp_path / "progress.csv")] == [10.0, 20.0]
+
+
 def test_csv_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "progress.csv").write_text("global_step\n7\n")
     with pytest.raises(FileExistsError):

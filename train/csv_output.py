@@ -17,7 +17,7 @@ import numpy as np
 from stable_baselines3.common.logger import KVWriter
 from torch import Tensor
 
-STEP = "global_step"
+STEP, ITERATION = "global_step", "time/total_timesteps"
 Row = dict[str, int | float]
 
 
@@ -46,8 +46,8 @@ class CsvOutput(KVWriter):
 
         Args:
             path: of the file.
-            resume_step: None for a new run. Else rows after this step (of a killed run, ahead of its checkpoint) and
-                a line cut off in the middle are dropped.
+            resume_step: None for a new run. Else rows after this step (of a killed run, ahead of its checkpoint), a
+                line cut off in the middle and the row of the final evaluation, which is made again, are dropped.
 
         Raises:
             FileExistsError: the file exists and ``resume_step`` is None.
@@ -56,7 +56,7 @@ class CsvOutput(KVWriter):
         self._columns = [STEP]
         if resume_step is not None and path.exists():
             self._columns, rows = _read_csv(path)
-            self._replace(row for row in rows if int(row[0]) <= resume_step)
+            self._replace(row for row in rows if self._precedes(row, resume_step))
         else:
             with path.open("x", newline="") as file:
                 _csv_writer(file).writerow(self._columns)
@@ -72,6 +72,11 @@ class CsvOutput(KVWriter):
 
     def close(self) -> None:
         self._file.close()
+
+    def _precedes(self, row: list[str], step: int) -> bool:
+        """Whether it was written before the checkpoint of that step; only the final evaluation's row tells no steps."""
+        final = ITERATION in self._columns and not row[self._columns.index(ITERATION)]
+        return int(row[0]) < step or (int(row[0]) == step and not final)
 
     def _add_columns(self, new: list[str]) -> None:
         self._file.close()

@@ -148,23 +148,22 @@ def _train(
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, evaluation = model.num_timesteps, None
-    with StopSignal(progress.message) as stop:
-        callback = _Milestones(config, run_dir, solved_at(env), stop)
-        try:
-            with progress:
-                progress.message(_headline(config, env))
-                remaining = max(0, config.total_timesteps - start_step)
-                model.learn(remaining, callback, reset_num_timesteps=resume is None)
-                checkpoints.save(model, run_dir)
-                model.save(run_dir / "model.zip")
-            seconds = time.perf_counter() - started
-            evaluation = _final_evaluation(model, config, run_dir, tracker)
-            checkpoints.discard(run_dir)
-        except (Stopped, KeyboardInterrupt):
-            seconds = time.perf_counter() - started
-        finally:
-            summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
-            tracker.finish(summary)
+    callback = _Milestones(config, run_dir, solved_at(env), StopSignal(progress.message))
+    try:
+        with progress, callback.stop:
+            progress.message(_headline(config, env))
+            remaining = max(0, config.total_timesteps - start_step)
+            model.learn(remaining, callback, reset_num_timesteps=resume is None)
+            checkpoints.save(model, run_dir)
+            model.save(run_dir / "model.zip")
+        seconds = time.perf_counter() - started
+        evaluation = _final_evaluation(model, config, run_dir, tracker)
+        checkpoints.discard(run_dir)
+    except (Stopped, KeyboardInterrupt):
+        seconds = time.perf_counter() - started
+    finally:
+        summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
+        tracker.finish(summary)
     solved_after = callback.solved_after if resume is None else _solved_before(run_dir)
     _write_facts(run_dir, model, seconds, start_step, solved_after)
     curves = tracker.url or tracker.offline_dir
@@ -213,9 +212,9 @@ class _Milestones(BaseCallback):
         """Between two iterations: nothing is half done."""
         if self._due or self.stop.requested:
             checkpoints.save(cast(Agent, self.model), self.run_dir)
+            self.model.save(self.run_dir / "model.zip")  # after it: no model without a checkpoint in a killed run
             self._due = False
         if self.stop.requested:
-            self.model.save(self.run_dir / "model.zip")
             raise Stopped
 
     def _on_rollout_end(self) -> None:
@@ -228,7 +227,6 @@ class _Milestones(BaseCallback):
             self.solved_after = process_seconds()
         for key, value in eval_metrics(result).items():
             self.logger.record(key, value)
-        self.model.save(self.run_dir / "model.zip")
         if result.score > self._best:
             self._best = result.score
             self.model.save(self.run_dir / "best.zip")
