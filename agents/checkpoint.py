@@ -1,139 +1,50 @@
 """One model file that is safe to read and that vanilla Stable-Baselines3 opens too.
 
-1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …) with one more member,
-   ``palaestra.json``: constructor arguments, spaces and counters as plain JSON.
-2. :func:`read` takes the settings from ``palaestra.json`` and the weights through ``torch.load(weights_only=True)``.
-   SB3's ``data`` member holds pickles; it is never opened here. Classes are stored by name and looked up only in torch,
-   Stable-Baselines3 and palaestra, and only subclasses of ``nn.Module`` and ``Optimizer`` are accepted.
-3. A file is written beside its target, flushed to the disk and renamed, so a reader sees the old file or the new one.
+1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …) with ``palaestra.json``: constructor
+   arguments, spaces and counters as plain JSON; in a checkpoint ``training.tensors``, the state of the training; and
+   last ``checksums.json``.
+2. :func:`read` compares all checksums, takes the settings from ``palaestra.json`` and the weights as data
+   (:mod:`palaestra.agents.tensor_file`). SB3's ``data`` member holds pickles; nothing here looks into it.
+3. Weights must have the names and shapes of the agent that the settings describe and be finite, and so must the
+   optimizer's state. Networks larger than the weights in the file are not built.
+4. Of a file of vanilla SB3 the weights are taken; spaces come from ``env``, settings from the caller.
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
+import math
 import os
 import pathlib
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import gymnasium
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule, check_for_correct_spaces
+from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-FORMAT = 1
-_MEMBER = "palaestra.json"
-_STATE_MEMBER = "training.pth"
-_MAX_JSON_BYTES = 64 << 20
-_MAX_BYTES = 8 << 30
-_SAFE_PACKAGES = ("torch", "stable_baselines3", "palaestra")
+from palaestra.agents.plain_values import decode, decode_space, encode, encode_space
+from palaestra.agents.safe_zip import SUMS, Members, read_json, seal
+from palaestra.agents.safe_zip import CheckpointError as CheckpointError
+from palaestra.agents.tensor_file import read_tensors
+from palaestra.agents.whole_file import write_whole as write_whole
+from palaestra.envs.tensors import check_form
+
+FORMAT = 2
+_MEMBER, _STATE_MEMBER = "palaestra.json", "training.tensors"
+_SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
+_MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, _STATE_MEMBER, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
+_SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
+_MAX_ENVS = 1 << 24
 
 ModelT = TypeVar("ModelT")
-
-
-class CheckpointError(ValueError):
-    """A model file cannot be used; the message says which and why."""
-
-
-# ---------------------------------------------------------------------------------------------------- values as JSON
-
-
-def encode(name: str, value: Any) -> Any:
-    """A constructor argument as JSON: numbers, text, containers, classes by name, schedules by their numbers."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {str(key): encode(f"{name}.{key}", item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(name, item) for item in value]
-    if isinstance(value, type):
-        return {"class": f"{value.__module__}:{value.__qualname__}"}
-    if isinstance(value, FloatSchedule):
-        return encode(name, value.value_schedule)
-    if isinstance(value, ConstantSchedule):
-        return value.val
-    if isinstance(value, LinearSchedule):
-        return {"schedule": "linear", "start": value.start, "end": value.end, "end_fraction": value.end_fraction}
-    if callable(value):
-        return {"schedule": "custom"}
-    raise CheckpointError(f"cannot store {name}={value!r} as plain data; pass it again when loading")
-
-
-def decode(name: str, value: Any) -> Any:
-    """The inverse of :func:`encode`."""
-    if isinstance(value, list):
-        return [decode(name, item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "class" in value:
-        return _safe_class(name, value["class"])
-    if value.get("schedule") == "linear":
-        return LinearSchedule(float(value["start"]), float(value["end"]), float(value["end_fraction"]))
-    if value.get("schedule") == "custom":
-        raise CheckpointError(f"{name} was a function, which a safe file cannot hold: pass {name}=… to load()")
-    return {key: decode(f"{name}.{key}", item) for key, item in value.items()}
-
-
-def _safe_class(name: str, path: Any) -> type:
-    module_name, _, class_name = str(path).partition(":")
-    if module_name.split(".")[0] in _SAFE_PACKAGES:
-        try:
-            found: Any = importlib.import_module(module_name)
-            for part in class_name.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
-            raise CheckpointError(f"{name}: there is no class {path}") from error
-        if isinstance(found, type) and issubclass(found, nn.Module | torch.optim.Optimizer):
-            return found
-    raise CheckpointError(
-        f"{name}: {path} is not a network class of torch, stable_baselines3 or palaestra; pass it to load()"
-    )
-
-
-def encode_space(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """A Gymnasium space as JSON."""
-    if isinstance(space, spaces.Box):
-        bounds = {}
-        for key, bound in (("low", space.low), ("high", space.high)):
-            bounds[key] = bound.flat[0].item() if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
-        return {"type": "Box", **bounds, "shape": list(space.shape), "dtype": str(space.dtype)}
-    if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
-    if isinstance(space, spaces.MultiBinary):
-        return {"type": "MultiBinary", "n": np.asarray(space.n).tolist()}
-    if isinstance(space, spaces.Dict):
-        return {"type": "Dict", "spaces": {key: encode_space(sub) for key, sub in space.spaces.items()}}
-    raise CheckpointError(f"cannot store a space of type {type(space).__name__}")
-
-
-def decode_space(data: dict[str, Any]) -> gymnasium.Space[Any]:
-    """The inverse of :func:`encode_space`."""
-    kind = data["type"]
-    if kind == "Box":
-        shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
-        bounds = [np.broadcast_to(np.asarray(data[key], dtype=dtype), shape) for key in ("low", "high")]
-        return spaces.Box(bounds[0], bounds[1], shape, dtype.type)
-    if kind == "Discrete":
-        return spaces.Discrete(data["n"], start=data["start"])
-    if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(data["nvec"])
-    if kind == "MultiBinary":
-        return spaces.MultiBinary(data["n"])
-    if kind == "Dict":
-        return spaces.Dict({key: decode_space(sub) for key, sub in data["spaces"].items()})
-    raise CheckpointError(f"unknown space type {kind!r}")
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -163,11 +74,24 @@ def write(
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
         if training_state is not None:
             with archive.open(_STATE_MEMBER, "w", force_zip64=True) as member:
-                torch.save(training_state, member)
+                torch.save(_dense(training_state), member)
+    seal(sb3_zip)
     if isinstance(path, str | os.PathLike):
-        write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getvalue())
+        write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getbuffer())
     else:
-        path.write(sb3_zip.getvalue())
+        path.write(sb3_zip.getbuffer())
+
+
+def _dense(value: Any) -> Any:
+    """Nested containers, each tensor with numbers of its own: views would be read with those that they share."""
+    if isinstance(value, dict):
+        return {key: _dense(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_dense(item) for item in value]
+    if not isinstance(value, torch.Tensor):
+        return value
+    whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
+    return value.detach() if whole else value.detach().clone(memory_format=torch.contiguous_format)
 
 
 def with_suffix(path: pathlib.Path) -> pathlib.Path:
@@ -175,113 +99,157 @@ def with_suffix(path: pathlib.Path) -> pathlib.Path:
     return path if path.suffix else path.with_suffix(".zip")
 
 
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 # ---------------------------------------------------------------------------------------------------- reading
 
 
 def agent_of(path: str | os.PathLike[str]) -> str:
     """The name of the class of the agent in a model file, such as "PPO"; nothing else of it is read."""
+    with _opened(path) as members:
+        return str(_settings(members)["agent"])
+
+
+@contextmanager
+def _opened(source: Any) -> Iterator[Members]:
+    """The members of a model file; whatever goes wrong with them is a CheckpointError."""
+    named = isinstance(source, str | os.PathLike)
+    label = str(source) if named else "the file"
+    if named:
+        path = pathlib.Path(source)
+        path = path if path.exists() else with_suffix(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no model file at {source}")
+        source = path.open("rb")
     try:
-        with zipfile.ZipFile(path) as archive:
-            return str(_read_settings(archive, str(path))["agent"])
-    except CheckpointError:
-        raise
-    except Exception as error:  # see read
-        raise _unreadable(str(path), error) from error
+        members = Members(source, label)
+        for name in members.names():
+            if name not in _MEMBERS:
+                raise CheckpointError(f"{label} holds {name!r}, which does not belong into a model file")
+        yield members
+    except CheckpointError as error:
+        if label in str(error):
+            raise
+        raise CheckpointError(f"{label}: {error}") from error
+    except Exception as error:  # on damaged input zipfile, JSON values, SB3 and constructors raise anything
+        first_line = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"cannot load {label}: {type(error).__name__}: {first_line}") from error
+    finally:
+        if named:
+            source.close()
 
 
-def _unreadable(label: str, error: Exception) -> CheckpointError:
-    first_line = str(error).strip().split("\n")[0]
-    return CheckpointError(f"cannot load {label}: {type(error).__name__}: {first_line}")
+def _settings(members: Members) -> dict[str, Any]:
+    if _MEMBER not in members.names():
+        raise CheckpointError(f"{members.label} was not saved by palaestra (there is no {_MEMBER} in it)")
+    members.verify(_MEMBER)
+    content = read_json(members, _MEMBER)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{members.label} has format {content.get('format')}, this version reads format {FORMAT}")
+    return content
 
 
 def read(
     model_class: type[ModelT], path: Any, env: Any, device: torch.device | str, overrides: dict[str, Any]
 ) -> ModelT:
-    """A model from a file that :func:`write` made; see ``PPO.load``."""
-    label = str(path) if isinstance(path, str | os.PathLike) else "the file"
-    source = path
-    if isinstance(path, str | os.PathLike):
-        source = pathlib.Path(path)
-        source = source if source.exists() else with_suffix(source)
-        if not source.is_file():
-            raise FileNotFoundError(f"no model file at {path}")
-    try:
-        with zipfile.ZipFile(source) as archive:
-            content = _read_settings(archive, label)
-            states = {name: _read_weights(archive, name) for name in ("policy", "policy.optimizer")}
+    """A model from a file that :func:`write` or vanilla SB3 made; see ``PPO.load``."""
+    with _opened(path) as members:
+        if not {_MEMBER, SUMS} & {*members.names()} and "_stable_baselines3_version" in members.names():
+            return _from_sb3(model_class, members, env, device, overrides)  # type: ignore[no-any-return]
+        content = _settings(members)
+        members.verify()
         if content["agent"] != model_class.__name__:
-            raise CheckpointError(f"{label} holds a {content['agent']} agent, not {model_class.__name__}")
-        model = _build(model_class, content, env, device, overrides)
-        model.set_parameters(states, exact_match=True, device=model.device)
-    except CheckpointError:
-        raise
-    except Exception as error:  # on damaged input zipfile, zlib, json, torch.load and constructors raise anything
-        raise _unreadable(label, error) from error
-    return model  # type: ignore[no-any-return]
+            raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
+        weights = _finite_weights(members)
+        optimizer = read_tensors(members, "policy.optimizer.pth")
+        with _at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values())):
+            model = _build(model_class, content, env, device, overrides)
+        check_form("policy weights", model.policy.state_dict(), weights)
+        _check_optimizer(model.policy.optimizer, optimizer)
+        model.set_parameters({"policy": weights, "policy.optimizer": optimizer}, exact_match=True, device=model.device)
+        return model  # type: ignore[no-any-return]
 
 
-def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
-    """Give the training state that :func:`write` added to ``use``, which may raise what it likes of a wrong one."""
+def _from_sb3(
+    model_class: Any, members: Members, env: Any, device: torch.device | str, overrides: dict[str, Any]
+) -> Any:
+    """The weights in a file of vanilla SB3 in a new model."""
+    if env is None:
+        raise CheckpointError(
+            f"{members.label} was not saved by palaestra but by stable_baselines3: its spaces and settings are "
+            "pickles, which are never opened; pass env=…, and policy=… and policy_kwargs=… unless they are the defaults"
+        )
+    members.verify_crc()
+    weights = _finite_weights(members)
+    arguments = dict(overrides)
+    model = model_class(arguments.pop("policy", None) or _usual_policy(env), env, device=device, **arguments)
+    check_form("policy weights", model.policy.state_dict(), weights)
+    model.policy.load_state_dict(weights)
+    return model
+
+
+def _usual_policy(env: Any) -> str:
+    space = getattr(env, "single_observation_space", None) or getattr(env, "observation_space", None)
+    return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+
+
+def _finite_weights(members: Members) -> dict[str, torch.Tensor]:
+    weights = read_tensors(members, "policy.pth")
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(f"{members.label}: policy.pth holds something else than named tensors")
+    for name, value in weights.items():
+        _check_finite(f"{members.label}: policy weights", name, value)
+    return weights
+
+
+def _check_finite(what: str, name: str, value: torch.Tensor) -> None:
+    if not value.isfinite().all():
+        raise CheckpointError(f"{what} hold {'NaN' if value.isnan().any() else 'infinity'} in {name}")
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
+    """Torch takes over any state; a wrong one would fail in the middle of the next update."""
+    own = optimizer.state_dict()["param_groups"]
+    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict) or "param_groups" not in saved:
+        raise CheckpointError("policy.optimizer.pth does not hold the state of an optimizer")
+    if not _alike(own, saved["param_groups"]):
+        raise CheckpointError("the optimizer's settings in the file are not those of this agent's optimizer")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, state in saved["state"].items():
+        if index not in range(len(parameters)) or not isinstance(state, dict):
+            raise CheckpointError(f"the optimizer's state is of a weight {index!r}, which this agent does not have")
+        for name, value in state.items():
+            expected = () if name == "step" else parameters[index].shape
+            if not isinstance(value, torch.Tensor) or tuple(value.shape) != tuple(expected):
+                raise CheckpointError(f"the optimizer's {name} of weight {index} has another form than the weight")
+            _check_finite("the optimizer's numbers", f"{name} of weight {index}", value)
+
+
+def _alike(own: Any, saved: Any) -> bool:
+    """Whether settings have the types of ours; any number stands for any other, as does a truth value or None."""
+    if isinstance(own, dict):
+        return isinstance(saved, dict) and own.keys() == saved.keys() and all(_alike(own[k], saved[k]) for k in own)
+    if isinstance(own, list | tuple):
+        return type(own) is type(saved) and len(own) == len(saved) and all(map(_alike, own, saved))
+    if own is None or isinstance(own, bool):
+        return saved is None or isinstance(saved, bool)
+    return isinstance(saved, int | float) and not isinstance(saved, bool) and math.isfinite(saved)
+
+
+@contextmanager
+def _at_most(count: int) -> Iterator[None]:
+    """Refuse to build networks with more weights, before any memory is touched."""
+    built = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal built
+        built += 0 if parameter is None else parameter.numel()
+        if built > count:
+            raise CheckpointError("the settings describe networks larger than the weights in the file")
+
+    hook = register_module_parameter_registration_hook(add)
     try:
-        with zipfile.ZipFile(path) as archive:
-            _read_settings(archive, str(path))  # whether it is ours, and not too large
-            if _STATE_MEMBER not in archive.namelist():
-                raise CheckpointError(f"{path} is a model without its training state; load() takes its weights")
-            with archive.open(_STATE_MEMBER) as member:
-                state = torch.load(io.BytesIO(member.read()), map_location="cpu", weights_only=True)
-        use(_moved(state, device))
-    except CheckpointError:
-        raise
-    except Exception as error:  # see read
-        raise _unreadable(str(path), error) from error
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Nested containers with their tensors on ``device``, but for the bytes of generators, which are the host's."""
-    if isinstance(value, dict):
-        return {key: item if key == "generator" else _moved(item, device) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_moved(item, device) for item in value]
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
-def _read_settings(archive: zipfile.ZipFile, label: str) -> dict[str, Any]:
-    if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-        raise CheckpointError(f"{label} would unpack to more than {_MAX_BYTES >> 30} GiB")
-    if _MEMBER not in archive.namelist():
-        raise CheckpointError(f"{label} was not saved by palaestra (there is no {_MEMBER} in it)")
-    if archive.getinfo(_MEMBER).file_size > _MAX_JSON_BYTES:
-        raise CheckpointError(f"{label}: its settings are larger than {_MAX_JSON_BYTES >> 20} MiB")
-    content: dict[str, Any] = json.loads(archive.read(_MEMBER))
-    if content.get("format") != FORMAT:
-        raise CheckpointError(f"{label} has format {content.get('format')}, this version reads format {FORMAT}")
-    return content
-
-
-def _read_weights(archive: zipfile.ZipFile, name: str) -> Any:
-    return torch.load(io.BytesIO(archive.read(f"{name}.pth")), map_location="cpu", weights_only=True)
+        yield
+    finally:
+        hook.remove()
 
 
 def _build(
@@ -297,6 +265,8 @@ def _build(
     observation_space, action_space = (decode_space(content[k]) for k in ("observation_space", "action_space"))
     model = model_class(policy, env, device=device, _init_setup_model=False, **arguments)
     if env is None:
+        if type(content["num_envs"]) is not int or not 1 <= content["num_envs"] <= _MAX_ENVS:
+            raise CheckpointError(f"bad number of environments {content['num_envs']!r}")
         model.observation_space, model.action_space, model.n_envs = observation_space, action_space, content["num_envs"]
     else:
         check_for_correct_spaces(model.env, observation_space, action_space)
@@ -308,3 +278,25 @@ def _build(
     if model._reward_scale is not None and "reward_scale" in content:
         model._reward_scale.set_state(content["reward_scale"])
     return model
+
+
+# ---------------------------------------------------------------------------------------------------- training state
+
+
+def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
+    """Give the training state that :func:`write` added to ``use``, which may raise what it likes of a wrong one."""
+    with _opened(path) as members:
+        _settings(members)
+        if _STATE_MEMBER not in members.names():
+            raise CheckpointError(f"{members.label} is a model without its training state; load() takes its weights")
+        members.verify(_STATE_MEMBER)
+        use(_moved(read_tensors(members, _STATE_MEMBER), device))
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Nested containers with their tensors on ``device``, but for the bytes of generators, which are the host's."""
+    if isinstance(value, dict):
+        return {key: item if key == "generator" else _moved(item, device) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_moved(item, device) for item in value]
+    return value.to(device) if isinstance(value, torch.Tensor) else value

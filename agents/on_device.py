@@ -38,6 +38,7 @@ from palaestra.agents.buffers import map_obs
 from palaestra.agents.observation_scale import with_normalization
 from palaestra.agents.reward_scale import RewardScale
 from palaestra.agents.rollout import EpisodeStatistics, episode_means, remember, to_host
+from palaestra.agents.training_state import check_training_state
 from palaestra.envs.adapter import VecEnvAdapter
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
@@ -269,6 +270,7 @@ class OnDevice(BaseAlgorithm):
         Raises:
             ValueError: if it does not fit the environments.
         """
+        check_training_state(self, saved)
         if saved["batch"] is not None:
             self.batch.load_state_dict(saved["batch"])
             self._last_obs, self._last_episode_starts = saved["obs"], saved["starts"]

@@ -141,7 +141,7 @@ def shapes(subject: Subject) -> str | None:
             for _ in trajectory(subject, subject.short(num_envs)):
                 pass
         except EnvError as error:
-            return f"with {num_envs} environments: {error}"
+            return f"with {num_envs} environment{'s' if num_envs > 1 else ''}: {error}"
     return None
 
 

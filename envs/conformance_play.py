@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -128,6 +130,7 @@ def row_reset(subject: Subject) -> str | None:
 def pure_step(subject: Subject) -> str | None:
     batch = subject.batch()
     batch.reset()
+    kept: dict[str, Any] = {}
     for step in range(1, subject.steps + 1):
         actions = random_actions(batch, step)
         watched = {"action": actions, **{f"state.{k}": v for k, v in state_fields(batch.state).items()}}
@@ -140,6 +143,9 @@ def pure_step(subject: Subject) -> str | None:
         batch.step(actions)
         if changed := difference(before, watched):
             return f"step changes {changed} in place at step {step}: make a new tensor"
+        if changed := next((name for name, value in kept.items() if vars(batch.env).get(name) is not value), None):
+            return f"self.{changed} is another at step {step} than before: what changes belongs into the state"
+        kept = kept or dict(vars(batch.env))  # after a first step, which may fill caches
     return None
 
 

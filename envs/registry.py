@@ -139,8 +139,7 @@ def resolve(name: str) -> EnvEntry | EnvSpec:
     if id in gymnasium.registry:
         return gymnasium.spec(id)
     if module is not None:
-        hint = _closest(id, list(classes), f"; it has {', '.join(classes)}" if classes else "")
-        raise UnknownEnvError(f"{place} has no environment {id!r}{hint}")
+        raise UnknownEnvError(_none_of_that_name(module, place, id, list(classes)))
     for plugin, error in plugin_errors().items():
         if plugin in (id, id.partition("/")[0]):
             raise UserCodeError(f"the plug-in {plugin} cannot be imported: {error}")
@@ -190,6 +189,18 @@ def _of_class(found: type, place: str) -> EnvEntry | EnvSpec:
         entry_point: Any = found
         gymnasium.register(id, entry_point=entry_point)
     return gymnasium.spec(id)
+
+
+def _none_of_that_name(module: ModuleType, place: str, id: str, classes: list[str]) -> str:
+    if not id:
+        return f"which environment of {place}? " + (" or ".join(f"{place}:{c}" for c in classes) or "it has none")
+    otherwise = f"; it has {', '.join(classes)}" if classes else ""
+    found = vars(module).get(id)
+    if isinstance(found, type):
+        imported = found.__module__ != module.__name__
+        why = f"comes from {found.__module__}: name that" if imported else "is neither a TensorEnv nor a gymnasium.Env"
+        return f"{place} has no environment {id!r}: the class {why}{otherwise}"
+    return f"{place} has no environment {id!r}{_closest(id, classes, otherwise)}"
 
 
 def _closest(name: str, names: list[str], otherwise: str) -> str:

@@ -59,6 +59,8 @@ def import_file(path: Path) -> ModuleType:
 def describe(error: BaseException) -> str:
     """Kind, message and place of an exception in one line; the place is the last one outside the libraries."""
     text = " ".join(str(error).split())
+    if isinstance(error, UserCodeError):  # one of these descriptions
+        return text
     if isinstance(error, SyntaxError):  # its message has the place already
         return f"{type(error).__name__}: {text}"
     place = _place(error)

@@ -218,6 +218,17 @@ class InPlace(Walk):
         return replace(after, age=state.age.add_(1)), reward, terminated
 
 
+class StepsInSelf(Walk):
+    """Its reward depends on how often step was called, which no state holds."""
+
+    calls = 0
+
+    def step(self, state: WalkState, action: Tensor, rng: Rng) -> tuple[WalkState, Tensor, Tensor]:
+        self.calls += 1
+        after, reward, terminated = super().step(state, action, rng)
+        return after, reward * self.calls, terminated
+
+
 class InPlaceExpert(Walk):
     def expert(self, state: WalkState) -> Tensor:
         return state.place.neg_().lt(0).long()
@@ -316,7 +327,7 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (EmptyBounds, {SPACES}, "observation_space has a lower bound"),
     (NoLimit, {SPACES}, "max_episode_steps must be None or an integer of at least 1, got 0"),
     (ObservationShape, {SHAPES}, "observation must have shape (1, 2), got (1, 1)"),
-    (SqueezedAtOne, {SHAPES}, "with 1 environments: SqueezedAtOne: observation must have shape (1, 2), got (2,)"),
+    (SqueezedAtOne, {SHAPES}, "with 1 environment: SqueezedAtOne: observation must have shape (1, 2), got (2,)"),
     (RewardDtype, {SHAPES}, "reward must be torch.float32, got torch.float64"),
     (TerminatedDtype, {SHAPES}, "terminated must be torch.bool, got torch.float32"),
     (StateBatch, {STATE}, "state.age must be a tensor whose first dimension is"),
@@ -339,6 +350,7 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (SameForAll, {"resets differ"}, "reset gives every environment the same state"),
     (MergedDone, {"terminated and truncated apart"}, "every episode terminates at step 12, which is max_episode_steps"),
     (InPlace, {"step is pure"}, "step changes state.age in place at step 1"),
+    (StepsInSelf, {"step is pure", "views"}, "self.calls is another at step 2"),
     (InPlaceExpert, {"step is pure"}, "expert changes state.place in place at step 1"),
     (HostSync, {"no host synchronisation"}, "no .item()"),
     (TensorCondition, {"no host synchronisation"}, 'on device="meta"'),

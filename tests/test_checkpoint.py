@@ -26,6 +26,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError, SharedMlp
 from palaestra.agents import checkpoint as files
+from palaestra.agents.safe_zip import seal
 from palaestra.envs import TensorVecEnv, TensorVectorEnv, make
 
 SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}
@@ -53,15 +54,17 @@ def observations() -> Any:
 
 
 def altered(changes: dict[str, bytes | None], original: bytes | None = None) -> io.BytesIO:
-    """The good (or another) file with some members replaced, added, or (None) left out."""
+    """The good (or another) file with some members replaced, added, or (None) left out, and right checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(original or good_file())) as source, zipfile.ZipFile(buffer, "w") as target:
         for name in source.namelist():
-            if name not in changes:
+            if name not in {**changes, "checksums.json": None}:
                 target.writestr(name, source.read(name))
         for name, content in changes.items():
             if content is not None:
                 target.writestr(name, content)
+    if "checksums.json" not in changes:
+        seal(buffer)
     buffer.seek(0)
     return buffer
 
@@ -269,6 +272,9 @@ def saved(value: Any) -> bytes:
     return buffer.getvalue()
 
 
+NO_PLAIN_VALUES = r"mentions posix|not a zip file"
+
+
 @pytest.mark.parametrize("bomb", [Bomb, Shell])
 def test_the_pickles_that_sb3_would_read_are_never_opened(bomb: type[Bomb], tmp_path: Path) -> None:
     trace = tmp_path / "trace"
@@ -296,7 +302,7 @@ def test_no_agent_unpickles(kind: Any, tmp_path: Path) -> None:
         kind.load(file).predict(observations(), deterministic=True)[0],
         model.predict(observations(), deterministic=True)[0],
     )
-    with pytest.raises(CheckpointError, match="UnpicklingError"):
+    with pytest.raises(CheckpointError, match=NO_PLAIN_VALUES):
         kind.load(altered({"policy.pth": saved(Bomb(trace))}, original.getvalue()))
     assert not trace.exists()
 
@@ -308,7 +314,7 @@ def test_weights_that_are_pickles_are_refused(
     bomb: type[Bomb], member: str, wrap: Callable[[Any], bytes], tmp_path: Path
 ) -> None:
     content = wrap(bomb(tmp_path / "trace"))
-    with pytest.raises(CheckpointError, match="UnpicklingError"):
+    with pytest.raises(CheckpointError, match=NO_PLAIN_VALUES):
         PPO.load(altered({member: content}))
     assert not (tmp_path / "trace").exists()
 
@@ -441,19 +447,6 @@ def test_bytes_overwritten_near_the_directory(where: float, patches: list[tuple[
     load_or_refuse(bytes(content))
 
 
-@settings(max_examples=60)
-@given(st.integers(0, 2**20), st.integers(0, 7))
-def test_bit_flips_in_compressed_members(position: int, bit: int) -> None:
-    """Vanilla SB3 stores without compression, but anybody may pack a file again."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(good_file())) as a, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as b:
-        for name in a.namelist():
-            b.writestr(name, a.read(name))
-    content = bytearray(packed.getvalue())
-    content[position % len(content)] ^= 1 << bit
-    load_or_refuse(bytes(content))
-
-
 @given(st.floats(0, 0.999))
 def test_truncated_files(share: float) -> None:
     with pytest.raises(CheckpointError):
@@ -482,7 +475,7 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         PPO.load(tmp_path)
     stable_baselines3.PPO("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "vanilla.zip")
-    with pytest.raises(CheckpointError, match=r"vanilla was not saved by palaestra"):
+    with pytest.raises(CheckpointError, match=r"vanilla was not saved by palaestra but by stable.*pass env="):
         PPO.load(tmp_path / "vanilla")
     (tmp_path / "empty.zip").touch()
     with pytest.raises(CheckpointError, match=r"empty.zip"):
@@ -499,15 +492,6 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
 def test_another_environment_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match="spaces do not match"):
         PPO.load(io.BytesIO(good_file()), env=make(name, 2, "cpu"))
-
-
-def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_MAX_JSON_BYTES", 10_000)
-    with pytest.raises(CheckpointError, match="settings are larger"):
-        PPO.load(altered({"palaestra.json": b" " * 20_000}))
-    monkeypatch.setattr(files, "_MAX_BYTES", 10_000)
-    with pytest.raises(CheckpointError, match="would unpack to more"):
-        PPO.load(io.BytesIO(good_file()))
 
 
 # ------------------------------------------------------------------------------------------- writing

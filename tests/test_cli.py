@@ -77,6 +77,8 @@ def test_help_and_version_do_not_import_torch() -> None:
         ("train", "give an environment"),
         ("train nosuchmodule:Env-v0", "cannot import nosuchmodule"),
         ("train --resume latest", "no run with a checkpoint"),
+        ("train --resume latest --set gamma=1", "--resume goes on with the run's own settings"),
+        ("train --resume latest --seed 1", "only --track may be given"),
         ("evaluate latest", "no run with a model"),
         ("evaluate nowhere", "no run 'nowhere'"),
         ("evaluate expert", "--env"),

@@ -164,6 +164,17 @@ def test_summary_by_hand() -> None:
     assert json.loads(json.dumps(result.as_dict()))["mean"] == 3.0
 
 
+def test_a_share_of_an_optimum_below_zero_is_not_told() -> None:
+    class Costs(Ladder):
+        @property
+        def reference(self) -> Reference:
+            return Reference(random=-9.0, optimum=-1.0)
+
+    result = summarise("x", "me", 7, np.array([-5.0]), np.array([1]), None, Costs())
+    assert result.ratio_to_optimal_percent is None  # 500 % of the costs is no achievement
+    assert result.percent_of_optimal == pytest.approx(50.0)
+
+
 def test_what_an_environment_adds_stands_beside_the_rest() -> None:
     returns, lengths, flags = (
         np.array([1.0, 2.0, 3.0, 6.0]),

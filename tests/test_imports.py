@@ -139,3 +139,7 @@ def test_training_modules_import_neither_pygame_nor_wandb() -> None:
     statement = "import palaestra.envs" + (", palaestra.agents" if agents else "")
     loaded = loaded_by(statement, "pygame", "wandb", "palaestra.envs.canvas", "torch", "envs", "agents")
     assert loaded == {"torch"}
+
+
+def test_pygame_does_not_greet_on_standard_output() -> None:
+    assert loaded_by("import palaestra.train.play", "pygame") == {"pygame"}

@@ -16,7 +16,7 @@ from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, lasting_name
 from palaestra.envs.snake import Snake
-from palaestra.envs.user_code import UserCodeError
+from palaestra.envs.user_code import UserCodeError, describe
 
 
 def test_all_names_of_an_environment_lead_to_it() -> None:
@@ -194,8 +194,11 @@ def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ("content", "name", "message"),
     [
         (FILE, "mine.py:Mime", "mine.py has no environment 'Mime'; did you mean 'Mine'?"),
-        (FILE, "mine.py:State", "has no environment 'State'; it has Mine, Theirs"),
-        (FILE, "mine.py", "mine.py has no environment ''; it has Mine, Theirs"),
+        (FILE, "mine.py:State", "'State': the class is neither a TensorEnv nor a gymnasium.Env; it has Mine, Theirs"),
+        (FILE, "mine.py", "which environment of mine.py? mine.py:Mine or mine.py:Theirs"),
+        ("", "mine.py", "which environment of mine.py? it has none"),
+        ("class Mine: pass", "mine.py:Mine", "the class is neither a TensorEnv nor a gymnasium.Env"),
+        ("from palaestra.envs.snake import Snake", "mine.py:Snake", "the class comes from palaestra.envs.snake"),
         ("", "mine.py:Mine", "mine.py has no environment 'Mine'"),
         (FILE, "other.py:Mine", "there is no file"),
         ("import nothing_here", "mine.py:Mine", "cannot import mine.py: ModuleNotFoundError: No module named 'nothing"),
@@ -212,6 +215,10 @@ def test_files_that_cannot_be_used(
         resolve(name)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_fault_that_is_described_already_keeps_its_words() -> None:
+    assert describe(UserCodeError("cannot import mine: OSError: gone (mine.py:3)")).startswith("cannot import mine: OS")
 
 
 def test_an_entry_point_must_be_a_tensor_env() -> None:

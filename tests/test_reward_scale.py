@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 from palaestra.agents import PPO
 from palaestra.agents.checkpoint import CheckpointError
 from palaestra.agents.reward_scale import RewardScale
+from palaestra.agents.safe_zip import seal
 from palaestra.envs import make
 
 CPU = torch.device("cpu")
@@ -143,11 +145,15 @@ def test_the_statistics_travel_with_the_model(tmp_path: Path) -> None:
 def test_a_file_with_bad_statistics_is_refused(tmp_path: Path) -> None:
     agent = model(normalize_reward=True)
     agent.save(tmp_path / "m.zip")
-    with zipfile.ZipFile(tmp_path / "m.zip") as whole, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
+    bad = io.BytesIO()
+    with zipfile.ZipFile(tmp_path / "m.zip") as whole, zipfile.ZipFile(bad, "w") as altered:
         for name in whole.namelist():
             content = whole.read(name)
             if name == "palaestra.json":
                 content = json.dumps({**json.loads(content), "reward_scale": [0.0, -1.0, 5.0]}).encode()
-            bad.writestr(name, content)
+            if name != "checksums.json":
+                altered.writestr(name, content)
+    seal(bad)
+    (tmp_path / "bad.zip").write_bytes(bad.getvalue())
     with pytest.raises(CheckpointError, match="reward statistics"):
         PPO.load(tmp_path / "bad.zip")

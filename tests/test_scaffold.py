@@ -114,7 +114,7 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_written(
         return write(path, text, **kwargs)
 
     monkeypatch.setattr(Path, "write_text", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ScaffoldError, match=r"cannot write .*: No space left"):
         new_package("other", "minimal", tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["my_env"]

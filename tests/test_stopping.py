@@ -87,8 +87,8 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(kind: tuple[Any
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_path: Path) -> None:
-    process = start(command(PPO_RUN, tmp_path / "run"))
-    progress = tmp_path / "run" / "progress.csv"
+    process = start(command(PPO_RUN, tmp_path / "a run"))
+    progress = tmp_path / "a run" / "progress.csv"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (progress.exists() and progress.read_text().count("\n") > 2):
         time.sleep(0.01)
@@ -96,11 +96,11 @@ def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 130, out
     assert "stopping after this iteration" in out
-    assert "go on with: palaestra train --resume" in out
-    steps = int(rows(tmp_path / "run")[-1]["global_step"])
-    (newest, *_) = checkpoints.checkpoints(tmp_path / "run")
+    assert f"go on with: palaestra train --resume '{tmp_path / 'a run'}'" in out
+    steps = int(rows(tmp_path / "a run")[-1]["global_step"])
+    (newest, *_) = checkpoints.checkpoints(tmp_path / "a run")
     assert int(newest.stem) == steps
-    assert (tmp_path / "run" / "model.zip").is_file()
+    assert (tmp_path / "a run" / "model.zip").is_file()
 
 
 def tiny(folder: Path) -> None:

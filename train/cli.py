@@ -116,6 +116,10 @@ def train(
     if bool(env) == bool(resume):
         raise UsageError("give an environment to train on, or --resume RUN (and not both)")
     if resume:
+        if (agent, device, seed) != ("ppo", "auto", 0) or total_timesteps or num_envs or run_dir or settings:
+            raise UsageError(
+                "--resume goes on with the run's own settings: of the other options only --track may be given"
+            )
         commands.resume(resume, track)
     else:
         options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,8 @@ def _check_track(track: str) -> None:
 
 def _finish(result: runs.RunResult) -> None:
     if result.evaluation is None:
-        print(
-            f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {result.run_dir}"
-        )
+        run = shlex.quote(str(result.run_dir))  # to be pasted into a shell
+        print(f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {run}")
         raise KeyboardInterrupt
     print(report(result.evaluation))
     print(verdict(result.evaluation, result))
@@ -111,7 +111,7 @@ def watch(
     )
     if shown.path is not None:
         cut = " (cut at the longest length for this kind of file)" if shown.cut else ""
-        print(f"{shown.path}: {shown.frames} frames{cut}")
+        print(f"{shown.path}: {shown.frames} frame{'s' if shown.frames != 1 else ''}{cut}")
 
 
 def bench(env: str, repeats: int, as_json: bool) -> None:

@@ -7,7 +7,7 @@
    (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
 4. Where an environment can compute a policy's expected return exactly, that is the score.
 5. ``percent_of_optimal`` puts the random policy at 0 and the environment's optimum at 100;
-   ``ratio_to_optimal_percent`` is the plain ratio.
+   ``ratio_to_optimal_percent`` is the plain ratio, which means something above 0 only.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def summarise(
     mean = float(returns.mean())
     score = exact.get("exact_mean", mean)
     low, high = bootstrap_interval(returns)
-    ratio = 100.0 * score / reference.optimum if reference.optimum else None
+    ratio = 100.0 * score / reference.optimum if reference.optimum and reference.optimum > 0 else None
     return Evaluation(
         env=env_name,
         run=run,

@@ -55,8 +55,8 @@ def new_package(name: str, template: str = "minimal", parent: Path = Path()) -> 
         parent: the folder to write it in.
 
     Raises:
-        ScaffoldError: if the name cannot be used, the template is not known, or the folder is there already.
-        OSError: if the files cannot be written.
+        ScaffoldError: if the name cannot be used, the template is not known, the folder is there already or cannot be
+            written.
     """
     if template not in TEMPLATES:
         close = difflib.get_close_matches(template, TEMPLATES, 1, 0.5)
@@ -72,12 +72,15 @@ def new_package(name: str, template: str = "minimal", parent: Path = Path()) -> 
         raise ScaffoldError(f"there is no folder {parent}")
     _check_free(name, module)
     files = _files(module, template)
-    with tempfile.TemporaryDirectory(prefix=f".{module}-", dir=parent) as temporary:
-        unfinished = Path(temporary) / module
-        for path, text in files.items():
-            (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
-            (unfinished / path).write_text(text, encoding="utf-8")
-        unfinished.rename(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{module}-", dir=parent) as temporary:
+            unfinished = Path(temporary) / module
+            for path, text in files.items():
+                (unfinished / path).parent.mkdir(parents=True, exist_ok=True)
+                (unfinished / path).write_text(text, encoding="utf-8")
+            unfinished.rename(folder)
+    except OSError as error:
+        raise ScaffoldError(f"cannot write {folder.absolute()}: {error.strerror}") from error
     return folder
 
 
