@@ -24,6 +24,7 @@ from palaestra.envs.views import SingleEnv
 EPISODES = 256  # of each policy that the reference is compared with
 SECONDS = 2.0  # that they may take
 ERRORS = 5.0  # standard errors between a measured return and the documented one
+SMALLEST = 1e-4  # difference that counts: what happens too rarely to be seen earns less
 ROUNDING = 0.005  # a documented figure has three significant digits
 
 
@@ -136,7 +137,7 @@ def _compared(subject: Subject, policy: str, figure: float) -> str | None:
         return DoesNotApply(f"{EPISODES} {policy} episodes take longer than {SECONDS:g} s: not measured")
     mean, error = returns.mean().item(), returns.std().item() / EPISODES**0.5
     excess = abs(mean - figure) if policy == "random" else mean - figure
-    if excess <= ERRORS * error + ROUNDING * abs(figure) + 1e-6:
+    if excess <= ERRORS * error + ROUNDING * abs(figure) + SMALLEST:
         return None
     measured = f"the {policy} policy's mean return over {EPISODES} episodes is {mean:.4g} ± {error:.2g}"
     if policy == "random":

@@ -221,8 +221,8 @@ def test_a_whole_run_on_cartpole(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_other_people_s_environments_run_as_many_as_their_preset_has() -> None:
     result = bench.measure("CartPole-v1", repeats=1)
-    assert list(result["stepping"]) == [str(result["ppo"]["config"]["num_envs"])] == ["8"]
-    assert list(result["stepping"]["8"]) == [OURS]
+    assert list(result["stepping"]) == [str(result["ppo"]["config"]["num_envs"])] == ["16"]
+    assert list(result["stepping"]["16"]) == [OURS]
     check_table(result)
 
 

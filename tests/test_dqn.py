@@ -654,9 +654,9 @@ def test_wrong_files_and_pickled_memories_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="was not saved by palaestra"):
         DQN.load(tmp_path / "vanilla.zip")
     vanilla.save_replay_buffer(tmp_path / "memory.pkl")
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    with pytest.raises(ValueError, match=r"is loaded by resume\(\)"):
         small().load_replay_buffer(tmp_path / "memory.pkl")
-    with pytest.raises(ValueError, match="cannot be saved"):
+    with pytest.raises(ValueError, match=r"is saved by save_checkpoint\(\)"):
         small().save_replay_buffer(tmp_path / "other.pkl")
 
 

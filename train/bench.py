@@ -56,6 +56,7 @@ REFERENCE = (
     *("policy=MlpPolicy", "policy_kwargs.net_arch=[64, 64]", "policy_kwargs.activation_fn=Tanh"),
 )
 GYMNASIUM_TWINS = {CARTPOLE: "CartPole-v1"}  # the same rules in Gymnasium, which also has them as a NumPy batch
+NORMALIZATION = ("normalize_observation", "normalize_reward")
 STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has
 STEPPING_SECONDS, PPO_SECONDS = 0.5, 2.0  # at least, per measurement
 ACTIONS = 64  # vectors of actions drawn beforehand, used over and over
@@ -99,13 +100,16 @@ def measure(env: str, repeats: int = 3) -> dict[str, Any]:
 
 
 def bench_config(env: str) -> RunConfig:
-    """The work of the PPO section, plain data; schedules become constants, for the run has no end here."""
+    """The work of the PPO section, plain data; schedules become constants, for the run has no end here.
+
+    Observations and rewards are as they come: Stable-Baselines3 normalises in a wrapper, not in its agent.
+    """
     config = resolve_config(env)
     if config.env == CARTPOLE:
         config = resolve_config(env, num_envs=REFERENCE_ENVS, settings=REFERENCE)
     built = build_arguments(config)
     constant = {k: built[k](1.0) if callable(built[k]) else value for k, value in config.agent_kwargs.items()}
-    return replace(config, agent_kwargs=constant)
+    return replace(config, agent_kwargs={k: v for k, v in constant.items() if k not in NORMALIZATION})
 
 
 # ---------------------------------------------------------------------------------------------------- stepping

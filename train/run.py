@@ -179,7 +179,8 @@ def _agent(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | Non
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
-    threads = f", {torch.get_num_threads()} threads" if env.device.type == "cpu" else ""
+    count = torch.get_num_threads()
+    threads = f", {count} thread{'s' if count != 1 else ''}" if env.device.type == "cpu" else ""
     return (
         f"{config.agent} on {config.env}: {config.num_envs:,} environments on {env.device}{threads}, "
         f"{config.total_timesteps:,} steps, seed {config.seed}"
