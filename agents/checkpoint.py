@@ -74,7 +74,7 @@ def write(
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
         if training_state is not None:
             with archive.open(_STATE_MEMBER, "w", force_zip64=True) as member:
-                torch.save(_dense(training_state), member)
+                torch.save(_over_tensors(_dense, training_state), member)
     seal(sb3_zip)
     if isinstance(path, str | os.PathLike):
         write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getbuffer())
@@ -82,14 +82,17 @@ def write(
         path.write(sb3_zip.getbuffer())
 
 
-def _dense(value: Any) -> Any:
-    """Nested containers, each tensor with numbers of its own: views would be read with those that they share."""
+def _over_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    """Nested containers with ``function`` of each tensor in its place."""
     if isinstance(value, dict):
-        return {key: _dense(item) for key, item in value.items()}
+        return {key: _over_tensors(function, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_dense(item) for item in value]
-    if not isinstance(value, torch.Tensor):
-        return value
+        return [_over_tensors(function, item) for item in value]
+    return function(value) if isinstance(value, torch.Tensor) else value
+
+
+def _dense(value: torch.Tensor) -> torch.Tensor:
+    """A tensor with numbers of its own: views would be read with those that they share."""
     whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
     return value.detach() if whole else value.detach().clone(memory_format=torch.contiguous_format)
 
@@ -290,13 +293,4 @@ def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str
         if _STATE_MEMBER not in members.names():
             raise CheckpointError(f"{members.label} is a model without its training state; load() takes its weights")
         members.verify(_STATE_MEMBER)
-        use(_moved(read_tensors(members, _STATE_MEMBER), device))
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    """Nested containers with their tensors on ``device``, but for the bytes of generators, which are the host's."""
-    if isinstance(value, dict):
-        return {key: item if key == "generator" else _moved(item, device) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_moved(item, device) for item in value]
-    return value.to(device) if isinstance(value, torch.Tensor) else value
+        use(_over_tensors(lambda tensor: tensor.to(device), read_tensors(members, _STATE_MEMBER)))

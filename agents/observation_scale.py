@@ -22,6 +22,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from palaestra.agents.buffers import map_obs
 from palaestra.agents.moments import merged
 
 _CLIP, _EPSILON = 10.0, 1e-8
@@ -103,9 +104,7 @@ def with_normalization(policy_class: type[nn.Module], policy_kwargs: dict[str, A
 
 def learn_observations(policy: nn.Module, observations: Any, leading: int = 1) -> None:
     """Take observations, with ``leading`` dimensions before their own shape, in all statistics of a policy."""
-    if leading == 2:
-        flat = {k: o.flatten(0, 1) for k, o in observations.items()} if isinstance(observations, dict) else None
-        observations = observations.flatten(0, 1) if flat is None else flat
+    observations = map_obs(lambda o: o.flatten(0, leading - 1), observations)
     for module in policy.modules():
         if isinstance(module, Normalized):
             module.learn(observations)

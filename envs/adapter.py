@@ -113,7 +113,7 @@ class GymnasiumAdapter(_HostEnv):
         if mode not in ("auto", "sync", "async"):
             raise ValueError(f"vectorization_mode must be auto, sync or async, got {mode!r}")
         if mode == "auto":
-            mode = "async" if num_envs > 1 and _cores() > 1 and _is_slow(spec, kwargs) else "sync"
+            mode = "async" if num_envs > 1 and available_cores() > 1 and _is_slow(spec, kwargs) else "sync"
         self.venv: Any = gymnasium.make_vec(
             spec,
             num_envs,
@@ -219,7 +219,8 @@ class VecEnvAdapter(_HostEnv):
         self.venv.close()
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -177,7 +177,7 @@ def test_processes_give_the_same_episodes() -> None:
 
 def test_slow_environments_get_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"observation": "numbers", "action": "box"}
-    monkeypatch.setattr(adapter, "_cores", lambda: 2)
+    monkeypatch.setattr(adapter, "available_cores", lambda: 2)
 
     def kind(num_envs: int, **kwargs: Any) -> str:
         batch = make("Any-v0", num_envs, "cpu", **arguments, **kwargs)
@@ -189,7 +189,7 @@ def test_slow_environments_get_processes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert kind(2) == "SyncVectorEnv"
     assert kind(1, seconds=3 * adapter.SLOW_STEP) == "SyncVectorEnv"
     assert kind(2, seconds=3 * adapter.SLOW_STEP, vectorization_mode="sync") == "SyncVectorEnv"
-    monkeypatch.setattr(adapter, "_cores", lambda: 1)
+    monkeypatch.setattr(adapter, "available_cores", lambda: 1)
     assert kind(2, seconds=3 * adapter.SLOW_STEP) == "SyncVectorEnv"
     with pytest.raises(ValueError, match="vectorization_mode must be auto, sync or async, got 'fast'"):
         kind(2, vectorization_mode="fast")

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
+from palaestra.envs.adapter import available_cores
 from palaestra.train import cli, results
 from palaestra.train.config import resolve_config
 from palaestra.train.presets import PRESETS, Preset
 from palaestra.train.results import Processes, between_markers, collect, grid, run_grid, table, write_readme
-from palaestra.train.run import available_cores
 from palaestra.train.settings import ConfigError
 
 CARTPOLE, SNAKE, PRICING = "palaestra/CartPole-v1", "palaestra/SnakeSmall-v0", "palaestra/Pricing-v0"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from faults.kills import curves, weights
 
 from palaestra.agents import PPO, CheckpointError
 from palaestra.train import checkpoints, run
@@ -40,19 +39,6 @@ def command(kind: tuple[Any, ...], folder: Path) -> list[str]:
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     program = [sys.executable, "-m", "palaestra.train.cli", *arguments]
     return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRON)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    with zipfile.ZipFile(folder / "model.zip") as archive, archive.open("policy.pth") as member:
-        found: dict[str, torch.Tensor] = torch.load(member, weights_only=True)
-    return found
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    """The curves, without what the clock says."""
-    with (folder / "progress.csv").open() as file:
-        timed = ("time/fps", "time/time_elapsed", "time/iterations")
-        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
 
 
 @pytest.mark.parametrize("kind", [PPO_RUN, DQN_RUN, PQN_RUN], ids=["ppo", "dqn", "pqn"])
@@ -81,7 +67,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(kind: tuple[Any
     ours, theirs = weights(killed), weights(whole)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert rows(killed) == rows(whole)
+    assert curves(killed) == curves(whole)
     assert not (killed / "checkpoints").exists()
 
 
@@ -97,7 +83,7 @@ def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_
     assert process.returncode == 130, out
     assert "stopping after this iteration" in out
     assert f"go on with: palaestra train --resume '{tmp_path / 'a run'}'" in out
-    steps = int(rows(tmp_path / "a run")[-1]["global_step"])
+    steps = int(curves(tmp_path / "a run")[-1]["global_step"])
     (newest, *_) = checkpoints.checkpoints(tmp_path / "a run")
     assert int(newest.stem) == steps
     assert (tmp_path / "a run" / "model.zip").is_file()
@@ -147,7 +133,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(killed_run: Path, capsy
     tiny(killed_run.parent / "whole")
     theirs = weights(killed_run.parent / "whole")
     assert all(torch.equal(value, theirs[name]) for name, value in weights(killed_run).items())
-    assert rows(killed_run) == rows(killed_run.parent / "whole")
+    assert curves(killed_run) == curves(killed_run.parent / "whole")
 
 
 def test_without_a_whole_checkpoint_the_weights_are_taken(killed_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,11 +32,11 @@ from typing import Any
 import yaml
 
 from palaestra.agents.checkpoint import write_whole
+from palaestra.envs.adapter import available_cores
 from palaestra.envs.registry import EnvEntry, entries, resolve
 from palaestra.train.config import RunConfig, resolve_config
 from palaestra.train.environment import AGENTS, rules_of
 from palaestra.train.presets import PRESETS
-from palaestra.train.run import available_cores
 from palaestra.train.settings import ConfigError, known
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

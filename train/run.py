@@ -26,7 +26,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.checkpoint import write_whole
-from palaestra.envs.adapter import GymnasiumAdapter
+from palaestra.envs.adapter import GymnasiumAdapter, available_cores
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train import checkpoints
@@ -66,11 +66,6 @@ class RunResult:
     curves: str | Path | None
     solved_at: float | None = None
     solved_after_seconds: float | None = None
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_available_cores() -> None:
