@@ -5,5 +5,6 @@ from palaestra.agents.dqn import DQN
 from palaestra.agents.networks import DuelingPolicy, SharedMlp
 from palaestra.agents.ppo import PPO
 from palaestra.agents.pqn import PQN
+from palaestra.agents.rollout import DivergedError
 
-__all__ = ["DQN", "PPO", "PQN", "CheckpointError", "DuelingPolicy", "SharedMlp"]
+__all__ = ["DQN", "PPO", "PQN", "CheckpointError", "DivergedError", "DuelingPolicy", "SharedMlp"]

@@ -17,6 +17,7 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from palaestra.agents.memory import nbytes, require
 from palaestra.envs.core import Obs, resolve_device
 
 
@@ -73,6 +74,8 @@ class TensorRolloutBuffer:
 
     def _allocate(self, obs: Obs, actions: Tensor, mask: Tensor | None) -> None:
         t, n, device = self.buffer_size, self.n_envs, self.device
+        parts = [*(obs.values() if isinstance(obs, dict) else [obs]), actions, *([] if mask is None else [mask])]
+        require(t * (nbytes(parts) + 21 * n), device, f"a rollout of {t:,} steps of {n:,} environments (n_steps)")
         self.observations = map_obs(lambda o: torch.empty(t, *o.shape, dtype=o.dtype, device=device), obs)
         # as they were sampled: a Box of integers gets rounded actions, but the samples have the log-probabilities
         self.actions = torch.empty(t, *actions.shape, dtype=actions.dtype, device=device)

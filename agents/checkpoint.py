@@ -189,6 +189,19 @@ def _from_sb3(
     return model
 
 
+def read_weights(path: Any, policy: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights in a model file of any agent, ours or vanilla SB3's, for a policy of the same form."""
+    with _opened(path) as members:
+        if {_MEMBER, SUMS} & {*members.names()}:
+            _settings(members)
+            members.verify()
+        else:
+            members.verify_crc()
+        weights = _finite_weights(members)
+        check_form("policy weights", policy.state_dict(), weights)
+        return weights
+
+
 def _usual_policy(env: Any) -> str:
     space = getattr(env, "single_observation_space", None) or getattr(env, "observation_space", None)
     return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"

@@ -239,7 +239,7 @@ class DQN(QLearning):
             return
         assert self.replay is not None
         self.policy.set_training_mode(True)
-        total = torch.zeros(2, device=self.device)
+        total = torch.zeros(len(self._summaries), device=self.device)
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
         for _ in range(gradient_steps):
             total += self._update(self.replay.sample(batch_size, beta))
@@ -247,17 +247,17 @@ class DQN(QLearning):
         self._n_updates += gradient_steps
 
     def _update(self, batch: Transitions) -> Tensor:
-        """One gradient step; the loss and the mean Q-value, detached [2]."""
+        """One gradient step; see :meth:`_descend`."""
         obs = self._contents.observe(batch.content)
         q_values = self.q_net(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         targets = self._targets(batch)
         losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
         loss = (losses * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
-        self._descend(loss)
+        summary = self._descend(loss, q_values)
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.put(batch.places, (targets - q_values).detach())
-        return torch.stack((loss.detach(), q_values.detach().mean()))
+        return summary
 
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:

@@ -37,7 +37,7 @@ from palaestra.agents import checkpoint
 from palaestra.agents.buffers import map_obs
 from palaestra.agents.observation_scale import with_normalization
 from palaestra.agents.reward_scale import RewardScale
-from palaestra.agents.rollout import EpisodeStatistics, episode_means, remember, to_host
+from palaestra.agents.rollout import DivergedError, EpisodeLog, EpisodeStatistics, episode_means, remember, to_host
 from palaestra.agents.training_state import check_training_state
 from palaestra.envs.adapter import VecEnvAdapter
 from palaestra.envs.core import BatchedEnv
@@ -70,6 +70,7 @@ class OnDevice(BaseAlgorithm):
     _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
     _unsaved: ClassVar[tuple[str, ...]] = ()  # further attributes that SB3's pickle leaves out
     _summaries: ClassVar[tuple[str, ...]]  # names of what the host hears of an update, logged as train/…
+    _always_finite: ClassVar[tuple[str, ...]] = ("loss", "grad_norm")  # those that training cannot go on without
 
     def _check_device(self) -> None:
         if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
@@ -83,7 +84,8 @@ class OnDevice(BaseAlgorithm):
     def _set_up_device(self) -> None:
         if self.env is not None:
             self._attach(self.env)
-        self._losses = torch.full((len(self._summaries),), torch.nan, device=self.device)  # of the last update
+        self._losses: Tensor | None = None  # of the last update
+        self._not_finite = ""  # which of them
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
@@ -108,7 +110,7 @@ class OnDevice(BaseAlgorithm):
 
     def _attach(self, env: VecEnv) -> None:
         self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
-        self._statistics = EpisodeStatistics(self.device)
+        self._statistics, self._episode_log = EpisodeStatistics(self.device), EpisodeLog()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
@@ -169,9 +171,10 @@ class OnDevice(BaseAlgorithm):
             check: float [1], finite if all is well.
 
         Returns:
-            Whether it is.
+            Whether it is. Call :meth:`_refuse_divergence` next.
         """
-        numbers = to_host(torch.cat((self._statistics.sums, check, self._losses)))
+        losses = () if self._losses is None else (self._losses,)
+        numbers = to_host(torch.cat((self._statistics.sums, check, *losses)))
         if self.ep_info_buffer is not None:
             remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
         self._episode_num += int(numbers[0])
@@ -180,9 +183,21 @@ class OnDevice(BaseAlgorithm):
         return bool(np.isfinite(numbers[4]))
 
     def _record_losses(self, losses: list[float]) -> None:
-        for name, value in zip(self._summaries, losses, strict=True):
-            if not np.isnan(losses[0]) and (name != "std" or hasattr(self.policy, "log_std")):  # NaN: no update yet
+        named = dict(zip(self._summaries, losses, strict=True)) if losses else {}  # empty before the first update
+        self._not_finite = next((name for name in self._always_finite if not np.isfinite(named.get(name, 0.0))), "")
+        for name, value in named.items():
+            if name != "std" or hasattr(self.policy, "log_std"):
                 self.logger.record(f"train/{name}", value)
+
+    def _refuse_divergence(self) -> None:
+        """Stop where the last update that the host has heard of went wrong.
+
+        Raises:
+            DivergedError: naming what is not finite.
+        """
+        if self._not_finite:
+            what = {"grad_norm": "the norm of the gradient"}.get(self._not_finite, f"the {self._not_finite}")
+            raise DivergedError(f"{what} is not finite in the last update before step {self.num_timesteps:,}")
 
     def _record_progress(self) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
@@ -197,14 +212,16 @@ class OnDevice(BaseAlgorithm):
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
         super().learn(*args, **kwargs)  # type: ignore[safe-super]
-        self._record_losses(to_host(self._losses))
+        self._record_losses([] if self._losses is None else to_host(self._losses))
+        self._refuse_divergence()
         return self
 
     # ------------------------------------------------------------------------------------------------ files
 
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
-        ours += ("_statistics", "_losses", "_reward_scale", "_action_keys", "_to_log", *self._counters, *self._unsaved)
+        ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
+        ours += (*self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 
     def _saved_arguments(self) -> dict[str, Any]:
@@ -213,10 +230,17 @@ class OnDevice(BaseAlgorithm):
         return own | {"stats_window_size": self._stats_window_size}
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
-        """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`."""
+        """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoint`.
+
+        Raises:
+            DivergedError: if a weight is not finite; a file that is there already is kept.
+        """
         self._save(path, None, exclude, include)
 
     def _save(self, path: Any, training_state: dict[str, Any] | None, exclude: Any = None, include: Any = None) -> None:
+        for name, value in self.policy.state_dict().items():
+            if not value.isfinite().all():
+                raise DivergedError(f"weights of {name} are not finite at step {self.num_timesteps:,}: not saved")
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
         checkpoint.write(self, self._saved_arguments(), buffer, path, training_state)
@@ -284,6 +308,15 @@ class OnDevice(BaseAlgorithm):
             torch.cuda.set_rng_state(saved["generator"].cpu(), self.device)
         else:
             torch.set_rng_state(saved["generator"])
+
+    def take_weights(self, path: str | pathlib.Path) -> None:
+        """Begin with the weights of a model file, statistics of observations included, and with a new optimizer.
+
+        Raises:
+            CheckpointError: if the file is damaged, or its network is another one.
+        """
+        weights: dict[str, Any] = {"policy": checkpoint.read_weights(path, self.policy)}
+        self.set_parameters(weights, exact_match=False)
 
     @classmethod
     def load(  # type: ignore[override]

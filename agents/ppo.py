@@ -40,11 +40,11 @@ from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
 from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice, prepare
-from palaestra.agents.rollout import OnDemand, raise_non_finite
+from palaestra.agents.rollout import DivergedError, OnDemand, raise_non_finite
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.rng import Rng
 
-_LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss")
+_LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
 
 
 class PPO(OnDevice, stable_baselines3.PPO):
@@ -141,6 +141,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         callback.on_rollout_start()
         self._draw_keys()
         first_step = self._steps_collected
+        self._episode_log.clear()
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
             self.num_timesteps += self.n_envs
@@ -158,6 +159,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
     def _collect_step(self, step: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Act, step the environments and store the transition. No synchronisation."""
         obs: Any = self._last_obs
+        self._episode_log.note(self._steps_collected, self.batch)
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
         rng, mask = Rng(self._action_keys, self._steps_collected), self.batch.action_masks()
@@ -191,15 +193,20 @@ class PPO(OnDevice, stable_baselines3.PPO):
     def _report(self, first_step: int) -> None:
         """Tell the host how the rollout went and what the last update did: the iteration's only copy."""
         buffer = self.rollout_buffer
-        checked: dict[str, Any] = {"observation": buffer.observations, "reward": buffer.rewards, "value": buffer.values}
+        checked: dict[str, Any] = {"observation": buffer.observations, "reward": buffer.rewards}
         last = {"observation": map_obs(lambda o: o.unsqueeze(0), self._last_obs)}  # its value is in the advantages
-        fields = (*checked.values(), *last.values())
+        fields = (*checked.values(), *last.values(), buffer.values)
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
-        if not self._hear(sums):
-            raise_non_finite(checked, self.batch.env_indices, first_step)
-            raise_non_finite(last, self.batch.env_indices, first_step + self.n_steps)
+        finite = self._hear(sums)
+        self._refuse_divergence()
+        if not finite:
+            self._episode_log.note(self._steps_collected, self.batch)
+            raise_non_finite(checked, self.batch.env_indices, first_step, self._episode_log)
+            raise_non_finite(last, self.batch.env_indices, self._steps_collected, self._episode_log)
+            if not buffer.values.isfinite().all():
+                raise DivergedError(f"the values of observations are not finite at step {self.num_timesteps:,}")
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
@@ -221,14 +228,14 @@ class PPO(OnDevice, stable_baselines3.PPO):
         for _ in range(self.n_epochs):
             for minibatch in self.rollout_buffer.get(self.batch_size):
                 loss, losses = self._loss(minibatch, clip_range, clip_range_vf)
-                total += losses
+                total[:-1] += losses
                 minibatches += 1
                 stopped = self.target_kl is not None and float(losses[3]) > 1.5 * self.target_kl
                 if stopped:
                     break
                 self.policy.optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                total[-1] += torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.policy.optimizer.step()
             self._n_updates += 1
             if stopped:
@@ -242,7 +249,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         self._record_settings(clip_range, clip_range_vf)
 
     def _loss(self, batch: Minibatch, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
-        """The loss to minimise, and the detached numbers named in ``_LOSSES`` [6]."""
+        """The loss to minimise, and the detached numbers named in ``_LOSSES`` [6], but for the last."""
         values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
         advantages = batch.advantages
         if self.normalize_advantage and len(advantages) > 1:

@@ -145,7 +145,7 @@ class PQN(QLearning):
         with torch.no_grad():
             buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
         self.policy.set_training_mode(True)
-        total = torch.zeros(2, device=self.device)
+        total = torch.zeros(len(self._summaries), device=self.device)
         for _ in range(self.n_epochs):
             for obs, actions, returns in buffer.shuffled(
                 (buffer.observations, buffer.actions, buffer.returns), self.batch_size
@@ -157,8 +157,7 @@ class PQN(QLearning):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
-        """One gradient step; the loss and the mean Q-value, detached [2]."""
+        """One gradient step; see :meth:`_descend`."""
         q_values = self.q_net(obs).gather(1, actions.unsqueeze(1)).squeeze(1)
         loss = 0.5 * (q_values - returns).square().mean()
-        self._descend(loss)
-        return torch.stack((loss.detach(), q_values.detach().mean()))
+        return self._descend(loss, q_values)

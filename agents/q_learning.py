@@ -66,7 +66,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     _unsaved: ClassVar[tuple[str, ...]] = (
         *("replay_buffer_class", "_average", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
     )
-    _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean")
+    _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean", "grad_norm")
 
     def _setup_q_learning(self) -> None:
         """SB3's set-up without its replay buffer."""
@@ -125,15 +125,16 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         finally:
             self.policy.q_net = online
 
-    def _descend(self, loss: Tensor) -> None:
-        """One gradient step, and its share in the average."""
+    def _descend(self, loss: Tensor, q_values: Tensor) -> Tensor:
+        """One gradient step, and its share in the average; the numbers named in ``_summaries``, detached [3]."""
         if self.weight_average and self._average is None:  # what a file held is both the weights and their average
             self._begin_average()
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        grad_norm = torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
         self._average_weights()
+        return torch.stack((loss.detach(), q_values.detach().mean(), grad_norm))
 
     def _begin_average(self) -> None:
         self._average = copy.deepcopy(self.q_net).requires_grad_(False)
@@ -192,6 +193,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     def _collect_step(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
         """Act, step the environments and store the transition. No synchronisation."""
         obs: Any = self._last_obs
+        self._episode_log.note(self._steps_collected, self.batch)
         q_values, mask = self.q_net(obs), self.batch.action_masks()
         actions = epsilon_greedy(q_values, self._epsilon(), Rng(self._action_keys, self._steps_collected), mask)
         new_obs, rewards, terminated, truncated, info = self.batch.step(actions)
@@ -200,7 +202,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self._finite.add("reward", self._steps_collected, rewards)
         self._finite.add("observation", self._steps_collected + 1, new_obs)
         if info["final_obs"] is not new_obs:  # targets look at it where an episode was cut
-            self._finite.add("observation", self._steps_collected + 1, info["final_obs"], truncated)
+            self._finite.add("last observation", self._steps_collected + 1, info["final_obs"], truncated)
         self._statistics.add(info)
         if self.normalize_observation:
             learn_observations(self.policy, new_obs)
@@ -225,7 +227,10 @@ class QLearning(OnDevice, stable_baselines3.DQN):
 
     def _report(self, log_interval: int | None) -> None:
         if not self._hear(self._finite.result()):
-            self._finite.raise_error(self.batch.env_indices)
+            self._episode_log.note(self._steps_collected, self.batch)
+            self._finite.raise_error(self.batch.env_indices, self._episode_log)
+        self._episode_log.clear()
+        self._refuse_divergence()  # after it, since the updates learned from what was collected
         if log_interval is not None and self._episode_num - self._reported_episodes >= log_interval:
             self._reported_episodes = self._episode_num
             self.dump_logs()

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from palaestra.agents.memory import nbytes, require
 from palaestra.agents.priorities import Priorities
-from palaestra.envs.tensors import fill
+from palaestra.envs.tensors import check_form, fill
 
 NOTHING, STEP, TERMINATED = 0, 1, 2  # kinds of rows
 
@@ -71,15 +72,18 @@ class Replay:
 
         Raises:
             ValueError: if n_steps rows do not fit.
+            MemoryError: if it does not fit into memory.
         """
         first = next(iter(content.values()))
-        self.num_envs, self.device = len(first), first.device
+        self.num_envs, self.num_actions, self.device = len(first), num_actions, first.device
         self.rows = self.rows_for(buffer_size, self.num_envs)
         if n_steps >= self.rows:
             raise ValueError(f"n_steps={n_steps} needs a buffer_size above {self.num_envs * (n_steps - 1)}")
         self.priorities = priorities
         size = self.rows * self.num_envs
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)
+        needed = self.rows * nbytes(content.values()) + size * (smallest.itemsize + 5)
+        require(needed, self.device, f"a replay memory of {size:,} transitions (buffer_size)")
         self.content = {k: torch.empty(size, *v.shape[1:], dtype=v.dtype, device=v.device) for k, v in content.items()}
         self.actions = torch.zeros(size, dtype=smallest, device=self.device)
         self.rewards = torch.zeros(size, device=self.device)
@@ -206,15 +210,23 @@ class Replay:
         """Take over what :meth:`state_dict` gave of a memory of the same form.
 
         Raises:
-            ValueError: if it has another form.
+            ValueError: if it has another form, or numbers that no memory holds.
         """
         if ("priorities" in saved) != (self.priorities is not None):
             raise ValueError("replay priorities: only one of the file and the agent has them")
+        check_form("replay", self._fields(), saved["fields"])
+        limits = {"actions": self.num_actions, "kinds": TERMINATED + 1, "position": self.rows}
+        for name, limit in limits.items():
+            low, high = saved["fields"][name].aminmax()
+            if low < 0 or high >= limit:
+                raise ValueError(f"replay.{name} must be 0 … {limit - 1}, the file has {int(low)} … {int(high)}")
+        if not isinstance(saved["steps"], int) or saved["steps"] < 0:
+            raise ValueError(f"replay.steps must be a whole number of at least 0, the file has {saved['steps']!r}")
         fill("replay", self._fields(), saved["fields"])
         fill("replay content", self.content, saved["content"])
         if self.priorities is not None:
             fill("replay priorities", self.priorities.state_dict(), saved["priorities"])
-        self.steps = int(saved["steps"])
+        self.steps = saved["steps"]
 
     def _fields(self) -> dict[str, Tensor]:
         names = ("actions", "rewards", "kinds", "position")

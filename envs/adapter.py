@@ -2,7 +2,8 @@
 
 * :class:`GymnasiumAdapter`: any Gymnasium id, N copies stepped by Gymnasium's ``SyncVectorEnv``, one after another, or
   ``AsyncVectorEnv``, a process each, where a step takes longer than asking a process for it. Both give the same
-  episodes. Images are turned to channels first and discrete actions numbered from 0, as the agents expect.
+  episodes. Images are turned to channels first and discrete actions numbered from 0, as the agents expect. What an
+  environment raises, and the death of its process, becomes an :class:`EnvError` that names it.
 * :class:`VecEnvAdapter`: any Stable-Baselines3 ``VecEnv``, with its wrappers.
 
 Both step on the host in NumPy; one copy to the device and one back per step.
@@ -15,7 +16,10 @@ import os
 import secrets
 import signal
 import time
-from typing import Any
+import traceback
+from collections.abc import Callable
+from multiprocessing import connection
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -30,7 +34,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 from torch import Tensor
 
 from palaestra.envs.allocator import keep_freed_memory
-from palaestra.envs.core import BatchedEnv, StepResult, resolve_device
+from palaestra.envs.core import BatchedEnv, EnvError, StepResult, resolve_device
+from palaestra.envs.faults import is_of_the_machine
+from palaestra.envs.user_code import describe
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
 
 SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
@@ -119,9 +125,11 @@ class GymnasiumAdapter(_HostEnv):
             num_envs,
             vectorization_mode=mode,
             vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-            wrappers=(*wrappers, _leave_interrupts_to_the_parent),
+            wrappers=(*wrappers, _Guard),
             **kwargs,
         )
+        for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
+            env.env_index = index
         self.single_observation_space = _channels_first(self.venv.single_observation_space)
         self.single_action_space, self._first_action = self.venv.single_action_space, 0
         if isinstance(self.single_action_space, spaces.Discrete):
@@ -130,25 +138,23 @@ class GymnasiumAdapter(_HostEnv):
         self.metadata = {**self.venv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode, self.spec = self.venv.render_mode, spec
         self._set_up(num_envs, device, seed)
-        self._seeded = self._stepping = False
+        self._seeded = self._busy = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes; row i is seeded with its own seed, drawn from ``seed`` by NumPy's ``SeedSequence``."""
         if seed is not None or not self._seeded:
             self.seed, self._seeded = self.seed if seed is None else seed, True
             seeds = np.random.SeedSequence(self.seed).generate_state(self.num_envs).tolist()
-            obs, _ = self.venv.reset(seed=seeds, options=options)
+            obs, _ = self._ask(self.venv.reset, seed=seeds, options=options)
         else:
-            obs, _ = self.venv.reset(options=options)
+            obs, _ = self._ask(self.venv.reset, options=options)
         self.forget_episodes()
         return self._to_device(self._turned(obs)), {}
 
     def step(self, actions: Tensor) -> StepResult:
         chosen = actions.cpu().numpy()
         chosen = chosen + self._first_action if self._first_action else chosen
-        self._stepping = True
-        obs, reward, terminated, truncated, info = self.venv.step(chosen)
-        self._stepping = False
+        obs, reward, terminated, truncated, info = self._ask(self.venv.step, chosen)
         final = obs
         finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool)))
         if len(finished):
@@ -157,6 +163,42 @@ class GymnasiumAdapter(_HostEnv):
                 _put(final, int(i), info["final_obs"][i])
         success = info.get("final_info", {}).get("is_success")
         return self._result(self._turned(obs), self._turned(final), reward, terminated, truncated, success)
+
+    def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Let all environments work.
+
+        Raises:
+            EnvError: what one of them raised, or that its process has died.
+        """
+        self._busy = True
+        if isinstance(self.venv, AsyncVectorEnv):
+            answer = self._ask_processes(call, *args, **kwargs)
+        else:
+            answer = call(*args, **kwargs)
+        self._busy = False
+        return answer
+
+    def _ask_processes(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
+        try:  # without the warnings in which Gymnasium prints every traceback
+            return call(*args, **kwargs)
+        except (EOFError, OSError) as error:  # of a pipe: what environments raise are EnvErrors
+            raise self._death() from error
+        finally:
+            gymnasium.logger.min_level = level
+
+    def _death(self) -> EnvError:
+        """Which process has closed its pipe, and how it ended."""
+        processes = self.venv.processes
+        ended = connection.wait([process.sentinel for process in processes], timeout=2.0)
+        for index, process in enumerate(processes):
+            if process.sentinel in ended:
+                process.join()
+                how = f"ended with exit code {process.exitcode}"
+                if process.exitcode < 0:
+                    how = f"was killed by {signal.Signals(-process.exitcode).name}"
+                return EnvError(f"the process of environment {index} {how}", env_index=index)
+        return EnvError("the process of an environment does not answer any more")
 
     def _turned(self, obs: Any) -> Any:
         """Images [N, height, width, channels] with their channels first."""
@@ -169,8 +211,8 @@ class GymnasiumAdapter(_HostEnv):
         return self.venv.render()
 
     def close_extras(self, **kwargs: Any) -> None:
-        if self._stepping and isinstance(self.venv, AsyncVectorEnv):
-            # Ctrl-C came in the middle of a step: its workers' answers may be half read, and asking again would hang
+        if self._busy and isinstance(self.venv, AsyncVectorEnv):
+            # a fault, or Ctrl-C, in the middle of a step: answers may be half read, and asking again would hang
             self.venv._state = AsyncState.DEFAULT
             self.venv.close(terminate=True)
         else:
@@ -224,9 +266,47 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Around one environment: what it raises becomes an EnvError that names it."""
+
+    env_index: int | None = None
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        name, _, index = multiprocessing.current_process().name.rpartition("-")
+        self._apart = name == "Worker<AsyncVectorEnv>"
+        if self._apart:
+            self.env_index = int(index)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent tells the others
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # training's own handler may have been inherited
+
+    def reset(self, **kwargs: Any) -> Any:
+        try:
+            return self.env.reset(**kwargs)
+        except Exception as error:  # whatever a stranger's environment raises
+            self._blame(error, "reset")
+
+    def step(self, action: Any) -> Any:
+        try:
+            return self.env.step(action)
+        except Exception as error:  # see above
+            self._blame(error, "step")
+
+    def _blame(self, error: Exception, method: str) -> NoReturn:
+        if is_of_the_machine(error):
+            raise error
+        where = "" if self.env_index is None else f" in environment {self.env_index}"
+        fault = EnvError(
+            f"{type(self.unwrapped).__name__}: {method} raises {describe(error)}{where}", env_index=self.env_index
+        )
+        if self._apart:
+            fault.add_note(traceback.format_exc())  # a process cannot hand on the chain of exceptions
+        raise fault from error
+
+
 def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
     """Whether a step of the environment takes more than ``SLOW_STEP``: the median of a few random ones."""
-    env = gymnasium.make(spec, **kwargs)
+    env = _Guard(gymnasium.make(spec, **kwargs))
     try:
         env.reset(seed=0)
         env.action_space.seed(0)
@@ -240,13 +320,6 @@ def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
         return bool(np.median(durations) > SLOW_STEP)
     finally:
         env.close()
-
-
-def _leave_interrupts_to_the_parent(env: Any) -> Any:
-    """Ctrl-C reaches every process of the terminal; the workers stop when the parent tells them."""
-    if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return env
 
 
 def _is_channels_last(space: Any) -> bool:

@@ -12,6 +12,8 @@ tensors with the number of environments N as their first dimension. :class:`Tens
 4. Resetting rows. On the CPU only the finished rows are reset; elsewhere all rows are and the finished ones selected,
    because finding the rows would synchronise. Both give the same bits, since draws are keyed per row.
 5. Statistics. ``info["episode"]`` holds return and length of each running episode, read where ``info["_episode"]``.
+6. Faults. What the rules raise becomes an :class:`EnvError` that names the environment, its episode and step; the batch
+   is then where it was before that step.
 
 The separation of a typed state record from a base that owns the resets follows jumanji and gymnax.
 """
@@ -32,7 +34,10 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from palaestra.envs.allocator import keep_freed_memory
+from palaestra.envs.faults import EnvError as EnvError  # where everybody looks for it
+from palaestra.envs.faults import Place, is_of_the_machine, located
 from palaestra.envs.rng import Rng, child_key, env_keys
+from palaestra.envs.shapes import check_actions, check_returned, check_state
 from palaestra.envs.tensors import check_form
 
 if TYPE_CHECKING:
@@ -40,10 +45,6 @@ if TYPE_CHECKING:
 
 StateT = TypeVar("StateT")
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class EnvError(ValueError):
-    """An environment broke the contract; the message names the environment index, the step and the field."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,13 @@ def resolve_device(device: torch.device | str) -> torch.device:
     return torch.device(device)
 
 
+def _of_rows(argument: Any, rows: slice) -> Any:
+    """Some rows of what the rules are called with."""
+    if isinstance(argument, Rng):
+        return argument.of_rows(rows)
+    return argument[rows] if isinstance(argument, Tensor) else map_state(lambda field: field[rows], argument)
+
+
 def _spread(mask: Tensor, like: Tensor) -> Tensor:
     """A mask [N] with trailing dimensions to broadcast against ``like`` [N, …]."""
     return mask.view(-1, *(1,) * (like.dim() - 1))
@@ -324,6 +332,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._seed_with(seed)
+        self._final_place: Place = (None, self.episode, 0)  # of ``final_state``
 
     def _seed_with(self, seed: int) -> None:
         self.seed = seed
@@ -343,15 +352,17 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if seed is not None:
             self._seed_with(seed)
         if options and "episode" in options:
-            self.episode = torch.full_like(self.episode, int(options["episode"]))
+            episode = torch.full_like(self.episode, int(options["episode"]))
         else:
-            self.episode = self.episode + 1
-        self._episode_keys = child_key(self._env_keys, self.episode)
-        self.state = self.env.reset(Rng(self._episode_keys, 0))
-        self._check_state(self.state)
-        self.episode_length = torch.zeros_like(self.episode)  # [N] steps
+            episode = self.episode + 1
+        keys, place = child_key(self._env_keys, episode), (None, episode, 0)
+        state = self._call("reset", place, Rng(keys, 0))
+        check_state(self.env, state_fields(state), self.num_envs)
+        obs = self._observe(state, place)
+        self.state, self.episode, self._episode_keys = state, episode, keys
+        self.episode_length = torch.zeros_like(episode)  # [N] steps
         self.episode_return = torch.zeros(self.num_envs, device=self.device)  # [N]
-        return self._observe(self.state, self.num_envs), {}
+        return obs, {}
 
     def step(self, actions: Tensor) -> StepResult:
         """One step of every environment; finished ones are already in their next episode when it returns.
@@ -366,9 +377,17 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             episode ended ``final_obs`` may be the observation tensor itself: treat both as read-only.
 
         Raises:
-            EnvError: if the environment returns a wrong shape, dtype or device.
+            EnvError: if the environment raises anything, or returns a wrong shape, dtype or device.
             ValueError: if the actions do not fit the action space (values are checked on the CPU only).
         """
+        before = dict(vars(self))
+        try:
+            return self._step(actions)
+        except BaseException:
+            vars(self).update(before)  # nothing is changed in place
+            raise
+
+    def _step(self, actions: Tensor) -> StepResult:
         final_obs, reward, terminated, truncated = self.advance(actions)
         done = terminated | truncated
         info: dict[str, Any] = {
@@ -377,8 +396,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             "episode": {"r": self.episode_return, "l": self.episode_length},
             "_episode": done,
         }
-        if self._has_success:
-            info["is_success"] = self.env.success(self.state)  # type: ignore[arg-type]
+        success = self.successes()
+        if success is not None:
+            info["is_success"] = success
         obs = self.reset_finished(done, final_obs)
         return obs, reward, terminated, truncated, info
 
@@ -386,19 +406,22 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """A step without the auto-reset: (observation, reward, terminated, truncated), all [N, …]."""
         if self.state is None:
             raise RuntimeError("call reset() before step()")
-        actions = self._check_actions(actions)
-        self.episode_length = self.episode_length + 1
-        rng = Rng(self._episode_keys, self.episode_length)
-        self.state, reward, terminated = self.env.step(self.state, actions, rng)
-        self.final_state = self.state
-        self._check("reward", reward, (self.num_envs,), torch.float32)
-        self._check("terminated", terminated, (self.num_envs,), torch.bool)
-        self.episode_return = self.episode_return + reward
+        check_actions(actions, self.env.action_space, self.num_envs, self.device)
+        actions = actions.to(self._action_dtype)
+        length = self.episode_length + 1
+        place = (None, self.episode, length)
+        state, reward, terminated = self._call("step", place, self.state, actions, Rng(self._episode_keys, length))
+        check_returned(self.env, "reward", reward, (self.num_envs,), torch.float32)
+        check_returned(self.env, "terminated", terminated, (self.num_envs,), torch.bool)
+        obs = self._observe(state, place)
+        self.state = self.final_state = state
+        self._final_place = place
+        self.episode_length, self.episode_return = length, self.episode_return + reward
         if self.max_episode_steps is None:
             truncated = torch.zeros_like(terminated)
         else:
-            truncated = (self.episode_length >= self.max_episode_steps) & ~terminated
-        return self._observe(self.state, self.num_envs), reward, terminated, truncated
+            truncated = (length >= self.max_episode_steps) & ~terminated
+        return obs, reward, terminated, truncated
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
         """The other half of a step: put finished rows into their next episode; the observations [N, …] after that."""
@@ -409,29 +432,46 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             return final_obs
         episode = self.episode[rows] + 1
         keys = child_key(self._env_keys[rows], episode)
-        fresh = self.env.reset(Rng(keys, 0))
+        place = (rows, episode, 0)
+        fresh = self._call("reset", place, Rng(keys, 0))
+        obs = self._observe(fresh, place)
         self.episode = self.episode.index_copy(0, rows, episode)
         self._episode_keys = self._episode_keys.index_copy(0, rows, keys)
         self.episode_length = self.episode_length.index_fill(0, rows, 0)
         self.episode_return = self.episode_return.index_fill(0, rows, 0.0)
         self.state = map_state(lambda old, new: old.index_copy(0, rows, new), self.state, fresh)
-        return final_obs.index_copy(0, rows, self._observe(fresh, rows.numel()))
+        return final_obs.index_copy(0, rows, obs)
 
     def _reset_by_selection(self, done: Tensor, final_obs: Tensor) -> Tensor:
         """:meth:`reset_finished` with fixed shapes and no synchronisation."""
-        self.episode = self.episode + done
-        self._episode_keys = child_key(self._env_keys, self.episode)
-        fresh = self.env.reset(Rng(self._episode_keys, 0))
+        episode = self.episode + done
+        keys, place = child_key(self._env_keys, episode), (None, episode, 0)
+        fresh = self._call("reset", place, Rng(keys, 0))
+        obs = self._observe(fresh, place)
+        self.episode, self._episode_keys = episode, keys
         self.episode_length = self.episode_length * ~done
         self.episode_return = torch.where(done, 0.0, self.episode_return)
         self.state = map_state(lambda old, new: torch.where(_spread(done, old), new, old), self.state, fresh)
-        return torch.where(_spread(done, final_obs), self._observe(fresh, self.num_envs), final_obs)
+        return torch.where(_spread(done, final_obs), obs, final_obs)
+
+    def successes(self) -> Tensor | None:
+        """Whether episodes that ended with the latest :meth:`advance` were successes, bool [N]; None if nobody says."""
+        if not self._has_success:
+            return None
+        success: Tensor = self._call("success", self._final_place, self.final_state)
+        return success
 
     def action_masks(self) -> Tensor | None:
-        return self.env.action_mask(self.state) if self._has_mask else None  # type: ignore[arg-type]
+        if not self._has_mask:
+            return None
+        mask: Tensor = self._call("action_mask", (None, self.episode, self.episode_length), self.state)
+        return mask
 
     def final_action_masks(self) -> Tensor | None:
-        return self.env.action_mask(self.final_state) if self._has_mask else None  # type: ignore[arg-type]
+        if not self._has_mask:
+            return None
+        mask: Tensor = self._call("action_mask", self._final_place, self.final_state)
+        return mask
 
     def shift_indices(self, first_env_index: int) -> None:
         """Make row 0 the environment of that global index; call :meth:`reset` next."""
@@ -478,43 +518,27 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
         return tuple(picture(self.env, self.state_of(row)) for row in range(self.num_envs))
 
-    def _observe(self, state: StateT, rows: int) -> Tensor:
-        obs = self.env.observe(state)
-        self._check("observation", obs, (rows, *self.env.observation_space.shape), self._obs_dtype)  # type: ignore[misc]
+    def _observe(self, state: StateT, place: Place) -> Tensor:
+        obs: Tensor = self._call("observe", place, state)
+        shape = (len(place[1]), *self.env.observation_space.shape)  # type: ignore[misc]
+        check_returned(self.env, "observation", obs, shape, self._obs_dtype)
         return obs
 
-    def _check_actions(self, actions: Tensor) -> Tensor:
-        shape = (self.num_envs, *self.env.action_space.shape)  # type: ignore[misc]
-        if not isinstance(actions, Tensor) or tuple(actions.shape) != shape:
-            got = tuple(actions.shape) if hasattr(actions, "shape") else type(actions).__name__
-            raise ValueError(f"actions must be a tensor of shape {shape}, got {got}")
-        if actions.device.type != self.device.type:
-            raise ValueError(f"actions are on {actions.device}, the environment is on {self.device}")
-        if isinstance(self.env.action_space, gymnasium.spaces.Discrete) and self.device.type == "cpu":
-            first, count = int(self.env.action_space.start), int(self.env.action_space.n)
-            low, high = actions.aminmax()
-            if low < first or high >= first + count:
-                raise ValueError(f"actions must be {first} … {first + count - 1}, got {int(low)} … {int(high)}")
-        return actions.to(self._action_dtype)
+    def _call(self, method: str, place: Place, *arguments: Any) -> Any:
+        """A method of the rules on rows that are at ``place``.
 
-    def _check_state(self, state: StateT) -> None:
-        for name, field in state_fields(state).items():
-            if not isinstance(field, Tensor) or field.dim() == 0 or field.shape[0] != self.num_envs:
-                got = tuple(field.shape) if isinstance(field, Tensor) else type(field).__name__
-                raise self._error(
-                    f"state.{name}", f"must be a tensor whose first dimension is {self.num_envs}, got {got}"
-                )
+        Raises:
+            EnvError: saying what it raises, and in which environment.
+        """
+        try:
+            return getattr(self.env, method)(*arguments)
+        except EnvError:
+            raise
+        except Exception as error:  # whatever a stranger's rules raise
+            if self.device.type == "meta" or is_of_the_machine(error):  # nobody can look at rows of the meta device
+                raise
 
-    def _check(self, name: str, value: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        """Shape, dtype and device of what the author returned; metadata only, so it never synchronises."""
-        if not isinstance(value, Tensor):
-            raise self._error(name, f"must be a tensor, got {type(value).__name__}")
-        if tuple(value.shape) != shape:
-            raise self._error(name, f"must have shape {shape}, got {tuple(value.shape)}")
-        if value.dtype != dtype:
-            raise self._error(name, f"must be {dtype}, got {value.dtype}")
-        if value.device.type != self.device.type:
-            raise self._error(name, f"must be on {self.device}, got {value.device}")
+            def again(rows: slice) -> object:
+                return getattr(self.env, method)(*(_of_rows(argument, rows) for argument in arguments))
 
-    def _error(self, name: str, problem: str) -> EnvError:
-        return EnvError(f"{type(self.env).__name__}: {name} {problem}")
+            raise located(f"{type(self.env).__name__}: {method}", error, again, self.env_indices, place) from error

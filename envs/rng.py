@@ -123,6 +123,10 @@ class Rng:
         self._apart = (*self._apart, rng)
         return rng
 
+    def of_rows(self, rows: Tensor | slice) -> Rng:
+        """Some environments' random numbers of the same step, from the first draw on."""
+        return Rng(self._episode_key[rows], self._step[rows] if isinstance(self._step, Tensor) else self._step)
+
     def bits(self, shape: Sequence[int] = ()) -> Tensor:
         """64 random bits each, int64 [N, *shape]."""
         if self._key is None:
@@ -177,7 +181,7 @@ class Rng:
         """
         if where is not None and self.device.type == "cpu":  # elsewhere, finding the rows would synchronise
             rows = where.nonzero().squeeze(1)
-            part = Rng(self._episode_key[rows], self._step[rows] if isinstance(self._step, Tensor) else self._step)
+            part = self.of_rows(rows)
             part._draw = self._draw
             self._draw += 1
             return torch.zeros_like(self._episode_key).index_copy_(0, rows, part.choice(mask[rows]))

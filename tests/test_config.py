@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +17,19 @@ from stable_baselines3.common.utils import LinearSchedule
 from palaestra.agents import DQN, SharedMlp
 from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, resolve
 from palaestra.envs.registry import EnvEntry
-from palaestra.train.config import CLASSES, RunConfig, build_arguments, checked, resolve_config, with_settings
+from palaestra.train.config import (
+    CLASSES,
+    RunConfig,
+    build_arguments,
+    checked,
+    read_file,
+    resolve_config,
+    with_settings,
+)
 from palaestra.train.environment import AGENTS
 from palaestra.train.listing import agents_for
 from palaestra.train.presets import DEFAULT, DEFAULT_GYMNASIUM, PRESETS, Preset, preset
-from palaestra.train.settings import SETTINGS, ConfigError
+from palaestra.train.settings import SETTINGS, ConfigError, checkpoint_interval
 
 
 def with_set(*settings: str, env: str = "snake-small") -> RunConfig:
@@ -543,7 +552,7 @@ def test_whole_numbers_get_their_type() -> None:
 
 @pytest.mark.parametrize("data", [None, [], "x", 3, {}, {"env": "snake"}])
 def test_files_that_are_no_configuration_are_refused(data: Any) -> None:
-    with pytest.raises(ConfigError, match="has the keys env, agent, seed"):
+    with pytest.raises(ConfigError, match=r"is a mapping with the keys env, agent, seed|needs the key (env|agent)$"):
         RunConfig.from_dict(data)
 
 
@@ -573,5 +582,105 @@ def test_wrong_types_in_a_file_are_config_errors(change: dict[str, Any]) -> None
 
 
 def test_an_additional_key_is_refused() -> None:
-    with pytest.raises(ConfigError, match="has the keys"):
+    with pytest.raises(ConfigError, match="unknown key of a run configuration: 'colour'; known: env, agent"):
         RunConfig.from_dict(resolve_config("snake-small").as_dict() | {"colour": "red"})
+
+
+# ------------------------------------------------------------------------------------------- --config FILE
+
+
+def written(path: Path, **content: Any) -> dict[str, Any]:
+    path.write_text(yaml.safe_dump(content))
+    return read_file(path)
+
+
+def test_preset_then_file_then_command_line(tmp_path: Path) -> None:
+    """Each of the three decides one of gamma, n_epochs and learning_rate; of the environments the file alone."""
+    file = written(
+        tmp_path / "my.yaml", env="snake-small", num_envs=64, agent_kwargs={"n_epochs": 2, "learning_rate": 1e-4}
+    )
+    config = resolve_config(file=file, settings=["learning_rate=1e-5"])
+    start = preset(resolve("snake-small"), "ppo")
+    expected = start.agent | {"n_epochs": 2, "learning_rate": 1e-5}
+    assert {key: config.agent_kwargs[key] for key in ("n_epochs", "learning_rate")} == {
+        key: expected[key] for key in ("n_epochs", "learning_rate")
+    }
+    assert config.agent_kwargs["n_steps"] == start.agent["n_steps"]
+    assert (config.num_envs, config.total_timesteps, config.seed) == (64, start.total_timesteps, 0)
+    over = resolve_config(file=file, num_envs=128, seed=7, total_timesteps=10_000, checkpoint_every="2m")
+    assert (over.num_envs, over.seed, over.total_timesteps, over.checkpoint_every) == (128, 7, 10_000, "2m")
+
+
+def test_a_whole_file_needs_no_preset(tmp_path: Path) -> None:
+    """What a preset of today sets is not added to a run of yesterday."""
+    config = resolve_config("snake-small", seed=3, settings=["gamma=0.9"])
+    kept = {"policy": "MlpPolicy", "n_steps": 16, "batch_size": 2048, "gamma": 0.9}
+    content = config.as_dict() | {"agent_kwargs": kept}
+    for name in ("checkpoint_every", "deterministic", "init_from"):
+        del content[name]
+    again = resolve_config(file=written(tmp_path / "config.yaml", **content))
+    assert again.agent_kwargs == kept
+    assert (again.seed, again.checkpoint_every, again.deterministic, again.init_from) == (3, "1m", False, None)
+    other = resolve_config("snake", file=written(tmp_path / "config.yaml", **content))
+    assert other.env == "palaestra/Snake-v0"
+    assert other.agent_kwargs == resolve_config("snake").agent_kwargs | kept
+
+
+@pytest.mark.parametrize(("name", "agent"), [pair for pair in PAIRS if pair[0].startswith("palaestra/")])
+def test_a_runs_configuration_gives_the_run_again(name: str, agent: str, tmp_path: Path) -> None:
+    config = resolve_config(name, agent, seed=5)
+    assert resolve_config(file=written(tmp_path / "config.yaml", **config.as_dict())) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is a mapping with the keys env, agent"),
+        ("- 1", "is a mapping with the keys"),
+        ("env: [", "is not readable"),
+        ("env: 3", "which environment"),
+        ("agent: ppo", "which environment"),
+        ("env: snake\nagnet: ppo", "unknown key of a run configuration: 'agnet'; did you mean 'agent'"),
+        ("env: snake\nagent: sac", "unknown agent 'sac'"),
+        ("env: snake\nagent_kwargs: [1]", r"agent_kwargs=\[1\]: expected dict"),
+        ("env: snake\nagent_kwargs: {learning_rat: 1}", "unknown ppo setting 'learning_rat'; did you mean"),
+        ("env: snake\nagent_kwargs: {learning_rate: -1}", "learning_rate=-1: must be at least 0"),
+        ("env: snake\nnum_envs: 0", "num_envs=0: must be at least 1"),
+        ("env: snake\nseed: x", "seed=x: expected an integer"),
+        ("env: snake\ncheckpoint_every: soon", "checkpoint_every=soon: expected steps"),
+        ("env: snake\ncheckpoint_every: -5m", "checkpoint_every=-5m: expected steps"),
+        ("env: snake\ncheckpoint_every: 0", "checkpoint_every=0: expected steps"),
+        ("env: snake\ndeterministic: maybe", "deterministic=maybe: expected bool"),
+        ("env: snake\ninit_from: [a]", "init_from=.*expected a model file"),
+        ("env: snake\nenv_kwargs: {sise: 8}", "unknown environment setting 'sise'"),
+    ],
+)
+def test_bad_files_are_config_errors(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        resolve_config(file=read_file(path))
+
+
+def test_unreadable_files_are_config_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere.yaml: No such file"):
+        read_file(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_file(tmp_path)
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not readable"):
+        read_file(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "steps", "seconds"),
+    [
+        (5000, 5000, math.inf),
+        ("5000", 5000, math.inf),
+        ("1e5", 1e5, math.inf),
+        ("5m", math.inf, 300),
+        (".5m", math.inf, 30),
+    ],
+)
+def test_checkpoint_intervals(text: Any, steps: float, seconds: float) -> None:
+    assert checkpoint_interval(text) == (steps, seconds)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from palaestra.agents.rollout import FiniteCheck
+from palaestra.agents.rollout import EpisodeLog, FiniteCheck
 from palaestra.envs import EnvError
 
 ENVIRONMENTS = torch.tensor([10, 11, 12])
@@ -42,11 +42,11 @@ def test_it_names_field_environment_and_step(bad: float, shape: tuple[int, ...])
     found = check((good, GOOD), (spoilt, GOOD), (good, GOOD))
     assert not is_finite(found)
     with pytest.raises(EnvError, match=r"^observation is not finite in environment 11 at step 6 of the run$"):
-        found.raise_error(ENVIRONMENTS)
+        found.raise_error(ENVIRONMENTS, EpisodeLog())
     found = check((good, GOOD), (good, GOOD), (good, spoiled((3,), (2,), bad)))
     assert not is_finite(found)
     with pytest.raises(EnvError, match=r"^reward is not finite in environment 12 at step 7 of the run$"):
-        found.raise_error(ENVIRONMENTS)
+        found.raise_error(ENVIRONMENTS, EpisodeLog())
 
 
 def test_the_first_place_counts() -> None:
@@ -54,7 +54,7 @@ def test_the_first_place_counts() -> None:
     bad = float("nan")
     steps = [(torch.ones(3, 2), spoiled((3,), (2,), bad)), (spoiled((3, 2), (0, 0), bad), spoiled((3,), (2,), bad))]
     with pytest.raises(EnvError, match="reward is not finite in environment 12 at step 5"):
-        check(*steps).raise_error(ENVIRONMENTS)
+        check(*steps).raise_error(ENVIRONMENTS, EpisodeLog())
 
 
 def test_infinities_of_both_signs_do_not_cancel() -> None:
@@ -80,7 +80,7 @@ def test_every_part_of_a_dictionary_is_looked_at(key: str) -> None:
     found = check((parts, GOOD))
     assert not is_finite(found)
     with pytest.raises(EnvError, match="observation is not finite in environment 11 at step 5"):
-        found.raise_error(ENVIRONMENTS)
+        found.raise_error(ENVIRONMENTS, EpisodeLog())
 
 
 def test_only_the_given_rows_are_looked_at() -> None:
@@ -91,4 +91,4 @@ def test_only_the_given_rows_are_looked_at() -> None:
     found.add("observation", 7, values, torch.tensor([False, True, False]))
     assert not is_finite(found)
     with pytest.raises(EnvError, match="observation is not finite in environment 11 at step 6"):
-        found.raise_error(ENVIRONMENTS)
+        found.raise_error(ENVIRONMENTS, EpisodeLog())

@@ -17,7 +17,7 @@ SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*
 FRAMEWORK = {
     "__init__", "core", "rng", "registry", "views", "adapter", "check", "conformance", "conformance_gymnasium",
     "conformance_members", "conformance_play", "findings", "canvas", "allocator",
-    "sampling", "tensors", "user_code", "wrappers",
+    "faults", "sampling", "shapes", "tensors", "user_code", "wrappers",
 }  # fmt: skip
 """Modules of envs/ that are not environments; every other one is (probes too)."""
 
@@ -101,7 +101,7 @@ def test_environments_import_only_what_they_may(path: Path) -> None:
     if path.parent != ROOT / "envs":  # the parts of a family may import each other
         allowed.append("palaestra." + name_of(path.parent))
     if path.stem == "core":
-        allowed += ["palaestra.envs.allocator", "palaestra.envs.tensors"]
+        allowed += ["palaestra.envs." + name for name in ("allocator", "faults", "shapes", "tensors")]
     assert uses(names, "palaestra") == uses(names, *allowed)
 
 

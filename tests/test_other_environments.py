@@ -17,7 +17,7 @@ import yaml
 from gymnasium import spaces
 
 from palaestra.agents import DQN, PPO
-from palaestra.envs import adapter, make
+from palaestra.envs import EnvError, adapter, make
 from palaestra.envs.adapter import GymnasiumAdapter
 from palaestra.train.config import resolve_config
 from palaestra.train.environment import AGENTS, can_act, spaces_of
@@ -201,7 +201,7 @@ def test_a_failing_worker_gives_its_error_and_leaves_no_process() -> None:
     actions = torch.zeros(2, 2)
     batch.step(actions)
     batch.step(actions)
-    with pytest.raises(RuntimeError, match="the motor is on fire"):
+    with pytest.raises(EnvError, match="the motor is on fire"):
         batch.step(actions)
     batch.close()
     assert not multiprocessing.active_children()

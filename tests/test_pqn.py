@@ -112,7 +112,7 @@ def test_returns_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     env = TensorVectorEnv(probes.EndlessReward(), 2, device="cpu", max_episode_steps=2)
     model = small(env, n_steps=3, gamma=0.5, gae_lambda=0.5, n_epochs=1, batch_size=6, learning_rate=0.0)
     monkeypatch.setattr(model, "q_net", lambda obs: torch.tensor([[4.0, 1.0]]).expand(len(obs), 2))
-    monkeypatch.setattr(model, "_update", lambda *batch: torch.zeros(2))
+    monkeypatch.setattr(model, "_update", lambda *batch: torch.zeros(3))
     collected(model, monkeypatch)
     model.train()
     assert model.rollout_buffer.returns.T.tolist() == [[2.75, 3.0, 3.0]] * 2
@@ -126,7 +126,7 @@ def test_each_epoch_sees_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None
     model = small(batch_size=48)
     steps = collected(model, monkeypatch)
     seen: list[Any] = []
-    monkeypatch.setattr(model, "_update", lambda *batch: (seen.append(batch), torch.zeros(2))[1])
+    monkeypatch.setattr(model, "_update", lambda *batch: (seen.append(batch), torch.zeros(3))[1])
     model.train()
     assert [len(actions) for _, actions, _ in seen] == [48, 48, 32] * 2
     assert model._n_updates == 6
@@ -151,7 +151,7 @@ def test_an_update_by_other_means(max_grad_norm: float) -> None:
     generator = torch.Generator().manual_seed(0)
     obs, returns = torch.randn(20, 3, generator=generator), torch.randn(20, generator=generator)
     actions = torch.arange(20) % 3
-    loss, mean = model._update(obs, actions, returns)
+    loss, mean, _ = model._update(obs, actions, returns)
     parameters = list(other.q_net.parameters())
     chosen = other.q_net(obs)[torch.arange(20), actions]
     expected = nn.MSELoss()(chosen, returns) / 2

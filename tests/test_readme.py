@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from palaestra.train import bench, cli, results, run
+from palaestra.train import bench, cli, milestones, results
 
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
@@ -54,7 +54,7 @@ def test_every_command_runs(
     monkeypatch.setattr(results, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(results, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(results, "table", lambda rows: "")
-    monkeypatch.setattr(run, "EVALUATIONS", 1)
+    monkeypatch.setattr(milestones, "EVALUATIONS", 1)
     for program in _short_programs():  # one of them writes the sales that a command reads
         exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     for command in _commands():

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from palaestra.envs import make
-from palaestra.train import process_time, run
+from palaestra.train import milestones, process_time, run
 from palaestra.train.commands import resume, train
 from palaestra.train.config import resolve_config
 from palaestra.train.evaluate import Evaluation
@@ -73,15 +73,16 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the evaluations during training will say; the clock then shows 10, 20, … seconds."""
     scores: list[float] = []
     ticks: Iterator[float] = iter(range(10, 1000, 10))
-    real = run.evaluate_run
+    real = milestones.evaluate_run
 
     def evaluate_run(model: Any, config: Any, episodes: int, *args: Any, **kwargs: Any) -> Evaluation:
         result = real(model, config, 4, *args, **kwargs)
         return result if episodes == 1000 else replace(result, mean=scores.pop(0))
 
+    monkeypatch.setattr(milestones, "evaluate_run", evaluate_run)
     monkeypatch.setattr(run, "evaluate_run", evaluate_run)
-    monkeypatch.setattr(run, "process_seconds", lambda: next(ticks) + 0.123)
-    monkeypatch.setattr(run, "EVALUATIONS", 3)
+    monkeypatch.setattr(milestones, "process_seconds", lambda: next(ticks) + 0.123)
+    monkeypatch.setattr(milestones, "EVALUATIONS", 3)
     monkeypatch.setattr(run, "_record_episode", lambda *args: None)
     return scores
 

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from faults.kills import curves, weights
+from faults.kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
-from palaestra.train import checkpoints, run
-from palaestra.train.commands import resume, train
+from palaestra.train import checkpoints, milestones, run
+from palaestra.train.commands import resume
+from palaestra.train.commands import train as train_command
+from palaestra.train.environment import AGENTS
 from palaestra.train.settings import ConfigError
 from palaestra.train.stopping import StopSignal
 
@@ -29,10 +31,17 @@ DQN_RUN = ("snake-small", "dqn", 64 * 300, ["learning_starts=1000", "batch_size=
 PQN_RUN = ("snake-small", "pqn", 64 * 8 * 40, ["n_steps=8", "batch_size=256"], 64)
 
 
+@pytest.fixture(autouse=True)
+def short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Final evaluations of this process are short and leave no video."""
+    monkeypatch.setattr(run, "FINAL_EPISODES", 10)
+    monkeypatch.setattr(run, "_record_episode", lambda *args: None)
+
+
 def command(kind: tuple[Any, ...], folder: Path) -> list[str]:
     env, agent, steps, settings, num_envs = kind
     sets = [part for setting in settings for part in ("--set", setting)]
-    size = ["--total-timesteps", str(steps), "--num-envs", str(num_envs)]
+    size = ["--total-timesteps", str(steps), "--num-envs", str(num_envs), "--checkpoint-every", str(steps // 10)]
     return ["train", env, "--agent", agent, *size, *sets, "--run-dir", str(folder), "--track", "disabled"]
 
 
@@ -91,7 +100,8 @@ def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_
 
 def tiny(folder: Path) -> None:
     settings = ["n_steps=8", "batch_size=256"]
-    train("cartpole", "ppo", folder, "disabled", num_envs=64, total_timesteps=8 * 64 * 10, settings=settings)
+    sizes = {"num_envs": 64, "total_timesteps": 8 * 64 * 10, "checkpoint_every": 8 * 64}
+    train_command("cartpole", "ppo", folder, "disabled", settings=settings, **sizes)
 
 
 class Killed(BaseException):
@@ -158,14 +168,14 @@ def test_nothing_to_go_on_from(tmp_path: Path, killed_run: Path) -> None:
 
 def test_best_is_not_forgotten(killed_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations after the resumption that are worse than one before it do not replace best.zip."""
-    before, best = (killed_run / "best.zip").read_bytes(), run.best_score(killed_run)
+    before, best = (killed_run / "best.zip").read_bytes(), milestones.best_score(killed_run)
     assert best > 0
-    real = run.evaluate_run
+    real = milestones.evaluate_run
 
     def worse(*args: Any, **kwargs: Any) -> Any:
         return replace(real(*args, **kwargs), mean=best - 1.0)
 
-    monkeypatch.setattr(run, "evaluate_run", worse)
+    monkeypatch.setattr(milestones, "evaluate_run", worse)
     resume(str(killed_run), "disabled")
     assert (killed_run / "best.zip").read_bytes() == before
 
@@ -201,3 +211,125 @@ def test_the_second_signal_ends_at_once() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
     assert said == ["stopping after this iteration; again: at once"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+# ------------------------------------------------------------------------------------------- checkpoints and files
+
+
+def saved_at(monkeypatch: pytest.MonkeyPatch, folder: Path, cost: float, **options: Any) -> list[int]:
+    """Steps of the checkpoints of a run of 40 iterations of 512 steps, which take a second each by the clock."""
+    steps: list[int] = []
+    now = 0.0
+
+    def save(model: Any, run_dir: Path) -> None:
+        nonlocal now
+        steps.append(model.num_timesteps)
+        now += cost
+
+    def train(self: PPO) -> None:
+        nonlocal now
+        now += 1.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save)
+        patch.setattr(milestones.time, "perf_counter", lambda: now)
+        patch.setattr(PPO, "train", train)
+        settings = ["n_steps=8", "batch_size=256"]
+        sizes = {"num_envs": 64, "total_timesteps": 512 * 40}
+        train_command("cartpole", "ppo", folder, "disabled", settings=settings, **sizes, **options)
+    return [count // 512 for count in steps]
+
+
+@pytest.mark.parametrize(
+    ("every", "cost", "expected"),
+    [
+        (5 * 512, 0.0, [5, 10, 15, 20, 25, 30, 35, 40]),
+        (5 * 512 - 1, 0.0, [5, 10, 15, 20, 25, 30, 35, 40]),
+        (5 * 512 + 1, 0.0, [6, 11, 16, 21, 26, 31, 36, 40]),
+        (100, 9.0, [*range(1, 40), 40]),  # every iteration, as was asked
+        ("0.1m", 0.0, [6, 12, 18, 24, 30, 36, 40]),
+        ("0.1m", 0.25, [6, 19, 32, 40]),  # a quarter of a second is 2 % of 12.5 s
+        ("1m", 0.0, [40]),
+    ],
+)
+def test_when_checkpoints_are_written(
+    every: Any, cost: float, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last is that of the end, before the final evaluation."""
+    assert saved_at(monkeypatch, tmp_path / "run", cost, checkpoint_every=every) == expected
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny(tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}
+    capsys.readouterr()
+    resume(str(tmp_path / "run"), "disabled")
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'run'} is finished")
+    assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
+
+
+@pytest.mark.parametrize("place", ["_final_evaluation", "_write_facts"])
+def test_a_kill_after_training_loses_nothing_of_the_last_row(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*args: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, place, die)
+        with pytest.raises(Killed):
+            tiny(tmp_path / "killed")
+    resume(str(tmp_path / "killed"), "disabled")
+    tiny(tmp_path / "whole")
+    assert curves(tmp_path / "killed") == curves(tmp_path / "whole")
+    assert same_weights(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_run_is_repeated_from_its_configuration(tmp_path: Path) -> None:
+    tiny(tmp_path / "run")
+    train_command(None, None, tmp_path / "again", "disabled", tmp_path / "run" / "config.yaml")
+    assert (tmp_path / "again" / "config.yaml").read_text() == (tmp_path / "run" / "config.yaml").read_text()
+    assert same_weights(tmp_path / "run", tmp_path / "again")
+    train_command(None, None, tmp_path / "other", "disabled", tmp_path / "run" / "config.yaml", seed=1)
+    assert not same_weights(tmp_path / "run", tmp_path / "other")
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn", "pqn"])
+def test_init_from_begins_with_the_weights(agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"dqn": ["learning_starts=64", "weight_average=0.1"]}.get(agent, ["n_steps=8", "batch_size=256"])
+    settings = [*settings, "normalize_observation=true"]
+    sizes = {"num_envs": 64, "total_timesteps": 8 * 64 * 2, "settings": settings}
+    train_command("cartpole", agent, tmp_path / "first", "disabled", **sizes)
+    kind = AGENTS[agent]
+    began: dict[str, torch.Tensor] = {}
+
+    def learn(self: Any, *args: Any, **kwargs: Any) -> Any:
+        began.update({name: value.clone() for name, value in self.policy.state_dict().items()})
+        assert self.num_timesteps == 0
+        assert not self.policy.optimizer.state
+        raise Killed
+
+    monkeypatch.setattr(kind, "learn", learn)
+    with pytest.raises(Killed):
+        train_command("cartpole", agent, tmp_path / "next", "disabled", init_from=str(tmp_path / "first"), **sizes)
+    ours = weights(tmp_path / "first")
+    assert began.keys() == ours.keys()
+    assert all(torch.equal(value, ours[name]) for name, value in began.items())
+    stored = yaml.safe_load((tmp_path / "next" / "config.yaml").read_text())
+    assert stored["init_from"] == str(tmp_path / "first" / "model.zip")
+    with pytest.raises(CheckpointError, match="policy weights"):
+        train_command("snake-small", agent, tmp_path / "x", "disabled", init_from=str(tmp_path / "first"), **sizes)
+    with pytest.raises(ConfigError, match="no run 'nowhere'"):
+        train_command("cartpole", agent, tmp_path / "y", "disabled", init_from="nowhere", **sizes)
+    assert not (tmp_path / "y").exists()
+
+
+@pytest.mark.parametrize("kind", [PPO_RUN, DQN_RUN, PQN_RUN], ids=["ppo", "dqn", "pqn"])
+def test_deterministic_operations_do_not_change_the_cpus_bits(kind: tuple[Any, ...], tmp_path: Path) -> None:
+    env, agent, steps, settings, num_envs = kind
+    sizes = {"num_envs": num_envs, "total_timesteps": steps // 5, "settings": settings}
+    train_command(env, agent, tmp_path / "a", "disabled", deterministic=True, **sizes)
+    assert not torch.are_deterministic_algorithms_enabled()
+    train_command(env, agent, tmp_path / "b", "disabled", **sizes)
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["deterministic"] is True

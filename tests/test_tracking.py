@@ -412,12 +412,43 @@ def test_auto_is_online_where_a_key_lies_ready(source: str, tmp_path: Path, monk
         return BrokenRun()
 
     monkeypatch.setattr(wandb, "init", init)
-    tracker = Tracker.start(tmp_path, {"a": 1}, "auto", run_id="abc")
+    tracker = Tracker.start(tmp_path, {"a": 1}, "auto")
     tracker.finish()
     (call,) = calls
     assert call["settings"].api_key == key
-    assert (call["mode"], call["id"], call["resume"], call["config"]) == ("online", "abc", "allow", {"a": 1})
-    assert (tracker.url, tracker.run_id, tracker.offline_dir) == (BrokenRun.url, "abc", None)
+    assert (call["mode"], call["resume"], call["config"]) == ("online", None, {"a": 1})
+    assert (tracker.url, tracker.offline_dir) == (BrokenRun.url, None)
+
+
+def test_a_resumed_run_goes_on_with_its_page_and_doubles_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page shows rows up to step 30; the checkpoint is of step 20. The final row has no iteration and step 40."""
+    monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
+    calls: list[dict[str, Any]] = []
+    sent: list[dict[str, Any]] = []
+
+    def init(**kwargs: Any) -> BrokenRun:
+        run = BrokenRun()
+        run.log = sent.append  # type: ignore[attr-defined]
+        run.summary = {"global_step": max(row["global_step"] for row in sent)} if sent else {}
+        calls.append(kwargs)
+        return run
+
+    monkeypatch.setattr(wandb, "init", init)
+    first = Tracker.start(tmp_path, {}, "online")
+    for step in (10, 20, 30):
+        first.log({"time/total_timesteps": step}, step)
+    first.finish()
+    second = Tracker.start(tmp_path, {}, "online", resume_step=20)
+    for step in (30, 40):
+        second.log({"time/total_timesteps": step}, step)
+    second.log({"eval/mean_reward": 1.0}, 40)
+    second.finish()
+    assert [row["global_step"] for row in sent] == [10, 20, 30, 40, 40]
+    assert [row["global_step"] for row in read_csv(tmp_path / "progress.csv")] == [10, 20, 30, 40, 40]
+    assert calls[0]["id"] == calls[1]["id"]
+    assert (calls[0]["resume"], calls[1]["resume"]) == (None, "allow")
 
 
 @pytest.mark.parametrize(

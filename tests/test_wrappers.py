@@ -403,7 +403,7 @@ def test_a_run_keeps_its_wrappers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("palaestra.train.run.EVALUATIONS", 1)
+    monkeypatch.setattr("palaestra.train.milestones.EVALUATIONS", 1)
     words = arguments.replace("{half_length:[0.25,1.0]}", "{half_length: [0.25, 1.0]}")
     parts = [part for word in words.split(" --set ") for part in ("--set", word)][1:]
     train = [*parts[0].split(), *parts[1:]]

@@ -25,6 +25,9 @@ from palaestra.train import process_time  # noqa: F401  early, for its clock sta
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
+_BREAKDOWNS = ("EnvError", "RunFailed")  # these, and full disks, are no bad usage
+
+
 class UsageError(ValueError):
     """The command line does not make sense; the message says why."""
 
@@ -86,16 +89,27 @@ def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON li
 @app.command()
 def train(
     env: Annotated[str, typer.Argument(metavar="ENV", help=_ENV_HELP, show_default=False)] = "",
-    agent: Annotated[str, typer.Option(help="ppo, dqn or pqn.")] = "ppo",
+    agent: Annotated[str | None, typer.Option(help="ppo (the default), dqn or pqn.")] = None,
     total_timesteps: Annotated[int | None, typer.Option(help="Environment steps, over all environments.")] = None,
     num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+    device: Annotated[str | None, typer.Option(help="auto (the default), cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random (default: 0).", min=0)] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Run folder to make (default: runs/ENV/AGENT/TIME-sSEED).")
     ] = None,
     track: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or disabled.")] = "auto",
     settings: SetOption = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings, as in a run's config.yaml; options beat them.")
+    ] = None,
+    init_from: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of that run.")] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(metavar="N|Mm", help="Steps (100000) or minutes (1m, the default) between checkpoints."),
+    ] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
+    ] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
 ) -> None:
     """Train an agent with the preset of that environment, then evaluate it on held-out episodes.
@@ -109,21 +123,22 @@ def train(
     palaestra train snake --total-timesteps 5000000 --seed 1
     palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
     palaestra train CartPole-v1 --num-envs 16
+    palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
+    palaestra train snake --init-from latest
     palaestra train --resume latest
     """
     from palaestra.train import commands
 
-    if bool(env) == bool(resume):
-        raise UsageError("give an environment to train on, or --resume RUN (and not both)")
-    if resume:
-        if (agent, device, seed) != ("ppo", "auto", 0) or total_timesteps or num_envs or run_dir or settings:
-            raise UsageError(
-                "--resume goes on with the run's own settings: of the other options only --track may be given"
-            )
-        commands.resume(resume, track)
+    options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
+    options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
+    if resume is None:
+        if not env and config is None:
+            raise UsageError("give an environment to train on, --config FILE or --resume RUN")
+        commands.train(env or None, agent, run_dir, track, config, settings=settings or (), **options)
+    elif env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
+        raise UsageError("--resume goes on with the run's own settings: of the other options only --track may be given")
     else:
-        options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
-        commands.train(env, agent, run_dir, track, settings=settings or (), **options)
+        commands.resume(resume, track)
 
 
 @app.command()
@@ -158,6 +173,9 @@ def watch(
     seed: SeedOption = 0,
     env_index: Annotated[int | None, typer.Option(help="Show that environment of the seed.", min=0)] = None,
     episode: Annotated[int | None, typer.Option(help="Show that episode of the environment.", min=0)] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Episodes of training, with the run's own seed, not held-out ones.")
+    ] = False,
     stochastic: StochasticOption = False,
     settings: SetOption = None,
 ) -> None:
@@ -167,6 +185,7 @@ def watch(
     palaestra watch latest
     palaestra watch latest --record snake.mp4
     palaestra watch expert --env snake --grid 4x4 --record grid.png
+    palaestra watch latest --training --env-index 17 --episode 3
     """
     from palaestra.train import commands
 
@@ -174,7 +193,7 @@ def watch(
     if not size:
         raise UsageError(f"--grid {grid}: expected rows x columns, like 4x4")
     shape = int(size[1]), int(size[2])
-    commands.watch(run, env, record, shape, episodes, seed, env_index, episode, stochastic, settings or ())
+    commands.watch(run, env, record, shape, episodes, seed, env_index, episode, training, stochastic, settings or ())
 
 
 @app.command()
@@ -332,8 +351,7 @@ def main() -> None:
     except Exception as error:
         if not _is_for_users(error):
             raise
-        # an environment that broke down, or a disk, is no bad usage
-        failed = type(error).__name__ == "EnvError" or (isinstance(error, OSError) and error.errno != errno.ENOENT)
+        failed = type(error).__name__ in _BREAKDOWNS or (isinstance(error, OSError) and error.errno != errno.ENOENT)
         status = _fail(" ".join(str(error).split()), 1 if failed else 2)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from palaestra.agents.checkpoint import agent_of
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train import run as runs
 from palaestra.train.checkpoints import checkpoints
-from palaestra.train.config import RunConfig, resolve_config, with_settings
+from palaestra.train.config import RunConfig, read_file, resolve_config, with_settings
 from palaestra.train.environment import AGENTS, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluate import evaluate as run_evaluation
@@ -25,9 +23,19 @@ from palaestra.train.settings import ConfigError, known
 SCRIPTED: dict[str, type[RandomPolicy] | type[ExpertPolicy]] = {"random": RandomPolicy, "expert": ExpertPolicy}
 
 
-def train(env: str, agent: str, run_dir: Path | None, track: str, **options: Any) -> None:
+def train(
+    env: str | None,
+    agent: str | None,
+    run_dir: Path | None,
+    track: str,
+    config_file: Path | None = None,
+    **options: Any,
+) -> None:
     """Resolve the configuration, train, print the verdict."""
-    config = resolve_config(env, agent, **options)
+    file = None if config_file is None else read_file(config_file)
+    config = resolve_config(env, agent, file=file, **options)
+    if config.init_from is not None:
+        config = replace(config, init_from=str(find_model(config.init_from).resolve()))
     _check_track(track)
     _finish(runs.train(config, runs.new_run_dir(config, run_dir), track))
 
@@ -40,7 +48,18 @@ def resume(name: str, track: str) -> None:
     config = config_of(run_dir / "model.zip")
     if config is None:
         raise ConfigError(f"{run_dir} has no config.yaml to go on with")
+    if source == run_dir and _is_finished(run_dir, config):
+        print(f"{run_dir} is finished: see palaestra evaluate {shlex.quote(str(run_dir))}")
+        return
     _finish(runs.train(config, run_dir, track, resume=source))
+
+
+def _is_finished(run_dir: Path, config: RunConfig) -> bool:
+    """Whether all steps of the configuration are trained and evaluated."""
+    files = [run_dir / name for name in ("eval.json", "run.json")]
+    if checkpoints(run_dir) or not all(file.is_file() for file in files):
+        return False
+    return bool(json.loads(files[1].read_text())["num_timesteps"] >= config.total_timesteps)
 
 
 def _check_track(track: str) -> None:
@@ -88,19 +107,21 @@ def watch(
     seed: int,
     env_index: int | None,
     episode: int | None,
+    training: bool,
     stochastic: bool,
     settings: Sequence[str],
 ) -> None:
-    """Show or record episodes; the same episodes that ``evaluate`` plays with that seed."""
+    """Show or record episodes: those that ``evaluate`` plays with that seed, or those of the run's training."""
     from palaestra.train.watch import watch as show
 
+    seed = _training_seed(name, env, seed, settings) if training else EVALUATION_SEEDS + seed
     subject = find_subject(name, env, stochastic, settings)
     found = resolve(subject.env)
     shown = show(
         found.short_name if isinstance(found, EnvEntry) and ":" not in found.id else subject.env,  # a class has no name
         subject.policy,
         env_kwargs=subject.env_kwargs,
-        seed=EVALUATION_SEEDS + seed,
+        seed=seed,
         device=subject.device,
         record=record,
         grid=grid,
@@ -112,6 +133,25 @@ def watch(
     if shown.path is not None:
         cut = " (cut at the longest length for this kind of file)" if shown.cut else ""
         print(f"{shown.path}: {shown.frames} frame{'s' if shown.frames != 1 else ''}{cut}")
+
+
+def _training_seed(name: str, env: str | None, seed: int, settings: Sequence[str]) -> int:
+    """The seed of the episodes that a run was trained on.
+
+    Raises:
+        ConfigError: where there are none that could be played again.
+    """
+    if name in SCRIPTED:
+        raise ConfigError(f"--training shows the episodes that a run was trained on: {name} is no run")
+    if env is not None or seed or settings:
+        raise ConfigError("--training shows the run's own episodes: leave --env, --seed and --set out")
+    model_file = find_model(name)
+    config = config_of(model_file)
+    if config is None:
+        raise ConfigError(f"{model_file} is not in a run folder: nobody knows which episodes it was trained on")
+    if not isinstance(resolve(config.env), EnvEntry):
+        raise ConfigError(f"{config.env} is not a palaestra environment: its episodes cannot be played again")
+    return config.seed
 
 
 def bench(env: str, repeats: int, as_json: bool) -> None:
@@ -245,10 +285,7 @@ def config_of(model_file: Path) -> RunConfig | None:
     path = model_file.parent / "config.yaml"
     if not path.is_file():
         return None
-    try:
-        return RunConfig.from_dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not readable: {str(error).splitlines()[0]}") from error
+    return RunConfig.from_dict(read_file(path))
 
 
 # ---------------------------------------------------------------------------------------------------- text

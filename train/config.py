@@ -1,4 +1,4 @@
-"""Everything that determines a run, resolved before anything starts: preset < command line.
+"""Everything that determines a run, resolved before anything starts: preset < file < command line.
 
 A resolved :class:`RunConfig` is plain data, so that ``config.yaml`` holds it as it is. Text stands for what plain data
 cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in ``CLASSES`` for classes of
@@ -8,11 +8,13 @@ networks and optimisers.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
@@ -20,7 +22,16 @@ from palaestra.agents import SharedMlp
 from palaestra.envs.registry import EnvEntry, lasting_name, resolve
 from palaestra.train.environment import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.presets import preset
-from palaestra.train.settings import NOT_ZERO, SETTINGS, ConfigError, Number, known, parse, schedule
+from palaestra.train.settings import (
+    NOT_ZERO,
+    SETTINGS,
+    ConfigError,
+    Number,
+    checkpoint_interval,
+    known,
+    parse,
+    schedule,
+)
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -36,7 +47,11 @@ _COUNTS = {
     "total_timesteps": Number(int, 1),
     "seed": Number(int, 0, 2**32 - 1),  # evaluations have the seeds from 2^32 on
 }
-_TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
+_TYPES: dict[str, type] = {
+    **{"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict},
+    "deterministic": bool,
+}
+_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")  # of the command line
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,9 @@ class RunConfig:
     device: str
     env_kwargs: dict[str, Any]
     agent_kwargs: dict[str, Any]
+    checkpoint_every: int | str = "1m"
+    deterministic: bool = False
+    init_from: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,46 +80,70 @@ class RunConfig:
         Raises:
             ConfigError: on missing or unknown keys and on values out of range.
         """
-        names = list(cls.__dataclass_fields__)
-        if not isinstance(data, dict) or set(data) != set(names):
-            raise ConfigError(f"a run configuration has the keys {', '.join(names)}")
+        _check_keys(data)
+        if missing := [name for name in NEEDED if name not in data]:
+            raise ConfigError(f"a run configuration needs the key {missing[0]}")
         return checked(cls(**data))
 
 
+_FIELDS = fields(RunConfig)
+NEEDED = [field.name for field in _FIELDS if field.default is MISSING]
+"""Keys of a run configuration that have no default; one with all of them stands for itself, without a preset."""
+
+
+def _check_keys(data: Any) -> None:
+    if not isinstance(data, dict):
+        raise ConfigError(f"a run configuration is a mapping with the keys {', '.join(f.name for f in _FIELDS)}")
+    for key in data:
+        known(key, [f.name for f in _FIELDS], "key of a run configuration:")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A configuration file, which may leave keys out.
+
+    Raises:
+        ConfigError: if it cannot be read, is no YAML mapping, or has unknown keys.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text, or a date like 2024-13-45
+        raise ConfigError(f"{path} is not readable: {str(error).splitlines()[0]}") from error
+    try:
+        _check_keys(data)
+        for name in ("env_kwargs", "agent_kwargs"):
+            if not isinstance(data.get(name, {}), dict):
+                raise ConfigError(f"{name}={data[name]}: expected dict")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return dict(data)
+
+
 def resolve_config(
-    env: str,
-    agent: str = "ppo",
+    env: str | None = None,
+    agent: str | None = None,
     *,
-    seed: int = 0,
-    num_envs: int | None = None,
-    total_timesteps: int | None = None,
-    device: str = "auto",
+    file: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
+    **options: Any,
 ) -> RunConfig:
-    """The preset of (env, agent) with the command line over it.
+    """The preset of (env, agent) with a file over it and the command line over that.
 
     Args:
-        env: any name that ``palaestra.envs.resolve`` knows.
-        agent: a key of ``AGENTS``.
+        env: any name that ``palaestra.envs.resolve`` knows; None for that of the file.
+        agent: a key of ``AGENTS``; None for that of the file, else "ppo".
+        file: what :func:`read_file` gave. Settings of the agent or the environment that it leaves out are the
+            preset's, unless it has all of ``NEEDED``, as a run's ``config.yaml`` has.
+        options: fields of :class:`RunConfig`; None where the command line is silent.
         settings: "key=value" of the agent's constructor (``learning_rate=3e-4``, ``policy_kwargs.net_arch=[64]``) or of
             the environment (``env.size=8``); values are YAML.
 
     Raises:
         ConfigError, UnknownEnvError: naming the setting, and the closest match of an unknown name.
     """
-    known(agent, AGENTS, "agent")
-    found = resolve(env)
-    start = preset(found, agent)
-    config = RunConfig(
-        env=lasting_name(env),
-        agent=agent,
-        seed=seed,
-        num_envs=start.num_envs if num_envs is None else num_envs,
-        total_timesteps=start.total_timesteps if total_timesteps is None else total_timesteps,
-        device=device,
-        env_kwargs=dict(start.env),
-        agent_kwargs=dict(start.agent),
-    )
+    given = {key: value for key, value in (options | {"env": env, "agent": agent}).items() if value is not None}
+    config = _layered(dict(file or {}), given)
     of_env = [setting for setting in settings if setting.startswith("env.")]
     for setting in of_env:
         config = _with_setting(config, setting)
@@ -109,6 +151,26 @@ def resolve_config(
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config
+
+
+def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
+    """Preset < file < command line, for all but single settings."""
+    named: dict[str, Any] = {"agent": "ppo"} | file | given
+    if not isinstance(named.get("env"), str):
+        raise ConfigError("which environment? Name it, on the command line or as env in the file")
+    known(named["agent"], AGENTS, "agent")
+    start = preset(resolve(named["env"]), named["agent"])
+    whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
+    of_preset: dict[str, Any] = {
+        "seed": 0,
+        "num_envs": start.num_envs,
+        "total_timesteps": start.total_timesteps,
+        "device": "auto",
+        "env_kwargs": {} if whole else start.env,
+        "agent_kwargs": {} if whole else start.agent,
+    }
+    kwargs = {name: {**of_preset[name], **file.get(name, {})} for name in ("env_kwargs", "agent_kwargs")}
+    return RunConfig(**(of_preset | named | kwargs | {"env": lasting_name(named["env"])}))
 
 
 def _with_policy(config: RunConfig) -> RunConfig:
@@ -136,7 +198,7 @@ def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def _with_setting(config: RunConfig, setting: str) -> RunConfig:
     key, value = parse(setting)
-    if key in ("num_envs", "total_timesteps", "seed", "device"):
+    if key in _OPTIONS:
         raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
     if key.startswith("env."):
         return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
@@ -162,6 +224,9 @@ def checked(config: RunConfig) -> RunConfig:
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
     known(config.agent, AGENTS, "agent")
     _check_device(config.device)
+    checkpoint_interval(config.checkpoint_every)
+    if config.init_from is not None and not isinstance(config.init_from, str):
+        raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
     counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
     config = replace(config, **counts)
     config = replace(config, agent_kwargs=_checked_agent_kwargs(config))

@@ -29,12 +29,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from palaestra.agents.checkpoint import write_whole
 from palaestra.envs.adapter import available_cores
 from palaestra.envs.registry import EnvEntry, entries, resolve
-from palaestra.train.config import RunConfig, resolve_config
+from palaestra.train.config import RunConfig, read_file, resolve_config
 from palaestra.train.environment import AGENTS, rules_of
 from palaestra.train.presets import PRESETS
 from palaestra.train.settings import ConfigError, known
@@ -188,10 +186,9 @@ def _has_config_of(run: GridRun) -> bool:
     if not path.is_file():
         return False
     try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        return RunConfig.from_dict(read_file(path)) == run.config
+    except ConfigError:
         return False  # whatever it is, it is not this run's
-    return bool(stored == yaml.safe_load(yaml.safe_dump(run.config.as_dict())))
 
 
 def _move_aside(folder: Path) -> None:

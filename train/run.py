@@ -3,26 +3,27 @@
 The run folder ``runs/<env>/<agent>/<UTC time>-s<seed>/`` holds ``config.yaml`` (every resolved setting), ``run.json``
 (versions, commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so
 far), ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
-(:mod:`palaestra.train.checkpoints`). A folder that exists is never overwritten.
+(:mod:`palaestra.train.checkpoints`). They go last: a folder with an evaluation and without checkpoints is finished.
+A folder that exists is never overwritten.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import yaml
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.checkpoint import write_whole
@@ -32,18 +33,17 @@ from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train import checkpoints
 from palaestra.train.config import RunConfig, build_arguments
 from palaestra.train.environment import AGENTS, Agent, rules_of
-from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation, evaluate
+from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
+from palaestra.train.faults import explained
+from palaestra.train.milestones import Milestones, eval_metrics, evaluate_run, is_ours
 from palaestra.train.policies import AgentPolicy
-from palaestra.train.process_time import process_seconds
 from palaestra.train.progress import ProgressOutput
 from palaestra.train.settings import ConfigError
 from palaestra.train.stopping import Stopped, StopSignal
 from palaestra.train.tracking import Tracker
 
-EVALUATIONS = 10  # during training, evenly spaced
-EVALUATION_EPISODES, FINAL_EPISODES = 100, 1000
-EVALUATION_EPISODES_OF_OTHERS, FINAL_EPISODES_OF_OTHERS = 20, 100  # they step one after another
-VALIDATION_SEED = 2**31  # of the evaluations during training, so that best.zip is not chosen on the final episodes
+FINAL_EPISODES = 1000
+FINAL_EPISODES_OF_OTHERS = 100  # they step one after another
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,6 @@ def reference_of(env: BatchedEnv) -> Reference:
     return env.env.reference if isinstance(env, TensorVectorEnv) else Reference()
 
 
-def is_ours(config: RunConfig) -> bool:
-    """Whether it is a tensor environment, not an ordinary Gymnasium one."""
-    return isinstance(resolve(config.env), EnvEntry)
-
-
 def solved_at(env: BatchedEnv) -> float | None:
     """The mean return from which the environment counts as solved, other people's too; None where nobody says."""
     if isinstance(env, GymnasiumAdapter):
@@ -122,15 +117,35 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
 
     Raises:
         ConfigError: if another process works in that folder.
+        RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
     """
     started = time.perf_counter()
     use_available_cores()
-    with checkpoints.only_process(run_dir):
-        env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
+    with checkpoints.only_process(run_dir), _determinism(config.deterministic):
         try:
-            return _train(config, env, run_dir, track, resume, started)
-        finally:
-            env.close()
+            env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
+            try:
+                return _train(config, env, run_dir, track, resume, started)
+            finally:
+                env.close()
+        except Exception as error:
+            failure = explained(error, config, run_dir)
+            if failure is None:
+                raise
+            raise failure from error
+
+
+@contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    """Only operations that give the same bits every time; those of the CPU do anyway."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _train(
@@ -143,7 +158,7 @@ def _train(
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, evaluation = model.num_timesteps, None
-    callback = _Milestones(config, run_dir, solved_at(env), StopSignal(progress.message))
+    callback = Milestones(config, run_dir, solved_at(env), StopSignal(progress.message))
     try:
         with progress, callback.stop:
             progress.message(_headline(config, env))
@@ -153,7 +168,6 @@ def _train(
             model.save(run_dir / "model.zip")
         seconds = time.perf_counter() - started
         evaluation = _final_evaluation(model, config, run_dir, tracker)
-        checkpoints.discard(run_dir)
     except (Stopped, KeyboardInterrupt):
         seconds = time.perf_counter() - started
     finally:
@@ -161,6 +175,8 @@ def _train(
         tracker.finish(summary)
     solved_after = callback.solved_after if resume is None else _solved_before(run_dir)
     _write_facts(run_dir, model, seconds, start_step, solved_after)
+    if evaluation is not None:
+        checkpoints.discard(run_dir)
     curves = tracker.url or tracker.offline_dir
     return RunResult(run_dir, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after)
 
@@ -170,7 +186,10 @@ def _agent(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | Non
     if resume is not None:
         return checkpoints.resumed(AGENTS[config.agent], resume, env, progress.message)
     write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
-    return AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
+    model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
+    if config.init_from is not None:
+        model.take_weights(config.init_from)
+    return model
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
@@ -180,77 +199,6 @@ def _headline(config: RunConfig, env: BatchedEnv) -> str:
         f"{config.agent} on {config.env}: {config.num_envs:,} environments on {env.device}{threads}, "
         f"{config.total_timesteps:,} steps, seed {config.seed}"
     )
-
-
-class _Milestones(BaseCallback):
-    """At even distances: evaluates on held-out episodes, keeps ``model.zip`` fresh and ``best.zip`` the best, writes a
-    checkpoint before the next iteration begins.
-
-    ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
-    """
-
-    def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None, stop: StopSignal) -> None:
-        super().__init__()
-        self.config, self.run_dir, self.solved_at, self.stop = config, run_dir, solved_at, stop
-        self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
-        self._interval = max(1, config.total_timesteps // EVALUATIONS)
-        self._best = best_score(run_dir)
-        self._due = False  # whether a checkpoint is
-        self.solved_after: float | None = None
-
-    def _on_training_start(self) -> None:
-        self._next = (self.num_timesteps // self._interval + 1) * self._interval
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        """Between two iterations: nothing is half done."""
-        if self._due or self.stop.requested:
-            checkpoints.save(cast(Agent, self.model), self.run_dir)
-            self.model.save(self.run_dir / "model.zip")  # after it: no model without a checkpoint in a killed run
-            self._due = False
-        if self.stop.requested:
-            raise Stopped
-
-    def _on_rollout_end(self) -> None:
-        """Runs between collection and logging, so that the numbers are part of the iteration's row."""
-        if self.model.num_timesteps < self._next:
-            return
-        self._next += self._interval
-        result = evaluate_run(cast(Agent, self.model), self.config, self._episodes, VALIDATION_SEED)
-        if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
-            self.solved_after = process_seconds()
-        for key, value in eval_metrics(result).items():
-            self.logger.record(key, value)
-        if result.score > self._best:
-            self._best = result.score
-            self.model.save(self.run_dir / "best.zip")
-        self._due = True
-
-
-def best_score(run_dir: Path) -> float:
-    """The best evaluation so far, of a run that goes on; −∞ for a new one."""
-    with (run_dir / "progress.csv").open(newline="", encoding="utf-8") as file:
-        scores = [float(row["eval/mean_reward"]) for row in csv.DictReader(file) if row.get("eval/mean_reward")]
-    return max(scores, default=-float("inf"))
-
-
-def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
-    """Evaluate a model on the environment of its run."""
-    policy = AgentPolicy(model, name=run)
-    device = str(model.device)
-    return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=config.env_kwargs)
-
-
-def eval_metrics(result: Evaluation) -> dict[str, float]:
-    """The evaluation under SB3's metric names."""
-    metrics = {"eval/mean_reward": result.score, "eval/mean_ep_length": result.mean_length}
-    if result.percent_of_optimal is not None:
-        metrics["eval/percent_of_optimal"] = result.percent_of_optimal
-    if result.success_rate is not None:
-        metrics["eval/success_rate"] = result.success_rate
-    return metrics
 
 
 def _numbers(result: Evaluation) -> dict[str, float]:

@@ -93,6 +93,21 @@ class Number:
         return self.kind(value)
 
 
+def checkpoint_interval(value: Any) -> tuple[float, float]:
+    """Steps and seconds between two checkpoints, of which one is infinite: ``100000`` steps, or ``5m`` minutes.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    minutes = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)m", value.strip()) if isinstance(value, str) else None
+    if minutes:
+        return math.inf, 60.0 * float(minutes[1])
+    try:
+        return Number(int, 1).check("checkpoint_every", value), math.inf
+    except ConfigError as error:
+        raise ConfigError(f"checkpoint_every={value}: expected steps (100000) or minutes (5m)") from error
+
+
 def schedule(value: Any) -> Any:
     """``linear(a, b)`` as Stable-Baselines3's schedule; anything else as it is."""
     ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None

@@ -98,8 +98,9 @@ class TensorStage:
         self._final_obs, _, terminated, truncated = env.advance(self.policy(env, self._obs))
         self._done = terminated | truncated
         self.returns = env.episode_return.cpu().numpy()
-        if env.env.has("success"):
-            self.success = env.env.success(env.state).cpu().numpy()
+        success = env.successes()
+        if success is not None:
+            self.success = success.cpu().numpy()
         return self._done.cpu().numpy()
 
     def settle(self) -> None:
@@ -156,7 +157,7 @@ class GymnasiumStage:
 
     def picture(self, row: int, width: int, over: bool) -> Image:
         member = self.env.venv.envs[row]
-        frame = member.last if over else member.render()
+        frame = member.get_wrapper_attr("last") if over else member.render()
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
             raise WatchError("the environment's render() gives no picture (uint8 [height, width, 3])")
         return resized(frame, width)

@@ -8,7 +8,9 @@
    ``INIT_TIMEOUT`` is opened offline; one that cannot be opened at all is left to ``progress.csv``.
 4. Nobody is asked. ``auto`` is online where credentials lie ready (environment, netrc, wandb's settings file), else
    offline; ``WANDB_MODE`` decides where it is set. Finding them opens no connection.
-5. A kill loses nothing of ``progress.csv`` (each row is handed to the operating system) and at most the last 15 seconds
+5. A resumed run goes on with its page on W&B: the id lies in ``wandb-id.txt``, and rows that the page has already, of a
+   killed run ahead of its checkpoint, are not sent again.
+6. A kill loses nothing of ``progress.csv`` (each row is handed to the operating system) and at most the last 15 seconds
    of the offline W&B file, which wandb-core writes.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import netrc
 import os
 import re
@@ -30,7 +33,7 @@ from urllib.parse import urlsplit
 
 from stable_baselines3.common.logger import KVWriter
 
-from palaestra.train.csv_output import STEP, CsvOutput, scalar_row
+from palaestra.train.csv_output import ITERATION, STEP, CsvOutput, Row, scalar_row
 
 if TYPE_CHECKING:
     import wandb
@@ -39,6 +42,7 @@ Mode = Literal["auto", "online", "offline", "disabled"]
 Job = Callable[["wandb.Run"], object]
 
 PROJECT = "palaestra"
+_ID_FILE = "wandb-id.txt"
 INIT_TIMEOUT = 20.0  # seconds to wait for the server before going offline; wandb itself adds up to 10
 _KEY_HOSTS = {"api.forge.coreweave.com": "api.wandb.ai"}  # the newer address takes the keys of the older
 FINISH_TIMEOUT = 60.0  # seconds for the last uploads; what is left stays on disk for `wandb sync`
@@ -52,7 +56,7 @@ class WandbOutput(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         row = scalar_row(key_values, key_excluded, step)
-        self._worker.submit("logging", lambda run: run.log(row))
+        self._worker.submit("logging", functools.partial(self._worker.log_row, row))
 
     def close(self) -> None:
         """Nothing: :meth:`Tracker.finish` ends the run, with videos and models still to come after the logger."""
@@ -62,16 +66,27 @@ class _Worker(threading.Thread):
     """The one thread that talks to wandb: it opens the run, does the jobs in order, and finishes the run."""
 
     def __init__(
-        self, run_dir: Path, config: Mapping[str, Any], mode: Mode, run_id: str | None, warn: Callable[[str], None]
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        mode: Mode,
+        run_id: str,
+        resumed: bool,
+        warn: Callable[[str], None],
     ) -> None:
         super().__init__(name="wandb", daemon=True)
         self._run_dir, self._config, self._mode, self._warn = run_dir, dict(config), mode, warn
-        self._resumed, self._online_id = run_id is not None, run_id or _new_id()
+        self._online_id, self._resumed = run_id, resumed
+        self._seen = -math.inf  # the last step that the page of a resumed run shows
         self._jobs: SimpleQueue[tuple[str, Job] | None] = SimpleQueue()
         self._warned = False
-        self.run_id: str | None = None
         self.url: str | None = None
         self.offline_dir: Path | None = None
+
+    def log_row(self, row: Row, run: wandb.Run) -> None:
+        """Send a row, unless the page shows it; the final evaluation's, which tells no steps, has its step from one."""
+        if row[STEP] > self._seen or (row[STEP] == self._seen and ITERATION not in row):
+            run.log(row)
 
     def submit(self, what: str, job: Job) -> None:
         """Queue a job; ``what`` names it in a warning."""
@@ -149,7 +164,9 @@ class _Worker(threading.Thread):
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP)
         if online:
-            self.run_id, self.url = run.id, run.url
+            self.url = run.url
+            if self._resumed:
+                self._seen = run.summary.get(STEP, -math.inf)  # type: ignore[no-untyped-call]
         else:
             self.offline_dir = Path(run.dir).parent
         return run
@@ -222,7 +239,6 @@ class Tracker:
         mode: str = "auto",
         *,
         resume_step: int | None = None,
-        run_id: str | None = None,
         warn: Callable[[str], None] = _to_stderr,
     ) -> Tracker:
         """Open ``run_dir/progress.csv``, and W&B in the background. Call it early: wandb then loads beside the rest.
@@ -232,7 +248,6 @@ class Tracker:
             config: every resolved setting, as plain values.
             mode: ``auto``, ``online``, ``offline`` or ``disabled``.
             resume_step: the step that the run goes on from (see :class:`CsvOutput`); None for a new run.
-            run_id: of the online W&B run to go on with; None for a new one.
             warn: takes a line for the user, from another thread.
 
         Raises:
@@ -243,14 +258,12 @@ class Tracker:
         csv_output = CsvOutput(run_dir / "progress.csv", resume_step)
         if wanted == "disabled":
             return cls(csv_output, None)
-        worker = _Worker(run_dir, config, wanted, run_id, warn)
+        resumed, id_file = resume_step is not None, run_dir / _ID_FILE
+        run_id = id_file.read_text().strip() if resumed and id_file.is_file() else _new_id()
+        id_file.write_text(run_id)
+        worker = _Worker(run_dir, config, wanted, run_id, resumed, warn)
         worker.start()
         return cls(csv_output, worker)
-
-    @property
-    def run_id(self) -> str | None:
-        """Of the online run, to be given to :meth:`start` on resumption; None while it is not known, and offline."""
-        return self._worker.run_id if self._worker else None
 
     @property
     def url(self) -> str | None:

@@ -62,7 +62,7 @@ class Outcome:
 def arguments(case: str, folder: Path) -> list[str]:
     env, agent, steps, settings = CASES[case]
     sets = [part for setting in settings for part in ("--set", setting)]
-    size = ["--total-timesteps", str(steps), "--num-envs", str(NUM_ENVS)]
+    size = ["--total-timesteps", str(steps), "--num-envs", str(NUM_ENVS), "--checkpoint-every", str(steps // 10)]
     return ["train", env, "--agent", agent, *size, *sets, "--run-dir", str(folder), "--track", "disabled"]
 
 
