@@ -4,18 +4,23 @@ The networks and their parameters are the policy's own. What an agent needs of t
 with values and log-probabilities, and their re-evaluation in the update) is computed by the tensor functions of
 :mod:`palaestra.agents.actions`, which never synchronise. A policy that overrides SB3's forward pass, or has a
 distribution without a twin there (gSDE), is called through SB3's own methods instead; those know of no action masks.
+Fully connected networks are evaluated by :mod:`palaestra.agents.dense`, others by their modules.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
 from palaestra.agents.actions import action_head
+from palaestra.agents.dense import DenseNetwork, dense_network
 from palaestra.envs.rng import Rng
 
 
@@ -24,11 +29,9 @@ class ActorCritic:
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
         self.policy = policy
-        overridden = any(
-            getattr(type(policy), name) is not getattr(ActorCriticPolicy, name)
-            for name in ("forward", "evaluate_actions", "_get_action_dist_from_latent")
-        )
+        overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
+        self._dense = None if self.head is None else _dense(policy)
         self._bounds: tuple[Tensor, ...] | None = None
         if isinstance(policy.action_space, spaces.Box):
             low, high = (
@@ -52,30 +55,40 @@ class ActorCritic:
         if self.head is None:
             actions, values, log_probs = self.policy(obs)
             return actions.flatten(1) if actions.dim() > 2 else actions, values.flatten(), log_probs
-        params, values = self._params_and_values(obs, mask)
+        params, values = self._params_and_values(obs, mask, learns=False)
         actions = self.head.sample(params, rng)
         return actions, values, self.head.log_prob(params, actions)
 
     def evaluate(self, obs: Any, actions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values, log-probabilities and entropies, each [B]; no entropies where there is no formula."""
+        """Values, log-probabilities and entropies, each [B]; no entropies where there is no formula.
+
+        After the ``backward()`` of a loss of them comes :meth:`backward`.
+        """
         if self.head is None:
             values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
             return values.flatten(), log_prob, entropy
-        params, values = self._params_and_values(obs, mask)
+        params, values = self._params_and_values(obs, mask, learns=True)
         return values, *self.head.log_prob_entropy(params, actions)
+
+    def backward(self) -> None:
+        """The rest of the way, from the loss to the parameters."""
+        if self._dense is not None:
+            self._dense.backward()
 
     def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
         """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""
         if mask is not None:
             self.require_masks()
         if self.head is not None and rng is not None:
-            return self.for_env(self.head.sample(self._params_and_values(obs, mask)[0], rng))
+            return self.for_env(self.head.sample(self._params_and_values(obs, mask, learns=False)[0], rng))
         if self.head is not None and mask is not None:
-            return self._params_and_values(obs, mask)[0].argmax(1)
+            return self._params_and_values(obs, mask, learns=False)[0].argmax(1)
         return self.for_env(self.policy._predict(obs, deterministic=rng is None))
 
     def values(self, obs: Any) -> Tensor:
-        """Values [B]."""
+        """Values [B], without gradients."""
+        if self._dense is not None:
+            return self._dense.infer(obs, slice(1, 2))[0].squeeze(1)
         return self.policy.predict_values(obs).flatten()
 
     def for_env(self, actions: Tensor) -> Tensor:
@@ -88,11 +101,20 @@ class ActorCritic:
             return low + 0.5 * (actions + 1.0) * (high - low)
         return actions.clamp(low, high)
 
-    def _params_and_values(self, obs: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _params_and_values(self, obs: Any, mask: Tensor | None, learns: bool) -> tuple[Tensor, Tensor]:
         """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution.
 
         Logits of illegal actions are the lowest number there is: probability 0, and an entropy without NaN.
         """
+        if self._dense is not None:
+            params, values = self._dense.forward(obs) if learns else self._dense.infer(obs)
+        else:
+            params, values = self._through_modules(obs)
+        if mask is not None:
+            params = params.masked_fill(~mask, torch.finfo(params.dtype).min)
+        return params, values.squeeze(1)
+
+    def _through_modules(self, obs: Any) -> tuple[Tensor, Tensor]:
         policy = self.policy
         features = policy.extract_features(obs)
         if policy.share_features_extractor:
@@ -100,7 +122,22 @@ class ActorCritic:
         else:
             latent_pi = policy.mlp_extractor.forward_actor(features[0])
             latent_vf = policy.mlp_extractor.forward_critic(features[1])
-        params = policy.action_net(latent_pi)
-        if mask is not None:
-            params = params.masked_fill(~mask, torch.finfo(params.dtype).min)
-        return params, policy.value_net(latent_vf).squeeze(1)
+        return policy.action_net(latent_pi), policy.value_net(latent_vf)
+
+
+def _overrides(policy: ActorCriticPolicy, *methods: str) -> bool:
+    return any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in methods)
+
+
+def _dense(policy: ActorCriticPolicy) -> DenseNetwork | None:
+    """The policy's networks in hand-made form; None where they are of another kind."""
+    extractor = policy.mlp_extractor
+    if type(extractor) is not MlpExtractor or _overrides(policy, "extract_features", "predict_values"):
+        return None
+    actor, critic = [extractor.policy_net, policy.action_net], [extractor.value_net, policy.value_net]
+    prepare = functools.partial(
+        preprocess_obs, observation_space=policy.observation_space, normalize_images=policy.normalize_images
+    )
+    if policy.share_features_extractor:
+        return dense_network(prepare, [policy.features_extractor], [actor, critic])
+    return dense_network(prepare, [], [[policy.pi_features_extractor, *actor], [policy.vf_features_extractor, *critic]])

@@ -249,7 +249,7 @@ class DQN(QLearning):
     def _update(self, batch: Transitions) -> Tensor:
         """One gradient step; see :meth:`_descend`."""
         obs = self._contents.observe(batch.content)
-        q_values = self.q_net(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
+        q_values = self._online.forward(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         targets = self._targets(batch)
         losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
         loss = (losses * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
@@ -263,9 +263,9 @@ class DQN(QLearning):
     def _targets(self, batch: Transitions) -> Tensor:
         """R + γ^m max_a Q'(s', a) of each transition, float32 [B]; see replay for R and m."""
         obs, mask = self._contents.observe(batch.next_content), self._contents.action_masks(batch.next_content)
-        values = self.q_net_target(obs)
+        values = self._target.infer(obs)
         if self.double_q:
-            best = masked(self.q_net(obs), mask).argmax(1, keepdim=True)
+            best = masked(self._online.infer(obs), mask).argmax(1, keepdim=True)
             value = values.gather(1, best).squeeze(1)
         else:
             value = masked(values, mask).amax(1)

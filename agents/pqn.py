@@ -136,7 +136,7 @@ class PQN(QLearning):
 
     def _best(self, obs: Any, mask: Tensor | None = None) -> Tensor:
         """max_a Q(obs, a) over the legal actions, [B]."""
-        return masked(self.q_net(obs), mask).amax(1)
+        return masked(self._online.infer(obs), mask).amax(1)
 
     def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
         """Learn from the rollout; the arguments, which SB3's loop passes, are not used. No synchronisation."""
@@ -158,6 +158,6 @@ class PQN(QLearning):
 
     def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
         """One gradient step; see :meth:`_descend`."""
-        q_values = self.q_net(obs).gather(1, actions.unsqueeze(1)).squeeze(1)
+        q_values = self._online.forward(obs).gather(1, actions.unsqueeze(1)).squeeze(1)
         loss = 0.5 * (q_values - returns).square().mean()
         return self._descend(loss, q_values)

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice
+from palaestra.agents.q_function import QFunction
 from palaestra.agents.rollout import FiniteCheck, OnDemand
 from palaestra.envs.rng import Rng
 from palaestra.envs.tensors import fill
@@ -64,7 +65,8 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = (
-        *("replay_buffer_class", "_average", "_exponents", "_finite", "batch_norm_stats", "batch_norm_stats_target"),
+        *("replay_buffer_class", "_online", "_target", "_average", "_exponents", "_finite"),
+        *("batch_norm_stats", "batch_norm_stats_target"),
     )
     _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean", "grad_norm")
 
@@ -81,6 +83,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         if frequency.frequency < 1:
             raise ValueError(f"steps between updates must be at least 1, got {frequency.frequency}")
         self._train_frequency: int = frequency.frequency
+        self._online, self._target = QFunction(self.q_net), QFunction(self.q_net_target)
         self._n_averaged = 0
         self._average: QNetwork | None = None  # None: it equals the online weights
         self._set_up_device()
@@ -131,6 +134,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
             self._begin_average()
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        self._online.backward()
         grad_norm = torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
         self._average_weights()
@@ -194,7 +198,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         """Act, step the environments and store the transition. No synchronisation."""
         obs: Any = self._last_obs
         self._episode_log.note(self._steps_collected, self.batch)
-        q_values, mask = self.q_net(obs), self.batch.action_masks()
+        q_values, mask = self._online.infer(obs), self.batch.action_masks()
         actions = epsilon_greedy(q_values, self._epsilon(), Rng(self._action_keys, self._steps_collected), mask)
         new_obs, rewards, terminated, truncated, info = self.batch.step(actions)
         dones = terminated | truncated

@@ -51,12 +51,12 @@ def test_a_loss_or_gradient_that_is_not_finite_stops(
     agent.save(tmp_path / "model.zip")
     good = (tmp_path / "model.zip").read_bytes()
     spoil = Spoil(what, 3)
-    forward = agent.q_net.forward if kind is not PPO else None
+    forward = agent._online.forward if kind is not PPO else None
     if kind is PPO:
         real = agent._actor_critic.evaluate
         monkeypatch.setattr(agent._actor_critic, "evaluate", lambda *a: (spoil((r := real(*a))[0]), *r[1:]))
     else:
-        monkeypatch.setattr(agent.q_net, "forward", lambda obs: spoil(forward(obs)))  # type: ignore[misc]
+        monkeypatch.setattr(agent._online, "forward", lambda obs: spoil(forward(obs)))  # type: ignore[misc]
     expected = "the loss is not finite" if what == "loss" else "the norm of the gradient is not finite"
     if what == "gradient" and kind is not PPO:
         expected = "is not finite"  # later updates of the same report may have a loss that is not, too

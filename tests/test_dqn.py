@@ -120,8 +120,8 @@ def test_targets_by_hand() -> None:
     """
     model = small()
     model._setup_learn(100, None)
-    model.q_net = lambda obs: torch.tensor([[1.0, 3.0, 2.0]]).expand(len(obs), 3)  # type: ignore[assignment]
-    model.q_net_target = lambda obs: torch.tensor([[10.0, 20.0, 30.0]]).expand(len(obs), 3)  # type: ignore[assignment]
+    model._online.infer = lambda obs: torch.tensor([[1.0, 3.0, 2.0]]).expand(len(obs), 3)  # type: ignore[method-assign]
+    model._target.infer = lambda obs: torch.tensor([[10.0, 20.0, 30.0]]).expand(len(obs), 3)  # type: ignore[method-assign]
     some = {"": torch.zeros(3, 3)}
     ones, zeros = torch.ones(3), torch.zeros(3, dtype=torch.int64)
     batch = Transitions(some, zeros, ones, torch.tensor([0.5, 0.0, 0.25]), some, ones, zeros)

@@ -151,8 +151,8 @@ def test_q_targets_with_masks_by_hand() -> None:
     """
     model = DQN("MlpPolicy", doors(1), learning_starts=0, buffer_size=10)
     model._setup_learn(10, None)
-    model.q_net = lambda obs: torch.tensor([[1.0, 4.0, 2.0, 3.0]]).expand(len(obs), 4)  # type: ignore[assignment]
-    model.q_net_target = lambda obs: torch.tensor([[10.0, 20.0, 30.0, 40.0]]).expand(len(obs), 4)  # type: ignore[assignment]
+    model._online.infer = lambda obs: torch.tensor([[1.0, 4.0, 2.0, 3.0]]).expand(len(obs), 4)  # type: ignore[method-assign]
+    model._target.infer = lambda obs: torch.tensor([[10.0, 20.0, 30.0, 40.0]]).expand(len(obs), 4)  # type: ignore[method-assign]
     after = {"open": torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]).bool(), "steps": torch.zeros(3).long()}
     zeros = torch.zeros(3, dtype=torch.int64)
     batch = Transitions(after, zeros, torch.ones(3), torch.tensor([0.5, 0.5, 0.0]), after, torch.ones(3), zeros)
@@ -178,7 +178,7 @@ def test_pqn_bootstraps_from_the_best_legal_action() -> None:
     """Q = (10, 20, 30, 40) everywhere, γ = 1/2: the cut step gets 5, 10, 15 or 20, by the last state's doors."""
     env = doors(16)
     model = PQN("MlpPolicy", env, n_steps=6, gamma=0.5, seed=0)
-    model.q_net = lambda obs: torch.tensor([[10.0, 20.0, 30.0, 40.0]]).expand(len(obs), 4)  # type: ignore[assignment]
+    model._online.infer = lambda obs: torch.tensor([[10.0, 20.0, 30.0, 40.0]]).expand(len(obs), 4)  # type: ignore[method-assign]
     _, callback = model._setup_learn(10**6, None)
     model.collect_rollouts(model.env, callback, model.train_freq, None)
     assert env.final_state is not None
@@ -219,6 +219,7 @@ def test_log_probabilities_and_entropy_equal_torch(seed: int, scale: float) -> N
     alone = mask.sum(1) == 1
     assert (log_prob[alone].abs() + entropy[alone].abs() == 0).all()
     (log_prob.sum() + entropy.sum()).backward()  # type: ignore[no-untyped-call]
+    model._actor_critic.backward()
     ours = [p.grad.clone() for p in model.policy.action_net.parameters() if p.grad is not None]
     model.policy.zero_grad()
     shares = torch.softmax(logits.masked_fill(~mask, -torch.inf), 1)

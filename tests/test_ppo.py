@@ -157,7 +157,7 @@ def test_policy_loss_by_hand() -> None:
     model._actor_critic.evaluate = lambda obs, actions, mask: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
-    loss, losses = model._loss(batch, 0.25, None)
+    _, _, losses = model._loss(batch, 0.25, None)
     names = dict(zip(ppo_module._LOSSES[:-1], losses.tolist(), strict=True))
     assert names["policy_gradient_loss"] == pytest.approx(-3.5 / 3)
     assert names["value_loss"] == pytest.approx((0 + 4 + 9) / 3)
@@ -165,7 +165,41 @@ def test_policy_loss_by_hand() -> None:
     assert names["clip_fraction"] == pytest.approx(2 / 3)
     kl = sum(r - 1 - np.log(r) for r in (2, 0.5, 1)) / 3
     assert names["approx_kl"] == pytest.approx(kl)
-    assert float(loss) == pytest.approx(-3.5 / 3 + 0.25 * 13 / 3 - 0.5 * 0.3)
+    assert names["loss"] == pytest.approx(-3.5 / 3 + 0.25 * 13 / 3 - 0.5 * 0.3)
+
+
+@pytest.mark.parametrize("with_entropy", [True, False])
+@pytest.mark.parametrize("clip_range_vf", [None, 0.3])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_derivatives_of_the_loss_are_autograds(
+    normalize: bool, clip_range_vf: float | None, with_entropy: bool
+) -> None:
+    """Of SB3's formula, in float64, with ratios inside and outside the clip range, on both signs of the advantage."""
+    model = PPO("MlpPolicy", walk(), normalize_advantage=normalize, vf_coef=0.7, ent_coef=0.2, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(6, 500, dtype=torch.float64, generator=generator)
+    old_log_prob, log_prob, values, entropy = drawn[0], drawn[0] + 0.3 * drawn[1], drawn[2], drawn[3].abs()
+    batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
+    leaves = [x.clone().requires_grad_() for x in (values, log_prob, *([entropy] if with_entropy else []))]
+    model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
+    parts, derivatives, losses = model._loss(batch, 0.2, clip_range_vf)
+    torch.autograd.backward(parts, derivatives)
+
+    advantages = batch.advantages
+    if normalize:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    own = [x.detach().clone().requires_grad_() for x in leaves]
+    ratio = torch.exp(own[1] - old_log_prob)
+    policy_loss = -torch.min(advantages * ratio, advantages * torch.clamp(ratio, 0.8, 1.2)).mean()
+    predicted = own[0]
+    if clip_range_vf is not None:
+        predicted = batch.old_values + torch.clamp(own[0] - batch.old_values, -clip_range_vf, clip_range_vf)
+    entropy_loss = -own[2].mean() if with_entropy else own[1].mean()  # SB3 estimates it where there is no formula
+    loss = policy_loss + 0.2 * entropy_loss + 0.7 * torch.nn.functional.mse_loss(batch.returns, predicted)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert float(losses[-1]) == pytest.approx(float(loss.detach()))
+    for ours, theirs in zip(leaves, own, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("space", SPACES)

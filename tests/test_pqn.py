@@ -111,7 +111,7 @@ def test_returns_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     env = TensorVectorEnv(probes.EndlessReward(), 2, device="cpu", max_episode_steps=2)
     model = small(env, n_steps=3, gamma=0.5, gae_lambda=0.5, n_epochs=1, batch_size=6, learning_rate=0.0)
-    monkeypatch.setattr(model, "q_net", lambda obs: torch.tensor([[4.0, 1.0]]).expand(len(obs), 2))
+    monkeypatch.setattr(model._online, "infer", lambda obs: torch.tensor([[4.0, 1.0]]).expand(len(obs), 2))
     monkeypatch.setattr(model, "_update", lambda *batch: torch.zeros(3))
     collected(model, monkeypatch)
     model.train()
@@ -337,7 +337,7 @@ def test_same_seed_same_weights_bit_for_bit() -> None:
 def test_nan_from_an_environment_is_named(field: str, step: int) -> None:
     env = TensorVectorEnv(Walk(walk().single_action_space, (field, 6, step)), 8, device="cpu", first_env_index=100)
     seen_at = step + 1 if field == "observation" else step
-    with pytest.raises(EnvError, match=f"^{field} is not finite in environment 106 at step {seen_at} of the run"):
+    with pytest.raises(EnvError, match=f"^(last )?{field} is not finite in environment 106 at step {seen_at} of"):
         small(env).learn(32 * 8)
 
 
