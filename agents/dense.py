@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -54,8 +55,11 @@ class _Matrix:
 
 
 class _Linear:
-    def __init__(self, module: nn.Linear, is_output: bool) -> None:
+    """Computes 2 (W x + b) where a :class:`_Tanh` comes next, which costs nothing here."""
+
+    def __init__(self, module: nn.Linear, is_output: bool, is_doubled: bool) -> None:
         self.module, self.is_output = module, is_output  # outputs leave the network, so they get memory of their own
+        self._factor = 2 if is_doubled else 1
         self._passing, self._kept, self._back = _Matrix(), _Matrix(), _Matrix()
         self._weight_grad, self._turned, self._bias_grad = _Matrix(), _Matrix(), _Matrix()
 
@@ -70,7 +74,8 @@ class _Linear:
         weight, bias = self.module.weight, self.module.bias
         if self.is_output:
             return torch.addmm(bias, x, weight.t())
-        return torch.addmm(bias, x, weight.t(), out=memory(len(x), len(bias), x))
+        out = memory(len(x), len(bias), x)
+        return torch.addmm(bias, x, weight.t(), beta=self._factor, alpha=self._factor, out=out)
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
         weight, bias = self.module.weight, self.module.bias
@@ -109,13 +114,20 @@ class _LayerNorm:
 
 
 class _Tanh:
-    """In place: the layer before it has no use for its own output."""
+    """tanh (x / 2), in place: the layer before it has no use for its own output."""
+
+    def __init__(self) -> None:
+        self._minus_one = torch.tensor(-1.0)
 
     def infer(self, x: Tensor) -> Tensor:
-        return fast_tanh_(x)
+        if x.device.type != "cpu":
+            return x.mul_(0.5).tanh_()
+        if self._minus_one.dtype != x.dtype:
+            self._minus_one = self._minus_one.to(x.dtype)
+        return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._output = fast_tanh_(x)
+        self._output = self.infer(x)
         return x
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
@@ -136,13 +148,6 @@ class _ReLU:
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
         torch.ops.aten.threshold_backward.grad_input(grad, self._output, 0, grad_input=grad)
         return grad
-
-
-def fast_tanh_(x: Tensor) -> Tensor:
-    """tanh in place, to within 2.5e-7 on a CPU."""
-    if x.device.type != "cpu":
-        return x.tanh_()
-    return x.mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0)
 
 
 class Chain:
@@ -238,8 +243,13 @@ def _chain(modules: Iterable[nn.Module], is_output: bool) -> Chain | None:
         learned.pop()
     if learned and type(learned[0]) is not nn.Linear:  # activations work in place, on a layer's output
         return None
-    layers = [_layer(module, is_output and module is learned[-1]) for module in learned]
+    layers = [
+        _layer(module, is_output and module is learned[-1], type(after) is nn.Tanh)
+        for module, after in itertools.zip_longest(learned, learned[1:])
+    ]
     known = [layer for layer in layers if layer is not None]
+    if any(type(a) is not nn.Linear and type(b) is nn.Tanh for a, b in itertools.pairwise(learned)):
+        return None  # it halves what a Linear has doubled
     if len(known) < len(layers) or (is_output and learned and type(learned[-1]) is not nn.Linear):
         return None
     return Chain(flat[:fixed], known)
@@ -267,10 +277,10 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name, None) for name in names)
 
 
-def _layer(module: nn.Module, is_output: bool) -> Layer | None:
+def _layer(module: nn.Module, is_output: bool, before_tanh: bool) -> Layer | None:
     kind = type(module)
     if isinstance(module, nn.Linear) and kind is nn.Linear and module.bias is not None:
-        return _Linear(module, is_output)
+        return _Linear(module, is_output, before_tanh)
     if isinstance(module, nn.LayerNorm) and kind is nn.LayerNorm and module.bias is not None:
         return _LayerNorm(module)
     return _Tanh() if kind is nn.Tanh else _ReLU() if kind is nn.ReLU else None

@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from torch import Tensor, nn
 
 from palaestra.agents import DQN, PPO, PQN, DuelingPolicy, SharedMlp
-from palaestra.agents.dense import dense_network, fast_tanh_
+from palaestra.agents.dense import _Tanh, dense_network
 from palaestra.envs import make
 
 
@@ -122,9 +122,9 @@ def test_tanh_to_within_the_stated_error() -> None:
     x = torch.cat((torch.linspace(-12, 12, 1_000_001), torch.logspace(-30, 38, 1000), torch.tensor([torch.inf])))
     x = torch.cat((x, -x))
     exact = x.double().tanh()
-    assert float((fast_tanh_(x.clone()).double() - exact).abs().max()) <= 2.5e-7
-    assert fast_tanh_(torch.tensor([0.0, torch.nan])).isnan().tolist() == [False, True]
-    assert fast_tanh_(torch.zeros(3)).tolist() == [0.0] * 3
+    assert float((_Tanh().infer(2 * x).double() - exact).abs().max()) <= 2.5e-7
+    assert _Tanh().infer(torch.tensor([0.0, torch.nan])).isnan().tolist() == [False, True]
+    assert _Tanh().infer(torch.zeros(3)).tolist() == [0.0] * 3
 
 
 def test_layers_that_do_not_learn_keep_their_weights() -> None:
@@ -158,6 +158,7 @@ def test_other_networks_are_left_to_autograd(kwargs: dict[str, Any]) -> None:
     [
         [nn.Conv1d(1, 1, 1)],
         [nn.Tanh(), nn.Linear(4, 4)],
+        [nn.Linear(4, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 4)],
         [nn.Linear(4, 4, bias=False)],
         [nn.Linear(4, 4), nn.Tanh()],
         [nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 2)],
