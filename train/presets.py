@@ -318,15 +318,15 @@ PRESETS: dict[tuple[str, str], Preset] = {
         {**_PRICING_DQN, "n_steps": 10, "exploration_final_eps": 0.1, "exploration_spread": 3.0},
     ),
     ("palaestra/CartPole-v1", "ppo"): Preset(
-        1024,
-        1_000_000,
+        128,  # more would collect faster, and learn from each step less
+        300_000,
         {
             "n_steps": 32,
-            "batch_size": 4096,
+            "batch_size": 1024,
             "n_epochs": 10,
             "gamma": 0.98,
             "gae_lambda": 0.8,
-            "learning_rate": "linear(2e-3, 0)",
+            "learning_rate": "linear(3e-3, 0)",
         },
     ),
     ("palaestra/CartPole-v1", "dqn"): Preset(
