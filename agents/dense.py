@@ -44,14 +44,17 @@ class _Matrix:
     """Memory that is kept; asked for more rows than ever before, or another dtype or device, it is made anew."""
 
     def __init__(self) -> None:
-        self._kept = torch.empty(0, 0)
+        self._kept = self._given = torch.empty(0, 0)
+        self._form: tuple[Any, ...] = ()
 
     def __call__(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """[rows, columns], with any contents."""
-        kept = self._kept
-        if len(kept) < rows or kept.shape[1] != columns or kept.dtype != like.dtype or kept.device != like.device:
-            self._kept = torch.empty(rows, columns, dtype=like.dtype, device=like.device)
-        return self._kept[:rows]
+        form = (rows, columns, like.dtype, like.device)
+        if form != self._form:
+            if form[1:] != self._form[1:] or self._kept.shape[0] < rows:
+                self._kept = torch.empty(rows, columns, dtype=like.dtype, device=like.device)
+            self._form, self._given = form, self._kept[:rows]
+        return self._given
 
 
 class _Linear:
@@ -74,7 +77,7 @@ class _Linear:
         weight, bias = self.module.weight, self.module.bias
         if self.is_output:
             return torch.addmm(bias, x, weight.t())
-        out = memory(len(x), len(bias), x)
+        out = memory(x.shape[0], bias.shape[0], x)
         return torch.addmm(bias, x, weight.t(), beta=self._factor, alpha=self._factor, out=out)
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
@@ -88,7 +91,7 @@ class _Linear:
         torch.sum(grad, 0, out=bias_grad)
         weight.grad = weight_grad if weight.requires_grad else None
         bias.grad = bias_grad if bias.requires_grad else None
-        return torch.mm(grad, weight, out=self._back(len(grad), inputs, grad)) if to_input else grad
+        return torch.mm(grad, weight, out=self._back(grad.shape[0], inputs, grad)) if to_input else grad
 
 
 class _LayerNorm:

@@ -223,6 +223,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         clip_range = self.clip_range(progress)  # type: ignore[operator]
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
+        parameters = [*self.policy.parameters()]
         total, minibatches, stopped = torch.zeros(len(_LOSSES), device=self.device), 0, False
         for _ in range(self.n_epochs):
             for minibatch in self.rollout_buffer.get(self.batch_size):
@@ -235,7 +236,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
                 self.policy.optimizer.zero_grad()
                 torch.autograd.backward(parts, derivatives)
                 self._actor_critic.backward()
-                total[-1] += torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                total[-1] += torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
                 self.policy.optimizer.step()
             self._n_updates += 1
             if stopped:

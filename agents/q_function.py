@@ -19,6 +19,7 @@ class QFunction:
 
     def __init__(self, network: QNetwork) -> None:
         self.network, self._dense = network, _dense(network)
+        self.parameters = [*network.parameters()]
 
     @torch.no_grad()
     def infer(self, obs: Any) -> Tensor:

@@ -135,7 +135,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._online.backward()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.q_net.parameters(), self.max_grad_norm)
+        grad_norm = torch.nn.utils.clip_grad_norm_(self._online.parameters, self.max_grad_norm)
         self.policy.optimizer.step()
         self._average_weights()
         return torch.stack((loss.detach(), q_values.detach().mean(), grad_norm))
@@ -150,9 +150,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
             return
         self._n_averaged += 1
         share = max(self.weight_average, 1.0 / self._n_averaged)
-        pairs = zip(self._average.parameters(), self.q_net.parameters(), strict=True)
-        for average, online in pairs:
-            average.lerp_(online, share)
+        torch._foreach_lerp_([*self._average.parameters()], self._online.parameters, share)
         for kept, buffer in zip(self._average.buffers(), self.q_net.buffers(), strict=True):
             kept.copy_(buffer)
 
