@@ -2,8 +2,8 @@
 
 1. Each of K processes has the whole agent and N / K of the N environments. ``batch_size``, ``buffer_size`` and all
    numbers of steps are those of the whole; a process does its :meth:`World.share` of them.
-2. Every gradient step makes one all-reduce of one flat buffer (:meth:`World.average_gradients`). Then all processes clip
-   the same gradient and take the same step, so that their weights never differ by a bit.
+2. Every gradient step makes one all-reduce of one flat buffer (:meth:`World.average_gradients`). Then all processes
+   clip the same gradient and take the same step, so that their weights never differ by a bit.
 3. Environments and the noise of actions are keyed by indices among all. Minibatches and replayed transitions are drawn
    by each process from what it has collected.
 4. Means and deviations that learning depends on (advantages of a minibatch, running statistics of observations and
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_START_TIME = timedelta(minutes=5)  # within which all must be there
 _PATIENCE = timedelta(hours=2)  # the others wait while process 0 evaluates; a death is noticed at once
 
 Wishes = Callable[[], tuple[bool, bool]]
@@ -124,8 +125,7 @@ class Group(World):
             operation(*arguments, **options)
         except RuntimeError as error:
             raise LostContactError(
-                f"process {self.rank} of {self.size} has lost contact with the others, one of which may have ended "
-                f"({str(error).splitlines()[0]})"
+                f"process {self.rank} of {self.size} has lost contact with the others: one is gone or out of reach"
             ) from error
 
     def share(self, total: int, name: str) -> int:
@@ -224,6 +224,15 @@ def is_launched(environ: Mapping[str, str] = os.environ) -> bool:
     return all(name in environ for name in _LAUNCHED) and int(environ["WORLD_SIZE"]) > 1
 
 
+def _attempt(environ: Mapping[str, str] = os.environ) -> str:
+    """A name for this start of the processes: on one machine torchrun keeps the addresses of those that have died.
+
+    On several it forgets them, and may count its restarts differently.
+    """
+    alone = environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    return f"attempt {environ.get('TORCHELASTIC_RESTART_COUNT', '0') if alone else ''}"
+
+
 @contextmanager
 def joined() -> Iterator[World]:
     """Be one of the processes that were started together, inside this block.
@@ -236,15 +245,16 @@ def joined() -> Iterator[World]:
         yield _world
         return
     import torch.distributed as distributed
+    import torch.distributed.nn  # now: later its default arguments would keep the group, and gloo's threads, for ever
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     try:
-        store, rank, size = next(distributed.rendezvous("env://", timeout=_PATIENCE))  # type: ignore[no-untyped-call]
-        kept = distributed.PrefixStore("palaestra", store)
+        store, rank, size = next(distributed.rendezvous("env://", timeout=_START_TIME))  # type: ignore[no-untyped-call]
+        store = distributed.PrefixStore(_attempt(), store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise LostContactError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
-    _world = Group(distributed, kept, rank, size)
+    _world = Group(distributed, distributed.PrefixStore("palaestra", store), rank, size)
     try:
         yield _world
     finally:
