@@ -17,6 +17,8 @@ Tensors on the CPU go by gloo, on GPUs by NCCL.
 from __future__ import annotations
 
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -126,7 +128,7 @@ class Group(World):
         except RuntimeError as error:
             raise LostContactError(
                 f"process {self.rank} of {self.size} has lost contact with the others: one is gone or out of reach"
-            ) from error
+            ) from error.with_traceback(None)  # whose frames would keep the group, and gloo's threads
 
     def share(self, total: int, name: str) -> int:
         if total % self.size:
@@ -224,13 +226,27 @@ def is_launched(environ: Mapping[str, str] = os.environ) -> bool:
     return all(name in environ for name in _LAUNCHED) and int(environ["WORLD_SIZE"]) > 1
 
 
-def _attempt(environ: Mapping[str, str] = os.environ) -> str:
-    """A name for this start of the processes: on one machine torchrun keeps the addresses of those that have died.
+def _meeting(store: Any, rank: int, size: int) -> str:
+    """A name for this meeting of the processes, which none before has had.
 
-    On several it forgets them, and may count its restarts differently.
+    torchrun's store outlives the processes and holds the addresses of those that have died. So process 0 makes up a
+    name, with which it answers what each of the others asks under a name of its own.
     """
-    alone = environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    return f"attempt {environ.get('TORCHELASTIC_RESTART_COUNT', '0') if alone else ''}"
+    own = secrets.token_hex(8)
+    if rank > 0:
+        store.set(f"asks {rank}", own)
+        name: str = store.get(f"answer to {own}").decode()
+        store.set(f"{name} {rank}", "heard")
+        return name
+    missing, deadline = set(range(1, size)), time.monotonic() + _START_TIME.total_seconds()
+    while missing:
+        for other in [other for other in missing if store.check([f"asks {other}"])]:  # or one that has died did
+            store.set(f"answer to {store.get(f'asks {other}').decode()}", own)
+        missing -= {other for other in missing if store.check([f"{own} {other}"])}
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no word from process {min(missing)}")
+        time.sleep(0.01)
+    return own
 
 
 @contextmanager
@@ -250,7 +266,7 @@ def joined() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     try:
         store, rank, size = next(distributed.rendezvous("env://", timeout=_START_TIME))  # type: ignore[no-untyped-call]
-        store = distributed.PrefixStore(_attempt(), store)
+        store = distributed.PrefixStore(_meeting(store, rank, size), store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise LostContactError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error

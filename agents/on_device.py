@@ -92,7 +92,7 @@ class OnDevice(BaseAlgorithm):
             self._attach(self.env)
         self._losses: Tensor | None = None  # of the last update
         self._not_finite = ""  # which of them
-        self._noise_seed = self._world.same(int(torch.randint(2**31, ())) if self.seed is None else self.seed)
+        self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
         if self._world.rank > 0:  # each process draws minibatches of its own
             torch.manual_seed(self._noise_seed + self._world.rank)
         self._steps_collected = 0  # per environment, over the life of the model
@@ -123,6 +123,7 @@ class OnDevice(BaseAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
         self._world.broadcast(self.policy)
+        self._noise_seed = self._world.same(self._noise_seed)
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
         self._to_log = {}

@@ -24,7 +24,6 @@ from palaestra.train.processes import (
     check_restarts,
     check_shares,
     interrupted_plan,
-    restarted,
     together,
 )
 from palaestra.train.settings import ConfigError, known
@@ -42,7 +41,7 @@ def train(
 ) -> None:
     """Resolve the configuration, train, print the verdict."""
 
-    def plan() -> Plan | None:
+    def plan(restarted: bool) -> Plan | None:
         file = None if config_file is None else read_file(config_file)
         config = resolve_config(env, agent, file=file, **options)
         if config.init_from is not None:
@@ -50,7 +49,7 @@ def train(
         _check_track(track)
         check_shares(config)
         check_restarts(run_dir)
-        if restarted() and run_dir is not None and run_dir.exists():
+        if restarted and run_dir is not None and run_dir.exists():
             if _is_finished(run_dir, config):
                 return _say_finished(run_dir)
             if (left := interrupted_plan(config, run_dir)) is not None:
@@ -60,7 +59,7 @@ def train(
     _carry_out(plan, track)
 
 
-def _carry_out(plan: Callable[[], Plan | None], track: str) -> None:
+def _carry_out(plan: Callable[[bool], Plan | None], track: str) -> None:
     """Train as process 0 has planned."""
     with together() as world:
         agreement = agreed(plan)
@@ -76,7 +75,7 @@ def _carry_out(plan: Callable[[], Plan | None], track: str) -> None:
 def resume(name: str, track: str) -> None:
     """Go on with a run from its newest checkpoint, up to the number of steps in its configuration."""
 
-    def plan() -> Plan | None:
+    def plan(restarted: bool) -> Plan | None:
         _check_track(track)
         source = find_unfinished(name)
         run_dir = source.parent if source.is_file() else source

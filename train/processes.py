@@ -56,12 +56,17 @@ def together() -> Iterator[World]:
             raise
 
 
-def agreed(make: Callable[[], Plan | None]) -> Plan | None:
-    """The plan that process 0 makes; all others get it. None if there is nothing to do."""
-    group = world()
+def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
+    """The plan that process 0 makes; all others get it. None if there is nothing to do.
+
+    Args:
+        make: is told whether torchrun has started the processes anew because one of them had died.
+    """
+    group, restarts = world(), int(os.environ.get(_RESTARTS, 0))
+    restarts = -int(group.lowest(torch.tensor(-restarts)))  # each machine counts those that began there
     if group.size == 1:
-        return make()
-    plan = make() if group.rank == 0 else None
+        return make(restarts > 0)
+    plan = make(restarts > 0) if group.rank == 0 else None
     text = "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.run_dir), str(plan.resume or "")])
     text = group.texts(text)[0]
     if not text:
@@ -92,11 +97,6 @@ def device_of(name: str) -> str:
         )
     torch.cuda.set_device(own)
     return f"cuda:{own}"
-
-
-def restarted() -> bool:
-    """Whether torchrun has started the processes anew because one of them had died."""
-    return int(os.environ.get(_RESTARTS, 0)) > 0
 
 
 def check_restarts(run_dir: Path | None) -> None:
