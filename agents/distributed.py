@@ -143,7 +143,7 @@ class Group(World):
             flat = torch.cat((flat * weight, weight.view(1).to(flat.dtype)))
         self._call(self._distributed.all_reduce, flat)
         flat = flat / self.size if weight is None else flat[:-1] / flat[-1].clamp(min=1.0)
-        parts = flat.split([gradient.numel() for gradient in gradients])
+        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -260,12 +260,13 @@ def joined() -> Iterator[World]:
     if not is_launched():
         yield _world
         return
-    import torch.distributed as distributed
+    import torch.distributed
     import torch.distributed.nn  # now: later its default arguments would keep the group, and gloo's threads, for ever
 
+    distributed: Any = torch.distributed
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     try:
-        store, rank, size = next(distributed.rendezvous("env://", timeout=_START_TIME))  # type: ignore[no-untyped-call]
+        store, rank, size = next(distributed.rendezvous("env://", timeout=_START_TIME))
         store = distributed.PrefixStore(_meeting(store, rank, size), store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import torch
 from faults.kills import curves, same_weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from torch.distributed.run import get_args_parser
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents.distributed import World, is_launched, joined, world
@@ -344,6 +347,24 @@ def test_unequal_shares_are_refused_once(walk: str, tmp_path: Path) -> None:
         assert output.count("palaestra: error") == 1
         assert message in output
     assert not (tmp_path / "run").exists()
+
+
+def test_the_commands_in_the_readme(tmp_path: Path) -> None:
+    """As torchrun would carry them out, those for two machines on this one, with fewer steps."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^torchrun .*$", text, re.MULTILINE)
+    assert len(lines) == 4
+    fewer = ["--num-envs", "32", "--total-timesteps", "1024", "--set", "n_steps=16", "--set", "batch_size=256"]
+    fewer += ["--set", "env.max_episode_steps=20"]
+    for number, line in enumerate(lines):
+        options = get_args_parser().parse_args(shlex.split(re.sub(r"(runs|/shared)/", f"{tmp_path}/", line))[1:])
+        assert options.module
+        assert options.training_script == "palaestra.train"
+        more = [] if "--resume" in options.training_script_args else [*fewer, "--track", "disabled"]
+        size = int(options.nnodes.partition(":")[0]) * int(options.nproc_per_node)
+        codes, output = team.command(size, [*options.training_script_args, *more], tmp_path / str(number))
+        assert codes == [0] * size, output
+        assert ("is finished" if "--resume" in line else f"in {size} processes") in output
 
 
 def test_restarts_need_a_named_folder(walk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

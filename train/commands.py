@@ -51,7 +51,8 @@ def train(
         check_restarts(run_dir)
         if restarted and run_dir is not None and run_dir.exists():
             if _is_finished(run_dir, config):
-                return _say_finished(run_dir)
+                _say_finished(run_dir)
+                return None
             if (left := interrupted_plan(config, run_dir)) is not None:
                 return left
         return Plan(config, runs.new_run_dir(config, run_dir))
@@ -83,7 +84,8 @@ def resume(name: str, track: str) -> None:
         if config is None:
             raise ConfigError(f"{run_dir} has no config.yaml to go on with")
         if source == run_dir and _is_finished(run_dir, config):
-            return _say_finished(run_dir)
+            _say_finished(run_dir)
+            return None
         check_shares(config)
         return Plan(config, run_dir, source)
 
