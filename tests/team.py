@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # or every process would, with its first optimizer
 
 from palaestra.agents.distributed import joined
-from palaestra.train import cli, commands, run  # noqa: F401  for the server
+from palaestra.train import cli, run
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["team"])
+_CONTEXT.set_forkserver_preload(
+    ["palaestra.train.cli", "palaestra.train.commands", "torch._dynamo"]
+)  # not a test's own
 
 
 def _environ(rank: int, size: int, port: int) -> dict[str, str]:
