@@ -166,7 +166,7 @@ class DQN(QLearning):
         """The update-to-data ratio that the settings amount to."""
         if self.samples_per_insert is not None:
             return self.samples_per_insert
-        collected = self._train_frequency * self.n_envs
+        collected = self._train_frequency * self.n_envs * self._world.size
         return (self.gradient_steps if self.gradient_steps >= 0 else collected) * self.batch_size / collected
 
     # ------------------------------------------------------------------------------------------------ collection
@@ -181,10 +181,11 @@ class DQN(QLearning):
         self.replay = self._empty_replay(content)
 
     def _empty_replay(self, content: Content) -> Replay:
-        size = Replay.rows_for(self.buffer_size, self.n_envs) * self.n_envs
+        capacity = -(-self.buffer_size // self._world.size)  # this process's part
+        size = Replay.rows_for(capacity, self.n_envs) * self.n_envs
         alpha = self.prioritized_replay
         return Replay(
-            self.buffer_size,
+            capacity,
             content,
             num_actions=int(self.action_space.n),  # type: ignore[attr-defined]
             gamma=self.gamma,
@@ -226,10 +227,17 @@ class DQN(QLearning):
 
     # ------------------------------------------------------------------------------------------------ the update
 
+    def _on_step(self) -> None:
+        """SB3's, which knows of this process's environments only, while the interval counts the steps of all."""
+        interval = self.target_update_interval
+        self.target_update_interval = interval // self._world.size
+        super()._on_step()
+        self.target_update_interval = interval
+
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Learn from replayed transitions. No synchronisation."""
         if self.samples_per_insert is not None:
-            self._owed += self.samples_per_insert * self._train_frequency * self.n_envs
+            self._owed += self.samples_per_insert * self._train_frequency * self.n_envs * self._world.size
             gradient_steps = int(self._owed // batch_size)
             self._owed -= gradient_steps * batch_size
         self._update_learning_rate(self.policy.optimizer)
@@ -242,7 +250,7 @@ class DQN(QLearning):
         total = torch.zeros(len(self._summaries), device=self.device)
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
         for _ in range(gradient_steps):
-            total += self._update(self.replay.sample(batch_size, beta))
+            total += self._update(self.replay.sample(self._world.share(batch_size, "batch_size"), beta))
         self._losses = total / gradient_steps
         self._n_updates += gradient_steps
 
@@ -252,8 +260,8 @@ class DQN(QLearning):
         q_values = self._online.forward(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
         targets = self._targets(batch)
         losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
-        loss = (losses * batch.weights).sum() / (batch.weights > 0).sum().clamp(min=1)
-        summary = self._descend(loss, q_values)
+        count = (batch.weights > 0).sum()
+        summary = self._descend((losses * batch.weights).sum() / count.clamp(min=1), q_values, count)
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.put(batch.places, (targets - q_values).detach())

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from palaestra.agents.distributed import world
+
 Moments = tuple[Tensor, Tensor, Tensor]  # mean, variance (both float64 […]), count (float64 [])
 
 
 def merged(moments: Moments, values: Tensor) -> Moments:
-    """The moments after taking in ``values`` float64 [B, …]."""
-    mean, variance, count = moments
+    """The moments after taking in ``values`` float64 [B, …], and those of the other processes."""
     number = values.shape[0]
-    total = count + number
-    change = values.mean(0) - mean
-    spread = variance * count + values.var(0, correction=0) * number + change.square() * (count * number / total)
-    return mean + change * (number / total), spread / total, total
+    for batch_mean, batch_variance in world().gather(values.mean(0), values.var(0, correction=0)):
+        mean, variance, count = moments
+        total = count + number
+        change = batch_mean - mean
+        spread = variance * count + batch_variance * number + change.square() * (count * number / total)
+        moments = mean + change * (number / total), spread / total, total
+    return moments

@@ -35,6 +35,7 @@ from torch import Tensor
 
 from palaestra.agents import checkpoint
 from palaestra.agents.buffers import map_obs
+from palaestra.agents.distributed import World, world
 from palaestra.agents.observation_scale import with_normalization
 from palaestra.agents.reward_scale import RewardScale
 from palaestra.agents.rollout import DivergedError, EpisodeLog, EpisodeStatistics, episode_means, remember, to_host
@@ -80,6 +81,11 @@ class OnDevice(BaseAlgorithm):
     _summaries: ClassVar[tuple[str, ...]]  # names of what the host hears of an update, logged as train/…
     _always_finite: ClassVar[tuple[str, ...]] = ("loss", "grad_norm")  # those that training cannot go on without
 
+    @property
+    def _world(self) -> World:
+        """The processes that train this agent."""
+        return world()
+
     def _check_device(self) -> None:
         if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
@@ -95,6 +101,8 @@ class OnDevice(BaseAlgorithm):
         self._losses: Tensor | None = None  # of the last update
         self._not_finite = ""  # which of them
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
+        if self._world.rank > 0:  # each process draws minibatches of its own
+            torch.manual_seed(self._noise_seed + self._world.rank)
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
@@ -123,6 +131,8 @@ class OnDevice(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
+        self._world.broadcast(self.policy)
+        self._noise_seed = self._world.same(self._noise_seed)
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
         self._to_log = {}
@@ -177,19 +187,24 @@ class OnDevice(BaseAlgorithm):
         """Tell the host how collection went and what the last update did: the iteration's only copy.
 
         Args:
-            check: float [1], finite if all is well.
+            check: float [1], finite if all is well in this process.
 
         Returns:
             Whether it is. Call :meth:`_refuse_divergence` next.
         """
         losses = () if self._losses is None else (self._losses,)
-        numbers = to_host(torch.cat((self._statistics.sums, check, *losses)))
+        wishes = self._world.wishes(self.device)
+        shared = self._world.sum(torch.cat((self._statistics.sums, *losses, *wishes)))
+        own, *numbers = to_host(torch.cat((check, shared)))
+        if wishes:
+            *numbers, save, stop = numbers
+            self._world.granted([save, stop])
         if self.ep_info_buffer is not None:
             remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
         self._episode_num += int(numbers[0])
-        self._record_losses(numbers[5:])
+        self._record_losses([total / self._world.size for total in numbers[4:]])
         self._statistics.clear()
-        return bool(np.isfinite(numbers[4]))
+        return bool(np.isfinite(own))
 
     def _record_losses(self, losses: list[float]) -> None:
         named = dict(zip(self._summaries, losses, strict=True)) if losses else {}  # empty before the first update
@@ -221,7 +236,8 @@ class OnDevice(BaseAlgorithm):
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
         super().learn(*args, **kwargs)  # type: ignore[safe-super]
-        self._record_losses([] if self._losses is None else to_host(self._losses))
+        losses = [] if self._losses is None else to_host(self._world.sum(self._losses))
+        self._record_losses([total / self._world.size for total in losses])
         self._refuse_divergence()
         return self
 

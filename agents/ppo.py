@@ -37,6 +37,7 @@ from torch import Tensor
 
 from palaestra.agents.actor_critic import ActorCritic
 from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
+from palaestra.agents.distributed import world
 from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice, prepare
 from palaestra.agents.rollout import DivergedError, OnDemand, raise_non_finite
@@ -94,7 +95,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
             env,
             learning_rate,
             n_steps,
-            batch_size,
+            world().share(batch_size, "batch_size"),
             n_epochs,
             gamma,
             gae_lambda,
@@ -108,6 +109,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
             _init_setup_model=False,
             **kwargs,
         )
+        self.batch_size = batch_size  # of all processes
         self._check_device()
         if self.rollout_buffer_class is not None:
             raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
@@ -143,7 +145,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         self._episode_log.clear()
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
-            self.num_timesteps += self.n_envs
+            self.num_timesteps += self.n_envs * self._world.size
             callback.update_locals({**locals(), "rewards": OnDemand(rewards), "dones": OnDemand(dones)})
             callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
@@ -226,16 +228,20 @@ class PPO(OnDevice, stable_baselines3.PPO):
         parameters = [*self.policy.parameters()]
         total, minibatches, stopped = torch.zeros(len(_LOSSES), device=self.device), 0, False
         for _ in range(self.n_epochs):
-            for minibatch in self.rollout_buffer.get(self.batch_size):
+            for minibatch in self.rollout_buffer.get(self._world.share(self.batch_size, "batch_size")):
                 parts, derivatives, losses = self._loss(minibatch, clip_range, clip_range_vf)
                 total[:-1] += losses
                 minibatches += 1
-                stopped = self.target_kl is not None and float(losses[3]) > 1.5 * self.target_kl
+                stopped = (
+                    self.target_kl is not None
+                    and float(self._world.sum(losses[3])) / self._world.size > 1.5 * self.target_kl
+                )
                 if stopped:
                     break
                 self.policy.optimizer.zero_grad()
                 torch.autograd.backward(parts, derivatives)
                 self._actor_critic.backward()
+                self._world.average_gradients(parameters)
                 total[-1] += torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
                 self.policy.optimizer.step()
             self._n_updates += 1
@@ -244,7 +250,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         if self.normalize_observation:
             learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
         returns, values = self.rollout_buffer.returns, self.rollout_buffer.values
-        explained = 1.0 - (returns - values).var() / returns.var()
+        explained = 1.0 - self._world.variance(returns - values) / self._world.variance(returns)
         std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained
         self._losses = torch.cat((total / minibatches, torch.stack((explained, std))))
         self._record_settings(clip_range, clip_range_vf)
@@ -277,8 +283,9 @@ class PPO(OnDevice, stable_baselines3.PPO):
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """The clipped surrogate, its derivative by ``log_prob`` [B], and how far the ratios are from 1."""
         advantages = batch.advantages
-        if self.normalize_advantage and len(advantages) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        if self.normalize_advantage and self._world.size * len(advantages) > 1:
+            mean, std = self._world.mean_and_std(advantages)
+            advantages = (advantages - mean) / (std + 1e-8)
         log_ratio = log_prob - batch.old_log_prob
         ratio = log_ratio.exp()
         plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)

@@ -4,7 +4,8 @@
 2. Priorities lie in the leaves of a tree whose nodes hold the sum of their 32 children. A draw walks from the root to a
    leaf: at each node a cumulative sum over the children tells which of them a number below the node's sum falls into.
 3. B draws are stratified: the b-th number is uniform in the b-th of B equal parts of the total.
-4. Importance weights are P(i)^−β with P(i) the probability of the draw, divided by the largest of the batch.
+4. Importance weights are P(i)^−β with P(i) the probability of the draw, divided by the largest of the
+   batch, in all processes.
 5. Changing B leaves recomputes their B ancestors on each level from their children; equal ancestors are written twice
    with the same number.
 
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from palaestra.agents.distributed import world
 
 _CHILDREN = 32
 _EPSILON = 1e-6
@@ -88,7 +91,9 @@ class Priorities:
             rest = rest - before.squeeze(1)
             index = index * _CHILDREN + chosen.squeeze(1)
         probability = self._levels[0].index_select(0, index)  # times the total
-        return index, (probability / probability.amin()).pow(-beta)
+        if world().size > 1:  # with as many draws from each process's tree, whatever its total
+            probability = probability / total
+        return index, (probability / world().lowest(probability.amin())).pow(-beta)
 
     @property
     def values(self) -> Tensor:

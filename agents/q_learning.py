@@ -88,7 +88,8 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self._average: QNetwork | None = None  # None: it equals the online weights
         self._set_up_device()
         # exponents of ε; a batch of one has the plain ε
-        place = torch.linspace(0.0, 1.0, self.n_envs) if self.n_envs > 1 else torch.zeros(1)
+        number, first = self.n_envs * self._world.size, self.n_envs * self._world.rank
+        place = torch.linspace(0.0, 1.0, number)[first : first + self.n_envs] if number > 1 else torch.zeros(1)
         self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
 
     def _episodes_began(self) -> None:
@@ -128,13 +129,17 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         finally:
             self.policy.q_net = online
 
-    def _descend(self, loss: Tensor, q_values: Tensor) -> Tensor:
-        """One gradient step, and its share in the average; the numbers named in ``_summaries``, detached [3]."""
+    def _descend(self, loss: Tensor, q_values: Tensor, weight: Tensor | None = None) -> Tensor:
+        """One gradient step, and its share in the average; the numbers named in ``_summaries``, detached [3].
+
+        ``weight`` [] counts the samples that ``loss`` is the mean of, where it is not the same in all processes.
+        """
         if self.weight_average and self._average is None:  # what a file held is both the weights and their average
             self._begin_average()
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._online.backward()
+        self._world.average_gradients(self._online.parameters, weight)
         grad_norm = torch.nn.utils.clip_grad_norm_(self._online.parameters, self.max_grad_norm)
         self.policy.optimizer.step()
         self._average_weights()
@@ -178,18 +183,18 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         self._draw_keys()
         for taken in range(1, train_freq.frequency + 1):
             rewards, dones, info = self._collect_step()
-            self.num_timesteps += self.n_envs
+            self.num_timesteps += self.n_envs * self._world.size
             callback.update_locals({**locals(), "rewards": OnDemand(rewards), "dones": OnDemand(dones)})
             callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
-                return RolloutReturn(taken * self.n_envs, 0, continue_training=False)
+                return RolloutReturn(taken * self.n_envs * self._world.size, 0, continue_training=False)
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
         callback.on_rollout_end()
         ends = self.num_timesteps >= self._total_timesteps
         if ends or self._steps_collected % _REPORT_STEPS < train_freq.frequency:
             self._report(log_interval)
-        return RolloutReturn(train_freq.frequency * self.n_envs, 0, continue_training=True)
+        return RolloutReturn(train_freq.frequency * self.n_envs * self._world.size, 0, continue_training=True)
 
     @torch.no_grad()
     def _collect_step(self) -> tuple[Tensor, Tensor, dict[str, Any]]:

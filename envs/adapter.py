@@ -11,6 +11,7 @@ Both step on the host in NumPy; one copy to the device and one back per step.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import secrets
@@ -45,10 +46,10 @@ SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
 class _HostEnv(BatchedEnv):
     """What the two adapters share: copies between host and device, and episode statistics."""
 
-    def _set_up(self, num_envs: int, device: torch.device | str, seed: int) -> None:
+    def _set_up(self, num_envs: int, device: torch.device | str, seed: int, first_env_index: int = 0) -> None:
         keep_freed_memory()
         self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
-        self.env_indices = torch.arange(num_envs, device=self.device)
+        self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._episode_return = np.zeros(num_envs)
@@ -100,11 +101,19 @@ class GymnasiumAdapter(_HostEnv):
     """N copies of a Gymnasium environment."""
 
     def __init__(
-        self, spec: EnvSpec, num_envs: int, *, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        *,
+        device: torch.device | str = "auto",
+        seed: int = 0,
+        first_env_index: int = 0,
+        **kwargs: Any,
     ) -> None:
         """Make the batch.
 
         Args:
+            first_env_index: global index of row 0, when a larger batch is split over processes.
             kwargs: of ``gymnasium.make_vec``, whose errors about missing extras pass through, and of the wrappers (see
                 :mod:`palaestra.envs.wrappers`), which become Gymnasium's own. ``vectorization_mode`` is ``"sync"``,
                 ``"async"`` or (the default) ``"auto"``.
@@ -125,11 +134,12 @@ class GymnasiumAdapter(_HostEnv):
             num_envs,
             vectorization_mode=mode,
             vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-            wrappers=(*wrappers, _Guard),
+            wrappers=(*wrappers, functools.partial(_Guard, first_env_index=first_env_index)),
             **kwargs,
         )
+        self._first = first_env_index
         for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
-            env.env_index = index
+            env.env_index = first_env_index + index
         self.single_observation_space = _channels_first(self.venv.single_observation_space)
         self.single_action_space, self._first_action = self.venv.single_action_space, 0
         if isinstance(self.single_action_space, spaces.Discrete):
@@ -137,14 +147,16 @@ class GymnasiumAdapter(_HostEnv):
             self.single_action_space = spaces.Discrete(int(self.single_action_space.n))
         self.metadata = {**self.venv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode, self.spec = self.venv.render_mode, spec
-        self._set_up(num_envs, device, seed)
+        self._set_up(num_envs, device, seed, first_env_index)
         self._seeded = self._busy = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes; row i is seeded with its own seed, drawn from ``seed`` by NumPy's ``SeedSequence``."""
         if seed is not None or not self._seeded:
             self.seed, self._seeded = self.seed if seed is None else seed, True
-            seeds = np.random.SeedSequence(self.seed).generate_state(self.num_envs).tolist()
+            seeds = (
+                np.random.SeedSequence(self.seed).generate_state(self._first + self.num_envs)[self._first :].tolist()
+            )
             obs, _ = self._ask(self.venv.reset, seed=seeds, options=options)
         else:
             obs, _ = self._ask(self.venv.reset, options=options)
@@ -197,6 +209,7 @@ class GymnasiumAdapter(_HostEnv):
                 how = f"ended with exit code {process.exitcode}"
                 if process.exitcode < 0:
                     how = f"was killed by {signal.Signals(-process.exitcode).name}"
+                index += self._first
                 return EnvError(f"the process of environment {index} {how}", env_index=index)
         return EnvError("the process of an environment does not answer any more")
 
@@ -271,12 +284,12 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     env_index: int | None = None
 
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], first_env_index: int = 0) -> None:
         super().__init__(env)
         name, _, index = multiprocessing.current_process().name.rpartition("-")
         self._apart = name == "Worker<AsyncVectorEnv>"
         if self._apart:
-            self.env_index = int(index)
+            self.env_index = first_env_index + int(index)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent tells the others
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # training's own handler may have been inherited
 

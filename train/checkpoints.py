@@ -3,7 +3,9 @@
 1. They are written between two iterations and hold everything (see :mod:`palaestra.agents.on_device`). Each is there
    whole or not at all, and the one before is kept, so that a run killed at any moment has one.
 2. A finished run needs none; they are deleted when its evaluation is written.
-3. One process at a time works in a run folder.
+3. Of K processes that train together each writes its own state, the second one ``STEPS.rank1ofK``. When all those are
+   whole, the first writes ``STEPS.zip``, which makes it a checkpoint. The run goes on with K processes only.
+4. One process at a time works in a run folder, or one such group.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from palaestra.agents import CheckpointError
+from palaestra.agents.distributed import world
 from palaestra.envs.core import BatchedEnv
 from palaestra.train.environment import Agent
 from palaestra.train.settings import ConfigError
@@ -24,14 +27,35 @@ except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
 KEPT = 2
-_FOLDER, _LOCK = "checkpoints", ".lock"
+_FOLDER, _LOCK, _SHARE = "checkpoints", ".lock", ".rank{}of{}"
 
 
 def save(model: Agent, run_dir: Path) -> None:
     """Write a checkpoint and delete those that it makes needless."""
-    model.save_checkpoint(run_dir / _FOLDER / f"{model.num_timesteps:015d}.zip")
+    path = run_dir / _FOLDER / f"{model.num_timesteps:015d}.zip"
+    if world().rank > 0:
+        model.save_checkpoint(_share(path, world().rank, world().size))
+    world().barrier()
+    if world().rank > 0:
+        return
+    model.save_checkpoint(path)
     for old in checkpoints(run_dir)[KEPT:]:
         old.unlink()
+    kept = {checkpoint.stem for checkpoint in checkpoints(run_dir)}
+    for share in path.parent.glob(f"*{_SHARE.format('*', '*')}"):
+        if share.stem not in kept:
+            share.unlink()
+
+
+def _share(checkpoint: Path, rank: int, size: int) -> Path:
+    """The file in which process ``rank`` of ``size`` keeps its state."""
+    return checkpoint if rank == 0 else checkpoint.with_suffix(_SHARE.format(rank, size))
+
+
+def _processes(checkpoint: Path) -> int:
+    """How many processes have written it."""
+    shares = list(checkpoint.parent.glob(checkpoint.stem + _SHARE.format("*", "*")))
+    return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
@@ -54,13 +78,21 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
         tell: takes a line for the user.
 
     Raises:
-        CheckpointError: if there is nothing to go on from.
+        CheckpointError: if there is nothing to go on from, or another number of processes began it.
     """
+    group = world()
     for path in [source] if source.is_file() else checkpoints(source):
+        if (began := _processes(path)) != group.size:
+            raise CheckpointError(f"{path} was written by {began} processes, and {group.size} cannot go on from it")
+        model, problem = None, ""
         try:
-            return kind.resume(path, env)
-        except CheckpointError as error:
-            tell(f"{path.name} is not used: {error}")
+            model = kind.resume(_share(path, group.rank, group.size), env)
+        except (CheckpointError, FileNotFoundError) as error:
+            problem = str(error)
+        problem = next((text for text in group.texts(problem) if text), "")
+        if model is not None and not problem:
+            return model
+        tell(f"{path.name} is not used: {problem}")
     model_file = source if source.is_file() else source / "model.zip"
     if not model_file.is_file():
         raise CheckpointError(f"{source} holds neither a whole checkpoint nor a model")

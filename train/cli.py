@@ -25,7 +25,7 @@ from palaestra.train import process_time  # noqa: F401  early, for its clock sta
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
-_BREAKDOWNS = ("EnvError", "RunFailed")  # these, and full disks, are no bad usage
+_BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError")  # these, and full disks, are no bad usage
 
 
 class UsageError(ValueError):
@@ -126,6 +126,11 @@ def train(
     palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
     palaestra train snake --init-from latest
     palaestra train --resume latest
+
+    Several processes train one agent, each with its share of the environments:
+
+    \b
+    torchrun --nproc-per-node=2 -m palaestra.train train snake --num-envs 4096
     """
     from palaestra.train import commands
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from palaestra.train.environment import AGENTS, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluate import evaluate as run_evaluation
 from palaestra.train.policies import AgentPolicy, ExpertPolicy, Policy, RandomPolicy
+from palaestra.train.processes import (
+    Plan,
+    agreed,
+    check_restarts,
+    check_shares,
+    interrupted_plan,
+    together,
+)
 from palaestra.train.settings import ConfigError, known
 
 SCRIPTED: dict[str, type[RandomPolicy] | type[ExpertPolicy]] = {"random": RandomPolicy, "expert": ExpertPolicy}
@@ -32,26 +40,60 @@ def train(
     **options: Any,
 ) -> None:
     """Resolve the configuration, train, print the verdict."""
-    file = None if config_file is None else read_file(config_file)
-    config = resolve_config(env, agent, file=file, **options)
-    if config.init_from is not None:
-        config = replace(config, init_from=str(find_model(config.init_from).resolve()))
-    _check_track(track)
-    _finish(runs.train(config, runs.new_run_dir(config, run_dir), track))
+
+    def plan(restarted: bool) -> Plan | None:
+        file = None if config_file is None else read_file(config_file)
+        config = resolve_config(env, agent, file=file, **options)
+        if config.init_from is not None:
+            config = replace(config, init_from=str(find_model(config.init_from).resolve()))
+        _check_track(track)
+        check_shares(config)
+        check_restarts(run_dir)
+        if restarted and run_dir is not None and run_dir.exists():
+            if _is_finished(run_dir, config):
+                _say_finished(run_dir)
+                return None
+            if (left := interrupted_plan(config, run_dir)) is not None:
+                return left
+        return Plan(config, runs.new_run_dir(config, run_dir))
+
+    _carry_out(plan, track)
+
+
+def _carry_out(plan: Callable[[bool], Plan | None], track: str) -> None:
+    """Train as process 0 has planned."""
+    with together() as world:
+        agreement = agreed(plan)
+        if agreement is None:
+            return
+        result = runs.train(agreement.config, agreement.run_dir, track, agreement.resume)
+        if world.rank == 0:
+            _finish(result)
+        elif result.interrupted:
+            raise KeyboardInterrupt
 
 
 def resume(name: str, track: str) -> None:
     """Go on with a run from its newest checkpoint, up to the number of steps in its configuration."""
-    _check_track(track)
-    source = find_unfinished(name)
-    run_dir = source.parent if source.is_file() else source
-    config = config_of(run_dir / "model.zip")
-    if config is None:
-        raise ConfigError(f"{run_dir} has no config.yaml to go on with")
-    if source == run_dir and _is_finished(run_dir, config):
-        print(f"{run_dir} is finished: see palaestra evaluate {shlex.quote(str(run_dir))}")
-        return
-    _finish(runs.train(config, run_dir, track, resume=source))
+
+    def plan(restarted: bool) -> Plan | None:
+        _check_track(track)
+        source = find_unfinished(name)
+        run_dir = source.parent if source.is_file() else source
+        config = config_of(run_dir / "model.zip")
+        if config is None:
+            raise ConfigError(f"{run_dir} has no config.yaml to go on with")
+        if source == run_dir and _is_finished(run_dir, config):
+            _say_finished(run_dir)
+            return None
+        check_shares(config)
+        return Plan(config, run_dir, source)
+
+    _carry_out(plan, track)
+
+
+def _say_finished(run_dir: Path) -> None:
+    print(f"{run_dir} is finished: see palaestra evaluate {shlex.quote(str(run_dir))}")
 
 
 def _is_finished(run_dir: Path, config: RunConfig) -> bool:
@@ -68,10 +110,11 @@ def _check_track(track: str) -> None:
 
 
 def _finish(result: runs.RunResult) -> None:
-    if result.evaluation is None:
+    if result.interrupted:
         run = shlex.quote(str(result.run_dir))  # to be pasted into a shell
         print(f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {run}")
         raise KeyboardInterrupt
+    assert result.evaluation is not None
     print(report(result.evaluation))
     print(verdict(result.evaluation, result))
     print(f"run folder: {result.run_dir}")

@@ -16,6 +16,7 @@ from typing import cast
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from palaestra.agents.distributed import world
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train import checkpoints
 from palaestra.train.config import RunConfig
@@ -44,7 +45,8 @@ class Milestones(BaseCallback):
         self.config, self.run_dir, self.solved_at, self.stop = config, run_dir, solved_at, stop
         self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
-        self._best = best_score(run_dir)
+        self._leads = world().rank == 0  # the others only train, and save their shares
+        self._best = best_score(run_dir) if self._leads else math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
@@ -58,14 +60,20 @@ class Milestones(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         """Between two iterations: nothing is half done."""
-        due = self.num_timesteps >= self._save_at_step or time.perf_counter() >= self._save_at_time
-        if due or self.stop.requested:
+        due, stop = world().agreed(self._wishes)
+        if due or stop:
             started = time.perf_counter()
             checkpoints.save(cast(Agent, self.model), self.run_dir)
-            self.model.save(self.run_dir / "model.zip")  # after it: no model without a checkpoint in a killed run
+            if self._leads:
+                self.model.save(self.run_dir / "model.zip")  # after it: no model without a checkpoint in a killed run
             self._plan_checkpoint(time.perf_counter() - started)
-        if self.stop.requested:
+        if stop:
             raise Stopped
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether a checkpoint is due, and whether to stop."""
+        due = self.num_timesteps >= self._save_at_step or time.perf_counter() >= self._save_at_time
+        return due, self.stop.requested
 
     def _plan_checkpoint(self, cost: float) -> None:
         """The next one, after one that took ``cost`` seconds."""
@@ -77,7 +85,7 @@ class Milestones(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         """Runs between collection and logging, so that the numbers are part of the iteration's row."""
-        if self.model.num_timesteps < self._next:
+        if self.model.num_timesteps < self._next or not self._leads:
             return
         self._next += self._interval
         result = evaluate_run(cast(Agent, self.model), self.config, self._episodes, VALIDATION_SEED)

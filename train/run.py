@@ -14,8 +14,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,6 +27,7 @@ import yaml
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.checkpoint import write_whole
+from palaestra.agents.distributed import world
 from palaestra.envs.adapter import GymnasiumAdapter, available_cores
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
@@ -37,6 +38,7 @@ from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.faults import explained
 from palaestra.train.milestones import Milestones, eval_metrics, evaluate_run, is_ours
 from palaestra.train.policies import AgentPolicy
+from palaestra.train.processes import device_of
 from palaestra.train.progress import ProgressOutput
 from palaestra.train.settings import ConfigError
 from palaestra.train.stopping import Stopped, StopSignal
@@ -51,7 +53,7 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        evaluation: the final one; None when the run was interrupted.
+        evaluation: the final one; None when the run was interrupted, and in all processes but the first.
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation.
         curves: W&B's page or offline folder; None without W&B.
@@ -66,6 +68,7 @@ class RunResult:
     curves: str | Path | None
     solved_at: float | None = None
     solved_after_seconds: float | None = None
+    interrupted: bool = False
 
 
 def use_available_cores() -> None:
@@ -121,10 +124,13 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     """
     started = time.perf_counter()
     use_available_cores()
-    with checkpoints.only_process(run_dir), _determinism(config.deterministic):
+    alone = checkpoints.only_process(run_dir) if world().rank == 0 else nullcontext()
+    with alone, _determinism(config.deterministic):
         try:
-            env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
+            env = _environments(config)
             try:
+                if world().rank > 0:
+                    return _follow(config, env, run_dir, resume)
                 return _train(config, env, run_dir, track, resume, started)
             finally:
                 env.close()
@@ -133,6 +139,14 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
             if failure is None:
                 raise
             raise failure from error
+
+
+def _environments(config: RunConfig) -> BatchedEnv:
+    """Those of this process, of which each has an index among all."""
+    count, device, place = world().share(config.num_envs, "num_envs"), device_of(config.device), {}
+    if world().size > 1:
+        place = {"first_env_index": world().rank * count}
+    return make(config.env, count, device, config.seed, **config.env_kwargs, **place)
 
 
 @contextmanager
@@ -152,7 +166,7 @@ def _train(
     config: RunConfig, env: BatchedEnv, run_dir: Path, track: str, resume: Path | None, started: float
 ) -> RunResult:
     progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
-    model = _agent(config, env, run_dir, resume, progress)
+    model = _agent(config, env, run_dir, resume, progress.message)
     tracker = Tracker.start(
         run_dir, config.as_dict(), track, resume_step=None if resume is None else model.num_timesteps
     )
@@ -178,14 +192,41 @@ def _train(
     if evaluation is not None:
         checkpoints.discard(run_dir)
     curves = tracker.url or tracker.offline_dir
-    return RunResult(run_dir, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after)
+    interrupted = evaluation is None
+    return RunResult(
+        run_dir, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after, interrupted
+    )
 
 
-def _agent(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | None, progress: ProgressOutput) -> Agent:
+def _follow(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | None) -> RunResult:
+    """What all processes but the first do: train with it, silently, and write their shares of checkpoints."""
+    started, interrupted = time.perf_counter(), False
+    model = _agent(config, env, run_dir, resume, _nobody)
+    model.set_logger(Logger(None, []))
+    callback = Milestones(config, run_dir, None, StopSignal(_nobody))
+    try:
+        with callback.stop:
+            remaining = max(0, config.total_timesteps - model.num_timesteps)
+            model.learn(remaining, callback, reset_num_timesteps=resume is None)
+            checkpoints.save(model, run_dir)
+    except (Stopped, KeyboardInterrupt):
+        interrupted = True
+    seconds = time.perf_counter() - started
+    return RunResult(run_dir, None, model.num_timesteps, seconds, None, interrupted=interrupted)
+
+
+def _nobody(text: str) -> None:
+    """Process 0 tells the user the same."""
+
+
+def _agent(
+    config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | None, tell: Callable[[str], None]
+) -> Agent:
     """A new one, whose configuration is written down, or one that goes on."""
     if resume is not None:
-        return checkpoints.resumed(AGENTS[config.agent], resume, env, progress.message)
-    write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+        return checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
+    if world().rank == 0:
+        write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
     if config.init_from is not None:
         model.take_weights(config.init_from)
@@ -195,8 +236,9 @@ def _agent(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | Non
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' if count != 1 else ''}" if env.device.type == "cpu" else ""
+    processes = f" in {world().size} processes" if world().size > 1 else ""
     return (
-        f"{config.agent} on {config.env}: {config.num_envs:,} environments on {env.device}{threads}, "
+        f"{config.agent} on {config.env}: {config.num_envs:,} environments{processes} on {env.device}{threads}, "
         f"{config.total_timesteps:,} steps, seed {config.seed}"
     )
 
@@ -259,6 +301,7 @@ def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int, s
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
+        "processes": world().size,
         "git_commit": _git_commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_timesteps": model.num_timesteps,
