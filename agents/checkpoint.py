@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
 import pathlib
 import zipfile
@@ -43,6 +42,8 @@ _MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, _STATE_MEMBER, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
 _SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
 _MAX_ENVS = 1 << 24
+_MAX_COUNT = 1 << 62
+_MAX_SETTING = 1e30  # of an optimizer: float32 holds it
 
 ModelT = TypeVar("ModelT")
 
@@ -234,20 +235,22 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
             raise CheckpointError(f"the optimizer's state is of a weight {index!r}, which this agent does not have")
         for name, value in state.items():
             expected = () if name == "step" else parameters[index].shape
-            if not isinstance(value, torch.Tensor) or tuple(value.shape) != tuple(expected):
+            floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+            if not floats or tuple(value.shape) != tuple(expected):
                 raise CheckpointError(f"the optimizer's {name} of weight {index} has another form than the weight")
             _check_finite("the optimizer's numbers", f"{name} of weight {index}", value)
 
 
 def _alike(own: Any, saved: Any) -> bool:
-    """Whether settings have the types of ours; any number stands for any other, as does a truth value or None."""
+    """Whether settings have the form of ours; any number but those of weights stands for any other."""
     if isinstance(own, dict):
-        return isinstance(saved, dict) and own.keys() == saved.keys() and all(_alike(own[k], saved[k]) for k in own)
+        same_keys = isinstance(saved, dict) and own.keys() == saved.keys() and own.get("params") == saved.get("params")
+        return same_keys and all(_alike(own[k], saved[k]) for k in own)
     if isinstance(own, list | tuple):
         return type(own) is type(saved) and len(own) == len(saved) and all(map(_alike, own, saved))
     if own is None or isinstance(own, bool):
-        return saved is None or isinstance(saved, bool)
-    return isinstance(saved, int | float) and not isinstance(saved, bool) and math.isfinite(saved)
+        return saved is own
+    return type(saved) in (int, float) and abs(saved) < _MAX_SETTING
 
 
 @contextmanager
@@ -273,6 +276,7 @@ def _build(
 ) -> Any:
     """The model without its weights: constructor, spaces and counters."""
     stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
+    stored.pop("tensorboard_log", None)  # of earlier versions: a file does not say where to write
     arguments = {name: decode(name, value) for name, value in stored.items()} | overrides
     policy = arguments.pop("policy", content["policy"])
     policy = policy if isinstance(policy, str | type) else decode("policy", policy)
@@ -287,13 +291,22 @@ def _build(
     else:
         check_for_correct_spaces(model.env, observation_space, action_space)
     model._setup_model()
+    if unknown := {*stored} - {*model._saved_arguments()}:
+        raise CheckpointError(f"the settings hold {min(unknown)!r}, which no saved {model_class.__name__} has")
     for name, value in content["counters"].items():
-        if name not in (*_COUNTERS, *model._counters) or isinstance(value, bool) or not isinstance(value, int | float):
+        if name not in (*_COUNTERS, *model._counters) or not _is_counter(getattr(model, name), value):
             raise CheckpointError(f"bad counter {name}={value!r}")
         setattr(model, name, value)
     if model._reward_scale is not None and "reward_scale" in content:
         model._reward_scale.set_state(content["reward_scale"])
     return model
+
+
+def _is_counter(own: Any, value: Any) -> bool:
+    """Whether it can stand for ``own``: a count for a count, a share for a share."""
+    if isinstance(own, int):
+        return type(value) is int and 0 <= value < _MAX_COUNT
+    return type(value) in (int, float) and abs(value) < _MAX_COUNT
 
 
 # ---------------------------------------------------------------------------------------------------- training state

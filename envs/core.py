@@ -39,6 +39,7 @@ from palaestra.envs.faults import Place, is_of_the_machine, located
 from palaestra.envs.rng import Rng, child_key, env_keys
 from palaestra.envs.shapes import check_actions, check_returned, check_state
 from palaestra.envs.tensors import check_form
+from palaestra.envs.user_code import describe
 
 if TYPE_CHECKING:
     from palaestra.envs.canvas import Canvas
@@ -497,12 +498,20 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         own = {"episode": self.episode, "episode_length": self.episode, "episode_return": self.episode.float()}
         check_form("state", state_fields(form), saved["state"])
         check_form("batch", own, counters)
+        for name, value in counters.items():
+            if not value.isfinite().all() or (name != "episode_return" and bool((value < 0).any())):
+                raise ValueError(f"batch.{name} holds numbers that no episode has")
+        state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
+        try:
+            self.env.observe(state)
+        except Exception as error:  # rules that look something up raise anything on what they never made
+            raise ValueError(f"the state is none that this environment could be in: {describe(error)}") from error
         self._seed_with(int(saved["seed"]))
         self.shift_indices(int(saved["first_env_index"]))
         for name, value in counters.items():
             setattr(self, name, value.to(self.device))
         self._episode_keys = child_key(self._env_keys, self.episode)
-        self.state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
+        self.state = state
 
     def state_of(self, row: int) -> StateT:
         """The state of one environment, see :func:`host_row`."""

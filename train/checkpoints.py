@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,10 +29,21 @@ _FOLDER, _LOCK = "checkpoints", ".lock"
 
 
 def save(model: Agent, run_dir: Path) -> None:
-    """Write a checkpoint and delete those that it makes needless."""
+    """Write a checkpoint and delete those that it makes needless.
+
+    Raises:
+        OSError: if it cannot be written, or the folder has vanished; what is there stays.
+    """
+    check_there(run_dir)
     model.save_checkpoint(run_dir / _FOLDER / f"{model.num_timesteps:015d}.zip")
     for old in checkpoints(run_dir)[KEPT:]:
         old.unlink()
+
+
+def check_there(run_dir: Path) -> None:
+    """Raise an OSError if somebody has removed the run folder: what is written there would make a new one."""
+    if not (run_dir / "config.yaml").is_file():
+        raise FileNotFoundError(errno.ENOENT, "the run folder has vanished", str(run_dir))
 
 
 def checkpoints(run_dir: Path) -> list[Path]:

@@ -28,7 +28,14 @@ def explained(error: Exception, config: RunConfig, run_dir: Path) -> RunFailed |
         return RunFailed(f"training has diverged: {_sentence(error)} {_kept(run_dir, None)}{_calmer(config, run_dir)}")
     if is_out_of_memory(error):
         return RunFailed(f"out of memory: {_sentence(error)} Lower {_consumers(config)}. {_kept(run_dir, None)}")
+    if isinstance(error, OSError) and error.filename is not None:
+        return RunFailed(f"{_file_error(error)} {_kept(run_dir, 'go on when that is mended')}")
     return None
+
+
+def _file_error(error: OSError) -> str:
+    reason = error.strerror or type(error).__name__
+    return f"{error.filename}: {reason}."
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -43,6 +50,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _kept(run_dir: Path, purpose: str | None) -> str:
+    if not run_dir.is_dir():
+        return ""
     newest = next(iter(checkpoints(run_dir)), None)
     if newest is None:
         return "There was no checkpoint yet (see --checkpoint-every). "
