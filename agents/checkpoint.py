@@ -26,8 +26,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from palaestra.agents.memory import at_most
 from palaestra.agents.plain_values import decode, decode_space, encode, encode_space
 from palaestra.agents.safe_zip import SUMS, Members, read_json, seal
 from palaestra.agents.safe_zip import CheckpointError as CheckpointError
@@ -164,7 +164,8 @@ def read(
             raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
         weights = _finite_weights(members)
         optimizer = read_tensors(members, "policy.optimizer.pth")
-        with _at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values())):
+        too_many = CheckpointError("the settings describe networks larger than the weights in the file")
+        with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
             model = _build(model_class, content, env, device, overrides)
         check_form("policy weights", model.policy.state_dict(), weights)
         _check_optimizer(model.policy.optimizer, optimizer)
@@ -251,24 +252,6 @@ def _alike(own: Any, saved: Any) -> bool:
     if own is None or isinstance(own, bool):
         return saved is own
     return type(saved) in (int, float) and abs(saved) < _MAX_SETTING
-
-
-@contextmanager
-def _at_most(count: int) -> Iterator[None]:
-    """Refuse to build networks with more weights, before any memory is touched."""
-    built = 0
-
-    def add(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-        nonlocal built
-        built += 0 if parameter is None else parameter.numel()
-        if built > count:
-            raise CheckpointError("the settings describe networks larger than the weights in the file")
-
-    hook = register_module_parameter_registration_hook(add)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _build(

@@ -39,7 +39,6 @@ from palaestra.envs.faults import Place, is_of_the_machine, located
 from palaestra.envs.rng import Rng, child_key, env_keys
 from palaestra.envs.shapes import check_actions, check_returned, check_state
 from palaestra.envs.tensors import check_form
-from palaestra.envs.user_code import describe
 
 if TYPE_CHECKING:
     from palaestra.envs.canvas import Canvas
@@ -505,7 +504,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         try:
             self.env.observe(state)
         except Exception as error:  # rules that look something up raise anything on what they never made
-            raise ValueError(f"the state is none that this environment could be in: {describe(error)}") from error
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the state is none that this environment could be in ({reason})") from error
         self._seed_with(int(saved["seed"]))
         self.shift_indices(int(saved["first_env_index"]))
         for name, value in counters.items():

@@ -28,6 +28,7 @@ _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__na
 
 
 _BREAKDOWNS = ("EnvError", "RunFailed")  # these, and full disks, are no bad usage
+_WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
 
 class UsageError(ValueError):
@@ -397,7 +398,8 @@ def main() -> None:
     except Exception as error:
         if not _is_for_users(error):
             raise
-        failed = type(error).__name__ in _BREAKDOWNS or (isinstance(error, OSError) and error.errno != errno.ENOENT)
+        of_disk = isinstance(error, OSError) and error.errno not in _WRONG_PATHS
+        failed = type(error).__name__ in _BREAKDOWNS or of_disk
         status = _fail(" ".join(str(error).split()), 1 if failed else 2)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -32,7 +32,7 @@ from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train import checkpoints
 from palaestra.train.config import RunConfig, build_arguments
-from palaestra.train.environment import AGENTS, Agent, rules_of
+from palaestra.train.environment import AGENTS, Agent, check_memory, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.faults import explained
 from palaestra.train.milestones import Milestones, eval_metrics, evaluate_run, is_ours
@@ -123,6 +123,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     use_available_cores()
     with checkpoints.only_process(run_dir), _determinism(config.deterministic):
         try:
+            check_memory(config.env, config.env_kwargs, config.num_envs, config.device)
             env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
             try:
                 return _train(config, env, run_dir, track, resume, started)
