@@ -461,6 +461,7 @@ def test_the_files_to_the_letter(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert out.rstrip() in (folder / "results.md").read_text()
     assert (folder / "history.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "slices.png").is_file()
+    assert not (folder / "importance.png").exists()  # two trials say nothing of it
     assert yaml.safe_load((folder / "best.yaml").read_text())["total_timesteps"] == 1000
 
 
