@@ -6,6 +6,7 @@ Faults of the environment and of the numbers are in test_env_faults.py and test_
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -219,8 +220,8 @@ def test_a_user_who_may_only_read(
             commands.train("cartpole", "ppo", None, "disabled", settings=SETTINGS, **SIZES)
         monkeypatch.setattr(commands, "_is_finished", lambda *args: False)
         status = _status(monkeypatch, ["train", "--resume", "run", "--track", "disabled"])
-        assert status == 1
-        assert capsys.readouterr().err == "palaestra: error: [Errno 13] Permission denied: 'run/.lock'\n"
+        assert status == 2
+        assert capsys.readouterr().err == "palaestra: error: cannot work in run: Permission denied\n"
         status = _status(monkeypatch, ["watch", "run", "--record", "run/x.png"])
         assert status == 1
         assert "Permission denied" in capsys.readouterr().err
@@ -267,6 +268,57 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     assert second.returncode == 2
     assert second.stderr == f"palaestra: error: {tmp_path / 'run'} is in use by another process\n".encode()
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def _laughs() -> bytes:
+    """Ten lists of nine times the list before: 2 · 9⁹ values in some lines of YAML."""
+    lines = ["a: &a [x, x]"]
+    lines += [f"{new}: &{new} [{', '.join(9 * ['*' + old])}]" for old, new in itertools.pairwise("abcdefghij")]
+    return "\n".join(lines).encode()
+
+
+LAUGHS = _laughs()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b"{"),
+        ("run.json", b"[]"),
+        ("run.json", b"\xff\xfe"),
+        ("progress.csv", b"global_step,x\n1,2,3\n"),
+        ("progress.csv", b"global_step,x\nabc,2\n"),
+        ("progress.csv", b"global_step,x\n1,two\n"),
+        ("progress.csv", b"step,x\n1,2\n"),
+        ("progress.csv", b"global_step,x\n\n"),
+        ("progress.csv", b"\xff\xfe\n"),
+        ("config.yaml", b"env: [" * 3000),
+        ("config.yaml", LAUGHS),
+        ("config.yaml", b"env: " + b"x" * (2 << 20)),
+    ],
+)
+def test_files_of_a_run_that_somebody_has_been_at(
+    name: str,
+    content: bytes,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A run from a stranger: what is damaged is named, in one line; nothing grows beyond all bounds."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    if name == "progress.csv":
+        (folder / "eval.json").unlink()  # so that there is something to go on with
+    (folder / name).write_bytes(content)
+    started = time.monotonic()
+    assert _status(monkeypatch, ["train", "--resume", str(folder), "--track", "disabled"]) == 2
+    assert time.monotonic() - started < 10.0
+    found = capsys.readouterr().err
+    assert found.startswith("palaestra: error: ")
+    assert found.count("\n") == 1
+    assert name in found
+    assert len(found) < 500
 
 
 # ------------------------------------------------------------------------------------------- clocks and languages

@@ -85,9 +85,13 @@ def only_process(run_dir: Path) -> Iterator[None]:
     """Keep other processes out of the run folder.
 
     Raises:
-        ConfigError: if another one works there.
+        ConfigError: if another one works there, or nothing may be written there.
     """
-    with (run_dir / _LOCK).open("w") as file:
+    try:
+        lock = (run_dir / _LOCK).open("w")
+    except OSError as error:
+        raise ConfigError(f"cannot work in {run_dir}: {error.strerror}") from error
+    with lock as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

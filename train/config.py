@@ -30,6 +30,7 @@ from palaestra.train.environment import (
 )
 from palaestra.train.presets import preset
 from palaestra.train.settings import (
+    MAX_TEXT,
     NOT_ZERO,
     SETTINGS,
     ConfigError,
@@ -37,6 +38,7 @@ from palaestra.train.settings import (
     checkpoint_interval,
     known,
     parse,
+    plain,
     schedule,
 )
 
@@ -112,10 +114,14 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: if it cannot be read, is no YAML mapping, or has unknown keys.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_TEXT + 1)
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"it has more than {MAX_TEXT:,} characters")
+        data = plain(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text, or a date like 2024-13-45
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text too
         raise ConfigError(f"{path} is not readable: {str(error).splitlines()[0]}") from error
     try:
         _check_keys(data)

@@ -18,6 +18,8 @@ import numpy as np
 from stable_baselines3.common.logger import KVWriter
 from torch import Tensor
 
+from palaestra.train.settings import ConfigError
+
 STEP, ITERATION = "global_step", "time/total_timesteps"
 Row = dict[str, int | float]
 
@@ -112,8 +114,21 @@ def _csv_writer(file: Any) -> Any:
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the complete rows."""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    columns, *rows = csv.reader(lines) if lines else [[STEP]]
+    """The header and the complete rows.
+
+    Raises:
+        ConfigError: if somebody else has been at the file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        columns, *rows = csv.reader(lines) if lines else [[STEP]]
+        for row in rows:
+            int(row[0])
+            for cell in row:
+                float(cell or "nan")
+        if columns[:1] != [STEP] or any(len(row) != len(columns) for row in rows):
+            raise ValueError("its columns are others")
+    except (csv.Error, IndexError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); put it away to go on without it") from error
     return columns, rows

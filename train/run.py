@@ -244,11 +244,26 @@ def _record_episode(model: Agent, config: RunConfig, run_dir: Path) -> Path | No
 
 def _solved_before(run_dir: Path) -> float | None:
     """What the first process of a resumed run reached; later ones are not timed, for pauses are no training."""
-    facts = run_dir / "run.json"
-    if not facts.is_file():
-        return None
-    seconds: float | None = json.loads(facts.read_text()).get("solved_after_seconds")
+    seconds: float | None = facts_of(run_dir).get("solved_after_seconds")
     return seconds
+
+
+def facts_of(run_dir: Path) -> dict[str, Any]:
+    """What is in ``run.json``; nothing where there is none, as after a kill.
+
+    Raises:
+        ConfigError: if somebody else has been at the file.
+    """
+    path = run_dir / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+    if not isinstance(facts, dict):
+        raise ConfigError(f"{path} is damaged: it holds no object")
+    return facts
 
 
 def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int, solved_after: float | None) -> None:
