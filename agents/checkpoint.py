@@ -6,7 +6,8 @@
 2. :func:`read` compares all checksums, takes the settings from ``palaestra.json`` and the weights as data
    (:mod:`palaestra.agents.tensor_file`). SB3's ``data`` member holds pickles; nothing here looks into it.
 3. Weights must have the names and shapes of the agent that the settings describe and be finite, and so must the
-   optimizer's state. Networks larger than the weights in the file are not built.
+   optimizer's state; counters have their ranges. Networks larger than the weights in the file are not built. Where logs
+   are written (``tensorboard_log``) is for the caller to say.
 4. Of a file of vanilla SB3 the weights are taken; spaces come from ``env``, settings from the caller.
 """
 

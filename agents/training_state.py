@@ -1,6 +1,7 @@
 """Whether the training state in a file has the types and forms that the agent goes on with.
 
 What is compared elsewhere is left out here: the environments' state and the replay memory, when they take it over.
+There every stored state is looked at once (``observe``), so that none points beyond a table in the middle of training.
 """
 
 from __future__ import annotations

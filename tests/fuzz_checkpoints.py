@@ -1,4 +1,4 @@
-"""Mutated model files: each is refused with a CheckpointError or does no harm.
+"""Mutated model files: each is refused with a CheckpointError, or does no harm and trains on.
 
     python tests/fuzz_checkpoints.py --count 10000 [--seed 0]
 

@@ -1,5 +1,6 @@
-"""What a configuration must know of its environment before anything starts: its spaces, and who can act in it.
+"""What a configuration must know of its environment before anything starts.
 
+Its spaces, who can act in it, whether the networks for it can be built, and whether so many copies fit into memory.
 Making other people's environments may be slow, so their spaces are remembered for the process.
 """
 
