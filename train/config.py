@@ -20,14 +20,7 @@ from torch import nn
 
 from palaestra.agents import SharedMlp
 from palaestra.envs.registry import EnvEntry, lasting_name, resolve
-from palaestra.train.environment import (
-    AGENTS,
-    check_actions,
-    check_env_kwargs,
-    check_policy,
-    default_policy,
-    spaces_of,
-)
+from palaestra.train.environment import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.presets import preset
 from palaestra.train.settings import (
     MAX_TEXT,
@@ -247,7 +240,6 @@ def checked(config: RunConfig) -> RunConfig:
     _check_sizes(config)
     check_env_kwargs(config.env, config.env_kwargs)
     check_actions(config.agent, config.env, config.env_kwargs)
-    check_policy(config.agent, config.env, config.env_kwargs, build_arguments(config))
     return config
 
 

@@ -32,7 +32,7 @@ from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train import checkpoints
 from palaestra.train.config import RunConfig, build_arguments
-from palaestra.train.environment import AGENTS, Agent, check_memory, rules_of
+from palaestra.train.environment import AGENTS, Agent, check_memory, check_policy, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.faults import explained
 from palaestra.train.milestones import Milestones, eval_metrics, evaluate_run, is_ours
@@ -78,8 +78,9 @@ def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
     """Create the run folder.
 
     Raises:
-        ConfigError: if the given folder exists already or cannot be made.
+        ConfigError: if the agent cannot be built, or the given folder exists already or cannot be made.
     """
+    check_policy(config.agent, config.env, config.env_kwargs, build_arguments(config))
     if run_dir is None:
         found = resolve(config.env)
         name = found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
