@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from faults.kills import curves, same_weights
 
-from palaestra.agents import PPO, whole_file
+from palaestra.agents import DQN, PPO, memory, whole_file
+from palaestra.envs import make
 from palaestra.train import checkpoints, cli, commands, csv_output, recording, run
 from palaestra.train.faults import RunFailed
 from palaestra.train.settings import ConfigError
@@ -403,3 +404,18 @@ def test_what_does_not_fit_into_memory_is_named(
     with pytest.raises(RunFailed, match=f"out of memory: {message}.*Lower num_envs"):
         commands.train("cartpole", agent, tmp_path / "run", "disabled", settings=settings, **options)
     assert not checkpoints.checkpoints(tmp_path / "run")
+
+
+def test_a_checkpoint_that_does_not_fit_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the weights alone, with which a run would not go on as it was."""
+    (tmp_path / "checkpoints").mkdir()
+    model = DQN("MlpPolicy", make("cartpole", 8, "cpu"), buffer_size=100_000, learning_starts=16).learn(64)
+    model.save(tmp_path / "model.zip")
+    model.save_checkpoint(tmp_path / "checkpoints" / "64.zip")
+    said: list[str] = []
+    monkeypatch.setattr(memory, "_free", lambda device: 2**20)
+    with pytest.raises(MemoryError, match=r"a replay memory of 100,008 transitions \(buffer_size\) needs"):
+        checkpoints.resumed(DQN, tmp_path, make("cartpole", 8, "cpu"), said.append)
+    monkeypatch.undo()
+    assert checkpoints.resumed(DQN, tmp_path, make("cartpole", 8, "cpu"), said.append).num_timesteps == 64
+    assert said == []

@@ -67,11 +67,14 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
 
     Raises:
         CheckpointError: if there is nothing to go on from.
+        MemoryError: if the newest checkpoint does not fit.
     """
     for path in [source] if source.is_file() else checkpoints(source):
         try:
             return kind.resume(path, env)
         except CheckpointError as error:
+            if isinstance(error.__cause__, MemoryError):  # the file is good, and an earlier one would not fit either
+                raise error.__cause__ from None
             tell(f"{path.name} is not used: {error}")
     model_file = source if source.is_file() else source / "model.zip"
     if not model_file.is_file():
