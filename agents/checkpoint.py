@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import collections
+import copy
 import io
 import json
 import os
@@ -232,15 +234,29 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     if not _alike(own, saved["param_groups"]):
         raise CheckpointError("the optimizer's settings in the file are not those of this agent's optimizer")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = _state_names(optimizer)
     for index, state in saved["state"].items():
         if index not in range(len(parameters)) or not isinstance(state, dict):
             raise CheckpointError(f"the optimizer's state is of a weight {index!r}, which this agent does not have")
+        if {*state} != names:
+            raise CheckpointError(f"the optimizer's state of weight {index} does not hold {', '.join(sorted(names))}")
         for name, value in state.items():
             expected = () if name == "step" else parameters[index].shape
             floats = isinstance(value, torch.Tensor) and value.is_floating_point()
             if not floats or tuple(value.shape) != tuple(expected):
                 raise CheckpointError(f"the optimizer's {name} of weight {index} has another form than the weight")
             _check_finite("the optimizer's numbers", f"{name} of weight {index}", value)
+
+
+def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What such an optimizer keeps of each weight: what it keeps of one that it has just changed."""
+    group = optimizer.param_groups[0]
+    weight = torch.zeros(1, device=group["params"][0].device, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    probe = copy.copy(optimizer)  # classes differ in what their constructors take
+    probe.state, probe.param_groups = collections.defaultdict(dict), [{**group, "params": [weight]}]
+    probe.step()
+    return set(probe.state[weight])
 
 
 def _alike(own: Any, saved: Any) -> bool:

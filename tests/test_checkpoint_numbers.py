@@ -11,7 +11,7 @@ from typing import Any
 import fuzz_checkpoints as fuzz
 import pytest
 import torch
-from test_checkpoint_fuzz import changed, refused, resume, saved
+from test_checkpoint_fuzz import changed, load, refused, resume, saved
 
 from palaestra.agents import DQN, PPO
 from palaestra.envs import make
@@ -124,6 +124,34 @@ def test_a_file_does_not_say_where_to_log(tmp_path: Path) -> None:
 def test_an_optimizer_that_would_fail_later_is_refused(change: Callable[[Any], Any]) -> None:
     content = changed("ppo", "policy.optimizer.pth", lambda state: change(state["param_groups"][0]))
     refused(content, "the optimizer's settings in the file are not those")
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+@pytest.mark.parametrize(
+    "change", [lambda state: state.pop("exp_avg"), lambda state: state.update(x=state["exp_avg"]), lambda s: s.clear()]
+)
+def test_an_optimizer_state_with_other_parts_is_refused(change: Callable[[Any], Any], agent: str) -> None:
+    content = changed(agent, "policy.optimizer.pth", lambda state: change(state["state"][1]))
+    message = "state of weight 1 does not hold exp_avg, exp_avg_sq, step"
+    refused(content, message, load if agent == "ppo" else resume)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RAdam", "RMSprop", "SGD"])
+@pytest.mark.parametrize("momentum", [False, True])
+def test_every_optimizer_comes_back(name: str, momentum: bool, tmp_path: Path) -> None:
+    takes = {"RMSprop": {"momentum": 0.5, "centered": True}, "SGD": {"momentum": 0.5}, "Adam": {"amsgrad": True}}
+    kwargs = {
+        "net_arch": [8],
+        "optimizer_class": getattr(torch.optim, name),
+        "optimizer_kwargs": takes.get(name, {}) if momentum else {},
+    }
+    model = PPO("MlpPolicy", make("cartpole", 4, "cpu"), n_steps=8, batch_size=16, policy_kwargs=kwargs, seed=0).learn(
+        64
+    )
+    model.save(tmp_path / "m.zip")
+    again = PPO.load(tmp_path / "m.zip", make("cartpole", 4, "cpu"))
+    ours, theirs = again.policy.optimizer.state_dict(), model.policy.optimizer.state_dict()
+    assert str(ours) == str(theirs)
 
 
 def test_a_memory_that_is_not_full_holds_nothing_of_other_memory() -> None:
