@@ -6,15 +6,17 @@
 2. :func:`read` compares all checksums, takes the settings from ``palaestra.json`` and the weights as data
    (:mod:`palaestra.agents.tensor_file`). SB3's ``data`` member holds pickles; nothing here looks into it.
 3. Weights must have the names and shapes of the agent that the settings describe and be finite, and so must the
-   optimizer's state. Networks larger than the weights in the file are not built.
+   optimizer's state; counters have their ranges. Networks larger than the weights in the file are not built. Where logs
+   are written (``tensorboard_log``) is for the caller to say.
 4. Of a file of vanilla SB3 the weights are taken; spaces come from ``env``, settings from the caller.
 """
 
 from __future__ import annotations
 
+import collections
+import copy
 import io
 import json
-import math
 import os
 import pathlib
 import zipfile
@@ -27,8 +29,8 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from palaestra.agents.memory import at_most
 from palaestra.agents.plain_values import decode, decode_space, encode, encode_space
 from palaestra.agents.safe_zip import SUMS, Members, read_json, seal
 from palaestra.agents.safe_zip import CheckpointError as CheckpointError
@@ -43,6 +45,8 @@ _MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, _STATE_MEMBER, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
 _SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
 _MAX_ENVS = 1 << 24
+_MAX_COUNT = 1 << 62
+_MAX_SETTING = 1e30  # of an optimizer: float32 holds it
 
 ModelT = TypeVar("ModelT")
 
@@ -163,7 +167,8 @@ def read(
             raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
         weights = _finite_weights(members)
         optimizer = read_tensors(members, "policy.optimizer.pth")
-        with _at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values())):
+        too_many = CheckpointError("the settings describe networks larger than the weights in the file")
+        with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
             model = _build(model_class, content, env, device, overrides)
         check_form("policy weights", model.policy.state_dict(), weights)
         _check_optimizer(model.policy.optimizer, optimizer)
@@ -229,43 +234,41 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     if not _alike(own, saved["param_groups"]):
         raise CheckpointError("the optimizer's settings in the file are not those of this agent's optimizer")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = _state_names(optimizer)
     for index, state in saved["state"].items():
         if index not in range(len(parameters)) or not isinstance(state, dict):
             raise CheckpointError(f"the optimizer's state is of a weight {index!r}, which this agent does not have")
+        if {*state} != names:
+            raise CheckpointError(f"the optimizer's state of weight {index} does not hold {', '.join(sorted(names))}")
         for name, value in state.items():
             expected = () if name == "step" else parameters[index].shape
-            if not isinstance(value, torch.Tensor) or tuple(value.shape) != tuple(expected):
+            floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+            if not floats or tuple(value.shape) != tuple(expected):
                 raise CheckpointError(f"the optimizer's {name} of weight {index} has another form than the weight")
             _check_finite("the optimizer's numbers", f"{name} of weight {index}", value)
 
 
+def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What such an optimizer keeps of each weight: what it keeps of one that it has just changed."""
+    group = optimizer.param_groups[0]
+    weight = torch.zeros(1, device=group["params"][0].device, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    probe = copy.copy(optimizer)  # classes differ in what their constructors take
+    probe.state, probe.param_groups = collections.defaultdict(dict), [{**group, "params": [weight]}]
+    probe.step()
+    return set(probe.state[weight])
+
+
 def _alike(own: Any, saved: Any) -> bool:
-    """Whether settings have the types of ours; any number stands for any other, as does a truth value or None."""
+    """Whether settings have the form of ours; any number but those of weights stands for any other."""
     if isinstance(own, dict):
-        return isinstance(saved, dict) and own.keys() == saved.keys() and all(_alike(own[k], saved[k]) for k in own)
+        same_keys = isinstance(saved, dict) and own.keys() == saved.keys() and own.get("params") == saved.get("params")
+        return same_keys and all(_alike(own[k], saved[k]) for k in own)
     if isinstance(own, list | tuple):
         return type(own) is type(saved) and len(own) == len(saved) and all(map(_alike, own, saved))
     if own is None or isinstance(own, bool):
-        return saved is None or isinstance(saved, bool)
-    return isinstance(saved, int | float) and not isinstance(saved, bool) and math.isfinite(saved)
-
-
-@contextmanager
-def _at_most(count: int) -> Iterator[None]:
-    """Refuse to build networks with more weights, before any memory is touched."""
-    built = 0
-
-    def add(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-        nonlocal built
-        built += 0 if parameter is None else parameter.numel()
-        if built > count:
-            raise CheckpointError("the settings describe networks larger than the weights in the file")
-
-    hook = register_module_parameter_registration_hook(add)
-    try:
-        yield
-    finally:
-        hook.remove()
+        return saved is own
+    return type(saved) in (int, float) and abs(saved) < _MAX_SETTING
 
 
 def _build(
@@ -273,6 +276,7 @@ def _build(
 ) -> Any:
     """The model without its weights: constructor, spaces and counters."""
     stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
+    stored.pop("tensorboard_log", None)  # of earlier versions: a file does not say where to write
     arguments = {name: decode(name, value) for name, value in stored.items()} | overrides
     policy = arguments.pop("policy", content["policy"])
     policy = policy if isinstance(policy, str | type) else decode("policy", policy)
@@ -287,13 +291,22 @@ def _build(
     else:
         check_for_correct_spaces(model.env, observation_space, action_space)
     model._setup_model()
+    if unknown := {*stored} - {*model._saved_arguments()}:
+        raise CheckpointError(f"the settings hold {min(unknown)!r}, which no saved {model_class.__name__} has")
     for name, value in content["counters"].items():
-        if name not in (*_COUNTERS, *model._counters) or isinstance(value, bool) or not isinstance(value, int | float):
+        if name not in (*_COUNTERS, *model._counters) or not _is_counter(getattr(model, name), value):
             raise CheckpointError(f"bad counter {name}={value!r}")
         setattr(model, name, value)
     if model._reward_scale is not None and "reward_scale" in content:
         model._reward_scale.set_state(content["reward_scale"])
     return model
+
+
+def _is_counter(own: Any, value: Any) -> bool:
+    """Whether it can stand for ``own``: a count for a count, a share for a share."""
+    if isinstance(own, int):
+        return type(value) is int and 0 <= value < _MAX_COUNT
+    return type(value) in (int, float) and abs(value) < _MAX_COUNT
 
 
 # ---------------------------------------------------------------------------------------------------- training state

@@ -48,6 +48,7 @@ from palaestra.agents.replay import Content, Replay, Transitions
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
 _FIRST_BETA = 0.4  # of the importance weights; rises to 1 over the run
+_LOOKED_AT = 1 << 14  # stored moments at a time, when a file's are checked
 
 
 def _form(content: Content) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class DQN(QLearning):
         *("gradient_steps", "n_steps", "target_update_interval", "exploration_fraction", "exploration_initial_eps"),
         *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "huber_delta"),
         *("prioritized_replay", "exploration_spread", "normalize_observation", "normalize_reward", "weight_average"),
-        *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("policy_kwargs", "verbose", "seed"),
     )
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
     _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_contents")
@@ -224,6 +225,16 @@ class DQN(QLearning):
                 raise ValueError("the replay memory in the file holds other contents than these environments have")
         self.replay = self._empty_replay(content)
         self.replay.load_state_dict(saved["replay"])
+        if saved["batch"] is not None:
+            self._look_through(self.replay)
+
+    @torch.no_grad()
+    def _look_through(self, replay: Replay) -> None:
+        """Raise what looking at any stored moment raises: a file may hold states that the environment never had."""
+        for start in range(0, replay.rows * replay.num_envs, _LOOKED_AT):
+            content = {name: stored[start : start + _LOOKED_AT] for name, stored in replay.content.items()}
+            self._contents.observe(content)
+            self._contents.action_masks(content)
 
     # ------------------------------------------------------------------------------------------------ the update
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -21,6 +24,30 @@ def require(size: int, device: torch.device, what: str) -> None:
     free = _free(device)
     if free is not None and size > free:
         raise MemoryError(f"{what} needs {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+
+
+def available(device: torch.device) -> float:
+    """Bytes that can still be had; infinity where nobody says."""
+    free = _free(device)
+    return math.inf if free is None else free
+
+
+@contextmanager
+def at_most(count: float, error: Exception) -> Iterator[None]:
+    """Raise ``error`` instead of building networks with more weights, before their memory is touched."""
+    built = 0
+
+    def add(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal built
+        built += 0 if parameter is None else parameter.numel()
+        if built > count:
+            raise error
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _free(device: torch.device) -> int | None:

@@ -133,6 +133,7 @@ class OnDevice(BaseAlgorithm):
         total, callback = super()._setup_learn(*args, **kwargs)
         self._world.broadcast(self.policy)
         self._noise_seed = self._world.same(self._noise_seed)
+        self._learning_since = time.perf_counter()
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
         self._to_log = {}
@@ -225,7 +226,7 @@ class OnDevice(BaseAlgorithm):
 
     def _record_progress(self) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
-        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)  # no clock that is set
         for name, value in episode_means(self.ep_info_buffer or ()).items():
             self.logger.record(name, value)
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
@@ -246,7 +247,7 @@ class OnDevice(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
         ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
-        ours += (*self._counters, *self._unsaved)
+        ours += ("_learning_since", *self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 
     def _saved_arguments(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
     _json_arguments: ClassVar[tuple[str, ...]] = (
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
         *("normalize_advantage", "normalize_observation", "normalize_reward", "vf_coef", "max_grad_norm"),
-        *("use_sde", "sde_sample_freq", "target_kl", "tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("use_sde", "sde_sample_freq", "target_kl", "policy_kwargs", "verbose", "seed"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic")
     _summaries: ClassVar[tuple[str, ...]] = (*_LOSSES, "explained_variance", "std")

@@ -47,7 +47,7 @@ class PQN(QLearning):
         *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "exploration_fraction"),
         *("exploration_initial_eps", "exploration_final_eps", "max_grad_norm", "exploration_spread"),
         *("normalize_observation", "normalize_reward", "weight_average"),
-        *("tensorboard_log", "policy_kwargs", "verbose", "seed"),
+        *("policy_kwargs", "verbose", "seed"),
     )
 
     def __init__(

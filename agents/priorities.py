@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from palaestra.agents.distributed import world
+from palaestra.envs.tensors import check_form, fill
 
 _CHILDREN = 32
 _EPSILON = 1e-6
@@ -52,6 +53,28 @@ class Priorities:
     def state_dict(self) -> dict[str, Tensor]:
         """All of them: the tree's levels, and the largest so far."""
         return {**{str(depth): level for depth, level in enumerate(self._levels)}, "largest": self._largest}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Take over what :meth:`state_dict` gave of as many places.
+
+        Raises:
+            ValueError: if a draw from it could fall on a place that does not exist or may not be drawn.
+        """
+        own = self.state_dict()
+        check_form("replay priorities", own, saved)
+        for name, value in saved.items():
+            if not value.isfinite().all() or bool((value < 0.0).any()):
+                raise ValueError(f"replay priorities.{name} must be finite and at least 0")
+        below = saved["0"]
+        if bool((below[self.size :] > 0.0).any()):
+            raise ValueError(f"replay priorities.0 has priorities beyond the {self.size} places")
+        for depth in range(1, len(self._levels)):
+            sums = torch.zeros_like(saved[str(depth)])
+            sums[: len(below) // _CHILDREN] = below.view(-1, _CHILDREN).sum(1)
+            if not torch.allclose(saved[str(depth)], sums, rtol=1e-4):
+                raise ValueError(f"replay priorities.{depth} are not the sums of those below")
+            below = saved[str(depth)]
+        fill("replay priorities", own, saved)
 
     def put_new(self, index: Tensor) -> None:
         """Give places, int64 [B], the largest priority so far."""

@@ -84,7 +84,8 @@ class Replay:
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)
         needed = self.rows * nbytes(content.values()) + size * (smallest.itemsize + 5)
         require(needed, self.device, f"a replay memory of {size:,} transitions (buffer_size)")
-        self.content = {k: torch.empty(size, *v.shape[1:], dtype=v.dtype, device=v.device) for k, v in content.items()}
+        # rows without data hold the first content too: a file of the memory shows nothing of other memory
+        self.content = {name: first.repeat(self.rows, *(1,) * (first.dim() - 1)) for name, first in content.items()}
         self.actions = torch.zeros(size, dtype=smallest, device=self.device)
         self.rewards = torch.zeros(size, device=self.device)
         self.kinds = torch.zeros(size, dtype=torch.uint8, device=self.device)
@@ -222,10 +223,12 @@ class Replay:
                 raise ValueError(f"replay.{name} must be 0 … {limit - 1}, the file has {int(low)} … {int(high)}")
         if not isinstance(saved["steps"], int) or saved["steps"] < 0:
             raise ValueError(f"replay.steps must be a whole number of at least 0, the file has {saved['steps']!r}")
+        if not saved["fields"]["rewards"].isfinite().all():
+            raise ValueError("replay.rewards hold NaN or infinity")
         fill("replay", self._fields(), saved["fields"])
         fill("replay content", self.content, saved["content"])
         if self.priorities is not None:
-            fill("replay priorities", self.priorities.state_dict(), saved["priorities"])
+            self.priorities.load_state_dict(saved["priorities"])
         self.steps = saved["steps"]
 
     def _fields(self) -> dict[str, Tensor]:

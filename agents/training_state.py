@@ -1,10 +1,12 @@
 """Whether the training state in a file has the types and forms that the agent goes on with.
 
 What is compared elsewhere is left out here: the environments' state and the replay memory, when they take it over.
+There every stored state is looked at once (``observe``), so that none points beyond a table in the middle of training.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -22,14 +24,20 @@ def check_training_state(model: Any, saved: Any) -> None:
     if saved["batch"] is not None:
         own = {"sums": model._statistics.sums, "starts": torch.zeros(model.n_envs, dtype=torch.bool)}
         check_form("training state", own, {name: saved[name] for name in own})
+        if not 0 <= float(saved["sums"][0]) < math.inf:
+            raise ValueError(f"the training state counts {float(saved['sums'][0])} ended episodes")
         _check_observations(model, saved["obs"])
     if saved["returns"] is not None:
         check_form("training state", {"returns": torch.zeros(model.n_envs)}, {"returns": saved["returns"]})
+        if not saved["returns"].isfinite().all():
+            raise ValueError("the training state's returns hold NaN or infinity")
     window, logged = saved["window"], saved["logged"]
     if not isinstance(window, list) or not all(isinstance(e, dict) and {"n", "r", "l", "t"} <= {*e} for e in window):
         raise ValueError("the training state's window does not hold reports of episodes")
     if not all(_is_number(value) for report in window for value in report.values()):
         raise ValueError("the training state's window holds something else than numbers")
+    if not all(1 <= report["n"] < math.inf for report in window):
+        raise ValueError("the training state's window holds reports of no episodes")
     if not isinstance(logged, dict) or not all(_is_entry(name, entry) for name, entry in logged.items()):
         raise ValueError("the training state's logged values are not numbers with names")
     for name, weight in (saved.get("online") or {}).items():

@@ -497,12 +497,21 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         own = {"episode": self.episode, "episode_length": self.episode, "episode_return": self.episode.float()}
         check_form("state", state_fields(form), saved["state"])
         check_form("batch", own, counters)
+        for name, value in counters.items():
+            if not value.isfinite().all() or (name != "episode_return" and bool((value < 0).any())):
+                raise ValueError(f"batch.{name} holds numbers that no episode has")
+        state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
+        try:
+            self.env.observe(state)
+        except Exception as error:  # rules that look something up raise anything on what they never made
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the state is none that this environment could be in ({reason})") from error
         self._seed_with(int(saved["seed"]))
         self.shift_indices(int(saved["first_env_index"]))
         for name, value in counters.items():
             setattr(self, name, value.to(self.device))
         self._episode_keys = child_key(self._env_keys, self.episode)
-        self.state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
+        self.state = state
 
     def state_of(self, row: int) -> StateT:
         """The state of one environment, see :func:`host_row`."""

@@ -1,4 +1,4 @@
-"""Mutated model files: each is refused with a CheckpointError or does no harm.
+"""Mutated model files: each is refused with a CheckpointError, or does no harm and trains on.
 
     python tests/fuzz_checkpoints.py --count 10000 [--seed 0]
 
@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3.common.logger import Logger
 
-from palaestra.agents import DQN, PPO, CheckpointError
+from palaestra.agents import DQN, PPO, CheckpointError, DivergedError
 from palaestra.agents.safe_zip import SUMS, seal
 from palaestra.envs import make
+from palaestra.envs.core import EnvError
 
 MAX_SECONDS, MAX_BYTES = 20.0, 2 << 30
 AGENTS: dict[str, Any] = {"ppo": PPO, "dqn": DQN}
@@ -272,19 +274,36 @@ def nothing_runs() -> Iterator[None]:
     assert not happened, happened
 
 
-def outcome(agent: str, content: bytes) -> str:
-    """Read a file, as a checkpoint if it is one of DQN: "read", or "refused" with a message of one line."""
+def go_on(model: Any) -> None:
+    """Train from what was read: it learns, or says in one line what is not finite or which environment fails."""
+    model.set_logger(Logger(None, []))  # SB3's own makes a folder
+    try:
+        model.learn(64, reset_num_timesteps=False)
+        reason = "none"
+    except (DivergedError, EnvError) as error:
+        reason = str(error)
+    assert reason, "an error without a reason"
+    assert "\n" not in reason, reason
+
+
+def outcome(agent: str, content: bytes, goes_on: bool = False) -> str:
+    """Read a file, as a checkpoint if it is one of DQN: "read", or "refused" with a message of one line.
+
+    What was read then trains on, if it ``goes_on``.
+    """
     env = environment()
     start = time.perf_counter()
     with nothing_runs():
         try:
             if agent == "ppo":
-                AGENTS[agent].load(io.BytesIO(content), env=env)
+                model = AGENTS[agent].load(io.BytesIO(content), env=env)
             else:
-                AGENTS[agent].resume(io.BytesIO(content), env)
+                model = AGENTS[agent].resume(io.BytesIO(content), env)
             found, reason = "read", "none"
         except CheckpointError as error:
             found, reason = "refused", str(error)
+        if found == "read" and goes_on:
+            go_on(model)
     assert reason, "an error without a reason"
     assert "\n" not in reason, reason
     assert time.perf_counter() - start < MAX_SECONDS
@@ -307,7 +326,8 @@ def run(count: int, seed: int) -> dict[str, collections.Counter[str]]:
     for number in range(count):
         agent, kind, content = mutated(number, seed)
         try:
-            counts[kind][outcome(agent, content)] += 1
+            goes_on = kind != "change_settings"  # settings may ask for years of training
+            counts[kind][outcome(agent, content, goes_on)] += 1
         except BaseException:
             print(f"file {number} of seed {seed} ({agent}, {kind}):", file=sys.stderr)
             raise

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from palaestra.train import bench, cli, milestones, results
+from palaestra.train import bench, cli, milestones, results, run, sweep
 
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
@@ -54,7 +54,15 @@ def test_every_command_runs(
     monkeypatch.setattr(results, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(results, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(results, "table", lambda rows: "")
+    monkeypatch.setattr(sweep, "sweep", lambda *args, **kwargs: True)  # searched in test_sweep.py
     monkeypatch.setattr(milestones, "EVALUATIONS", 1)
+    for module, name in (
+        *((milestones, "EVALUATION_EPISODES"), (milestones, "EVALUATION_EPISODES_OF_OTHERS")),
+        *((run, "FINAL_EPISODES"), (run, "FINAL_EPISODES_OF_OTHERS")),
+    ):
+        monkeypatch.setattr(module, name, 8)
+    for text in _blocks("yaml"):
+        Path(text.split()[1]).write_text(text)
     for program in _short_programs():  # one of them writes the sales that a command reads
         exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     for command in _commands():

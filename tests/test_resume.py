@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.envs import TensorVectorEnv, make
+from palaestra.envs.registry import entries
 
 ROLLOUT = {"n_steps": 8, "batch_size": 64, "n_epochs": 2}
 REPLAY = {"learning_starts": 200, "batch_size": 64, "buffer_size": 1000, "samples_per_insert": 2.0, "train_freq": 2}
@@ -96,6 +98,33 @@ def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> Non
     different = [name for name, value in ours.items() if not torch.equal(value, theirs[name])]
     assert different == []
     assert any("optimizer" in name for name in ours)
+
+
+WRAPPED: list[tuple[str, dict[str, Any]]] = [
+    ("cartpole", {"randomized": {"gravity": [8.0, 12.0]}, "time_aware": True, "frame_stack": 3}),
+    ("reach", {"discretized_actions": 3}),
+]
+
+
+@pytest.mark.parametrize(("name", "kwargs"), [*((entry.id, {}) for entry in entries()), *WRAPPED])
+def test_on_every_environment(name: str, kwargs: dict[str, Any], tmp_path: Path) -> None:
+    """PPO, and DQN where it can act, after episodes have ended: going on from the file, and without it."""
+    for kind in (PPO, DQN):
+        batch: Any = make(name, 4, "cpu", 3, **{"max_episode_steps": 5, **kwargs})
+        if kind is DQN and not isinstance(batch.single_action_space, Discrete):
+            continue
+        rollout = {"n_steps": 12, "batch_size": 16, "n_epochs": 1}
+        replay = {"learning_starts": 16, "batch_size": 16, "buffer_size": 64, "train_freq": 12, "n_steps": 2}
+        model: Any = kind("MlpPolicy", batch, seed=1, **(rollout if kind is PPO else replay))
+        model.learn(96)
+        model.save_checkpoint(tmp_path / "c.zip")
+        model.learn(48, reset_num_timesteps=False)
+        torch.manual_seed(12345)
+        fresh: Any = make(name, 4, "cpu", 3, **{"max_episode_steps": 5, **kwargs})
+        again: Any = kind.resume(tmp_path / "c.zip", fresh)
+        again.learn(48, reset_num_timesteps=False)
+        ours, theirs = all_tensors(again), all_tensors(model)
+        assert [key for key, value in ours.items() if not torch.equal(value, theirs[key])] == []
 
 
 @pytest.mark.parametrize("case", ["ppo snake", "dqn averaged", "pqn averaged"])

@@ -285,11 +285,26 @@ def test_a_kill_after_training_loses_nothing_of_the_last_row(
     assert same_weights(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_a_run_is_repeated_from_its_configuration(tmp_path: Path) -> None:
-    tiny(tmp_path / "run")
+REPEATED = {
+    "ppo": PPO_RUN,
+    "ppo with noise": ("reach", "ppo", 64 * 8 * 10, ["n_steps=8", "batch_size=256", "use_sde=true"], 64),
+    "dqn": DQN_RUN,
+    "dqn with priorities": ("cartpole", "dqn", 64 * 100, [*DQN_RUN[3], "prioritized_replay=0.6"], 64),
+    "pqn": PQN_RUN,
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED.values(), ids=REPEATED)
+def test_a_run_is_repeated_from_its_configuration(kind: tuple[Any, ...], tmp_path: Path) -> None:
+    """The same seed gives the same weights and curves, another seed gives others."""
+    env, agent, steps, settings, num_envs = kind
+    sizes = {"num_envs": num_envs, "total_timesteps": min(steps, 64 * 40)}
+    train_command(env, agent, tmp_path / "run", "disabled", settings=settings, **sizes)
+    torch.manual_seed(123)
     train_command(None, None, tmp_path / "again", "disabled", tmp_path / "run" / "config.yaml")
     assert (tmp_path / "again" / "config.yaml").read_text() == (tmp_path / "run" / "config.yaml").read_text()
     assert same_weights(tmp_path / "run", tmp_path / "again")
+    assert curves(tmp_path / "run") == curves(tmp_path / "again")
     train_command(None, None, tmp_path / "other", "disabled", tmp_path / "run" / "config.yaml", seed=1)
     assert not same_weights(tmp_path / "run", tmp_path / "other")
 

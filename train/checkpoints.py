@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,12 @@ _FOLDER, _LOCK, _SHARE = "checkpoints", ".lock", ".rank{}of{}"
 
 
 def save(model: Agent, run_dir: Path) -> None:
-    """Write a checkpoint and delete those that it makes needless."""
+    """Write a checkpoint and delete those that it makes needless.
+
+    Raises:
+        OSError: if it cannot be written, or the folder has vanished; what is there stays.
+    """
+    check_there(run_dir)
     path = run_dir / _FOLDER / f"{model.num_timesteps:015d}.zip"
     if world().rank > 0:
         model.save_checkpoint(_share(path, world().rank, world().size))
@@ -58,6 +64,12 @@ def _processes(checkpoint: Path) -> int:
     return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
 
 
+def check_there(run_dir: Path) -> None:
+    """Raise an OSError if somebody has removed the run folder: what is written there would make a new one."""
+    if not (run_dir / "config.yaml").is_file():
+        raise FileNotFoundError(errno.ENOENT, "the run folder has vanished", str(run_dir))
+
+
 def checkpoints(run_dir: Path) -> list[Path]:
     """All of a run, the newest first."""
     return sorted((run_dir / _FOLDER).glob("*.zip"), reverse=True)
@@ -79,6 +91,7 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
 
     Raises:
         CheckpointError: if there is nothing to go on from, or another number of processes began it.
+        MemoryError: if the newest checkpoint does not fit.
     """
     group = world()
     for path in [source] if source.is_file() else checkpoints(source):
@@ -88,6 +101,8 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
         try:
             model = kind.resume(_share(path, group.rank, group.size), env)
         except (CheckpointError, FileNotFoundError) as error:
+            if isinstance(error.__cause__, MemoryError):  # the file is good, and an earlier one would not fit either
+                raise error.__cause__ from None
             problem = str(error)
         problem = next((text for text in group.texts(problem) if text), "")
         if model is not None and not problem:
@@ -105,9 +120,13 @@ def only_process(run_dir: Path) -> Iterator[None]:
     """Keep other processes out of the run folder.
 
     Raises:
-        ConfigError: if another one works there.
+        ConfigError: if another one works there, or nothing may be written there.
     """
-    with (run_dir / _LOCK).open("w") as file:
+    try:
+        lock = (run_dir / _LOCK).open("w")
+    except OSError as error:
+        raise ConfigError(f"cannot work in {run_dir}: {error.strerror}") from error
+    with lock as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

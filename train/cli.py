@@ -6,8 +6,10 @@ standard error), 130 interrupted.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import errno
+import io
 import json
 import os
 import re
@@ -26,6 +28,7 @@ _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__na
 
 
 _BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError")  # these, and full disks, are no bad usage
+_WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
 
 class UsageError(ValueError):
@@ -382,6 +385,10 @@ def fit_demand(
 
 def main() -> None:
     """Entry point of the console script."""
+    codecs.register_error("palaestra", _in_this_locale)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="palaestra")
     sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
     command = typer.main.get_command(app)
     try:
@@ -396,9 +403,17 @@ def main() -> None:
     except Exception as error:
         if not _is_for_users(error):
             raise
-        failed = type(error).__name__ in _BREAKDOWNS or (isinstance(error, OSError) and error.errno != errno.ENOENT)
+        of_disk = isinstance(error, OSError) and error.errno not in _WRONG_PATHS
+        failed = type(error).__name__ in _BREAKDOWNS or of_disk
         status = _fail(" ".join(str(error).split()), 1 if failed else 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _in_this_locale(error: UnicodeError) -> tuple[bytes, int]:
+    """What stands for signs that the locale lacks; bytes of paths that it cannot read are given back as they were."""
+    assert isinstance(error, UnicodeEncodeError)
+    codes = [ord(sign) for sign in error.object[error.start : error.end]]
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
 
 
 def _usage_text(error: Any) -> str:

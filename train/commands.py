@@ -98,10 +98,10 @@ def _say_finished(run_dir: Path) -> None:
 
 def _is_finished(run_dir: Path, config: RunConfig) -> bool:
     """Whether all steps of the configuration are trained and evaluated."""
-    files = [run_dir / name for name in ("eval.json", "run.json")]
-    if checkpoints(run_dir) or not all(file.is_file() for file in files):
+    if checkpoints(run_dir) or not (run_dir / "eval.json").is_file():
         return False
-    return bool(json.loads(files[1].read_text())["num_timesteps"] >= config.total_timesteps)
+    trained = runs.facts_of(run_dir).get("num_timesteps")
+    return isinstance(trained, int) and trained >= config.total_timesteps
 
 
 def _check_track(track: str) -> None:

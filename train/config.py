@@ -23,6 +23,7 @@ from palaestra.envs.registry import EnvEntry, lasting_name, resolve
 from palaestra.train.environment import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.presets import preset
 from palaestra.train.settings import (
+    MAX_TEXT,
     NOT_ZERO,
     SETTINGS,
     ConfigError,
@@ -30,6 +31,7 @@ from palaestra.train.settings import (
     checkpoint_interval,
     known,
     parse,
+    plain,
     schedule,
 )
 
@@ -105,10 +107,14 @@ def read_file(path: Path) -> dict[str, Any]:
         ConfigError: if it cannot be read, is no YAML mapping, or has unknown keys.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_TEXT + 1)
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"it has more than {MAX_TEXT:,} characters")
+        data = plain(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text, or a date like 2024-13-45
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text too
         raise ConfigError(f"{path} is not readable: {str(error).splitlines()[0]}") from error
     try:
         _check_keys(data)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import KVWriter
 from torch import Tensor
+
+from palaestra.train.settings import ConfigError
 
 STEP, ITERATION = "global_step", "time/total_timesteps"
 Row = dict[str, int | float]
@@ -58,20 +61,22 @@ class CsvOutput(KVWriter):
             self._columns, rows = _read_csv(path)
             self._replace(row for row in rows if self._precedes(row, resume_step))
         else:
-            with path.open("x", newline="") as file:
+            with _named(path), path.open("x", newline="", encoding="utf-8") as file:
                 _csv_writer(file).writerow(self._columns)
-        self._file = path.open("a", newline="")
+        self._file = path.open("a", newline="", encoding="utf-8")
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         row = scalar_row(key_values, key_excluded, step)
         new = [key for key in row if key not in self._columns]
-        if new:
-            self._add_columns(new)
-        _csv_writer(self._file).writerow([row.get(column, "") for column in self._columns])
-        self._file.flush()
+        with _named(self._path):
+            if new:
+                self._add_columns(new)
+            _csv_writer(self._file).writerow([row.get(column, "") for column in self._columns])
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what cannot be written now could not be when its row came, which told
+            self._file.close()
 
     def _precedes(self, row: list[str], step: int) -> bool:
         """Whether it was written before the checkpoint of that step; only the final evaluation's row tells no steps."""
@@ -83,14 +88,25 @@ class CsvOutput(KVWriter):
         columns, rows = _read_csv(self._path)
         self._columns = columns + new
         self._replace(row + [""] * len(new) for row in rows)
-        self._file = self._path.open("a", newline="")
+        self._file = self._path.open("a", newline="", encoding="utf-8")
 
     def _replace(self, rows: Iterable[list[str]]) -> None:
         """Write the file anew beside the old one, so that a kill leaves one of the two whole."""
         beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("w", newline="") as file:
+        with beside.open("w", newline="", encoding="utf-8") as file:
             _csv_writer(file).writerows([self._columns, *rows])
         os.replace(beside, self._path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors name the file, which those of writing into an open one do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _csv_writer(file: Any) -> Any:
@@ -98,8 +114,21 @@ def _csv_writer(file: Any) -> Any:
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the complete rows."""
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    columns, *rows = csv.reader(lines) if lines else [[STEP]]
+    """The header and the complete rows.
+
+    Raises:
+        ConfigError: if somebody else has been at the file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line for line in file if line.endswith("\n")]
+        columns, *rows = csv.reader(lines) if lines else [[STEP]]
+        for row in rows:
+            int(row[0])
+            for cell in row:
+                float(cell or "nan")
+        if columns[:1] != [STEP] or any(len(row) != len(columns) for row in rows):
+            raise ValueError("its columns are others")
+    except (csv.Error, IndexError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged ({error}); put it away to go on without it") from error
     return columns, rows

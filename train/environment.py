@@ -1,5 +1,6 @@
-"""What a configuration must know of its environment before anything starts: its spaces, and who can act in it.
+"""What a configuration must know of its environment before anything starts.
 
+Its spaces, who can act in it, whether the networks for it can be built, and whether so many copies fit into memory.
 Making other people's environments may be slow, so their spaces are remembered for the process.
 """
 
@@ -10,13 +11,16 @@ import inspect
 import json
 from typing import Any
 
+import torch
 from gymnasium import Space, spaces
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.preprocessing import is_image_space
 
 from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents.memory import at_most, available, nbytes, require
 from palaestra.agents.q_learning import QLearning
-from palaestra.envs.core import TensorEnv
+from palaestra.envs.core import TensorEnv, TensorVectorEnv, resolve_device, state_fields
+from palaestra.envs.faults import is_of_the_machine
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.envs.user_code import describe
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, WrapperError
@@ -125,6 +129,42 @@ def check_actions(agent: str, env: str, env_kwargs: dict[str, Any]) -> None:
     hint = f": use --agent {takes[0]}" if takes else ""
     needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"
     raise ConfigError(f"{agent} needs {needs}, {env}{where} has {_shown(space)}{hint}")
+
+
+def check_memory(env: str, env_kwargs: dict[str, Any], num_envs: int, device: str) -> None:
+    """Raise a MemoryError if so many environments of ours certainly do not fit."""
+    found = resolve(env)
+    if not isinstance(found, EnvEntry):
+        return
+    one = make(env, 1, "cpu", **env_kwargs)
+    assert isinstance(one, TensorVectorEnv)
+    obs, _ = one.reset()
+    # the state and what is seen of it, before and after a step
+    size = 2 * (nbytes(state_fields(one.state).values()) + nbytes([obs]))
+    require(num_envs * size, resolve_device(device), f"{num_envs:,} environments (num_envs)")
+
+
+def check_policy(agent: str, env: str, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Build the policy once, for what is wrong with the arguments of networks and optimisers only they know.
+
+    Raises:
+        ConfigError: if it cannot be built, or does not fit into memory.
+    """
+    observations, actions = spaces_of(env, env_kwargs)
+    policy = AGENTS[agent].policy_aliases[arguments.get("policy", "MlpPolicy")]
+    kwargs = arguments.get("policy_kwargs", {})
+    given = ", ".join(f"{key}={value}" for key, value in kwargs.items())
+    too_large = ConfigError(f"policy_kwargs ({given}): such networks do not fit into memory")
+    try:
+        # weights, gradients and Adam's two moments; the run's own random numbers begin later
+        with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
+            policy(observations, actions, lambda _: 1e-3, **kwargs)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever their constructors raise
+        if is_of_the_machine(error):
+            raise too_large from error
+        raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
 
 
 def _shown(space: Space[Any]) -> str:

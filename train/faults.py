@@ -23,12 +23,16 @@ class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is wha
 def explained(error: Exception, config: RunConfig, run_dir: Path) -> RunFailed | None:
     """The error with advice, in one line; None for errors that nobody expects, whose traceback is needed."""
     if isinstance(error, EnvError):
-        return RunFailed(f"{_sentence(error)} {_kept(run_dir, 'train it again from there')}{_look(error, run_dir)}")
-    if isinstance(error, DivergedError):
-        return RunFailed(f"training has diverged: {_sentence(error)} {_kept(run_dir, None)}{_calmer(config, run_dir)}")
-    if is_out_of_memory(error):
-        return RunFailed(f"out of memory: {_sentence(error)} Lower {_consumers(config)}. {_kept(run_dir, None)}")
-    return None
+        text = f"{_sentence(error)} {_kept(run_dir, 'train it again from there')}{_look(error, run_dir)}"
+    elif isinstance(error, DivergedError):
+        text = f"training has diverged: {_sentence(error)} {_kept(run_dir, None)}{_calmer(config, run_dir)}"
+    elif is_out_of_memory(error):
+        text = f"out of memory: {_sentence(error)} Lower {_consumers(config)}. {_kept(run_dir, None)}"
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}. {_kept(run_dir, 'go on when that is mended')}"
+    else:
+        return None
+    return RunFailed(text.rstrip())
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -43,6 +47,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _kept(run_dir: Path, purpose: str | None) -> str:
+    if not run_dir.is_dir():
+        return ""
     newest = next(iter(checkpoints(run_dir)), None)
     if newest is None:
         return "There was no checkpoint yet (see --checkpoint-every). "

@@ -95,6 +95,7 @@ class Milestones(BaseCallback):
             self.logger.record(key, value)
         if result.score > self._best:
             self._best = result.score
+            checkpoints.check_there(self.run_dir)
             self.model.save(self.run_dir / "best.zip")
 
 

@@ -4,12 +4,13 @@
    from all its frames, and stores only what changes from one to the next.
 2. Both go through the ffmpeg that comes with imageio as the frames are made. Those of a GIF wait in ffmpeg's memory
    until the palette is known, so GIFs should be short.
-3. A file is written under a temporary name beside its target and renamed when it is whole: what stands under the
-   target's name is never half a film.
+3. A file is written under a temporary name beside its target and renamed when it is whole, all its frames counted:
+   what stands under the target's name is never half a film.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -89,7 +90,19 @@ def write_video(path: Path, frames: Iterable[Image], fps: float) -> int:
             for frame in chain((first,), upcoming):
                 ffmpeg.send(np.ascontiguousarray(frame))
                 count += 1
+        _check_film(part, count, path)
     return count
+
+
+def _check_film(part: Path, count: int, path: Path) -> None:
+    """ffmpeg says nothing where the disk is full: the film must have all its frames."""
+    try:
+        found = imageio_ffmpeg.count_frames_and_secs(str(part))[0]
+    except RuntimeError:
+        found = 0
+    if found != count:
+        reason = f"cannot record: {found} of {count} frames could be written; is the disk full?"
+        raise OSError(errno.EIO, reason, str(path))
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class Processes:
     def launch(self, command: list[str], log: Path, threads: int | None) -> int:
         """Run a command to its end, with that many threads (None: its own choice); its exit status."""
         environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with log.open("w") as out:
+        with log.open("w", encoding="utf-8") as out:
             with self._lock:
                 if self._ended:
                     return 1

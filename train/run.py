@@ -33,7 +33,7 @@ from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train import checkpoints
 from palaestra.train.config import RunConfig, build_arguments
-from palaestra.train.environment import AGENTS, Agent, rules_of
+from palaestra.train.environment import AGENTS, Agent, check_memory, check_policy, rules_of
 from palaestra.train.evaluate import EVALUATION_SEEDS, Evaluation
 from palaestra.train.faults import explained
 from palaestra.train.milestones import Milestones, eval_metrics, evaluate_run, is_ours
@@ -81,8 +81,9 @@ def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
     """Create the run folder.
 
     Raises:
-        ConfigError: if the given folder exists already or cannot be made.
+        ConfigError: if the agent cannot be built, or the given folder exists already or cannot be made.
     """
+    check_policy(config.agent, config.env, config.env_kwargs, build_arguments(config))
     if run_dir is None:
         found = resolve(config.env)
         name = found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
@@ -127,6 +128,7 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     alone = checkpoints.only_process(run_dir) if world().rank == 0 else nullcontext()
     with alone, _determinism(config.deterministic):
         try:
+            check_memory(config.env, config.env_kwargs, config.num_envs // world().size, config.device)
             env = _environments(config)
             try:
                 if world().rank > 0:
@@ -285,11 +287,26 @@ def _record_episode(model: Agent, config: RunConfig, run_dir: Path) -> Path | No
 
 def _solved_before(run_dir: Path) -> float | None:
     """What the first process of a resumed run reached; later ones are not timed, for pauses are no training."""
-    facts = run_dir / "run.json"
-    if not facts.is_file():
-        return None
-    seconds: float | None = json.loads(facts.read_text()).get("solved_after_seconds")
+    seconds: float | None = facts_of(run_dir).get("solved_after_seconds")
     return seconds
+
+
+def facts_of(run_dir: Path) -> dict[str, Any]:
+    """What is in ``run.json``; nothing where there is none, as after a kill.
+
+    Raises:
+        ConfigError: if somebody else has been at the file.
+    """
+    path = run_dir / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+    if not isinstance(facts, dict):
+        raise ConfigError(f"{path} is damaged: it holds no object")
+    return facts
 
 
 def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int, solved_after: float | None) -> None:

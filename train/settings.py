@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from stable_baselines3.common.utils import LinearSchedule
 
+MAX_TEXT = 1 << 20  # characters of a configuration
 _LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 
 
@@ -39,9 +40,32 @@ def parse(setting: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {setting}: expected key=value")
     try:
-        return key, number(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for a date that does not exist
+        return key, number(plain(text))
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
+
+
+def plain(text: str) -> Any:
+    """The value of YAML text.
+
+    Raises:
+        YAMLError, ValueError: if it is none, such as a date that does not exist, or would be enormous.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    size, parts = 0, [value]
+    while parts:  # aliases may stand for the same part a billion times
+        part = parts.pop()
+        size += 1 + (len(part) if isinstance(part, str) else 0)
+        if size > MAX_TEXT:
+            raise ValueError("it holds too much")
+        if isinstance(part, dict):
+            parts += [*part, *part.values()]
+        elif isinstance(part, list | tuple):
+            parts += part
+    return value
 
 
 def number(value: Any) -> Any:

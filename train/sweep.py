@@ -26,7 +26,7 @@ from palaestra.train.search_space import Space, default_space
 from palaestra.train.settings import ConfigError
 from palaestra.train.stopping import StopSignal
 from palaestra.train.trial import Launch, Process, TrialProcess
-from palaestra.train.vary import user_space
+from palaestra.train.vary import first_of, user_space
 
 if TYPE_CHECKING:
     import optuna
@@ -44,7 +44,10 @@ def plan(
     Raises:
         ConfigError, UnknownEnvError: as ``palaestra train`` would, and for what ``--vary`` says.
     """
-    base = resolve_config(env, agent, settings=settings, **options)
+    try:
+        base = resolve_config(env, agent, settings=settings, **options)
+    except ConfigError:  # the preset's value of what varies may not fit what is set
+        base = resolve_config(env, agent, settings=[*settings, *map(first_of, varies)], **options)
     both = {text.partition("=")[0].strip() for text in settings} & {v.partition("=")[0].strip() for v in varies}
     if both:
         raise ConfigError(f"{min(both)} is both set and varied")

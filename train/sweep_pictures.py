@@ -11,15 +11,16 @@ from typing import Any
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from palaestra.train.search_space import Choice, Dimension, Range, Space
+from palaestra.train.search_space import COMPLEMENT, Choice, Dimension, Range, Space
 from palaestra.train.study import counted
 
 BLUE, GREY, ORANGE = "#2266bb", "#9a9a9a", "#d9730d"
-_ENOUGH = 4  # finished trials, to say what matters
+_ENOUGH = 10  # finished trials, to say what matters
 _COLUMNS = 3
 
 
@@ -47,6 +48,7 @@ def _split(trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[Froze
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
 
 
 def _history(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
@@ -83,7 +85,7 @@ def _importance(study: optuna.Study, count: int) -> Figure:
     names, values = list(found)[::-1], list(found.values())[::-1]
     figure = Figure(figsize=(7, 1.4 + 0.35 * len(names)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(names, values, color=BLUE)
+    bars = axes.barh([_label(name) for name in names], values, color=BLUE)
     axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=4)
     axes.set(
         xlim=(0, 1.12 * max(*values, 0.01)),
@@ -98,7 +100,7 @@ def _importance(study: optuna.Study, count: int) -> Figure:
 def _slices(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     columns = min(_COLUMNS, len(space.dimensions))
     rows = -(-len(space.dimensions) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.6 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(3.4 * columns, 2.6 * rows + 0.4), layout=ConstrainedLayoutEngine(w_pad=0.15))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, dimension in itertools.zip_longest(panels.flat, space.dimensions):
         if dimension is None:
@@ -134,8 +136,12 @@ def _slice(axes: Axes, space: Space, dimension: Dimension, trials: Sequence[Froz
         marks = (dimension.low, math.sqrt(dimension.low * dimension.high), dimension.high)
         axes.set_xticks(marks, [f"{mark:.2g}" for mark in marks])
         axes.set_xticks([], minor=True)
-    axes.set_xlabel(dimension.name.replace("one_minus_", "1 − "))
+    axes.set_xlabel(_label(dimension.name))
     _plain(axes)
+
+
+def _label(name: str) -> str:
+    return name.replace(COMPLEMENT, "1 − ")
 
 
 def _place(dimension: Dimension, value: Any) -> float:

@@ -102,6 +102,8 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         # read by wandb's import; behind a firewall these reports hold up the end of the process for up to 30 seconds
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        if not os.environ.get("HOME"):  # wandb's own process would tell its whole story on the terminal
+            os.environ.setdefault("XDG_CACHE_HOME", str(self._run_dir.resolve() / "wandb"))
         run = self._open()
         while (item := self._jobs.get()) is not None:
             if run is not None:
@@ -122,6 +124,7 @@ class _Worker(threading.Thread):
 
     def _open(self) -> wandb.Run | None:
         try:
+            str(self._run_dir.resolve()).encode()  # wandb cannot work where this fails, and tells it at length
             key = None if self._mode == "offline" else find_credentials()
             if key is not None:
                 try:

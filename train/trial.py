@@ -68,7 +68,7 @@ class TrialProcess:
         self._log = folder.with_name(f"{folder.name}.log")
         folder.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with self._log.open("a") as log:
+        with self._log.open("a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "palaestra.train.trial", str(folder)],
                 stdin=subprocess.PIPE,

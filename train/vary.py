@@ -4,7 +4,9 @@
 2. A range is log-uniform from a factor of ten on, and for γ and λ through 1 − γ and 1 − λ. A number in the place of a
    schedule ``linear(a, b)`` is its start. A range of rollout lengths stands for its low end doubled again and again,
    and one of batch sizes for those that divide num_envs × n_steps.
-3. All values, and all combinations of sizes that depend on each other, are tried before the first trial.
+3. Where the preset's value of what varies does not fit the rest, as a batch size that does not divide, the first value
+   stands for it.
+4. All values, and all combinations of sizes that depend on each other, are tried before the first trial.
 """
 
 from __future__ import annotations
@@ -50,6 +52,13 @@ def user_space(base: RunConfig, varies: Sequence[str]) -> Space:
     space = Space(base, tuple(dimensions), start if whole else None)
     _try_all(space)
     return space
+
+
+def first_of(text: str) -> str:
+    """The first of the values, as a setting of its own."""
+    key, _, values = text.partition("=")
+    ends = _BETWEEN.fullmatch(values.strip())
+    return f"{key.strip()}={ends['low'] if ends else _parts(values)[0].strip()}"
 
 
 def _dimension(base: RunConfig, text: str) -> Dimension:

@@ -1,6 +1,6 @@
 """Kill runs with SIGKILL at random moments, let them go on, and compare their final weights bit for bit.
 
-    python tests/faults/kills.py --kills 50 [--seed 0] [--report kills.json]
+    python tests/faults/kills.py --kills 50 [--seed 0] [--case "snake ppo" …] [--report kills.json]
 
 Every case (environment, agent) is trained once without a disturbance and once with kills, drawn uniformly over the time
 that its process takes, start-up and evaluation included, until its share of the kills is used up. A run that was killed
@@ -132,13 +132,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", action="append", choices=CASES, help="only this one; repeatable")
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
     moments, outcomes, made = random.Random(options.seed), [], 0
-    root = Path(tempfile.mkdtemp(prefix="kills-"))
+    root, cases = Path(tempfile.mkdtemp(prefix="kills-")), options.case or [*CASES]
     while made < options.kills:
-        for case in CASES:
-            share = -(-(options.kills - made) // len(CASES)) if made < options.kills else 0
+        for case in cases:
+            share = -(-(options.kills - made) // len(cases)) if made < options.kills else 0
             if share == 0:
                 break
             outcome = run_case(case, max(3, share), root, moments)
