@@ -242,7 +242,9 @@ def check(
 @app.command()
 def bench(
     env: Annotated[str, typer.Argument(metavar="[ENV]", help=_ENV_HELP)] = "cartpole",
+    agent: Annotated[str, typer.Option(help="ppo, dqn or pqn.")] = "ppo",
     repeats: Annotated[int, typer.Option(help="Measurements of each, in turns; the median counts.", min=1)] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure throughput on this machine, beside Stable-Baselines3 on the same work, in one run.
@@ -253,7 +255,7 @@ def bench(
     """
     from palaestra.train import commands
 
-    commands.bench(env, repeats, as_json)
+    commands.bench(env, agent, repeats, device, as_json)
 
 
 @app.command()

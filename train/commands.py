@@ -154,12 +154,12 @@ def _training_seed(name: str, env: str | None, seed: int, settings: Sequence[str
     return config.seed
 
 
-def bench(env: str, repeats: int, as_json: bool) -> None:
+def bench(env: str, agent: str, repeats: int, device: str, as_json: bool) -> None:
     """Measure and print."""
-    from palaestra.train.bench import measure, table
+    from palaestra.train import bench, bench_table
 
-    result = measure(env, repeats)
-    print(json.dumps(result, indent=1) if as_json else table(result))
+    result = bench.measure(env, agent, repeats, device)
+    print(json.dumps(result, indent=1) if as_json else bench_table.table(result))
 
 
 def results(

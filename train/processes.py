@@ -1,6 +1,6 @@
 """Contenders in processes of their own: started together, asked one at a time; see :mod:`palaestra.train.peers.worker`.
 
-A process that dies, says that it cannot, or does not answer in time is a :class:`ContenderFailed` with the reason in
+A process that dies, says that it cannot, or does not answer in time is a :class:`ContenderError` with the reason in
 one line. Between two requests it sleeps.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 import threading
 from typing import Any
 
-from palaestra.train.turns import Contender, ContenderFailed, Sample
+from palaestra.train.turns import Contender, ContenderError, Sample
 
 START_SECONDS, ANSWER_SECONDS = 180.0, 300.0  # after which nobody waits any more; compilation takes its time
 
@@ -30,7 +30,7 @@ class Process:
         """Start it; ``spec`` is what the worker builds. :meth:`ready` waits until it has."""
         self.memory_mib: float | None = None
         self.device_memory_mib: float | None = None
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 close() does
         self._process = subprocess.Popen(
             [sys.executable, "-m", "palaestra.train.peers.worker"],
             stdin=subprocess.PIPE,
@@ -60,12 +60,12 @@ class Process:
         try:
             line = self._answers.get(timeout=seconds)
         except queue.Empty:
-            raise ContenderFailed(f"no answer after {seconds:.0f} s") from None
+            raise ContenderError(f"no answer after {seconds:.0f} s") from None
         if not line:
-            raise ContenderFailed(f"its process ended ({self._process.wait()}) {self._last_words()}".strip())
+            raise ContenderError(f"its process ended ({self._process.wait()}) {self._last_words()}".strip())
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise ContenderFailed(answer["error"])
+            raise ContenderError(answer["error"])
         return answer
 
     def _last_words(self) -> str:
@@ -76,7 +76,7 @@ class Process:
         """Wait until it is built.
 
         Raises:
-            ContenderFailed: if it cannot be.
+            ContenderError: if it cannot be.
         """
         self._answer(START_SECONDS)
 

@@ -24,7 +24,7 @@ WHOLE, COLLECTION, UPDATE = "whole", "collection", "update"
 Clock = Callable[[], float]
 
 
-class ContenderFailed(RuntimeError):
+class ContenderError(RuntimeError):
     """A contender cannot do its work; the message says why, in one line."""
 
 
@@ -67,7 +67,7 @@ def take_turns(
         for name, contender in list(running.items()):
             try:
                 sample = contender(seconds if number else 0.0)
-            except ContenderFailed as error:
+            except ContenderError as error:
                 if failures is None or name == OURS:
                     raise
                 failures[name] = str(error)
