@@ -39,7 +39,7 @@ from palaestra.train.peers.sb3_learning import TWINS, agent, learning, names
 from palaestra.train.processes import Process
 from palaestra.train.run import use_available_cores
 from palaestra.train.stepping_bench import measure_stepping, random_actions
-from palaestra.train.turns import COLLECTION, OURS, UPDATE, WHOLE, ContenderError, rates, take_turns
+from palaestra.train.turns import COLLECTION, OURS, UPDATE, ContenderError, rates, take_turns
 
 CARTPOLE = "palaestra/CartPole-v1"
 REFERENCE_ENVS = 1024
@@ -104,8 +104,8 @@ def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto"
 def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfig:
     """The work of the learning section, plain data; schedules become constants, for the run has no end here.
 
-    What Stable-Baselines3's agents lack is left out, where the agent has a twin there: normalisation, and DQN's options.
-    Its replays per step become gradient steps after each collection, which both understand.
+    Where the agent has a twin in Stable-Baselines3, what that lacks is left out: normalisation, and DQN's options.
+    Replays per step become gradient steps after each collection, which both understand.
     """
     config = resolve_config(env, agent, device=device)
     if config.env == CARTPOLE and agent == "ppo":
@@ -156,7 +156,7 @@ def measure_learning(
 def start(config: RunConfig, failures: dict[str, str]) -> dict[str, Process]:
     """A process for everybody who can do that work here. Other libraries know the reference work only."""
     spec = {"config": config.as_dict(), "threads": torch.get_num_threads(), "device": config.device}
-    wanted = {name: OURS_AND_SB3 for name in names(config)}
+    wanted = dict.fromkeys(names(config), OURS_AND_SB3)
     if config.env == CARTPOLE and config.agent == "ppo":
         for peer in LEARNERS:
             missing = peer.missing()

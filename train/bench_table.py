@@ -103,9 +103,9 @@ def _notes(result: dict[str, Any]) -> str:
     physics = f" {physics_notes(result['physics'])}" if result["physics"] else ""
     return (
         f"A step is one transition of one environment. {len(samples[OURS])} measurements of each, in turns; palaestra "
-        "is so many times as fast by the medians (in brackets by the rounds). Collection and update: all steps over the "
-        "time of that part alone. All learners in processes of their own with as many threads, on palaestra's batch"
-        f"{allocator if result['keeps_freed_memory'] else ''}; equal gradient steps, counted.{alone}{physics}"
+        "is so many times as fast by the medians (in brackets by the rounds). Collection and update: all steps over "
+        "the time of that part alone. All learners in processes of their own with as many threads, on palaestra's "
+        f"batch{allocator if result['keeps_freed_memory'] else ''}; equal gradient steps, counted.{alone}{physics}"
     )
 
 

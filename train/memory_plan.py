@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from palaestra.agents.buffers import TensorRolloutBuffer
@@ -71,12 +70,13 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
 
 
 def _replay(config: RunConfig, batch: TensorVectorEnv[Any], obs: Tensor) -> Replay:
+    n_steps = config.agent_kwargs.get("n_steps", 1)
     return Replay(
-        config.agent_kwargs["buffer_size"],
+        max(config.agent_kwargs["buffer_size"], n_steps * batch.num_envs),  # as many steps of each must fit
         contents_of(batch, obs).now(obs),
         num_actions=int(batch.single_action_space.n),  # type: ignore[attr-defined]
         gamma=0.99,
-        n_steps=config.agent_kwargs.get("n_steps", 1),
+        n_steps=n_steps,
     )
 
 

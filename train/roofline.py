@@ -243,14 +243,17 @@ def rows(section: dict[str, Any]) -> list[str]:
     top = section["ceilings"]
     memory = f"{min(top['copies'].values()) / 1e9:,.0f}–{max(top['copies'].values()) / 1e9:,.0f} GB/s"
     lines = [
-        f"{'what bounds each stage':<22}{'products':>14}{'functions':>10}{'memory':>15}{'operations':>11}",
-        f"{'  at most':<22}{top['flops'] / 1e9:>6,.0f} GFLOP/s{top['functions'] / 1e9:>6,.2f} G/s"
-        f"{memory:>15}{top['operation'] * 1e6:>8.1f} µs",
+        f"{'what bounds it':<20}{'products':>14}{'functions':>10}{'memory':>14}{'operations':>11}",
+        f"{'  at most':<20}{top['flops'] / 1e9:>6,.0f} GFLOP/s{top['functions'] / 1e9:>6,.2f} G/s"
+        f"{memory:>14}{top['operation'] * 1e6:>8.1f} µs",
     ]
     for name, found in section["stages"].items():
-        speed, share = found["per_second"], {key: f"{100 * value:.0f} %" for key, value in found["shares"].items()}
+        speed, share = (
+            found["per_second"],
+            {key: f"{min(100 * value, 999):.0f} %" for key, value in found["shares"].items()},
+        )
         products = f"{speed['flops'] / 1e9:,.1f} {share['products']:>6}"
         memory = f"{speed['bytes'] / 1e9:,.1f} {share['memory']:>6}"
-        figures = f"{products:>14}{share['functions']:>10}{memory:>15}{share['operations']:>11}"
-        lines.append(f"  {name:<20}{figures} {found['bound']}")
+        figures = f"{products:>14}{share['functions']:>10}{memory:>14}{share['operations']:>11}"
+        lines.append(f"  {name:<18}{figures} {found['bound']}")
     return lines
