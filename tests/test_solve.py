@@ -117,7 +117,7 @@ def test_a_peer_s_process(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(0, "null\n")
     assert solve._peer("SB3", 0, 475.0) is None
     answer(1, "", "Traceback …\nImportError: no sbx\n")
-    with pytest.raises(ContenderError, match="^ImportError: no sbx$"):
+    with pytest.raises(ContenderError, match=r"^ImportError: no sbx$"):
         solve._peer("sbx", 0, 475.0)
 
     def late(*args: Any, **kwargs: Any) -> None:
