@@ -6,6 +6,7 @@ one line. Between two requests it sleeps.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -97,4 +98,5 @@ class Process:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # a request that nobody read
+                    stream.close()
