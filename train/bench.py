@@ -34,7 +34,7 @@ from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train import roofline
 from palaestra.train.config import RunConfig, build_arguments, resolve_config
 from palaestra.train.memory_plan import plan
-from palaestra.train.peers import LEARNERS, OURS_AND_SB3
+from palaestra.train.peers import GYMNAX, LEARNERS, OURS_AND_SB3
 from palaestra.train.peers.sb3_learning import TWINS, agent, learning, names
 from palaestra.train.processes import Process
 from palaestra.train.run import use_available_cores
@@ -225,7 +225,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """Where it was measured, and with what."""
     packages = ("palaestra", "torch", "stable-baselines3", "gymnasium", "numpy")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    peers = {peer.package: version(peer.package) for peer in LEARNERS if peer.missing() is None}
+    peers = {peer.package: version(peer.package) for peer in (*LEARNERS, GYMNAX) if peer.missing() is None}
     return {
         "device": str(device) if gpu is None else f"{device} ({gpu})",
         "threads": torch.get_num_threads(),

@@ -19,6 +19,6 @@ def peak_device_mib() -> float | None:
     """Most memory that PyTorch ever had allocated on the current GPU; None without one."""
     import torch
 
-    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+    if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return None
     return torch.cuda.max_memory_allocated() / 2**20

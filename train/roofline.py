@@ -56,11 +56,11 @@ class Work:
         return Work(*(a + times * b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-class Meter(TorchDispatchMode):
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the work of PyTorch's operations while it is entered."""
 
     def __init__(self, copies: dict[int, float]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.done, self._copies = Work(), copies
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -25,7 +25,6 @@ def build(spec: dict[str, Any]) -> Callable[[float], Sample]:
     env = gymnax.make(spec["env"])[0]
     step = jax.vmap(env.step)
 
-    @jax.jit
     def play(key: Any, state: Any, actions: Any) -> Any:
         def one(carry: Any, action: Any) -> Any:
             key, state = carry
@@ -35,6 +34,7 @@ def build(spec: dict[str, Any]) -> Callable[[float], Sample]:
 
         return jax.lax.scan(one, (key, state), actions)
 
+    compiled = jax.jit(play)
     key = jax.random.PRNGKey(0)
     _, state = jax.vmap(env.reset)(jax.random.split(key, num_envs))
     actions = jax.random.randint(key, (PASS, num_envs), 0, 2, dtype=jnp.int32)
@@ -45,7 +45,7 @@ def build(spec: dict[str, Any]) -> Callable[[float], Sample]:
         start = now = time.perf_counter()
         steps = 0
         while not steps or now - start < seconds:
-            carry, seen = play(*carry, actions)
+            carry, seen = compiled(*carry, actions)
             jax.block_until_ready(seen)
             steps += num_envs * PASS
             now = time.perf_counter()

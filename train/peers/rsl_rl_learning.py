@@ -80,8 +80,8 @@ class RslEnv:
 
     def __init__(self, batch: TensorVectorEnv[Any]) -> None:
         self.batch, self.num_envs, self.device = batch, batch.num_envs, batch.device
-        self.max_episode_length, self.cfg = batch.max_episode_steps, {}
-        self.env_steps = 0
+        self.max_episode_length, self.env_steps = batch.max_episode_steps, 0
+        self.cfg: dict[str, Any] = {}
         self._obs = self._grouped(batch.reset()[0])
 
     @property
@@ -103,7 +103,7 @@ class RslEnv:
 
 def runner_of(env: RslEnv, settings: dict[str, Any], network: dict[str, Any], **algorithm: Any) -> OnPolicyRunner:
     """A runner without logs; ``settings``, ``network`` and ``algorithm`` are entries of its configuration."""
-    choices = int(env.batch.single_action_space.n)
+    choices = int(env.batch.single_action_space.n)  # type: ignore[attr-defined]
     network = {"class_name": "MLPModel", **network}
     config = {
         "obs_groups": {"actor": ["policy"], "critic": ["policy"]},

@@ -55,6 +55,7 @@ def prepare(threads: int, device: str) -> None:
             os.sched_setaffinity(0, cores[-threads:])
     if not device.startswith("cuda"):
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU's memory at once
 
 
 def _measure(contender: Any, request: dict[str, Any]) -> dict[str, Any]:
