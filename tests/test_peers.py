@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from palaestra.envs import make
-from palaestra.train import bench, peers, processes
+from palaestra.train import bench, peers
 from palaestra.train.peers import GYMNAX, LEARNERS, Peer, worker
-from palaestra.train.processes import Process
+from palaestra.train.peers import process as process_module
+from palaestra.train.peers.process import Process
 from palaestra.train.turns import COLLECTION, OURS, UPDATE, WHOLE, ContenderError, Sample
 
 SMALL = ("n_steps=8", "n_epochs=3", "batch_size=16")
@@ -53,7 +54,7 @@ def test_a_process_that_ends_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho first >&2\necho 'out of luck' >&2\nexit 3\n")
     script.chmod(0o755)
-    monkeypatch.setattr(processes.sys, "executable", str(script))
+    monkeypatch.setattr(process_module.sys, "executable", str(script))
     process = Process({"module": "sb3_learning"})
     with pytest.raises(ContenderError, match=r"its process ended \(3\) out of luck"):
         process.ready()
@@ -64,8 +65,8 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
-    monkeypatch.setattr(processes.sys, "executable", str(script))
-    monkeypatch.setattr(processes, "START_SECONDS", 0.05)
+    monkeypatch.setattr(process_module.sys, "executable", str(script))
+    monkeypatch.setattr(process_module, "START_SECONDS", 0.05)
     process = Process({"module": "sb3_learning"})
     with pytest.raises(ContenderError, match="no answer after 0 s"):
         process.ready()

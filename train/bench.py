@@ -35,8 +35,8 @@ from palaestra.train import roofline
 from palaestra.train.config import RunConfig, build_arguments, resolve_config
 from palaestra.train.memory_plan import plan
 from palaestra.train.peers import GYMNAX, LEARNERS, OURS_AND_SB3
+from palaestra.train.peers.process import Process
 from palaestra.train.peers.sb3_learning import TWINS, agent, learning, names
-from palaestra.train.processes import Process
 from palaestra.train.run import use_available_cores
 from palaestra.train.stepping_bench import measure_stepping, random_actions
 from palaestra.train.turns import COLLECTION, OURS, UPDATE, ContenderError, rates, take_turns

@@ -22,9 +22,9 @@ from palaestra.envs.rng import Rng, env_keys
 from palaestra.envs.sampling import sample_actions
 from palaestra.train.config import RunConfig
 from palaestra.train.peers import GYMNAX
+from palaestra.train.peers.process import Process
 from palaestra.train.peers.sb3_learning import GYMNASIUM_TWINS
 from palaestra.train.physics_bench import arm_of, mujoco_contenders, physics_section
-from palaestra.train.processes import Process
 from palaestra.train.turns import OURS, WHOLE, Clock, Contender, ContenderError, Sample, device_clock, take_turns
 
 STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has

@@ -1,7 +1,7 @@
 """Other people's libraries on the same work as ours, for ``palaestra bench``; one small file each.
 
 Every contender runs in a process of its own (:mod:`palaestra.train.peers.worker`, steered by
-:mod:`palaestra.train.processes`), so that threads, allocators and memory do not mix, and works only when it is its
+:mod:`palaestra.train.peers.process`), so that threads, allocators and memory do not mix, and works only when it is its
 turn. What a file of a peer does is to say the work of a :class:`~palaestra.train.config.RunConfig` in that library's
 words, with the settings its authors would choose where speed is at stake: no logs, no checkpoints, no checks that wait
 for the device. The work done is counted by hooks on the environments and the optimizer, not taken from the settings.
