@@ -190,7 +190,8 @@ def hyper_parameters(agent: stable_baselines3.PPO) -> dict[str, Any]:
     names = ("n_envs", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "normalize_advantage", "ent_coef")
     names += ("vf_coef", "max_grad_norm", "target_kl", "use_sde", "seed", "device", "clip_range_vf")
     optimizer = agent.policy.optimizer
-    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    how = ("params", "fused", "foreach")  # it is computed, not what
+    groups = [{k: v for k, v in group.items() if k not in how} for group in optimizer.param_groups]
     return {
         **{name: getattr(agent, name) for name in names},
         "learning_rate": [agent.lr_schedule(progress) for progress in (1.0, 0.5, 0.0)],

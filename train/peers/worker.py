@@ -1,4 +1,4 @@
-"""The process of one contender: builds it, then works when it is told to. Started by :mod:`palaestra.train.peers.process`.
+"""The process of one contender: builds it, then works when :mod:`palaestra.train.peers.process` tells it to.
 
 One JSON object a line on standard input and output. First what to build, ``{"module", "threads", …}``, answered by
 ``{}``; then each ``{"seconds": s}``, perhaps with ``"epochs"``, is answered by a sample, and the peak of memory so far.
