@@ -202,6 +202,8 @@ def ended_lengths(contender: Any, batch: Any, iterations: int) -> float:
 @pytest.mark.parametrize("peer", LEARNERS, ids=lambda peer: peer.name)
 def test_peers_learn(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Episodes of CartPole become five times as long; slow, and only where the library is installed."""
+    if "compiled" in peer.name:
+        pytest.skip("the same algorithm")
     monkeypatch.setattr(bench, "REFERENCE_ENVS", 64)
     settings = ("n_steps=64", "n_epochs=10", "batch_size=512", "learning_rate=2e-3")
     monkeypatch.setattr(bench, "REFERENCE", settings + bench.REFERENCE[4:])

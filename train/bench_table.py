@@ -102,7 +102,7 @@ def _notes(result: dict[str, Any]) -> str:
     alone = " DummyVecEnv: Gymnasium's own environments." if SB3_ALONE in samples else ""
     physics = f" {physics_notes(result['physics'])}" if result["physics"] else ""
     return (
-        f"A step is one transition of one environment. Measured in turns, learners {len(samples[OURS])} times; palaestra "
+        f"A step is a transition of one environment. Measured in turns, learners {len(samples[OURS])} times; palaestra "
         "is so many times as fast by the medians (in brackets by the rounds). Collection and update: all steps over "
         "the time of that part alone. All learners in processes of their own with as many threads, on palaestra's "
         f"batch{allocator if result['keeps_freed_memory'] else ''}; equal gradient steps, counted.{alone}{physics}"
