@@ -89,6 +89,11 @@ def test_help_and_version_do_not_import_torch() -> None:
         ("watch random --env snake --record snake.avi", ".mp4"),
         ("watch random --env snake --grid 4y4 --record x.png", "like 4x4"),
         ("bench nosuchenv", "unknown environment"),
+        ("bench cartpole --agent pq", "did you mean 'pqn'"),
+        ("bench reach-torque --agent dqn", "dqn needs a Discrete action space"),
+        ("bench cartpole --device tpu", "device"),
+        ("bench cartpole --scaling --solve", "give one of them"),
+        ("bench CartPole-v1 --scaling", "only tensor environments scale"),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(

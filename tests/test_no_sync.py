@@ -1,4 +1,8 @@
-"""No hidden synchronisation: collection and update run on the meta device, where looking at a value raises."""
+"""No hidden synchronisation: collection and update run on the meta device, where looking at a value raises.
+
+The first tests try every branch of the agents, the last ones whole runs of every built-in environment with every agent
+that can act in it, with its preset's network and options.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,13 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from palaestra.agents import DQN, PPO, PQN, SharedMlp, on_device
+from palaestra.agents import DQN, PPO, PQN, SharedMlp, on_device, q_learning
 from palaestra.envs import TensorVectorEnv, make, probes
+from palaestra.envs.registry import entries
 from palaestra.envs.rng import Rng
+from palaestra.train.config import RunConfig, build_arguments, resolve_config
+from palaestra.train.environment import AGENTS, can_act, spaces_of
+from palaestra.train.presets import preset
 
 SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}
 HOST_OPERATIONS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
@@ -183,3 +191,64 @@ def test_one_copy_to_the_host_per_report(kind: Any, kwargs: Any, monkeypatch: py
     model.learn(16 * 64 * 3 + 16 * 32)
     assert len(sizes) == 3 + 1 + 1  # one at the end of the run, and the last update's losses
     assert max(sizes) < 20
+
+
+# ---------------------------------------------------------------------------------------------------- everything
+
+
+ENVS, STEPS = 16, 4
+SMALL = {"n_steps": STEPS, "n_epochs": 2, "batch_size": 32, "buffer_size": 2000, "learning_starts": 32}
+SMALL |= {"samples_per_insert": 2.0, "target_update_interval": 64}
+
+
+def grid() -> list[tuple[str, str]]:
+    """Every built-in environment with every agent that can act in it as its preset makes it."""
+    built_in = [entry for entry in entries() if entry.id.startswith("palaestra/")]
+    return [
+        (entry.short_name, agent)
+        for entry in built_in
+        for agent in AGENTS
+        if can_act(agent, spaces_of(entry.id, preset(entry, agent).env)[1])
+    ]
+
+
+def small(config: RunConfig) -> dict[str, Any]:
+    """The preset's arguments, with its network and all options, and less to do."""
+    arguments = build_arguments(config)
+    if config.agent == "dqn":  # of its returns; the rollout's length in the other two
+        return {**arguments, **{k: v for k, v in SMALL.items() if k in arguments and k != "n_steps"}}
+    return {**arguments, **{k: v for k, v in SMALL.items() if k in arguments}}
+
+
+def test_the_grid_is_whole() -> None:
+    cases = grid()
+    agents = Counter(agent for _, agent in cases)
+    assert agents["ppo"] == len({name for name, _ in cases}) >= 11
+    assert ("reach-torque", "dqn") not in cases  # continuous
+    assert {("snake", "pqn"), ("reach", "dqn"), ("pricing-two", "dqn"), ("pricing", "pqn")} <= set(cases)
+
+
+@pytest.mark.parametrize(("name", "agent"), grid())
+def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``learn`` itself: step, collect, returns, replay, update. Whatever looked at a value would raise on the device.
+
+    The one copy is answered with ones. An iteration is a rollout, or what DQN does between two reports, which come
+    after 4 steps here (64 in life).
+    """
+    copies: list[int] = []
+    monkeypatch.setattr(q_learning, "_REPORT_STEPS", STEPS)
+    monkeypatch.setattr(on_device, "to_host", lambda values: copies.append(values.numel()) or [1.0] * values.numel())
+    config = resolve_config(name, agent)
+    arguments = small(config)
+    env = make(config.env, ENVS, "meta", **config.env_kwargs)
+    model = AGENTS[agent](env=env, seed=0, **arguments)
+    model.set_logger(Logger(None, []))
+    model._last_obs, _ = env.reset(seed=0)  # SB3's own reset shows them to the host
+    with HostOperations() as seen:
+        model.learn(2 * STEPS * ENVS, reset_num_timesteps=False)
+    assert model.num_timesteps == 2 * STEPS * ENVS
+    assert model._n_updates > 0
+    assert len(copies) == 2 + 1  # one an iteration, and the last update's losses at the end of the run
+    assert max(copies) < 20
+    assert not seen.counts
+    assert {p.device.type for p in model.policy.parameters()} == {"meta"}

@@ -19,9 +19,9 @@ from palaestra.envs import Rng
 from palaestra.envs.arm import PANDA, SerialChain, mjcf
 from palaestra.envs.arm.torque import ReachTorque
 from palaestra.envs.rng import env_keys
-from palaestra.train import bench, physics_bench
+from palaestra.train import bench, bench_table, physics_bench, stepping_bench
 from palaestra.train.physics_bench import MUJOCO, Rollouts, arm_of, mujoco_contenders, physics_notes, physics_section
-from palaestra.train.turns import OURS, WHOLE, Sample
+from palaestra.train.turns import COLLECTION, OURS, UPDATE, WHOLE, Sample
 
 
 @pytest.fixture
@@ -114,24 +114,26 @@ def test_only_environments_with_dynamics_have_physics_steps(name: str) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few arms, one unit of work, and no PPO."""
-    monkeypatch.setattr(bench, "STEPPING_SIZES", (3, 5))
-    monkeypatch.setattr(bench, "STEPPING_SECONDS", 0.0)
-    monkeypatch.setattr(bench, "PASS", 2)
+    monkeypatch.setattr(stepping_bench, "STEPPING_SIZES", (3, 5))
+    monkeypatch.setattr(stepping_bench, "STEPPING_SECONDS", 0.0)
+    monkeypatch.setattr(stepping_bench, "PASS", 2)
     monkeypatch.setattr(physics_bench, "CALL", 100)
 
 
 def whole_result() -> tuple[dict[str, Any], list[str]]:
     """What ``measure`` and ``table`` make of the torque task, with made-up figures for PPO."""
     config = bench.bench_config("reach-torque")
-    stepping, physics = bench.measure_stepping(config, repeats=1)
-    ppo = {OURS: [{"steps": 1, "seconds": {WHOLE: 1.0, bench.COLLECTION: 0.5, bench.UPDATE: 0.5}}]}
+    stepping, physics = stepping_bench.measure_stepping(config, 1, {})
+    ppo = {OURS: [{"steps": 1, "seconds": {WHOLE: 1.0, COLLECTION: 0.5, UPDATE: 0.5}}]}
+    ceilings = {"flops": 1e9, "functions": 1e9, "copies": {"8": 1e9}, "operation": 1e-6}
     result = {
-        **{"env": config.env, "device": "cpu", "threads": 1, "machine": "", "versions": {}, "peak_memory_mib": None},
-        **{"keeps_freed_memory": False, "repeats": 1, "stepping": stepping, "physics": physics},
-        "ppo": {"config": config.as_dict(), "samples": ppo},
+        **{"env": config.env, "agent": "ppo", "device": "cpu", "threads": 1, "machine": "", "versions": {}},
+        **{"keeps_freed_memory": False, "stepping": stepping, "physics": physics, "one_epoch": None},
+        "learning": {"config": config.as_dict(), "samples": ppo, "memory": {}},
+        **{"roofline": {"ceilings": ceilings, "stages": {}}, "memory_plan": None, "left_out": {}},
     }
     assert json.loads(json.dumps(result)) == result
-    lines = bench.table(result).splitlines()
+    lines = bench_table.table(result).splitlines()
     assert max(map(len, lines)) <= 80
     return result, lines
 

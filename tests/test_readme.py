@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from palaestra.train import bench, cli, milestones, results, run, sweep
+from palaestra.train import bench, bench_table, cli, milestones, results, run, scaling, solve, sweep
 
 README = Path(__file__).parents[1] / "README.md"
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
@@ -50,7 +50,13 @@ def test_every_command_runs(
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(bench, "measure", lambda *args, **kwargs: {})  # measured in test_bench.py
-    monkeypatch.setattr(bench, "table", lambda result: "")
+    monkeypatch.setattr(bench_table, "table", lambda result: "")
+    for module, measure, table in (
+        (scaling, "measure_scaling", "scaling_table"),
+        (solve, "measure_solving", "solving_table"),
+    ):
+        monkeypatch.setattr(module, measure, lambda *args, **kwargs: {})
+        monkeypatch.setattr(module, table, lambda result: "")
     monkeypatch.setattr(results, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(results, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(results, "table", lambda rows: "")

@@ -27,7 +27,7 @@ from palaestra.train import process_time  # noqa: F401  early, for its clock sta
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 
-_BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError")  # these, and full disks, are no bad usage
+_BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "ContenderError")  # these, and full disks, are no bad usage
 _WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
 
@@ -250,18 +250,36 @@ def check(
 @app.command()
 def bench(
     env: Annotated[str, typer.Argument(metavar="[ENV]", help=_ENV_HELP)] = "cartpole",
+    agent: Annotated[str, typer.Option(help="ppo, dqn or pqn.")] = "ppo",
     repeats: Annotated[int, typer.Option(help="Measurements of each, in turns; the median counts.", min=1)] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Instead: 1 to 65,536 environments, wider networks, one thread and all.")
+    ] = False,
+    solve: Annotated[
+        bool, typer.Option("--solve", help="Instead: seconds from the start of a process until it is solved.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure throughput on this machine, beside Stable-Baselines3 on the same work, in one run.
+    """Measure speed on this machine, beside Stable-Baselines3 and others on the same work, in one run.
+
+    Environments alone, collection, update, both, and memory; what bounds each of them; and, for PPO on CartPole, the
+    same beside rsl_rl, skrl, sbx and gymnax where they are installed (palaestra[bench]). Each of the three takes less
+    than five minutes on two cores.
 
     \b
     palaestra bench
-    palaestra bench snake
+    palaestra bench snake --agent dqn
+    palaestra bench --device cuda
+    palaestra bench reach --scaling
+    palaestra bench cartpole --solve
     """
     from palaestra.train import commands
 
-    commands.bench(env, repeats, as_json)
+    if scaling and solve:
+        raise UsageError("--scaling and --solve are two benchmarks: give one of them")
+    what = "scaling" if scaling else "solving" if solve else "throughput"
+    commands.bench(env, agent, repeats, device, what, as_json)
 
 
 @app.command()

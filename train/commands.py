@@ -197,11 +197,18 @@ def _training_seed(name: str, env: str | None, seed: int, settings: Sequence[str
     return config.seed
 
 
-def bench(env: str, repeats: int, as_json: bool) -> None:
-    """Measure and print."""
-    from palaestra.train.bench import measure, table
+def bench(env: str, agent: str, repeats: int, device: str, what: str, as_json: bool) -> None:
+    """Measure and print: ``what`` is throughput, scaling or solving."""
+    from palaestra.train import bench, bench_table, scaling, solve
 
-    result = measure(env, repeats)
+    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    known(agent, AGENTS, "agent")
+    if what == "scaling":
+        result, table = scaling.measure_scaling(env, agent, repeats, device), scaling.scaling_table
+    elif what == "solving":
+        result, table = solve.measure_solving(env, agent, device), solve.solving_table
+    else:
+        result, table = bench.measure(env, agent, repeats, device), bench_table.table
     print(json.dumps(result, indent=1) if as_json else table(result))
 
 
