@@ -9,13 +9,11 @@ Fully connected networks are evaluated by :mod:`palaestra.agents.dense`, others 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
@@ -135,9 +133,6 @@ def _dense(policy: ActorCriticPolicy) -> DenseNetwork | None:
     if type(extractor) is not MlpExtractor or _overrides(policy, "extract_features", "predict_values"):
         return None
     actor, critic = [extractor.policy_net, policy.action_net], [extractor.value_net, policy.value_net]
-    prepare = functools.partial(
-        preprocess_obs, observation_space=policy.observation_space, normalize_images=policy.normalize_images
-    )
     if policy.share_features_extractor:
-        return dense_network(prepare, [policy.features_extractor], [actor, critic])
-    return dense_network(prepare, [], [[policy.pi_features_extractor, *actor], [policy.vf_features_extractor, *critic]])
+        return dense_network(policy, [policy.features_extractor], [actor, critic])
+    return dense_network(policy, [], [[policy.pi_features_extractor, *actor], [policy.vf_features_extractor, *critic]])

@@ -14,11 +14,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
@@ -220,12 +223,15 @@ class DenseNetwork:
 
 
 def dense_network(
-    prepare: Callable[[Any], Tensor], trunk: Iterable[nn.Module], branches: Sequence[Iterable[nn.Module]]
+    model: BaseModel, trunk: Iterable[nn.Module], branches: Sequence[Iterable[nn.Module]]
 ) -> DenseNetwork | None:
-    """The hand-made twin of a network; None if a module has no twin here, and autograd must do.
+    """The hand-made twin of a network of SB3's; None if a module has no twin here, and autograd must do.
 
     A branch may be the last layers only, or all of them after an empty trunk.
     """
+    prepare: Any = functools.partial(
+        preprocess_obs, observation_space=model.observation_space, normalize_images=model.normalize_images
+    )
     stem = _chain(trunk, is_output=False)
     limbs = [_chain(branch, is_output=True) for branch in branches]
     found = [limb for limb in limbs if limb is not None and limb.layers]

@@ -47,7 +47,7 @@ class World:
         """This process's part of a number that all share equally."""
         return total
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter], weight: Tensor | None = None) -> None:
+    def average_gradients(self, parameters: Iterable[Tensor], weight: Tensor | None = None) -> None:
         """Put the mean over all processes in the place of every gradient; one all-reduce.
 
         ``weight`` [] says how many samples the gradients of this process are the mean of, where numbers differ.
@@ -136,7 +136,7 @@ class Group(World):
         return total // self.size
 
     @torch.no_grad()
-    def average_gradients(self, parameters: Iterable[nn.Parameter], weight: Tensor | None = None) -> None:
+    def average_gradients(self, parameters: Iterable[Tensor], weight: Tensor | None = None) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         if weight is not None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
@@ -19,7 +17,7 @@ class QFunction:
 
     def __init__(self, network: QNetwork) -> None:
         self.network, self._dense = network, _dense(network)
-        self.parameters = [*network.parameters()]
+        self.parameters: list[Tensor] = [*network.parameters()]
 
     @torch.no_grad()
     def infer(self, obs: Any) -> Tensor:
@@ -44,12 +42,9 @@ class QFunction:
 def _dense(network: QNetwork) -> DenseNetwork | None:
     if has_hooks(network):
         return None
-    prepare = functools.partial(
-        preprocess_obs, observation_space=network.observation_space, normalize_images=network.normalize_images
-    )
     if type(network) is QNetwork:
-        return dense_network(prepare, [], [[network.features_extractor, network.q_net]])
+        return dense_network(network, [], [[network.features_extractor, network.q_net]])
     if type(network) is DuelingQNetwork:
         trunk = [network.features_extractor, network.q_net]
-        return dense_network(prepare, trunk, [[network.value], [network.advantage]])
+        return dense_network(network, trunk, [[network.value], [network.advantage]])
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from palaestra.agents import DQN, PPO, PQN, DuelingPolicy, SharedMlp
 from palaestra.agents.dense import _Tanh, dense_network
 from palaestra.envs import make
+
+MODEL: Any = SimpleNamespace(observation_space=Box(-1, 1, (4,)), normalize_images=True)
 
 
 class Own(BaseFeaturesExtractor):
@@ -166,14 +169,14 @@ def test_other_networks_are_left_to_autograd(kwargs: dict[str, Any]) -> None:
     ],
 )
 def test_chains_without_a_twin(layers: list[nn.Module]) -> None:
-    assert dense_network(lambda x: x, [], [layers]) is None
+    assert dense_network(MODEL, [], [layers]) is None
 
 
 def test_a_hooked_module_is_called() -> None:
     layer, calls = nn.Linear(4, 2), []
-    assert dense_network(lambda x: x, [], [[layer]]) is not None
+    assert dense_network(MODEL, [], [[layer]]) is not None
     layer.register_forward_hook(lambda *_: calls.append(1))
-    assert dense_network(lambda x: x, [], [[layer]]) is None
+    assert dense_network(MODEL, [], [[layer]]) is None
 
 
 def test_dictionaries_are_left_to_autograd() -> None:
