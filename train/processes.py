@@ -11,6 +11,7 @@ See :mod:`palaestra.agents.distributed` for what they exchange.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from palaestra.agents import distributed
 from palaestra.agents.distributed import World, world
 from palaestra.train.checkpoints import checkpoints
 from palaestra.train.config import RunConfig, read_file
+from palaestra.train.environment import AGENTS
 from palaestra.train.settings import ConfigError
 
 _RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
@@ -79,10 +81,11 @@ def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
 
 def check_shares(config: RunConfig) -> None:
     """Raise a ConfigError unless the processes can share the environments and the minibatches equally."""
-    size, batch_size = world().size, config.agent_kwargs.get("batch_size")
+    size, defaults = world().size, inspect.signature(AGENTS[config.agent]).parameters
+    batch_size = config.agent_kwargs.get("batch_size", defaults["batch_size"].default)
     if config.num_envs % size:
         raise ConfigError(f"num_envs={config.num_envs}: {size} processes cannot share them equally")
-    if batch_size is not None and batch_size % size:
+    if batch_size % size:
         raise ConfigError(f"batch_size={batch_size}: {size} processes cannot share it equally")
 
 
