@@ -73,7 +73,7 @@ def test_every_command_runs(
         exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
     for command in _commands():
         fewer = FEWER_STEPS if command[0] == "train" and "--resume" not in command else []
-        fewer = FEWER_STEPS_DQN if "dqn" in command else fewer
+        fewer = FEWER_STEPS_DQN if fewer and "dqn" in command else fewer
         fewer = ["--episodes", "64"] if command[0] == "evaluate" else fewer
         monkeypatch.setattr(sys, "argv", ["palaestra", *command, *fewer])
         with pytest.raises(SystemExit) as exit_:

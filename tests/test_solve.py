@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from palaestra.train import commands, solve
+from palaestra.train import bench, commands, solve
 from palaestra.train.peers import INSTALL, LEARNERS, Peer, solving
 from palaestra.train.settings import ConfigError
 from palaestra.train.turns import OURS, ContenderError
@@ -27,6 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(solve, "_ours", lambda config, seed, score: table[OURS][seed])
     monkeypatch.setattr(solve, "_peer", lambda name, seed, score: table[name][seed])
     monkeypatch.setattr(Peer, "missing", lambda peer: None if peer.name in table else INSTALL)
+    monkeypatch.setattr(bench, "version", lambda package: "1.0")
     return table
 
 

@@ -32,7 +32,9 @@ from palaestra.train.settings import ConfigError
 from palaestra.train.trial import Evaluated, evaluations, score
 from palaestra.train.vary import user_space
 
-BASE = resolve_config("cartpole", total_timesteps=1000)
+BASE = resolve_config(
+    "cartpole", total_timesteps=1000, num_envs=1024, settings=["batch_size=4096", "learning_rate=linear(2e-3, 0)"]
+)
 HEADER = ["global_step", "time/total_timesteps", "eval/mean_reward"]
 
 
