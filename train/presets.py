@@ -303,7 +303,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/PricingStationary-v0", "ppo"): Preset(
         1024, 6_500_000, {**_PRICING_PPO, "learning_rate": "linear(3e-3, 1e-5)"}
     ),
-    ("palaestra/Pricing-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
+    ("palaestra/Pricing-v0", "ppo"): Preset(1024, 8_000_000, _PRICING_PPO),
     ("palaestra/PricingTwoProducts-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingYogurt-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
     ("palaestra/PricingDuopoly-v0", "ppo"): Preset(1024, 5_000_000, _PRICING_PPO),
