@@ -66,7 +66,10 @@ def test_products_are_counted_as_torch_s_own_counter_does(mode: Any) -> None:
 
 
 def test_work_of_ppo_on_cartpole() -> None:
-    """Actor and critic 2 × 64: 17,792 FLOP forward and 52,352 with backward, per step and epoch; tanh of 256 units."""
+    """Actor and critic 2 × 64: 17,792 FLOP forward and 52,352 with backward, per step and epoch.
+
+    tanh is made of sigmoids, so the functions are those of the loss: log-softmax of two logits, and a few exponentials.
+    """
     config = bench.bench_config("cartpole")
     small = {"n_steps": 16, "n_epochs": 3, "batch_size": 64}
     config = bench.replace(config, num_envs=16, agent_kwargs={**config.agent_kwargs, **small})
@@ -75,7 +78,7 @@ def test_work_of_ppo_on_cartpole() -> None:
     assert work[UPDATE].flops == 3 * 52_352
     assert 17_792 <= work[COLLECTION].flops <= 17_792 * (1 + 1 / 16) + 8832  # values of cut episodes and at the end
     roots = sum(p.numel() for p in agent.policy.parameters()) / 64  # Adam's, per sample of a minibatch
-    assert 3 * 256 <= work[UPDATE].functions <= 3 * (266 + roots)
+    assert 3 * 3 <= work[UPDATE].functions <= 3 * (10 + roots)
     assert work[UPDATE].operations > 0
     assert roofline.widest_layer(agent.policy, 64) == (64, 64, 64)
 
