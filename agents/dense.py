@@ -29,7 +29,6 @@ from palaestra.agents.networks import Octaves, SharedMlp
 from palaestra.agents.observation_scale import Normalized, RunningNorm
 
 _FIXED = (nn.Flatten, Octaves, RunningNorm)  # nothing in them is learned by gradients
-_AT_THE_END = (nn.Identity,)
 
 
 class Layer(Protocol):
@@ -248,8 +247,6 @@ def _chain(modules: Iterable[nn.Module], is_output: bool) -> Chain | None:
     while fixed < len(flat) and type(flat[fixed]) in _FIXED:
         fixed += 1
     learned = flat[fixed:]
-    while learned and type(learned[-1]) in _AT_THE_END:
-        learned.pop()
     if learned and type(learned[0]) is not nn.Linear:  # activations work in place, on a layer's output
         return None
     layers = [
