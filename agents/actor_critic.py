@@ -9,6 +9,7 @@ Fully connected networks are evaluated by :mod:`palaestra.agents.dense`, others 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ class ActorCritic:
         overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
         self._dense = None if self.head is None else _dense(policy)
+        self._latest: list[Tensor] = []  # evaluation, where autograd has a part in going back
         self._bounds: tuple[Tensor, ...] | None = None
         if isinstance(policy.action_space, spaces.Box):
             low, high = (
@@ -45,40 +47,66 @@ class ActorCritic:
                 f"it overrides SB3's forward pass or has a distribution of its own"
             )
 
-    def sample(self, obs: Any, rng: Rng, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def noise(self, keys: Tensor, steps: range) -> Sequence[Tensor | None]:
+        """What :meth:`sample` needs of randomness at each of these steps, for environments with these keys [N]."""
+        if self.head is None:
+            return [None] * len(steps)
+        counter = torch.arange(steps.start, steps.stop, device=keys.device).repeat_interleave(len(keys))
+        noise = self.head.noise(Rng(keys.repeat(len(steps)), counter))
+        return noise.view(len(steps), len(keys), *noise.shape[1:]).unbind(0)
+
+    def sample(self, obs: Any, noise: Tensor | None, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Random actions [B, …] as the distribution gives them, values [B] and log-probabilities [B].
 
         ``mask`` bool [B, A] (here and below) names the legal actions of a discrete space.
         """
-        if self.head is None:
+        if self.head is None or noise is None:
             actions, values, log_probs = self.policy(obs)
             return actions.flatten(1) if actions.dim() > 2 else actions, values.flatten(), log_probs
         params, values = self._params_and_values(obs, mask, learns=False)
-        actions = self.head.sample(params, rng)
-        return actions, values, self.head.log_prob(params, actions)
+        actions, log_probs = self.head.sample(params, noise)
+        return actions, values, log_probs
 
     def evaluate(self, obs: Any, actions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Values, log-probabilities and entropies, each [B]; no entropies where there is no formula.
 
-        After the ``backward()`` of a loss of them comes :meth:`backward`.
+        Remembers what one :meth:`backward` needs. Of a policy of SB3's kind they are without a graph.
         """
         if self.head is None:
             values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
+            self._latest = [values.flatten(), log_prob, *([] if entropy is None else [entropy])]
             return values.flatten(), log_prob, entropy
         params, values = self._params_and_values(obs, mask, learns=True)
-        return values, *self.head.log_prob_entropy(params, actions)
+        self._latest = [params, values]
+        with torch.no_grad():
+            return values.detach(), *self.head.log_prob_entropy(params.detach(), actions)
 
-    def backward(self) -> None:
-        """The rest of the way, from the loss to the parameters."""
+    @torch.no_grad()
+    def backward(self, by_values: Tensor, by_log_prob: Tensor, by_entropy: float) -> None:
+        """Add to the parameters' gradients those of a loss of the latest evaluation.
+
+        Args:
+            by_values, by_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
+            by_entropy: by each of the entropies; they are alike.
+        """
+        latest, self._latest = self._latest, []
+        if self.head is None:
+            by_entropies = [torch.full_like(entropy, by_entropy) for entropy in latest[2:]]
+            torch.autograd.backward(latest, [by_values, by_log_prob, *by_entropies])
+            return
+        by_params = self.head.backward(by_log_prob, by_entropy)
         if self._dense is not None:
-            self._dense.backward()
+            self._dense.backward([by_params, by_values.unsqueeze(1)])
+        else:
+            torch.autograd.backward(latest, [by_params, by_values])
 
     def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
         """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""
         if mask is not None:
             self.require_masks()
         if self.head is not None and rng is not None:
-            return self.for_env(self.head.sample(self._params_and_values(obs, mask, learns=False)[0], rng))
+            params, _ = self._params_and_values(obs, mask, learns=False)
+            return self.for_env(self.head.sample(params, self.head.noise(rng))[0])
         if self.head is not None and mask is not None:
             return self._params_and_values(obs, mask, learns=False)[0].argmax(1)
         return self.for_env(self.policy._predict(obs, deterministic=rng is None))

@@ -2,7 +2,7 @@
 
 1. Each of K processes has the whole agent and N / K of the N environments. ``batch_size``, ``buffer_size`` and all
    numbers of steps are those of the whole; a process does its :meth:`World.share` of them.
-2. Every gradient step makes one all-reduce of one flat buffer (:meth:`World.average_gradients`). Then all processes
+2. Every gradient step makes one all-reduce of one flat buffer (:meth:`World.average`). Then all processes
    clip the same gradient and take the same step, so that their weights never differ by a bit.
 3. Environments and the noise of actions are keyed by indices among all. Minibatches and replayed transitions are drawn
    by each process from what it has collected.
@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -47,10 +47,10 @@ class World:
         """This process's part of a number that all share equally."""
         return total
 
-    def average_gradients(self, parameters: Iterable[Tensor], weight: Tensor | None = None) -> None:
-        """Put the mean over all processes in the place of every gradient; one all-reduce.
+    def average(self, gradient: Tensor, weight: Tensor | None = None) -> None:
+        """Put the mean over all processes in the place of a gradient, a vector; one all-reduce.
 
-        ``weight`` [] says how many samples the gradients of this process are the mean of, where numbers differ.
+        ``weight`` [] says how many samples the gradient of this process is the mean of, where numbers differ.
         """
 
     def broadcast(self, module: nn.Module) -> None:
@@ -136,16 +136,14 @@ class Group(World):
         return total // self.size
 
     @torch.no_grad()
-    def average_gradients(self, parameters: Iterable[Tensor], weight: Tensor | None = None) -> None:
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        if weight is not None:
-            flat = torch.cat((flat * weight, weight.view(1).to(flat.dtype)))
-        self._call(self._distributed.all_reduce, flat)
-        flat = flat / self.size if weight is None else flat[:-1] / flat[-1].clamp(min=1.0)
-        parts = torch.split(flat, [gradient.numel() for gradient in gradients])
-        for gradient, part in zip(gradients, parts, strict=True):
-            gradient.copy_(part.view_as(gradient))
+    def average(self, gradient: Tensor, weight: Tensor | None = None) -> None:
+        if weight is None:
+            self._call(self._distributed.all_reduce, gradient)
+            gradient.div_(self.size)
+            return
+        both = torch.cat((gradient * weight, weight.view(1).to(gradient.dtype)))
+        self._call(self._distributed.all_reduce, both)
+        torch.div(both[:-1], both[-1].clamp(min=1.0), out=gradient)
 
     @torch.no_grad()
     def broadcast(self, module: nn.Module) -> None:

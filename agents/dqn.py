@@ -268,14 +268,17 @@ class DQN(QLearning):
     def _update(self, batch: Transitions) -> Tensor:
         """One gradient step; see :meth:`_descend`."""
         obs = self._contents.observe(batch.content)
-        q_values = self._online.forward(obs).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
+        q_values = self._online.forward(obs)
         targets = self._targets(batch)
-        losses = F.huber_loss(q_values, targets, reduction="none", delta=self.huber_delta)
+        error = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1) - targets
+        losses = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
         count = (batch.weights > 0).sum()
-        summary = self._descend((losses * batch.weights).sum() / count.clamp(min=1), q_values, count)
+        shares = batch.weights / count.clamp(min=1)
+        by_chosen = error.clamp(-self.huber_delta, self.huber_delta) * shares
+        summary = self._descend((losses * shares).sum(), q_values, batch.actions, by_chosen, count)
         assert self.replay is not None
         if self.replay.priorities is not None:
-            self.replay.priorities.put(batch.places, (targets - q_values).detach())
+            self.replay.priorities.put(batch.places, -error)
         return summary
 
     @torch.no_grad()

@@ -86,6 +86,11 @@ class DuelingQNetwork(QNetwork):
         """Q-values [B, A] of V [B, 1] and A [B, A]."""
         return value + advantage - advantage.mean(1, keepdim=True)
 
+    @staticmethod
+    def parts_of(by_q_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives by V [B, 1] and A [B, A] from those by the Q-values [B, A]."""
+        return by_q_values.sum(1, keepdim=True), by_q_values - by_q_values.mean(1, keepdim=True)
+
 
 class DuelingPolicy(DQNPolicy):
     """SB3's DQN policy with :class:`DuelingQNetwork`."""

@@ -44,6 +44,7 @@ from palaestra.agents.rollout import DivergedError, OnDemand, raise_non_finite
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.rng import Rng
 
+_DRAWN_AT_ONCE = 16_384  # random actions: the cost of a call is small beside that, and so is the memory
 _LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
 
 
@@ -61,7 +62,13 @@ class PPO(OnDevice, stable_baselines3.PPO):
         *("normalize_advantage", "normalize_observation", "normalize_reward", "vf_coef", "max_grad_norm"),
         *("use_sde", "sde_sample_freq", "target_kl", "policy_kwargs", "verbose", "seed"),
     )
-    _unsaved: ClassVar[tuple[str, ...]] = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic")
+    _unsaved: ClassVar[tuple[str, ...]] = (
+        "rollout_buffer_class",
+        "ent_coef_schedule",
+        "_actor_critic",
+        "_noise",
+        "_noise_steps",
+    )
     _summaries: ClassVar[tuple[str, ...]] = (*_LOSSES, "explained_variance", "std")
 
     def __init__(
@@ -121,6 +128,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         self._prepare_policy()
         super()._setup_model()
         self._actor_critic = ActorCritic(self.policy)
+        self._noise_steps = max(1, _DRAWN_AT_ONCE // self.n_envs)
         self._set_up_device()
 
     def _attach(self, env: VecEnv) -> None:
@@ -163,8 +171,8 @@ class PPO(OnDevice, stable_baselines3.PPO):
         self._episode_log.note(self._steps_collected, self.batch)
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
-        rng, mask = Rng(self._action_keys, self._steps_collected), self.batch.action_masks()
-        actions, values, log_probs = self._actor_critic.sample(obs, rng, mask)
+        mask = self.batch.action_masks()
+        actions, values, log_probs = self._actor_critic.sample(obs, self._noise_now(step), mask)
         new_obs, rewards, terminated, truncated, info = self.batch.step(self._actor_critic.for_env(actions))
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
@@ -174,6 +182,15 @@ class PPO(OnDevice, stable_baselines3.PPO):
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
         return rewards, dones, info
+
+    def _noise_now(self, step: int) -> Tensor | None:
+        """The noise of this step's actions, which is drawn for several steps of the rollout at once."""
+        ahead = step % self._noise_steps
+        if ahead == 0:
+            steps = min(self._noise_steps, self.n_steps - step)
+            until = self._steps_collected + steps
+            self._noise = self._actor_critic.noise(self._action_keys, range(self._steps_collected, until))
+        return self._noise[ahead]
 
     @torch.no_grad()
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
@@ -225,11 +242,10 @@ class PPO(OnDevice, stable_baselines3.PPO):
         clip_range = self.clip_range(progress)  # type: ignore[operator]
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
-        parameters = [*self.policy.parameters()]
         total, minibatches, stopped = torch.zeros(len(_LOSSES), device=self.device), 0, False
         for _ in range(self.n_epochs):
             for minibatch in self.rollout_buffer.get(self._world.share(self.batch_size, "batch_size")):
-                parts, derivatives, losses = self._loss(minibatch, clip_range, clip_range_vf)
+                derivatives, losses = self._loss(minibatch, clip_range, clip_range_vf)
                 total[:-1] += losses
                 minibatches += 1
                 stopped = (
@@ -238,12 +254,9 @@ class PPO(OnDevice, stable_baselines3.PPO):
                 )
                 if stopped:
                     break
-                self.policy.optimizer.zero_grad()
-                torch.autograd.backward(parts, derivatives)
-                self._actor_critic.backward()
-                self._world.average_gradients(parameters)
-                total[-1] += torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-                self.policy.optimizer.step()
+                self._descent.begin()
+                self._actor_critic.backward(*derivatives)
+                total[-1] += self._descent.step(self.max_grad_norm)
             self._n_updates += 1
             if stopped:
                 break
@@ -255,28 +268,24 @@ class PPO(OnDevice, stable_baselines3.PPO):
         self._losses = torch.cat((total / minibatches, torch.stack((explained, std))))
         self._record_settings(clip_range, clip_range_vf)
 
+    @torch.no_grad()
     def _loss(
         self, batch: Minibatch, clip_range: float, clip_range_vf: float | None
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """The parts of a graph that the loss is made of, its derivatives by them, and the numbers of ``_LOSSES`` [6].
-
-        The derivatives are written down, which spares a graph of fifty small operations.
-        """
-        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
-        with torch.no_grad():
-            policy_loss, by_log_prob, ratios = self._policy_loss(batch, log_prob, clip_range)
-            value_loss, by_values = _value_loss(batch, values, clip_range_vf)
-            parts, derivatives = [values, log_prob], [self.vf_coef * by_values, by_log_prob]
-            if entropy is None:
-                entropy_loss = log_prob.mean()
-                by_log_prob += self.ent_coef / len(log_prob)
-            else:
-                entropy_loss = -entropy.mean()
-                if self.ent_coef:
-                    parts.append(entropy)
-                    derivatives.append(torch.full_like(entropy, -self.ent_coef / len(entropy)))
-            loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-            return parts, derivatives, torch.stack((policy_loss, value_loss, entropy_loss, *ratios, loss))
+    ) -> tuple[tuple[Tensor, Tensor, float], Tensor]:
+        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and the numbers of ``_LOSSES`` [6]."""
+        with torch.enable_grad():
+            values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
+        policy_loss, by_log_prob, ratios = self._policy_loss(batch, log_prob, clip_range)
+        value_loss, by_values = _value_loss(batch, values, clip_range_vf)
+        share = self.ent_coef / len(log_prob)
+        if entropy is None:
+            entropy_loss = log_prob.mean()
+            by_log_prob += share
+        else:
+            entropy_loss = -entropy.mean()
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        losses = torch.stack((policy_loss, value_loss, entropy_loss, *ratios, loss))
+        return (self.vf_coef * by_values, by_log_prob, -share), losses
 
     def _policy_loss(
         self, batch: Minibatch, log_prob: Tensor, clip_range: float

@@ -158,6 +158,6 @@ class PQN(QLearning):
 
     def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
         """One gradient step; see :meth:`_descend`."""
-        q_values = self._online.forward(obs).gather(1, actions.unsqueeze(1)).squeeze(1)
-        loss = 0.5 * (q_values - returns).square().mean()
-        return self._descend(loss, q_values)
+        q_values = self._online.forward(obs)
+        error = q_values.gather(1, actions.unsqueeze(1)).squeeze(1) - returns
+        return self._descend(0.5 * error.square().mean(), q_values, actions, error / len(error))

@@ -17,7 +17,8 @@ class QFunction:
 
     def __init__(self, network: QNetwork) -> None:
         self.network, self._dense = network, _dense(network)
-        self.parameters: list[Tensor] = [*network.parameters()]
+        self._latest: Tensor = torch.empty(0)  # Q-values, where autograd goes back from them
+        self.is_dueling = type(network) is DuelingQNetwork
 
     @torch.no_grad()
     def infer(self, obs: Any) -> Tensor:
@@ -26,17 +27,24 @@ class QFunction:
         return q_values
 
     def forward(self, obs: Any) -> Tensor:
-        """Q-values [B, A]; after the ``backward()`` of a loss of them comes :meth:`backward`."""
-        q_values: Tensor = self.network(obs) if self._dense is None else self._whole(self._dense.forward(obs))
-        return q_values
-
-    def backward(self) -> None:
-        """The rest of the way, from the loss to the parameters."""
+        """Q-values [B, A], without a graph; remembers what one :meth:`backward` needs."""
         if self._dense is not None:
-            self._dense.backward()
+            return self._whole(self._dense.forward(obs))
+        self._latest = self.network(obs)
+        return self._latest.detach()
+
+    @torch.no_grad()
+    def backward(self, by_q_values: Tensor) -> None:
+        """Add to the parameters' gradients those of a loss with these derivatives [B, A] by the latest Q-values."""
+        if self._dense is None:
+            torch.autograd.backward(self._latest, by_q_values)
+        elif self.is_dueling:
+            self._dense.backward(DuelingQNetwork.parts_of(by_q_values))
+        else:
+            self._dense.backward([by_q_values])
 
     def _whole(self, outputs: list[Tensor]) -> Tensor:
-        return outputs[0] if len(outputs) == 1 else DuelingQNetwork.combined(*outputs)
+        return DuelingQNetwork.combined(*outputs) if self.is_dueling else outputs[0]
 
 
 def _dense(network: QNetwork) -> DenseNetwork | None:

@@ -33,6 +33,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
+from palaestra.agents.descent import apart
 from palaestra.agents.observation_scale import learn_observations
 from palaestra.agents.on_device import OnDevice
 from palaestra.agents.q_function import QFunction
@@ -129,21 +130,26 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         finally:
             self.policy.q_net = online
 
-    def _descend(self, loss: Tensor, q_values: Tensor, weight: Tensor | None = None) -> Tensor:
-        """One gradient step, and its share in the average; the numbers named in ``_summaries``, detached [3].
+    def _descend(
+        self, loss: Tensor, q_values: Tensor, actions: Tensor, by_chosen: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """One gradient step, and its share in the average; the numbers named in ``_summaries`` [3].
 
-        ``weight`` [] counts the samples that ``loss`` is the mean of, where it is not the same in all processes.
+        Args:
+            loss: [].
+            q_values: the latest that the online network gave, [B, A].
+            actions: int64 [B].
+            by_chosen: the loss's derivatives by the actions' Q-values, [B].
+            weight: [], how many samples ``loss`` is the mean of, where that is not the same in all processes.
         """
         if self.weight_average and self._average is None:  # what a file held is both the weights and their average
             self._begin_average()
-        self.policy.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._online.backward()
-        self._world.average_gradients(self._online.parameters, weight)
-        grad_norm = torch.nn.utils.clip_grad_norm_(self._online.parameters, self.max_grad_norm)
-        self.policy.optimizer.step()
+        places = actions.unsqueeze(1)
+        self._descent.begin()
+        self._online.backward(torch.zeros_like(q_values).scatter_(1, places, by_chosen.unsqueeze(1)))
+        grad_norm = self._descent.step(self.max_grad_norm, weight)
         self._average_weights()
-        return torch.stack((loss.detach(), q_values.detach().mean(), grad_norm))
+        return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
 
     def _begin_average(self) -> None:
         self._average = copy.deepcopy(self.q_net).requires_grad_(False)
@@ -155,7 +161,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
             return
         self._n_averaged += 1
         share = max(self.weight_average, 1.0 / self._n_averaged)
-        torch._foreach_lerp_([*self._average.parameters()], self._online.parameters, share)
+        torch._foreach_lerp_([*self._average.parameters()], [*self.q_net.parameters()], share)
         for kept, buffer in zip(self._average.buffers(), self.q_net.buffers(), strict=True):
             kept.copy_(buffer)
 
@@ -261,7 +267,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
 
     def _training_state(self) -> dict[str, Any]:
         return super()._training_state() | {
-            "online": None if self._average is None else self.q_net.state_dict(),
+            "online": None if self._average is None else apart(self.q_net.state_dict()),
             "finite": self._finite.first,
             "reported_episodes": self._reported_episodes,
         }

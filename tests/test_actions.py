@@ -34,12 +34,13 @@ LOG_STD = torch.tensor([-0.7, 0.0, 1.1])
 Case = tuple[ActionHead, Callable[[Tensor], Any], int]
 CASES: dict[str, Case] = {
     "categorical": (Categorical(), lambda p: CategoricalDistribution(5).proba_distribution(p), 5),
+    "wide categorical": (Categorical(), lambda p: CategoricalDistribution(20).proba_distribution(p), 20),
     "multi": (
         MultiCategorical([2, 3, 4]),
         lambda p: MultiCategoricalDistribution([2, 3, 4]).proba_distribution(p),
         9,
     ),
-    "bernoulli": (Bernoulli(), lambda p: BernoulliDistribution(4).proba_distribution(p), 4),
+    "bernoulli": (Bernoulli(4), lambda p: BernoulliDistribution(4).proba_distribution(p), 4),
     "gaussian": (DiagGaussian(LOG_STD), lambda p: DiagGaussianDistribution(3).proba_distribution(p, LOG_STD), 3),
 }
 
@@ -54,28 +55,46 @@ def test_log_prob_and_entropy_equal_sb3(name: str, seed: int, scale: float) -> N
     head, reference, width = CASES[name]
     params = torch.randn(64, width, generator=torch.Generator().manual_seed(seed)) * scale
     theirs = reference(params)
-    actions = head.sample(params, rng(64, seed))
+    actions, sampled = head.sample(params, head.noise(rng(64, seed)))
     log_prob, entropy = head.log_prob_entropy(params, actions)
     torch.testing.assert_close(log_prob, theirs.log_prob(actions.float() if name == "bernoulli" else actions))
     torch.testing.assert_close(entropy, theirs.entropy(), rtol=1e-5, atol=1e-5)
-    assert torch.equal(log_prob, head.log_prob(params, actions))
+    # of the Gaussian, sampling knows the noise itself; elsewhere it has to be computed back
+    torch.testing.assert_close(sampled, log_prob, rtol=1e-5, atol=1e-5 * scale if name == "gaussian" else 1e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_equal_sb3(name: str) -> None:
+    """In float64: of a loss with a weight for every log-probability, and one for all entropies."""
     head, reference, width = CASES[name]
-    gradients = []
-    for ours in (True, False):
-        params = torch.linspace(-2, 2, 8 * width).view(8, width).requires_grad_()
-        actions = head.sample(params.detach(), rng(8))
-        if ours:
-            log_prob, entropy = head.log_prob_entropy(params, actions)
-        else:
-            theirs = reference(params)
-            log_prob, entropy = theirs.log_prob(actions.float() if name == "bernoulli" else actions), theirs.entropy()
-        (log_prob.sum() + 0.3 * entropy.sum()).backward()
-        gradients.append(params.grad)
-    torch.testing.assert_close(gradients[0], gradients[1])
+    params = torch.linspace(-2, 2, 8 * width, dtype=torch.float64).view(8, width).requires_grad_()
+    weights = torch.linspace(-1, 2, 8, dtype=torch.float64)
+    actions, _ = head.sample(params.detach(), head.noise(rng(8)))
+    for by_entropy in (0.3, 0.0):
+        with torch.no_grad():
+            head.log_prob_entropy(params, actions)
+            ours = head.backward(weights, by_entropy)
+        theirs = reference(params)
+        log_prob = theirs.log_prob(actions.double() if name == "bernoulli" else actions)
+        (expected,) = torch.autograd.grad((weights * log_prob).sum() + by_entropy * theirs.entropy().sum(), params)
+        torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_gradient_of_the_deviation_equals_sb3(kept: bool) -> None:
+    log_std = torch.nn.Parameter(LOG_STD.double())
+    params, actions = torch.randn(2, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()
+    weights = torch.linspace(-1, 2, 50, dtype=torch.float64)
+    theirs = DiagGaussianDistribution(3).proba_distribution(params, log_std)
+    loss = (weights * theirs.log_prob(actions)).sum() + 0.3 * theirs.entropy().sum()
+    (expected,) = torch.autograd.grad(loss, log_std)
+    memory = log_std.grad = torch.full_like(log_std, 7.0) if kept else None
+    head = DiagGaussian(log_std)
+    with torch.no_grad():
+        head.log_prob_entropy(params, actions)
+        head.backward(weights, 0.3)
+    torch.testing.assert_close(log_std.grad, expected)
+    assert memory is None or log_std.grad is memory
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -83,13 +102,17 @@ def test_gradients_equal_sb3(name: str) -> None:
 def test_a_row_is_sampled_alike_in_any_batch(name: str, row: int, before: int, after: int, step: int) -> None:
     head, _, width = CASES[name]
     params = torch.randn(100, width, generator=torch.Generator().manual_seed(3))
-    whole = head.sample(params, rng(100, step=step))
+    whole, _ = head.sample(params, head.noise(rng(100, step=step)))
     first, last = max(0, row - before), min(100, row + after + 1)
-    part = head.sample(params[first:last], rng(last - first, first=first, step=step))
+    part, _ = head.sample(params[first:last], head.noise(rng(last - first, first=first, step=step)))
     if name == "bernoulli":  # torch.sigmoid gives other last bits in vectorised blocks: probabilities to 1e-7 only
         assert (part != whole[first:last]).float().mean() < 0.01
     else:
         assert torch.equal(part, whole[first:last])
+
+
+def drawn(head: ActionHead, params: Tensor, numbers: Rng) -> Tensor:
+    return head.sample(params, head.noise(numbers))[0]
 
 
 def chi_square(observed: Tensor, probabilities: Tensor) -> float:
@@ -103,16 +126,16 @@ def chi_square(observed: Tensor, probabilities: Tensor) -> float:
 def test_categorical_frequencies() -> None:
     n = 200_000
     logits = torch.tensor([0.3, -2.0, 1.7, 0.0, -5.0])
-    actions = Categorical().sample(logits.expand(n, 5), rng(n))
+    actions = drawn(Categorical(), logits.expand(n, 5), rng(n))
     assert chi_square(actions.bincount(minlength=5), logits.softmax(0)) < 4
-    over_steps = torch.cat([Categorical().sample(logits.expand(100, 5), rng(100, step=t)) for t in range(2000)])
+    over_steps = torch.cat([drawn(Categorical(), logits.expand(100, 5), rng(100, step=t)) for t in range(2000)])
     assert chi_square(over_steps.bincount(minlength=5), logits.softmax(0)) < 4
 
 
 def test_multi_categorical_frequencies_and_independence() -> None:
     n = 200_000
     parts = torch.tensor([0.2, -0.4]), torch.tensor([1.0, 0.0, -1.0])
-    actions = MultiCategorical([2, 3]).sample(torch.cat(parts).expand(n, 5), rng(n))
+    actions = drawn(MultiCategorical([2, 3]), torch.cat(parts).expand(n, 5), rng(n))
     joint = torch.outer(parts[0].softmax(0), parts[1].softmax(0)).flatten()
     assert chi_square((3 * actions[:, 0] + actions[:, 1]).bincount(minlength=6), joint) < 4
 
@@ -120,7 +143,7 @@ def test_multi_categorical_frequencies_and_independence() -> None:
 def test_bernoulli_frequencies_and_independence() -> None:
     n = 200_000
     logits = torch.tensor([0.7, -1.5, 0.0])
-    actions = Bernoulli().sample(logits.expand(n, 3), rng(n)).long()
+    actions = drawn(Bernoulli(3), logits.expand(n, 3), rng(n)).long()
     p = logits.sigmoid()
     joint = torch.stack([torch.stack([1 - q, q]) for q in p])
     table = torch.einsum("a,b,c->abc", *joint).flatten()
@@ -130,7 +153,7 @@ def test_bernoulli_frequencies_and_independence() -> None:
 def test_gaussian_moments() -> None:
     n = 200_000
     mean = torch.tensor([3.0, -1.0, 0.0])
-    z = ((DiagGaussian(LOG_STD).sample(mean.expand(n, 3), rng(n)) - mean) / LOG_STD.exp()).double()
+    z = ((drawn(DiagGaussian(LOG_STD), mean.expand(n, 3), rng(n)) - mean) / LOG_STD.exp()).double()
     error = 5 / math.sqrt(n)
     assert z.mean(0).abs().max() < error
     assert (z.square().mean(0) - 1).abs().max() < error * math.sqrt(2)
@@ -144,7 +167,7 @@ def test_gaussian_moments() -> None:
 def test_actions_of_probability_zero_are_never_chosen(impossible: list[int]) -> None:
     logits = torch.zeros(5)
     logits[impossible] = -torch.inf
-    actions = Categorical().sample(logits.expand(300_000, 5), rng(300_000))
+    actions = drawn(Categorical(), logits.expand(300_000, 5), rng(300_000))
     assert actions.bincount(minlength=5)[impossible].sum() == 0
 
 
@@ -165,7 +188,7 @@ def test_the_ends_of_the_uniform_interval_give_possible_actions(value: float, wi
     """The smallest and the largest draw, where a cumulative sum that is a little off one would be seen."""
     logits = 2 * torch.randn(20_000, width, generator=torch.Generator().manual_seed(width))
     logits[:, 0 if value == 0 else -1] = -torch.inf
-    actions = Categorical().sample(logits, _Fixed(value))
+    actions = drawn(Categorical(), logits, _Fixed(value))
     assert logits.softmax(1).gather(1, actions.unsqueeze(1)).min() > 0
 
 

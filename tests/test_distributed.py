@@ -146,18 +146,15 @@ def test_all_processes_have_the_same_agent_and_statistics(case: str, pair: Any) 
 
 def averages() -> dict[str, Any]:
     rank = world().rank
-    layer = torch.nn.Linear(2, 1)
-    layer.weight.grad, layer.bias.grad = torch.tensor([[1.0, 2.0]]) + rank, torch.tensor([10.0 * rank])
-    world().average_gradients(layer.parameters())
-    plain = [layer.weight.grad.clone(), layer.bias.grad.clone()]
-    layer.weight.grad, layer.bias.grad = torch.tensor([[1.0, 2.0]]) + rank, torch.tensor([10.0 * rank])
-    world().average_gradients(layer.parameters(), torch.tensor(1 + 2 * rank))
+    plain, weighted = (torch.tensor([1.0 + rank, 2.0 + rank, 10.0 * rank]) for _ in range(2))
+    world().average(plain)
+    world().average(weighted, torch.tensor(1 + 2 * rank))
     values = torch.arange(6.0) ** 2
     own = values[3 * rank : 3 * rank + 3]
     moments = tuple(torch.tensor(number, dtype=torch.float64) for number in (5.0, 2.0, 7.0))
     return {
         "plain": plain,
-        "weighted": [layer.weight.grad, layer.bias.grad],
+        "weighted": weighted,
         "mean and std": list(world().mean_and_std(own)),
         "variance": world().variance(own),
         "moments": list(merged(moments, own.double())),  # type: ignore[arg-type]
@@ -170,8 +167,8 @@ def averages() -> dict[str, Any]:
 def test_the_numbers_that_processes_share() -> None:
     values = torch.arange(6.0) ** 2
     for found in team.results(2, averages):
-        assert [gradient.flatten().tolist() for gradient in found["plain"]] == [[1.5, 2.5], [5.0]]
-        assert [gradient.flatten().tolist() for gradient in found["weighted"]] == [[1.75, 2.75], [7.5]]
+        assert found["plain"].tolist() == [1.5, 2.5, 5.0]
+        assert found["weighted"].tolist() == [1.75, 2.75, 7.5]
         torch.testing.assert_close(torch.stack(found["mean and std"]), torch.stack((values.mean(), values.std())))
         torch.testing.assert_close(found["variance"], values.var())
         moments = tuple(torch.tensor(number, dtype=torch.float64) for number in (5.0, 2.0, 7.0))
@@ -181,14 +178,14 @@ def test_the_numbers_that_processes_share() -> None:
 
 def test_a_process_alone_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.distributed.init_process_group", lambda *args, **kwargs: pytest.fail("not alone"))
-    values, gradients = torch.ones(3), [torch.nn.Parameter(torch.ones(2))]
+    values = torch.ones(3)
     with joined() as alone:
         assert type(alone) is World
         assert not is_launched({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"})
         assert alone.sum(values) is values
         assert alone.gather(values) == [(values,)]
-        alone.average_gradients(gradients)
-        assert gradients[0].grad is None
+        alone.average(values)
+        assert values.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_other_peoples_environments_are_shared_too() -> None:

@@ -25,7 +25,7 @@ def model(kind: Any) -> Any:
 
 
 class Spoil:
-    """From the given call on, a loss that is not finite, or gradients that are not."""
+    """From the given call on, numbers that are not finite."""
 
     def __init__(self, what: str, call: int) -> None:
         self.what, self.call, self.calls = what, call, 0
@@ -34,11 +34,7 @@ class Spoil:
         self.calls += 1
         if self.calls < self.call:
             return value
-        if self.what == "loss":
-            return value * torch.nan
-        if value.requires_grad:
-            value.register_hook(lambda gradient: gradient * torch.inf)
-        return value
+        return value * (torch.nan if self.what == "loss" else torch.inf)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -51,12 +47,14 @@ def test_a_loss_or_gradient_that_is_not_finite_stops(
     agent.save(tmp_path / "model.zip")
     good = (tmp_path / "model.zip").read_bytes()
     spoil = Spoil(what, 3)
-    forward = agent._online.forward if kind is not PPO else None
-    if kind is PPO:
-        real = agent._actor_critic.evaluate
-        monkeypatch.setattr(agent._actor_critic, "evaluate", lambda *a: (spoil((r := real(*a))[0]), *r[1:]))
+    function = agent._actor_critic if kind is PPO else agent._online
+    forward, backward = function.evaluate if kind is PPO else function.forward, function.backward
+    if what == "gradient":
+        monkeypatch.setattr(function, "backward", lambda first, *rest: backward(spoil(first), *rest))
+    elif kind is PPO:
+        monkeypatch.setattr(function, "evaluate", lambda *a: (spoil((r := forward(*a))[0]), *r[1:]))
     else:
-        monkeypatch.setattr(agent._online, "forward", lambda obs: spoil(forward(obs)))  # type: ignore[misc]
+        monkeypatch.setattr(function, "forward", lambda obs: spoil(forward(obs)))
     expected = "the loss is not finite" if what == "loss" else "the norm of the gradient is not finite"
     if what == "gradient" and kind is not PPO:
         expected = "is not finite"  # later updates of the same report may have a loss that is not, too

@@ -218,8 +218,7 @@ def test_log_probabilities_and_entropy_equal_torch(seed: int, scale: float) -> N
     torch.testing.assert_close(entropy, reference.entropy(), rtol=1e-4, atol=1e-5)
     alone = mask.sum(1) == 1
     assert (log_prob[alone].abs() + entropy[alone].abs() == 0).all()
-    (log_prob.sum() + entropy.sum()).backward()  # type: ignore[no-untyped-call]
-    model._actor_critic.backward()
+    model._actor_critic.backward(torch.zeros(40), torch.ones(40), 1.0)
     ours = [p.grad.clone() for p in model.policy.action_net.parameters() if p.grad is not None]
     model.policy.zero_grad()
     shares = torch.softmax(logits.masked_fill(~mask, -torch.inf), 1)
@@ -235,7 +234,8 @@ def test_sampled_frequencies_equal_torch() -> None:
     model = PPO("MlpPolicy", env, n_steps=1, batch_size=n, seed=0)
     obs = torch.tensor([[1.0, 0.0, 1.0, 1.0]]).expand(n, 4)
     mask = obs.bool()
-    actions, _, log_prob = model._actor_critic.sample(obs, Rng(env_keys(0, torch.arange(n), 1), 0), mask)
+    (noise,) = model._actor_critic.noise(env_keys(0, torch.arange(n), 1), range(1))
+    actions, _, log_prob = model._actor_critic.sample(obs, noise, mask)
     logits = model.policy.get_distribution(obs[:1]).distribution.logits  # type: ignore[union-attr]
     p = torch.softmax(logits.masked_fill(~mask[:1], -torch.inf), 1)[0]
     shares = actions.bincount(minlength=4) / n

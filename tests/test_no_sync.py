@@ -28,10 +28,14 @@ HOST_OPERATIONS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzer
 
 
 class HostOperations(TorchDispatchMode):
-    """Counts the operations that make the host wait for the device, and copies to the host."""
+    """Counts the operations that make the host wait for the device, and copies to the host.
 
-    def __init__(self) -> None:
+    Optimizers count their steps on the host; to look at such a number is to wait for nobody.
+    """
+
+    def __init__(self, device: str = "meta") -> None:
         super().__init__()
+        self.device = device
         self.counts: Counter[str] = Counter()
         self.total = 0
 
@@ -41,15 +45,25 @@ class HostOperations(TorchDispatchMode):
         to_host = name in ("_to_copy", "copy_") and torch.device(kwargs.get("device") or "meta").type == "cpu"
         boolean_index = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
         self.total += 1
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if first is not None and first.device.type != self.device:
+            return func(*args, **kwargs)
         if name in HOST_OPERATIONS or to_host or boolean_index:
             self.counts[name] += 1
         return func(*args, **kwargs)
 
 
+def on_meta(model: Any) -> Any:
+    """With the optimizer on the meta device too, which PyTorch leaves behind when it moves modules there."""
+    optimizer, network = model.policy.optimizer, model.policy if isinstance(model, PPO) else model.q_net
+    optimizer.param_groups[0].update(params=[*network.parameters()], fused=None)
+    return model
+
+
 def meta_model(env: TensorVectorEnv[Any], **kwargs: Any) -> PPO:
     """A model whose first observations are in place, without SB3's set-up, which shows them to the host."""
     settings = {"n_steps": 8, "batch_size": 128, "n_epochs": 2, "seed": 0, **kwargs}
-    model = PPO("MlpPolicy", env, **settings)
+    model: PPO = on_meta(PPO("MlpPolicy", env, **settings))
     model.set_logger(Logger(None, []))
     model._last_obs, _ = env.reset(seed=0)  # type: ignore[assignment]
     model._draw_keys()
@@ -87,7 +101,7 @@ def test_collection_and_update_never_look_at_a_value(name: str) -> None:
 
 def q_model(kind: Any, env: TensorVectorEnv[Any], policy: str, **kwargs: Any) -> Any:
     """As :func:`meta_model`; the part of SB3's set-up that concerns the device is done by hand."""
-    model = kind(policy, env, batch_size=64, seed=0, **kwargs)
+    model = on_meta(kind(policy, env, batch_size=64, seed=0, **kwargs))
     model.set_logger(Logger(None, []))
     model._last_obs, _ = env.reset(seed=0)
     model._total_timesteps = 10_000
@@ -160,7 +174,7 @@ def test_the_meta_device_would_notice(synchronise: Any) -> None:
 
 
 def test_the_counter_would_notice() -> None:
-    with HostOperations() as seen:
+    with HostOperations("cpu") as seen:
         values = torch.ones(3)
         values.sum().item()
         values[values > 0]
@@ -241,7 +255,7 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     config = resolve_config(name, agent)
     arguments = small(config)
     env = make(config.env, ENVS, "meta", **config.env_kwargs)
-    model = AGENTS[agent](env=env, seed=0, **arguments)
+    model = on_meta(AGENTS[agent](env=env, seed=0, **arguments))
     model.set_logger(Logger(None, []))
     model._last_obs, _ = env.reset(seed=0)  # SB3's own reset shows them to the host
     with HostOperations() as seen:
@@ -252,3 +266,4 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     assert max(copies) < 20
     assert not seen.counts
     assert {p.device.type for p in model.policy.parameters()} == {"meta"}
+    assert {vector.grad.device.type for vector in model._descent._vectors} == {"meta"}

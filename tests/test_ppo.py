@@ -157,7 +157,7 @@ def test_policy_loss_by_hand() -> None:
     model._actor_critic.evaluate = lambda obs, actions, mask: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
-    _, _, losses = model._loss(batch, 0.25, None)
+    _, losses = model._loss(batch, 0.25, None)
     names = dict(zip(ppo_module._LOSSES[:-1], losses.tolist(), strict=True))
     assert names["policy_gradient_loss"] == pytest.approx(-3.5 / 3)
     assert names["value_loss"] == pytest.approx((0 + 4 + 9) / 3)
@@ -180,15 +180,15 @@ def test_the_derivatives_of_the_loss_are_autograds(
     drawn = torch.randn(6, 500, dtype=torch.float64, generator=generator)
     old_log_prob, log_prob, values, entropy = drawn[0], drawn[0] + 0.3 * drawn[1], drawn[2], drawn[3].abs()
     batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
-    leaves = [x.clone().requires_grad_() for x in (values, log_prob, *([entropy] if with_entropy else []))]
+    leaves = [values, log_prob, *([entropy] if with_entropy else [])]
     model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
-    parts, derivatives, losses = model._loss(batch, 0.2, clip_range_vf)
-    torch.autograd.backward(parts, derivatives)
+    (by_values, by_log_prob, by_entropy), losses = model._loss(batch, 0.2, clip_range_vf)
+    found = [by_values, by_log_prob, *([torch.full_like(entropy, by_entropy)] if with_entropy else [])]
 
     advantages = batch.advantages
     if normalize:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-    own = [x.detach().clone().requires_grad_() for x in leaves]
+    own = [x.clone().requires_grad_() for x in leaves]
     ratio = torch.exp(own[1] - old_log_prob)
     policy_loss = -torch.min(advantages * ratio, advantages * torch.clamp(ratio, 0.8, 1.2)).mean()
     predicted = own[0]
@@ -198,8 +198,8 @@ def test_the_derivatives_of_the_loss_are_autograds(
     loss = policy_loss + 0.2 * entropy_loss + 0.7 * torch.nn.functional.mse_loss(batch.returns, predicted)
     loss.backward()  # type: ignore[no-untyped-call]
     assert float(losses[-1]) == pytest.approx(float(loss.detach()))
-    for ours, theirs in zip(leaves, own, strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+    for ours, theirs in zip(found, own, strict=True):
+        torch.testing.assert_close(ours, theirs.grad, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("space", SPACES)
