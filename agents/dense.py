@@ -7,6 +7,7 @@
    thinner factor first, and in parts. On a CPU this is 4 to 10 times as fast for the few inputs or outputs of a first
    or last layer.
 3. On a CPU tanh x is computed as 2 σ(2x) − 1, to within 2.5e-7: PyTorch's sigmoid is ten times as fast as its tanh.
+   Large products are oneDNN's, activation included, where that is the faster library (:mod:`palaestra.agents.onednn`).
 4. Memory is touched as little as possible, for what does not fit into the caches is slow: activations work in place,
    and what flows backward takes the place of what flowed forward.
 5. Layers: Linear, LayerNorm, Tanh, ReLU; before the first of them anything without parameters to learn. Networks with
@@ -16,7 +17,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
+from palaestra.agents import onednn
 from palaestra.agents.networks import Octaves, SharedMlp
 from palaestra.agents.observation_scale import Normalized, RunningNorm
 
@@ -74,40 +75,98 @@ class _Passing:
     def __init__(self) -> None:
         self._pairs: dict[int, tuple[_Matrix, _Matrix]] = {}
 
-    def __call__(self, columns: int, beside: Tensor) -> Tensor:
-        """As many rows as ``beside``, which stays as it is."""
+    def __call__(self, rows: int, columns: int, beside: Tensor) -> Tensor:
+        """Another one than ``beside``."""
         pair = self._pairs.setdefault(columns, (_Matrix(), _Matrix()))
-        first = pair[0](beside.shape[0], columns, beside)
-        return pair[1](beside.shape[0], columns, beside) if first is beside else first
+        first = pair[0](rows, columns, beside)
+        return pair[1](rows, columns, beside) if first is beside else first
+
+
+class _Identity:
+    """An activation, which works in place on ``factor`` times its input."""
+
+    name, factor = "none", 1
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x
+
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
+        """The input's gradient, where the output was."""
+        return grad
+
+
+class _Tanh(_Identity):
+    name, factor = "tanh", 2  # a layer before it can double its output at no cost
+
+    def __init__(self) -> None:
+        self._minus_one = torch.tensor(-1.0)
+
+    def apply(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return x.mul_(0.5).tanh_()
+        if self._minus_one.dtype != x.dtype:
+            self._minus_one = self._minus_one.to(x.dtype)
+        return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
+
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
+        by_input: Tensor = torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=output)
+        return by_input
+
+
+class _ReLU(_Identity):
+    name = "relu"
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x.relu_()
+
+    def backward(self, grad: Tensor, output: Tensor) -> Tensor:
+        by_input: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=output)
+        return by_input
 
 
 class _Linear:
-    """Computes 2 (W x + b) where a :class:`_Tanh` comes next, which costs nothing here."""
-
-    def __init__(self, module: nn.Linear, is_output: bool, is_doubled: bool, passing: _Passing) -> None:
-        self.module, self.is_output = module, is_output  # outputs leave the network, so they get memory of their own
-        self._factor = 2 if is_doubled else 1
+    def __init__(self, module: nn.Linear, activation: _Identity, is_output: bool, passing: _Passing) -> None:
+        self.module, self._activation = module, activation
+        self._is_output = is_output  # it leaves the network, so it gets memory of its own
         self._passing, self._kept = passing, _Matrix()
         self._parts, self._turned = _Matrix(), _Matrix()
 
     def infer(self, x: Tensor) -> Tensor:
-        return self._product(x, None if self.is_output else self._passing(self.module.out_features, x))
+        return self._apply(x, self._passing)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._input = x
-        return self._product(x, None if self.is_output else self._kept(x.shape[0], self.module.out_features, x))
+        self._input, self._output = x, self._apply(x, self._kept)
+        return self._output
 
-    def _product(self, x: Tensor, out: Tensor | None) -> Tensor:
-        weight, bias = self.module.weight, self.module.bias
-        return torch.addmm(bias, x, weight.t(), beta=self._factor, alpha=self._factor, out=out)
+    def _apply(self, x: Tensor, memory: _Matrix | _Passing) -> Tensor:
+        weight, bias, activation = self.module.weight, self.module.bias, self._activation
+        if onednn.multiplies(x, len(bias)):
+            return onednn.linear(x, weight, bias, activation.name)
+        out = None if self._is_output else memory(x.shape[0], len(bias), x)
+        return activation.apply(
+            torch.addmm(bias, x, weight.t(), beta=activation.factor, alpha=activation.factor, out=out)
+        )
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
+        grad = self._activation.backward(grad, self._output)
+        self._learn(grad)
+        if not to_input:
+            return grad
+        weight = self.module.weight
+        if onednn.multiplies(grad, weight.shape[1]):
+            return onednn.linear(grad, weight.t())
+        return torch.mm(grad, weight, out=self._passing(grad.shape[0], weight.shape[1], grad))
+
+    def _learn(self, grad: Tensor) -> None:
         weight, bias = self.module.weight, self.module.bias
+        if weight.requires_grad and bias.requires_grad and onednn.sums(grad, self._input):
+            for parameter, found in zip((weight, bias), onednn.gradients(grad, self._input, weight), strict=True):
+                _gradient(parameter).copy_(found)
+            return
         if weight.requires_grad:
             self._weight_gradient(grad, _gradient(weight))
         if bias.requires_grad:
             torch.sum(grad, 0, out=_gradient(bias))
-        return torch.mm(grad, weight, out=self._passing(weight.shape[1], grad)) if to_input else grad
 
     def _weight_gradient(self, grad: Tensor, out: Tensor) -> None:
         outputs, inputs = out.shape
@@ -130,20 +189,21 @@ class _Linear:
 
 
 class _LayerNorm:
-    def __init__(self, module: nn.LayerNorm) -> None:
-        self.module = module
+    def __init__(self, module: nn.LayerNorm, activation: _Identity) -> None:
+        self.module, self._activation = module, activation
 
     def infer(self, x: Tensor) -> Tensor:
-        return self.module(x)  # type: ignore[no-any-return]
+        return self._activation.apply(self.module(x))
 
     def forward(self, x: Tensor) -> Tensor:
         m = self.module
         output, *self._moments = torch.native_layer_norm(x, m.normalized_shape, m.weight, m.bias, m.eps)
-        self._input = x
-        return output
+        self._input, self._output = x, self._activation.apply(output)
+        return self._output
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
         m = self.module
+        grad = self._activation.backward(grad, self._output)
         wanted = [to_input, m.weight.requires_grad, m.bias.requires_grad]
         grad_input, *learned = torch.ops.aten.native_layer_norm_backward(
             grad, self._input, m.normalized_shape, *self._moments, m.weight, m.bias, wanted
@@ -154,39 +214,7 @@ class _LayerNorm:
         return grad_input  # type: ignore[no-any-return]
 
 
-class _Tanh:
-    """tanh (x / 2), in place: the layer before it has no use for its own output."""
-
-    def __init__(self) -> None:
-        self._minus_one = torch.tensor(-1.0)
-
-    def infer(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return x.mul_(0.5).tanh_()
-        if self._minus_one.dtype != x.dtype:
-            self._minus_one = self._minus_one.to(x.dtype)
-        return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self._output = self.infer(x)
-        return x
-
-    def backward(self, grad: Tensor, to_input: bool) -> Tensor:
-        return torch.ops.aten.tanh_backward.grad_input(grad, self._output, grad_input=self._output)  # type: ignore[no-any-return]
-
-
-class _ReLU:
-    """In place, as :class:`_Tanh`."""
-
-    def infer(self, x: Tensor) -> Tensor:
-        return x.relu_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self._output = x.relu_()
-        return x
-
-    def backward(self, grad: Tensor, to_input: bool) -> Tensor:
-        return torch.ops.aten.threshold_backward.grad_input(grad, self._output, 0, grad_input=self._output)  # type: ignore[no-any-return]
+_ACTIVATIONS: dict[type[nn.Module], type[_Identity]] = {nn.Tanh: _Tanh, nn.ReLU: _ReLU}
 
 
 class Chain:
@@ -280,19 +308,19 @@ def _chain(modules: Iterable[nn.Module], passing: _Passing, is_output: bool) -> 
     fixed = 0
     while fixed < len(flat) and type(flat[fixed]) in _FIXED:
         fixed += 1
-    learned = flat[fixed:]
-    if learned and type(learned[0]) is not nn.Linear:  # activations work in place, on a layer's output
+    learned, layers = flat[fixed:], []
+    if is_output and learned and type(learned[-1]) is not nn.Linear:
         return None
-    layers = [
-        _layer(module, is_output and module is learned[-1], type(after) is nn.Tanh, passing)
-        for module, after in itertools.zip_longest(learned, learned[1:])
-    ]
-    known = [layer for layer in layers if layer is not None]
-    if any(type(a) is not nn.Linear and type(b) is nn.Tanh for a, b in itertools.pairwise(learned)):
-        return None  # it halves what a Linear has doubled
-    if len(known) < len(layers) or (is_output and learned and type(learned[-1]) is not nn.Linear):
-        return None
-    return Chain(flat[:fixed], known)
+    while learned:
+        module, learned = learned[0], learned[1:]
+        activation = _Identity()
+        if learned and type(learned[0]) in _ACTIVATIONS:
+            activation, learned = _ACTIVATIONS[type(learned[0])](), learned[1:]
+        layer = _layer(module, activation, is_output and not learned, passing)
+        if layer is None:
+            return None
+        layers.append(layer)
+    return Chain(flat[:fixed], layers)
 
 
 def _flattened(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
@@ -317,10 +345,10 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name, None) for name in names)
 
 
-def _layer(module: nn.Module, is_output: bool, before_tanh: bool, passing: _Passing) -> Layer | None:
+def _layer(module: nn.Module, activation: _Identity, is_output: bool, passing: _Passing) -> Layer | None:
     kind = type(module)
     if isinstance(module, nn.Linear) and kind is nn.Linear and module.bias is not None:
-        return _Linear(module, is_output, before_tanh, passing)
-    if isinstance(module, nn.LayerNorm) and kind is nn.LayerNorm and module.bias is not None:
-        return _LayerNorm(module)
-    return _Tanh() if kind is nn.Tanh else _ReLU() if kind is nn.ReLU else None
+        return _Linear(module, activation, is_output, passing)
+    if isinstance(module, nn.LayerNorm) and kind is nn.LayerNorm and module.bias is not None and activation.factor == 1:
+        return _LayerNorm(module, activation)
+    return None

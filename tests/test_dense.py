@@ -124,9 +124,9 @@ def test_tanh_to_within_the_stated_error() -> None:
     x = torch.cat((torch.linspace(-12, 12, 1_000_001), torch.logspace(-30, 38, 1000), torch.tensor([torch.inf])))
     x = torch.cat((x, -x))
     exact = x.double().tanh()
-    assert float((_Tanh().infer(2 * x).double() - exact).abs().max()) <= 2.5e-7
-    assert _Tanh().infer(torch.tensor([0.0, torch.nan])).isnan().tolist() == [False, True]
-    assert _Tanh().infer(torch.zeros(3)).tolist() == [0.0] * 3
+    assert float((_Tanh().apply(2 * x).double() - exact).abs().max()) <= 2.5e-7
+    assert _Tanh().apply(torch.tensor([0.0, torch.nan])).isnan().tolist() == [False, True]
+    assert _Tanh().apply(torch.zeros(3)).tolist() == [0.0] * 3
 
 
 def test_layers_that_do_not_learn_keep_their_weights() -> None:
