@@ -46,6 +46,7 @@ class _Vector:
         self._views, self._grads = self.parts(self.whole.detach()), self.parts(self.grad)
         for parameter, view, grad in zip(parameters, self._views, self._grads, strict=True):
             parameter.data, parameter.grad = view, grad
+        self._places = [view.data_ptr() for view in self._views]
 
     def joined(self, values: list[Tensor]) -> Tensor:
         """A vector of tensors in the parameters' shapes."""
@@ -62,8 +63,8 @@ class _Vector:
     def holds(self) -> bool:
         """Whether the parameters and their gradients still lie here."""
         return all(
-            p.grad is grad and p.data_ptr() == view.data_ptr() and p.dtype == view.dtype
-            for p, view, grad in zip(self.parameters, self._views, self._grads, strict=True)
+            p.data_ptr() == place and p.grad is grad
+            for p, place, grad in zip(self.parameters, self._places, self._grads, strict=True)
         )
 
 

@@ -45,7 +45,7 @@ from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.rng import Rng
 
 _DRAWN_AT_ONCE = 16_384  # random actions: the cost of a call is small beside that, and so is the memory
-_LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction", "loss", "grad_norm")
+_MEANS = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")  # over a minibatch
 
 
 class PPO(OnDevice, stable_baselines3.PPO):
@@ -69,7 +69,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         "_noise",
         "_noise_steps",
     )
-    _summaries: ClassVar[tuple[str, ...]] = (*_LOSSES, "explained_variance", "std")
+    _summaries: ClassVar[tuple[str, ...]] = (*_MEANS, "loss", "grad_norm", "explained_variance", "std")
 
     def __init__(
         self,
@@ -242,68 +242,76 @@ class PPO(OnDevice, stable_baselines3.PPO):
         clip_range = self.clip_range(progress)  # type: ignore[operator]
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
-        total, minibatches, stopped = torch.zeros(len(_LOSSES), device=self.device), 0, False
+        total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)
+        minibatches, stopped = 0, False
         for _ in range(self.n_epochs):
             for minibatch in self.rollout_buffer.get(self._world.share(self.batch_size, "batch_size")):
-                derivatives, losses = self._loss(minibatch, clip_range, clip_range_vf)
-                total[:-1] += losses
+                derivatives, means = self._loss(minibatch, clip_range, clip_range_vf)
+                total += means
                 minibatches += 1
                 stopped = (
                     self.target_kl is not None
-                    and float(self._world.sum(losses[3])) / self._world.size > 1.5 * self.target_kl
+                    and float(self._world.sum(means[_MEANS.index("approx_kl")])) / self._world.size
+                    > 1.5 * self.target_kl
                 )
                 if stopped:
                     break
                 self._descent.begin()
                 self._actor_critic.backward(*derivatives)
-                total[-1] += self._descent.step(self.max_grad_norm)
+                norms += self._descent.step(self.max_grad_norm)
             self._n_updates += 1
             if stopped:
                 break
         if self.normalize_observation:
             learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
+        self._losses = self._summary(total / minibatches, norms / minibatches)
+        self._record_settings(clip_range, clip_range_vf)
+
+    def _summary(self, means: Tensor, norm: Tensor) -> Tensor:
+        """The numbers of ``_summaries``."""
+        policy_loss, value_loss, entropy_loss = means[:3]
+        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
         returns, values = self.rollout_buffer.returns, self.rollout_buffer.values
         explained = 1.0 - self._world.variance(returns - values) / self._world.variance(returns)
         std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained
-        self._losses = torch.cat((total / minibatches, torch.stack((explained, std))))
-        self._record_settings(clip_range, clip_range_vf)
+        return torch.cat((means, loss.view(1), norm, torch.stack((explained, std))))
 
     @torch.no_grad()
     def _loss(
         self, batch: Minibatch, clip_range: float, clip_range_vf: float | None
     ) -> tuple[tuple[Tensor, Tensor, float], Tensor]:
-        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and the numbers of ``_LOSSES`` [6]."""
+        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and the numbers of ``_MEANS`` [5]."""
         with torch.enable_grad():
             values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
-        policy_loss, by_log_prob, ratios = self._policy_loss(batch, log_prob, clip_range)
-        value_loss, by_values = _value_loss(batch, values, clip_range_vf)
+        terms = log_prob.new_empty(len(_MEANS), len(log_prob))  # of each sample; their means are taken in one operation
+        by_log_prob = self._policy_loss(batch, log_prob, clip_range, terms)
+        by_values = _value_loss(batch, values, clip_range_vf, terms[1]).mul_(self.vf_coef)
         share = self.ent_coef / len(log_prob)
         if entropy is None:
-            entropy_loss = log_prob.mean()
+            terms[2].copy_(log_prob)
             by_log_prob += share
         else:
-            entropy_loss = -entropy.mean()
-        loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        losses = torch.stack((policy_loss, value_loss, entropy_loss, *ratios, loss))
-        return (self.vf_coef * by_values, by_log_prob, -share), losses
+            torch.neg(entropy, out=terms[2])
+        return (by_values, by_log_prob, -share), terms.mean(1)
 
-    def _policy_loss(
-        self, batch: Minibatch, log_prob: Tensor, clip_range: float
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """The clipped surrogate, its derivative by ``log_prob`` [B], and how far the ratios are from 1."""
-        advantages = batch.advantages
-        if self.normalize_advantage and self._world.size * len(advantages) > 1:
-            mean, std = self._world.mean_and_std(advantages)
-            advantages = (advantages - mean) / (std + 1e-8)
+    def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: Tensor) -> Tensor:
+        """The derivative of the clipped surrogate by ``log_prob``, [B].
+
+        Fills in the rows of ``terms`` that belong to the policy: the surrogate, and how far the ratios are from 1.
+        """
+        if self.normalize_advantage and self._world.size * len(log_prob) > 1:
+            mean, std = self._world.mean_and_std(batch.advantages)
+            costs = (mean - batch.advantages).div_(std + 1e-8)
+        else:
+            costs = -batch.advantages
         log_ratio = log_prob - batch.old_log_prob
         ratio = log_ratio.exp()
-        plain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-        loss = -torch.minimum(plain, clipped).mean()
-        derivative = torch.where(plain <= clipped, plain, 0.0).div_(-len(plain))  # d ratio / d log_prob = ratio
-        change = ratio - 1
-        approx_kl = (change - log_ratio).mean()  # Schulman's low-variance estimator
-        clip_fraction = (change.abs_() > clip_range).float().mean()
-        return loss, derivative, (approx_kl, clip_fraction)
+        plain, clipped = costs * ratio, costs * ratio.clamp(1 - clip_range, 1 + clip_range)
+        torch.maximum(plain, clipped, out=terms[0])
+        change = ratio.sub_(1.0)
+        torch.sub(change, log_ratio, out=terms[3])  # Schulman's low-variance estimator of the divergence
+        torch.gt(change.abs_(), clip_range, out=terms[4])
+        return torch.where(plain >= clipped, plain, 0.0).div_(len(plain))  # d ratio / d log_prob = ratio
 
     def _record_settings(self, clip_range: float, clip_range_vf: float | None) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -316,11 +324,13 @@ class PPO(OnDevice, stable_baselines3.PPO):
         return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}
 
 
-def _value_loss(batch: Minibatch, values: Tensor, clip_range: float | None) -> tuple[Tensor, Tensor]:
-    """The mean squared error of the values, as clipped, and its derivative by them [B]."""
+def _value_loss(batch: Minibatch, values: Tensor, clip_range: float | None, terms: Tensor) -> Tensor:
+    """The derivative of the mean squared error of the values, as clipped, by them [B]; ``terms`` gets the squares."""
     if clip_range is None:
         error = values - batch.returns
-        return error.square().mean(), error * (2.0 / len(error))
+        torch.square(error, out=terms)
+        return error.mul_(2.0 / len(error))
     change = values - batch.old_values
     error = batch.old_values + change.clamp(-clip_range, clip_range) - batch.returns
-    return error.square().mean(), error * (change.abs() <= clip_range) * (2.0 / len(error))
+    torch.square(error, out=terms)
+    return error.mul_(change.abs() <= clip_range).mul_(2.0 / len(error))
