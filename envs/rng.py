@@ -36,6 +36,7 @@ _GAMMA = 0x9E3779B97F4A7C15
 _M1 = 0xBF58476D1CE4E5B9
 _M2 = 0x94D049BB133111EB
 _GAMMA_S, _M1_S, _M2_S = _signed(_GAMMA), _signed(_M1), _signed(_M2)
+_LOW_33, _LOW_34, _LOW_37 = (1 << 33) - 1, (1 << 34) - 1, (1 << 37) - 1  # what a logical shift leaves of 64 bits
 
 
 def _mix_int(z: int) -> int:
@@ -52,9 +53,10 @@ def _shift(z: Tensor, bits: int) -> Tensor:
 
 def _mix(z: Tensor) -> Tensor:
     """SplitMix64's output function, elementwise on int64; equals :func:`_mix_int` bit for bit."""
-    z = (z ^ _shift(z, 30)).mul_(_M1_S)
-    z = (z ^ _shift(z, 27)).mul_(_M2_S)
-    return z ^ _shift(z, 31)
+    # written out: this runs a dozen times a step, on few numbers, where every call counts
+    z = (z >> 30).bitwise_and_(_LOW_34).bitwise_xor_(z).mul_(_M1_S)
+    z = (z >> 27).bitwise_and_(_LOW_37).bitwise_xor_(z).mul_(_M2_S)
+    return (z >> 31).bitwise_and_(_LOW_33).bitwise_xor_(z)
 
 
 def child_key(key: Tensor, counter: Tensor | int) -> Tensor:
