@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from palaestra.agents import onednn
 from palaestra.envs import make
 from palaestra.train import bench, roofline
 from palaestra.train.peers import sb3_learning
@@ -63,6 +64,26 @@ def test_products_are_counted_as_torch_s_own_counter_does(mode: Any) -> None:
         work()
     forward, first = 2 * 32 * (4 * 64 + 64 * 64 + 64 * 2), 2 * 32 * 4 * 64
     assert done().flops == counter.get_total_flops() == (3 * forward - first if mode is torch.enable_grad else forward)
+
+
+def test_products_of_onednn_are_counted_too() -> None:
+    x, weight, grad = torch.ones(128, 40), torch.ones(24, 40), torch.ones(128, 24)
+    with metered(TOP) as done:
+        onednn.linear(x, weight, torch.ones(24), "tanh")
+    assert done().flops == 2 * 128 * 40 * 24
+    with metered(TOP) as done:
+        onednn.gradients(grad, x, weight)
+    assert done().flops == 2 * 128 * 40 * 24
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_work_of_ppo_does_not_depend_on_the_library(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "is_faster", lambda: faster)
+    config = bench.bench_config("cartpole")
+    small = {"n_steps": 64, "n_epochs": 1, "batch_size": 4096}
+    config = bench.replace(config, num_envs=64, agent_kwargs={**config.agent_kwargs, **small})
+    agent = sb3_learning.agent(config, OURS)
+    assert roofline.count_learning(agent, bench.learning_unit(agent), TOP)[UPDATE].flops == 52_352
 
 
 def test_work_of_ppo_on_cartpole() -> None:

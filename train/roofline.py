@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from palaestra.agents import onednn
 from palaestra.envs.core import BatchedEnv
 from palaestra.train.turns import COLLECTION, UPDATE, Clock, device_clock
 
@@ -72,12 +73,12 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
         given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        storages = {t.untyped_storage()._cdata for t in given}
+        storages = {_memory(t) for t in given}
         made = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-        new = [t for t in made if t.untyped_storage()._cdata not in storages]
+        new = [t for t in made if _memory(t) not in storages]
         if new or func._schema.is_mutable:  # else it only looks at memory in another way
             packet = func.overloadpacket
-            flops = flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
+            flops = _flops(packet, args, kwargs, result)
             name = packet.__name__
             values = made[0].numel() if name.removesuffix("_") in FUNCTIONS else 0
             touched = 0 if flops else _touched(name, func._schema.is_mutable, given, new)
@@ -89,6 +90,16 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 _COMPOSITE: dict[Any, bool] = {}
 
 
+def _flops(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
+    """Of a matrix product; 0 for all else."""
+    name: str = packet.__name__
+    if name == "_linear_pointwise":
+        return int(2 * result.numel() * args[0].shape[-1])
+    if name == "mkldnn_linear_backward_weights":
+        return int(2 * result[0].numel() * args[0].shape[0])
+    return flop_registry[packet](*args, **kwargs, out_val=result) if packet in flop_registry else 0
+
+
 def _touched(name: str, mutable: bool, given: list[Tensor], new: list[Tensor]) -> int:
     """Bytes that an operation reads and writes."""
     if name in ("index_copy_", "copy_", "index_fill_"):  # only these rows, which nobody reads before
@@ -98,8 +109,15 @@ def _touched(name: str, mutable: bool, given: list[Tensor], new: list[Tensor]) -
     return sum(_held(t) for t in (*given, *new, *(given[:1] if mutable else [])))
 
 
+def _memory(tensor: Tensor) -> Any:
+    """Which memory a tensor lies in; oneDNN's tensors keep theirs to themselves."""
+    return id(tensor) if tensor.is_mkldnn else tensor.untyped_storage()._cdata
+
+
 def _held(tensor: Tensor) -> int:
     """Bytes behind a tensor: rows that were expanded are there once."""
+    if tensor.is_mkldnn:
+        return tensor.numel() * tensor.element_size()
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
@@ -166,7 +184,10 @@ def measure_ceilings(device: torch.device, layer: tuple[int, int, int]) -> Ceili
     def product(rows: int, inner: int, columns: int) -> float:
         a, b = torch.randn(rows, inner, device=device), torch.randn(inner, columns, device=device)
         out = torch.empty(rows, columns, device=device)
-        return 2.0 * rows * inner * columns * _per_second(lambda: torch.mm(a, b, out=out), clock)
+        best = _per_second(lambda: torch.mm(a, b, out=out), clock)
+        if onednn.multiplies(a, columns):
+            best = max(best, _per_second(lambda: onednn.linear(a, b.t()), clock))
+        return 2.0 * rows * inner * columns * best
 
     def copy(numbers: int) -> float:
         source, target = torch.zeros(numbers, device=device), torch.zeros(numbers, device=device)

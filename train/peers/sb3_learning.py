@@ -17,6 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from palaestra.agents.on_device import OnDevice
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.registry import make
@@ -77,11 +78,19 @@ def learning(agent: Any, clock: Clock | None = None) -> Iterations:
     epochs = set_epochs if hasattr(agent, "n_epochs") else None
     work = Iterations(iterate, lambda: int(agent.num_timesteps), read, epochs)
     work.time_update(agent, "train")
-    optimizer = getattr(agent.policy, "optimizer", None)  # sbx has none: one method makes its gradient steps
-    work.count_gradient_steps(*((agent, "_one_update") if optimizer is None else (optimizer, "step")))
+    work.count_gradient_steps(*_gradient_step(agent))
     while off_policy and agent.num_timesteps <= agent.learning_starts:
         iterate()
     return work
+
+
+def _gradient_step(agent: Any) -> tuple[Any, str]:
+    """Where a gradient step can be counted: an object, and its method."""
+    if isinstance(agent, OnDevice):
+        return agent._descent, "step"
+    if hasattr(agent.policy, "optimizer"):
+        return agent.policy.optimizer, "step"
+    return agent, "_one_update"  # of sbx
 
 
 def _dqn_steps(agent: Any) -> int:
