@@ -78,7 +78,7 @@ class Descent:
     """Steps of an optimizer; see the module."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         _prefer_fused(optimizer)
         self._vectors: list[_Vector] = []
         self._frozen: list[Tensor] = []
@@ -112,12 +112,12 @@ class Descent:
         for vector in self._vectors:
             vector.grad.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         if self._whole is None:
-            self._optimizer.step()
+            self.optimizer.step()
             return norm
-        (settings,) = self._optimizer.param_groups
+        (settings,) = self.optimizer.param_groups
         if self._linked and settings.get("fused") and _FUSED:
             for vector in self._vectors:
-                _fused_step(self._optimizer, vector, self._whole.state[vector.whole])
+                _fused_step(self.optimizer, vector, self._whole.state[vector.whole])
             return norm
         self._whole.param_groups[0].update({name: value for name, value in settings.items() if name != "params"})
         self._whole.step()
@@ -127,17 +127,17 @@ class Descent:
 
     def _holds(self) -> bool:
         return (
-            self._state is self._optimizer.state  # loading makes a new dictionary
+            self._state is self.optimizer.state  # loading makes a new dictionary
             and all(vector.holds() for vector in self._vectors)
             and not any(parameter.requires_grad for parameter in self._frozen)
-            and self._alike == _treats_all_alike(self._optimizer)
+            and self._alike == _treats_all_alike(self.optimizer)
         )
 
     def _gather(self) -> None:
         """Move the parameters, and what the optimizer remembers of them, into vectors."""
         kinds: dict[Any, list[Tensor]] = defaultdict(list)
         self._frozen.clear()
-        for parameter in (p for group in self._optimizer.param_groups for p in group["params"]):
+        for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
             if parameter.requires_grad:
                 kinds[parameter.dtype, parameter.device].append(parameter)
             else:
@@ -145,16 +145,16 @@ class Descent:
                 parameter.grad = None
         self._vectors = [_Vector(parameters) for parameters in kinds.values()]
         for parameter, kept in self._linked.items():
-            if self._optimizer.state.get(parameter) is kept:
-                self._optimizer.state[parameter] = apart(kept)  # for it to count steps by itself
-        self._linked, self._whole, self._alike = {}, None, _treats_all_alike(self._optimizer)
-        self._state = self._optimizer.state
-        states = [_gathered(self._optimizer, vector) for vector in self._vectors]
+            if self.optimizer.state.get(parameter) is kept:
+                self.optimizer.state[parameter] = apart(kept)  # for it to count steps by itself
+        self._linked, self._whole, self._alike = {}, None, _treats_all_alike(self.optimizer)
+        self._state = self.optimizer.state
+        states = [_gathered(self.optimizer, vector) for vector in self._vectors]
         found = [state for state in states if state is not None]
         if self._alike and len(found) == len(states):
-            self._whole = copy.copy(self._optimizer)
+            self._whole = copy.copy(self.optimizer)
             wholes = [vector.whole for vector in self._vectors]
-            self._whole.param_groups = [{**self._optimizer.param_groups[0], "params": wholes}]
+            self._whole.param_groups = [{**self.optimizer.param_groups[0], "params": wholes}]
             self._whole.state = defaultdict(dict, {w: state for w, state in zip(wholes, found, strict=True) if state})
             self._link()
 
@@ -170,7 +170,7 @@ class Descent:
                 for part, piece in zip(parts, vector.parts(value) if is_vector else [value] * len(parts), strict=True):
                     part[name] = piece
             for parameter, part in zip(vector.parameters, parts, strict=True):
-                self._optimizer.state[parameter] = self._linked[parameter] = part
+                self.optimizer.state[parameter] = self._linked[parameter] = part
 
 
 def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:

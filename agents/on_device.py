@@ -68,6 +68,7 @@ class OnDevice(BaseAlgorithm):
     normalize_observation: bool
     normalize_reward: bool
     gamma: float
+    _kept_descent: Descent
     _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
     _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
     _unsaved: ClassVar[tuple[str, ...]] = ()  # further attributes that SB3's pickle leaves out
@@ -78,6 +79,13 @@ class OnDevice(BaseAlgorithm):
     def _world(self) -> World:
         """The processes that train this agent."""
         return world()
+
+    @property
+    def _descent(self) -> Descent:
+        """Steps of the policy's optimizer, which a user may have exchanged."""
+        if self._kept_descent.optimizer is not self.policy.optimizer:
+            self._kept_descent = Descent(self.policy.optimizer)
+        return self._kept_descent
 
     def _check_device(self) -> None:
         if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
@@ -99,7 +107,7 @@ class OnDevice(BaseAlgorithm):
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
-        self._descent = Descent(self.policy.optimizer)
+        self._kept_descent = Descent(self.policy.optimizer)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -240,7 +248,7 @@ class OnDevice(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
         ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
-        ours += ("_descent",)
+        ours += ("_kept_descent",)
         ours += ("_learning_since", *self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 

@@ -10,7 +10,9 @@ import torch
 from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
+from palaestra.agents import PPO
 from palaestra.agents.descent import Descent, apart
+from palaestra.envs import make
 
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {}),
@@ -176,6 +178,18 @@ def test_gradients_are_forgotten_and_there_for_everybody() -> None:
     (expected,) = torch.autograd.grad(loss(ours, 1), ours[0].weight)
     torch.testing.assert_close(ours[0].weight.grad, expected)
     assert not torch.equal(first, expected)
+
+
+def test_an_agent_takes_another_optimizer() -> None:
+    model = PPO("MlpPolicy", make("cartpole", 16, "cpu"), n_steps=8, batch_size=128, n_epochs=1, seed=0)
+    model.learn(128)
+    model.policy.optimizer = torch.optim.SGD(model.policy.parameters(), lr=1.0)
+    model.learning_rate = 0.0
+    model._setup_lr_schedule()
+    before = [p.clone() for p in model.policy.parameters()]
+    model.learn(128, reset_num_timesteps=False)
+    assert all(torch.equal(p, q) for p, q in zip(model.policy.parameters(), before, strict=True))
+    assert model._descent.optimizer is model.policy.optimizer
 
 
 def test_copies_share_no_memory() -> None:
