@@ -232,7 +232,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/SnakeSmall-v0", "dqn"): Preset(512, 10_000_000, {**_SNAKE_DQN, "gamma": 0.995}),
     ("palaestra/Snake-v0", "dqn"): Preset(512, 12_000_000, _SNAKE_DQN),
     ("palaestra/SnakeLarge-v0", "dqn"): Preset(512, 20_000_000, _SNAKE_DQN),
-    ("palaestra/SnakeSmall-v0", "pqn"): Preset(512, 6_000_000, _SNAKE_PQN),
+    ("palaestra/SnakeSmall-v0", "pqn"): Preset(512, 6_000_000, {**_SNAKE_PQN, "gamma": 0.995}),
     ("palaestra/Snake-v0", "pqn"): Preset(512, 16_000_000, _SNAKE_PQN),
     ("palaestra/SnakeLarge-v0", "pqn"): Preset(512, 30_000_000, _SNAKE_PQN),
     ("palaestra/PandaReach-v0", "ppo"): Preset(
