@@ -230,7 +230,7 @@ PRESETS: dict[tuple[str, str], Preset] = {
     ("palaestra/Snake-v0", "ppo"): Preset(1024, 24_000_000, {**_SNAKE_PPO, "gamma": 0.997}),
     ("palaestra/SnakeLarge-v0", "ppo"): Preset(1024, 60_000_000, {**_SNAKE_PPO, "gamma": 0.998}),
     ("palaestra/SnakeSmall-v0", "dqn"): Preset(512, 10_000_000, {**_SNAKE_DQN, "gamma": 0.995}),
-    ("palaestra/Snake-v0", "dqn"): Preset(512, 12_000_000, _SNAKE_DQN),
+    ("palaestra/Snake-v0", "dqn"): Preset(512, 12_000_000, {**_SNAKE_DQN, "gamma": 0.997}),
     ("palaestra/SnakeLarge-v0", "dqn"): Preset(512, 20_000_000, _SNAKE_DQN),
     ("palaestra/SnakeSmall-v0", "pqn"): Preset(512, 6_000_000, {**_SNAKE_PQN, "gamma": 0.995}),
     ("palaestra/Snake-v0", "pqn"): Preset(512, 16_000_000, _SNAKE_PQN),
