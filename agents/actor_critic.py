@@ -91,8 +91,9 @@ class ActorCritic:
         """
         latest, self._latest = self._latest, []
         if self.head is None:
-            by_entropies = [torch.full_like(entropy, by_entropy) for entropy in latest[2:]]
-            torch.autograd.backward(latest, [by_values, by_log_prob, *by_entropies])
+            parts = latest if by_entropy else latest[:2]  # no way through a graph that counts for nothing
+            by_entropies = [torch.full_like(entropy, by_entropy) for entropy in parts[2:]]
+            torch.autograd.backward(parts, [by_values, by_log_prob, *by_entropies])
             return
         by_params = self.head.backward(by_log_prob, by_entropy)
         if self._dense is not None:

@@ -17,12 +17,13 @@ from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEp
 from stable_baselines3.common.envs import IdentityEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 from walk import Rows, Walk, logged, walk, weights
 
-from palaestra.agents import PPO
+from palaestra.agents import PPO, DivergedError
 from palaestra.agents import ppo as ppo_module
 from palaestra.envs import EnvError, TensorEnv, TensorVecEnv, TensorVectorEnv, make, probes
 from palaestra.envs.rng import Rng
@@ -605,3 +606,22 @@ def test_names_of_our_environments_work_as_in_sb3() -> None:
     assert model.n_envs == 1
     assert isinstance(model.batch, TensorVectorEnv)
     assert PPO("MlpPolicy", make("CartPole-v1", 3, "cpu"), n_steps=8, batch_size=24).learn(24).num_timesteps == 24
+
+
+class _SteepEntropy(ActorCriticPolicy):
+    """A policy of a user's own, whose entropy has an infinite derivative."""
+
+    def evaluate_actions(self, obs: Any, actions: Any) -> Any:
+        values, log_prob, entropy = super().evaluate_actions(obs, actions)
+        assert entropy is not None
+        return values, log_prob, (entropy - entropy.detach()).sqrt()
+
+
+def test_an_entropy_that_does_not_count_has_no_gradient() -> None:
+    model = PPO(_SteepEntropy, walk(), n_steps=16, batch_size=128, n_epochs=1, seed=0, ent_coef=0.0)
+    assert model._actor_critic.head is None
+    model.learn(128)
+    assert all(p.isfinite().all() for p in model.policy.parameters())
+    model = PPO(_SteepEntropy, walk(), n_steps=16, batch_size=128, n_epochs=1, seed=0, ent_coef=0.1)
+    with pytest.raises(DivergedError):
+        model.learn(128)
