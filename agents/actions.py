@@ -26,6 +26,7 @@ from stable_baselines3.common.distributions import (
 )
 from torch import Tensor
 
+from palaestra.agents.dense import gradient_of
 from palaestra.envs.rng import Rng
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
@@ -163,10 +164,7 @@ class DiagGaussian:
         by_action = scaled * by_log_prob.unsqueeze(1)
         if self.log_std.requires_grad:
             gradient = (by_action * scaled).sum(0) - by_log_prob.sum() + by_entropy * len(by_log_prob)
-            if self.log_std.grad is None:
-                self.log_std.grad = gradient
-            else:
-                self.log_std.grad.copy_(gradient)
+            gradient_of(self.log_std).copy_(gradient)
         return by_action * precision
 
 

@@ -34,7 +34,7 @@ _FIXED = (nn.Flatten, Octaves, RunningNorm)  # nothing in them is learned by gra
 _PARTS, _ROWS_TO_SPLIT = 4, 1024  # of a product over rows on a CPU; with fewer rows there is nothing to gain
 
 
-def _gradient(parameter: Tensor) -> Tensor:
+def gradient_of(parameter: Tensor) -> Tensor:
     """The memory of its gradient, with any contents."""
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter)
@@ -161,12 +161,12 @@ class _Linear:
         weight, bias = self.module.weight, self.module.bias
         if weight.requires_grad and bias.requires_grad and onednn.sums(grad, self._input):
             for parameter, found in zip((weight, bias), onednn.gradients(grad, self._input, weight), strict=True):
-                _gradient(parameter).copy_(found)
+                gradient_of(parameter).copy_(found)
             return
         if weight.requires_grad:
-            self._weight_gradient(grad, _gradient(weight))
+            self._weight_gradient(grad, gradient_of(weight))
         if bias.requires_grad:
-            torch.sum(grad, 0, out=_gradient(bias))
+            torch.sum(grad, 0, out=gradient_of(bias))
 
     def _weight_gradient(self, grad: Tensor, out: Tensor) -> None:
         outputs, inputs = out.shape
@@ -210,7 +210,7 @@ class _LayerNorm:
         )
         for parameter, gradient in zip((m.weight, m.bias), learned, strict=True):
             if parameter.requires_grad:
-                _gradient(parameter).copy_(gradient)
+                gradient_of(parameter).copy_(gradient)
         return grad_input  # type: ignore[no-any-return]
 
 

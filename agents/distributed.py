@@ -114,17 +114,13 @@ class World:
 class Group(World):
     """Several processes, connected by ``torch.distributed``."""
 
-    def __init__(self, distributed: Any, store: Any, rank: int, size: int) -> None:
+    def __init__(self, distributed: Any, store: Any, rank: int, size: int, meeting: str) -> None:
         self._distributed, self._store = distributed, store
         self.rank, self.size = rank, size
         self._board: Board | None = None
-        self._board = Board.shared(f"palaestra-{self._name()}", rank, size, self._all_say)
+        self._board = Board.shared(f"palaestra-{meeting}", rank, size, self._all_say)
         self._wishes: Wishes = lambda: (False, False)
         self._granted = (False, False)
-
-    def _name(self) -> str:
-        """Another one at each call, the same in all processes."""
-        return f"{self.same(secrets.randbits(62)):x}"
 
     def _all_say(self, yes: bool) -> bool:
         return bool(self.lowest(torch.tensor([int(yes)])))
@@ -291,11 +287,12 @@ def joined() -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     try:
         store, rank, size = next(distributed.rendezvous("env://", timeout=_START_TIME))
-        store = distributed.PrefixStore(_meeting(store, rank, size), store)
+        meeting = _meeting(store, rank, size)
+        store = distributed.PrefixStore(meeting, store)
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise LostContactError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
-    _world = group = Group(distributed, distributed.PrefixStore("palaestra", store), rank, size)
+    _world = group = Group(distributed, distributed.PrefixStore("palaestra", store), rank, size, meeting)
     try:
         yield _world
     finally:
