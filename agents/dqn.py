@@ -3,9 +3,9 @@
 The algorithm is Stable-Baselines3's, number for number (uniform replay, ε-greedy, Huber loss, gradient norm clipped,
 target network). What differs:
 
-1. Transitions are kept in :class:`~palaestra.agents.replay.Replay`, on the device. Where an environment's state is at
-   most half as large as its observation, states are stored and observations computed again (a 10 × 10 Snake board:
-   246 bytes a transition instead of 1,610).
+1. Transitions are kept in :class:`~palaestra.agents.buffers.replay.Replay`, on the device. Where an environment's state
+   is at most half as large as its observation, states are stored and observations computed again (a 10 × 10 Snake
+   board: 246 bytes a transition instead of 1,610).
 2. A step that was cut by the time limit bootstraps from the observation before the reset; a termination does not.
 3. ``samples_per_insert`` is the update-to-data ratio: how often a transition is replayed on average. An iteration
    makes samples_per_insert · train_freq · N / batch_size gradient steps (what is left over counts for the next), so
@@ -39,12 +39,12 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from palaestra.agents.contents import contents_of
-from palaestra.agents.networks import DuelingPolicy
-from palaestra.agents.on_device import prepare
-from palaestra.agents.priorities import Priorities
+from palaestra.agents.base import prepare
+from palaestra.agents.buffers.prioritized import Priorities
+from palaestra.agents.buffers.replay import Content, Replay, Transitions
+from palaestra.agents.buffers.stored_observations import contents_of
+from palaestra.agents.networks.extractors import DuelingPolicy
 from palaestra.agents.q_learning import QLearning, masked
-from palaestra.agents.replay import Content, Replay, Transitions
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
 _FIRST_BETA = 0.4  # of the importance weights; rises to 1 over the run

@@ -14,8 +14,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 7. ``ent_coef`` may be a schedule, like ``learning_rate``.
 8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
-   shifts and scales observations; see :mod:`palaestra.agents.reward_scale` and
-   :mod:`palaestra.agents.observation_scale`.
+   shifts and scales observations; see :mod:`palaestra.agents.reward_norm` and
+   :mod:`palaestra.agents.networks.observation_norm`.
 9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
@@ -35,14 +35,15 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from palaestra.agents.actor_critic import ActorCritic
-from palaestra.agents.buffers import Minibatch, TensorRolloutBuffer, map_obs
-from palaestra.agents.distributed import world
-from palaestra.agents.observation_scale import learn_observations
-from palaestra.agents.on_device import OnDevice, prepare
-from palaestra.agents.rollout import DivergedError, OnDemand, raise_non_finite
+from palaestra.agents.base import OnDevice, prepare
+from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer, map_obs
+from palaestra.agents.distributed.process_group import world
+from palaestra.agents.episode_stats import OnDemand
+from palaestra.agents.finite_check import DivergedError, raise_non_finite
+from palaestra.agents.networks.actor_critic import ActorCritic
+from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.envs.core import TensorVectorEnv
-from palaestra.envs.rng import Rng
+from palaestra.envs.core.rng import Rng
 
 _DRAWN_AT_ONCE = 16_384  # random actions: the cost of a call is small beside that, and so is the memory
 _MEANS = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")  # over a minibatch

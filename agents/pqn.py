@@ -6,8 +6,8 @@
    at a truncation. Exploratory actions do not cut the trace (Peng's Q(λ)).
 3. ``n_epochs`` passes over shuffled minibatches of ``batch_size`` minimise half the squared error.
 4. What keeps this stable in place of a target network is LayerNorm, so the network of "MlpPolicy" is
-   :class:`~palaestra.agents.networks.SharedMlp` with ``layer_norm`` and a linear head, unless ``policy_kwargs`` say
-   otherwise. The optimiser is RAdam, as in the source.
+   :class:`~palaestra.agents.networks.extractors.SharedMlp` with ``layer_norm`` and a linear head, unless
+   ``policy_kwargs`` say otherwise. The optimiser is RAdam, as in the source.
 
 The constructor's arguments have the names and meanings that they have in Stable-Baselines3's PPO (``n_steps``,
 ``n_epochs``, ``batch_size``, ``gae_lambda``) and DQN (``exploration_…``, ``max_grad_norm``). Where the source decays ε
@@ -25,9 +25,9 @@ from stable_baselines3.common.type_aliases import RolloutReturn, Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from palaestra.agents.buffers import TensorRolloutBuffer
-from palaestra.agents.networks import DuelingPolicy, LayerNormPolicy
-from palaestra.agents.on_device import prepare
+from palaestra.agents.base import prepare
+from palaestra.agents.buffers.rollout import TensorRolloutBuffer
+from palaestra.agents.networks.extractors import DuelingPolicy, LayerNormPolicy
 from palaestra.agents.q_learning import QLearning, masked
 
 

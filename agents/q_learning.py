@@ -5,8 +5,8 @@
    index, step) alone. ``exploration_spread`` α > 0 gives environment i of N its own ε_i = ε^(1 + α i / (N − 1)), from
    the scheduled ε down to almost greedy: with thousands of environments some always play well and some always explore.
 3. ``normalize_reward`` divides rewards by the running deviation of the return (see
-   :mod:`palaestra.agents.reward_scale`), so that Q-values are of order one; ``normalize_observation`` shifts and scales
-   observations (see :mod:`palaestra.agents.observation_scale`).
+   :mod:`palaestra.agents.reward_norm`), so that Q-values are of order one; ``normalize_observation`` shifts and scales
+   observations (see :mod:`palaestra.agents.networks.observation_norm`).
 4. ``weight_average`` τ > 0 keeps an exponential moving average of the weights, θ̄ ← θ̄ + τ (θ − θ̄) after every gradient
    step (the plain mean over the first 1/τ). The greedy policy that :meth:`act`, :meth:`predict` and the saved file
    have is the average's; exploration, learning and targets use θ. Where actions are worth nearly the same, as prices
@@ -33,13 +33,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
-from palaestra.agents.descent import apart
-from palaestra.agents.observation_scale import learn_observations
-from palaestra.agents.on_device import OnDevice
-from palaestra.agents.q_function import QFunction
-from palaestra.agents.rollout import FiniteCheck, OnDemand
-from palaestra.envs.rng import Rng
-from palaestra.envs.tensors import fill
+from palaestra.agents.base import OnDevice
+from palaestra.agents.episode_stats import OnDemand
+from palaestra.agents.finite_check import FiniteCheck
+from palaestra.agents.flat_optimizer import apart
+from palaestra.agents.networks.observation_norm import learn_observations
+from palaestra.agents.networks.q_network import QFunction
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.state_dict import fill
 
 _REPORT_STEPS = 64
 _NO_BUFFER: Any = object()

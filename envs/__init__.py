@@ -5,9 +5,10 @@
 """
 
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, SingleEnv
+from palaestra.envs.interop.sb3_vec_env import TensorVecEnv
 from palaestra.envs.registry import UnknownEnvError, entries, make, register, resolve
-from palaestra.envs.rng import Rng
-from palaestra.envs.views import NumpyVectorEnv, SingleEnv, TensorVecEnv
 
 __all__ = [
     "BatchedEnv",
@@ -44,7 +45,7 @@ register(
 )
 register(
     "palaestra/PandaReachTorque-v0",
-    "palaestra.envs.arm.torque:ReachTorque",
+    "palaestra.envs.arm.reach_torque:ReachTorque",
     "reach-torque",
     "A robot arm brings its tool to a pose, by joint torques and rigid-body dynamics",
 )

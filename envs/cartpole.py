@@ -32,8 +32,8 @@ from torch import Tensor
 from palaestra.envs.core import Reference, TensorEnv
 
 if TYPE_CHECKING:
-    from palaestra.envs.canvas import Canvas
-    from palaestra.envs.rng import Rng
+    from palaestra.envs.core.rng import Rng
+    from palaestra.envs.rendering.canvas import Canvas
 
 GRAVITY = 9.8  # m/s²
 CART_MASS, POLE_MASS = 1.0, 0.1  # kg

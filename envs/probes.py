@@ -27,7 +27,7 @@ from torch import Tensor
 from palaestra.envs.core import Reference, TensorEnv
 
 if TYPE_CHECKING:
-    from palaestra.envs.rng import Rng
+    from palaestra.envs.core.rng import Rng
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv
-from palaestra.envs.user_code import UserCodeError, describe, import_file, import_module
+from palaestra.envs.core import BatchedEnv, TensorEnv
+from palaestra.envs.core.user_code import UserCodeError, describe, import_file, import_module
 from palaestra.envs.wrappers import take_settings, wrapped
 
 if TYPE_CHECKING:
     import torch
+from palaestra.envs.building import load_tensor_env, vector_env
 
 PLUGIN_GROUP = "palaestra.envs"
 
@@ -96,8 +97,8 @@ def register(id: str, entry_point: str, short_name: str, summary: str, **kwargs:
     _ENTRIES[id] = entry
     gymnasium.register(
         id,
-        entry_point="palaestra.envs.views:SingleEnv",
-        vector_entry_point="palaestra.envs.registry:vector_env",
+        entry_point="palaestra.envs.interop.gymnasium_env:SingleEnv",
+        vector_entry_point="palaestra.envs.building:vector_env",
         kwargs={"tensor_env": entry_point, **kwargs},
     )
 
@@ -208,15 +209,6 @@ def _closest(name: str, names: list[str], otherwise: str) -> str:
     return f"; did you mean {close[0]!r}?" if close else otherwise
 
 
-def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
-    """Import "module:Class" and call it."""
-    module, _, name = entry_point.partition(":")
-    env = getattr(import_module(module), name)(**kwargs)
-    if not isinstance(env, TensorEnv):
-        raise TypeError(f"{entry_point} is not a TensorEnv")
-    return env
-
-
 def make(
     id: str, num_envs: int = 1024, device: torch.device | str = "auto", seed: int = 0, **env_kwargs: Any
 ) -> BatchedEnv:
@@ -239,17 +231,6 @@ def make(
     found = resolve(id)
     if isinstance(found, EnvEntry):
         return vector_env(num_envs, found.entry_point, device=device, seed=seed, **{**found.kwargs, **env_kwargs})
-    from palaestra.envs.adapter import GymnasiumAdapter
+    from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 
     return GymnasiumAdapter(found, num_envs, device=device, seed=seed, **env_kwargs)
-
-
-_BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
-
-
-def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
-    """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class" (also for ``make_vec``)."""
-    batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
-    settings = take_settings(kwargs)
-    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
-    return TensorVectorEnv(wrapped(env, settings, batch.get("max_episode_steps")), num_envs, **batch)

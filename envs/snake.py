@@ -43,8 +43,8 @@ from torch import Tensor
 from palaestra.envs.core import Reference, TensorEnv
 
 if TYPE_CHECKING:
-    from palaestra.envs.canvas import Canvas, Colour, Point
-    from palaestra.envs.rng import Rng
+    from palaestra.envs.core.rng import Rng
+    from palaestra.envs.rendering.canvas import Canvas, Colour, Point
 
 UP, RIGHT, DOWN, LEFT = range(4)
 WALL = -1

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from palaestra.train import process_time  # noqa: F401  early, for its clock starts here
+from palaestra.train.runs import process_time  # noqa: F401  early, for its clock starts here
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -83,7 +83,7 @@ def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON li
     palaestra envs
     palaestra envs --json
     """
-    from palaestra.train.listing import list_envs, table
+    from palaestra.train.commands.envs import list_envs, table
 
     rows = list_envs()
     print(json.dumps(rows, indent=1) if as_json else table(rows))
@@ -135,7 +135,7 @@ def train(
     \b
     torchrun --nproc-per-node=2 -m palaestra.train train snake --num-envs 4096
     """
-    from palaestra.train import commands
+    from palaestra.train.commands import commands
 
     options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
@@ -166,7 +166,7 @@ def evaluate(
     palaestra evaluate expert --env snake-small
     palaestra evaluate random --env snake --episodes 10000 --json
     """
-    from palaestra.train import commands
+    from palaestra.train.commands import commands
 
     commands.evaluate(run, env, episodes, seed, stochastic, as_json, settings or ())
 
@@ -195,7 +195,7 @@ def watch(
     palaestra watch expert --env snake --grid 4x4 --record grid.png
     palaestra watch latest --training --env-index 17 --episode 3
     """
-    from palaestra.train import commands
+    from palaestra.train.commands import commands
 
     size = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
     if not size:
@@ -221,7 +221,7 @@ def play(
     palaestra play snake-small --versus latest
     palaestra play pricing --versus expert
     """
-    from palaestra.train import play as playing
+    from palaestra.train.play import game as playing
 
     playing.command(env, versus, seed, settings or ())
 
@@ -241,7 +241,7 @@ def check(
     palaestra check my_env.py:MyEnv
     palaestra check CartPole-v1 --json
     """
-    from palaestra.train import checking
+    from palaestra.train.commands import check as checking
 
     if not checking.check(env, settings or (), as_json):
         raise typer.Exit(1)
@@ -274,7 +274,7 @@ def bench(
     palaestra bench reach --scaling
     palaestra bench cartpole --solve
     """
-    from palaestra.train import commands
+    from palaestra.train.commands import commands
 
     if scaling and solve:
         raise UsageError("--scaling and --solve are two benchmarks: give one of them")
@@ -309,7 +309,7 @@ def results(
     palaestra results snake-small pricing --agents ppo,dqn --seeds 1
     palaestra results --jobs 2 --readme README.md
     """
-    from palaestra.train import commands
+    from palaestra.train.commands import commands
 
     if not commands.results(envs or (), agents.split(","), seeds, runs, jobs, as_json, readme, fresh):
         raise typer.Exit(1)
@@ -347,7 +347,7 @@ def sweep(
     palaestra sweep snake-small --trials 20 --vary learning_rate=1e-4..1e-2 --vary n_steps=16,32,64
     palaestra sweep pricing --trials 100 --jobs 4 --storage postgresql://user@host/sweeps
     """
-    from palaestra.train import sweep as sweeping
+    from palaestra.train.sweep import search as sweeping
 
     options = {"total_timesteps": total_timesteps, "num_envs": num_envs, "seed": seed}
     space = sweeping.plan(env, agent, settings or (), vary or (), **options)
@@ -370,7 +370,7 @@ def new(
     palaestra new my_env --template grid
     palaestra new ad-bidding --dir ~/projects
     """
-    from palaestra.train.scaffold import new_package, next_commands
+    from palaestra.train.scaffold.scaffold import new_package, next_commands
 
     folder = new_package(name, template, parent.expanduser())
     print(f"wrote {folder}: the environment is in {folder / folder.name / 'env.py'}. Next:\n")
@@ -394,7 +394,7 @@ def fit_demand(
     palaestra fit-demand sales.csv --out demand.json
     palaestra train pricing --set env.demand=demand.json
     """
-    from palaestra.train import fit_demand as fitting
+    from palaestra.envs.pricing.demand import fit as fitting
 
     if buyers is not None and not 0.0 < buyers < 1e6:
         raise UsageError(f"--buyers {buyers}: must be above 0")

@@ -36,7 +36,6 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.arm.bound import held_out
 from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
@@ -51,11 +50,12 @@ from palaestra.envs.arm.task import (
     remaining,
     sensor_noise,
 )
+from palaestra.envs.arm.time_bound import held_out
 from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
-    from palaestra.envs.canvas import Canvas
-    from palaestra.envs.rng import Rng
+    from palaestra.envs.core.rng import Rng
+    from palaestra.envs.rendering.canvas import Canvas
 
 PERIOD = 0.05  # s per step
 CARTESIAN_MOVE = 0.05  # m per step
@@ -185,7 +185,7 @@ class Reach(ArmTask[ReachState]):
             random=random,
             heuristic=expert,
             solved_at=gain - STEP_COST * 1.4 * float(np.mean(bound["seconds"])) / PERIOD,
-            source="optimum: a bound, no control is faster (palaestra.envs.arm.bound); heuristic: the expert; "
+            source="optimum: a bound, no control is faster (palaestra.envs.arm.time_bound); heuristic: the expert; "
             "solved: all reached, in 1.4 times the bound on average",
         )
 

@@ -14,10 +14,10 @@ from palaestra.envs.arm.chain import SerialChain, tables
 from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.dynamics import dot, link_frames
 from palaestra.envs.core import StateT, TensorEnv
-from palaestra.envs.rng import Rng
+from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
-    from palaestra.envs.canvas import Canvas
+    from palaestra.envs.rendering.canvas import Canvas
 
 Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
@@ -51,7 +51,7 @@ class ArmTask(TensorEnv[StateT]):
 
     def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:
         """The arm, its target and the way the tool came; ``pose`` is the orientation wanted, if any."""
-        from palaestra.envs.arm.scene import draw_arm
+        from palaestra.envs.arm.drawing.scene import draw_arm
 
         draw_arm(
             canvas,

@@ -1,8 +1,8 @@
 """Dynamic pricing in tensors: markets whose optimal policies are known exactly."""
 
-from palaestra.envs.pricing.base import Market, Solution
 from palaestra.envs.pricing.closed_forms import equal_markup_logit, gallego_van_ryzin, logit_duopoly
 from palaestra.envs.pricing.duopoly import DuopolyPricing
+from palaestra.envs.pricing.market import Market, Solution
 from palaestra.envs.pricing.pricing import Pricing
 from palaestra.envs.pricing.season import Season
 from palaestra.envs.pricing.two_products import TwoProducts

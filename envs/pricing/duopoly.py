@@ -38,14 +38,14 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_number
-from palaestra.envs.pricing.base import Market
 from palaestra.envs.pricing.closed_forms import logit_duopoly
-from palaestra.envs.pricing.demand import logit_shares
-from palaestra.envs.pricing.duopoly_dashboard import draw_duopoly
+from palaestra.envs.pricing.dashboard.duopoly_page import draw_duopoly
+from palaestra.envs.pricing.demand.count_distributions import logit_shares
+from palaestra.envs.pricing.market import Market
 
 if TYPE_CHECKING:
-    from palaestra.envs.canvas import Canvas
-    from palaestra.envs.rng import Rng
+    from palaestra.envs.core.rng import Rng
+    from palaestra.envs.rendering.canvas import Canvas
 
 Rival = Literal["tit-for-tat", "undercut", "best-response", "nash"]
 QUALITY, COST, MU, OUTSIDE = 2.0, 1.0, 0.25, 0.0

@@ -8,8 +8,8 @@ b_t(p) = exp(−p / w_t); the scale w_t may change over the season. The rest is 
 customers who come late pay more, as travellers do.
 
 With ``demand``, the file that ``palaestra fit-demand`` made of somebody's sales, any number of customers may come in a
-period and buy as :mod:`palaestra.envs.pricing.estimated` says; the reward is the margin over the unit cost if the sales
-had one. An evaluation then also tells the uplift (:mod:`palaestra.envs.pricing.uplift`).
+period and buy as :mod:`palaestra.envs.pricing.demand.model` says; the reward is the margin over the unit cost if the
+sales had one. An evaluation then also tells the uplift (:mod:`palaestra.envs.pricing.demand.uplift`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_prices, per_period
-from palaestra.envs.pricing.base import Market
-from palaestra.envs.pricing.demand_file import demand_content, load_demand
-from palaestra.envs.pricing.estimated import PRICE
+from palaestra.envs.pricing.demand.json_file import demand_content, load_demand
+from palaestra.envs.pricing.demand.model import PRICE
+from palaestra.envs.pricing.demand.uplift import uplift
+from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.season import Season, SeasonState
-from palaestra.envs.pricing.uplift import uplift
 
 _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
 

@@ -31,14 +31,14 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_number, checked_prices, per_period
-from palaestra.envs.pricing.base import Market
-from palaestra.envs.pricing.dashboard import draw_season
-from palaestra.envs.pricing.demand import logit_shares
-from palaestra.envs.pricing.paths import ExpectedPath, expected_path
+from palaestra.envs.pricing.dashboard.season_page import draw_season
+from palaestra.envs.pricing.demand.count_distributions import logit_shares
+from palaestra.envs.pricing.expected_path import ExpectedPath, expected_path
+from palaestra.envs.pricing.market import Market
 
 if TYPE_CHECKING:
-    from palaestra.envs.canvas import Canvas
-    from palaestra.envs.rng import Rng
+    from palaestra.envs.core.rng import Rng
+    from palaestra.envs.rendering.canvas import Canvas
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@
    Vilcassim and Chintagunta, Journal of Business & Economic Statistics 1994, as distributed with the R package Ecdat;
    base brand Dannon. The panel records purchases only, so there is no outside option.
 
-``palaestra.envs.pricing.estimation`` estimates them again from the data.
+``palaestra.envs.pricing.demand.estimation`` estimates them again from the data.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_number, checked_prices
-from palaestra.envs.pricing.base import Market
-from palaestra.envs.pricing.demand import poisson
+from palaestra.envs.pricing.demand.count_distributions import poisson
+from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.season import Season
 
 PRICE, FEATURE = -36.658447, 0.491433  # per $/oz, and of an advertisement

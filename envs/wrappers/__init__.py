@@ -16,11 +16,11 @@ simulation to the real world", IROS 2017; time in the observation is Pardo et al
 learning", ICML 2018; stacked frames are Mnih et al., "Human-level control through deep reinforcement learning", 2015.
 """
 
-from palaestra.envs.wrappers.actions import DiscretizedActions
-from palaestra.envs.wrappers.base import Wrapper, WrapperError
+from palaestra.envs.wrappers.by_name import WRAPPER_SETTINGS, gymnasium_wrappers, take_settings, wrapped
+from palaestra.envs.wrappers.discretized_actions import DiscretizedActions
 from palaestra.envs.wrappers.observations import FrameStack, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
-from palaestra.envs.wrappers.settings import WRAPPER_SETTINGS, gymnasium_wrappers, take_settings, wrapped
+from palaestra.envs.wrappers.wrapper import Wrapper, WrapperError
 
 __all__ = [
     "WRAPPER_SETTINGS",

@@ -15,8 +15,8 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from palaestra.envs.core import TensorEnv
-from palaestra.envs.rng import Rng
-from palaestra.envs.wrappers.base import Wrapper, is_count, join, shown, split
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.wrappers.wrapper import Wrapper, is_count, join, shown, split
 
 
 class TimeAware(Wrapper):

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv
-from palaestra.envs.rng import Rng
-from palaestra.envs.sampling import sample_actions
-from palaestra.envs.wrappers.base import Wrapper, join, split
+from palaestra.envs.core.action_sampling import sample_actions
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.wrappers.wrapper import Wrapper, join, split
 
 _TRIAL_ROWS = 11  # a batch that fits no other dimension by chance
 

@@ -1,0 +1,375 @@
+"""What all agents share: environments whose tensors stay on the device, Stable-Baselines3's life cycle around them.
+
+:class:`OnDevice` stands before one of Stable-Baselines3's algorithms in the bases of an agent and replaces what would
+take its rollouts through the host:
+
+1. ``env`` may be a :class:`~palaestra.envs.core.BatchedEnv`; any other environment is put behind an adapter with the
+   same interface. ``_last_obs`` is a tensor.
+2. The host hears of the device in :meth:`OnDevice._hear`, once per iteration and in one tensor: episode statistics, the
+   check for NaN, the losses of the previous update.
+3. ``rollout/ep_rew_mean`` averages over the most recent reports that together hold ``stats_window_size`` episodes.
+4. :meth:`OnDevice.save` writes a file that vanilla SB3 opens, :meth:`OnDevice.load` reads it without unpickling.
+5. :meth:`OnDevice.save_checkpoint` adds the training state, all that the future depends on: the running episodes, the
+   generator, statistics, the replay memory. :meth:`OnDevice.resume` goes on from it as if nothing had happened, to the
+   last bit on the same machine with the same number of threads. Call the former between iterations only, as in a
+   callback's ``_on_rollout_start``.
+"""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from palaestra.agents.buffers.rollout import map_obs
+from palaestra.agents.checkpoints import model_file
+from palaestra.agents.checkpoints.training_state import check_training_state
+from palaestra.agents.distributed.process_group import World, world
+from palaestra.agents.episode_stats import EpisodeStatistics, episode_means, remember, to_host
+from palaestra.agents.finite_check import DivergedError, EpisodeLog
+from palaestra.agents.flat_optimizer import Descent, apart
+from palaestra.agents.networks.observation_norm import with_normalization
+from palaestra.agents.reward_norm import RewardScale
+from palaestra.envs.core import BatchedEnv
+from palaestra.envs.core.rng import env_keys
+from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
+from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
+from palaestra.envs.interop.sb3_vec_env import TensorVecEnv
+from palaestra.envs.registry import EnvEntry, make, resolve
+
+_ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
+
+
+def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | str]:
+    """The constructor's ``env`` and ``device``: ids are made, batches wrapped for SB3, "auto" is the batch's device."""
+    if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
+        env = make(env, num_envs=1, device=device)
+    if isinstance(env, BatchedEnv | NumpyVectorEnv):
+        env = OnDevice._wrap_env(env)
+    if isinstance(env, TensorVecEnv) and str(device) == "auto":
+        device = env.batch.device
+    return env, device
+
+
+class OnDevice(BaseAlgorithm):
+    """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
+
+    batch: BatchedEnv
+    normalize_observation: bool
+    normalize_reward: bool
+    gamma: float
+    _kept_descent: Descent
+    _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
+    _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
+    _unsaved: ClassVar[tuple[str, ...]] = ()  # further attributes that SB3's pickle leaves out
+    _summaries: ClassVar[tuple[str, ...]]  # names of what the host hears of an update, logged as train/…
+    _always_finite: ClassVar[tuple[str, ...]] = ("loss", "grad_norm")  # those that training cannot go on without
+
+    @property
+    def _world(self) -> World:
+        """The processes that train this agent."""
+        return world()
+
+    @property
+    def _descent(self) -> Descent:
+        """Steps of the policy's optimizer, which a user may have exchanged."""
+        if self._kept_descent.optimizer is not self.policy.optimizer:
+            self._kept_descent = Descent(self.policy.optimizer)
+        return self._kept_descent
+
+    def _check_device(self) -> None:
+        if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
+            raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
+
+    def _prepare_policy(self) -> None:
+        """Call it before SB3 makes the policy."""
+        if self.normalize_observation:
+            self.policy_kwargs = with_normalization(self.policy_class, self.policy_kwargs)
+
+    def _set_up_device(self) -> None:
+        if self.env is not None:
+            self._attach(self.env)
+        self._losses: Tensor | None = None  # of the last update
+        self._not_finite = ""  # which of them
+        self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
+        if self._world.rank > 0:  # each process draws minibatches of its own
+            torch.manual_seed(self._noise_seed + self._world.rank)
+        self._steps_collected = 0  # per environment, over the life of the model
+        self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
+        self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
+        self._kept_descent = Descent(self.policy.optimizer)
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, TensorVecEnv):
+            return env
+        if isinstance(env, BatchedEnv | NumpyVectorEnv):
+            return TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+        if isinstance(env, gymnasium.vector.VectorEnv):
+            raise ValueError(
+                "a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead"
+            )
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def set_env(self, env: Any, force_reset: bool = True) -> None:
+        super().set_env(env, force_reset)
+        assert self.env is not None
+        self._attach(self.env)
+
+    def _attach(self, env: VecEnv) -> None:
+        self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
+        self._statistics, self._episode_log = EpisodeStatistics(self.device), EpisodeLog()
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total, callback = super()._setup_learn(*args, **kwargs)
+        self._world.broadcast(self.policy)
+        self._noise_seed = self._world.same(self._noise_seed)
+        self._learning_since = time.perf_counter()
+        for name, (value, excluded) in self._to_log.items():
+            self.logger.record(name, value, exclude=tuple(excluded))
+        self._to_log = {}
+        # entries are reports here, not episodes; remember() trims them by the episodes they hold
+        self.ep_info_buffer = deque(self.ep_info_buffer or ())
+        if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
+            self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
+            self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
+            self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
+            self._statistics.clear()
+            if self._reward_scale is not None:
+                self._reward_scale.forget_episodes()
+            if isinstance(self.batch, VecEnvAdapter):
+                self.batch.forget_episodes()  # SB3 reset the environments behind it
+            self._episodes_began()
+        return total, callback
+
+    def _episodes_began(self) -> None:
+        """All environments were reset from outside; ``_last_obs`` are their first observations."""
+
+    def _draw_keys(self) -> None:
+        """Call it when collection starts: the keys of the actions' random numbers, the same for every step."""
+        self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM)
+
+    def _bootstrap(
+        self,
+        values: Callable[..., Tensor],
+        rewards: Tensor,
+        truncated: Tensor,
+        info: dict[str, Any],
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on.
+
+        ``values`` maps observations, and the rows of ``mask`` if there is one, to values [B].
+        """
+        if not self.batch.can_truncate:
+            return rewards
+        final = (info["final_obs"],) if mask is None else (info["final_obs"], mask)
+        if self.device.type != "cpu":  # finding the rows would wait for the device
+            # where, since the value of an end without legal actions is −∞
+            return rewards + self.gamma * torch.where(truncated, values(*final), 0.0)
+        rows = truncated.nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return rewards
+        cut = values(*(map_obs(lambda o: o[rows], part) for part in final))
+        return rewards.index_add(0, rows, cut, alpha=self.gamma)
+
+    # ------------------------------------------------------------------------------------------------ the host
+
+    def _hear(self, check: Tensor) -> bool:
+        """Tell the host how collection went and what the last update did: the iteration's only copy.
+
+        Args:
+            check: float [1], finite if all is well in this process.
+
+        Returns:
+            Whether it is. Call :meth:`_refuse_divergence` next.
+        """
+        losses = () if self._losses is None else (self._losses,)
+        wishes = self._world.wishes(self.device)
+        shared = self._world.sum(torch.cat((self._statistics.sums, *losses, *wishes)))
+        own, *numbers = to_host(torch.cat((check, shared)))
+        if wishes:
+            *numbers, save, stop = numbers
+            self._world.granted([save, stop])
+        if self.ep_info_buffer is not None:
+            remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
+        self._episode_num += int(numbers[0])
+        self._record_losses([total / self._world.size for total in numbers[4:]])
+        self._statistics.clear()
+        return bool(np.isfinite(own))
+
+    def _record_losses(self, losses: list[float]) -> None:
+        named = dict(zip(self._summaries, losses, strict=True)) if losses else {}  # empty before the first update
+        self._not_finite = next((name for name in self._always_finite if not np.isfinite(named.get(name, 0.0))), "")
+        for name, value in named.items():
+            if name != "std" or hasattr(self.policy, "log_std"):
+                self.logger.record(f"train/{name}", value)
+
+    def _refuse_divergence(self) -> None:
+        """Stop where the last update that the host has heard of went wrong.
+
+        Raises:
+            DivergedError: naming what is not finite.
+        """
+        if self._not_finite:
+            what = {"grad_norm": "the norm of the gradient"}.get(self._not_finite, f"the {self._not_finite}")
+            raise DivergedError(f"{what} is not finite in the last update before step {self.num_timesteps:,}")
+
+    def _record_progress(self) -> None:
+        """SB3's log of an iteration under SB3's keys; means over episodes."""
+        elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)  # no clock that is set
+        for name, value in episode_means(self.ep_info_buffer or ()).items():
+            self.logger.record(name, value)
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
+        """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
+        super().learn(*args, **kwargs)  # type: ignore[safe-super]
+        losses = [] if self._losses is None else to_host(self._world.sum(self._losses))
+        self._record_losses([total / self._world.size for total in losses])
+        self._refuse_divergence()
+        return self
+
+    # ------------------------------------------------------------------------------------------------ files
+
+    def _excluded_save_params(self) -> list[str]:
+        ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
+        ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
+        ours += ("_kept_descent",)
+        ours += ("_learning_since", *self._counters, *self._unsaved)
+        return [*super()._excluded_save_params(), *ours]
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """SB3's, as copies: a file is to hold each tensor by itself."""
+        parameters: dict[str, dict[str, Any]] = apart(super().get_parameters())
+        return parameters
+
+    def _saved_arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, to build the same agent again."""
+        own = {name: getattr(self, name) for name in self._json_arguments}
+        return own | {"stats_window_size": self._stats_window_size}
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoints.model_file`.
+
+        Raises:
+            DivergedError: if a weight is not finite; a file that is there already is kept.
+        """
+        self._save(path, None, exclude, include)
+
+    def _save(self, path: Any, training_state: dict[str, Any] | None, exclude: Any = None, include: Any = None) -> None:
+        for name, value in self.policy.state_dict().items():
+            if not value.isfinite().all():
+                raise DivergedError(f"weights of {name} are not finite at step {self.num_timesteps:,}: not saved")
+        buffer = io.BytesIO()
+        super().save(buffer, exclude, include)
+        model_file.write(self, self._saved_arguments(), buffer, path, training_state)
+
+    def save_checkpoint(self, path: Any) -> None:
+        """Write the model and its training state to one file; see the module."""
+        self._save(path, self._training_state())
+
+    @classmethod
+    def resume(cls, path: str | pathlib.Path, env: Any, device: torch.device | str = "auto") -> Self:
+        """Go on from a file that :meth:`save_checkpoint` wrote, with ``learn(…, reset_num_timesteps=False)``.
+
+        Args:
+            path: the file.
+            env: environments like those of the run, as many. Of other people's, whose state nobody can save, the
+                episodes begin anew.
+            device: the environments', unless they are other people's.
+
+        Raises:
+            CheckpointError: if the file is damaged, not ours, without training state, or does not fit ``env``.
+        """
+        model = cls.load(path, env, device)
+        model_file.read_training_state(path, model.device, model._set_training_state)
+        return model
+
+    def _training_state(self) -> dict[str, Any]:
+        """Tensors, numbers and text only, beside what :meth:`save` keeps."""
+        cuda = self.device.type == "cuda"
+        return {
+            "batch": self.batch.state_dict(),
+            "obs": self._last_obs,
+            "starts": self._last_episode_starts,
+            "sums": self._statistics.sums,
+            "has_success": self._statistics.has_success,
+            "losses": self._losses,
+            "window": list(self.ep_info_buffer or ()),
+            "logged": self._logged(),
+            "generator": torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state(),
+            "returns": None if self._reward_scale is None else self._reward_scale.returns,
+        }
+
+    def _logged(self) -> dict[str, tuple[float, list[str]]]:
+        """What the last update has told the logger, and the next iteration's row will show."""
+        values = self.logger.name_to_value.items() if hasattr(self, "_logger") else ()
+        numbers = {name: value if isinstance(value, int) else float(value) for name, value in values}
+        return {name: (value, list(self.logger.name_to_excluded.get(name) or ())) for name, value in numbers.items()}
+
+    def _set_training_state(self, saved: dict[str, Any]) -> None:
+        """The inverse of :meth:`_training_state`, for a model just loaded.
+
+        Raises:
+            ValueError: if it does not fit the environments.
+        """
+        check_training_state(self, saved)
+        if saved["batch"] is not None:
+            self.batch.load_state_dict(saved["batch"])
+            self._last_obs, self._last_episode_starts = saved["obs"], saved["starts"]
+            self._statistics.sums, self._statistics.has_success = saved["sums"], bool(saved["has_success"])
+            if self._reward_scale is not None:
+                self._reward_scale.returns = saved["returns"]
+        self._losses = saved["losses"]
+        self.ep_info_buffer = deque(saved["window"])
+        self._to_log = dict(saved["logged"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["generator"].cpu(), self.device)
+        else:
+            torch.set_rng_state(saved["generator"])
+
+    def take_weights(self, path: str | pathlib.Path) -> None:
+        """Begin with the weights of a model file, statistics of observations included, and with a new optimizer.
+
+        Raises:
+            CheckpointError: if the file is damaged, or its network is another one.
+        """
+        weights: dict[str, Any] = {"policy": model_file.read_weights(path, self.policy)}
+        self.set_parameters(weights, exact_match=False)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: Any = None,
+        device: torch.device | str = "auto",
+        **kwargs: Any,
+    ) -> Self:
+        """Read a model that :meth:`save` wrote; nothing in the file is executed.
+
+        Args:
+            path: the file; ``.zip`` is added where the name lacks it.
+            env: environments to train on; None for prediction only.
+            device: where to put the model; with an ``env``, its device.
+            kwargs: constructor arguments that replace the stored ones.
+
+        Raises:
+            CheckpointError: if the file is damaged, not ours, or does not fit ``env``.
+        """
+        return model_file.read(cls, path, env, device, kwargs)

@@ -1,0 +1,1 @@
+"""Rollout storage, replay memory, and the limits of memory."""

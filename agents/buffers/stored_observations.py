@@ -1,0 +1,84 @@
+"""What a replay memory stores of a moment: the observation, or the environment's state where that is much smaller.
+
+States are records of tensors and ``observe`` is a pure function of them, so a stored state gives its observation again,
+bit for bit, and its action mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from palaestra.agents.buffers.replay import Content
+from palaestra.agents.buffers.rollout import map_obs
+from palaestra.envs.core import BatchedEnv, TensorVectorEnv, state_fields
+
+
+class Contents(Protocol):
+    """How the moments of one batch of environments are stored."""
+
+    def now(self, obs: Any) -> Content:
+        """Of the running episodes, whose observations are ``obs`` [N, …]."""
+
+    def final(self, final_obs: Any) -> Content:
+        """After the latest step, before finished episodes were reset."""
+
+    def observe(self, content: Content) -> Any:
+        """Observations [B, …] of stored moments."""
+
+    def action_masks(self, content: Content) -> Tensor | None:
+        """Bool [B, A] of stored moments; None where all actions are always legal."""
+
+
+class Observations:
+    """Stores observations as they are: a tensor, or a dictionary of them."""
+
+    def __init__(self, single: bool) -> None:
+        self._single = single
+
+    def now(self, obs: Any) -> Content:
+        return {"": obs} if self._single else obs
+
+    def final(self, final_obs: Any) -> Content:
+        return self.now(final_obs)
+
+    def observe(self, content: Content) -> Any:
+        return content[""] if self._single else content
+
+    def action_masks(self, content: Content) -> Tensor | None:
+        return None
+
+
+class States:
+    """Stores the fields of the environment's state."""
+
+    def __init__(self, batch: TensorVectorEnv[Any]) -> None:
+        self._batch, self._rules = batch, batch.env
+        self._record: Any = type(batch.state)
+
+    def now(self, obs: Any) -> Content:
+        return state_fields(self._batch.state)
+
+    def final(self, final_obs: Any) -> Content:
+        return state_fields(self._batch.final_state)
+
+    def observe(self, content: Content) -> Any:
+        return self._rules.observe(self._record(**content))
+
+    def action_masks(self, content: Content) -> Tensor | None:
+        return self._rules.action_mask(self._record(**content)) if self._rules.has("action_mask") else None
+
+
+def contents_of(batch: BatchedEnv, obs: Any) -> Contents:
+    """States where they take at most half the memory, or where there are action masks; else observations."""
+    observations = Observations(not isinstance(obs, dict))
+    if isinstance(batch, TensorVectorEnv):
+        states = States(batch)
+        if batch.env.has("action_mask") or 2 * _nbytes(states.now(obs)) <= _nbytes(observations.now(obs)):
+            return states
+    return observations
+
+
+def _nbytes(content: Content) -> int:
+    return sum(map_obs(lambda t: t.numel() * t.element_size(), content).values())

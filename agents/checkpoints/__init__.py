@@ -1,0 +1,1 @@
+"""Model files: safe to read, whole or not there, exact to the bit."""

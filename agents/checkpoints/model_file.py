@@ -1,0 +1,322 @@
+"""One model file that is safe to read and that vanilla Stable-Baselines3 opens too.
+
+1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …) with ``palaestra.json``: constructor
+   arguments, spaces and counters as plain JSON; in a checkpoint ``training.tensors``, the state of the training; and
+   last ``checksums.json``.
+2. :func:`read` compares all checksums, takes the settings from ``palaestra.json`` and the weights as data
+   (:mod:`palaestra.agents.checkpoints.torch_reader`). SB3's ``data`` member holds pickles; nothing here looks into it.
+3. Weights must have the names and shapes of the agent that the settings describe and be finite, and so must the
+   optimizer's state; counters have their ranges. Networks larger than the weights in the file are not built. Where logs
+   are written (``tensorboard_log``) is for the caller to say.
+4. Of a file of vanilla SB3 the weights are taken; spaces come from ``env``, settings from the caller.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import io
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import check_for_correct_spaces
+from torch import nn
+
+from palaestra.agents.buffers.memory_limits import at_most
+from palaestra.agents.checkpoints.json_values import decode, decode_space, encode, encode_space
+from palaestra.agents.checkpoints.torch_reader import read_tensors
+from palaestra.agents.checkpoints.zip_archive import SUMS, Members, read_json, seal
+from palaestra.agents.checkpoints.zip_archive import CheckpointError as CheckpointError
+from palaestra.envs.core.atomic_write import write_whole as write_whole
+from palaestra.envs.core.state_dict import check_form
+
+FORMAT = 2
+_MEMBER, _STATE_MEMBER = "palaestra.json", "training.tensors"
+_SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
+_MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, _STATE_MEMBER, SUMS)
+_COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
+_SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
+_MAX_ENVS = 1 << 24
+_MAX_COUNT = 1 << 62
+_MAX_SETTING = 1e30  # of an optimizer: float32 holds it
+
+ModelT = TypeVar("ModelT")
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+def write(
+    model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any, training_state: dict[str, Any] | None = None
+) -> None:
+    """Add ``palaestra.json`` to SB3's zip, and the training state if there is one, and put the whole at ``path``.
+
+    ``path`` is a path or a writable binary file.
+    """
+    aliases = {cls: alias for alias, cls in model.policy_aliases.items()}
+    content = {
+        "format": FORMAT,
+        "agent": type(model).__name__,
+        "policy": aliases.get(model.policy_class) or encode("policy", model.policy_class),
+        "arguments": {name: encode(name, value) for name, value in arguments.items()},
+        "observation_space": encode_space(model.observation_space),
+        "action_space": encode_space(model.action_space),
+        "num_envs": model.n_envs,
+        "counters": {name: getattr(model, name) for name in (*_COUNTERS, *model._counters)},
+    }
+    if model._reward_scale is not None:
+        content["reward_scale"] = model._reward_scale.state()
+    with zipfile.ZipFile(sb3_zip, "a") as archive:
+        archive.writestr(_MEMBER, json.dumps(content, indent=1))
+        if training_state is not None:
+            with archive.open(_STATE_MEMBER, "w", force_zip64=True) as member:
+                torch.save(_over_tensors(_dense, training_state), member)
+    seal(sb3_zip)
+    if isinstance(path, str | os.PathLike):
+        write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getbuffer())
+    else:
+        path.write(sb3_zip.getbuffer())
+
+
+def _over_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    """Nested containers with ``function`` of each tensor in its place."""
+    if isinstance(value, dict):
+        return {key: _over_tensors(function, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_over_tensors(function, item) for item in value]
+    return function(value) if isinstance(value, torch.Tensor) else value
+
+
+def _dense(value: torch.Tensor) -> torch.Tensor:
+    """A tensor with numbers of its own: views would be read with those that they share."""
+    whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
+    return value.detach() if whole else value.detach().clone(memory_format=torch.contiguous_format)
+
+
+def with_suffix(path: pathlib.Path) -> pathlib.Path:
+    """SB3's rule for model names: ``.zip`` is added to a name without a suffix."""
+    return path if path.suffix else path.with_suffix(".zip")
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def agent_of(path: str | os.PathLike[str]) -> str:
+    """The name of the class of the agent in a model file, such as "PPO"; nothing else of it is read."""
+    with _opened(path) as members:
+        return str(_settings(members)["agent"])
+
+
+@contextmanager
+def _opened(source: Any) -> Iterator[Members]:
+    """The members of a model file; whatever goes wrong with them is a CheckpointError."""
+    named = isinstance(source, str | os.PathLike)
+    label = str(source) if named else "the file"
+    if named:
+        path = pathlib.Path(source)
+        path = path if path.exists() else with_suffix(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no model file at {source}")
+        source = path.open("rb")
+    try:
+        members = Members(source, label)
+        for name in members.names():
+            if name not in _MEMBERS:
+                raise CheckpointError(f"{label} holds {name!r}, which does not belong into a model file")
+        yield members
+    except CheckpointError as error:
+        if label in str(error):
+            raise
+        raise CheckpointError(f"{label}: {error}") from error
+    except Exception as error:  # on damaged input zipfile, JSON values, SB3 and constructors raise anything
+        first_line = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"cannot load {label}: {type(error).__name__}: {first_line}") from error
+    finally:
+        if named:
+            source.close()
+
+
+def _settings(members: Members) -> dict[str, Any]:
+    if _MEMBER not in members.names():
+        raise CheckpointError(f"{members.label} was not saved by palaestra (there is no {_MEMBER} in it)")
+    members.verify(_MEMBER)
+    content = read_json(members, _MEMBER)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{members.label} has format {content.get('format')}, this version reads format {FORMAT}")
+    return content
+
+
+def read(
+    model_class: type[ModelT], path: Any, env: Any, device: torch.device | str, overrides: dict[str, Any]
+) -> ModelT:
+    """A model from a file that :func:`write` or vanilla SB3 made; see ``PPO.load``."""
+    with _opened(path) as members:
+        if not {_MEMBER, SUMS} & {*members.names()} and "_stable_baselines3_version" in members.names():
+            return _from_sb3(model_class, members, env, device, overrides)  # type: ignore[no-any-return]
+        content = _settings(members)
+        members.verify()
+        if content["agent"] != model_class.__name__:
+            raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
+        weights = _finite_weights(members)
+        optimizer = read_tensors(members, "policy.optimizer.pth")
+        too_many = CheckpointError("the settings describe networks larger than the weights in the file")
+        with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
+            model = _build(model_class, content, env, device, overrides)
+        check_form("policy weights", model.policy.state_dict(), weights)
+        _check_optimizer(model.policy.optimizer, optimizer)
+        model.set_parameters({"policy": weights, "policy.optimizer": optimizer}, exact_match=True, device=model.device)
+        return model  # type: ignore[no-any-return]
+
+
+def _from_sb3(
+    model_class: Any, members: Members, env: Any, device: torch.device | str, overrides: dict[str, Any]
+) -> Any:
+    """The weights in a file of vanilla SB3 in a new model."""
+    if env is None:
+        raise CheckpointError(
+            f"{members.label} was not saved by palaestra but by stable_baselines3: its spaces and settings are "
+            "pickles, which are never opened; pass env=…, and policy=… and policy_kwargs=… unless they are the defaults"
+        )
+    members.verify_crc()
+    weights = _finite_weights(members)
+    arguments = dict(overrides)
+    model = model_class(arguments.pop("policy", None) or _usual_policy(env), env, device=device, **arguments)
+    check_form("policy weights", model.policy.state_dict(), weights)
+    model.policy.load_state_dict(weights)
+    return model
+
+
+def read_weights(path: Any, policy: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights in a model file of any agent, ours or vanilla SB3's, for a policy of the same form."""
+    with _opened(path) as members:
+        if {_MEMBER, SUMS} & {*members.names()}:
+            _settings(members)
+            members.verify()
+        else:
+            members.verify_crc()
+        weights = _finite_weights(members)
+        check_form("policy weights", policy.state_dict(), weights)
+        return weights
+
+
+def _usual_policy(env: Any) -> str:
+    space = getattr(env, "single_observation_space", None) or getattr(env, "observation_space", None)
+    return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+
+
+def _finite_weights(members: Members) -> dict[str, torch.Tensor]:
+    weights = read_tensors(members, "policy.pth")
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(f"{members.label}: policy.pth holds something else than named tensors")
+    for name, value in weights.items():
+        _check_finite(f"{members.label}: policy weights", name, value)
+    return weights
+
+
+def _check_finite(what: str, name: str, value: torch.Tensor) -> None:
+    if not value.isfinite().all():
+        raise CheckpointError(f"{what} hold {'NaN' if value.isnan().any() else 'infinity'} in {name}")
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
+    """Torch takes over any state; a wrong one would fail in the middle of the next update."""
+    own = optimizer.state_dict()["param_groups"]
+    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict) or "param_groups" not in saved:
+        raise CheckpointError("policy.optimizer.pth does not hold the state of an optimizer")
+    if not _alike(own, saved["param_groups"]):
+        raise CheckpointError("the optimizer's settings in the file are not those of this agent's optimizer")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    names = _state_names(optimizer)
+    for index, state in saved["state"].items():
+        if index not in range(len(parameters)) or not isinstance(state, dict):
+            raise CheckpointError(f"the optimizer's state is of a weight {index!r}, which this agent does not have")
+        if {*state} != names:
+            raise CheckpointError(f"the optimizer's state of weight {index} does not hold {', '.join(sorted(names))}")
+        for name, value in state.items():
+            expected = () if name == "step" else parameters[index].shape
+            floats = isinstance(value, torch.Tensor) and value.is_floating_point()
+            if not floats or tuple(value.shape) != tuple(expected):
+                raise CheckpointError(f"the optimizer's {name} of weight {index} has another form than the weight")
+            _check_finite("the optimizer's numbers", f"{name} of weight {index}", value)
+
+
+def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
+    """What such an optimizer keeps of each weight: what it keeps of one that it has just changed."""
+    group = optimizer.param_groups[0]
+    weight = torch.zeros(1, device=group["params"][0].device, requires_grad=True)
+    weight.grad = torch.zeros_like(weight)
+    probe = copy.copy(optimizer)  # classes differ in what their constructors take
+    probe.state, probe.param_groups = collections.defaultdict(dict), [{**group, "params": [weight]}]
+    probe.step()
+    return set(probe.state[weight])
+
+
+def _alike(own: Any, saved: Any) -> bool:
+    """Whether settings have the form of ours; any number but those of weights stands for any other."""
+    if isinstance(own, dict):
+        same_keys = isinstance(saved, dict) and own.keys() == saved.keys() and own.get("params") == saved.get("params")
+        return same_keys and all(_alike(own[k], saved[k]) for k in own)
+    if isinstance(own, list | tuple):
+        return type(own) is type(saved) and len(own) == len(saved) and all(map(_alike, own, saved))
+    if own is None or isinstance(own, bool):
+        return saved is own
+    return type(saved) in (int, float) and abs(saved) < _MAX_SETTING
+
+
+def _build(
+    model_class: Any, content: dict[str, Any], env: Any, device: torch.device | str, overrides: dict[str, Any]
+) -> Any:
+    """The model without its weights: constructor, spaces and counters."""
+    stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
+    stored.pop("tensorboard_log", None)  # of earlier versions: a file does not say where to write
+    arguments = {name: decode(name, value) for name, value in stored.items()} | overrides
+    policy = arguments.pop("policy", content["policy"])
+    policy = policy if isinstance(policy, str | type) else decode("policy", policy)
+    if not isinstance(policy, str) and not issubclass(policy, BasePolicy):
+        raise CheckpointError(f"{policy.__name__} is not a policy")
+    observation_space, action_space = (decode_space(content[k]) for k in ("observation_space", "action_space"))
+    model = model_class(policy, env, device=device, _init_setup_model=False, **arguments)
+    if env is None:
+        if type(content["num_envs"]) is not int or not 1 <= content["num_envs"] <= _MAX_ENVS:
+            raise CheckpointError(f"bad number of environments {content['num_envs']!r}")
+        model.observation_space, model.action_space, model.n_envs = observation_space, action_space, content["num_envs"]
+    else:
+        check_for_correct_spaces(model.env, observation_space, action_space)
+    model._setup_model()
+    if unknown := {*stored} - {*model._saved_arguments()}:
+        raise CheckpointError(f"the settings hold {min(unknown)!r}, which no saved {model_class.__name__} has")
+    for name, value in content["counters"].items():
+        if name not in (*_COUNTERS, *model._counters) or not _is_counter(getattr(model, name), value):
+            raise CheckpointError(f"bad counter {name}={value!r}")
+        setattr(model, name, value)
+    if model._reward_scale is not None and "reward_scale" in content:
+        model._reward_scale.set_state(content["reward_scale"])
+    return model
+
+
+def _is_counter(own: Any, value: Any) -> bool:
+    """Whether it can stand for ``own``: a count for a count, a share for a share."""
+    if isinstance(own, int):
+        return type(value) is int and 0 <= value < _MAX_COUNT
+    return type(value) in (int, float) and abs(value) < _MAX_COUNT
+
+
+# ---------------------------------------------------------------------------------------------------- training state
+
+
+def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
+    """Give the training state that :func:`write` added to ``use``, which may raise what it likes of a wrong one."""
+    with _opened(path) as members:
+        _settings(members)
+        if _STATE_MEMBER not in members.names():
+            raise CheckpointError(f"{members.label} is a model without its training state; load() takes its weights")
+        members.verify(_STATE_MEMBER)
+        use(_over_tensors(lambda tensor: tensor.to(device), read_tensors(members, _STATE_MEMBER)))

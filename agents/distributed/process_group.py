@@ -1,0 +1,301 @@
+"""Several processes that train one agent: what each of them has, and what they agree on.
+
+1. Each of K processes has the whole agent and N / K of the N environments. ``batch_size``, ``buffer_size`` and all
+   numbers of steps are those of the whole; a process does its :meth:`World.share` of them.
+2. Every gradient step makes one all-reduce of one flat buffer (:meth:`World.average`). Then all processes
+   clip the same gradient and take the same step, so that their weights never differ by a bit.
+3. Environments and the noise of actions are keyed by indices among all. Minibatches and replayed transitions are drawn
+   by each process from what it has collected.
+4. Means and deviations that learning depends on (advantages of a minibatch, running statistics of observations and
+   rewards, what the host hears) are those of all processes.
+5. Where a process ends or a connection breaks, the others raise :class:`LostContactError` instead of waiting.
+6. A process alone is a :class:`World` whose methods give back what they got: it imports, copies and changes nothing.
+
+Tensors on the CPU go through memory that the processes of one machine share
+(:mod:`palaestra.agents.distributed.shared_memory`), between machines by gloo; those on GPUs by NCCL.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from palaestra.agents.distributed.shared_memory import Board
+
+_LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_START_TIME = timedelta(minutes=5)  # within which all must be there
+_PATIENCE = timedelta(hours=2)  # the others wait while process 0 evaluates; a death is noticed at once
+
+Wishes = Callable[[], tuple[bool, bool]]
+
+
+class LostContactError(RuntimeError):
+    """Another process of this training has ended, or cannot be reached any more."""
+
+
+class World:
+    """One process alone. ``rank`` is the number of this process, ``size`` how many there are."""
+
+    rank, size = 0, 1
+
+    def share(self, total: int, name: str) -> int:
+        """This process's part of a number that all share equally."""
+        return total
+
+    def average(self, gradient: Tensor, weight: Tensor | None = None) -> None:
+        """Put the mean over all processes in the place of a gradient, a vector; one all-reduce.
+
+        ``weight`` [] says how many samples the gradient of this process is the mean of, where numbers differ.
+        """
+
+    def broadcast(self, module: nn.Module) -> None:
+        """Give every process the parameters and buffers of process 0."""
+
+    def same(self, number: int) -> int:
+        """Process 0's number."""
+        return number
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the processes, elementwise; the same bits everywhere, as of all that follows."""
+        return values
+
+    def lowest(self, values: Tensor) -> Tensor:
+        """The least of all processes, elementwise."""
+        return values
+
+    def gather(self, *values: Tensor) -> list[tuple[Tensor, ...]]:
+        """The tensors, all of one shape and type, of each process."""
+        return [values]
+
+    def mean_and_std(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Of all elements of all processes, each of which has as many; Bessel's correction."""
+        return values.mean(), values.std()
+
+    def variance(self, values: Tensor) -> Tensor:
+        """The square of that deviation."""
+        return values.var()
+
+    def agreed(self, wishes: Wishes) -> tuple[bool, bool]:
+        """Whether to save, and whether to stop, before the next iteration.
+
+        Args:
+            wishes: what this process would like. Several are asked whenever the host hears of the devices, and what any
+                of them wished then is what all of them get here.
+        """
+        return wishes()
+
+    def wishes(self, device: torch.device) -> tuple[Tensor, ...]:
+        """What :meth:`agreed` is about, to be summed over the processes."""
+        return ()
+
+    def granted(self, wishes: list[float]) -> None:
+        """Take over the sum of what :meth:`wishes` gave."""
+
+    def texts(self, text: str) -> list[str]:
+        """The text of each process."""
+        return [text]
+
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
+
+    def first_to_fail(self) -> bool:
+        """Whether no other process has said so before: one of them tells the user what went wrong."""
+        return True
+
+
+class Group(World):
+    """Several processes, connected by ``torch.distributed``."""
+
+    def __init__(self, distributed: Any, store: Any, rank: int, size: int, meeting: str) -> None:
+        self._distributed, self._store = distributed, store
+        self.rank, self.size = rank, size
+        self._board: Board | None = None
+        self._board = Board.shared(f"palaestra-{meeting}", rank, size, self._all_say)
+        self._wishes: Wishes = lambda: (False, False)
+        self._granted = (False, False)
+
+    def _all_say(self, yes: bool) -> bool:
+        return bool(self.lowest(torch.tensor([int(yes)])))
+
+    def close(self) -> None:
+        """Leave the others."""
+        if self._board is not None:
+            self._board.close()
+
+    def _call(self, operation: Any, *arguments: Any, **options: Any) -> Any:
+        """A collective operation, and what it gives.
+
+        Raises:
+            LostContactError: if another process cannot take part.
+        """
+        try:
+            return operation(*arguments, **options)
+        except RuntimeError as error:
+            raise LostContactError(
+                f"process {self.rank} of {self.size} has lost contact with the others: one is gone or out of reach"
+            ) from error.with_traceback(None)  # whose frames would keep the group, and gloo's threads
+
+    def share(self, total: int, name: str) -> int:
+        if total % self.size:
+            raise ValueError(f"{name}={total} cannot be shared equally by {self.size} processes")
+        return total // self.size
+
+    @torch.no_grad()
+    def average(self, gradient: Tensor, weight: Tensor | None = None) -> None:
+        if weight is None:
+            torch.div(self.sum(gradient), self.size, out=gradient)
+            return
+        both = self.sum(torch.cat((gradient * weight, weight.view(1).to(gradient.dtype))))
+        torch.div(both[:-1], both[-1].clamp(min=1.0), out=gradient)
+
+    @torch.no_grad()
+    def broadcast(self, module: nn.Module) -> None:
+        for tensor in (*module.parameters(), *module.buffers()):
+            whole = tensor.detach().contiguous()
+            self._call(self._distributed.broadcast, whole, 0)
+            tensor.copy_(whole)
+
+    def same(self, number: int) -> int:
+        value = torch.tensor([number])
+        self._call(self._distributed.broadcast, value, 0)
+        return int(value)
+
+    def sum(self, values: Tensor) -> Tensor:
+        if self._board is not None and values.device.type == "cpu":
+            shown: Tensor = self._call(self._board.sum, values)
+            return shown
+        total = values.detach().clone()
+        self._call(self._distributed.all_reduce, total)
+        return total
+
+    def lowest(self, values: Tensor) -> Tensor:
+        if self._board is not None and self._board.fits(values):
+            shown: Tensor = self._call(self._board.gathered, values)
+            return shown.amin(0).view_as(values)
+        least = values.detach().clone()
+        self._call(self._distributed.all_reduce, least, self._distributed.ReduceOp.MIN)
+        return least
+
+    def gather(self, *values: Tensor) -> list[tuple[Tensor, ...]]:
+        own = torch.stack(values)
+        if self._board is not None and self._board.fits(own):
+            shown: Tensor = self._call(self._board.gathered, own)
+            return [tuple(part.view_as(own).unbind(0)) for part in shown.clone()]
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        self._call(self._distributed.all_gather, found, own)
+        return [tuple(part.unbind(0)) for part in found]
+
+    def mean_and_std(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        parts = self.gather(values.mean(), values.var(correction=0))
+        means, variances = (torch.stack(column) for column in zip(*parts, strict=True))
+        mean, number = means.mean(), self.size * values.numel()
+        variance = (variances + (means - mean).square()).mean() * (number / (number - 1))
+        return mean, variance.sqrt()
+
+    def variance(self, values: Tensor) -> Tensor:
+        return self.mean_and_std(values)[1].square()
+
+    def agreed(self, wishes: Wishes) -> tuple[bool, bool]:
+        self._wishes = wishes
+        agreed, self._granted = self._granted, (False, False)
+        return agreed
+
+    def wishes(self, device: torch.device) -> tuple[Tensor, ...]:
+        return (torch.tensor(self._wishes(), dtype=torch.float32, device=device),)
+
+    def granted(self, wishes: list[float]) -> None:
+        save, stop = wishes
+        self._granted = save > 0.0, stop > 0.0
+
+    def texts(self, text: str) -> list[str]:
+        own = torch.frombuffer(bytearray(text.encode() + b"\0"), dtype=torch.uint8)
+        longest = -int(self.lowest(torch.tensor([-len(own)])))
+        padded = nn.functional.pad(own, (0, longest - len(own)))
+        return [bytes(part.tolist()).rstrip(b"\0").decode() for (part,) in self.gather(padded)]
+
+    def barrier(self) -> None:
+        self.sum(torch.zeros(1))
+
+    def first_to_fail(self) -> bool:
+        if self._board is not None:
+            return self._board.first_to_fail()
+        try:
+            return bool(self._store.add("failed", 1) == 1)
+        except RuntimeError:  # who kept the count has ended too
+            return True
+
+
+_world = World()
+
+
+def world() -> World:
+    """The processes that train together: this one alone, or those that are :func:`joined`."""
+    return _world
+
+
+def is_launched(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun, or something like it, has started this process as one of several."""
+    return all(name in environ for name in _LAUNCHED) and int(environ["WORLD_SIZE"]) > 1
+
+
+def _meeting(store: Any, rank: int, size: int) -> str:
+    """A name for this meeting of the processes, which none before has had.
+
+    torchrun's store outlives the processes and holds the addresses of those that have died. So process 0 makes up a
+    name, with which it answers what each of the others asks under a name of its own.
+    """
+    own = secrets.token_hex(8)
+    if rank > 0:
+        store.set(f"asks {rank}", own)
+        name: str = store.get(f"answer to {own}").decode()
+        store.set(f"{name} {rank}", "heard")
+        return name
+    missing, deadline = set(range(1, size)), time.monotonic() + _START_TIME.total_seconds()
+    while missing:
+        for other in [other for other in missing if store.check([f"asks {other}"])]:  # or one that has died did
+            store.set(f"answer to {store.get(f'asks {other}').decode()}", own)
+        missing -= {other for other in missing if store.check([f"{own} {other}"])}
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no word from process {min(missing)}")
+        time.sleep(0.01)
+    return own
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Be one of the processes that were started together, inside this block.
+
+    Raises:
+        LostContactError: if they cannot find each other.
+    """
+    global _world
+    if not is_launched():
+        yield _world
+        return
+    import torch.distributed
+    import torch.distributed.nn  # now: later its default arguments would keep the group, and gloo's threads, for ever
+
+    distributed: Any = torch.distributed
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
+    try:
+        store, rank, size = next(distributed.rendezvous("env://", timeout=_START_TIME))
+        meeting = _meeting(store, rank, size)
+        store = distributed.PrefixStore(meeting, store)
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise LostContactError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
+    _world = group = Group(distributed, distributed.PrefixStore("palaestra", store), rank, size, meeting)
+    try:
+        yield _world
+    finally:
+        group.close()
+        _world = World()
+        distributed.destroy_process_group()

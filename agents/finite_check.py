@@ -1,0 +1,121 @@
+"""The search for NaN and infinity in rollouts and updates, and the error that names the episode and step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.core import BatchedEnv, EnvError, TensorVectorEnv
+
+
+class DivergedError(RuntimeError):
+    """Losses, gradients or weights are not finite: nothing can be learned any more."""
+
+
+class EpisodeLog:
+    """In which episode each environment was before each step of the run, since the last :meth:`clear`.
+
+    It holds on to the batch's own counters, which are never changed in place: until somebody asks, nothing is computed.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def clear(self) -> None:
+        self._before.clear()
+
+    def note(self, step: int, batch: BatchedEnv) -> None:
+        """Before that step of the run."""
+        if isinstance(batch, TensorVectorEnv):  # nobody could play other people's episodes again
+            self._before[step] = batch.episode, batch.episode_length
+
+    def place(self, step: int, row: int) -> tuple[int | None, int | None]:
+        """(episode, steps taken in it) of an environment before that step of the run; None where nobody knows."""
+        if step not in self._before:
+            return None, None
+        episode, length = self._before[step]
+        return int(episode[row]), int(length[row])
+
+    def error(self, name: str, step: int, row: int, env_indices: Tensor, values: Tensor | None = None) -> EnvError:
+        """What to raise where the observation, reward or last observation of that step of the run is not finite."""
+        if name.startswith("observation"):
+            episode, within = self.place(step, row)
+        else:  # it belongs to the episode that was running before
+            episode, taken = self.place(step if name == "reward" else step - 1, row)
+            within = None if taken is None else taken + 1
+        env_index = int(env_indices[row])
+        where = f"in environment {env_index} at step {step:,} of the run"
+        where += "" if episode is None else f" (step {within:,} of its episode {episode:,})"
+        shown = "" if values is None else f": {values.flatten()[:8].tolist()}"
+        return EnvError(f"{name} is not finite {where}{shown}", env_index=env_index, episode=episode, step=within)
+
+
+def first_non_finite(values: Tensor) -> tuple[int, int] | None:
+    """(step, environment) of the first NaN or infinity in ``values`` [T, N, …]; None if there is none. Synchronises."""
+    bad = ~values.flatten(2).isfinite().all(2) if values.dim() > 2 else ~values.isfinite()
+    where = bad.nonzero()
+    return None if len(where) == 0 else (int(where[0, 0]), int(where[0, 1]))
+
+
+def raise_non_finite(fields: dict[str, Any], env_indices: Tensor, first_step: int, episodes: EpisodeLog) -> None:
+    """Name the first non-finite number of a rollout.
+
+    Args:
+        fields: tensors [T, N, …] by name (or dictionaries of them); integer fields pass.
+        env_indices: int64 [N].
+        first_step: environment steps taken per environment before this rollout.
+        episodes: in which it was collected.
+
+    Raises:
+        EnvError: naming the field, the environment, its episode and the step.
+    """
+    for name, field in fields.items():
+        parts = {f"{name}[{key!r}]": part for key, part in field.items()} if isinstance(field, dict) else {name: field}
+        for label, values in parts.items():
+            found = first_non_finite(values) if values.is_floating_point() else None
+            if found is not None:
+                step, row = found
+                raise episodes.error(label, first_step + step, row, env_indices, values[step, row])
+
+
+class FiniteCheck:
+    """Remembers, on the device, where the first number that is not finite turned up."""
+
+    def __init__(self, num_envs: int, device: torch.device) -> None:
+        # step of the run at which it was seen, −1 for never
+        names = ("observation", "last observation", "reward")
+        self.first = {name: torch.full((num_envs,), -1, device=device) for name in names}
+
+    def add(self, name: str, step: int, field: Any, rows: Tensor | None = None) -> None:
+        """Look at observations, last observations of episodes, or rewards [N, …] of a step of the run.
+
+        Only at ``rows`` bool [N], if given.
+        """
+        for part in field.values() if isinstance(field, dict) else (field,):
+            if part.is_floating_point():
+                # 0 · x is 0 for every finite x, however large, and NaN else
+                good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
+                first = self.first[name]
+                seen = good | (first >= 0) if rows is None else good | (first >= 0) | ~rows
+                self.first[name] = torch.where(seen, first, step)
+
+    def result(self) -> Tensor:
+        """float32 [1], finite if all was."""
+        worst = torch.stack(tuple(self.first.values())).amax()
+        return torch.where(worst < 0, 0.0, torch.nan).unsqueeze(0)
+
+    def raise_error(self, env_indices: Tensor, episodes: EpisodeLog) -> None:
+        """Name the first place. Synchronises.
+
+        Raises:
+            EnvError: naming the field, the environment, its episode and the step.
+        """
+        found = [
+            (int(first[row]), name, row)
+            for name, first in self.first.items()
+            for row in (first >= 0).nonzero().flatten().tolist()
+        ]
+        step, name, row = min(found)
+        raise episodes.error(name, step, row, env_indices)

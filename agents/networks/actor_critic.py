@@ -1,0 +1,167 @@
+"""Stable-Baselines3's actor-critic policy, called without its distribution objects.
+
+The networks and their parameters are the policy's own. What an agent needs of them on its hot path (sampled actions
+with values and log-probabilities, and their re-evaluation in the update) is computed by the tensor functions of
+:mod:`palaestra.agents.networks.distributions`, which never synchronise. A policy that overrides SB3's forward pass, or
+has a distribution without a twin there (gSDE), is called through SB3's own methods instead; those know of no action
+masks. Fully connected networks are evaluated by :mod:`palaestra.agents.networks.manual_mlp`, others by their modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import MlpExtractor
+from torch import Tensor
+
+from palaestra.agents.networks.distributions import action_head
+from palaestra.agents.networks.manual_mlp import DenseNetwork, dense_network
+from palaestra.envs.core.rng import Rng
+
+
+class ActorCritic:
+    """The computations of one policy, for observations [B, …] on its device."""
+
+    def __init__(self, policy: ActorCriticPolicy) -> None:
+        self.policy = policy
+        overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
+        self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
+        self._dense = None if self.head is None else _dense(policy)
+        self._latest: list[Tensor] = []  # evaluation, where autograd has a part in going back
+        self._bounds: tuple[Tensor, ...] | None = None
+        if isinstance(policy.action_space, spaces.Box):
+            low, high = (
+                torch.as_tensor(b).to(policy.device) for b in (policy.action_space.low, policy.action_space.high)
+            )
+            self._bounds = low, high
+
+    def require_masks(self) -> None:
+        """Raise a ValueError if the policy cannot keep to action masks."""
+        if self.head is None:
+            raise ValueError(
+                f"the environment has action masks, which {type(self.policy).__name__} would not keep to: "
+                f"it overrides SB3's forward pass or has a distribution of its own"
+            )
+
+    def noise(self, keys: Tensor, steps: range) -> Sequence[Tensor | None]:
+        """What :meth:`sample` needs of randomness at each of these steps, for environments with these keys [N]."""
+        if self.head is None:
+            return [None] * len(steps)
+        counter = torch.arange(steps.start, steps.stop, device=keys.device).repeat_interleave(len(keys))
+        noise = self.head.noise(Rng(keys.repeat(len(steps)), counter))
+        return noise.view(len(steps), len(keys), *noise.shape[1:]).unbind(0)
+
+    def sample(self, obs: Any, noise: Tensor | None, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Random actions [B, …] as the distribution gives them, values [B] and log-probabilities [B].
+
+        ``mask`` bool [B, A] (here and below) names the legal actions of a discrete space.
+        """
+        if self.head is None or noise is None:
+            actions, values, log_probs = self.policy(obs)
+            return actions.flatten(1) if actions.dim() > 2 else actions, values.flatten(), log_probs
+        params, values = self._params_and_values(obs, mask, learns=False)
+        actions, log_probs = self.head.sample(params, noise)
+        return actions, values, log_probs
+
+    def evaluate(self, obs: Any, actions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values, log-probabilities and entropies, each [B]; no entropies where there is no formula.
+
+        Remembers what one :meth:`backward` needs. Of a policy of SB3's kind they are without a graph.
+        """
+        if self.head is None:
+            values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
+            self._latest = [values.flatten(), log_prob, *([] if entropy is None else [entropy])]
+            return values.flatten(), log_prob, entropy
+        params, values = self._params_and_values(obs, mask, learns=True)
+        self._latest = [params, values]
+        with torch.no_grad():
+            return values.detach(), *self.head.log_prob_entropy(params.detach(), actions)
+
+    @torch.no_grad()
+    def backward(self, by_values: Tensor, by_log_prob: Tensor, by_entropy: float) -> None:
+        """Add to the parameters' gradients those of a loss of the latest evaluation.
+
+        Args:
+            by_values, by_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
+            by_entropy: by each of the entropies; they are alike.
+        """
+        latest, self._latest = self._latest, []
+        if self.head is None:
+            parts = latest if by_entropy else latest[:2]  # no way through a graph that counts for nothing
+            by_entropies = [torch.full_like(entropy, by_entropy) for entropy in parts[2:]]
+            torch.autograd.backward(parts, [by_values, by_log_prob, *by_entropies])
+            return
+        by_params = self.head.backward(by_log_prob, by_entropy)
+        if self._dense is not None:
+            self._dense.backward([by_params, by_values.unsqueeze(1)])
+        else:
+            torch.autograd.backward(latest, [by_params, by_values])
+
+    def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
+        """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""
+        if mask is not None:
+            self.require_masks()
+        if self.head is not None and rng is not None:
+            params, _ = self._params_and_values(obs, mask, learns=False)
+            return self.for_env(self.head.sample(params, self.head.noise(rng))[0])
+        if self.head is not None and mask is not None:
+            return self._params_and_values(obs, mask, learns=False)[0].argmax(1)
+        return self.for_env(self.policy._predict(obs, deterministic=rng is None))
+
+    def values(self, obs: Any) -> Tensor:
+        """Values [B], without gradients."""
+        if self._dense is not None:
+            return self._dense.infer(obs, slice(1, 2))[0].squeeze(1)
+        return self.policy.predict_values(obs).flatten()
+
+    def for_env(self, actions: Tensor) -> Tensor:
+        """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does."""
+        if self._bounds is None:
+            return actions
+        low, high = self._bounds
+        actions = actions.view(-1, *low.shape)
+        if self.policy.squash_output:
+            return low + 0.5 * (actions + 1.0) * (high - low)
+        return actions.clamp(low, high)
+
+    def _params_and_values(self, obs: Any, mask: Tensor | None, learns: bool) -> tuple[Tensor, Tensor]:
+        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution.
+
+        Logits of illegal actions are the lowest number there is: probability 0, and an entropy without NaN.
+        """
+        if self._dense is not None:
+            params, values = self._dense.forward(obs) if learns else self._dense.infer(obs)
+        else:
+            params, values = self._through_modules(obs)
+        if mask is not None:
+            params = params.masked_fill(~mask, torch.finfo(params.dtype).min)
+        return params, values.squeeze(1)
+
+    def _through_modules(self, obs: Any) -> tuple[Tensor, Tensor]:
+        policy = self.policy
+        features = policy.extract_features(obs)
+        if policy.share_features_extractor:
+            latent_pi, latent_vf = policy.mlp_extractor(features)
+        else:
+            latent_pi = policy.mlp_extractor.forward_actor(features[0])
+            latent_vf = policy.mlp_extractor.forward_critic(features[1])
+        return policy.action_net(latent_pi), policy.value_net(latent_vf)
+
+
+def _overrides(policy: ActorCriticPolicy, *methods: str) -> bool:
+    return any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in methods)
+
+
+def _dense(policy: ActorCriticPolicy) -> DenseNetwork | None:
+    """The policy's networks in hand-made form; None where they are of another kind."""
+    extractor = policy.mlp_extractor
+    if type(extractor) is not MlpExtractor or _overrides(policy, "extract_features", "predict_values"):
+        return None
+    actor, critic = [extractor.policy_net, policy.action_net], [extractor.value_net, policy.value_net]
+    if policy.share_features_extractor:
+        return dense_network(policy, [policy.features_extractor], [actor, critic])
+    return dense_network(policy, [], [[policy.pi_features_extractor, *actor], [policy.vf_features_extractor, *critic]])

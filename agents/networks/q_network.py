@@ -1,0 +1,58 @@
+"""The Q-values of a network, computed for acting, for targets and for learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from stable_baselines3.dqn.policies import QNetwork
+from torch import Tensor
+
+from palaestra.agents.networks.extractors import DuelingQNetwork
+from palaestra.agents.networks.manual_mlp import DenseNetwork, dense_network, has_hooks
+
+
+class QFunction:
+    """A network of Q-values. Those that are fully connected go through :mod:`palaestra.agents.networks.manual_mlp`."""
+
+    def __init__(self, network: QNetwork) -> None:
+        self.network, self._dense = network, _dense(network)
+        self._latest: Tensor = torch.empty(0)  # Q-values, where autograd goes back from them
+        self.is_dueling = type(network) is DuelingQNetwork
+
+    @torch.no_grad()
+    def infer(self, obs: Any) -> Tensor:
+        """Q-values [B, A], without gradients."""
+        q_values: Tensor = self.network(obs) if self._dense is None else self._whole(self._dense.infer(obs))
+        return q_values
+
+    def forward(self, obs: Any) -> Tensor:
+        """Q-values [B, A], without a graph; remembers what one :meth:`backward` needs."""
+        if self._dense is not None:
+            return self._whole(self._dense.forward(obs))
+        self._latest = self.network(obs)
+        return self._latest.detach()
+
+    @torch.no_grad()
+    def backward(self, by_q_values: Tensor) -> None:
+        """Add to the parameters' gradients those of a loss with these derivatives [B, A] by the latest Q-values."""
+        if self._dense is None:
+            torch.autograd.backward(self._latest, by_q_values)
+        elif self.is_dueling:
+            self._dense.backward(DuelingQNetwork.parts_of(by_q_values))
+        else:
+            self._dense.backward([by_q_values])
+
+    def _whole(self, outputs: list[Tensor]) -> Tensor:
+        return DuelingQNetwork.combined(*outputs) if self.is_dueling else outputs[0]
+
+
+def _dense(network: QNetwork) -> DenseNetwork | None:
+    if has_hooks(network):
+        return None
+    if type(network) is QNetwork:
+        return dense_network(network, [], [[network.features_extractor, network.q_net]])
+    if type(network) is DuelingQNetwork:
+        trunk = [network.features_extractor, network.q_net]
+        return dense_network(network, trunk, [[network.value], [network.advantage]])
+    return None

@@ -1,0 +1,32 @@
+"""From rules and settings to a batch: the class is imported and called, its wrappers go around it, copies are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from palaestra.envs.core import TensorEnv, TensorVectorEnv
+from palaestra.envs.core.user_code import import_module
+from palaestra.envs.wrappers import take_settings, wrapped
+
+if TYPE_CHECKING:
+    pass
+
+
+def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
+    """Import "module:Class" and call it."""
+    module, _, name = entry_point.partition(":")
+    env = getattr(import_module(module), name)(**kwargs)
+    if not isinstance(env, TensorEnv):
+        raise TypeError(f"{entry_point} is not a TensorEnv")
+    return env
+
+
+_BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
+
+
+def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
+    """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class" (also for ``make_vec``)."""
+    batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
+    settings = take_settings(kwargs)
+    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
+    return TensorVectorEnv(wrapped(env, settings, batch.get("max_episode_steps")), num_envs, **batch)

@@ -1,0 +1,1 @@
+"""The conformance checker: each rule that agents rely on, kept or broken."""

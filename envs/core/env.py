@@ -1,0 +1,209 @@
+"""The environment contract: the members that an author writes.
+
+An author subclasses :class:`TensorEnv` and writes the rules as pure functions of a state record whose fields are
+tensors with the number of environments N as their first dimension. :class:`~palaestra.envs.core.vector.TensorVectorEnv`
+owns everything else.
+
+``reset`` and ``step`` get an :class:`~palaestra.envs.core.rng.Rng` keyed by (seed, env index, episode, step), so an
+episode does not depend on the batch it runs in.
+
+The separation of a typed state record from a base that owns the resets follows jumanji and gymnax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from palaestra.envs.core.errors import EnvError as EnvError  # where everybody looks for it
+from palaestra.envs.core.rng import Rng
+
+if TYPE_CHECKING:
+    from palaestra.envs.rendering.canvas import Canvas
+
+
+StateT = TypeVar("StateT")
+
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a return means: mean returns of known policies, and where the figures come from.
+
+    ``optimum`` is the best attainable mean return (exact, or that of the documented expert), ``random`` the uniform
+    random policy's, ``heuristic`` that of a simple rule named in ``source``. None where it is not known.
+    ``solved_at`` is the mean return from which the environment counts as solved.
+    """
+
+    optimum: float | None = None
+    random: float | None = None
+    heuristic: float | None = None
+    solved_at: float | None = None
+    source: str = ""
+
+    def percent_of_optimal(self, mean_return: float) -> float | None:
+        """100 (score − random) / (optimum − random); None where either is unknown."""
+        if self.optimum is None or self.random is None or self.optimum == self.random:
+            return None
+        return 100.0 * (mean_return - self.random) / (self.optimum - self.random)
+
+
+class TensorEnv(ABC, Generic[StateT]):
+    """The rules of one environment, written for N environments at once.
+
+    Rules of the house: no ``if`` on a tensor, no ``.item()``, no boolean-mask indexing, no Python loop over
+    environments; fixed shapes; ``step`` changes nothing in place that came in. Tensors stored as attributes (tables)
+    move with :meth:`to`; tensors made inside a method take ``device=self.device``.
+
+    Attributes to define: ``observation_space`` and ``action_space`` (of one environment, with float32 or integer
+    dtypes), and ``max_episode_steps`` (the time limit; None for none).
+    """
+
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+    max_episode_steps: int | None = None
+    frames_per_second: ClassVar[int] = 10
+    turn_based: ClassVar[bool] = False  # whether it waits for a person's next key, or goes on in real time
+    picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
+    device: torch.device = torch.device("cpu")
+
+    @abstractmethod
+    def reset(self, rng: Rng) -> StateT:
+        """N fresh states, N being ``rng.num_envs``."""
+
+    @abstractmethod
+    def step(self, state: StateT, action: Tensor, rng: Rng) -> tuple[StateT, Tensor, Tensor]:
+        """One step of all environments.
+
+        Args:
+            state: the states before.
+            action: [N, *action_space.shape], int64 for discrete spaces, float32 for boxes.
+            rng: this step's random numbers.
+
+        Returns:
+            The states after, the reward float32 [N], and terminated bool [N].
+        """
+
+    @abstractmethod
+    def observe(self, state: StateT) -> Tensor:
+        """What the agent sees, [N, *observation_space.shape] in the space's dtype."""
+
+    def success(self, state: StateT) -> Tensor:
+        """Optional: whether an episode that ends in this state was a success, bool [N]."""
+        raise NotImplementedError
+
+    def expert(self, state: StateT) -> Tensor:
+        """Optional: the action of a strong scripted policy, shaped like ``action``."""
+        raise NotImplementedError
+
+    def action_mask(self, state: StateT) -> Tensor:
+        """Optional: which discrete actions are legal, bool [N, A]."""
+        raise NotImplementedError
+
+    def draw(self, state: StateT, canvas: Canvas) -> None:
+        """Optional: draw one environment; the state's fields are NumPy arrays and Python scalars."""
+        raise NotImplementedError
+
+    def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
+        """Optional: what else there is to say of evaluated episodes, name → number.
+
+        Args:
+            returns, lengths, successes: one entry per episode; successes None without a method ``success``.
+        """
+        return {}
+
+    def exact(self, act: Callable[[StateT], Tensor]) -> dict[str, float]:
+        """Optional: what can be computed of a deterministic policy without playing, name → number.
+
+        ``exact_mean`` is its expected return, free of sampling noise; ``act`` maps any batch of states to actions.
+        """
+        raise NotImplementedError
+
+    @property
+    def reference(self) -> Reference:
+        """Returns of known policies; nothing is known unless the environment says so."""
+        return Reference()
+
+    @property
+    def keys_to_action(self) -> dict[str, int]:
+        """Optional: keyboard key (pygame's name, e.g. "left") → discrete action, for a person to play.
+
+        In real time a key's action goes on until another key is pressed; with an entry "" it goes on while the key is
+        held, and that entry is the action without a key.
+        """
+        return {}
+
+    def keys_in(self, state: StateT) -> dict[str, int]:
+        """Optional: the same where a key's meaning depends on the state (one environment's, as for :meth:`draw`)."""
+        return self.keys_to_action
+
+    def action_name(self, action: int) -> str:
+        """Optional: what a person reads when choosing a discrete action."""
+        return f"action {action}"
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Optional: the class's arguments as plain data for ``config.yaml``, with a file's content for its name.
+
+        A run must find its environment again from any folder, and after the file has changed.
+        """
+        return arguments
+
+    def has(self, name: str) -> bool:
+        """Whether the author wrote the optional method ``name``."""
+        return getattr(type(self), name) is not getattr(TensorEnv, name)
+
+    def to(self, device: torch.device | str) -> TensorEnv[StateT]:
+        """Move every tensor attribute to ``device``, in place."""
+        self.device = torch.device(device)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(self.device))
+        return self
+
+
+def state_fields(state: Any) -> dict[str, Tensor]:
+    """The tensors of a state record (dataclass or NamedTuple) by name."""
+    if dataclasses.is_dataclass(state):
+        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    if isinstance(state, tuple) and hasattr(state, "_asdict"):
+        return dict(state._asdict())
+    raise EnvError(f"a state must be a dataclass or a NamedTuple of tensors, got {type(state).__name__}")
+
+
+def map_state(function: Callable[..., Any], state: StateT, *others: StateT) -> StateT:
+    """A state record whose fields are ``function`` of the fields of the given ones."""
+    fields = [state_fields(s) for s in (state, *others)]
+    return type(state)(**{name: function(*(f[name] for f in fields)) for name in fields[0]})
+
+
+def host_row(state: StateT, row: int) -> StateT:
+    """One environment's share of a state on the host: NumPy arrays, and Python scalars for scalar fields."""
+
+    def pick(field: Tensor) -> Any:
+        value = field[row].detach().cpu()
+        return value.item() if value.dim() == 0 else value.numpy()
+
+    return map_state(pick, state)
+
+
+def torch_dtype(space: gymnasium.Space[Any]) -> torch.dtype:
+    """The tensor dtype of a space's elements."""
+    return torch.from_numpy(np.empty(0, dtype=space.dtype)).dtype
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """``"auto"`` is the first GPU if there is one, else the CPU."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

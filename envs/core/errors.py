@@ -1,0 +1,106 @@
+"""Which environment of a batch it is that the rules fail on.
+
+A batch is one call, so an exception in it says nothing of the environment. But the rules are functions of rows: called
+again on half of them, and half of that half, they fail alike as long as the guilty row is there. It takes about
+2 log₂ N calls, of which there are none until something fails.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.core.user_code import describe
+
+# int64 [B] each: rows of the batch (None for all), their episodes, the steps of those (or the same of all)
+Place = tuple[Tensor | None, Tensor, Tensor | int]
+_BROKEN_DEVICE: tuple[type[Exception], ...] = (
+    (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()  # torch 2.8
+)
+_CPU_ALLOCATOR = "can't allocate memory"  # it raises a plain RuntimeError
+
+
+class EnvError(ValueError):
+    """An environment broke the contract or raised something; the message says where.
+
+    Attributes, None where nobody knows:
+        env_index: the global index of the environment.
+        episode: which of its episodes, 0 for the first.
+        step: which step of that episode, 1 for the first; 0 for its reset.
+    """
+
+    def __init__(
+        self,
+        message: object,
+        *,
+        env_index: int | None = None,
+        episode: int | None = None,
+        step: int | None = None,
+    ) -> None:
+        super().__init__(str(message))
+        self.env_index, self.episode, self.step = env_index, episode, step
+        if isinstance(message, EnvError):  # Gymnasium hands on what a process raised as ``EnvError(error)``
+            vars(self).update(vars(message))
+
+
+def is_of_the_machine(error: Exception) -> bool:
+    """Whether memory ran out or a device broke down, for which the rules are not to blame."""
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError, *_BROKEN_DEVICE))
+    return known or (isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error))
+
+
+def located(
+    method: str, error: Exception, again: Callable[[slice], object], env_indices: Tensor, place: Place
+) -> EnvError:
+    """What to raise instead of ``error``, which ``method`` raised for what is at ``place``.
+
+    ``again`` calls the method on a part of it; ``env_indices`` are those of the batch.
+    """
+    rows, episodes, steps = place
+    row, what = failing_row(again, len(episodes), error), f"{method} raises {describe(error)}"
+    if row is None:
+        return EnvError(f"{what} for the batch of {len(episodes)} as a whole, for no environment alone")
+    env_index = int((env_indices if rows is None else env_indices[rows])[row])
+    episode, step = int(episodes[row]), int(steps[row] if isinstance(steps, Tensor) else steps)
+    where = f"in environment {env_index}, episode {episode}, step {step}"
+    return EnvError(f"{what} {where}", env_index=env_index, episode=episode, step=step)
+
+
+def failing_row(call: Callable[[slice], object], count: int, error: Exception) -> int | None:
+    """The first row on which alone ``call`` fails as it did on all of them.
+
+    Args:
+        call: the method again, on some of the rows.
+        count: how many rows there are, at least 1.
+        error: what it raised on all of them.
+
+    Returns:
+        None where no row is guilty alone: the rules may look across rows, or keep things of the batch's size inside.
+    """
+    first, end = 0, count
+    while end - first > 1:
+        middle = (first + end) // 2
+        if _fails_alike(call, slice(first, middle), error):
+            end = middle
+        elif _fails_alike(call, slice(middle, end), error):
+            first = middle
+        else:
+            return None
+    return first
+
+
+def _fails_alike(call: Callable[[slice], object], rows: slice, error: Exception) -> bool:
+    """Whether it raises the same kind of exception in the same line; the message may well name other numbers."""
+    try:
+        call(rows)
+    except Exception as other:  # of whatever kind: rules that keep things of the batch's size fail in another way
+        return type(other) is type(error) and _line(other) == _line(error)
+    return False
+
+
+def _line(error: Exception) -> tuple[str, int | None]:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return frame.filename, frame.lineno

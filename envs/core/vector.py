@@ -1,0 +1,369 @@
+"""The batch that runs the rules of :mod:`palaestra.envs.core.env`: N copies on one device.
+
+1. The end of an episode. ``terminated`` is the rules' own end; ``truncated`` is the time limit and is False where the
+   episode terminated. The two are never merged.
+2. Auto-reset in the same step (Gymnasium's SAME_STEP): the observation returned for a finished row is the first of its
+   next episode, and ``info["final_obs"]`` holds the last one of the old, dense for all rows.
+3. Resetting rows. On the CPU only the finished rows are reset; elsewhere all rows are and the finished ones selected,
+   because finding the rows would synchronise. Both give the same bits, since draws are keyed per row.
+4. Statistics. ``info["episode"]`` holds return and length of each running episode, read where ``info["_episode"]``.
+5. Faults. What the rules raise becomes an :class:`EnvError` that names the environment, its episode and step; the batch
+   is then where it was before that step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from torch import Tensor
+
+from palaestra.envs.core.errors import EnvError as EnvError  # where everybody looks for it
+from palaestra.envs.core.errors import Place, is_of_the_machine, located
+from palaestra.envs.core.malloc import keep_freed_memory
+from palaestra.envs.core.rng import Rng, child_key, env_keys
+from palaestra.envs.core.state_dict import check_form
+from palaestra.envs.core.validation import check_actions, check_returned, check_state
+
+if TYPE_CHECKING:
+    pass
+from palaestra.envs.core.env import StateT, TensorEnv, host_row, map_state, resolve_device, state_fields, torch_dtype
+
+
+def _of_rows(argument: Any, rows: slice) -> Any:
+    """Some rows of what the rules are called with."""
+    if isinstance(argument, Rng):
+        return argument.of_rows(rows)
+    return argument[rows] if isinstance(argument, Tensor) else map_state(lambda field: field[rows], argument)
+
+
+def _spread(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask [N] with trailing dimensions to broadcast against ``like`` [N, …]."""
+    return mask.view(-1, *(1,) * (like.dim() - 1))
+
+
+Obs = Tensor | dict[str, Tensor]
+
+
+StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
+
+
+class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
+    """What an agent trains on: a Gymnasium vector environment whose arrays are tensors on one device.
+
+    ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
+    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters everybody else's.
+
+    Attributes:
+        device: of every tensor in and out.
+        seed: of the running episodes.
+        env_indices: int64 [N], the global index of each row.
+        can_truncate: whether ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
+    """
+
+    device: torch.device
+    seed: int
+    env_indices: Tensor
+    can_truncate: bool = True
+
+    def action_masks(self) -> Tensor | None:
+        """Which discrete actions are legal now, bool [N, A]; None where all are."""
+        return None
+
+    def final_action_masks(self) -> Tensor | None:
+        """As :meth:`action_masks`, for ``final_obs`` of the latest step."""
+        return None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        raise NotImplementedError
+
+    def step(self, actions: Tensor) -> StepResult:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """All that its future depends on, as tensors and numbers; None where nobody can tell."""
+        return None
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        raise NotImplementedError
+
+
+class TensorVectorEnv(BatchedEnv, Generic[StateT]):
+    """N copies of a :class:`TensorEnv` on one device."""
+
+    def __init__(
+        self,
+        env: TensorEnv[StateT],
+        num_envs: int = 1,
+        *,
+        device: torch.device | str = "auto",
+        seed: int = 0,
+        first_env_index: int = 0,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Make the batch; call :meth:`reset` before the first step.
+
+        Args:
+            env: the rules; it is moved to ``device``.
+            num_envs: N, at least 1.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` … of every tensor in and out.
+            seed: at least 0. Row i of the batch plays the episodes of (seed, first_env_index + i).
+            first_env_index: global index of row 0, when a larger batch is split over processes.
+            max_episode_steps: overrides the environment's own time limit.
+            render_mode: None or ``"rgb_array"`` (:meth:`render` gives one picture per environment).
+
+        Raises:
+            ValueError: on a number of environments, a seed or a limit that is out of range.
+        """
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
+        keep_freed_memory()
+        self.device = resolve_device(device)
+        self.env = env.to(self.device)
+        self.num_envs = num_envs
+        self.max_episode_steps = env.max_episode_steps if max_episode_steps is None else max_episode_steps
+        self.can_truncate = self.max_episode_steps is not None
+        self.render_mode = render_mode
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "render_modes": ["rgb_array"] if env.has("draw") else [],
+            "render_fps": env.frames_per_second,
+        }
+        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
+        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.action_space = batch_space(env.action_space, num_envs)
+        self._obs_dtype, self._action_dtype = torch_dtype(env.observation_space), torch_dtype(env.action_space)
+        self._has_success, self._has_mask = env.has("success"), env.has("action_mask")
+        self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
+        self.state: StateT | None = None
+        self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
+        self._seed_with(seed)
+        self._final_place: Place = (None, self.episode, 0)  # of ``final_state``
+
+    def _seed_with(self, seed: int) -> None:
+        self.seed = seed
+        self._env_keys = env_keys(seed, self.env_indices)
+        self.episode = torch.full((self.num_envs,), -1, device=self.device)  # [N] index of the running episode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Start a new episode everywhere.
+
+        Args:
+            seed: start again from episode 0 of this seed; None goes on to each environment's next episode.
+            options: ``{"episode": e}`` starts at episode e (0, 1, …) of every environment, to replay it.
+
+        Returns:
+            The observations [N, …] and an empty info.
+        """
+        if seed is not None:
+            self._seed_with(seed)
+        if options and "episode" in options:
+            episode = torch.full_like(self.episode, int(options["episode"]))
+        else:
+            episode = self.episode + 1
+        keys, place = child_key(self._env_keys, episode), (None, episode, 0)
+        state = self._call("reset", place, Rng(keys, 0))
+        check_state(self.env, state_fields(state), self.num_envs)
+        obs = self._observe(state, place)
+        self.state, self.episode, self._episode_keys = state, episode, keys
+        self.episode_length = torch.zeros_like(episode)  # [N] steps
+        self.episode_return = torch.zeros(self.num_envs, device=self.device)  # [N]
+        return obs, {}
+
+    def step(self, actions: Tensor) -> StepResult:
+        """One step of every environment; finished ones are already in their next episode when it returns.
+
+        Args:
+            actions: tensor on the env's device, [N, *single_action_space.shape], int64 or float32.
+
+        Returns:
+            observations [N, …], rewards float32 [N], terminated bool [N], truncated bool [N], and info with
+            ``final_obs`` [N, …] (``_final_obs`` [N] says where the episode ended), ``episode`` = {"r", "l"} [N]
+            (valid where ``_episode``) and, if the environment defines success, ``is_success`` [N]. Where no
+            episode ended ``final_obs`` may be the observation tensor itself: treat both as read-only.
+
+        Raises:
+            EnvError: if the environment raises anything, or returns a wrong shape, dtype or device.
+            ValueError: if the actions do not fit the action space (values are checked on the CPU only).
+        """
+        before = dict(vars(self))
+        try:
+            return self._step(actions)
+        except BaseException:
+            vars(self).update(before)  # nothing is changed in place
+            raise
+
+    def _step(self, actions: Tensor) -> StepResult:
+        final_obs, reward, terminated, truncated = self.advance(actions)
+        done = terminated | truncated
+        info: dict[str, Any] = {
+            "final_obs": final_obs,
+            "_final_obs": done,
+            "episode": {"r": self.episode_return, "l": self.episode_length},
+            "_episode": done,
+        }
+        success = self.successes()
+        if success is not None:
+            info["is_success"] = success
+        obs = self.reset_finished(done, final_obs)
+        return obs, reward, terminated, truncated, info
+
+    def advance(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A step without the auto-reset: (observation, reward, terminated, truncated), all [N, …]."""
+        if self.state is None:
+            raise RuntimeError("call reset() before step()")
+        check_actions(actions, self.env.action_space, self.num_envs, self.device)
+        actions = actions.to(self._action_dtype)
+        length = self.episode_length + 1
+        place = (None, self.episode, length)
+        state, reward, terminated = self._call("step", place, self.state, actions, Rng(self._episode_keys, length))
+        check_returned(self.env, "reward", reward, (self.num_envs,), torch.float32)
+        check_returned(self.env, "terminated", terminated, (self.num_envs,), torch.bool)
+        obs = self._observe(state, place)
+        self.state = self.final_state = state
+        self._final_place = place
+        self.episode_length, self.episode_return = length, self.episode_return + reward
+        if self.max_episode_steps is None:
+            truncated = torch.zeros_like(terminated)
+        else:
+            truncated = (length >= self.max_episode_steps) & ~terminated
+        return obs, reward, terminated, truncated
+
+    def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
+        """The other half of a step: put finished rows into their next episode; the observations [N, …] after that."""
+        if self.device.type != "cpu":
+            return self._reset_by_selection(done, final_obs)
+        rows = done.nonzero().squeeze(1)
+        if rows.numel() == 0:
+            return final_obs
+        episode = self.episode[rows] + 1
+        keys = child_key(self._env_keys[rows], episode)
+        place = (rows, episode, 0)
+        fresh = self._call("reset", place, Rng(keys, 0))
+        obs = self._observe(fresh, place)
+        self.episode = self.episode.index_copy(0, rows, episode)
+        self._episode_keys = self._episode_keys.index_copy(0, rows, keys)
+        self.episode_length = self.episode_length.index_fill(0, rows, 0)
+        self.episode_return = self.episode_return.index_fill(0, rows, 0.0)
+        self.state = map_state(lambda old, new: old.index_copy(0, rows, new), self.state, fresh)
+        return final_obs.index_copy(0, rows, obs)
+
+    def _reset_by_selection(self, done: Tensor, final_obs: Tensor) -> Tensor:
+        """:meth:`reset_finished` with fixed shapes and no synchronisation."""
+        episode = self.episode + done
+        keys, place = child_key(self._env_keys, episode), (None, episode, 0)
+        fresh = self._call("reset", place, Rng(keys, 0))
+        obs = self._observe(fresh, place)
+        self.episode, self._episode_keys = episode, keys
+        self.episode_length = self.episode_length * ~done
+        self.episode_return = torch.where(done, 0.0, self.episode_return)
+        self.state = map_state(lambda old, new: torch.where(_spread(done, old), new, old), self.state, fresh)
+        return torch.where(_spread(done, final_obs), obs, final_obs)
+
+    def successes(self) -> Tensor | None:
+        """Whether episodes that ended with the latest :meth:`advance` were successes, bool [N]; None if nobody says."""
+        if not self._has_success:
+            return None
+        success: Tensor = self._call("success", self._final_place, self.final_state)
+        return success
+
+    def action_masks(self) -> Tensor | None:
+        if not self._has_mask:
+            return None
+        mask: Tensor = self._call("action_mask", (None, self.episode, self.episode_length), self.state)
+        return mask
+
+    def final_action_masks(self) -> Tensor | None:
+        if not self._has_mask:
+            return None
+        mask: Tensor = self._call("action_mask", self._final_place, self.final_state)
+        return mask
+
+    def shift_indices(self, first_env_index: int) -> None:
+        """Make row 0 the environment of that global index; call :meth:`reset` next."""
+        self.env_indices = self.env_indices - self.env_indices[0] + first_env_index
+        self._seed_with(self.seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The running episodes: states, which episodes they are, and their statistics so far."""
+        if self.state is None:
+            raise RuntimeError("call reset() first")
+        counters = {name: getattr(self, name) for name in ("episode", "episode_length", "episode_return")}
+        place = {"seed": self.seed, "first_env_index": int(self.env_indices[0])}
+        return {"state": state_fields(self.state), **counters, **place}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on with those episodes.
+
+        Raises:
+            ValueError: if they are of another environment or another number of them; nothing is changed then.
+        """
+        form = self.env.reset(Rng(self._env_keys, 0))
+        counters = {name: saved[name] for name in ("episode", "episode_length", "episode_return")}
+        own = {"episode": self.episode, "episode_length": self.episode, "episode_return": self.episode.float()}
+        check_form("state", state_fields(form), saved["state"])
+        check_form("batch", own, counters)
+        for name, value in counters.items():
+            if not value.isfinite().all() or (name != "episode_return" and bool((value < 0).any())):
+                raise ValueError(f"batch.{name} holds numbers that no episode has")
+        state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
+        try:
+            self.env.observe(state)
+        except Exception as error:  # rules that look something up raise anything on what they never made
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"the state is none that this environment could be in ({reason})") from error
+        self._seed_with(int(saved["seed"]))
+        self.shift_indices(int(saved["first_env_index"]))
+        for name, value in counters.items():
+            setattr(self, name, value.to(self.device))
+        self._episode_keys = child_key(self._env_keys, self.episode)
+        self.state = state
+
+    def state_of(self, row: int) -> StateT:
+        """The state of one environment, see :func:`host_row`."""
+        if self.state is None:
+            raise RuntimeError("call reset() first")
+        return host_row(self.state, row)
+
+    def render(self) -> tuple[np.ndarray[Any, np.dtype[np.uint8]], ...] | None:
+        """One picture per environment, uint8 [height, width, 3]; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        from palaestra.envs.rendering.picture import picture
+
+        return tuple(picture(self.env, self.state_of(row)) for row in range(self.num_envs))
+
+    def _observe(self, state: StateT, place: Place) -> Tensor:
+        obs: Tensor = self._call("observe", place, state)
+        shape = (len(place[1]), *self.env.observation_space.shape)  # type: ignore[misc]
+        check_returned(self.env, "observation", obs, shape, self._obs_dtype)
+        return obs
+
+    def _call(self, method: str, place: Place, *arguments: Any) -> Any:
+        """A method of the rules on rows that are at ``place``.
+
+        Raises:
+            EnvError: saying what it raises, and in which environment.
+        """
+        try:
+            return getattr(self.env, method)(*arguments)
+        except EnvError:
+            raise
+        except Exception as error:  # whatever a stranger's rules raise
+            if self.device.type == "meta" or is_of_the_machine(error):  # nobody can look at rows of the meta device
+                raise
+
+            def again(rows: slice) -> object:
+                return getattr(self.env, method)(*(_of_rows(argument, rows) for argument in arguments))
+
+            raise located(f"{type(self.env).__name__}: {method}", error, again, self.env_indices, place) from error

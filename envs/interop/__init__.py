@@ -1,0 +1,1 @@
+"""Views and adapters between our environments and Gymnasium's and Stable-Baselines3's interfaces."""

@@ -1,0 +1,249 @@
+"""Any Gymnasium environment as a :class:`~palaestra.envs.core.BatchedEnv`, so that one agent loop serves all.
+
+N copies are stepped by Gymnasium's ``SyncVectorEnv``, one after another, or ``AsyncVectorEnv``, a process each, where a
+step takes longer than asking a process for it. Both give the same episodes. Images are turned to channels first and
+discrete actions numbered from 0, as the agents expect. What an environment raises, and the death of its process,
+becomes an :class:`EnvError` that names it. It steps on the host in NumPy; one copy to the device and one back per step.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing import connection
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import AsyncState
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import VecTransposeImage
+from torch import Tensor
+
+from palaestra.envs.core import EnvError, StepResult
+from palaestra.envs.core.errors import is_of_the_machine
+from palaestra.envs.core.user_code import describe
+from palaestra.envs.interop.host_batch import HostEnv, put_row
+from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
+
+SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
+
+
+class GymnasiumAdapter(HostEnv):
+    """N copies of a Gymnasium environment."""
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        num_envs: int,
+        *,
+        device: torch.device | str = "auto",
+        seed: int = 0,
+        first_env_index: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        """Make the batch.
+
+        Args:
+            first_env_index: global index of row 0, when a larger batch is split over processes.
+            kwargs: of ``gymnasium.make_vec``, whose errors about missing extras pass through, and of the wrappers (see
+                :mod:`palaestra.envs.wrappers`), which become Gymnasium's own. ``vectorization_mode`` is ``"sync"``,
+                ``"async"`` or (the default) ``"auto"``.
+
+        Raises:
+            ValueError: if an argument is out of range.
+        """
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        wrappers = (*gymnasium_wrappers(take_settings(kwargs)), *kwargs.pop("wrappers", ()))
+        mode = kwargs.pop("vectorization_mode", "auto")
+        if mode not in ("auto", "sync", "async"):
+            raise ValueError(f"vectorization_mode must be auto, sync or async, got {mode!r}")
+        if mode == "auto":
+            mode = "async" if num_envs > 1 and available_cores() > 1 and _is_slow(spec, kwargs) else "sync"
+        self.venv: Any = gymnasium.make_vec(
+            spec,
+            num_envs,
+            vectorization_mode=mode,
+            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+            wrappers=(*wrappers, functools.partial(_Guard, first_env_index=first_env_index)),
+            **kwargs,
+        )
+        self._first = first_env_index
+        for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
+            env.env_index = first_env_index + index
+        self.single_observation_space = _channels_first(self.venv.single_observation_space)
+        self.single_action_space, self._first_action = self.venv.single_action_space, 0
+        if isinstance(self.single_action_space, spaces.Discrete):
+            self._first_action = int(self.single_action_space.start)
+            self.single_action_space = spaces.Discrete(int(self.single_action_space.n))
+        self.metadata = {**self.venv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
+        self.render_mode, self.spec = self.venv.render_mode, spec
+        self._set_up(num_envs, device, seed, first_env_index)
+        self._seeded = self._busy = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """New episodes; row i is seeded with its own seed, drawn from ``seed`` by NumPy's ``SeedSequence``."""
+        if seed is not None or not self._seeded:
+            self.seed, self._seeded = self.seed if seed is None else seed, True
+            seeds = (
+                np.random.SeedSequence(self.seed).generate_state(self._first + self.num_envs)[self._first :].tolist()
+            )
+            obs, _ = self._ask(self.venv.reset, seed=seeds, options=options)
+        else:
+            obs, _ = self._ask(self.venv.reset, options=options)
+        self.forget_episodes()
+        return self._to_device(self._turned(obs)), {}
+
+    def step(self, actions: Tensor) -> StepResult:
+        chosen = actions.cpu().numpy()
+        chosen = chosen + self._first_action if self._first_action else chosen
+        obs, reward, terminated, truncated, info = self._ask(self.venv.step, chosen)
+        final = obs
+        finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool)))
+        if len(finished):
+            final = {k: v.copy() for k, v in obs.items()} if isinstance(obs, dict) else obs.copy()
+            for i in finished:
+                put_row(final, int(i), info["final_obs"][i])
+        success = info.get("final_info", {}).get("is_success")
+        return self._result(self._turned(obs), self._turned(final), reward, terminated, truncated, success)
+
+    def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Let all environments work.
+
+        Raises:
+            EnvError: what one of them raised, or that its process has died.
+        """
+        self._busy = True
+        if isinstance(self.venv, AsyncVectorEnv):
+            answer = self._ask_processes(call, *args, **kwargs)
+        else:
+            answer = call(*args, **kwargs)
+        self._busy = False
+        return answer
+
+    def _ask_processes(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
+        try:  # without the warnings in which Gymnasium prints every traceback
+            return call(*args, **kwargs)
+        except (EOFError, OSError) as error:  # of a pipe: what environments raise are EnvErrors
+            raise self._death() from error
+        finally:
+            gymnasium.logger.min_level = level
+
+    def _death(self) -> EnvError:
+        """Which process has closed its pipe, and how it ended."""
+        processes = self.venv.processes
+        ended = connection.wait([process.sentinel for process in processes], timeout=2.0)
+        for index, process in enumerate(processes):
+            if process.sentinel in ended:
+                process.join()
+                how = f"ended with exit code {process.exitcode}"
+                if process.exitcode < 0:
+                    how = f"was killed by {signal.Signals(-process.exitcode).name}"
+                index += self._first
+                return EnvError(f"the process of environment {index} {how}", env_index=index)
+        return EnvError("the process of an environment does not answer any more")
+
+    def _turned(self, obs: Any) -> Any:
+        """Images [N, height, width, channels] with their channels first."""
+        if isinstance(obs, dict):
+            inner = self.venv.single_observation_space.spaces
+            return {key: _turned(value) if _is_channels_last(inner[key]) else value for key, value in obs.items()}
+        return _turned(obs) if _is_channels_last(self.venv.single_observation_space) else obs
+
+    def render(self) -> Any:
+        return self.venv.render()
+
+    def close_extras(self, **kwargs: Any) -> None:
+        if self._busy and isinstance(self.venv, AsyncVectorEnv):
+            # a fault, or Ctrl-C, in the middle of a step: answers may be half read, and asking again would hang
+            self.venv._state = AsyncState.DEFAULT
+            self.venv.close(terminate=True)
+        else:
+            self.venv.close()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Around one environment: what it raises becomes an EnvError that names it."""
+
+    env_index: int | None = None
+
+    def __init__(self, env: gymnasium.Env[Any, Any], first_env_index: int = 0) -> None:
+        super().__init__(env)
+        name, _, index = multiprocessing.current_process().name.rpartition("-")
+        self._apart = name == "Worker<AsyncVectorEnv>"
+        if self._apart:
+            self.env_index = first_env_index + int(index)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent tells the others
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # training's own handler may have been inherited
+
+    def reset(self, **kwargs: Any) -> Any:
+        try:
+            return self.env.reset(**kwargs)
+        except Exception as error:  # whatever a stranger's environment raises
+            self._blame(error, "reset")
+
+    def step(self, action: Any) -> Any:
+        try:
+            return self.env.step(action)
+        except Exception as error:  # see above
+            self._blame(error, "step")
+
+    def _blame(self, error: Exception, method: str) -> NoReturn:
+        if is_of_the_machine(error):
+            raise error
+        where = "" if self.env_index is None else f" in environment {self.env_index}"
+        fault = EnvError(
+            f"{type(self.unwrapped).__name__}: {method} raises {describe(error)}{where}", env_index=self.env_index
+        )
+        if self._apart:
+            fault.add_note(traceback.format_exc())  # a process cannot hand on the chain of exceptions
+        raise fault from error
+
+
+def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
+    """Whether a step of the environment takes more than ``SLOW_STEP``: the median of a few random ones."""
+    env = _Guard(gymnasium.make(spec, **kwargs))
+    try:
+        env.reset(seed=0)
+        env.action_space.seed(0)
+        durations: list[float] = []
+        while len(durations) < 20 and sum(durations) < 0.5:
+            started = time.perf_counter()
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            durations.append(time.perf_counter() - started)
+            if terminated or truncated:
+                env.reset()
+        return bool(np.median(durations) > SLOW_STEP)
+    finally:
+        env.close()
+
+
+def _is_channels_last(space: Any) -> bool:
+    return is_image_space(space) and not is_image_space_channels_first(space)
+
+
+def _channels_first(space: Any) -> Any:
+    """The space of observations with images turned."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: _channels_first(inner) for key, inner in space.spaces.items()})
+    return VecTransposeImage.transpose_space(space) if _is_channels_last(space) else space
+
+
+def _turned(images: Any) -> Any:
+    return np.moveaxis(images, -1, 1)

@@ -1,0 +1,75 @@
+"""The part that adapters of environments on the host share: NumPy arrays in and out of tensors on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector.utils import batch_space
+
+from palaestra.envs.core import BatchedEnv, StepResult, resolve_device
+from palaestra.envs.core.malloc import keep_freed_memory
+
+
+class HostEnv(BatchedEnv):
+    """What the two adapters share: copies between host and device, and episode statistics."""
+
+    def _set_up(self, num_envs: int, device: torch.device | str, seed: int, first_env_index: int = 0) -> None:
+        keep_freed_memory()
+        self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
+        self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._episode_return = np.zeros(num_envs)
+        self._episode_length = np.zeros(num_envs, dtype=np.int64)
+
+    def forget_episodes(self) -> None:
+        """Start the episode statistics anew, when somebody has reset the environments behind this adapter."""
+        self._episode_return[:] = 0.0
+        self._episode_length[:] = 0
+
+    def _to_device(self, array: Any, dtype: torch.dtype | None = None) -> Any:
+        if isinstance(array, dict):
+            return {key: self._to_device(item) for key, item in array.items()}
+        tensor = torch.as_tensor(np.asarray(array))
+        if dtype is None and tensor.dtype == torch.float64:
+            dtype = torch.float32
+        # a copy, since the environment may write its next observation into the same memory
+        return tensor.to(self.device, dtype, copy=True)
+
+    def _result(
+        self, obs: Any, final_obs: Any, reward: Any, terminated: Any, truncated: Any, success: Any
+    ) -> StepResult:
+        done = terminated | truncated
+        self._episode_return += reward
+        self._episode_length += 1
+        info: dict[str, Any] = {
+            "final_obs": self._to_device(final_obs),
+            "_final_obs": self._to_device(done),
+            "episode": {
+                "r": self._to_device(self._episode_return),
+                "l": self._to_device(self._episode_length),
+            },
+            "_episode": self._to_device(done),
+        }
+        if success is not None:
+            info["is_success"] = self._to_device(success)
+        self._episode_return[done] = 0.0
+        self._episode_length[done] = 0
+        return (
+            self._to_device(obs),
+            self._to_device(reward, torch.float32),
+            self._to_device(terminated),
+            self._to_device(truncated & ~terminated),
+            info,
+        )
+
+
+def put_row(batch: Any, row: int, value: Any) -> None:
+    """Write one observation into row ``row`` of a batch of NumPy arrays."""
+    if isinstance(batch, dict):
+        for key in batch:
+            batch[key][row] = value[key]
+    else:
+        batch[row] = value

@@ -1,0 +1,60 @@
+"""Any Stable-Baselines3 ``VecEnv``, with its wrappers, as a :class:`~palaestra.envs.core.BatchedEnv`.
+
+It steps on the host in NumPy; one copy to the device and one back per step.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from palaestra.envs.core import StepResult
+from palaestra.envs.interop.host_batch import HostEnv, put_row
+
+
+class VecEnvAdapter(HostEnv):
+    """A Stable-Baselines3 ``VecEnv``."""
+
+    def __init__(self, venv: VecEnv, device: torch.device | str = "auto") -> None:
+        self.venv = venv
+        self.single_observation_space, self.single_action_space = venv.observation_space, venv.action_space
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self._set_up(venv.num_envs, device, secrets.randbelow(2**31))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if seed is not None:
+            self.seed = seed
+            self.venv.seed(seed)
+        self.forget_episodes()
+        return self._to_device(self.venv.reset()), {}
+
+    def step(self, actions: Tensor) -> StepResult:
+        obs: Any
+        obs, reward, done, infos = self.venv.step(actions.cpu().numpy())
+        truncated = np.array([bool(info.get("TimeLimit.truncated")) for info in infos]) & done
+        final = obs
+        finished = np.flatnonzero(done)
+        if len(finished):
+            final = {k: v.copy() for k, v in obs.items()} if isinstance(obs, dict) else obs.copy()
+            for i in finished:
+                if "terminal_observation" in infos[i]:
+                    put_row(final, int(i), infos[i]["terminal_observation"])
+        success = [info.get("is_success") for info in infos]
+        known = all(success[i] is not None for i in finished) and len(finished) > 0
+        flags = np.array([bool(flag) for flag in success]) if known else None
+        result = self._result(obs, final, reward, done & ~truncated, truncated, flags)
+        # a Monitor below a reward-changing wrapper knows the true return
+        for i in finished:
+            if "episode" in infos[i]:
+                result[4]["episode"]["r"][i] = float(infos[i]["episode"]["r"])
+                result[4]["episode"]["l"][i] = int(infos[i]["episode"]["l"])
+        return result
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.venv.close()

@@ -1,0 +1,97 @@
+"""A batch of tensor environments as Stable-Baselines3's ``VecEnv``.
+
+Its ``batch`` is the tensor environment, which our agents use directly, so that only callbacks written for SB3 pay for
+NumPy arrays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from palaestra.envs.core import BatchedEnv, TensorVectorEnv
+from palaestra.envs.interop.numpy_bridge import Array, to_actions, to_numpy
+
+
+class TensorVecEnv(VecEnv):
+    """A batch as Stable-Baselines3 sees it: dones, and a list of info dictionaries."""
+
+    def __init__(self, batch: BatchedEnv) -> None:
+        self.batch = batch
+        self.render_mode = batch.render_mode
+        self._started = time.time()
+        self._actions: Array | None = None
+        super().__init__(batch.num_envs, batch.single_observation_space, batch.single_action_space)
+
+    def reset(self) -> Any:
+        """First observations; a seed given by :meth:`seed` takes effect here."""
+        seed = self._seeds[0]
+        self._reset_seeds()
+        obs, _ = self.batch.reset(seed=seed)
+        return to_numpy(obs)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """One seed for the whole batch, whose rows differ by index; it takes effect at the next reset."""
+        self._seeds = [seed] * self.num_envs
+        return self._seeds
+
+    def step_async(self, actions: Array) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
+        obs, reward, terminated, truncated, info = self.batch.step(to_actions(self._actions, self.batch))
+        done = to_numpy(terminated | truncated)
+        return to_numpy(obs), to_numpy(reward), done, self._infos(np.flatnonzero(done), truncated, info)
+
+    def _infos(self, finished: Array, truncated: Tensor, info: dict[str, Any]) -> list[dict[str, Any]]:
+        """SB3's info dictionaries; empty for the rows that go on."""
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if len(finished) == 0:
+            return infos
+        host = to_numpy({key: info[key] for key in ("final_obs", "episode", "is_success") if key in info})
+        cut = to_numpy(truncated)
+        elapsed = time.time() - self._started
+        for i in finished:
+            final = host["final_obs"]
+            last = {key: array[i] for key, array in final.items()} if isinstance(final, dict) else final[i]
+            infos[i] = {"terminal_observation": last, "TimeLimit.truncated": bool(cut[i])}
+            if "episode" in host:
+                r, length = float(host["episode"]["r"][i]), int(host["episode"]["l"][i])
+                infos[i]["episode"] = {"r": r, "l": length, "t": round(elapsed, 6)}
+            if "is_success" in host:
+                infos[i]["is_success"] = bool(host["is_success"][i])
+        return infos
+
+    def get_images(self) -> Sequence[Array | None]:
+        frames: Any = self.batch.render()
+        return list(frames) if frames is not None else [None] * self.num_envs
+
+    def close(self) -> None:
+        self.batch.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The batch has one value of every attribute, given once per index."""
+        owner = (
+            self.batch.env if isinstance(self.batch, TensorVectorEnv) and hasattr(self.batch.env, attr_name) else self
+        )
+        return [getattr(owner, attr_name)] * len(self._rows(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError(
+            "the environments of a batch share their attributes: make a batch with other arguments"
+        )
+
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        raise NotImplementedError("the environments of a batch have no methods of their own: call the batch's")
+
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """True for SB3's Monitor, whose episode statistics the batch gives itself."""
+        return [wrapper_class.__name__ == "Monitor"] * len(self._rows(indices))
+
+    def _rows(self, indices: Any) -> list[int]:
+        return list(self._get_indices(indices))

@@ -1,0 +1,1 @@
+"""Demand models, their estimation from sales, and their files."""

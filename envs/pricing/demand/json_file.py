@@ -1,0 +1,236 @@
+"""``demand.json``: an estimated market as plain data, written by ``palaestra fit-demand`` and checked when it is read.
+
+The file holds ``version`` (1), ``kind``, ``file`` and ``rows`` (where the estimates come from), ``periods`` (different
+dates; null if unknown), and ``products`` by name: ``price_range``, ``charged`` ([price, share] pairs), ``means`` of the
+columns, ``unit_cost``, ``units_sold``, ``sold_out``. An ``estimate`` (``coefficients`` by name, their ``covariance`` in
+that order, ``log_likelihood``, ``observations``) belongs to each product, or for the kind ``logit`` to the file, which
+then also has ``buyers`` (per period) and ``outside`` (whether they may take nothing).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
+from palaestra.envs.pricing.demand.model import (
+    COMPETITOR,
+    CONSTANT,
+    DISPLAY,
+    FEATURE,
+    PRICE,
+    VISITORS,
+    Demand,
+    DemandError,
+    Product,
+)
+
+VERSION = 1
+_FILE = {"version", "kind", "file", "rows", "periods", "products"}
+_PRODUCT = {"price_range", "charged", "means", "unit_cost", "units_sold", "sold_out"}
+_ESTIMATE = {"coefficients", "covariance", "log_likelihood", "observations"}
+
+
+def demand_data(demand: Demand) -> dict[str, Any]:
+    """What ``demand.json`` holds."""
+    products = {name: _product_data(product) for name, product in demand.products.items()}
+    data: dict[str, Any] = {"version": VERSION, "kind": demand.kind, "file": demand.file, "rows": demand.rows}
+    data |= {"periods": demand.periods}
+    estimates = {name: _estimate_data(product.estimate) for name, product in demand.products.items()}
+    if demand.kind == "logit":
+        data |= {"buyers": demand.buyers, "outside": demand.outside, "estimate": next(iter(estimates.values()))}
+    else:
+        products = {name: {**product, "estimate": estimates[name]} for name, product in products.items()}
+    return {**data, "products": products}
+
+
+def _product_data(product: Product) -> dict[str, Any]:
+    charged = zip(product.prices.tolist(), product.shares.tolist(), strict=True)
+    return {
+        "price_range": list(product.price_range),
+        "charged": [list(pair) for pair in charged],
+        "means": dict(product.means),
+        "unit_cost": product.unit_cost,
+        "units_sold": product.units_sold,
+        "sold_out": product.sold_out,
+    }
+
+
+def _estimate_data(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "coefficients": dict(zip(estimate.names, estimate.coefficients.tolist(), strict=True)),
+        "covariance": estimate.covariance.tolist(),
+        "log_likelihood": estimate.log_likelihood,
+        "observations": estimate.n,
+    }
+
+
+def demand_content(source: Any) -> Any:
+    """The plain data of a demand that is given by the name of its file, or is such data already.
+
+    Raises:
+        DemandError: if there is no such file, or it is not JSON.
+    """
+    if not isinstance(source, str | Path):
+        return source
+    try:
+        return json.loads(Path(source).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DemandError(f"no such file: {source}; palaestra fit-demand makes one from sales") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise DemandError(f"{source} is not JSON: {error}") from None
+
+
+def load_demand(source: Any) -> Demand:
+    """A demand from its file or its plain data.
+
+    Raises:
+        DemandError: naming the first entry that is missing or makes no sense.
+    """
+    data = demand_content(source)
+    try:
+        return _demand(data)
+    except DemandError as error:
+        place = f"{source}: " if isinstance(source, str | Path) else "demand: "
+        raise DemandError(f"{place}{error}") from None
+
+
+def _demand(data: Any) -> Demand:
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if kind not in ("exponential", "logit"):
+        raise DemandError(f'kind must be "exponential" or "logit", got {kind!r}')
+    logit = kind == "logit"
+    top = _entries(data, "the file", _FILE | ({"buyers", "outside", "estimate"} if logit else set()))
+    if top["version"] != VERSION:
+        raise DemandError(f"version {top['version']!r} cannot be read, only {VERSION}")
+    if not isinstance(top["products"], Mapping) or not top["products"]:
+        raise DemandError("products must be a mapping of names to products")
+    if not isinstance(top["file"], str):
+        raise DemandError(f"file must be a name, got {top['file']!r}")
+    names = [str(name) for name in top["products"]]
+    shared = _estimate(top["estimate"], "estimate", {PRICE}, _logit_names(names)) if logit else None
+    if shared is not None and sum(name.startswith(CONSTANT) for name in shared.names) < len(names) - 1:
+        raise DemandError("estimate.coefficients must have a constant:NAME of all products but at most one")
+    if logit and not isinstance(top["outside"], bool):
+        raise DemandError(f"outside must be true or false, got {top['outside']!r}")
+    demand = Demand(
+        kind=kind,
+        products={str(name): _product(entry, f"products.{name}", shared) for name, entry in top["products"].items()},
+        periods=None if top["periods"] is None else _count(top["periods"], "periods", 1),
+        buyers=_number(top["buyers"], "buyers", above=0.0) if logit else None,
+        outside=logit and top["outside"],
+        file=top["file"],
+        rows=_count(top["rows"], "rows", 1),
+    )
+    demand.check_means()
+    return demand
+
+
+def _logit_names(products: Collection[str]) -> set[str]:
+    return {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in products)}
+
+
+def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
+    entry = _entries(entry, where, _PRODUCT | (set() if shared else {"estimate"}))
+    ends = _numbers(entry["price_range"], f"{where}.price_range")
+    if ends.shape != (2,) or not 0.0 < ends[0] < ends[1]:
+        raise DemandError(f"{where}.price_range must be two positive prices, the lower first, got {ends.tolist()}")
+    charged = _numbers(entry["charged"], f"{where}.charged")
+    if charged.ndim != 2 or charged.shape[1] != 2:
+        raise DemandError(f"{where}.charged must be a list of [price, share] pairs")
+    prices, shares = charged.T
+    if prices.min() < ends[0] * (1 - 1e-9) or prices.max() > ends[1] * (1 + 1e-9) or (np.diff(prices) <= 0.0).any():
+        raise DemandError(f"{where}.charged must have ascending prices inside price_range")
+    if shares.min() < 0.0 or abs(shares.sum() - 1.0) > 1e-6:
+        raise DemandError(f"{where}.charged must have shares that sum to 1, got {shares.sum():g}")
+    estimate = shared or _estimate(
+        entry["estimate"], f"{where}.estimate", {CONSTANT, PRICE}, {CONSTANT, PRICE, COMPETITOR, LOG_DISPERSION}
+    )
+    return Product(
+        price_range=(float(ends[0]), float(ends[1])),
+        prices=prices,
+        shares=shares,
+        means=_means(entry["means"], f"{where}.means", ends),
+        unit_cost=_number(entry["unit_cost"], f"{where}.unit_cost"),
+        units_sold=_count(entry["units_sold"], f"{where}.units_sold", 0),
+        sold_out=_count(entry["sold_out"], f"{where}.sold_out", 0),
+        estimate=estimate,
+    )
+
+
+def _means(entry: Any, where: str, ends: Any) -> dict[str, float]:
+    allowed = (PRICE, COMPETITOR, VISITORS, FEATURE, DISPLAY)
+    if not isinstance(entry, Mapping) or PRICE not in entry or not set(entry) <= set(allowed):
+        raise DemandError(f"{where} must have price, and may have {', '.join(allowed[1:])}")
+    means = {name: _number(value, f"{where}.{name}") for name, value in entry.items()}
+    if not ends[0] * (1 - 1e-9) <= means[PRICE] <= ends[1] * (1 + 1e-9) or means.get(VISITORS, 1.0) == 0.0:
+        raise DemandError(f"{where}: price must lie in price_range, and visitors be above 0")
+    return means
+
+
+def _estimate(entry: Any, where: str, needed: set[str], allowed: set[str]) -> Estimate:
+    entry = _entries(entry, where, _ESTIMATE)
+    coefficients = entry["coefficients"]
+    if not isinstance(coefficients, Mapping) or not needed <= set(coefficients) <= allowed:
+        few = ", ".join(sorted(allowed)[:10])
+        raise DemandError(f"{where}.coefficients must have {' and '.join(sorted(needed))}, and nothing but {few}")
+    values = [_number(value, f"{where}.coefficients.{name}", -math.inf) for name, value in coefficients.items()]
+    covariance = _numbers(entry["covariance"], f"{where}.covariance")
+    if covariance.shape != (len(values), len(values)) or not np.allclose(covariance, covariance.T, rtol=1e-6):
+        raise DemandError(f"{where}.covariance must be a symmetric table of {len(values)} × {len(values)}")
+    curvature = np.linalg.eigvalsh(covariance)
+    if curvature[0] < -1e-9 * abs(curvature[-1]):
+        raise DemandError(f"{where}.covariance is none: it has a negative variance")
+    if coefficients[PRICE] >= 0.0:
+        raise DemandError(f"{where}.coefficients.price must be negative, got {coefficients[PRICE]}")
+    return Estimate(
+        names=tuple(coefficients),
+        coefficients=np.array(values),
+        covariance=covariance,
+        log_likelihood=_number(entry["log_likelihood"], f"{where}.log_likelihood", -math.inf),
+        n=_count(entry["observations"], f"{where}.observations", 1),
+    )
+
+
+# --------------------------------------------------------------------------------------------------- plain data
+
+
+def _entries(data: Any, where: str, names: set[str]) -> Mapping[str, Any]:
+    """A mapping with exactly these entries."""
+    if not isinstance(data, Mapping):
+        raise DemandError(f"{where} must be a mapping, got {type(data).__name__}")
+    wrong = sorted(names - set(data)), sorted(str(name) for name in set(data) - names)
+    for entries, what in zip(wrong, ("lacks", "has an unknown entry"), strict=True):
+        if entries:
+            raise DemandError(f"{where} {what}: {', '.join(entries)}")
+    return data
+
+
+def _number(value: Any, where: str, least: float = 0.0, above: float = -math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DemandError(f"{where} must be a finite number, got {value!r}")
+    if value < least or value <= above:
+        raise DemandError(f"{where} must {'be above 0' if above == 0.0 else 'not be negative'}, got {value!r}")
+    return float(value)
+
+
+def _count(value: Any, where: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DemandError(f"{where} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _numbers(value: Any, where: str) -> Any:
+    """A list, or list of lists, of finite numbers as float64."""
+    try:
+        array = np.array(value, np.float64) if isinstance(value, list) and value else None
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.ndim > 2 or not array.size or not np.isfinite(array).all():
+        raise DemandError(f"{where} must be a list of finite numbers")
+    return array

@@ -1,0 +1,36 @@
+"""The picture of one environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palaestra.envs.core import TensorEnv
+from palaestra.envs.rendering.canvas import Canvas, Image, Table
+
+
+def picture(
+    env: TensorEnv[Any],
+    state: Any,
+    width: int | None = None,
+    over: bool = False,
+    past: Sequence[Any] = (),
+    policy: Table | None = None,
+) -> Image:
+    """One environment's state as ``env.draw`` shows it.
+
+    Args:
+        env: the rules, which draw.
+        state: one environment's state on the host, see ``TensorVectorEnv.state_of``.
+        width: of the picture in pixels, rounded to an even number; the height follows. None for ``env.picture_size``.
+        over: whether the episode ended in this state.
+        past: the episode's earlier states, oldest first, as far as they are known.
+        policy: the watched policy's action in every state, int64 [stages, states], where ``env`` can tabulate it.
+
+    Returns:
+        uint8 [height, width, 3], both even.
+    """
+    canvas = Canvas(*env.picture_size, pixels=width, over=over, past=past, policy=policy)
+    env.draw(state, canvas)
+    return canvas.image()

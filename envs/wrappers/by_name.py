@@ -1,0 +1,109 @@
+"""Wrappers by the names of settings, in one order: ours around tensor environments, Gymnasium's around all others."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium
+
+from palaestra.envs.core import TensorEnv
+from palaestra.envs.wrappers.discretized_actions import DiscretizedActions, action_bounds
+from palaestra.envs.wrappers.observations import FrameStack, TimeAware
+from palaestra.envs.wrappers.randomized import Randomized
+from palaestra.envs.wrappers.wrapper import WrapperError, is_count
+
+WRAPPER_SETTINGS = ("randomized", "time_aware", "frame_stack", "discretized_actions")
+"""From the inside out."""
+
+
+def take_settings(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Remove the wrappers' settings from an environment's ``arguments``, and give them."""
+    return {name: arguments.pop(name) for name in WRAPPER_SETTINGS if name in arguments}
+
+
+def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps: int | None = None) -> TensorEnv[Any]:
+    """The environment within the wrappers that ``settings`` name, see :data:`WRAPPER_SETTINGS`.
+
+    Args:
+        env: the innermost environment.
+        settings: ``randomized`` {attribute: [low, high]}, ``time_aware`` true or false, ``frame_stack`` count,
+            ``discretized_actions`` bins or {bins, multidiscrete}.
+        max_episode_steps: the batch's time limit, where it is not the environment's own.
+
+    Raises:
+        WrapperError: naming the setting.
+    """
+    makers: dict[str, Callable[[TensorEnv[Any], Any], TensorEnv[Any]]] = {
+        "randomized": lambda env, value: Randomized(env, **_checked_mapping(value)),
+        "time_aware": lambda env, value: TimeAware(env, max_episode_steps) if _checked_flag(value) else env,
+        "frame_stack": FrameStack,
+        "discretized_actions": lambda env, value: DiscretizedActions(env, **_discretization(value)),
+    }
+    for name in WRAPPER_SETTINGS:
+        if name in settings:
+            env = _named(name, settings[name], makers[name], env, settings[name])
+    return env
+
+
+def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any], ...]:
+    """The same for ordinary Gymnasium environments, for the argument ``wrappers`` of ``gymnasium.make_vec``.
+
+    Raises:
+        WrapperError: for ``randomized``, whose attributes such environments may keep anywhere.
+    """
+    makers = {"time_aware": _their_time, "frame_stack": _their_stack, "discretized_actions": _their_actions}
+    if "randomized" in settings:
+        raise WrapperError(f"randomized={settings['randomized']}: only tensor environments can be randomised")
+    chosen = [name for name in WRAPPER_SETTINGS if name in settings]
+    return tuple(functools.partial(_wrap_theirs, name, settings[name], makers[name]) for name in chosen)
+
+
+def _wrap_theirs(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> Any:
+    return _named(name, value, make, env, value)
+
+
+def _named(name: str, value: Any, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``make`` gives; its refusal names the setting."""
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        raise WrapperError(f"{name}={value}: {error}") from error
+
+
+def _their_time(env: Any, value: Any) -> Any:
+    return gymnasium.wrappers.TimeAwareObservation(env, normalize_time=True) if _checked_flag(value) else env
+
+
+def _their_stack(env: Any, value: Any) -> Any:
+    if not is_count(value, 1):
+        raise ValueError("must be an integer of at least 1")
+    return gymnasium.wrappers.FrameStackObservation(env, value, padding_type="reset")
+
+
+def _their_actions(env: Any, value: Any) -> Any:
+    chosen = {"multidiscrete": False, **_discretization(value)}
+    action_bounds(env.action_space, **chosen)
+    return gymnasium.wrappers.DiscretizeAction(env, **chosen)
+
+
+def _checked_mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError("must say {attribute: [low, high]}")
+    return value
+
+
+def _checked_flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _discretization(value: Any) -> dict[str, Any]:
+    """The arguments of the wrapper, from the number of bins or from a mapping."""
+    if not isinstance(value, dict):
+        return {"bins": value}
+    if "bins" not in value or set(value) - {"bins", "multidiscrete"}:
+        raise ValueError("must be the values per dimension, or {bins, multidiscrete}")
+    return value

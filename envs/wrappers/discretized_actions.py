@@ -1,0 +1,64 @@
+"""Continuous actions as a finite set, for agents that need one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from torch import Tensor
+
+from palaestra.envs.core import Array, TensorEnv
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.wrappers.wrapper import Wrapper, is_count, shown
+
+MOST_ACTIONS = 10_000
+
+
+class DiscretizedActions(Wrapper):
+    """A bounded Box of actions becomes ``bins`` values per dimension: the middles of equal parts of its range.
+
+    One Discrete action stands for a value in every dimension, the last dimension counting fastest; with
+    ``multidiscrete`` there is one choice per dimension. Equals ``gymnasium.wrappers.DiscretizeAction``; ``expert`` is
+    the nearest to the expert inside.
+    """
+
+    def __init__(self, env: TensorEnv[Any], bins: int, multidiscrete: bool = False) -> None:
+        """Raises ValueError if ``bins`` is not at least 2, for unbounded actions, or more than ``MOST_ACTIONS``."""
+        super().__init__(env)
+        low, high = action_bounds(env.action_space, bins, multidiscrete)
+        self.bins, self.multidiscrete = bins, multidiscrete
+        edges = np.linspace(low, high, bins + 1)  # [bins + 1, D]
+        middles = (0.5 * (edges[:-1] + edges[1:])).astype(np.float32)
+        self._grid = torch.as_tensor(middles, device=self.device)  # [bins, D]
+        self._places = torch.tensor([bins**place for place in reversed(range(low.size))], device=self.device)  # [D]
+        self.action_space = MultiDiscrete([bins] * low.size) if multidiscrete else Discrete(bins**low.size)
+
+    def step(self, state: Any, action: Tensor, rng: Rng) -> tuple[Any, Tensor, Tensor]:
+        digits = action if self.multidiscrete else action.unsqueeze(1) // self._places % self.bins  # [N, D]
+        values = self._grid.gather(0, digits)
+        return self.env.step(state, values.view(-1, *(self.env.action_space.shape or ())), rng)
+
+    def expert(self, state: Any) -> Tensor:
+        wanted = self.env.expert(state).flatten(1).unsqueeze(1)  # [N, 1, D]
+        digits = (self._grid - wanted).abs().argmin(1)
+        return digits if self.multidiscrete else (digits * self._places).sum(1)
+
+
+def action_bounds(space: Any, bins: Any, multidiscrete: Any) -> tuple[Array, Array]:
+    """Flat bounds [D] of a space of actions that can be cut into ``bins`` per dimension."""
+    if not is_count(bins, 2):
+        raise ValueError("must be an integer of at least 2, the values per dimension")
+    if not isinstance(multidiscrete, bool):
+        raise ValueError(f"multidiscrete must be true or false, got {multidiscrete}")
+    if not isinstance(space, Box) or not space.is_bounded():
+        raise ValueError(f"needs bounded Box actions, got {shown(space)}")
+    size = math.prod(space.shape)
+    if not multidiscrete and bins**size > MOST_ACTIONS:
+        raise ValueError(
+            f"{size} dimensions of {bins} values are {bins**size:,} actions, more than {MOST_ACTIONS:,}: "
+            f"take fewer, or one choice per dimension with {{bins: {bins}, multidiscrete: true}}"
+        )
+    return space.low.ravel(), space.high.ravel()

@@ -1,0 +1,160 @@
+"""The import rules of the design: data flows envs → agents → train, and heavy modules are imported late."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("envs", "agents", "train")
+DATA = [
+    path
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.*")
+    if path.suffix not in (".py", ".pyc") and not (path.name == "README.md" and path.parent.parent == ROOT)
+]
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+ENVIRONMENT_FOLDERS = ("arm", "pricing")
+ENVIRONMENT_FILES = ("snake", "cartpole", "probes")
+PACKAGES = {".".join(("palaestra", *path.parent.relative_to(ROOT).parts)) for path in SOURCES}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def modules_of(nodes: Iterator[ast.AST]) -> set[str]:
+    """Every module that the nodes import; ``from a import b`` counts as a and a.b."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used"
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    return modules_of(ast.walk(tree_of(path)))
+
+
+def at_import(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Statements that run when the module is imported: no functions, nothing under ``if TYPE_CHECKING``."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            yield from at_import(node.orelse)
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from at_import(getattr(node, field, []))
+
+
+def uses(names: set[str], *prefixes: str) -> set[str]:
+    return {name for name in names if any(name == p or name.startswith(p + ".") for p in prefixes)}
+
+
+ENVIRONMENTS = [
+    path
+    for path in SOURCES
+    if path.is_relative_to(ROOT / "envs")
+    and path.relative_to(ROOT / "envs").parts[0].removesuffix(".py") in (*ENVIRONMENT_FOLDERS, *ENVIRONMENT_FILES)
+]
+
+
+def test_the_wheel_holds_every_package_and_every_file_beside_the_modules() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert sorted(settings["packages"]) == sorted(PACKAGES)
+    for path in DATA:
+        package = ".".join(("palaestra", *path.parent.relative_to(ROOT).parts))
+        assert path.name in settings["package-data"].get(package, []), path
+
+
+def test_the_walk_sees_the_package() -> None:
+    names = {name_of(path) for path in SOURCES}
+    assert {"envs.core.env", "envs.snake", "envs.core.rng"} <= names
+    assert {name_of(path) for path in ENVIRONMENTS} >= {"envs.snake", "envs.cartpole", "envs.probes"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_imports_to_the_left_or_by_a_bare_name(path: Path) -> None:
+    names = imports(path)
+    assert not uses(names, *FOLDERS), "a bare import loads the same file twice as two modules"
+    folder = path.relative_to(ROOT).parts[0]
+    later = FOLDERS[FOLDERS.index(folder) + 1 :]
+    assert not uses(names, *(f"palaestra.{name}" for name in later))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name_of)
+def test_tests_import_by_the_full_name(path: Path) -> None:
+    assert not uses(imports(path), *FOLDERS)
+
+
+CORE = sorted((ROOT / "envs/core").glob("*.py"))
+OFFLINE = ("refit_yogurt", "fit", "sales_csv")  # modules of pricing.demand that make files, not environments
+
+
+@pytest.mark.parametrize("path", [*ENVIRONMENTS, *CORE], ids=name_of)
+def test_environments_and_the_core_import_only_what_they_may(path: Path) -> None:
+    names = imports(path)
+    outside = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+    assert outside <= {"torch", "numpy", "gymnasium", "palaestra", ""} or path.stem in OFFLINE
+    allowed = ["palaestra.envs.core", "palaestra.envs.rendering"]
+    family = path.relative_to(ROOT / "envs").parts[0]
+    if family in ENVIRONMENT_FOLDERS:  # the parts of a family may import each other
+        allowed.append(f"palaestra.envs.{family}")
+    assert uses(names, "palaestra") == uses(names, *allowed)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_agents_know_no_environment_no_wandb_and_no_pygame(path: Path) -> None:
+    names = imports(path)
+    if path.is_relative_to(ROOT / "agents"):
+        environments = {"palaestra." + name_of(env) for env in ENVIRONMENTS}
+        assert not uses(names, "wandb", "pygame", *environments)
+
+
+def test_wandb_is_imported_in_one_file_and_pygame_only_for_pictures() -> None:
+    assert {name_of(path) for path in SOURCES if uses(imports(path), "wandb")} <= {"train.loggers.wandb_logger"}
+    at_once = {name_of(path) for path in SOURCES if uses(modules_of(at_import(tree_of(path).body)), "pygame")}
+    assert at_once <= {"envs.rendering.canvas", "envs.rendering.window", "train.play.keyboard", "train.play.game"}
+    rendering = "palaestra.envs.rendering"
+    early = {name_of(path) for path in SOURCES if uses(modules_of(at_import(tree_of(path).body)), rendering)}
+    assert {name for name in early if not name.startswith(("train.", "envs.rendering."))} == set()
+
+
+def test_palaestra_is_a_namespace_package() -> None:
+    assert not (ROOT / "palaestra").exists()
+    assert not (ROOT / "__init__.py").exists()
+
+
+def loaded_by(statement: str, *modules: str) -> set[str]:
+    """Which of ``modules`` a fresh interpreter has loaded after ``statement``."""
+    code = f"{statement}\nimport sys\nprint(*[m for m in {modules!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    return set(run.stdout.split())
+
+
+def test_training_modules_import_neither_pygame_nor_wandb() -> None:
+    agents = [path for path in SOURCES if path.is_relative_to(ROOT / "agents")]
+    statement = "import palaestra.envs" + (", palaestra.agents" if agents else "")
+    loaded = loaded_by(statement, "pygame", "wandb", "palaestra.envs.rendering.canvas", "torch", "envs", "agents")
+    assert loaded == {"torch"}
+
+
+def test_pygame_does_not_greet_on_standard_output() -> None:
+    assert loaded_by("import palaestra.train.play.game", "pygame") == {"pygame"}

@@ -1,0 +1,124 @@
+"""Several processes of one training, for tests: forked from a server that has imported everything once."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palaestra.agents.distributed.process_group import joined
+from palaestra.train import cli
+from palaestra.train.runs import trainer
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    ["palaestra.train.cli", "palaestra.train.commands.commands", "torch._dynamo"]
+)  # not a test's own
+
+
+def _environ(rank: int, size: int, port: int) -> dict[str, str]:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
+    return {**{name: str(value) for name, value in place.items()}, "MASTER_ADDR": "127.0.0.1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def start(size: int, target: Callable[..., None], *arguments: Any) -> list[Any]:
+    """``size`` processes that run ``target(environ, rank, *arguments)``."""
+    port = _free_port()
+    processes = [
+        _CONTEXT.Process(target=target, args=(_environ(rank, size, port), rank, *arguments)) for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def wait(processes: list[Any], timeout: float = 60.0) -> list[int]:
+    """Their exit codes; an AssertionError if one does not end."""
+    for process in processes:
+        process.join(timeout)
+    late = [process for process in processes if process.exitcode is None]
+    for process in late:
+        process.kill()
+        process.join()
+    assert not late, "a process does not end"
+    return [process.exitcode for process in processes]
+
+
+# ---------------------------------------------------------------------------------------------------- functions
+
+
+def results(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What ``function(*arguments)`` gives in each of the processes, once they are joined."""
+    pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
+    processes = start(size, _call, [sender for _, sender in pipes], function, arguments)
+    for _, sender in pipes:
+        sender.close()
+    found = []
+    for receiver, _ in pipes:
+        good, content = receiver.recv() if receiver.poll(60.0) else (False, "no result")
+        assert good, content
+        found.append(torch.load(io.BytesIO(content), weights_only=True))
+    assert wait(processes) == [0] * size
+    return found
+
+
+def _call(environ: dict[str, str], rank: int, senders: list[Any], function: Any, arguments: Any) -> None:
+    os.environ.update(environ)
+    torch.set_num_threads(1)
+    try:
+        with joined() as world:
+            answer = function(*arguments)
+            world.barrier()
+        content = io.BytesIO()
+        torch.save(answer, content)
+        senders[rank].send((True, content.getvalue()))
+    except BaseException:
+        senders[rank].send((False, traceback.format_exc()))
+
+
+# ---------------------------------------------------------------------------------------------------- commands
+
+
+def start_command(size: int, arguments: list[str], folder: Path) -> list[Any]:
+    """``palaestra ARGUMENTS`` in every process, with few evaluations; process r writes to ``folder/r.log``."""
+    folder.mkdir(exist_ok=True, parents=True)
+    return start(size, _command, arguments, str(folder))
+
+
+def command(size: int, arguments: list[str], folder: Path) -> tuple[list[int], str]:
+    """The exit codes, and all that the processes have written."""
+    codes = wait(start_command(size, arguments, folder))
+    return codes, said(size, folder)
+
+
+def said(size: int, folder: Path) -> str:
+    return "".join((folder / f"{rank}.log").read_text() for rank in range(size))
+
+
+def _command(environ: dict[str, str], rank: int, arguments: list[str], folder: str) -> None:
+    os.environ.update(environ)
+    torch.set_num_threads(1)
+    log = os.open(f"{folder}/{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for name in ("stdout", "stderr"):
+        setattr(sys, name, os.fdopen(log, "w", buffering=1, closefd=False))
+    trainer.FINAL_EPISODES = 10
+    trainer._record_episode = lambda *args: None
+    sys.argv = ["palaestra", *arguments]
+    cli.main()

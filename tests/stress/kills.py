@@ -1,0 +1,165 @@
+"""Kill runs with SIGKILL at random moments, let them go on, and compare their final weights bit for bit.
+
+    python tests/stress/kills.py --kills 50 [--seed 0] [--case "snake ppo" …] [--report kills.json]
+
+Every case (environment, agent) is trained once without a disturbance and once with kills, drawn uniformly over the time
+that its process takes, start-up and evaluation included, until its share of the kills is used up. A run that was killed
+before its first checkpoint is started anew, as its user would. The exit status is 1 if a weight or a row of the curves
+differs anywhere. A short version is in tests/train/runs/test_interrupt.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROLLOUTS = ["n_steps=16", "batch_size=512"]
+REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
+CASES: dict[str, tuple[str, str, int, list[str]]] = {  # environment, agent, steps, settings
+    "snake ppo": ("snake-small", "ppo", 200_000, ROLLOUTS),
+    "snake dqn": ("snake-small", "dqn", 60_000, REPLAY),
+    "snake pqn": ("snake-small", "pqn", 120_000, ROLLOUTS),
+    "cartpole ppo": ("cartpole", "ppo", 200_000, ROLLOUTS),
+    "cartpole dqn": ("cartpole", "dqn", 60_000, [*REPLAY, "prioritized_replay=0.6"]),
+    "pricing ppo": ("pricing", "ppo", 150_000, [*ROLLOUTS, "normalize_observation=true"]),
+    "pricing dqn": ("pricing", "dqn", 80_000, REPLAY),
+    "reach ppo": ("reach", "ppo", 100_000, ROLLOUTS),
+    "reach pqn": ("reach", "pqn", 60_000, ROLLOUTS),
+    "reach-torque ppo": ("reach-torque", "ppo", 30_000, ROLLOUTS),
+    "duopoly ppo": ("pricing-duopoly", "ppo", 100_000, ROLLOUTS),
+}
+NUM_ENVS = 128
+_TIMED = ("time/fps", "time/time_elapsed", "time/iterations")
+
+
+@dataclass
+class Outcome:
+    """What happened to one case."""
+
+    case: str
+    kills: int = 0
+    resumes: int = 0
+    fresh_starts: int = 0
+    seconds: float = 0.0  # of the undisturbed run
+    same_weights: bool = False
+    same_curves: bool = False
+
+
+def arguments(case: str, folder: Path) -> list[str]:
+    env, agent, steps, settings = CASES[case]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    size = ["--total-timesteps", str(steps), "--num-envs", str(NUM_ENVS), "--checkpoint-every", str(steps // 10)]
+    return ["train", env, "--agent", agent, *size, *sets, "--run-dir", str(folder), "--track", "disabled"]
+
+
+def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    program = [sys.executable, "-m", "palaestra.train.cli", *command]
+    environ = {"OMP_NUM_THREADS": "1", **os.environ}
+    with log.open("ab") as out:
+        return subprocess.Popen(program, stdout=out, stderr=subprocess.STDOUT, env=environ)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    with zipfile.ZipFile(folder / "model.zip") as archive, archive.open("policy.pth") as member:
+        found: dict[str, torch.Tensor] = torch.load(member, weights_only=True)
+    return found
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether the models in two run folders are the same to the last bit."""
+    ours, theirs = weights(one), weights(other)
+    return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def curves(folder: Path) -> list[dict[str, str]]:
+    """The rows of ``progress.csv`` without what the clock says."""
+    with (folder / "progress.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in _TIMED} for row in csv.DictReader(file)]
+
+
+def run_case(case: str, kills: int, root: Path, moments: random.Random) -> Outcome:
+    """One case: undisturbed, then with at most that many kills."""
+    outcome = Outcome(case)
+    whole, killed = root / f"{case} whole", root / f"{case} killed"
+    log = root / f"{case}.log"
+    began = time.monotonic()
+    if start(arguments(case, whole), log).wait() != 0:
+        raise RuntimeError(f"{case} fails undisturbed: see {log}")
+    outcome.seconds = time.monotonic() - began
+    status: int | None = None
+    while status is None:
+        command = arguments(case, killed)
+        if killed.exists():
+            if (killed / "model.zip").exists() or list((killed / "checkpoints").glob("*.zip")):
+                command, outcome.resumes = (
+                    ["train", "--resume", str(killed), "--track", "disabled"],
+                    outcome.resumes + 1,
+                )
+            else:
+                shutil.rmtree(killed)
+                outcome.fresh_starts += 1
+        process = start(command, log)
+        if outcome.kills == kills:
+            status = process.wait()
+            continue
+        try:
+            status = process.wait(moments.uniform(0.0, outcome.seconds))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            outcome.kills += 1
+    if status != 0:
+        raise RuntimeError(f"{case} ended with status {status}: see {log}")
+    outcome.same_weights, outcome.same_curves = same_weights(whole, killed), curves(whole) == curves(killed)
+    return outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--case", action="append", choices=CASES, help="only this one; repeatable")
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    moments, outcomes, made = random.Random(options.seed), [], 0
+    root, cases = Path(tempfile.mkdtemp(prefix="kills-")), options.case or [*CASES]
+    while made < options.kills:
+        for case in cases:
+            share = -(-(options.kills - made) // len(cases)) if made < options.kills else 0
+            if share == 0:
+                break
+            outcome = run_case(case, max(3, share), root, moments)
+            made += outcome.kills
+            outcomes.append(outcome)
+            print(json.dumps(asdict(outcome)), flush=True)
+            for part in ("whole", "killed"):
+                shutil.rmtree(root / f"{case} {part}")
+    good = all(outcome.same_weights and outcome.same_curves for outcome in outcomes)
+    total: dict[str, Any] = {
+        name: sum(getattr(outcome, name) for outcome in outcomes) for name in ("kills", "resumes", "fresh_starts")
+    }
+    total |= {"runs": len(outcomes), "all_the_same": good}
+    print(json.dumps(total))
+    if options.report is not None:
+        options.report.write_text(json.dumps({"total": total, "runs": [asdict(o) for o in outcomes]}, indent=1))
+    if good:
+        shutil.rmtree(root)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

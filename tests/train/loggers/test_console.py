@@ -1,0 +1,164 @@
+"""The progress display: known lines with a fake clock, and no line wider than the terminal."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from palaestra.envs.core import Reference
+from palaestra.train.loggers.console import ProgressOutput, pack
+
+REFERENCE = Reference(optimum=35.0, random=0.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def plain(total: int, clock: Clock) -> tuple[ProgressOutput, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False)
+    return ProgressOutput(total, REFERENCE.percent_of_optimal, console, clock), stream
+
+
+def row(steps: int, mean: float = 31.4, fps: float = 112_000.0) -> dict[str, float]:
+    return {"rollout/ep_rew_mean": mean, "time/fps": fps, "time/total_timesteps": steps}
+
+
+def test_plain_line_known_answer() -> None:
+    clock = Clock()
+    progress, stream = plain(7_489_000, clock)
+    with progress:
+        progress.write(row(3_145_728), {}, 0)
+    # (7,489,000 − 3,145,728) / 112,000 = 38.8 s; 31.4 / 35 = 89.7 %
+    assert stream.getvalue() == (
+        "  42%   3,145,728 steps   112,000 steps/s   return 31.40 (89.7% of optimal)   0:00:38 left\n"
+    )
+
+
+def test_plain_lines_keep_their_distance_and_the_last_one_comes() -> None:
+    clock = Clock()
+    progress, stream = plain(100_000, clock)
+    with progress:
+        for k in range(1, 15):  # a row a second: lines after 1, 6 and 11 s, then the end
+            clock.now += 1.0
+            progress.write(row(1000 * k), {}, 0)
+    progress.close()
+    steps = [line.split()[1] for line in stream.getvalue().splitlines()]
+    assert steps == ["1,000", "6,000", "11,000", "14,000"]
+
+
+def test_the_last_line_is_not_printed_twice() -> None:
+    progress, stream = plain(1000, Clock())
+    with progress:
+        progress.write(row(1000), {}, 0)
+    assert stream.getvalue().count("100%") == 1
+
+
+def test_no_episode_yet_and_evaluations_and_success() -> None:
+    clock = Clock()
+    progress, stream = plain(1000, clock)
+    with progress:
+        progress.write({"rollout/ep_rew_mean": float("nan")}, {}, 100)
+        clock.now += 5
+        progress.write({"eval/mean_reward": 34.3, "eval/percent_of_optimal": 97.0}, {}, 500)
+        clock.now += 5
+        progress.write({"rollout/ep_rew_mean": 7.0, "rollout/success_rate": 0.25}, {}, 500)
+    assert stream.getvalue().splitlines() == [
+        "  10%   100 steps",
+        "  50%   500 steps   evaluation 34.30 (97.0% of optimal)",
+        "  50%   500 steps   return 7.00 (20.0% of optimal)   success 25.0%   evaluation 34.30 (97.0% of optimal)",
+    ]
+
+
+def test_an_unknown_optimum_is_not_mentioned() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, highlight=False)
+    with ProgressOutput(1000, Reference().percent_of_optimal, console, Clock()) as progress:
+        progress.write(row(10), {}, 0)
+    assert "return 31.40   0:00:00 left" in stream.getvalue()
+
+
+def screen(width: int, dumb: bool = False) -> str:
+    """What a terminal without colours gets from a run whose numbers are all wide."""
+    stream, clock = io.StringIO(), Clock()
+    environ = {"TERM": "dumb" if dumb else "xterm"}
+    console = Console(
+        file=stream, width=width, height=20, force_terminal=True, no_color=True, highlight=False, _environ=environ
+    )
+    with ProgressOutput(1_000_000_000, REFERENCE.percent_of_optimal, console, clock) as progress:
+        clock.now += 7261
+        progress.write({**row(876_543_210, -1234.5, 1_234_567), "rollout/success_rate": 1.0}, {}, 0)
+        progress.write({"eval/mean_reward": -1034.5}, {}, 876_543_210)
+        progress.message("saved checkpoints/876543210.zip [bold]")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_live_picture_fits_the_terminal(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    progress = ProgressOutput(1_000_000_000, REFERENCE.percent_of_optimal, console, Clock())
+    progress.write({**row(876_543_210, -1234.5, 1_234_567), "rollout/success_rate": 1.0}, {}, 0)
+    progress.write({"eval/mean_reward": -1034.5}, {}, 876_543_210)
+    with console.capture() as capture:
+        console.print(progress._picture())
+    lines = capture.get().splitlines()
+    assert all(len(line) <= width for line in lines), lines
+    text = "\n".join(lines)
+    for part in (
+        "87%   0:01:40 left",  # 123,456,790 / 1,234,567 = 100.0 s
+        "876,543,210 / 1,000,000,000 steps",
+        "1,234,567 steps/s",
+        "0:00:00 elapsed",
+        "return -1,234.50 (-3527.1% of optimal)",
+        "success 100.0%",
+        "evaluation -1,034.50 (-2955.7% of ",
+    ):
+        assert part in text
+
+
+def test_the_terminal_is_given_back_after_an_error() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
+    progress = ProgressOutput(1000, None, console)
+    with pytest.raises(KeyboardInterrupt), progress:
+        raise KeyboardInterrupt
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert stream.getvalue().rindex(shown) > stream.getvalue().rindex(hidden)
+
+
+def test_a_message_stands_above_the_live_display() -> None:
+    text = screen(80)
+    assert "saved checkpoints/876543210.zip [bold]" in text
+    assert text.rindex("saved checkpoints") < text.rindex("steps/s")
+
+
+def test_a_narrow_dumb_terminal_gets_lines_that_fit_and_no_control_codes() -> None:
+    lines = screen(40, dumb=True).splitlines()
+    assert lines
+    assert all(len(line) <= 40 for line in lines), lines
+    assert "\x1b" not in "".join(lines)
+
+
+def test_pack_fills_lines_in_order() -> None:
+    assert pack(["aaaa", "bb", "cccc", "d"], 9) == ["aaaa   bb", "cccc   d"]
+    assert pack(["aaaa", "bb"], 8) == ["aaaa", "bb"]
+
+
+def test_a_row_costs_the_training_loop_little() -> None:
+    """Time draws, rows do not: 10,000 rows cause no more than 4 redraws a second."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
+    start = time.monotonic()
+    with ProgressOutput(10_000, None, console) as progress:
+        for k in range(10_000):
+            progress.write(row(k), {}, 0)
+    redraws = stream.getvalue().count("elapsed")
+    assert redraws <= 4 * (time.monotonic() - start) + 3

@@ -1,0 +1,1 @@
+"""Speed, memory and what bounds them, beside other libraries."""

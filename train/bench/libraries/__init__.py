@@ -1,0 +1,56 @@
+"""Other people's libraries on the same work as ours, for ``palaestra bench``; one small file each.
+
+Every contender runs in a process of its own (:mod:`palaestra.train.bench.libraries.worker`, steered by
+:mod:`palaestra.train.bench.libraries.process`), so that threads, allocators and memory do not mix, and works only when
+it is its turn. What a file of a peer does is to say the work of a :class:`~palaestra.train.config.run_config.RunConfig`
+in that library's words, with the settings its authors would choose where speed is at stake: no logs, no checkpoints, no
+checks that wait for the device. The work done is counted by hooks on the environments and the optimizer, not taken from
+the settings.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+INSTALL = "not installed: pip install 'palaestra[bench]'"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, where it is installed.
+
+    Attributes:
+        name: in tables.
+        module: below ``palaestra.train.bench.libraries``, with a function ``build(spec)``.
+        package: the distribution that it needs.
+        compiles: whether it also needs a C++ compiler.
+    """
+
+    name: str
+    module: str
+    package: str
+    compiles: bool = False
+
+    def missing(self) -> str | None:
+        """Why it cannot run here, in one line; None if it can."""
+        try:
+            version(self.package)
+        except PackageNotFoundError:
+            return INSTALL
+        if self.compiles and not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
+            return "no C++ compiler here"
+        return None
+
+
+OURS_AND_SB3 = "sb3_learning"
+LEARNERS = (
+    Peer("rsl_rl", "rsl_rl_learning", "rsl-rl-lib"),
+    Peer("rsl_rl, compiled", "rsl_rl_learning", "rsl-rl-lib", compiles=True),
+    Peer("skrl", "skrl_learning", "skrl"),
+    Peer("sbx", "sbx_learning", "sbx-rl"),
+)
+"""They learn by PPO, on our batch of CartPole."""
+
+GYMNAX = Peer("gymnax", "gymnax_stepping", "gymnax")

@@ -1,0 +1,71 @@
+"""The process of one contender: builds it, then works when :mod:`palaestra.train.bench.libraries.process` tells it to.
+
+One JSON object a line on standard input and output. First what to build, ``{"module", "threads", …}``, answered by
+``{}``; then each ``{"seconds": s}``, perhaps with ``"epochs"``, is answered by a sample, and the peak of memory so far.
+``{"error": "…"}`` answers what fails. Whatever a library prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from importlib import import_module
+from typing import Any, TextIO
+
+from palaestra.train.bench.interleaved import Contender
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    serve(sys.stdin, answers)
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer until there are no more requests, or one fails."""
+
+    def answer(what: dict[str, Any]) -> None:
+        print(json.dumps(what), file=answers, flush=True)
+
+    try:
+        contender = _build(json.loads(requests.readline()))
+        answer({})
+        for line in requests:
+            answer(_measure(contender, json.loads(line)))
+    except Exception as error:  # a stranger's library may raise anything; the benchmark names it and goes on
+        answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
+
+
+def _build(spec: dict[str, Any]) -> Contender:
+    prepare(spec["threads"], spec["device"])
+    contender: Contender = import_module(f"palaestra.train.bench.libraries.{spec['module']}").build(spec)
+    return contender
+
+
+def prepare(threads: int, device: str) -> None:
+    """As many threads as the benchmark itself, for PyTorch and, by the cores that it finds, for JAX."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if threads < len(cores):
+            os.sched_setaffinity(0, cores[-threads:])
+    if not device.startswith("cuda"):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU's memory at once
+
+
+def _measure(contender: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from palaestra.train.runs.machine import peak_device_mib, peak_memory_mib
+
+    if "epochs" in request:
+        contender.set_epochs(request["epochs"])
+    sample = asdict(contender(request["seconds"]))
+    return {"sample": sample, "memory_mib": peak_memory_mib(), "device_memory_mib": peak_device_mib()}
+
+
+if __name__ == "__main__":
+    main()

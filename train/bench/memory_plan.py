@@ -1,0 +1,96 @@
+"""How much memory a number of environments needs, before anything is allocated.
+
+Everything is made in full size on the meta device, where tensors have shapes and no contents, and its bytes are added:
+
+1. environments: the states before and after the reset of finished rows, their observations and the batch's counters;
+2. memory: a rollout of ``n_steps`` (PPO, PQN), or the replay memory (DQN), whose size does not grow with the number of
+   environments but for whole rows.
+
+An epoch of PPO or PQN learns from a shuffled copy of the rollout: count it twice. Intermediate results of a step and of
+a minibatch come on top; they are as large as states, and as a minibatch times the width of the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from palaestra.agents.buffers.memory_limits import nbytes
+from palaestra.agents.buffers.replay import Replay
+from palaestra.agents.buffers.rollout import TensorRolloutBuffer
+from palaestra.agents.buffers.stored_observations import contents_of
+from palaestra.envs.core import TensorVectorEnv, state_fields
+from palaestra.envs.core.action_sampling import sample_actions
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.registry import make
+from palaestra.train.config.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes.
+
+    Attributes:
+        environments: of all of them.
+        rollout: of ``n_steps`` steps of all of them; 0 for DQN.
+        replay: of DQN's memory; 0 for the others.
+        transitions: how many steps of single environments the rollout or the replay memory holds.
+    """
+
+    environments: int
+    rollout: int
+    replay: int
+    transitions: int
+
+    @property
+    def total(self) -> int:
+        return self.environments + self.rollout + self.replay
+
+
+def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
+    """What the environments and the agent's memory of that configuration take, for so many of our environments."""
+    batch = make(config.env, num_envs, "meta", config.seed, **config.env_kwargs)
+    assert isinstance(batch, TensorVectorEnv), "the memory of other people's environments is their own"
+    obs, _ = batch.reset()
+    actions = sample_actions(batch.single_action_space, Rng(batch.env_indices, 0))
+    new_obs, rewards, terminated, _, info = batch.step(actions)
+    environments = held_by(batch) + nbytes([new_obs, info["final_obs"]])
+    if config.agent == "dqn":
+        replay = _replay(config, batch, obs)
+        return MemoryPlan(environments, 0, replay.nbytes, replay.rows * num_envs)
+    n_steps: int = config.agent_kwargs["n_steps"]
+    buffer = TensorRolloutBuffer(
+        n_steps, batch.single_observation_space, batch.single_action_space, "meta", n_envs=num_envs
+    )
+    masks = batch.action_masks() if config.agent == "ppo" else None
+    buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks)
+    return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs)
+
+
+def _replay(config: RunConfig, batch: TensorVectorEnv[Any], obs: Tensor) -> Replay:
+    n_steps = config.agent_kwargs.get("n_steps", 1)
+    return Replay(
+        max(config.agent_kwargs["buffer_size"], n_steps * batch.num_envs),  # as many steps of each must fit
+        contents_of(batch, obs).now(obs),
+        num_actions=int(batch.single_action_space.n),  # type: ignore[attr-defined]
+        gamma=0.99,
+        n_steps=n_steps,
+    )
+
+
+def held_by(owner: TensorVectorEnv[Any] | TensorRolloutBuffer) -> int:
+    """Bytes of all tensors that are attributes, and of those of the state records among them."""
+    tensors: dict[int, Tensor] = {}
+    for value in vars(owner).values():
+        fields = [value] if isinstance(value, Tensor) else []
+        if isinstance(owner, TensorVectorEnv) and any(value is record for record in (owner.state, owner.final_state)):
+            fields = list(state_fields(value).values())
+        tensors |= {id(tensor): tensor for tensor in fields}
+    return nbytes(tensors.values())
+
+
+def gib(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,147 @@
+"""Environments alone: steps per second with random actions drawn beforehand, resets as they fall due.
+
+1. CartPole runs beside Gymnasium's own NumPy batch with the same actions (one thread, as NumPy has it) and, where it is
+   installed, beside gymnax, compiled. A vector step that only resets an environment (Gymnasium's NEXT_STEP) is no step.
+2. Environments with rigid-body dynamics also show physics steps, beside MuJoCo: :mod:`palaestra.train.bench.physics`.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import cycle, islice
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from palaestra.envs.core import BatchedEnv
+from palaestra.envs.core.action_sampling import sample_actions
+from palaestra.envs.core.rng import Rng, env_keys
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.train.bench.interleaved import (
+    OURS,
+    WHOLE,
+    Clock,
+    Contender,
+    ContenderError,
+    Sample,
+    device_clock,
+    take_turns,
+)
+from palaestra.train.bench.libraries import GYMNAX
+from palaestra.train.bench.libraries.process import Process
+from palaestra.train.bench.libraries.sb3 import GYMNASIUM_TWINS
+from palaestra.train.bench.physics import arm_of, mujoco_contenders, physics_section
+from palaestra.train.config.run_config import RunConfig
+
+STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has
+STEPPING_SECONDS = 0.5  # at least, per measurement
+ACTIONS = 64  # vectors of actions drawn beforehand, used over and over
+PASS = 16  # vector steps between two looks at the clock
+GYMNASIUM = "gymnasium"
+
+
+def sizes_of(config: RunConfig) -> tuple[int, ...]:
+    """How many environments are stepped."""
+    return STEPPING_SIZES if isinstance(resolve(config.env), EnvEntry) else (config.num_envs,)
+
+
+def measure_stepping(
+    config: RunConfig, repeats: int, failures: dict[str, str], until: float = float("inf")
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Number of environments → contender → samples; and the physics section of environments that have one.
+
+    Arguments as :func:`~palaestra.train.bench.interleaved.take_turns` has them.
+    """
+    arm, stepping = arm_of(config.env), {}
+    others = _gymnax(config, failures)
+    for num_envs in sizes_of(config):
+        contenders = stepping_contenders(config, num_envs)
+        if arm is not None:
+            contenders |= mujoco_contenders(arm, num_envs)
+        if num_envs in others:
+            contenders[GYMNAX.name] = others[num_envs].contender()
+        stepping[str(num_envs)] = take_turns(contenders, repeats, STEPPING_SECONDS, failures, until)
+        if num_envs in others:
+            others[num_envs].close()
+    return stepping, None if arm is None else physics_section(arm, stepping)
+
+
+def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, Process]:
+    """A process for each number of environments, if it has that environment and is installed."""
+    if config.env not in GYMNASIUM_TWINS:
+        return {}
+    missing = GYMNAX.missing()
+    if missing is not None:
+        failures[GYMNAX.name] = missing
+        return {}
+    spec = {"module": GYMNAX.module, "device": config.device, "threads": torch.get_num_threads()}
+    spec["env"] = GYMNASIUM_TWINS[config.env]
+    started = {num_envs: Process({**spec, "num_envs": num_envs}) for num_envs in sizes_of(config)}
+    try:
+        for process in started.values():
+            process.ready()
+    except ContenderError as error:
+        failures[GYMNAX.name] = str(error)
+        for process in started.values():
+            process.close()
+        return {}
+    return started
+
+
+def stepping_contenders(config: RunConfig, num_envs: int) -> dict[str, Contender]:
+    """Our batch, and Gymnasium's own where there is one, with the same actions."""
+    batch = make(config.env, num_envs, config.device, **config.env_kwargs)
+    actions = random_actions(batch)
+    contenders = {OURS: stepping(batch, actions, device_clock(batch.device))}
+    if config.env in GYMNASIUM_TWINS:
+        arrays = [action.cpu().numpy() for action in actions]
+        contenders[GYMNASIUM] = numpy_stepping(GYMNASIUM_TWINS[config.env], num_envs, arrays)
+    return contenders
+
+
+def random_actions(batch: BatchedEnv) -> list[Tensor]:
+    """Vectors of actions to be used over and over."""
+    keys = env_keys(batch.seed, batch.env_indices)
+    return [sample_actions(batch.single_action_space, Rng(keys, t)) for t in range(ACTIONS)]
+
+
+def stepping(batch: BatchedEnv, actions: list[Tensor], clock: Clock) -> Contender:
+    """Plays the list of actions over and over."""
+    batch.reset()
+    ring = cycle(actions)
+
+    def work(seconds: float) -> Sample:
+        start = now = clock()
+        steps = 0
+        while not steps or now - start < seconds:
+            for action in islice(ring, PASS):
+                batch.step(action)
+            steps += batch.num_envs * PASS
+            now = clock()
+        return Sample(steps, {WHOLE: now - start})
+
+    return work
+
+
+def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = time.perf_counter) -> Contender:
+    """The same on Gymnasium's batch, where a row spends the vector step after an episode's end on its reset."""
+    env = gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point")
+    env.reset(seed=0)
+    ring, resets = cycle(actions), 0
+
+    def work(seconds: float) -> Sample:
+        nonlocal resets
+        start = now = clock()
+        steps = 0
+        while not steps or now - start < seconds:
+            for action in islice(ring, PASS):
+                _, _, terminated, truncated, _ = env.step(action)
+                steps += num_envs - resets
+                resets = int(np.count_nonzero(terminated | truncated))
+            now = clock()
+        return Sample(steps, {WHOLE: now - start})
+
+    return work

@@ -1,0 +1,240 @@
+"""Throughput on this machine: environments alone, and an agent beside other libraries on the same work, in one run.
+
+1. A step is one transition of one environment. N environments that take k vector steps in t seconds make N · k / t
+   steps/s.
+2. Contenders take turns (:mod:`palaestra.train.bench.interleaved`), each learner in a process of its own
+   (:mod:`palaestra.train.bench.libraries`). All measurements are kept; the table shows medians, extremes, and ratios
+   with the extremes of the rounds.
+3. Stepping: :mod:`palaestra.train.bench.stepping`.
+4. Learning: whole iterations, and the parts of them spent in collection and update. PPO on CartPole has the reference
+   work (``REFERENCE``), and the same again with one epoch; all else is the preset's, with schedules held at their first
+   value and without options that Stable-Baselines3 lacks. Everybody makes as many gradient steps per step as
+   palaestra, counted, or is left out.
+5. Stable-Baselines3 gets an equal batch through its own interface (``TensorVecEnv``), the same hyper-parameters, device
+   and threads; beside CartPole it also runs as people use it. Other libraries (extra ``bench``) do the reference work.
+6. What bounds each stage: :mod:`palaestra.train.bench.roofline`. Memory: peaks of the processes, and a plan for
+   ``PLANNED_ENVS`` (:mod:`palaestra.train.bench.memory_plan`).
+7. Who is missing or fails is named with the reason. After ``TIME_LIMIT`` no further round begins.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from palaestra.envs.core.malloc import keep_freed_memory
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.train.bench import roofline
+from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, ContenderError, rates, take_turns
+from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3
+from palaestra.train.bench.libraries.process import Process
+from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
+from palaestra.train.bench.memory_plan import plan
+from palaestra.train.bench.stepping import measure_stepping, random_actions
+from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
+from palaestra.train.runs.trainer import use_available_cores
+
+CARTPOLE = "palaestra/CartPole-v1"
+REFERENCE_ENVS = 1024
+REFERENCE = (
+    *("n_steps=128", "n_epochs=4", "batch_size=8192", "learning_rate=3e-4"),
+    *("policy=MlpPolicy", "policy_kwargs.net_arch=[64, 64]", "policy_kwargs.activation_fn=Tanh"),
+)
+NOT_OF_SB3 = (
+    *("normalize_observation", "normalize_reward", "double_q", "huber_delta", "prioritized_replay"),
+    *("exploration_spread", "weight_average", "samples_per_insert"),
+)
+LEARNING_SECONDS = 2.0  # at least, per measurement
+ONE_EPOCH_SECONDS = 1.0
+TIME_LIMIT = 240.0  # s after which no further round begins
+PLANNED_ENVS = 65_536
+
+
+def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto") -> dict[str, Any]:
+    """Run the whole benchmark, a few minutes on two cores; what it does next goes to standard error.
+
+    Args:
+        env: any name that ``palaestra.envs.resolve`` knows.
+        agent: ppo, dqn or pqn.
+        repeats: counted measurements of each contender.
+        device: of environments and agents.
+
+    Returns:
+        Plain data for JSON: the machine, ``stepping`` (number of environments → contender → samples), ``physics`` (the
+        same for physics steps, and what they are; None without any), ``learning`` (the configuration, contender →
+        samples, and peaks of memory), ``one_epoch`` (the same with one pass over each rollout; None where there is no
+        such number), ``roofline``, ``memory_plan`` and ``left_out`` (who, and why).
+        :func:`palaestra.train.bench.report.table` shows it.
+
+    Raises:
+        UnknownEnvError: no such environment.
+        ConfigError: the agent cannot act in it.
+    """
+    use_available_cores()
+    until = time.perf_counter() + TIME_LIMIT
+    config = bench_config(env, agent, device)
+    failures: dict[str, str] = {}
+    say("environments alone")
+    stepping, physics = measure_stepping(config, repeats, failures, until)
+    reference, one_epoch, memory = measure_learning(config, repeats, failures, until)
+    say("what bounds each stage")
+    bounds = measure_roofline(config, stepping, reference[OURS])
+    ours = isinstance(resolve(config.env), EnvEntry)
+    return {
+        "env": config.env,
+        "agent": config.agent,
+        **machine(torch.device(bounds.pop("device"))),
+        "stepping": stepping,
+        "physics": physics,
+        "learning": {"config": config.as_dict(), "samples": reference, "memory": memory},
+        "one_epoch": one_epoch,
+        "roofline": bounds,
+        "memory_plan": {"num_envs": PLANNED_ENVS, **asdict(plan(config, PLANNED_ENVS))} if ours else None,
+        "left_out": failures,
+    }
+
+
+def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfig:
+    """The work of the learning section, plain data; schedules become constants, for the run has no end here.
+
+    Where the agent has a twin in Stable-Baselines3, what that lacks is left out: normalisation, and DQN's options.
+    Replays per step become gradient steps after each collection, which both understand.
+    """
+    config = resolve_config(env, agent, device=device)
+    if config.env == CARTPOLE and agent == "ppo":
+        config = resolve_config(env, agent, device=device, num_envs=REFERENCE_ENVS, settings=REFERENCE)
+    built = build_arguments(config)
+    kwargs = {k: built[k](1.0) if callable(built[k]) else value for k, value in config.agent_kwargs.items()}
+    if agent in TWINS:
+        if "samples_per_insert" in kwargs:
+            replayed = kwargs["samples_per_insert"] * kwargs["train_freq"] * config.num_envs
+            kwargs["gradient_steps"] = max(1, round(replayed / kwargs["batch_size"]))
+        kwargs = {k: v for k, v in kwargs.items() if k not in NOT_OF_SB3}
+        if kwargs.get("policy") == "DuelingPolicy":
+            kwargs["policy"] = "MlpPolicy"
+    return replace(config, agent_kwargs=kwargs)
+
+
+# ---------------------------------------------------------------------------------------------------- learning
+
+
+def measure_learning(
+    config: RunConfig, repeats: int, failures: dict[str, str], until: float
+) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]:
+    """Samples of the work, of the same with one epoch, and peaks of memory (MiB), by contender."""
+    say(f"{config.agent} beside others; they start")
+    processes = start(config, failures)
+    try:
+        say(f"{config.agent}: {', '.join(processes)}, in turns")
+        epochs: int | None = config.agent_kwargs.get("n_epochs")
+        settings = {} if epochs is None else {"epochs": epochs}
+        contenders = {name: process.contender(**settings) for name, process in processes.items()}
+        samples = take_turns(contenders, repeats, LEARNING_SECONDS, failures, until)
+        samples = equal_work(samples, failures)
+        memory = {
+            name: {"host_mib": processes[name].memory_mib, "device_mib": processes[name].device_memory_mib}
+            for name in samples
+        }
+        one_epoch = None
+        if epochs is not None and epochs != 1:
+            say("the same with one epoch")
+            contenders = {name: processes[name].contender(epochs=1) for name in samples}
+            one_epoch = equal_work(take_turns(contenders, repeats, ONE_EPOCH_SECONDS, failures, until), failures)
+        return samples, one_epoch, memory
+    finally:
+        for process in processes.values():
+            process.close()
+
+
+def start(config: RunConfig, failures: dict[str, str]) -> dict[str, Process]:
+    """A process for everybody who can do that work here. Other libraries know the reference work only."""
+    spec = {"config": config.as_dict(), "threads": torch.get_num_threads(), "device": config.device}
+    wanted = dict.fromkeys(names(config), OURS_AND_SB3)
+    if config.env == CARTPOLE and config.agent == "ppo":
+        for peer in LEARNERS:
+            missing = peer.missing()
+            if missing is None:
+                wanted[peer.name] = peer.module
+            else:
+                failures[peer.name] = missing
+    if config.agent not in TWINS:
+        failures["SB3"] = f"it has no {config.agent}"
+    processes = {name: Process({**spec, "name": name, "module": module}) for name, module in wanted.items()}
+    for name, process in list(processes.items()):
+        try:
+            process.ready()
+        except ContenderError as error:
+            process.close()
+            if name == OURS:
+                raise
+            failures[name] = str(error)
+            del processes[name]
+    return processes
+
+
+def equal_work(samples: dict[str, Any], failures: dict[str, str]) -> dict[str, Any]:
+    """Only those who made as many gradient steps for as many steps as we did."""
+    steps, updates = samples[OURS][0]["steps"], samples[OURS][0]["gradient_steps"]
+    kept = {}
+    for name, own in samples.items():
+        if all(s["gradient_steps"] * steps == updates * s["steps"] for s in own):
+            kept[name] = own
+        else:
+            other = own[0]["gradient_steps"] / own[0]["steps"]
+            failures[name] = f"other work: {other:.3g} gradient steps per step, palaestra makes {updates / steps:.3g}"
+    return kept
+
+
+# ---------------------------------------------------------------------------------------------------- limits
+
+
+def measure_roofline(config: RunConfig, stepping: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """What bounds stepping (at the largest size), collection and update; and the device that it was measured on."""
+    num_envs = max(map(int, stepping))
+    ours = agent(config, OURS)
+    layer = roofline.widest_layer(ours.policy, config.agent_kwargs["batch_size"])
+    ceilings = roofline.measure_ceilings(torch.device(ours.device), layer)
+    work = roofline.count_learning(ours, learning_unit(ours), ceilings)
+    batch = make(config.env, num_envs, config.device, **config.env_kwargs)
+    work_of_stepping = roofline.count_stepping(batch, random_actions(batch), ceilings)
+    speed = {part: rates(samples, part) for part in (COLLECTION, UPDATE)}
+    stages = {
+        f"stepping {num_envs:,}": roofline.stage(work_of_stepping, rates(stepping[str(num_envs)][OURS]), ceilings)
+    }
+    stages |= {part: roofline.stage(work[part], speed[part], ceilings) for part in speed}
+    return {"device": str(ours.device), "ceilings": roofline.plain(ceilings), "stages": stages}
+
+
+def learning_unit(ours: Any) -> Any:
+    """One iteration of an agent of ours."""
+    work = learning(ours)
+    return lambda: work(0.0)
+
+
+# ---------------------------------------------------------------------------------------------------- the machine
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Where it was measured, and with what."""
+    packages = ("palaestra", "torch", "stable-baselines3", "gymnasium", "numpy")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    peers = {peer.package: version(peer.package) for peer in (*LEARNERS, GYMNAX) if peer.missing() is None}
+    return {
+        "device": str(device) if gpu is None else f"{device} ({gpu})",
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {**{name: version(name) for name in packages}, **peers, "python": platform.python_version()},
+        "keeps_freed_memory": keep_freed_memory(),
+    }
+
+
+def say(text: str) -> None:
+    """What is measured next, for people who wait."""
+    print(f"measuring {text} …", file=sys.stderr, flush=True)

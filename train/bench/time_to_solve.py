@@ -1,0 +1,166 @@
+"""How long it takes, from the start of a process with its imports, until an agent solves its environment.
+
+1. palaestra: ``palaestra train ENV`` with its preset, its evaluations counted, until the first of them that reaches the
+   environment's ``solved_at``. The others learn CartPole (:mod:`palaestra.train.bench.libraries.solving`), theirs not
+   counted.
+2. One run at a time with all threads, seeds 0, 1, 2 in turns; the median counts. A run that does not get there is
+   worse than all others.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palaestra.envs.core import resolve_device
+from palaestra.envs.registry import make
+from palaestra.train.bench.interleaved import OURS, ContenderError
+from palaestra.train.bench.libraries import LEARNERS
+from palaestra.train.bench.report import heading, wrapped
+from palaestra.train.bench.throughput import CARTPOLE, machine, say
+from palaestra.train.config.run_config import RunConfig, resolve_config
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs.trainer import solved_at, use_available_cores
+
+SEEDS = (0, 1, 2)
+SOLVERS = ("sbx", "rsl_rl")  # beside SB3
+LONGEST = 600.0  # s, of a run
+
+
+def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[str, Any]:
+    """Time each contender once per seed, about three minutes on two cores for CartPole.
+
+    Returns:
+        Plain data: the machine, ``solved_at``, ``seconds`` (contender → one number a seed, None where it was not
+        reached) and ``left_out``.
+
+    Raises:
+        ConfigError: nobody says when the environment is solved, or the agent cannot act in it.
+        ContenderError: palaestra's own run failed.
+    """
+    use_available_cores()
+    config = resolve_config(env, agent, device=device)
+    score = solved_at(make(config.env, 1, "cpu", **config.env_kwargs))
+    if score is None:
+        raise ConfigError(f"{config.env} does not say from which mean return it counts as solved")
+    left_out: dict[str, str] = {}
+    names = [OURS, *_others(config, left_out)]
+    seconds: dict[str, list[float | None]] = {name: [] for name in names}
+    for seed in SEEDS:
+        for name in [name for name in names if name in seconds]:
+            say(f"{name}, seed {seed}")
+            try:
+                found = _ours(config, seed, score) if name == OURS else _peer(name, seed, score)
+            except ContenderError as error:
+                if name == OURS:
+                    raise
+                left_out[name] = str(error)
+                del seconds[name]
+                continue
+            seconds[name].append(found)
+    device_used = resolve_device(config.device)
+    result = {"env": config.env, "agent": config.agent, **machine(device_used), "solved_at": score}
+    return {**result, "seconds": seconds, "left_out": left_out}
+
+
+def _others(config: RunConfig, left_out: dict[str, str]) -> list[str]:
+    if config.env != CARTPOLE or config.agent != "ppo":
+        left_out["others"] = "they have published settings for PPO on CartPole"
+        return []
+    found = ["SB3"]
+    for peer in LEARNERS:
+        if peer.name in SOLVERS:
+            missing = peer.missing()
+            if missing is None:
+                found.append(peer.name)
+            else:
+                left_out[peer.name] = missing
+    return found
+
+
+def _ours(config: RunConfig, seed: int, score: float) -> float | None:
+    """Train in a new folder, and stop when an evaluation has reached the score."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder, "run")
+        command = [sys.executable, "-m", "palaestra.train.cli", "train", config.env, "--agent", config.agent]
+        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir", str(run)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            _wait_for(process, run, score)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        if not (run / "run.json").is_file():
+            raise ContenderError(f"palaestra train ended with {(errors.strip().splitlines() or ['nothing'])[-1]}")
+        seconds: float | None = json.loads((run / "run.json").read_text())["solved_after_seconds"]
+        return seconds
+
+
+def _wait_for(process: subprocess.Popen[str], run: Path, score: float) -> None:
+    """Until it ends by itself, has reached the score or has had its time; then it is told to stop, which it does."""
+    started = time.perf_counter()
+    while process.poll() is None:
+        if best_score(run / "progress.csv") >= score or time.perf_counter() - started > LONGEST:
+            process.terminate()
+            return
+        time.sleep(0.2)
+
+
+def best_score(progress: Path) -> float:
+    """The best evaluation in a run's curves so far."""
+    if not progress.is_file():
+        return -math.inf
+    with progress.open(newline="", encoding="utf-8") as file:
+        scores = [row.get("eval/mean_reward") for row in csv.DictReader(file)]
+    return max((float(value) for value in scores if value), default=-math.inf)
+
+
+def _peer(name: str, seed: int, score: float) -> float | None:
+    command = [sys.executable, "-m", "palaestra.train.bench.libraries.solving", name, str(score), str(seed)]
+    try:
+        run = subprocess.run(
+            [*command, str(torch.get_num_threads())], capture_output=True, text=True, timeout=LONGEST, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if run.returncode:
+        raise ContenderError((run.stderr.strip().splitlines() or [f"its process ended ({run.returncode})"])[-1][:200])
+    seconds: float | None = json.loads(run.stdout)
+    return seconds
+
+
+def solving_table(result: dict[str, Any]) -> str:
+    """For people to read."""
+    head = f"seconds to a mean return of {result['solved_at']:g}"
+    lines = [*heading(result), "", f"{head:<36}{'median':>9}{'min':>9}{'max':>9}{'ratio':>9}"]
+    ours = _median(result["seconds"][OURS])
+    for name, own in result["seconds"].items():
+        known = [math.inf if value is None else value for value in own]
+        figures = "".join(_shown(value) for value in (_median(own), min(known), max(known)))
+        times = _median(own) / ours if math.isfinite(ours) else math.nan
+        lines.append(f"  {name:<34}{figures}{'' if name == OURS else f'{times:>8.1f}×'}")
+    lines += [line for name, reason in result["left_out"].items() for line in wrapped(f"left out: {name}: {reason}")]
+    notes = (
+        f"Seeds {', '.join(map(str, SEEDS))} in turns, each run alone with all threads, from the start of its process. "
+        "The mean is that of 100 held-out episodes, played ten times in a run; the time for that counts for palaestra "
+        "only. palaestra: its preset; SB3 and sbx: RL Zoo's settings; rsl_rl: its usual ones. –: not reached."
+    )
+    return "\n".join([*lines, "", *wrapped(notes)])
+
+
+def _median(seconds: list[float | None]) -> float:
+    return statistics.median(math.inf if value is None else value for value in seconds)
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds:>9.1f}" if math.isfinite(seconds) else f"{'–':>9}"

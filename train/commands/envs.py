@@ -1,0 +1,71 @@
+"""The table of environments that ``palaestra envs`` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+
+from palaestra.envs.registry import EnvEntry, entries, plugin_errors
+from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+from palaestra.train.config.presets import preset
+
+
+def list_envs() -> list[dict[str, Any]]:
+    """One row per environment, as plain data; one that failed to import or to be made has its error instead."""
+    rows: list[dict[str, Any]] = []
+    for entry in entries():
+        try:
+            rows.append(_row(entry))
+        except Exception as error:  # whatever a stranger's environment raises, the others are listed
+            rows.append({"name": entry.short_name, "error": f"{type(error).__name__}: {error}"})
+    rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
+    return rows
+
+
+def _row(entry: EnvEntry) -> dict[str, Any]:
+    env = entry.build()
+    reference = env.reference
+    discrete = isinstance(env.action_space, spaces.Discrete)
+    return {
+        "name": entry.short_name,
+        "id": entry.id,
+        "summary": entry.summary,
+        "agents": agents_for(entry),
+        "actions": f"{env.action_space.n} discrete" if discrete else str(env.action_space.shape),  # type: ignore[attr-defined]
+        "solved_at": reference.solved_at,
+        "random": reference.random,
+        "heuristic": reference.heuristic,
+        "optimum": reference.optimum,
+        "expert": env.has("expert"),
+    }
+
+
+def agents_for(entry: EnvEntry) -> list[str]:
+    """The agents that can train it, with the environment's arguments from their presets."""
+    return [agent for agent in AGENTS if can_act(agent, spaces_of(entry.id, preset(entry, agent).env)[1])]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows for people to read."""
+    heads = ("name", "agents", "random", "heuristic", "optimum", "solved at", "what it is")
+    lines = [heads]
+    for row in rows:
+        if "error" in row:
+            lines.append((row["name"], "", "", "", "", "", f"failed: {' '.join(row['error'].split())}"))
+            continue
+        figures = (_figure(row[key]) for key in ("random", "heuristic", "optimum", "solved_at"))
+        lines.append((row["name"], " ".join(row["agents"]), *figures, row["summary"]))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    text = []
+    for line in lines:
+        cells = [
+            cell.rjust(w) if 2 <= i <= 5 else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

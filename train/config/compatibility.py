@@ -1,0 +1,171 @@
+"""What a configuration must know of its environment before anything starts.
+
+Its spaces, who can act in it, whether the networks for it can be built, and whether so many copies fit into memory.
+Making other people's environments may be slow, so their spaces are remembered for the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from typing import Any
+
+import torch
+from gymnasium import Space, spaces
+from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.preprocessing import is_image_space
+
+from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
+from palaestra.agents.q_learning import QLearning
+from palaestra.envs.core import TensorEnv, TensorVectorEnv, resolve_device, state_fields
+from palaestra.envs.core.errors import is_of_the_machine
+from palaestra.envs.core.user_code import describe
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.wrappers import WRAPPER_SETTINGS, WrapperError
+from palaestra.train.config.schema import ConfigError, Number, known
+
+Agent = PPO | DQN | PQN
+AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
+_BATCH_KEYS = ("max_episode_steps", *WRAPPER_SETTINGS)
+_SMALLEST_IMAGE = 36  # pixels; the CNN's three layers leave nothing of a smaller one
+
+
+def rules_of(entry: EnvEntry, env_kwargs: dict[str, Any]) -> TensorEnv[Any]:
+    """The environment's rules within its wrappers."""
+    return entry.build(**env_kwargs)
+
+
+def spaces_of(env: str, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[Any]]:
+    """Observation and action space of one environment by name, with its arguments.
+
+    Raises:
+        ConfigError: if it cannot be made.
+    """
+    found = resolve(env)
+    if isinstance(found, EnvSpec):
+        return _spaces_of_others(env, json.dumps(env_kwargs, sort_keys=True))
+    try:
+        rules = rules_of(found, env_kwargs)
+        return rules.observation_space, rules.action_space
+    except WrapperError as error:
+        raise ConfigError(f"env.{error}") from error
+    except Exception as error:  # whatever the author's constructor raises; the message names the place
+        raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
+
+
+@functools.lru_cache(64)
+def _spaces_of_others(env: str, env_kwargs: str) -> tuple[Space[Any], Space[Any]]:
+    try:
+        batch = make(env, 1, "cpu", **json.loads(env_kwargs))
+    except WrapperError as error:
+        raise ConfigError(f"env.{error}") from error
+    except Exception as error:  # see above
+        raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
+    batch.close()
+    return batch.single_observation_space, batch.single_action_space
+
+
+def check_env_kwargs(env: str, env_kwargs: dict[str, Any]) -> None:
+    """The names of the arguments, those of our own environments; their values when it is made.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    found = resolve(env)
+    if not isinstance(found, EnvEntry):
+        return
+    if "max_episode_steps" in env_kwargs:
+        Number(int, 1, optional=True).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
+    own = [name for name in env_kwargs if name not in _BATCH_KEYS]
+    if not own:
+        return
+    accepted = inspect.signature(found.load().__init__).parameters
+    names = [name for name in accepted if name != "self"]
+    for key in own:
+        known(key, [*names, *_BATCH_KEYS], "environment setting")
+
+
+def default_policy(agent: str, space: Space[Any]) -> str:
+    """SB3's name of the policy for such observations.
+
+    Raises:
+        ConfigError: if the agent has none, or nobody can read such observations.
+    """
+    parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
+    if not all(isinstance(p, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for p in parts):
+        kinds = "Box, Discrete, MultiDiscrete, MultiBinary or a Dict of them"
+        raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}")
+    if isinstance(space, spaces.Dict):
+        policy = "MultiInputPolicy"
+    elif is_image_space(space) and min(sorted(space.shape or ())[1:]) >= _SMALLEST_IMAGE:
+        policy = "CnnPolicy"
+    else:
+        policy = "MlpPolicy"
+    aliases = AGENTS[agent].policy_aliases
+    if policy not in aliases:
+        able = [name for name, kind in AGENTS.items() if policy in kind.policy_aliases]
+        raise ConfigError(f"{agent} has no {policy} for {_shown(space)}: use --agent {' or '.join(able)}")
+    return policy
+
+
+def can_act(agent: str, space: Space[Any]) -> bool:
+    """Whether the agent can learn to act in ``space``."""
+    if isinstance(space, spaces.Discrete):
+        return bool(space.start == 0)  # agents count actions from 0
+    takes_more = not issubclass(AGENTS[agent], QLearning)
+    boxed = isinstance(space, spaces.Box) and space.is_bounded()
+    return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))
+
+
+def check_actions(agent: str, env: str, env_kwargs: dict[str, Any]) -> None:
+    """Raise a ConfigError unless the agent can act in the environment; it names agents that can."""
+    space = spaces_of(env, env_kwargs)[1]
+    if can_act(agent, space):
+        return
+    where = " with " + ", ".join(f"{k}={v}" for k, v in env_kwargs.items()) if env_kwargs else ""
+    takes = [name for name in AGENTS if can_act(name, space)]
+    hint = f": use --agent {takes[0]}" if takes else ""
+    needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"
+    raise ConfigError(f"{agent} needs {needs}, {env}{where} has {_shown(space)}{hint}")
+
+
+def check_memory(env: str, env_kwargs: dict[str, Any], num_envs: int, device: str) -> None:
+    """Raise a MemoryError if so many environments of ours certainly do not fit."""
+    found = resolve(env)
+    if not isinstance(found, EnvEntry):
+        return
+    one = make(env, 1, "cpu", **env_kwargs)
+    assert isinstance(one, TensorVectorEnv)
+    obs, _ = one.reset()
+    # the state and what is seen of it, before and after a step
+    size = 2 * (nbytes(state_fields(one.state).values()) + nbytes([obs]))
+    require(num_envs * size, resolve_device(device), f"{num_envs:,} environments (num_envs)")
+
+
+def check_policy(agent: str, env: str, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Build the policy once, for what is wrong with the arguments of networks and optimisers only they know.
+
+    Raises:
+        ConfigError: if it cannot be built, or does not fit into memory.
+    """
+    observations, actions = spaces_of(env, env_kwargs)
+    policy = AGENTS[agent].policy_aliases[arguments.get("policy", "MlpPolicy")]
+    kwargs = arguments.get("policy_kwargs", {})
+    given = ", ".join(f"{key}={value}" for key, value in kwargs.items())
+    too_large = ConfigError(f"policy_kwargs ({given}): such networks do not fit into memory")
+    try:
+        # weights, gradients and Adam's two moments; the run's own random numbers begin later
+        with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
+            policy(observations, actions, lambda _: 1e-3, **kwargs)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever their constructors raise
+        if is_of_the_machine(error):
+            raise too_large from error
+        raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
+
+
+def _shown(space: Space[Any]) -> str:
+    return " ".join(str(space).split())

@@ -1,0 +1,315 @@
+"""Everything that determines a run, resolved before anything starts: preset < file < command line.
+
+A resolved :class:`RunConfig` is plain data, so that ``config.yaml`` holds it as it is. Text stands for what plain data
+cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in ``CLASSES`` for classes of
+networks and optimisers.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from torch import nn
+
+from palaestra.agents import SharedMlp
+from palaestra.envs.registry import EnvEntry, lasting_name, resolve
+from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
+from palaestra.train.config.presets import preset
+from palaestra.train.config.schema import (
+    MAX_TEXT,
+    NOT_ZERO,
+    SETTINGS,
+    ConfigError,
+    Number,
+    checkpoint_interval,
+    known,
+    parse,
+    plain,
+    schedule,
+)
+
+CLASSES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
+        *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
+        *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
+    )
+}
+_CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
+_COUNTS = {
+    "num_envs": Number(int, 1),
+    "total_timesteps": Number(int, 1),
+    "seed": Number(int, 0, 2**32 - 1),  # evaluations have the seeds from 2^32 on
+}
+_TYPES: dict[str, type] = {
+    **{"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict},
+    "deterministic": bool,
+}
+_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")  # of the command line
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, as ``config.yaml`` holds it."""
+
+    env: str
+    agent: str
+    seed: int
+    num_envs: int
+    total_timesteps: int
+    device: str
+    env_kwargs: dict[str, Any]
+    agent_kwargs: dict[str, Any]
+    checkpoint_every: int | str = "1m"
+    deterministic: bool = False
+    init_from: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> RunConfig:
+        """Read back a ``config.yaml``.
+
+        Raises:
+            ConfigError: on missing or unknown keys and on values out of range.
+        """
+        _check_keys(data)
+        if missing := [name for name in NEEDED if name not in data]:
+            raise ConfigError(f"a run configuration needs the key {missing[0]}")
+        return checked(cls(**data))
+
+
+_FIELDS = fields(RunConfig)
+NEEDED = [field.name for field in _FIELDS if field.default is MISSING]
+"""Keys of a run configuration that have no default; one with all of them stands for itself, without a preset."""
+
+
+def _check_keys(data: Any) -> None:
+    if not isinstance(data, dict):
+        raise ConfigError(f"a run configuration is a mapping with the keys {', '.join(f.name for f in _FIELDS)}")
+    for key in data:
+        known(key, [f.name for f in _FIELDS], "key of a run configuration:")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A configuration file, which may leave keys out.
+
+    Raises:
+        ConfigError: if it cannot be read, is no YAML mapping, or has unknown keys.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_TEXT + 1)
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"it has more than {MAX_TEXT:,} characters")
+        data = plain(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text too
+        raise ConfigError(f"{path} is not readable: {str(error).splitlines()[0]}") from error
+    try:
+        _check_keys(data)
+        for name in ("env_kwargs", "agent_kwargs"):
+            if not isinstance(data.get(name, {}), dict):
+                raise ConfigError(f"{name}={data[name]}: expected dict")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return dict(data)
+
+
+def resolve_config(
+    env: str | None = None,
+    agent: str | None = None,
+    *,
+    file: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    **options: Any,
+) -> RunConfig:
+    """The preset of (env, agent) with a file over it and the command line over that.
+
+    Args:
+        env: any name that ``palaestra.envs.resolve`` knows; None for that of the file.
+        agent: a key of ``AGENTS``; None for that of the file, else "ppo".
+        file: what :func:`read_file` gave. Settings of the agent or the environment that it leaves out are the
+            preset's, unless it has all of ``NEEDED``, as a run's ``config.yaml`` has.
+        options: fields of :class:`RunConfig`; None where the command line is silent.
+        settings: "key=value" of the agent's constructor (``learning_rate=3e-4``, ``policy_kwargs.net_arch=[64]``) or of
+            the environment (``env.size=8``); values are YAML.
+
+    Raises:
+        ConfigError, UnknownEnvError: naming the setting, and the closest match of an unknown name.
+    """
+    given = {key: value for key, value in (options | {"env": env, "agent": agent}).items() if value is not None}
+    config = _layered(dict(file or {}), given)
+    of_env = [setting for setting in settings if setting.startswith("env.")]
+    for setting in of_env:
+        config = _with_setting(config, setting)
+    config = with_settings(_with_policy(config), [setting for setting in settings if setting not in of_env])
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={config.device}: there is no such device here")
+    return config
+
+
+def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
+    """Preset < file < command line, for all but single settings."""
+    named: dict[str, Any] = {"agent": "ppo"} | file | given
+    if not isinstance(named.get("env"), str):
+        raise ConfigError("which environment? Name it, on the command line or as env in the file")
+    known(named["agent"], AGENTS, "agent")
+    start = preset(resolve(named["env"]), named["agent"])
+    whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
+    of_preset: dict[str, Any] = {
+        "seed": 0,
+        "num_envs": start.num_envs,
+        "total_timesteps": start.total_timesteps,
+        "device": "auto",
+        "env_kwargs": {} if whole else start.env,
+        "agent_kwargs": {} if whole else start.agent,
+    }
+    kwargs = {name: {**of_preset[name], **file.get(name, {})} for name in ("env_kwargs", "agent_kwargs")}
+    return RunConfig(**(of_preset | named | kwargs | {"env": lasting_name(named["env"])}))
+
+
+def _with_policy(config: RunConfig) -> RunConfig:
+    """The policy that reads such observations; networks of the preset are for observations of numbers."""
+    check_env_kwargs(config.env, config.env_kwargs)
+    policy = default_policy(config.agent, spaces_of(config.env, config.env_kwargs)[0])
+    agent_kwargs = {"policy": policy, **config.agent_kwargs}
+    if policy != "MlpPolicy":
+        network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
+        kept = {k: v for k, v in config.agent_kwargs.get("policy_kwargs", {}).items() if k not in network}
+        agent_kwargs |= {"policy": policy, "policy_kwargs": kept}
+    return replace(config, agent_kwargs=agent_kwargs)
+
+
+def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with "key=value" settings over it, checked; see :func:`resolve_config`."""
+    for setting in settings:
+        config = _with_setting(config, setting)
+    config = checked(config)
+    found = resolve(config.env)
+    if isinstance(found, EnvEntry) and config.env_kwargs:
+        config = replace(config, env_kwargs=found.load().self_contained(config.env_kwargs))
+    return config
+
+
+def _with_setting(config: RunConfig, setting: str) -> RunConfig:
+    key, value = parse(setting)
+    if key in _OPTIONS:
+        raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
+    if key.startswith("env."):
+        return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
+    return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))
+
+
+def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested dictionaries with one entry replaced."""
+    if len(path) == 1:
+        return {**data, path[0]: value}
+    inner = data.get(path[0])
+    return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The configuration with every value checked and in its proper type.
+
+    Raises:
+        ConfigError: naming the first setting that is wrong.
+    """
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(config, name), kind):
+            raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
+    known(config.agent, AGENTS, "agent")
+    _check_device(config.device)
+    checkpoint_interval(config.checkpoint_every)
+    if config.init_from is not None and not isinstance(config.init_from, str):
+        raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
+    counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
+    config = replace(config, **counts)
+    config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
+    _check_policy_kwargs(config.agent, config.agent_kwargs)
+    _check_sizes(config)
+    check_env_kwargs(config.env, config.env_kwargs)
+    check_actions(config.agent, config.env, config.env_kwargs)
+    return config
+
+
+def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
+    rules, agent_kwargs = SETTINGS[config.agent], {}
+    for key, value in config.agent_kwargs.items():
+        known(key, rules, f"{config.agent} setting")
+        rule = rules[key]
+        if isinstance(rule, Number):
+            agent_kwargs[key] = rule.check(key, value)
+        elif not isinstance(value, rule):
+            raise ConfigError(f"{key}={value}: expected {'true or false' if rule is bool else rule.__name__}")
+        else:
+            agent_kwargs[key] = value
+        if key in NOT_ZERO and agent_kwargs[key] == 0:
+            raise ConfigError(f"{key}=0: {NOT_ZERO[key]}")
+    known(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
+    return agent_kwargs
+
+
+def _check_sizes(config: RunConfig) -> None:
+    """What is collected fits what learns from it."""
+    defaults = inspect.signature(AGENTS[config.agent]).parameters
+
+    def value(name: str) -> Any:
+        return config.agent_kwargs.get(name, defaults[name].default)
+
+    if "n_epochs" in defaults and config.num_envs * value("n_steps") % value("batch_size"):  # learns from rollouts
+        collected = config.num_envs * value("n_steps")
+        raise ConfigError(f"batch_size={value('batch_size')} does not divide num_envs × n_steps = {collected}")
+    if "buffer_size" in defaults and value("n_steps") > -(-value("buffer_size") // config.num_envs):
+        needed = (value("n_steps") - 1) * config.num_envs
+        raise ConfigError(
+            f"buffer_size={value('buffer_size')}: must be above {needed} for {config.num_envs} environments "
+            f"with n_steps={value('n_steps')}"
+        )
+    if "learning_starts" in defaults and value("learning_starts") >= config.total_timesteps:
+        raise ConfigError(
+            f"learning_starts={value('learning_starts')}: must be below total_timesteps={config.total_timesteps}, "
+            f"or nothing would be learned"
+        )
+
+
+def _check_device(device: str) -> None:
+    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    try:
+        torch.device("cpu" if device == "auto" else device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+
+
+def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
+    policy = AGENTS[agent].policy_aliases[agent_kwargs.get("policy", "MlpPolicy")]
+    given = ("observation_space", "action_space", "lr_schedule", "use_sde")  # by the agent itself
+    names = [f"policy_kwargs.{name}" for name in inspect.signature(policy).parameters if name not in given]
+    for key, value in agent_kwargs.get("policy_kwargs", {}).items():
+        known(f"policy_kwargs.{key}", names, "setting")
+        _class(key, value)
+
+
+def build_arguments(config: RunConfig) -> dict[str, Any]:
+    """The agent's constructor arguments: schedules and classes made from their text."""
+    arguments = {key: schedule(value) for key, value in config.agent_kwargs.items()}
+    if "policy_kwargs" in arguments:
+        arguments["policy_kwargs"] = {k: _class(k, v) for k, v in arguments["policy_kwargs"].items()}
+    return arguments
+
+
+def _class(key: str, value: Any) -> Any:
+    if key not in _CLASS_KEYS:
+        return value
+    known(value, CLASSES, f"policy_kwargs.{key}")
+    return CLASSES[value]

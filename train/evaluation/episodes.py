@@ -1,0 +1,178 @@
+"""How good a policy is, on episodes that training never saw.
+
+1. One episode per environment: all episodes of a batch are run to their end and the first of each row is counted, so
+   that short episodes are not counted more often than long ones.
+2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing.
+3. Statistics: mean, standard deviation, interquartile mean, and a 95 % percentile-bootstrap interval of the mean
+   (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
+4. Where an environment can compute a policy's expected return exactly, that is the score.
+5. ``percent_of_optimal`` puts the random policy at 0 and the environment's optimum at 100;
+   ``ratio_to_optimal_percent`` is the plain ratio, which means something above 0 only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
+from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.train.evaluation.policies import Policy, on_states
+from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
+
+EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
+
+
+_BATCH, _BATCH_OF_OTHERS = 1024, 32  # other people's environments step one after another
+
+
+MAX_STEPS = 100_000  # per episode: an environment without an end is cut here
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Raw results, one entry per episode."""
+
+    returns: np.ndarray[Any, np.dtype[np.float64]]
+    lengths: np.ndarray[Any, np.dtype[np.int64]]
+    successes: np.ndarray[Any, np.dtype[np.bool_]] | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``palaestra evaluate --json`` prints."""
+
+    env: str
+    run: str
+    episodes: int
+    seed: int
+    mean: float
+    std: float
+    iqm: float
+    ci_low: float
+    ci_high: float
+    percent_of_optimal: float | None
+    ratio_to_optimal_percent: float | None
+    success_rate: float | None
+    mean_length: float
+    reference: dict[str, Any]
+    more: dict[str, float]  # what the environment adds
+
+    @property
+    def score(self) -> float:
+        """The expected return where it is known exactly, else the mean of the episodes."""
+        return self.more.get("exact_mean", self.mean)
+
+    def as_dict(self) -> dict[str, Any]:
+        plain = asdict(self)
+        more: dict[str, float] = plain.pop("more")
+        return plain | more
+
+
+def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
+    """Play the first episode of each row of ``env`` to its end.
+
+    Raises:
+        EnvError: if an episode lasts longer than ``MAX_STEPS`` steps.
+    """
+    obs, _ = env.reset()
+    n, device = env.num_envs, env.device
+    finished = torch.zeros(n, dtype=torch.bool, device=device)
+    returns, lengths = torch.zeros(n, device=device), torch.zeros(n, dtype=torch.int64, device=device)
+    successes: torch.Tensor | None = None
+    for step in range(MAX_STEPS):
+        obs, _, terminated, truncated, info = env.step(policy(env, obs))
+        first = (terminated | truncated) & ~finished
+        returns = torch.where(first, info["episode"]["r"], returns)
+        lengths = torch.where(first, info["episode"]["l"], lengths)
+        if "is_success" in info:
+            successes = torch.zeros_like(finished) if successes is None else successes
+            successes = torch.where(first, info["is_success"], successes)
+        finished |= first
+        if step % 8 == 7 and bool(finished.all()):  # looking costs a synchronisation
+            break
+    else:
+        raise EnvError(f"{int((~finished).sum())} of {n} episodes did not end within {MAX_STEPS:,} steps")
+    return Episodes(
+        returns.double().cpu().numpy(), lengths.cpu().numpy(), None if successes is None else successes.cpu().numpy()
+    )
+
+
+def evaluate(
+    env_name: str,
+    policy: Policy,
+    *,
+    episodes: int = 1000,
+    seed: int = 0,
+    device: str = "cpu",
+    env_kwargs: dict[str, Any] | None = None,
+) -> Evaluation:
+    """Play held-out episodes and summarise them; ``seed`` is offset by ``EVALUATION_SEEDS``.
+
+    Raises:
+        ValueError: if ``episodes`` is not positive.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    parts = []
+    rules: TensorEnv[Any] | None = None
+    batch = _BATCH if isinstance(resolve(env_name), EnvEntry) else _BATCH_OF_OTHERS
+    for first in range(0, episodes, batch):
+        kwargs = dict(env_kwargs or {})
+        env = make(env_name, min(batch, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
+        if isinstance(env, TensorVectorEnv):
+            env.shift_indices(first)
+            rules = env.env
+        elif first:
+            env.seed += first
+        parts.append(run_episodes(env, policy))
+        env.close()
+    returns = np.concatenate([part.returns for part in parts])
+    lengths = np.concatenate([part.lengths for part in parts])
+    flags = [part.successes for part in parts if part.successes is not None]
+    exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
+    successes = np.concatenate(flags) if flags else None
+    return summarise(env_name, policy.name, seed, returns, lengths, successes, rules, exact)
+
+
+def summarise(
+    env_name: str,
+    run: str,
+    seed: int,
+    returns: Any,
+    lengths: Any,
+    successes: Any,
+    rules: TensorEnv[Any] | None,
+    exact: dict[str, float] | None = None,
+) -> Evaluation:
+    """The statistics of a set of episodes.
+
+    ``rules`` is None for other people's environments; ``exact`` is what is known without playing, and its
+    ``exact_mean`` stands for the mean return where it is compared with the optimum.
+    """
+    reference = rules.reference if rules else Reference()
+    exact = exact or {}
+    mean = float(returns.mean())
+    score = exact.get("exact_mean", mean)
+    low, high = bootstrap_interval(returns)
+    ratio = 100.0 * score / reference.optimum if reference.optimum and reference.optimum > 0 else None
+    return Evaluation(
+        env=env_name,
+        run=run,
+        episodes=len(returns),
+        seed=seed,
+        mean=mean,
+        std=float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+        iqm=interquartile_mean(returns),
+        ci_low=low,
+        ci_high=high,
+        percent_of_optimal=reference.percent_of_optimal(score),
+        ratio_to_optimal_percent=ratio,
+        success_rate=None if successes is None else float(successes.mean()),
+        mean_length=float(lengths.mean()),
+        reference={"random": reference.random, "heuristic": reference.heuristic, "optimum": reference.optimum},
+        more={**(rules.summary(returns, lengths, successes) if rules else {}), **exact},
+    )

@@ -1,0 +1,91 @@
+"""Who acts: the random policy, an environment's expert, or a trained agent, all called the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from palaestra.agents import DQN, PPO, PQN
+from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
+from palaestra.envs.core.action_sampling import sample_actions
+from palaestra.envs.core.rng import Rng, child_key, env_keys
+
+_RANDOM_STREAM = 2  # apart from the environments' (0) and the agents' (1) random numbers
+
+
+def action_rng(env: BatchedEnv, calls: int) -> Rng:
+    """The random numbers of a policy's next action: of the running episode where the batch counts its episodes, so that
+    they depend neither on the batch nor on what was played before; else of the number of calls."""
+    keys = env_keys(env.seed, env.env_indices, _RANDOM_STREAM)
+    if isinstance(env, TensorVectorEnv):
+        return Rng(child_key(keys, env.episode), env.episode_length)
+    return Rng(keys, calls)
+
+
+class Policy(Protocol):
+    """Chooses actions [N, …] for the observations [N, …] of a batch.
+
+    ``deterministic`` says whether the actions are a function of the state.
+    """
+
+    name: str
+    deterministic: bool
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor: ...
+
+
+class RandomPolicy:
+    """Uniform over the action space, from counter-based random numbers: row i does not depend on the batch."""
+
+    name, deterministic = "random", False
+
+    def __init__(self) -> None:
+        self._step = 0
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        rng = action_rng(env, self._step)
+        self._step += 1
+        return sample_actions(env.single_action_space, rng)
+
+
+class ExpertPolicy:
+    """The environment's own scripted policy."""
+
+    name, deterministic = "expert", True
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        if not isinstance(env, TensorVectorEnv) or not env.env.has("expert"):
+            raise ValueError("this environment has no expert")
+        action: Tensor = env.env.expert(env.state)
+        return action
+
+
+class AgentPolicy:
+    """A trained agent: the action it thinks best, or one sampled as it does while training."""
+
+    def __init__(self, model: PPO | DQN | PQN, deterministic: bool = True, name: str = "agent") -> None:
+        self.model, self.deterministic, self.name = model, deterministic, name
+        model.policy.set_training_mode(False)
+        self._step = 0
+
+    @torch.no_grad()
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        if self.deterministic:
+            return self.model.act(obs, mask=env.action_masks())
+        rng = action_rng(env, self._step)
+        self._step += 1
+        return self.model.act(obs, rng, env.action_masks())
+
+
+def on_states(policy: Policy, rules: TensorEnv[Any]) -> Callable[[Any], Tensor]:
+    """A deterministic policy as a function from a batch of states of ``rules`` to actions."""
+
+    def act(state: Any) -> Tensor:
+        batch = TensorVectorEnv(rules, len(next(iter(state_fields(state).values()))), device=rules.device)
+        batch.state = state
+        return policy(batch, rules.observe(state))
+
+    return act

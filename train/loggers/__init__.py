@@ -1,0 +1,1 @@
+"""Curves on the screen, in progress.csv and on Weights & Biases."""

@@ -1,0 +1,320 @@
+"""Where a run's numbers go: ``progress.csv`` always, Weights & Biases beside it. The only file that imports wandb.
+
+1. One row, two places. Both outputs get the same scalars from SB3's logger, so what W&B shows equals ``progress.csv``
+   row for row. The x axis is ``global_step``, logged with every row; W&B's own step only counts rows.
+2. Training never waits. wandb's import, its start-up, its network and its uploads happen on one daemon thread that does
+   queued jobs in order; rows logged before the run is open wait in the queue.
+3. Training never stops. Whatever wandb raises becomes one line of warning. A run that cannot be opened online within
+   ``INIT_TIMEOUT`` is opened offline; one that cannot be opened at all is left to ``progress.csv``.
+4. Nobody is asked. ``auto`` is online where credentials lie ready (environment, netrc, wandb's settings file), else
+   offline; ``WANDB_MODE`` decides where it is set. Finding them opens no connection.
+5. A resumed run goes on with its page on W&B: the id lies in ``wandb-id.txt``, and rows that the page has already, of a
+   killed run ahead of its checkpoint, are not sent again.
+6. A kill loses nothing of ``progress.csv`` (each row is handed to the operating system) and at most the last 15 seconds
+   of the offline W&B file, which wandb-core writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import netrc
+import os
+import re
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from stable_baselines3.common.logger import KVWriter
+
+from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, Row, scalar_row
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+Job = Callable[["wandb.Run"], object]
+
+PROJECT = "palaestra"
+_ID_FILE = "wandb-id.txt"
+INIT_TIMEOUT = 20.0  # seconds to wait for the server before going offline; wandb itself adds up to 10
+_KEY_HOSTS = {"api.forge.coreweave.com": "api.wandb.ai"}  # the newer address takes the keys of the older
+FINISH_TIMEOUT = 60.0  # seconds for the last uploads; what is left stays on disk for `wandb sync`
+
+
+class WandbOutput(KVWriter):
+    """Hands each row to the thread that talks to wandb."""
+
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        row = scalar_row(key_values, key_excluded, step)
+        self._worker.submit("logging", functools.partial(self._worker.log_row, row))
+
+    def close(self) -> None:
+        """Nothing: :meth:`Tracker.finish` ends the run, with videos and models still to come after the logger."""
+
+
+class _Worker(threading.Thread):
+    """The one thread that talks to wandb: it opens the run, does the jobs in order, and finishes the run."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        mode: Mode,
+        run_id: str,
+        resumed: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        super().__init__(name="wandb", daemon=True)
+        self._run_dir, self._config, self._mode, self._warn = run_dir, dict(config), mode, warn
+        self._online_id, self._resumed = run_id, resumed
+        self._seen = -math.inf  # the last step that the page of a resumed run shows
+        self._jobs: SimpleQueue[tuple[str, Job] | None] = SimpleQueue()
+        self._warned = False
+        self.url: str | None = None
+        self.offline_dir: Path | None = None
+
+    def log_row(self, row: Row, run: wandb.Run) -> None:
+        """Send a row, unless the page shows it; the final evaluation's, which tells no steps, has its step from one."""
+        if row[STEP] > self._seen or (row[STEP] == self._seen and ITERATION not in row):
+            run.log(row)
+
+    def submit(self, what: str, job: Job) -> None:
+        """Queue a job; ``what`` names it in a warning."""
+        self._jobs.put((what, job))
+
+    def end(self) -> None:
+        """Do what is queued, finish the run, and come back in bounded time."""
+        self._jobs.put(None)
+        self.join(INIT_TIMEOUT + FINISH_TIMEOUT + 20.0)
+        if self.is_alive():
+            self._warn_once("finishing", TimeoutError("no answer"))
+
+    def run(self) -> None:
+        # read by wandb's import; behind a firewall these reports hold up the end of the process for up to 30 seconds
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        if not os.environ.get("HOME"):  # wandb's own process would tell its whole story on the terminal
+            os.environ.setdefault("XDG_CACHE_HOME", str(self._run_dir.resolve() / "wandb"))
+        run = self._open()
+        while (item := self._jobs.get()) is not None:
+            if run is not None:
+                self._attempt(*item, run)
+        if run is not None:
+            self._attempt("finishing", lambda run: run.finish(), run)
+
+    def _attempt(self, what: str, job: Job, run: wandb.Run) -> None:
+        try:
+            job(run)
+        except Exception as error:  # whatever tracking raises, training goes on
+            self._warn_once(what, error)
+
+    def _warn_once(self, what: str, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(f"W&B: {what} failed ({_one_line(error)}); training goes on, progress.csv has every number")
+
+    def _open(self) -> wandb.Run | None:
+        try:
+            str(self._run_dir.resolve()).encode()  # wandb cannot work where this fails, and tells it at length
+            key = None if self._mode == "offline" else find_credentials()
+            if key is not None:
+                try:
+                    return self._init("online", key)
+                except Exception as error:  # no network, a refused key, a server that is down
+                    self._warn(f"W&B: no connection ({_one_line(error)}); logging offline")
+            elif self._mode == "online":
+                self._warn("W&B: not logged in (`wandb login`); logging offline")
+            return self._init("offline", None)
+        except Exception as error:
+            self._warn_once("starting", error)
+            return None
+
+    def _init(self, mode: Literal["online", "offline"], key: str | None) -> wandb.Run:
+        import wandb
+
+        online = mode == "online"
+        settings = wandb.Settings(
+            api_key=key or None,  # given outright, since a key that wandb looks for and misses makes it ask
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            init_timeout=INIT_TIMEOUT,
+            finish_timeout=FINISH_TIMEOUT,
+            finish_timeout_raises=True,
+        )
+        run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            dir=str(self._run_dir),
+            name=self._run_dir.name,
+            # an id of its own for each offline part: `wandb sync` then sends every part and overwrites none
+            id=self._online_id if online else _new_id(),
+            resume="allow" if self._resumed and online else None,
+            config=self._config,
+            mode=mode,
+            reinit="create_new",  # leave a run that the caller's own script has open alone
+            settings=settings,
+        )
+        run.define_metric(STEP)
+        run.define_metric("*", step_metric=STEP)
+        if online:
+            self.url = run.url
+            if self._resumed:
+                self._seen = run.summary.get(STEP, -math.inf)  # type: ignore[no-untyped-call]
+        else:
+            self.offline_dir = Path(run.dir).parent
+        return run
+
+
+def _new_id() -> str:
+    return secrets.token_hex(4)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:160].rstrip(": ")
+
+
+def find_credentials() -> str | None:
+    """The API key that lies ready ("" for an identity token, which wandb reads itself); None if there is none.
+
+    Looked for in the environment, in wandb's settings file and in netrc; nobody is asked and no connection opened.
+    """
+    import wandb
+
+    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return ""
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    if settings.api_key:
+        return settings.api_key
+    host = urlsplit(settings.base_url).netloc
+    for path in [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):  # an unreadable netrc holds no key for us
+            entries = netrc.netrc(os.path.expanduser(path))
+            found = entries.authenticators(host) or entries.authenticators(_KEY_HOSTS.get(host, host))
+            if found and found[2]:
+                return found[2]
+    return None
+
+
+def resolve_mode(mode: str) -> Mode:
+    """The mode that is meant: ``auto`` gives way to ``WANDB_MODE``.
+
+    Raises:
+        ValueError: unknown mode.
+    """
+    if mode not in get_args(Mode):
+        raise ValueError(f"track must be one of {', '.join(get_args(Mode))}, got {mode!r}")
+    wanted = os.environ.get("WANDB_MODE", "") if mode == "auto" else mode
+    wanted = {"run": "online", "dryrun": "offline"}.get(wanted, wanted)  # wandb's older names
+    return wanted if wanted in get_args(Mode) else "auto"  # type: ignore[return-value]
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Tracker:
+    """A run's tracking: give ``outputs`` to SB3's ``Logger``, and call :meth:`finish` at the end.
+
+    Attributes:
+        outputs: writers for ``stable_baselines3.common.logger.Logger``.
+    """
+
+    def __init__(self, csv_output: CsvOutput, worker: _Worker | None) -> None:
+        self._csv, self._worker = csv_output, worker
+        self.outputs: list[KVWriter] = [csv_output] if worker is None else [csv_output, WandbOutput(worker)]
+
+    @classmethod
+    def start(
+        cls,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        mode: str = "auto",
+        *,
+        resume_step: int | None = None,
+        warn: Callable[[str], None] = _to_stderr,
+    ) -> Tracker:
+        """Open ``run_dir/progress.csv``, and W&B in the background. Call it early: wandb then loads beside the rest.
+
+        Args:
+            run_dir: the run folder, which exists; W&B's files go to ``run_dir/wandb``.
+            config: every resolved setting, as plain values.
+            mode: ``auto``, ``online``, ``offline`` or ``disabled``.
+            resume_step: the step that the run goes on from (see :class:`CsvOutput`); None for a new run.
+            warn: takes a line for the user, from another thread.
+
+        Raises:
+            ValueError: unknown mode.
+            FileExistsError: the folder has a ``progress.csv`` and ``resume_step`` is None.
+        """
+        wanted = resolve_mode(mode)
+        csv_output = CsvOutput(run_dir / "progress.csv", resume_step)
+        if wanted == "disabled":
+            return cls(csv_output, None)
+        resumed, id_file = resume_step is not None, run_dir / _ID_FILE
+        run_id = id_file.read_text().strip() if resumed and id_file.is_file() else _new_id()
+        id_file.write_text(run_id)
+        worker = _Worker(run_dir, config, wanted, run_id, resumed, warn)
+        worker.start()
+        return cls(csv_output, worker)
+
+    @property
+    def url(self) -> str | None:
+        """Of the run on W&B's site; None while it is not known, and offline."""
+        return self._worker.url if self._worker else None
+
+    @property
+    def offline_dir(self) -> Path | None:
+        """What `wandb sync` sends; None while it is not known, and online."""
+        return self._worker.offline_dir if self._worker else None
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add a row of one's own, e.g. an evaluation's numbers, to every output."""
+        for output in self.outputs:
+            output.write(dict(metrics), {}, step)
+
+    def log_video(self, path: Path, step: int) -> None:
+        """Send a recorded episode (mp4, gif or webm) as ``eval/video``; the file stays until :meth:`finish`."""
+        self._submit("sending a video", functools.partial(_log_video, path=path, step=step))
+
+    def log_model(self, path: Path, name: str) -> None:
+        """Send a copy of a model file as an artifact of type "model"; the file stays until :meth:`finish`."""
+        self._submit("sending the model", functools.partial(_log_model, path=path, name=name))
+
+    def finish(self, summary: Mapping[str, Any] | None = None) -> None:
+        """Set summary values, close everything, and wait in bounded time for the uploads; later calls do nothing."""
+        self._csv.close()
+        if self._worker is None or not self._worker.is_alive():
+            return
+        values = dict(summary or {})
+        self._submit("writing the summary", lambda run: run.summary.update(values))
+        self._worker.end()
+
+    def _submit(self, what: str, job: Job) -> None:
+        if self._worker is not None:
+            self._worker.submit(what, job)
+
+
+def _log_video(run: wandb.Run, path: Path, step: int) -> None:
+    import wandb
+
+    format: Any = path.suffix.removeprefix(".")
+    run.log({STEP: step, "eval/video": wandb.Video(str(path), format=format)})
+
+
+def _log_model(run: wandb.Run, path: Path, name: str) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type="model")
+    artifact.add_file(str(path))
+    run.log_artifact(artifact)

@@ -1,0 +1,323 @@
+"""Play with the keyboard, alone or beside an agent.
+
+1. Episodes are those that ``palaestra watch`` shows and ``palaestra evaluate`` starts with: environment 0 of the
+   held-out seed, episode 0, 1, … An agent beside the person plays the same episode in a batch of its own, a step for
+   each of the person's; what it has left when the person's episode is over is played at once.
+2. Real-time environments run at their own pace, which + and − double and halve; the others wait for keys, see
+   :mod:`palaestra.train.play.keyboard`.
+3. The window is drawn thirty times a second or once per step, and keys are looked for at the end of that time, so that
+   a key counts for the step that follows it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # see palaestra.envs.rendering.canvas
+import pygame
+import torch
+from torch import Tensor
+
+from palaestra.envs.core import BatchedEnv, EnvError, Reference
+from palaestra.envs.registry import resolve
+from palaestra.envs.rendering.canvas import Canvas, Image
+from palaestra.envs.rendering.window import NoDisplayError, Window
+from palaestra.train.commands.commands import SCRIPTED, Subject, config_of, find_model, find_subject
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, MAX_STEPS
+from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.play.keyboard import ENTER, Keyboard, hand_for
+from palaestra.train.recording.playback import GymnasiumStage, Policy, TensorStage, WatchError, open_stage
+from palaestra.train.recording.show import no_display
+from palaestra.train.recording.video import captioned, mosaic
+
+_TURN_FPS = 30.0  # how often a turn-based game looks for a key
+_WIDEST = 960  # pixels of a picture
+
+
+class Console(Keyboard, Protocol):
+    """Where a person looks and presses keys."""
+
+    def show(self, frame: Image) -> bool:
+        """Show the picture for one frame's time and note the keys pressed meanwhile; False once the person quits."""
+
+    def close(self) -> None:
+        """Put it away."""
+
+
+class PlayWindow(Window):
+    """A window whose keys are noted."""
+
+    def __init__(self, title: str, fps: float) -> None:
+        super().__init__(title, fps)
+        self.taps: deque[int] = deque()
+        self.held: set[int] = set()
+
+    def show(self, frame: Image) -> bool:
+        self.draw(frame)
+        self._clock.tick(self.fps)
+        return self.handle_events()
+
+    def obey(self, event: pygame.event.Event) -> None:
+        if event.type == pygame.KEYDOWN:
+            self.taps.append(event.key)
+            self.held.add(event.key)
+        elif event.type == pygame.KEYUP:
+            self.held.discard(event.key)
+
+
+@dataclass(frozen=True)
+class Played:
+    """One episode.
+
+    Attributes:
+        score: the person's return.
+        rival: the agent's; None without one, and where the episode was left.
+        finished: whether the person's episode came to its end.
+    """
+
+    episode: int
+    score: float
+    rival: float | None
+    finished: bool
+
+
+def command(env: str, versus: str | None, seed: int, settings: Sequence[str]) -> None:
+    """``palaestra play``: play until the window is closed, then print the scores."""
+    subject = find_subject("random", env, False, settings)  # nobody in particular, for the environment's arguments
+    rival = None if versus is None else find_rival(versus, env, settings)
+    played, reference = play(env, (rival or subject).env_kwargs, EVALUATION_SEEDS + seed, rival)
+    if played:
+        print(table(played, reference, rival.label if rival else None))
+
+
+def find_rival(name: str, env: str, settings: Sequence[str]) -> Subject:
+    """Who plays beside the person.
+
+    Raises:
+        ConfigError: if it is no run or plays in another environment.
+    """
+    if name not in SCRIPTED:
+        config = config_of(find_model(name))
+        if config is not None and resolve(config.env) != resolve(env):
+            raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}")
+    return find_subject(name, env, False, settings)
+
+
+def play(
+    name: str,
+    env_kwargs: dict[str, Any] | None = None,
+    seed: int = 0,
+    rival: Subject | None = None,
+    open_console: Callable[[str, float], Console] = PlayWindow,
+) -> tuple[list[Played], Reference]:
+    """Play episode after episode until the person quits; what was played, and what scores mean there.
+
+    Args:
+        name: of the environment, as ``palaestra.envs.make`` knows it.
+        env_kwargs: its arguments.
+        seed: of the episodes.
+        rival: who plays beside the person, in the same environment.
+        open_console: makes the screen and keyboard from a title and frames per second.
+
+    Raises:
+        NoDisplayError: if there is no display for a window.
+        WatchError: if the environment draws no pictures or cannot be played with keys, or the rival not play there.
+    """
+    if no_display():
+        raise NoDisplayError("play needs a screen, and there is none; palaestra watch RUN --record FILE does without")
+    kwargs, person = env_kwargs or {}, _Person()
+    stages = [open_stage(name, person, 1, kwargs, seed, "cpu", None, None)]
+    if rival is not None:
+        stages.append(open_stage(name, rival.policy, 1, kwargs, seed, rival.device, None, None))
+        _check_fits(rival.policy, stages[1].env)
+    try:
+        try:
+            pygame.display.init()
+        except pygame.error as error:
+            raise NoDisplayError(f"cannot open a window: {error}") from error
+        game = _Game(name, person, stages, rival.label if rival else "")
+        console = open_console(f"palaestra play {name}", _TURN_FPS if game.hand.turn_based else stages[0].fps)
+        try:
+            game.run(console)
+        finally:
+            console.close()
+    finally:
+        for stage in stages:
+            stage.env.close()
+        pygame.display.quit()
+    return game.played, game.reference
+
+
+def _check_fits(policy: Policy, env: BatchedEnv) -> None:
+    if isinstance(policy, AgentPolicy) and policy.model.observation_space != env.single_observation_space:
+        raise WatchError(f"--versus {policy.name}: this agent was trained on other observations; see its env settings")
+
+
+def table(played: Sequence[Played], reference: Reference, rival: str | None) -> str:
+    """The episodes for people to read, one per line."""
+    rows = [["episode", "you", *([rival] if rival else []), "optimum"]]
+    for one in played:
+        scores = [one.score, *([one.rival] if rival else []), reference.optimum]
+        rows.append([str(one.episode), *(_number(score) for score in scores)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines[1:] = [line if one.finished else f"{line}  (left)" for line, one in zip(lines[1:], played, strict=True)]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+class _Person:
+    """The policy whose next action is set from outside."""
+
+    action = 0
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        return torch.full((1,), self.action, device=env.device)
+
+
+class _Side:
+    """One player's episode and its picture."""
+
+    def __init__(self, stage: TensorStage | GymnasiumStage, who: str, width: int) -> None:
+        self.stage, self.who, self._width = stage, who, width
+
+    def start(self, episode: int) -> None:
+        self.stage.start(episode)
+        self.over, self.score, self.steps = False, 0.0, 0
+        self.image = self.stage.picture(0, self._width, over=False)
+
+    def act(self, look: bool = True) -> None:
+        """A step, unless the episode is over; without a ``look`` at it only the last one is drawn."""
+        if self.over:
+            return
+        self.over = bool(self.stage.act()[0])
+        self.score, self.steps = float(self.stage.returns[0]), self.steps + 1
+        if look or self.over:
+            self.image = self.stage.picture(0, self._width, self.over)
+        if not self.over:
+            self.stage.settle()
+
+    def finish(self) -> None:
+        """Play to the end at once.
+
+        Raises:
+            EnvError: if there is none in sight.
+        """
+        while not self.over:
+            if self.steps >= MAX_STEPS:
+                raise EnvError(f"the episode of {self.who} did not end within {MAX_STEPS:,} steps")
+            self.act(look=False)
+
+    def tile(self) -> Image:
+        return captioned(self.image, f"{self.who}: {_number(self.score)}", f"step {self.steps}")
+
+
+class _Game:
+    """Episodes, and the frames that show them."""
+
+    def __init__(self, name: str, person: _Person, stages: Sequence[TensorStage | GymnasiumStage], rival: str) -> None:
+        stage = stages[0]
+        own = stage.env.env.picture_size[0] if isinstance(stage, TensorStage) else 640
+        width = min(own, _WIDEST) if len(stages) == 1 else min(own, _WIDEST) * 3 // 4
+        self._person = person
+        self._sides = [_Side(each, who, width) for each, who in zip(stages, ("you", rival), strict=False)]
+        self.reference = _reference(stage)
+        self.played: list[Played] = []
+        stage.start(0)
+        self.hand = hand_for(stage, name)
+        self._help = " · ".join([self.hand.help, *([] if self.hand.turn_based else ["+ and - the pace"]), "Q quits"])
+
+    def run(self, console: Console) -> None:
+        """Until the person quits."""
+        for episode in itertools.count():
+            for side in self._sides:
+                side.start(episode)
+            if not (self._play(console, episode) and self._pause(console, episode)):
+                return
+
+    def _play(self, console: Console, episode: int) -> bool:
+        """One episode; False if the person left it."""
+        you = self._sides[0]
+        console.taps.clear()
+        self.hand.start()
+        frame, status = self._frame(episode), self.hand.status
+        while not you.over:
+            if not console.show(frame):
+                if you.steps:
+                    self.played.append(Played(episode, you.score, None, False))
+                return False
+            action = self.hand.choose(console, self._allowed())
+            if action is not None:
+                self._person.action = action
+                for side in self._sides:
+                    side.act()
+            if action is not None or self.hand.status != status:
+                frame, status = self._frame(episode), self.hand.status
+        for other in self._sides[1:]:
+            other.finish()
+        self.played.append(Played(episode, you.score, self._sides[1].score if self._sides[1:] else None, True))
+        return True
+
+    def _pause(self, console: Console, episode: int) -> bool:
+        """Show how the episode ended until the person goes on; False if they quit."""
+        console.taps.clear()
+        frame = self._frame(episode, over=True)
+        while console.show(frame):
+            while console.taps:
+                if console.taps.popleft() in ENTER:
+                    return True
+        return False
+
+    def _allowed(self) -> Callable[[int], bool]:
+        env = self._sides[0].stage.env
+        mask, first = env.action_masks(), int(getattr(env.single_action_space, "start", 0))
+        return lambda action: mask is None or bool(mask[0, action - first])
+
+    def _frame(self, episode: int, over: bool = False) -> Image:
+        tiles = [side.tile() for side in self._sides]
+        whole = tiles[0] if len(tiles) == 1 else mosaic(tiles, len(tiles))
+        headline = self._verdict() if over else self.hand.status or self._score()
+        goals = [
+            f"{name} {_number(value)}"
+            for name, value in (("optimum", self.reference.optimum), ("solved from", self.reference.solved_at))
+            if value is not None
+        ]
+        facts = " · ".join([f"episode {episode}", *goals])
+        return np.concatenate((whole, _footer(whole.shape[1], headline, facts, self._help)))
+
+    def _score(self) -> str:
+        best = self.reference.optimum
+        return _number(self._sides[0].score) + ("" if best is None else f" of {_number(best)}")
+
+    def _verdict(self) -> str:
+        """What is said at the end of an episode."""
+        others = [f"{side.who} {_number(side.score)}" for side in self._sides[1:]]
+        return " · ".join([f"you {self._score()}", *others, "Space: next episode"])
+
+
+def _reference(stage: TensorStage | GymnasiumStage) -> Reference:
+    """What scores mean: other people's environments may tell from which on they count as solved."""
+    if isinstance(stage, TensorStage):
+        return stage.env.env.reference
+    return Reference(solved_at=stage.env.spec.reward_threshold if stage.env.spec else None)
+
+
+def _footer(width: int, headline: str, facts: str, help: str) -> Image:
+    """A large line over two small ones."""
+    canvas = Canvas(width, 104)
+    canvas.fill("#0d141c")
+    canvas.text(headline, 12, 24, 34, "#ffe48a")
+    canvas.text(facts, 12, 58, 22, "#e6edf3")
+    canvas.text(help, 12, 86, 22, "#9fb0c0")
+    return canvas.image()

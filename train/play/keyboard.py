@@ -1,0 +1,202 @@
+"""How a person's keys become actions.
+
+* :class:`Keys`: keys stand for actions. A turn-based environment takes one step for each key that means something. In
+  real time the first such key starts the episode, and what was pressed since the last step is done in that order, one
+  per step. Otherwise the last key goes on; where there is an action without a key, only while it is held.
+* :class:`Chooser`: for discrete actions without keys. Arrow keys move along the actions and Enter or Space takes one;
+  of at most ten the digits take one at once.
+
+Keys are pygame's key codes, so that an environment's names for them are checked and those of other people's Gymnasium
+environments, which give codes or characters, fit in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import pygame
+from gymnasium.spaces import Discrete
+
+from palaestra.train.recording.playback import GymnasiumStage, TensorStage, WatchError
+
+ENTER = (pygame.K_SPACE, pygame.K_RETURN, pygame.K_KP_ENTER)
+_MOST_WAITING = 2  # keys in real time: a player who presses three within one step wants the last two
+_DIGITS = 10
+_ARROWS = {"up", "down", "left", "right"}
+_OLD_ARROWS = {273: pygame.K_UP, 274: pygame.K_DOWN, 275: pygame.K_RIGHT, 276: pygame.K_LEFT}  # of pygame 1
+
+Combination = frozenset[int]
+_NO_KEY: Combination = frozenset()
+
+
+class Keyboard(Protocol):
+    """What a person does: key codes.
+
+    Attributes:
+        taps: keys pressed and not yet used, oldest first; whoever uses one takes it out.
+        held: keys that are down now.
+    """
+
+    taps: deque[int]
+    held: set[int]
+
+
+class Hand(Protocol):
+    """Turns keys into actions.
+
+    Attributes:
+        turn_based: whether the environment waits for each action.
+        help: which keys do what.
+    """
+
+    turn_based: bool
+    help: str
+
+    @property
+    def status(self) -> str:
+        """What the person should know now; empty for nothing."""
+
+    def start(self) -> None:
+        """An episode begins."""
+
+    def choose(self, keyboard: Keyboard, allowed: Callable[[int], bool]) -> int | None:
+        """The action to take now; None to wait. ``allowed`` tells of each action whether it may be taken."""
+
+
+class Keys:
+    """Keys that stand for actions; ``actions`` is asked anew each time, since a key's meaning may change."""
+
+    def __init__(self, actions: Callable[[], Mapping[Combination, int]], turn_based: bool) -> None:
+        self._actions, self.turn_based = actions, turn_based
+        self._last: int | None = None
+        known = actions()
+        self.help = _names({key for combination in known for key in combination})
+        if not turn_based and _NO_KEY not in known:
+            self.help += ", the last one goes on"
+
+    @property
+    def status(self) -> str:
+        return "press a key to start" if self._last is None else ""
+
+    def start(self) -> None:
+        self._last = None
+
+    def choose(self, keyboard: Keyboard, allowed: Callable[[int], bool]) -> int | None:
+        actions = {keys: action for keys, action in self._actions().items() if allowed(action)}
+        while not self.turn_based and len(keyboard.taps) > _MOST_WAITING:
+            keyboard.taps.popleft()
+        while keyboard.taps:
+            key = keyboard.taps.popleft()
+            action = _meant(actions, keyboard.held, key)
+            if action is not None:
+                self._last = key
+                return action
+        if self.turn_based or self._last is None:
+            return None
+        if _NO_KEY in actions and self._last not in keyboard.held:
+            others = [key for key in keyboard.held if frozenset((key,)) in actions]
+            if not others:
+                return actions[_NO_KEY]
+            self._last = others[0]
+        return _meant(actions, keyboard.held, self._last)
+
+
+def _meant(actions: Mapping[Combination, int], held: set[int], key: int) -> int | None:
+    """What the key means together with those held, or else alone."""
+    return actions.get(frozenset(held | {key}), actions.get(frozenset((key,))))
+
+
+class Chooser:
+    """Any discrete action, chosen from a list."""
+
+    turn_based = True
+
+    def __init__(self, space: Discrete, name: Callable[[int], str]) -> None:
+        self._first, self._count, self._name = int(space.start), int(space.n), name
+        self._choice = self._count // 2
+        self._refused = False
+        leap = math.isqrt(self._count)  # for two choices in one, a step of the first
+        self._moves = {pygame.K_LEFT: -1, pygame.K_RIGHT: 1, pygame.K_DOWN: -leap, pygame.K_UP: leap}
+        self.help = "arrow keys choose, Enter takes"
+
+    @property
+    def status(self) -> str:
+        """The choice, and its place in the list."""
+        place = f"{self._name(self._first + self._choice)}  ({self._choice + 1} of {self._count})"
+        return f"{place} is not allowed now" if self._refused else place
+
+    def start(self) -> None:
+        """The choice stays where it was."""
+        self._refused = False
+
+    def choose(self, keyboard: Keyboard, allowed: Callable[[int], bool]) -> int | None:
+        while keyboard.taps:
+            key = keyboard.taps.popleft()
+            digit = key - pygame.K_0
+            by_digit = self._count <= _DIGITS and 0 <= digit < self._count
+            if by_digit:
+                self._choice = digit
+            self._choice = min(max(self._choice + self._moves.get(key, 0), 0), self._count - 1)
+            self._refused = (by_digit or key in ENTER) and not allowed(self._first + self._choice)
+            if (by_digit or key in ENTER) and not self._refused:
+                return self._first + self._choice
+        return None
+
+
+def hand_for(stage: TensorStage | GymnasiumStage, name: str) -> Hand:
+    """How a person plays on the stage, which has been started; ``name`` is for messages.
+
+    Raises:
+        WatchError: if the actions are not discrete, or a key is unknown.
+    """
+    space = stage.env.single_action_space
+    if not isinstance(space, Discrete):
+        raise WatchError(
+            f"keys need one of a few actions, {name} has {' '.join(str(space).split())}; look for a setting with "
+            "discrete actions (reach: --set env.control=cartesian), or see an agent play: palaestra watch"
+        )
+    if isinstance(stage, TensorStage):
+        batch, rules = stage.env, stage.env.env
+        if not rules.keys_in(batch.state_of(0)):
+            return Chooser(space, rules.action_name)
+        return Keys(lambda: _named(rules.keys_in(batch.state_of(0))), rules.turn_based)
+    own = stage.env.venv.envs[0].unwrapped
+    if not hasattr(own, "get_keys_to_action"):
+        return Chooser(space, "action {}".format)
+    actions = _coded(own.get_keys_to_action())
+    return Keys(lambda: actions, turn_based=False)
+
+
+def _named(keys: Mapping[str, int]) -> dict[Combination, int]:
+    """The actions of keys that are given by name, "" standing for none."""
+    return {frozenset((_code(key),) if key else ()): action for key, action in keys.items()}
+
+
+def _code(name: str) -> int:
+    try:
+        return int(pygame.key.key_code(name))
+    except ValueError as error:
+        raise WatchError(f"keys_to_action: pygame knows no key {name!r}; left and a are two") from error
+
+
+def _coded(keys: Mapping[Any, int]) -> dict[Combination, int]:
+    """The actions of Gymnasium's keys: a code, a text of characters that are held together, or a tuple of either."""
+
+    def codes(combination: Any) -> Iterable[int]:
+        for key in (combination,) if isinstance(combination, int) else combination:
+            code = ord(key) if isinstance(key, str) else int(key)
+            yield _OLD_ARROWS.get(code, code)
+
+    return {frozenset(codes(combination)): int(action) for combination, action in keys.items()}
+
+
+def _names(keys: Iterable[int]) -> str:
+    """Of keys, for people."""
+    names = {pygame.key.name(key) for key in keys}
+    others = sorted(name.upper() if len(name) == 1 else name for name in names - _ARROWS)
+    if len(names & _ARROWS) > 2:  # one that has no meaning now may have one later
+        return " ".join(["arrow keys", *others])
+    return " ".join([*sorted(names & _ARROWS), *others])

@@ -1,0 +1,189 @@
+"""Where :mod:`palaestra.train.recording.show` plays: batches of environments that have their pictures taken.
+
+* :class:`TensorStage`: our own environments, drawn from their states.
+* :class:`GymnasiumStage`: other people's, through their own ``render``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from palaestra.envs import BatchedEnv, TensorVectorEnv, make, resolve
+from palaestra.envs.core import host_row
+from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
+from palaestra.envs.registry import EnvEntry
+from palaestra.envs.rendering.canvas import Image, resized
+from palaestra.envs.rendering.picture import picture
+from palaestra.train.evaluation.policies import on_states
+
+Policy = Callable[[BatchedEnv, Any], Tensor]
+Rows = np.ndarray[Any, np.dtype[Any]]  # [N], one entry per environment
+
+MOST_PAST = 1000  # earlier states that a picture may show
+
+
+class WatchError(ValueError):
+    """There is nothing to watch in this way; the message says why."""
+
+
+class Stage(Protocol):
+    """A batch of environments that plays and has its pictures taken.
+
+    Attributes:
+        fps: its own pace in steps per second.
+        returns: float [N], of the episodes running or just ended.
+        success: bool [N], whether an episode that just ended was a success.
+    """
+
+    fps: float
+    returns: Rows
+    success: Rows
+
+    @property
+    def env(self) -> BatchedEnv:
+        """The batch."""
+
+    def start(self, episode: int) -> None:
+        """Begin an episode everywhere."""
+
+    def act(self) -> Rows:
+        """One step; which episodes ended with it, bool [N]. Pictures now show how they ended."""
+
+    def settle(self) -> None:
+        """Go on to the next episode where one ended."""
+
+    def picture(self, row: int, width: int, over: bool) -> Image:
+        """One environment, ``width`` pixels wide; ``over`` if its episode ended with the last step."""
+
+
+class _Past(Sequence[Any]):
+    """One environment's share of the batch's earlier states, picked when somebody looks: most drawings never do."""
+
+    def __init__(self, states: list[Any], row: int) -> None:
+        self._states, self._row = states, row
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Past(self._states[index], self._row)
+        return host_row(self._states[index], self._row)
+
+
+class TensorStage:
+    """Our own environments: the two halves of a step, with a look at the final states between them."""
+
+    def __init__(self, env: TensorVectorEnv[Any], policy: Policy) -> None:
+        self.env, self.policy = env, policy
+        self._states: deque[Any] = deque(maxlen=MOST_PAST)  # of the batch before each step, which changes none in place
+        self.fps = float(env.env.frames_per_second)
+        self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
+        self._table = _table(env.env, policy)
+
+    def start(self, episode: int) -> None:
+        self._states.clear()
+        self._obs, _ = self.env.reset(options={"episode": episode})
+
+    @torch.no_grad()
+    def act(self) -> Rows:
+        env = self.env
+        self._states.append(env.state)
+        self._final_obs, _, terminated, truncated = env.advance(self.policy(env, self._obs))
+        self._done = terminated | truncated
+        self.returns = env.episode_return.cpu().numpy()
+        success = env.successes()
+        if success is not None:
+            self.success = success.cpu().numpy()
+        return self._done.cpu().numpy()
+
+    def settle(self) -> None:
+        self._obs = self.env.reset_finished(self._done, self._final_obs)
+
+    def picture(self, row: int, width: int, over: bool) -> Image:
+        steps = min(int(self.env.episode_length[row]), len(self._states))
+        past = _Past(list(self._states)[len(self._states) - steps :], row)
+        return picture(self.env.env, self.env.state_of(row), width, over, past, self._table)
+
+
+@torch.no_grad()
+def _table(rules: Any, policy: Any) -> Any:
+    """The policy's action in every state of the rules, int64 [stages, states]; None where they or it cannot tell."""
+    if not hasattr(rules, "tabulate") or not getattr(policy, "deterministic", False):
+        return None
+    return rules.tabulate(on_states(policy, rules))
+
+
+class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Keeps the picture of the state in which an episode ended: the batch resets before anybody could ask for it."""
+
+    last: Any = None
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        result = super().step(action)
+        if result[2] or result[3]:
+            self.last = self.env.render()
+        return result
+
+
+class GymnasiumStage:
+    """Anybody's Gymnasium environment with ``render_mode="rgb_array"``."""
+
+    def __init__(self, env: GymnasiumAdapter, policy: Policy) -> None:
+        self.env, self.policy, self._seed = env, policy, env.seed
+        self.fps = float(env.metadata.get("render_fps", 30))
+        self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
+
+    def start(self, episode: int) -> None:
+        """Begin anew with the seed that is ``episode`` above the batch's, so that any of them can be played again."""
+        self._obs, _ = self.env.reset(seed=self._seed + episode)
+
+    @torch.no_grad()
+    def act(self) -> Rows:
+        self._obs, _, terminated, truncated, info = self.env.step(self.policy(self.env, self._obs))
+        self.returns = info["episode"]["r"].cpu().numpy()
+        if "is_success" in info:
+            self.success = info["is_success"].cpu().numpy()
+        return (terminated | truncated).cpu().numpy()
+
+    def settle(self) -> None:
+        """The step itself has reset what ended."""
+
+    def picture(self, row: int, width: int, over: bool) -> Image:
+        member = self.env.venv.envs[row]
+        frame = member.get_wrapper_attr("last") if over else member.render()
+        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
+            raise WatchError("the environment's render() gives no picture (uint8 [height, width, 3])")
+        return resized(frame, width)
+
+
+def open_stage(
+    name: str,
+    policy: Policy,
+    count: int,
+    env_kwargs: dict[str, Any],
+    seed: int,
+    device: str,
+    env_index: int | None,
+    episode: int | None,
+) -> TensorStage | GymnasiumStage:
+    """The stage for an environment by name."""
+    if isinstance(resolve(name), EnvEntry):
+        env = make(name, count, device=device, seed=seed, **{**env_kwargs, "first_env_index": env_index or 0})
+        assert isinstance(env, TensorVectorEnv)
+        if not env.env.has("draw"):
+            raise WatchError(f"{name} draws no pictures: its class has no draw method")
+        return TensorStage(env, policy)
+    if env_index is not None or episode is not None:
+        raise WatchError(f"{name} is not a palaestra environment: its episodes cannot be replayed by index")
+    kwargs = {**env_kwargs, "render_mode": "rgb_array", "wrappers": (_LastPicture,)}
+    adapter = make(name, count, device=device, seed=seed, **kwargs)
+    assert isinstance(adapter, GymnasiumAdapter)
+    return GymnasiumStage(adapter, policy)

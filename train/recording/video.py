@@ -1,0 +1,145 @@
+"""Frames into files: MP4 and GIF videos, PNG pictures, and many frames side by side.
+
+1. MP4 is H.264 with 4:2:0 colours, which every browser and player shows; GIF has one palette for the whole film, made
+   from all its frames, and stores only what changes from one to the next.
+2. Both go through the ffmpeg that comes with imageio as the frames are made. Those of a GIF wait in ffmpeg's memory
+   until the palette is known, so GIFs should be short.
+3. A file is written under a temporary name beside its target and renamed when it is whole, all its frames counted:
+   what stands under the target's name is never half a film.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import imageio.v3
+import imageio_ffmpeg
+import numpy as np
+
+from palaestra.envs.rendering.canvas import Canvas, Image
+
+VIDEO_SUFFIXES = (".mp4", ".gif")
+PICTURE_SUFFIX = ".png"
+BACKGROUND = (13, 20, 28)
+
+_MP4: dict[str, Any] = {
+    "codec": "libx264",
+    "pix_fmt_out": "yuv420p",
+    "quality": None,
+    "output_params": ["-crf", "18", "-preset", "medium", "-movflags", "+faststart"],
+}
+_GIF_FILTER = (
+    "split[a][b];[a]palettegen=max_colors=96:stats_mode=full[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
+)
+_GIF: dict[str, Any] = {
+    "codec": "gif",
+    "pix_fmt_out": "pal8",
+    "quality": None,
+    "output_params": ["-filter_complex", _GIF_FILTER],
+}
+
+
+class RecordingError(ValueError):
+    """The recording cannot be written; the message says why."""
+
+
+def check_target(path: Path) -> None:
+    """Find out before anything is played whether ``path`` can be written, and make its folder.
+
+    Raises:
+        RecordingError: if it is none of the three kinds of file, is a folder, or its folder cannot be made.
+    """
+    if path.suffix.lower() not in (*VIDEO_SUFFIXES, PICTURE_SUFFIX):
+        raise RecordingError(f"cannot record to {path.name!r}: the name must end in .mp4, .gif or .png")
+    if path.is_dir():
+        raise RecordingError(f"cannot record to {path}: it is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordingError(f"cannot make the folder {path.parent}: {error}") from error
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Write one picture, uint8 [height, width, 3], as PNG."""
+    check_target(path)
+    with _whole_file(path) as part:
+        imageio.v3.imwrite(part, image, extension=".png")
+
+
+def write_video(path: Path, frames: Iterable[Image], fps: float) -> int:
+    """Write the frames, uint8 [height, width, 3] with even sizes, as MP4 or GIF by the suffix; how many there were."""
+    check_target(path)
+    settings = _GIF if path.suffix.lower() == ".gif" else _MP4
+    upcoming = iter(frames)
+    first = next(upcoming)
+    height, width = first.shape[:2]
+    count = 0
+    with _whole_file(path) as part:
+        # imageio's own writer refuses GIF through ffmpeg, so this calls what lies below it
+        ffmpeg = imageio_ffmpeg.write_frames(
+            part, (width, height), fps=fps, macro_block_size=2, ffmpeg_log_level="error", **settings
+        )
+        with closing(ffmpeg):
+            ffmpeg.send(None)
+            for frame in chain((first,), upcoming):
+                ffmpeg.send(np.ascontiguousarray(frame))
+                count += 1
+        _check_film(part, count, path)
+    return count
+
+
+def _check_film(part: Path, count: int, path: Path) -> None:
+    """ffmpeg says nothing where the disk is full: the film must have all its frames."""
+    try:
+        found = imageio_ffmpeg.count_frames_and_secs(str(part))[0]
+    except RuntimeError:
+        found = 0
+    if found != count:
+        reason = f"cannot record: {found} of {count} frames could be written; is the disk full?"
+        raise OSError(errno.EIO, reason, str(path))
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that becomes ``path`` if nothing goes wrong, and vanishes if something does."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix.lower()}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def mosaic(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:
+    """Tiles of one size in rows from the upper left, ``gap`` pixels (an even number) apart and from the edge."""
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    whole = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), dtype=np.uint8)
+    whole[:] = BACKGROUND
+    for i, tile in enumerate(tiles):
+        row, column = divmod(i, columns)
+        top, left = gap + row * (height + gap), gap + column * (width + gap)
+        whole[top : top + height, left : left + width] = tile
+    return whole
+
+
+def faded(image: Image) -> Image:
+    """The image half-way to the background."""
+    return image // 2 + np.array(BACKGROUND, dtype=np.uint8) // 2
+
+
+def captioned(image: Image, left: str, right: str) -> Image:
+    """The image over a slim line with a text at either end; the right one goes first where there is room for one."""
+    width = image.shape[1]
+    line = Canvas(width, 32)
+    line.fill("#0d141c")
+    taken = line.text(right, width - 12, 14, 22, "#9fb0c0", "right")
+    if len(left) * 11 + taken + 36 < width:
+        line.text(left, 12, 14, 22, "#e6edf3")
+    return np.concatenate((image, line.image()))

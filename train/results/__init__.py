@@ -1,0 +1,1 @@
+"""The grid of environments, agents and seeds, and its table."""

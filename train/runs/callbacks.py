@@ -1,0 +1,128 @@
+"""What happens during training at even distances: evaluations, and checkpoints to go on from.
+
+1. A tenth of the steps apart: an evaluation on episodes of its own seed, neither trained nor finally evaluated on; the
+   agent with the best one so far is kept as ``best.zip``.
+2. Between two iterations, every ``checkpoint_every``: a checkpoint, and ``model.zip`` from the same moment. Where
+   saving takes long, distances in minutes grow until it takes less than ``SAVING_SHARE`` of the time.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+from typing import cast
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from palaestra.agents.distributed.process_group import world
+from palaestra.envs.registry import EnvEntry, resolve
+from palaestra.train.config.compatibility import Agent
+from palaestra.train.config.run_config import RunConfig
+from palaestra.train.config.schema import checkpoint_interval
+from palaestra.train.evaluation.episodes import Evaluation, evaluate
+from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.runs import checkpoints
+from palaestra.train.runs.interrupt import Stopped, StopSignal
+from palaestra.train.runs.process_time import process_seconds
+
+EVALUATIONS = 10
+EVALUATION_EPISODES = 100
+EVALUATION_EPISODES_OF_OTHERS = 20  # they step one after another
+VALIDATION_SEED = 2**31  # so that best.zip is not chosen on the final episodes
+SAVING_SHARE = 0.02
+
+
+class Milestones(BaseCallback):
+    """See the module.
+
+    ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
+    """
+
+    def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None, stop: StopSignal) -> None:
+        super().__init__()
+        self.config, self.run_dir, self.solved_at, self.stop = config, run_dir, solved_at, stop
+        self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
+        self._interval = max(1, config.total_timesteps // EVALUATIONS)
+        self._leads = world().rank == 0  # the others only train, and save their shares
+        self._best = best_score(run_dir) if self._leads else math.inf
+        self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
+        self._save_at_step, self._save_at_time = math.inf, math.inf
+        self.solved_after: float | None = None
+
+    def _on_training_start(self) -> None:
+        self._next = (self.num_timesteps // self._interval + 1) * self._interval
+        self._plan_checkpoint(0.0)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        """Between two iterations: nothing is half done."""
+        due, stop = world().agreed(self._wishes)
+        if due or stop:
+            started = time.perf_counter()
+            checkpoints.save(cast(Agent, self.model), self.run_dir)
+            if self._leads:
+                self.model.save(self.run_dir / "model.zip")  # after it: no model without a checkpoint in a killed run
+            self._plan_checkpoint(time.perf_counter() - started)
+        if stop:
+            raise Stopped
+
+    def _wishes(self) -> tuple[bool, bool]:
+        """Whether a checkpoint is due, and whether to stop."""
+        due = self.num_timesteps >= self._save_at_step or time.perf_counter() >= self._save_at_time
+        return due, self.stop.requested
+
+    def _plan_checkpoint(self, cost: float) -> None:
+        """The next one, after one that took ``cost`` seconds."""
+        if self._steps < math.inf:
+            self._save_at_step = (self.num_timesteps // self._steps + 1) * self._steps
+        self._save_at_time = time.perf_counter() + max(self._seconds, cost / SAVING_SHARE)
+        if self._seconds == math.inf:
+            self._save_at_time = math.inf
+
+    def _on_rollout_end(self) -> None:
+        """Runs between collection and logging, so that the numbers are part of the iteration's row."""
+        if self.model.num_timesteps < self._next or not self._leads:
+            return
+        self._next += self._interval
+        result = evaluate_run(cast(Agent, self.model), self.config, self._episodes, VALIDATION_SEED)
+        if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
+            self.solved_after = process_seconds()
+        for key, value in eval_metrics(result).items():
+            self.logger.record(key, value)
+        if result.score > self._best:
+            self._best = result.score
+            checkpoints.check_there(self.run_dir)
+            self.model.save(self.run_dir / "best.zip")
+
+
+def is_ours(config: RunConfig) -> bool:
+    """Whether it is a tensor environment, not an ordinary Gymnasium one."""
+    return isinstance(resolve(config.env), EnvEntry)
+
+
+def best_score(run_dir: Path) -> float:
+    """The best evaluation so far, of a run that goes on; −∞ for a new one."""
+    with (run_dir / "progress.csv").open(newline="", encoding="utf-8") as file:
+        scores = [float(row["eval/mean_reward"]) for row in csv.DictReader(file) if row.get("eval/mean_reward")]
+    return max(scores, default=-float("inf"))
+
+
+def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
+    """Evaluate a model on the environment of its run."""
+    policy = AgentPolicy(model, name=run)
+    device = str(model.device)
+    return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=config.env_kwargs)
+
+
+def eval_metrics(result: Evaluation) -> dict[str, float]:
+    """The evaluation under SB3's metric names."""
+    metrics = {"eval/mean_reward": result.score, "eval/mean_ep_length": result.mean_length}
+    if result.percent_of_optimal is not None:
+        metrics["eval/percent_of_optimal"] = result.percent_of_optimal
+    if result.success_rate is not None:
+        metrics["eval/success_rate"] = result.success_rate
+    return metrics

@@ -1,0 +1,135 @@
+"""The checkpoints of a run: files ``checkpoints/STEPS.zip`` from which training goes on exactly where it was.
+
+1. They are written between two iterations and hold everything (see :mod:`palaestra.agents.base`). Each is there
+   whole or not at all, and the one before is kept, so that a run killed at any moment has one.
+2. A finished run needs none; they are deleted when its evaluation is written.
+3. Of K processes that train together each writes its own state, the second one ``STEPS.rank1ofK``. When all those are
+   whole, the first writes ``STEPS.zip``, which makes it a checkpoint. The run goes on with K processes only.
+4. One process at a time works in a run folder, or one such group.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from palaestra.agents import CheckpointError
+from palaestra.agents.distributed.process_group import world
+from palaestra.envs.core import BatchedEnv
+from palaestra.train.config.compatibility import Agent
+from palaestra.train.config.schema import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
+
+KEPT = 2
+_FOLDER, _LOCK, _SHARE = "checkpoints", ".lock", ".rank{}of{}"
+
+
+def save(model: Agent, run_dir: Path) -> None:
+    """Write a checkpoint and delete those that it makes needless.
+
+    Raises:
+        OSError: if it cannot be written, or the folder has vanished; what is there stays.
+    """
+    check_there(run_dir)
+    path = run_dir / _FOLDER / f"{model.num_timesteps:015d}.zip"
+    if world().rank > 0:
+        model.save_checkpoint(_share(path, world().rank, world().size))
+    world().barrier()
+    if world().rank > 0:
+        return
+    model.save_checkpoint(path)
+    for old in checkpoints(run_dir)[KEPT:]:
+        old.unlink()
+    kept = {checkpoint.stem for checkpoint in checkpoints(run_dir)}
+    for share in path.parent.glob(f"*{_SHARE.format('*', '*')}"):
+        if share.stem not in kept:
+            share.unlink()
+
+
+def _share(checkpoint: Path, rank: int, size: int) -> Path:
+    """The file in which process ``rank`` of ``size`` keeps its state."""
+    return checkpoint if rank == 0 else checkpoint.with_suffix(_SHARE.format(rank, size))
+
+
+def _processes(checkpoint: Path) -> int:
+    """How many processes have written it."""
+    shares = list(checkpoint.parent.glob(checkpoint.stem + _SHARE.format("*", "*")))
+    return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
+
+
+def check_there(run_dir: Path) -> None:
+    """Raise an OSError if somebody has removed the run folder: what is written there would make a new one."""
+    if not (run_dir / "config.yaml").is_file():
+        raise FileNotFoundError(errno.ENOENT, "the run folder has vanished", str(run_dir))
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """All of a run, the newest first."""
+    return sorted((run_dir / _FOLDER).glob("*.zip"), reverse=True)
+
+
+def discard(run_dir: Path) -> None:
+    """Delete them all."""
+    shutil.rmtree(run_dir / _FOLDER, ignore_errors=True)
+
+
+def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[str], None]) -> Agent:
+    """The agent as it was.
+
+    Args:
+        kind: its class.
+        source: a run folder, whose newest whole checkpoint is taken, else its model; or one of these files.
+        env: the environments of the run.
+        tell: takes a line for the user.
+
+    Raises:
+        CheckpointError: if there is nothing to go on from, or another number of processes began it.
+        MemoryError: if the newest checkpoint does not fit.
+    """
+    group = world()
+    for path in [source] if source.is_file() else checkpoints(source):
+        if (began := _processes(path)) != group.size:
+            raise CheckpointError(f"{path} was written by {began} processes, and {group.size} cannot go on from it")
+        model, problem = None, ""
+        try:
+            model = kind.resume(_share(path, group.rank, group.size), env)
+        except (CheckpointError, FileNotFoundError) as error:
+            if isinstance(error.__cause__, MemoryError):  # the file is good, and an earlier one would not fit either
+                raise error.__cause__ from None
+            problem = str(error)
+        problem = next((text for text in group.texts(problem) if text), "")
+        if model is not None and not problem:
+            return model
+        tell(f"{path.name} is not used: {problem}")
+    model_file = source if source.is_file() else source / "model.zip"
+    if not model_file.is_file():
+        raise CheckpointError(f"{source} holds neither a whole checkpoint nor a model")
+    tell(f"going on from the weights in {model_file.name}: episodes and replay memory begin anew")
+    return kind.load(model_file, env=env)
+
+
+@contextmanager
+def only_process(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of the run folder.
+
+    Raises:
+        ConfigError: if another one works there, or nothing may be written there.
+    """
+    try:
+        lock = (run_dir / _LOCK).open("w")
+    except OSError as error:
+        raise ConfigError(f"cannot work in {run_dir}: {error.strerror}") from error
+    with lock as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ConfigError(f"{run_dir} is in use by another process") from error
+        yield

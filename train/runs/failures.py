@@ -1,0 +1,84 @@
+"""What to tell when training breaks down: where it was, what is kept, how to see it again, what to change."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import torch
+
+from palaestra.agents import DivergedError
+from palaestra.envs.core import EnvError
+from palaestra.train.config.run_config import RunConfig
+from palaestra.train.config.schema import SETTINGS
+from palaestra.train.runs.checkpoints import checkpoints
+
+_MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+
+
+class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is what failed
+    """Training cannot go on; the message says why and how to proceed."""
+
+
+def explained(error: Exception, config: RunConfig, run_dir: Path) -> RunFailed | None:
+    """The error with advice, in one line; None for errors that nobody expects, whose traceback is needed."""
+    if isinstance(error, EnvError):
+        text = f"{_sentence(error)} {_kept(run_dir, 'train it again from there')}{_look(error, run_dir)}"
+    elif isinstance(error, DivergedError):
+        text = f"training has diverged: {_sentence(error)} {_kept(run_dir, None)}{_calmer(config, run_dir)}"
+    elif is_out_of_memory(error):
+        text = f"out of memory: {_sentence(error)} Lower {_consumers(config)}. {_kept(run_dir, None)}"
+    elif isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}. {_kept(run_dir, 'go on when that is mended')}"
+    else:
+        return None
+    return RunFailed(text.rstrip())
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; the CPU's allocator has no exception of its own."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in _MEMORY_TEXTS))
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _kept(run_dir: Path, purpose: str | None) -> str:
+    if not run_dir.is_dir():
+        return ""
+    newest = next(iter(checkpoints(run_dir)), None)
+    if newest is None:
+        return "There was no checkpoint yet (see --checkpoint-every). "
+    again = f"; to {purpose}: palaestra train --resume {_quoted(run_dir)}" if purpose else ""
+    return f"The checkpoint of step {int(newest.stem):,} is kept{again}. "
+
+
+def _look(error: EnvError, run_dir: Path) -> str:
+    """The command that shows the episode, where it is known which one it was and there is an agent to play it."""
+    if error.env_index is None or error.episode is None or not (run_dir / "model.zip").is_file():
+        return ""
+    place = f"--training --env-index {error.env_index} --episode {error.episode}"
+    return f"To see that episode: palaestra watch {_quoted(run_dir)} {place}"
+
+
+def _calmer(config: RunConfig, run_dir: Path) -> str:
+    advice = "a lower learning_rate or max_grad_norm, normalize_observation=true or normalize_reward=true may help"
+    if not (run_dir / "model.zip").is_file():
+        return advice[0].upper() + advice[1:]
+    command = f"palaestra train --config {_quoted(run_dir / 'config.yaml')} --init-from {_quoted(run_dir)}"
+    rate = config.agent_kwargs.get("learning_rate", 3e-4)
+    return f"To go on from its weights: {command} --set learning_rate=… (was {rate}); {advice}"
+
+
+def _consumers(config: RunConfig) -> str:
+    """The settings that memory grows with, with their values."""
+    names = [name for name in ("buffer_size", "n_steps", "batch_size") if name in SETTINGS[config.agent]]
+    values = [f"{name} ({config.agent_kwargs[name]})" for name in names if name in config.agent_kwargs]
+    return ", ".join([f"num_envs ({config.num_envs})", *values])
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

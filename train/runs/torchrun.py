@@ -1,0 +1,126 @@
+"""Training by several processes that torchrun starts: one plan, one message when it fails, and going on after a death.
+
+1. Process 0 reads the command line, makes the run folder and hands the plan to the others. It alone writes what people
+   read; the others only their shares of checkpoints.
+2. The process that fails first tells why; the others, which then lose contact with it, end without a word.
+3. torchrun starts all processes anew when one of them dies. They go on in the run folder, which must have been named
+   therefore: from the newest whole checkpoint, or from the start if there was none yet.
+
+See :mod:`palaestra.agents.distributed.process_group` for what they exchange.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from palaestra.agents.distributed import process_group
+from palaestra.agents.distributed.process_group import World, world
+from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.run_config import RunConfig, read_file
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs.checkpoints import checkpoints
+
+_RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
+_WITHOUT_VALUE = {".lock", "config.yaml", "progress.csv", "wandb", "wandb-id.txt", "best.zip", "checkpoints"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all processes do: ``resume`` is what they go on from, None for a new run."""
+
+    config: RunConfig
+    run_dir: Path
+    resume: Path | None = None
+
+
+@contextmanager
+def together() -> Iterator[World]:
+    """This process alone, or with the others that torchrun has started, who wait for each other at the end."""
+    with process_group.joined() as group:
+        try:
+            yield group
+            group.barrier()
+        except Exception:
+            if not group.first_to_fail():  # another one has told why
+                raise SystemExit(1) from None
+            raise
+        except BaseException:
+            group.first_to_fail()
+            raise
+
+
+def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
+    """The plan that process 0 makes; all others get it. None if there is nothing to do.
+
+    Args:
+        make: is told whether torchrun has started the processes anew because one of them had died.
+    """
+    group, restarts = world(), int(os.environ.get(_RESTARTS, 0))
+    restarts = -int(group.lowest(torch.tensor(-restarts)))  # each machine counts those that began there
+    if group.size == 1:
+        return make(restarts > 0)
+    plan = make(restarts > 0) if group.rank == 0 else None
+    text = "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.run_dir), str(plan.resume or "")])
+    text = group.texts(text)[0]
+    if not text:
+        return None
+    config, run_dir, resume = yaml.safe_load(text)
+    if not Path(run_dir).is_dir():
+        raise ConfigError(f"process {group.rank} does not see the run folder {run_dir}: machines must share it")
+    return Plan(RunConfig.from_dict(config), Path(run_dir), Path(resume) if resume else None)
+
+
+def check_shares(config: RunConfig) -> None:
+    """Raise a ConfigError unless the processes can share the environments and the minibatches equally."""
+    size, defaults = world().size, inspect.signature(AGENTS[config.agent]).parameters
+    batch_size = config.agent_kwargs.get("batch_size", defaults["batch_size"].default)
+    if config.num_envs % size:
+        raise ConfigError(f"num_envs={config.num_envs}: {size} processes cannot share them equally")
+    if batch_size % size:
+        raise ConfigError(f"batch_size={batch_size}: {size} processes cannot share it equally")
+
+
+def device_of(name: str) -> str:
+    """The device of this process: of "auto" and "cuda" a GPU for each process of a machine."""
+    if world().size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    own, there = int(os.environ.get("LOCAL_RANK", world().rank)), torch.cuda.device_count()
+    if own >= there:
+        raise ConfigError(
+            f"process {own} of this machine has no GPU of its own, there are {there}: --device cpu, or fewer"
+        )
+    torch.cuda.set_device(own)
+    return f"cuda:{own}"
+
+
+def check_restarts(run_dir: Path | None) -> None:
+    """Raise a ConfigError where a restart could not find the run again."""
+    if run_dir is None and int(os.environ.get(_MAX_RESTARTS, 0)) > 0:
+        raise ConfigError("--max-restarts needs --run-dir DIR: processes that are started anew must find their run")
+
+
+def interrupted_plan(config: RunConfig, run_dir: Path) -> Plan | None:
+    """How to go on in the folder that a killed process has left; None to begin, in a folder that is not there any more.
+
+    Raises:
+        ConfigError: if it is another run's.
+    """
+    found = run_dir / "config.yaml"
+    if found.is_file() and RunConfig.from_dict(read_file(found)) != config:
+        raise ConfigError(
+            f"run folder {run_dir} exists already, with another configuration; a run is never overwritten"
+        )
+    if checkpoints(run_dir) or (run_dir / "model.zip").is_file():
+        return Plan(config, run_dir, run_dir)
+    if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= _WITHOUT_VALUE:
+        shutil.rmtree(run_dir)  # it died before its first checkpoint
+    return None

@@ -1,0 +1,2 @@
+"""What ``palaestra new`` starts from; :mod:`palaestra.train.scaffold.scaffold` writes these files with their names
+replaced."""

@@ -1,0 +1,177 @@
+"""Whether a sweep found something better: the best few trials and the preset, trained again on fresh seeds.
+
+1. A trial's own score flatters it, for it was chosen by that. So nothing here counts but new runs: the same seeds for
+   each contender, and none of them a trial's.
+2. The contenders are the preset and the best finished trials, one for every four, at most ``BEST``.
+3. The best of them is the one with the greatest mean score of these runs, on the validation seed. What it is worth is
+   told by the final evaluation of the same runs, on held-out episodes, which chose nothing.
+4. It beats the preset outside noise if a one-sided Welch t-test of these numbers, corrected for the number of
+   contenders (Bonferroni), has p ≤ ``LEVEL``. Few seeds show large differences only; that is said, not hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, stdev, variance
+
+from optuna.trial import FrozenTrial, TrialState
+
+from palaestra.train.config.run_config import RunConfig
+from palaestra.train.sweep.search_space import Space, Value
+from palaestra.train.sweep.study import POLL, SEEDS, folder_name, number_of
+from palaestra.train.sweep.trial import Launch, Process, evaluations, score
+
+BEST, RUNS, LEVEL = 3, 3, 0.05
+PRESET = "preset"
+_FIRST_SEED = 2**31  # above those of the trials
+
+
+@dataclass
+class Contender:
+    """A setting and its runs on fresh seeds.
+
+    Attributes:
+        name: of the trial, or ``PRESET``.
+        point: where it lies in the space; None for the preset.
+        validation, held_out: mean returns, one per run that went well.
+        errors: of those that did not.
+    """
+
+    name: str
+    point: dict[str, Value] | None
+    config: RunConfig
+    folder: Path
+    validation: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def runs(self) -> list[tuple[RunConfig, Path]]:
+        seeds = [(self.config.seed + _FIRST_SEED + i) % SEEDS for i in range(RUNS)]
+        return [(replace(self.config, seed=seed), self.folder / f"{self.name}-s{seed}") for seed in seeds]
+
+
+def choose(space: Space, trials: Sequence[FrozenTrial], folder: Path) -> list[Contender]:
+    """The preset and the best trials that differ from it and from each other."""
+    found = [Contender(PRESET, None, space.base, folder)]
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = min(BEST, math.ceil(len(trials) / 4))
+    for trial in sorted(finished, key=lambda trial: -float(trial.value or 0.0)):
+        if len(found) <= best and trial.params not in [space.start, *(other.point for other in found)]:
+            config = space.config(trial.params)
+            found.append(Contender(folder_name(number_of(trial)), trial.params, config, folder))
+    return found
+
+
+def train_again(
+    contenders: Sequence[Contender], launch: Launch, jobs: int, stopped: Callable[[], bool], tell: Callable[[str], None]
+) -> bool:
+    """Make the runs that are not there yet, and read them all; False if ``stopped`` said so."""
+    if len(contenders) == 1:
+        return not stopped()
+    waiting = [
+        (c, *run)
+        for run_of_each in zip(*(((c, r) for r in c.runs()) for c in contenders), strict=True)
+        for c, run in run_of_each
+    ]
+    waiting = [(c, config, path) for c, config, path in waiting if not (path / "eval.json").is_file()]
+    if waiting:
+        names = ", ".join(contender.name for contender in contenders)
+        tell(f"again on fresh seeds: {names}; {len(waiting)} run{'s' if len(waiting) != 1 else ''} to make")
+    running: list[tuple[Contender, Path, Process]] = []
+    try:
+        while waiting or running:
+            if stopped():
+                return False
+            while waiting and len(running) < jobs:
+                contender, config, path = waiting.pop(0)
+                running.append((contender, path, launch(config, path)))
+            time.sleep(POLL)
+            for job in [job for job in running if job[2].ended()]:
+                contender, path, process = job
+                process.wait()
+                running.remove(job)
+                if (error := process.error()) is not None:
+                    contender.errors.append(error)
+                tell(f"again: {path.name} {'is done' if error is None else f'failed: {error}'}")
+    finally:
+        for _, _, process in running:
+            process.stop()
+        for _, _, process in running:
+            process.wait()
+    _read(contenders)
+    return True
+
+
+def _read(contenders: Sequence[Contender]) -> None:
+    for contender in contenders:
+        for config, path in contender.runs():
+            value = score(evaluations(path, config.total_timesteps))
+            if (path / "eval.json").is_file() and value is not None:
+                final = json.loads((path / "eval.json").read_text(encoding="utf-8"))
+                contender.validation.append(value)
+                contender.held_out.append(final.get("exact_mean", final["mean"]))
+
+
+def best_of(contenders: Sequence[Contender]) -> Contender:
+    """The greatest mean score; the preset where nothing is better."""
+    return max(contenders, key=lambda c: fmean(c.validation) if c.validation else -math.inf)
+
+
+def chance(better: Sequence[float], than: Sequence[float]) -> float | None:
+    """p of a one-sided Welch t-test that the first mean is greater; None with fewer than two numbers in each."""
+    if min(len(better), len(than)) < 2:
+        return None
+    parts = [variance(numbers) / len(numbers) for numbers in (better, than)]
+    difference = fmean(better) - fmean(than)
+    if sum(parts) == 0:
+        return 0.0 if difference > 0 else 1.0
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(numbers) - 1) for part, numbers in zip(parts, (better, than), strict=True)
+    )
+    return student_tail(difference / math.sqrt(sum(parts)), freedom)
+
+
+def student_tail(t: float, freedom: float) -> float:
+    """Probability above ``t`` in Student's distribution: Simpson's rule after t = √ν·tan θ, which bounds the range."""
+    end = math.atan2(abs(t), math.sqrt(freedom))
+    steps = 2000
+    heights: list[float] = [math.cos(end * i / steps) ** (freedom - 1.0) for i in range(steps + 1)]
+    area = end / steps / 3 * (heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2]))
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    tail = max(0.0, 0.5 - scale * area)
+    return tail if t >= 0 else 1 - tail
+
+
+def verdict(contenders: Sequence[Contender]) -> str:
+    """Whether the preset is beaten, in a few sentences."""
+    preset, best = contenders[0], best_of(contenders)
+    others = len(contenders) - 1
+    if not others:
+        return "No trial other than the preset was finished, so there is nothing to compare."
+    if best is preset:
+        return f"The preset is not beaten: none of the best {others} trained again has a greater mean score."
+    if len(preset.held_out) < 2 or len(best.held_out) < 2:
+        return f"{best.name} is ahead, but too few of the runs on fresh seeds went well to say whether it is better."
+    p = min(1.0, others * (chance(best.held_out, preset.held_out) or 0.0))
+    told = (
+        f"held-out mean return {spread(best.held_out)} against the preset's {spread(preset.held_out)} "
+        f"(p = {p:.2g}, Welch's t-test over {len(best.held_out)} and {len(preset.held_out)} seeds"
+        f"{f', corrected for {others} contenders' if others > 1 else ''})"
+    )
+    if p <= LEVEL:
+        return f"{best.name} beats the preset outside noise: {told}."
+    return (
+        f"{best.name} has the best score, but its lead over the preset is within noise: {told}. More seeds would tell."
+    )
+
+
+def spread(numbers: Sequence[float]) -> str:
+    """Mean and sample deviation."""
+    if not numbers:
+        return "–"
+    return f"{fmean(numbers):,.4g}" + (f" ± {stdev(numbers):,.3g}" if len(numbers) > 1 else "")

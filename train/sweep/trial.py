@@ -1,0 +1,161 @@
+"""One trial of a sweep: an ordinary run, trained in a process of its own, so that its end is only its own.
+
+1. ``python -m palaestra.train.sweep.trial FOLDER`` reads its configuration as one line of JSON and trains in FOLDER.
+   What is there already goes on from its last checkpoint; a finished run is left as it is.
+2. Its standard input stays open for as long as its worker lives. If that is killed the trial stops too, after saving.
+3. The worker reads the evaluations in ``progress.csv``. The row of the final evaluation, whose episodes are held out,
+   is not among them: nothing is chosen by it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Protocol
+
+from palaestra.train.config.run_config import RunConfig
+from palaestra.train.loggers.csv_logger import ITERATION, STEP
+
+LAST_PART = 0.7  # evaluations after this part of the training make the score, for one alone is 100 episodes of luck
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation on the validation seed: after which part of the training, and the mean return."""
+
+    done: float  # 0 … 1
+    score: float
+
+
+class Process(Protocol):
+    """A trial that runs, or has ended."""
+
+    def evaluations(self) -> list[Evaluated]:
+        """All so far, in their order."""
+
+    def ended(self) -> bool: ...
+
+    def error(self) -> str | None:
+        """What went wrong in a trial that has ended."""
+
+    def stop(self) -> None:
+        """Ask it to save and end."""
+
+    def wait(self) -> None:
+        """Until it has ended, by force after a while."""
+
+
+Launch = Callable[[RunConfig, Path], Process]  # configuration and folder of a trial → it runs
+
+
+class TrialProcess:
+    """A trial in a process of its own, on this machine; its output goes to ``<folder>.log``."""
+
+    PATIENCE = 30.0  # s, from the request to stop until it is killed
+
+    def __init__(self, config: RunConfig, folder: Path, threads: int | None) -> None:
+        self._folder, self._steps = folder, config.total_timesteps
+        self._log = folder.with_name(f"{folder.name}.log")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with self._log.open("a", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "palaestra.train.sweep.trial", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the worker, who ends its trials
+            )
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(config.as_dict()).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended already, and says why in its log
+
+    def evaluations(self) -> list[Evaluated]:
+        return evaluations(self._folder, self._steps)
+
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def error(self) -> str | None:
+        status = self._process.returncode
+        if status == 0 and (self._folder / "eval.json").is_file():
+            return None
+        if status < 0:
+            name = signal.Signals(-status).name
+            return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return f"exit status {status}: {lines[-1] if lines else 'it said nothing'}"
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    def wait(self) -> None:
+        try:
+            self._process.wait(self.PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def evaluations(folder: Path, total_timesteps: int) -> list[Evaluated]:
+    """The evaluations during training that a run has written so far."""
+    try:
+        with (folder / "progress.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))  # the last may be half written
+    except FileNotFoundError:
+        return []
+    return [
+        Evaluated(min(1.0, int(row[STEP]) / total_timesteps), float(row["eval/mean_reward"]))
+        for row in rows
+        if row.get("eval/mean_reward") and row.get(ITERATION)
+    ]
+
+
+def score(found: list[Evaluated]) -> float | None:
+    """The mean return at the end of the training, over its last evaluations; None without any."""
+    if not found:
+        return None
+    return fmean([e.score for e in found if e.done > LAST_PART] or [found[-1].score])
+
+
+def main(folder: Path) -> None:
+    """The child's side."""
+    from palaestra.train.runs import trainer
+    from palaestra.train.runs.checkpoints import checkpoints
+
+    config = RunConfig.from_dict(json.loads(sys.stdin.readline()))
+    threading.Thread(target=_stop_without_worker, daemon=True).start()
+    if (folder / "eval.json").is_file():
+        return
+    goes_on = bool(checkpoints(folder)) or (folder / "model.zip").is_file()
+    if folder.exists() and not goes_on:
+        shutil.rmtree(folder)  # killed before its first checkpoint
+    if not folder.exists():
+        trainer.new_run_dir(config, folder)
+    trainer.train(config, folder, "disabled", resume=folder if goes_on else None)
+
+
+def _stop_without_worker() -> None:
+    while os.read(0, 1):  # not through sys.stdin, whose lock would outlive the interpreter
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,1 +1,0 @@
-"""What ``palaestra new`` starts from; :mod:`palaestra.train.scaffold` writes these files with their names replaced."""
