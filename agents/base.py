@@ -1,18 +1,19 @@
 """What all agents share: environments whose tensors stay on the device, Stable-Baselines3's life cycle around them.
 
-:class:`OnDevice` stands before one of Stable-Baselines3's algorithms in the bases of an agent and replaces what would
-take its rollouts through the host:
+:class:`OnDeviceAlgorithm` stands before one of Stable-Baselines3's algorithms in the bases of an agent and replaces
+what would take its rollouts through the host:
 
 1. ``env`` may be a :class:`~palaestra.envs.core.BatchedEnv`; any other environment is put behind an adapter with the
    same interface. ``_last_obs`` is a tensor.
-2. The host hears of the device in :meth:`OnDevice._hear`, once per iteration and in one tensor: episode statistics, the
-   check for NaN, the losses of the previous update.
+2. The host hears of the device in :meth:`OnDeviceAlgorithm._sync_to_host`, once per iteration and in one tensor:
+   episode statistics, the check for NaN, the losses of the previous update.
 3. ``rollout/ep_rew_mean`` averages over the most recent reports that together hold ``stats_window_size`` episodes.
-4. :meth:`OnDevice.save` writes a file that vanilla SB3 opens, :meth:`OnDevice.load` reads it without unpickling.
-5. :meth:`OnDevice.save_checkpoint` adds the training state, all that the future depends on: the running episodes, the
-   generator, statistics, the replay memory. :meth:`OnDevice.resume` goes on from it as if nothing had happened, to the
-   last bit on the same machine with the same number of threads. Call the former between iterations only, as in a
-   callback's ``_on_rollout_start``.
+4. :meth:`OnDeviceAlgorithm.save` writes a file that vanilla SB3 opens, :meth:`OnDeviceAlgorithm.load` reads it without
+   unpickling.
+5. :meth:`OnDeviceAlgorithm.save_checkpoint` adds the training state, all that the future depends on: the running
+   episodes, the generator, statistics, the replay memory. :meth:`OnDeviceAlgorithm.resume` goes on from it as if
+   nothing had happened, to the last bit on the same machine with the same number of threads. Call the former between
+   iterations only, as in a callback's ``_on_rollout_start``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.checkpoints import model_file
 from palaestra.agents.checkpoints.training_state import check_training_state
 from palaestra.agents.distributed.process_group import World, world
-from palaestra.agents.episode_stats import EpisodeStatistics, episode_means, remember, to_host
+from palaestra.agents.episode_stats import EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, EpisodeLog
 from palaestra.agents.flat_optimizer import Descent, apart
 from palaestra.agents.networks.observation_norm import with_normalization
@@ -46,7 +47,7 @@ from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.rng import env_keys
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
-from palaestra.envs.interop.sb3_vec_env import TensorVecEnv
+from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import EnvEntry, make, resolve
 
 _ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
@@ -57,13 +58,13 @@ def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | s
     if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
         env = make(env, num_envs=1, device=device)
     if isinstance(env, BatchedEnv | NumpyVectorEnv):
-        env = OnDevice._wrap_env(env)
-    if isinstance(env, TensorVecEnv) and str(device) == "auto":
+        env = OnDeviceAlgorithm._wrap_env(env)
+    if isinstance(env, SB3VecEnv) and str(device) == "auto":
         device = env.batch.device
     return env, device
 
 
-class OnDevice(BaseAlgorithm):
+class OnDeviceAlgorithm(BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
@@ -90,7 +91,7 @@ class OnDevice(BaseAlgorithm):
         return self._kept_descent
 
     def _check_device(self) -> None:
-        if isinstance(self.env, TensorVecEnv) and self.device.type != self.env.batch.device.type:
+        if isinstance(self.env, SB3VecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
 
     def _prepare_policy(self) -> None:
@@ -113,10 +114,10 @@ class OnDevice(BaseAlgorithm):
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, TensorVecEnv):
+        if isinstance(env, SB3VecEnv):
             return env
         if isinstance(env, BatchedEnv | NumpyVectorEnv):
-            return TensorVecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+            return SB3VecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
         if isinstance(env, gymnasium.vector.VectorEnv):
             raise ValueError(
                 "a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead"
@@ -129,7 +130,7 @@ class OnDevice(BaseAlgorithm):
         self._attach(self.env)
 
     def _attach(self, env: VecEnv) -> None:
-        self.batch = env.batch if isinstance(env, TensorVecEnv) else VecEnvAdapter(env, self.device)
+        self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
         self._statistics, self._episode_log = EpisodeStatistics(self.device), EpisodeLog()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -140,7 +141,7 @@ class OnDevice(BaseAlgorithm):
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
         self._to_log = {}
-        # entries are reports here, not episodes; remember() trims them by the episodes they hold
+        # entries are reports here, not episodes; append_report() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
             self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
@@ -187,7 +188,7 @@ class OnDevice(BaseAlgorithm):
 
     # ------------------------------------------------------------------------------------------------ the host
 
-    def _hear(self, check: Tensor) -> bool:
+    def _sync_to_host(self, check: Tensor) -> bool:
         """Tell the host how collection went and what the last update did: the iteration's only copy.
 
         Args:
@@ -204,7 +205,7 @@ class OnDevice(BaseAlgorithm):
             *numbers, save, stop = numbers
             self._world.granted([save, stop])
         if self.ep_info_buffer is not None:
-            remember(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
+            append_report(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
         self._episode_num += int(numbers[0])
         self._record_losses([total / self._world.size for total in numbers[4:]])
         self._statistics.clear()

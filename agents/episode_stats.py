@@ -18,7 +18,7 @@ def to_host(values: Tensor) -> list[float]:
     return numbers
 
 
-class OnDemand:
+class LazyNumpy:
     """A tensor that callbacks written for SB3 use as a NumPy array; it is copied to the host only if they look."""
 
     def __init__(self, values: Tensor) -> None:
@@ -59,7 +59,7 @@ class EpisodeStatistics:
         self.sums = self.sums + torch.stack(rows).sum(1)
 
 
-def remember(window: deque[dict[str, float]], sums: list[float], has_success: bool, size: int) -> None:
+def append_report(window: deque[dict[str, float]], sums: list[float], has_success: bool, size: int) -> None:
     """Add a rollout's episodes to the window, and drop the oldest rollouts that its last ``size`` episodes can spare.
 
     Args:

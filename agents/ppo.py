@@ -35,10 +35,10 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from palaestra.agents.base import OnDevice, prepare
+from palaestra.agents.base import OnDeviceAlgorithm, prepare
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer, map_obs
 from palaestra.agents.distributed.process_group import world
-from palaestra.agents.episode_stats import OnDemand
+from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import DivergedError, raise_non_finite
 from palaestra.agents.networks.actor_critic import ActorCritic
 from palaestra.agents.networks.observation_norm import learn_observations
@@ -49,7 +49,7 @@ _DRAWN_AT_ONCE = 16_384  # random actions: the cost of a call is small beside th
 _MEANS = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")  # over a minibatch
 
 
-class PPO(OnDevice, stable_baselines3.PPO):
+class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     """PPO with Stable-Baselines3's interface, for thousands of environments on one device.
 
     ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
@@ -155,7 +155,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
             self.num_timesteps += self.n_envs * self._world.size
-            callback.update_locals({**locals(), "rewards": OnDemand(rewards), "dones": OnDemand(dones)})
+            callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
             callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
                 return False
@@ -218,7 +218,7 @@ class PPO(OnDevice, stable_baselines3.PPO):
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
-        finite = self._hear(sums)
+        finite = self._sync_to_host(sums)
         self._refuse_divergence()
         if not finite:
             self._episode_log.note(self._steps_collected, self.batch)
@@ -285,15 +285,15 @@ class PPO(OnDevice, stable_baselines3.PPO):
         with torch.enable_grad():
             values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
         terms = log_prob.new_empty(len(_MEANS), len(log_prob))  # of each sample; their means are taken in one operation
-        by_log_prob = self._policy_loss(batch, log_prob, clip_range, terms)
-        by_values = _value_loss(batch, values, clip_range_vf, terms[1]).mul_(self.vf_coef)
+        grad_log_prob = self._policy_loss(batch, log_prob, clip_range, terms)
+        grad_values = _value_loss(batch, values, clip_range_vf, terms[1]).mul_(self.vf_coef)
         share = self.ent_coef / len(log_prob)
         if entropy is None:
             terms[2].copy_(log_prob)
-            by_log_prob += share
+            grad_log_prob += share
         else:
             torch.neg(entropy, out=terms[2])
-        return (by_values, by_log_prob, -share), terms.mean(1)
+        return (grad_values, grad_log_prob, -share), terms.mean(1)
 
     def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: Tensor) -> Tensor:
         """The derivative of the clipped surrogate by ``log_prob``, [B].

@@ -33,8 +33,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
-from palaestra.agents.base import OnDevice
-from palaestra.agents.episode_stats import OnDemand
+from palaestra.agents.base import OnDeviceAlgorithm
+from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import apart
 from palaestra.agents.networks.observation_norm import learn_observations
@@ -58,7 +58,7 @@ def epsilon_greedy(q_values: Tensor, epsilon: Tensor | float, rng: Rng, mask: Te
     return torch.where(explores, at_random, masked(q_values, mask).argmax(1))
 
 
-class QLearning(OnDevice, stable_baselines3.DQN):
+class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
     """The base of agents that learn Q-values. Subclasses store transitions and learn from them."""
 
     exploration_spread: float
@@ -191,7 +191,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
         for taken in range(1, train_freq.frequency + 1):
             rewards, dones, info = self._collect_step()
             self.num_timesteps += self.n_envs * self._world.size
-            callback.update_locals({**locals(), "rewards": OnDemand(rewards), "dones": OnDemand(dones)})
+            callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
             callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
                 return RolloutReturn(taken * self.n_envs * self._world.size, 0, continue_training=False)
@@ -240,7 +240,7 @@ class QLearning(OnDevice, stable_baselines3.DQN):
     # ------------------------------------------------------------------------------------------------ the host
 
     def _report(self, log_interval: int | None) -> None:
-        if not self._hear(self._finite.result()):
+        if not self._sync_to_host(self._finite.result()):
             self._episode_log.note(self._steps_collected, self.batch)
             self._finite.raise_error(self.batch.env_indices, self._episode_log)
         self._episode_log.clear()

@@ -7,7 +7,7 @@
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, SingleEnv
-from palaestra.envs.interop.sb3_vec_env import TensorVecEnv
+from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import UnknownEnvError, entries, make, register, resolve
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "NumpyVectorEnv",
     "Reference",
     "Rng",
+    "SB3VecEnv",
     "SingleEnv",
     "TensorEnv",
-    "TensorVecEnv",
     "TensorVectorEnv",
     "UnknownEnvError",
     "entries",

@@ -148,7 +148,7 @@ def resolve(name: str) -> EnvEntry | EnvSpec:
     raise UnknownEnvError(f"unknown environment {name!r}{_closest(id, names, '; palaestra envs lists them')}")
 
 
-def lasting_name(name: str) -> str:
+def absolute_name(name: str) -> str:
     """A name for :func:`resolve` that means the same environment in another process and another folder."""
     place, _, id = name.rpartition(":")
     found = resolve(name)

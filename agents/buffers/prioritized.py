@@ -76,7 +76,7 @@ class Priorities:
             below = saved[str(depth)]
         fill("replay priorities", own, saved)
 
-    def put_new(self, index: Tensor) -> None:
+    def set_max(self, index: Tensor) -> None:
         """Give places, int64 [B], the largest priority so far."""
         self._set(index, self._largest.pow(self.alpha).expand(len(index)))
 

@@ -128,7 +128,7 @@ class Replay:
         self.rewards.index_copy_(0, index, rewards)
         self.kinds.index_copy_(0, index, (STEP + (TERMINATED - STEP) * terminated).to(torch.uint8))
         if self.priorities is not None:
-            self.priorities.put_new(index)
+            self.priorities.set_max(index)
         self._advance(torch.ones_like(self.position))
         self._add_cut(truncated, final_content)
         self._write(content)

@@ -82,24 +82,24 @@ class ActorCritic:
             return values.detach(), *self.head.log_prob_entropy(params.detach(), actions)
 
     @torch.no_grad()
-    def backward(self, by_values: Tensor, by_log_prob: Tensor, by_entropy: float) -> None:
+    def backward(self, grad_values: Tensor, grad_log_prob: Tensor, by_entropy: float) -> None:
         """Add to the parameters' gradients those of a loss of the latest evaluation.
 
         Args:
-            by_values, by_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
+            grad_values, grad_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
             by_entropy: by each of the entropies; they are alike.
         """
         latest, self._latest = self._latest, []
         if self.head is None:
             parts = latest if by_entropy else latest[:2]  # no way through a graph that counts for nothing
             by_entropies = [torch.full_like(entropy, by_entropy) for entropy in parts[2:]]
-            torch.autograd.backward(parts, [by_values, by_log_prob, *by_entropies])
+            torch.autograd.backward(parts, [grad_values, grad_log_prob, *by_entropies])
             return
-        by_params = self.head.backward(by_log_prob, by_entropy)
+        grad_params = self.head.backward(grad_log_prob, by_entropy)
         if self._dense is not None:
-            self._dense.backward([by_params, by_values.unsqueeze(1)])
+            self._dense.backward([grad_params, grad_values.unsqueeze(1)])
         else:
-            torch.autograd.backward(latest, [by_params, by_values])
+            torch.autograd.backward(latest, [grad_params, grad_values])
 
     def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
         """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""

@@ -45,11 +45,11 @@ class ActionHead(Protocol):
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy, each [B]; remembers what :meth:`backward` needs."""
 
-    def backward(self, by_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
         """The derivatives of a loss by ``params`` [B, P].
 
         Args:
-            by_log_prob: its derivatives by the latest log-probabilities, [B].
+            grad_log_prob: its derivatives by the latest log-probabilities, [B].
             by_entropy: by each of the entropies; they are alike.
         """
 
@@ -74,13 +74,13 @@ class Categorical:
         self._latest = log_p, p, places, entropy, dim
         return log_p.gather(dim, places).squeeze(dim), entropy
 
-    def backward(self, by_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
         log_p, p, places, entropy, dim = self._latest
-        by_log_prob = by_log_prob.unsqueeze(dim)
-        by_params = (p * -by_log_prob).scatter_add_(dim, places, by_log_prob)
+        grad_log_prob = grad_log_prob.unsqueeze(dim)
+        grad_params = (p * -grad_log_prob).scatter_add_(dim, places, grad_log_prob)
         if by_entropy:
-            by_params.sub_((log_p + entropy.unsqueeze(dim)).mul_(p), alpha=by_entropy)
-        return by_params.t() if dim == 0 else by_params
+            grad_params.sub_((log_p + entropy.unsqueeze(dim)).mul_(p), alpha=by_entropy)
+        return grad_params.t() if dim == 0 else grad_params
 
 
 class MultiCategorical:
@@ -107,8 +107,8 @@ class MultiCategorical:
         ]
         return torch.stack([b[0] for b in both]).sum(0), torch.stack([b[1] for b in both]).sum(0)
 
-    def backward(self, by_log_prob: Tensor, by_entropy: float) -> Tensor:
-        return torch.cat([part.backward(by_log_prob, by_entropy) for part in self._parts], 1)
+    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
+        return torch.cat([part.backward(grad_log_prob, by_entropy) for part in self._parts], 1)
 
 
 class Bernoulli:
@@ -131,9 +131,9 @@ class Bernoulli:
         self._latest = params, p, actions
         return self._log_prob(params, actions), entropy
 
-    def backward(self, by_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
         params, p, actions = self._latest
-        return (actions - p) * by_log_prob.unsqueeze(1) - by_entropy * params * p * (1.0 - p)
+        return (actions - p) * grad_log_prob.unsqueeze(1) - by_entropy * params * p * (1.0 - p)
 
 
 class DiagGaussian:
@@ -158,12 +158,12 @@ class DiagGaussian:
         entropy = (0.5 + _HALF_LOG_TWO_PI + self.log_std).sum().expand(params.shape[0])
         return self._log_prob(scaled), entropy
 
-    def backward(self, by_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
         """As for the others; the derivatives by ``log_std`` become its gradient."""
         scaled, precision = self._latest
-        by_action = scaled * by_log_prob.unsqueeze(1)
+        by_action = scaled * grad_log_prob.unsqueeze(1)
         if self.log_std.requires_grad:
-            gradient = (by_action * scaled).sum(0) - by_log_prob.sum() + by_entropy * len(by_log_prob)
+            gradient = (by_action * scaled).sum(0) - grad_log_prob.sum() + by_entropy * len(grad_log_prob)
             gradient_of(self.log_std).copy_(gradient)
         return by_action * precision
 

@@ -16,7 +16,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
 
-class Octaves(nn.Module):
+class FourierFeatures(nn.Module):
     """x → (x, sin πx, cos πx, sin 2πx, cos 2πx, …): numbers in 0 … 1 with more and more detail.
 
     A small network hardly sees that one unit of stock less calls for another price; with these inputs it does.
@@ -39,8 +39,8 @@ class SharedMlp(BaseFeaturesExtractor):
     """One trunk of ReLU layers for actor and critic; use with ``net_arch=[]`` so that linear heads follow.
 
     Stable-Baselines3's own ``net_arch`` gives actor and critic a network each, which costs twice the arithmetic.
-    ``octaves`` > 0 puts :class:`Octaves` first, for observations of a few numbers; ``layer_norm`` puts a LayerNorm
-    before every ReLU.
+    ``octaves`` > 0 puts :class:`FourierFeatures` first, for observations of a few numbers; ``layer_norm`` puts a
+    LayerNorm before every ReLU.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SharedMlp(BaseFeaturesExtractor):
     ) -> None:
         super().__init__(observation_space, features_dim=hidden[-1])
         inputs = get_flattened_obs_dim(observation_space)
-        layers: list[nn.Module] = [nn.Flatten(), Octaves(octaves)] if octaves else [nn.Flatten()]
+        layers: list[nn.Module] = [nn.Flatten(), FourierFeatures(octaves)] if octaves else [nn.Flatten()]
         for width_in, width_out in itertools.pairwise([inputs * (1 + 2 * octaves), *hidden]):
             layers += [nn.Linear(width_in, width_out), *([nn.LayerNorm(width_out)] if layer_norm else []), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
@@ -87,9 +87,9 @@ class DuelingQNetwork(QNetwork):
         return value + advantage - advantage.mean(1, keepdim=True)
 
     @staticmethod
-    def parts_of(by_q_values: Tensor) -> tuple[Tensor, Tensor]:
+    def parts_of(grad_q_values: Tensor) -> tuple[Tensor, Tensor]:
         """Derivatives by V [B, 1] and A [B, A] from those by the Q-values [B, A]."""
-        return by_q_values.sum(1, keepdim=True), by_q_values - by_q_values.mean(1, keepdim=True)
+        return grad_q_values.sum(1, keepdim=True), grad_q_values - grad_q_values.mean(1, keepdim=True)
 
 
 class DuelingPolicy(DQNPolicy):

@@ -28,10 +28,10 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
 from palaestra.agents.networks import onednn
-from palaestra.agents.networks.extractors import Octaves, SharedMlp
+from palaestra.agents.networks.extractors import FourierFeatures, SharedMlp
 from palaestra.agents.networks.observation_norm import Normalized, RunningNorm
 
-_FIXED = (nn.Flatten, Octaves, RunningNorm)  # nothing in them is learned by gradients
+_FIXED = (nn.Flatten, FourierFeatures, RunningNorm)  # nothing in them is learned by gradients
 _PARTS, _ROWS_TO_SPLIT = 4, 1024  # of a product over rows on a CPU; with fewer rows there is nothing to gain
 
 

@@ -34,14 +34,14 @@ class QFunction:
         return self._latest.detach()
 
     @torch.no_grad()
-    def backward(self, by_q_values: Tensor) -> None:
+    def backward(self, grad_q_values: Tensor) -> None:
         """Add to the parameters' gradients those of a loss with these derivatives [B, A] by the latest Q-values."""
         if self._dense is None:
-            torch.autograd.backward(self._latest, by_q_values)
+            torch.autograd.backward(self._latest, grad_q_values)
         elif self.is_dueling:
-            self._dense.backward(DuelingQNetwork.parts_of(by_q_values))
+            self._dense.backward(DuelingQNetwork.parts_of(grad_q_values))
         else:
-            self._dense.backward([by_q_values])
+            self._dense.backward([grad_q_values])
 
     def _whole(self, outputs: list[Tensor]) -> Tensor:
         return DuelingQNetwork.combined(*outputs) if self.is_dueling else outputs[0]

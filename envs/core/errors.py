@@ -46,7 +46,7 @@ class EnvError(ValueError):
             vars(self).update(vars(message))
 
 
-def is_of_the_machine(error: Exception) -> bool:
+def is_machine_failure(error: Exception) -> bool:
     """Whether memory ran out or a device broke down, for which the rules are not to blame."""
     known = isinstance(error, (MemoryError, torch.OutOfMemoryError, *_BROKEN_DEVICE))
     return known or (isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error))

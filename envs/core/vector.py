@@ -23,7 +23,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from palaestra.envs.core.errors import EnvError as EnvError  # where everybody looks for it
-from palaestra.envs.core.errors import Place, is_of_the_machine, located
+from palaestra.envs.core.errors import Place, is_machine_failure, located
 from palaestra.envs.core.malloc import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
@@ -360,7 +360,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         except EnvError:
             raise
         except Exception as error:  # whatever a stranger's rules raise
-            if self.device.type == "meta" or is_of_the_machine(error):  # nobody can look at rows of the meta device
+            if self.device.type == "meta" or is_machine_failure(error):  # nobody can look at rows of the meta device
                 raise
 
             def again(rows: slice) -> object:

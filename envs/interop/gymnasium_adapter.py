@@ -30,7 +30,7 @@ from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor
 
 from palaestra.envs.core import EnvError, StepResult
-from palaestra.envs.core.errors import is_of_the_machine
+from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.interop.host_batch import HostEnv, put_row
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
@@ -205,7 +205,7 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._blame(error, "step")
 
     def _blame(self, error: Exception, method: str) -> NoReturn:
-        if is_of_the_machine(error):
+        if is_machine_failure(error):
             raise error
         where = "" if self.env_index is None else f" in environment {self.env_index}"
         fault = EnvError(

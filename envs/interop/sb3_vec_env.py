@@ -18,7 +18,7 @@ from palaestra.envs.core import BatchedEnv, TensorVectorEnv
 from palaestra.envs.interop.numpy_bridge import Array, to_actions, to_numpy
 
 
-class TensorVecEnv(VecEnv):
+class SB3VecEnv(VecEnv):
     """A batch as Stable-Baselines3 sees it: dones, and a list of info dictionaries."""
 
     def __init__(self, batch: BatchedEnv) -> None:

@@ -117,15 +117,15 @@ class DuopolyPricing(Market[DuopolyState]):
 
     # ------------------------------------------------------------------------------------------------ exact answers
 
-    def lookahead(self, stage: int, value: Array) -> Array:
+    def action_values(self, stage: int, value: Array) -> Array:
         future = value[self.after] if value.ndim == 1 else value[self.after, np.arange(PRICES)]
         ahead: Array = self.expected_reward(stage) + self.discount * future
         return ahead
 
-    def onward(self, stage: int, mass: Array) -> Array:
+    def transition(self, stage: int, mass: Array) -> Array:
         return np.bincount(self.after.ravel(), mass.ravel(), self.num_states)
 
-    def shifted(self) -> dict[str, Market[Any]]:
+    def perturbed_markets(self) -> dict[str, Market[Any]]:
         """The same market against each of the other rules."""
         others = (rule for rule in get_args(Rival) if rule != self.rule)
         return {f"rival_{rule.replace('-', '_')}": DuopolyPricing(rule, self.discount) for rule in others}

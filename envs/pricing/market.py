@@ -3,8 +3,9 @@
 1. A market has ``num_states`` states (what is in stock; in the duopoly the last prices) and an action for each entry of
    its menu of prices. ``stages`` periods end the season; one stage means a market without an end, whose value is
    discounted.
-2. Everything follows from one look ahead, :meth:`Market.lookahead`: the expected reward of each action plus the value
-   of what comes after. The maximum over actions gives the optimum (Bellman 1957), a policy's mean gives its own value.
+2. Everything follows from one look ahead, :meth:`Market.action_values`: the expected reward of each action plus the
+   value of what comes after. The maximum over actions gives the optimum (Bellman 1957), a policy's mean gives its own
+   value.
 3. A policy is a table [stages, states] of actions or [stages, states, actions] of probabilities.
 
 All arithmetic is in float64. Values of markets without an end are iterated until they change by less than 1e-15
@@ -54,7 +55,7 @@ class Market(TensorEnv[StateT]):
     _best: Tensor | None = None  # int64 [stages · states], made when the expert is first asked
 
     @abstractmethod
-    def lookahead(self, stage: int, value: Array) -> Array:
+    def action_values(self, stage: int, value: Array) -> Array:
         """Expected reward of each action now plus the value afterwards, float64 [states, actions].
 
         Args:
@@ -64,7 +65,7 @@ class Market(TensorEnv[StateT]):
         """
 
     @abstractmethod
-    def onward(self, stage: int, mass: Array) -> Array:
+    def transition(self, stage: int, mass: Array) -> Array:
         """Where the probability of each state and action goes, float64 [states, actions] → [states].
 
         It takes every market as staying open: the discount is not in it.
@@ -108,7 +109,7 @@ class Market(TensorEnv[StateT]):
         """The price that earns most in the period itself, as if there were no tomorrow, int64 [stages, states]."""
         return np.stack([self.expected_reward(stage).argmax(1) for stage in range(self.stages)])
 
-    def fixed_values(self) -> Array:
+    def fixed_price_values(self) -> Array:
         """What each price earns on average when it never changes, float64 [actions]."""
         values = self._backwards(lambda stage, ahead: ahead, len(self.prices))  # all actions at once
         fixed: Array = values[0, self.first_state]
@@ -116,7 +117,7 @@ class Market(TensorEnv[StateT]):
 
     def best_fixed_price(self) -> tuple[Any, float]:
         """The best price (or prices) that never changes, and what it earns."""
-        values = self.fixed_values()
+        values = self.fixed_price_values()
         best = int(values.argmax())
         price = self.prices[best]
         return float(price) if price.ndim == 0 else tuple(price.tolist()), float(values[best])
@@ -131,7 +132,7 @@ class Market(TensorEnv[StateT]):
         """Optimal values and actions."""
         value = self._backwards(lambda stage, ahead: ahead.max(1))
         after = value[1:] if self.discount == 1.0 else value
-        policy = [self.lookahead(stage, after[stage]).argmax(1) for stage in range(self.stages)]
+        policy = [self.action_values(stage, after[stage]).argmax(1) for stage in range(self.stages)]
         return Solution(value, np.stack(policy))
 
     def best_actions(self, stage: Tensor, state: Tensor) -> Tensor:
@@ -148,11 +149,11 @@ class Market(TensorEnv[StateT]):
         if self.discount == 1.0:
             value = np.zeros((self.stages + 1, self.num_states, *futures))
             for stage in range(self.stages - 1, -1, -1):
-                value[stage] = choose(stage, self.lookahead(stage, value[stage + 1]))
+                value[stage] = choose(stage, self.action_values(stage, value[stage + 1]))
             return value
         value, change = np.zeros((1, self.num_states, *futures)), np.inf
         while change > _CONVERGED * max(1.0, float(np.abs(value).max())):
-            before, value = value, choose(0, self.lookahead(0, value[0]))[None]
+            before, value = value, choose(0, self.action_values(0, value[0]))[None]
             change = float(np.abs(value - before).max())
         return value
 
@@ -184,7 +185,7 @@ class Market(TensorEnv[StateT]):
         """The table [stages, states] of a deterministic policy that maps a batch of states to actions."""
         return np.stack([act(self.states(stage)).cpu().numpy() for stage in range(self.stages)])
 
-    def shifted(self) -> dict[str, Market[Any]]:
+    def perturbed_markets(self) -> dict[str, Market[Any]]:
         """Markets with the same states and actions but other customers or rivals, to test a policy's robustness."""
         return {}
 

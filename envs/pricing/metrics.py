@@ -1,10 +1,11 @@
 """What a policy does over a season beyond its mean revenue: exact, by carrying probabilities forward.
 
-1. The probability of every state before each period follows from the policy's table and :meth:`Market.onward`. In a
+1. The probability of every state before each period follows from the policy's table and :meth:`Market.transition`. In a
    market without an end, periods count by the probability that the market is still open then.
 2. Prices count in every period in which there is something to sell; ``price_deviation`` is the standard deviation of
    the price of one such period taken at random (price dispersion).
-3. Robustness is the value of the same table in each market of :meth:`Market.shifted`, beside the best value there.
+3. Robustness is the value of the same table in each market of :meth:`Market.perturbed_markets`, beside the best value
+   there.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ def state_distribution(market: Market[Any], policy: Array) -> Array:
     if market.discount == 1.0:
         shares = [now]
         for stage in range(market.stages):
-            shares.append(market.onward(stage, shares[-1][:, None] * weights[stage]))
+            shares.append(market.transition(stage, shares[-1][:, None] * weights[stage]))
         return np.stack(shares)
     total = np.zeros(market.num_states)
     now *= 1.0 - market.discount
     while now.sum() > _NEGLIGIBLE:
         total += now
-        now = market.discount * market.onward(0, now[:, None] * weights[0])
+        now = market.discount * market.transition(0, now[:, None] * weights[0])
     return total[None]
 
 
@@ -73,7 +74,7 @@ def season_measures(market: Market[Any], policy: Array) -> dict[str, float]:
 def robustness(market: Market[Any], policy: Array) -> dict[str, float]:
     """For each shifted market its optimum, and what the policy earns there as a percentage of it."""
     numbers = {}
-    for name, other in market.shifted().items():
+    for name, other in market.perturbed_markets().items():
         best = other.optimal_value()
         numbers[f"{name}_optimum"] = best
         numbers[f"{name}_ratio_percent"] = 100.0 * other.policy_value(policy) / best if best > 0.0 else 100.0

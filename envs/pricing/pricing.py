@@ -101,7 +101,7 @@ class Pricing(Season):
             )
         super().__init__(menu, np.broadcast_to(wanted, (periods, *wanted.shape)), stock, sold.unit_cost)
 
-    def shifted(self) -> dict[str, Market[Any]]:
+    def perturbed_markets(self) -> dict[str, Market[Any]]:
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,
         and where w changes its mean in every period."""
         if self.demand is not None:
@@ -145,7 +145,7 @@ class Pricing(Season):
         result = super().exact(act)
         if self.demand is None:
             return result
-        fixed = int(self.fixed_values().argmax())
+        fixed = int(self.fixed_price_values().argmax())
         return result | uplift(self.demand, self.product, self.prices, self.stock, self.tabulate(act), fixed)
 
 

@@ -126,7 +126,7 @@ class Season(Market[SeasonState]):
 
     # ------------------------------------------------------------------------------------------------ exact answers
 
-    def lookahead(self, stage: int, value: Array) -> Array:
+    def action_values(self, stage: int, value: Array) -> Array:
         wanted = self.wanted[stage]  # [A, K + 1]
         sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
         ahead: Array = (sold @ wanted.T) * (self.prices - self.unit_cost)
@@ -137,7 +137,7 @@ class Season(Market[SeasonState]):
             ahead += probability * value[left]
         return ahead
 
-    def onward(self, stage: int, mass: Array) -> Array:
+    def transition(self, stage: int, mass: Array) -> Array:
         moved = mass @ self.wanted[stage]  # [states, K + 1]
         left = np.maximum(0, self.units - np.arange(moved.shape[1]))
         return np.bincount(left.ravel(), moved.ravel(), self.num_states)

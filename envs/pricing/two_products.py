@@ -121,14 +121,14 @@ class TwoProducts(Market[TwoProductsState]):
 
     # ------------------------------------------------------------------------------------------------ exact answers
 
-    def lookahead(self, stage: int, value: Array) -> Array:
+    def action_values(self, stage: int, value: Array) -> Array:
         value = value.reshape(self.num_states, -1)
         ahead = self.expected_reward(stage) + value
         for product in (0, 1):
             ahead += self.buys[..., product] * (value[self._less(product)] - value)
         return ahead
 
-    def onward(self, stage: int, mass: Array) -> Array:
+    def transition(self, stage: int, mass: Array) -> Array:
         sold = (mass[..., None] * self.buys).sum(1)  # [states, 2]
         after: Array = mass.sum(1) - sold.sum(1)
         for product in (0, 1):
@@ -140,7 +140,7 @@ class TwoProducts(Market[TwoProductsState]):
         states = np.arange(self.num_states)
         return np.where(self.units[:, product] > 0, states - (self.stock[1] + 1, 1)[product], states)
 
-    def shifted(self) -> dict[str, Market[Any]]:
+    def perturbed_markets(self) -> dict[str, Market[Any]]:
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price."""
 
         def market(demand: float = 1.0, sensitivity: float = 1.0) -> TwoProducts:

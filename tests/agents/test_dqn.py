@@ -26,7 +26,7 @@ from walk import Rows, logged, walk, weights
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents import q_learning as base
 from palaestra.agents.buffers.replay import Transitions
-from palaestra.envs import EnvError, TensorEnv, TensorVecEnv, TensorVectorEnv, make, probes
+from palaestra.envs import EnvError, SB3VecEnv, TensorEnv, TensorVectorEnv, make, probes
 from palaestra.envs.core.rng import Rng, env_keys
 
 SMALL: dict[str, Any] = {
@@ -84,7 +84,7 @@ def test_updates_equal_sb3(n_steps: int, max_grad_norm: float) -> None:
     settings = {**SMALL, "learning_rate": LinearSchedule(1e-2, 1e-3, 1.0), "max_grad_norm": max_grad_norm}
     settings |= {"gamma": 0.9, "n_steps": n_steps}
     ours = DQN("MlpPolicy", walk(), **settings)
-    theirs = stable_baselines3.DQN("MlpPolicy", TensorVecEnv(walk()), **settings)
+    theirs = stable_baselines3.DQN("MlpPolicy", SB3VecEnv(walk()), **settings)
     torch.nn.init.normal_(ours.q_net_target.q_net[0].weight)  # so that the two networks differ
     theirs.policy.load_state_dict(ours.policy.state_dict())
     for model in (ours, theirs):
@@ -210,7 +210,7 @@ def test_schedules_and_counts_equal_sb3(n: int, tau: float, train_freq: Any, gra
     settings |= {"learning_starts": starts, "target_update_interval": 32, "exploration_fraction": 0.5, "batch_size": 8}
     settings |= {"learning_rate": LinearSchedule(1e-2, 1e-4, 1.0)}
     histories = []
-    for kind, env in ((DQN, walk(n=n)), (stable_baselines3.DQN, TensorVecEnv(walk(n=n)))):
+    for kind, env in ((DQN, walk(n=n)), (stable_baselines3.DQN, SB3VecEnv(walk(n=n)))):
         history: list[Any] = []
         nets: list[tuple[Tensor, Tensor]] = []
 
@@ -554,7 +554,7 @@ def test_other_environments_take_over() -> None:
     assert kept.steps == 40
     snake = DQN("MlpPolicy", make("snake-small", 2, "cpu"), **{**SMALL, "batch_size": 8}).learn(80)
     assert set(snake.replay.content) != {""}  # type: ignore[union-attr]
-    snake.set_env(TensorVecEnv(Plain(make("snake-small", 2, "cpu"))))  # type: ignore[arg-type]
+    snake.set_env(SB3VecEnv(Plain(make("snake-small", 2, "cpu"))))  # type: ignore[arg-type]
     snake.learn(80, reset_num_timesteps=False)
     assert set(snake.replay.content) == {""}  # type: ignore[union-attr]
 
@@ -640,7 +640,7 @@ def test_a_saved_model_comes_back(options: str, tmp_path: Path) -> None:
 def test_vanilla_sb3_opens_the_file(tmp_path: Path) -> None:
     model = small(n_steps=3, double_q=True, samples_per_insert=1.0).learn(400)
     model.save(tmp_path / "model.zip")
-    theirs = stable_baselines3.DQN.load(tmp_path / "model.zip", env=TensorVecEnv(walk()), device="cpu")
+    theirs = stable_baselines3.DQN.load(tmp_path / "model.zip", env=SB3VecEnv(walk()), device="cpu")
     assert type(theirs) is stable_baselines3.DQN
     obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     np.testing.assert_array_equal(*(m.predict(obs, deterministic=True)[0] for m in (model, theirs)))

@@ -25,7 +25,7 @@ from walk import Rows, Walk, logged, walk, weights
 
 from palaestra.agents import PPO, DivergedError
 from palaestra.agents import ppo as ppo_module
-from palaestra.envs import EnvError, TensorEnv, TensorVecEnv, TensorVectorEnv, make, probes
+from palaestra.envs import EnvError, SB3VecEnv, TensorEnv, TensorVectorEnv, make, probes
 from palaestra.envs.core.rng import Rng
 
 # ------------------------------------------------------------------------------------------- the same numbers as SB3
@@ -99,7 +99,7 @@ SPACES = {
 @pytest.mark.parametrize("space", SPACES)
 def test_rollout_and_update_equal_sb3(space: str, clip_range_vf: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"ent_coef": 0.01, "learning_rate": 1e-3, "clip_range_vf": clip_range_vf}
-    ours, theirs = twins("MlpPolicy", walk(SPACES[space]), TensorVecEnv(walk(SPACES[space])), **settings)
+    ours, theirs = twins("MlpPolicy", walk(SPACES[space]), SB3VecEnv(walk(SPACES[space])), **settings)
     assert_same_training(ours, theirs, monkeypatch)
 
 
@@ -116,7 +116,7 @@ def test_rollout_and_update_equal_sb3(space: str, clip_range_vf: float | None, m
 )
 def test_other_settings_equal_sb3(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     space = SPACES["box"]
-    ours, theirs = twins("MlpPolicy", walk(space), TensorVecEnv(walk(space)), **settings)
+    ours, theirs = twins("MlpPolicy", walk(space), SB3VecEnv(walk(space)), **settings)
     assert_same_training(ours, theirs, monkeypatch)
 
 
@@ -131,16 +131,14 @@ def test_dictionary_observations_of_a_gymnasium_env_equal_sb3(monkeypatch: pytes
 
 def test_target_kl_stops_at_the_same_minibatch_as_sb3(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"target_kl": 0.01, "learning_rate": 3e-3, "n_epochs": 20}
-    ours, theirs = twins("MlpPolicy", walk(), TensorVecEnv(walk()), **settings)
+    ours, theirs = twins("MlpPolicy", walk(), SB3VecEnv(walk()), **settings)
     assert_same_training(ours, theirs, monkeypatch)
     assert 1 <= ours._n_updates < 20
 
 
 def test_reported_losses_equal_sb3(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one minibatch per epoch and one epoch, where mean and last coincide."""
-    ours, theirs = twins(
-        "MlpPolicy", walk(SPACES["box"]), TensorVecEnv(walk(SPACES["box"])), batch_size=128, n_epochs=1
-    )
+    ours, theirs = twins("MlpPolicy", walk(SPACES["box"]), SB3VecEnv(walk(SPACES["box"])), batch_size=128, n_epochs=1)
     assert_same_training(ours, theirs, monkeypatch)
     ours._record_losses(ours._losses.tolist())
     expected = theirs.logger.name_to_value
@@ -186,8 +184,8 @@ def test_the_derivatives_of_the_loss_are_autograds(
     batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
     leaves = [values, log_prob, *([entropy] if with_entropy else [])]
     model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
-    (by_values, by_log_prob, by_entropy), means = model._loss(batch, 0.2, clip_range_vf)
-    found = [by_values, by_log_prob, *([torch.full_like(entropy, by_entropy)] if with_entropy else [])]
+    (grad_values, grad_log_prob, by_entropy), means = model._loss(batch, 0.2, clip_range_vf)
+    found = [grad_values, grad_log_prob, *([torch.full_like(entropy, by_entropy)] if with_entropy else [])]
 
     advantages = batch.advantages
     if normalize:
@@ -352,7 +350,7 @@ def test_an_sb3_script_runs_with_only_the_import_changed(tmp_path: Path) -> None
 def test_logger_keys_of_a_gaussian_policy_with_all_options() -> None:
     settings = {"n_steps": 16, "batch_size": 64, "clip_range_vf": 0.2, "seed": 0, "device": "cpu"}
     ours = logged(PPO("MlpPolicy", walk(SPACES["box"]), **settings), 3 * 128)
-    theirs = logged(stable_baselines3.PPO("MlpPolicy", TensorVecEnv(walk(SPACES["box"])), **settings), 3 * 128)
+    theirs = logged(stable_baselines3.PPO("MlpPolicy", SB3VecEnv(walk(SPACES["box"])), **settings), 3 * 128)
     assert [{*row} for row in ours] == [
         {*row} | ({"train/ent_coef", "train/grad_norm"} if i else set()) for i, row in enumerate(theirs)
     ]

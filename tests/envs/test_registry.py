@@ -15,7 +15,7 @@ from palaestra.envs import UnknownEnvError, entries, make, register, registry, r
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.user_code import UserCodeError, describe
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-from palaestra.envs.registry import EnvEntry, lasting_name
+from palaestra.envs.registry import EnvEntry, absolute_name
 from palaestra.envs.snake import Snake
 
 
@@ -168,7 +168,7 @@ def test_a_class_in_a_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(entry, EnvEntry)
     assert (entry.id, entry.short_name, entry.summary) == (f"{file}:Mine", "Mine", "One step.")
     assert entry == resolve(entry.id) == resolve("./mine.py:Mine")
-    assert lasting_name("mine.py:Mine") == entry.id
+    assert absolute_name("mine.py:Mine") == entry.id
     assert make("mine.py:Mine", 2, device="cpu", bound=3.0).single_observation_space.high == 3.0
     assert entry not in entries()
 
@@ -176,7 +176,7 @@ def test_a_class_in_a_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gymnasium_class_in_a_file(file: Path) -> None:
     spec = resolve(f"{file}:Theirs")
     assert resolve(f"{file}:Theirs") == spec
-    assert lasting_name(f"{file}:Theirs") == f"{file}:Theirs"
+    assert absolute_name(f"{file}:Theirs") == f"{file}:Theirs"
     assert gymnasium.make(spec).observation_space.shape == (1,)  # type: ignore[arg-type]
 
 
@@ -185,9 +185,9 @@ def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     entry = resolve("mine:Mine")
     assert isinstance(entry, EnvEntry)
     assert (entry.id, entry.entry_point) == ("mine:Mine", "mine:Mine")
-    assert lasting_name("mine:Mine") == "mine:Mine"
-    assert lasting_name("snake") == "palaestra/Snake-v0"
-    assert lasting_name("CartPole-v1") == "CartPole-v1"
+    assert absolute_name("mine:Mine") == "mine:Mine"
+    assert absolute_name("snake") == "palaestra/Snake-v0"
+    assert absolute_name("CartPole-v1") == "CartPole-v1"
 
 
 @pytest.mark.parametrize(

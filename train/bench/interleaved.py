@@ -40,7 +40,7 @@ class Sample:
 Contender = Callable[[float], Sample]  # works for at least so many seconds, in whole units of its work
 
 
-def take_turns(
+def measure_interleaved(
     contenders: dict[str, Contender],
     repeats: int,
     seconds: float,

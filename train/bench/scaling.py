@@ -21,7 +21,7 @@ import torch
 
 from palaestra.envs.core import resolve_device
 from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.train.bench.interleaved import OURS, Contender, Sample, device_clock, rates, take_turns
+from palaestra.train.bench.interleaved import OURS, Contender, Sample, device_clock, measure_interleaved, rates
 from palaestra.train.bench.libraries.sb3 import agent, learning
 from palaestra.train.bench.report import heading, short, wrapped
 from palaestra.train.bench.stepping import random_actions, stepping
@@ -53,16 +53,20 @@ def measure_scaling(env: str, agent: str = "ppo", repeats: int = 3, device: str 
     if not isinstance(resolve(config.env), EnvEntry):
         raise ConfigError(f"{config.env} steps its copies one after another: only tensor environments scale")
     say("stepping, 1 to 65,536 environments")
-    steps = take_turns({str(n): _stepping(config, n) for n in NUM_ENVS}, repeats, SCALING_SECONDS, until=until)
+    steps = measure_interleaved({str(n): _stepping(config, n) for n in NUM_ENVS}, repeats, SCALING_SECONDS, until=until)
     sized = {str(n): sized_config(config, n) for n in NUM_ENVS}
     sized = {name: made for name, made in sized.items() if _fits(made)}
     say(f"{agent}, 1 to 65,536 environments")
-    learned = take_turns({name: _learning(made) for name, made in sized.items()}, repeats, SCALING_SECONDS, until=until)
+    learned = measure_interleaved(
+        {name: _learning(made) for name, made in sized.items()}, repeats, SCALING_SECONDS, until=until
+    )
     say(f"{agent}, networks of width {', '.join(map(str, WIDTHS))}")
     wide = {str(width): with_width(config, width) for width in WIDTHS}
-    by_width = take_turns({name: _learning(made) for name, made in wide.items()}, repeats, SCALING_SECONDS, until=until)
+    by_width = measure_interleaved(
+        {name: _learning(made) for name, made in wide.items()}, repeats, SCALING_SECONDS, until=until
+    )
     say(f"{agent}, one thread and all")
-    by_threads = take_turns(_threads(config), repeats, SCALING_SECONDS, until=until)
+    by_threads = measure_interleaved(_threads(config), repeats, SCALING_SECONDS, until=until)
     return {
         "env": config.env,
         "agent": config.agent,

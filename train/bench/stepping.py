@@ -28,7 +28,7 @@ from palaestra.train.bench.interleaved import (
     ContenderError,
     Sample,
     device_clock,
-    take_turns,
+    measure_interleaved,
 )
 from palaestra.train.bench.libraries import GYMNAX
 from palaestra.train.bench.libraries.process import Process
@@ -53,7 +53,7 @@ def measure_stepping(
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Number of environments → contender → samples; and the physics section of environments that have one.
 
-    Arguments as :func:`~palaestra.train.bench.interleaved.take_turns` has them.
+    Arguments as :func:`~palaestra.train.bench.interleaved.measure_interleaved` has them.
     """
     arm, stepping = arm_of(config.env), {}
     others = _gymnax(config, failures)
@@ -63,7 +63,7 @@ def measure_stepping(
             contenders |= mujoco_contenders(arm, num_envs)
         if num_envs in others:
             contenders[GYMNAX.name] = others[num_envs].contender()
-        stepping[str(num_envs)] = take_turns(contenders, repeats, STEPPING_SECONDS, failures, until)
+        stepping[str(num_envs)] = measure_interleaved(contenders, repeats, STEPPING_SECONDS, failures, until)
         if num_envs in others:
             others[num_envs].close()
     return stepping, None if arm is None else physics_section(arm, stepping)

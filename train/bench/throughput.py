@@ -10,7 +10,7 @@
    work (``REFERENCE``), and the same again with one epoch; all else is the preset's, with schedules held at their first
    value and without options that Stable-Baselines3 lacks. Everybody makes as many gradient steps per step as
    palaestra, counted, or is left out.
-5. Stable-Baselines3 gets an equal batch through its own interface (``TensorVecEnv``), the same hyper-parameters, device
+5. Stable-Baselines3 gets an equal batch through its own interface (``SB3VecEnv``), the same hyper-parameters, device
    and threads; beside CartPole it also runs as people use it. Other libraries (extra ``bench``) do the reference work.
 6. What bounds each stage: :mod:`palaestra.train.bench.roofline`. Memory: peaks of the processes, and a plan for
    ``PLANNED_ENVS`` (:mod:`palaestra.train.bench.memory_plan`).
@@ -32,7 +32,7 @@ import torch
 from palaestra.envs.core.malloc import keep_freed_memory
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train.bench import roofline
-from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, ContenderError, rates, take_turns
+from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, ContenderError, measure_interleaved, rates
 from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3
 from palaestra.train.bench.libraries.process import Process
 from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
@@ -136,7 +136,7 @@ def measure_learning(
         epochs: int | None = config.agent_kwargs.get("n_epochs")
         settings = {} if epochs is None else {"epochs": epochs}
         contenders = {name: process.contender(**settings) for name, process in processes.items()}
-        samples = take_turns(contenders, repeats, LEARNING_SECONDS, failures, until)
+        samples = measure_interleaved(contenders, repeats, LEARNING_SECONDS, failures, until)
         samples = equal_work(samples, failures)
         memory = {
             name: {"host_mib": processes[name].memory_mib, "device_mib": processes[name].device_memory_mib}
@@ -146,7 +146,9 @@ def measure_learning(
         if epochs is not None and epochs != 1:
             say("the same with one epoch")
             contenders = {name: processes[name].contender(epochs=1) for name in samples}
-            one_epoch = equal_work(take_turns(contenders, repeats, ONE_EPOCH_SECONDS, failures, until), failures)
+            one_epoch = equal_work(
+                measure_interleaved(contenders, repeats, ONE_EPOCH_SECONDS, failures, until), failures
+            )
         return samples, one_epoch, memory
     finally:
         for process in processes.values():

@@ -20,7 +20,7 @@ from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import TensorEnv, TensorVectorEnv, resolve_device, state_fields
-from palaestra.envs.core.errors import is_of_the_machine
+from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, WrapperError
@@ -162,7 +162,7 @@ def check_policy(agent: str, env: str, env_kwargs: dict[str, Any], arguments: di
     except ConfigError:
         raise
     except Exception as error:  # whatever their constructors raise
-        if is_of_the_machine(error):
+        if is_machine_failure(error):
             raise too_large from error
         raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
 

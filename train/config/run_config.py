@@ -19,7 +19,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from torch import nn
 
 from palaestra.agents import SharedMlp
-from palaestra.envs.registry import EnvEntry, lasting_name, resolve
+from palaestra.envs.registry import EnvEntry, absolute_name, resolve
 from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.config.presets import preset
 from palaestra.train.config.schema import (
@@ -176,7 +176,7 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
         "agent_kwargs": {} if whole else start.agent,
     }
     kwargs = {name: {**of_preset[name], **file.get(name, {})} for name in ("env_kwargs", "agent_kwargs")}
-    return RunConfig(**(of_preset | named | kwargs | {"env": lasting_name(named["env"])}))
+    return RunConfig(**(of_preset | named | kwargs | {"env": absolute_name(named["env"])}))
 
 
 def _with_policy(config: RunConfig) -> RunConfig:

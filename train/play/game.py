@@ -33,7 +33,7 @@ from palaestra.train.commands.commands import SCRIPTED, Subject, config_of, find
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, MAX_STEPS
 from palaestra.train.evaluation.policies import AgentPolicy
-from palaestra.train.play.keyboard import ENTER, Keyboard, hand_for
+from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
 from palaestra.train.recording.playback import GymnasiumStage, Policy, TensorStage, WatchError, open_stage
 from palaestra.train.recording.show import no_display
 from palaestra.train.recording.video import captioned, mosaic
@@ -235,7 +235,7 @@ class _Game:
         self.reference = _reference(stage)
         self.played: list[Played] = []
         stage.start(0)
-        self.hand = hand_for(stage, name)
+        self.hand = controller_for(stage, name)
         self._help = " · ".join([self.hand.help, *([] if self.hand.turn_based else ["+ and - the pace"]), "Q quits"])
 
     def run(self, console: Console) -> None:

@@ -146,7 +146,7 @@ class Chooser:
         return None
 
 
-def hand_for(stage: TensorStage | GymnasiumStage, name: str) -> Hand:
+def controller_for(stage: TensorStage | GymnasiumStage, name: str) -> Hand:
     """How a person plays on the stage, which has been started; ``name`` is for messages.
 
     Raises:

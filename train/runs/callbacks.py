@@ -34,7 +34,7 @@ VALIDATION_SEED = 2**31  # so that best.zip is not chosen on the final episodes
 SAVING_SHARE = 0.02
 
 
-class Milestones(BaseCallback):
+class EvalAndCheckpointCallback(BaseCallback):
     """See the module.
 
     ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.

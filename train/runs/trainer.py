@@ -39,7 +39,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.wandb_logger import Tracker
 from palaestra.train.runs import checkpoints
-from palaestra.train.runs.callbacks import Milestones, eval_metrics, evaluate_run, is_ours
+from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, eval_metrics, evaluate_run, is_ours
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.torchrun import device_of
@@ -174,7 +174,7 @@ def _train(
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, evaluation = model.num_timesteps, None
-    callback = Milestones(config, run_dir, solved_at(env), StopSignal(progress.message))
+    callback = EvalAndCheckpointCallback(config, run_dir, solved_at(env), StopSignal(progress.message))
     try:
         with progress, callback.stop:
             progress.message(_headline(config, env))
@@ -205,7 +205,7 @@ def _follow(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | No
     started, interrupted = time.perf_counter(), False
     model = _agent(config, env, run_dir, resume, _nobody)
     model.set_logger(Logger(None, []))
-    callback = Milestones(config, run_dir, None, StopSignal(_nobody))
+    callback = EvalAndCheckpointCallback(config, run_dir, None, StopSignal(_nobody))
     try:
         with callback.stop:
             remaining = max(0, config.total_timesteps - model.num_timesteps)

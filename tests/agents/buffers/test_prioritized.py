@@ -180,12 +180,12 @@ def test_the_priority_of_an_error_by_hand() -> None:
 
 def test_new_places_get_the_largest_priority_ever_seen() -> None:
     priorities = Priorities(6, 0.5)
-    priorities.put_new(torch.tensor([0]))
+    priorities.set_max(torch.tensor([0]))
     priorities.put(torch.tensor([1]), torch.tensor([0.25]))  # below the first "largest", 1
-    priorities.put_new(torch.tensor([2]))
+    priorities.set_max(torch.tensor([2]))
     priorities.put(torch.tensor([3]), torch.tensor([-9.0]))
     priorities.put(torch.tensor([3]), torch.tensor([0.25]))
-    priorities.put_new(torch.tensor([4, 5]))
+    priorities.set_max(torch.tensor([4, 5]))
     assert priorities.values.tolist() == pytest.approx([1.0, 0.5, 1.0, 0.5, 3.0, 3.0], rel=1e-5)
 
 

@@ -27,7 +27,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from palaestra.agents import DQN, PPO, PQN, CheckpointError, SharedMlp
 from palaestra.agents.checkpoints import model_file as files
 from palaestra.agents.checkpoints.zip_archive import seal
-from palaestra.envs import TensorVecEnv, TensorVectorEnv, make
+from palaestra.envs import SB3VecEnv, TensorVectorEnv, make
 
 SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}
 
@@ -92,7 +92,7 @@ def test_vanilla_sb3_opens_the_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(theirs.predict(observations(), deterministic=deterministic)[0], expected)
     assert theirs.num_timesteps == 64
     assert theirs.lr_schedule(0.5) == model.lr_schedule(0.5)
-    theirs = stable_baselines3.PPO.load(tmp_path / "model.zip", env=TensorVecEnv(cartpole()), device="cpu", n_steps=16)
+    theirs = stable_baselines3.PPO.load(tmp_path / "model.zip", env=SB3VecEnv(cartpole()), device="cpu", n_steps=16)
     theirs.learn(32)
 
 

@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
 from palaestra.agents import PPO, SharedMlp
-from palaestra.agents.networks.extractors import DuelingPolicy, DuelingQNetwork, LayerNormPolicy, Octaves
+from palaestra.agents.networks.extractors import DuelingPolicy, DuelingQNetwork, FourierFeatures, LayerNormPolicy
 from palaestra.envs import make
 
 
@@ -22,8 +22,10 @@ def test_octaves_are_sines_and_cosines_of_doubling_frequency() -> None:
     expected = [x]
     for frequency in (1, 2, 4):
         expected += [torch.sin(math.pi * frequency * x), torch.cos(math.pi * frequency * x)]
-    torch.testing.assert_close(Octaves(3)(x), torch.cat(expected, 1))
-    assert Octaves(2)(x)[0].tolist() == pytest.approx([0, 0.25, 0, 0.5**0.5, 1, 0.5**0.5, 0, 1, 1, 0], abs=1e-12)
+    torch.testing.assert_close(FourierFeatures(3)(x), torch.cat(expected, 1))
+    assert FourierFeatures(2)(x)[0].tolist() == pytest.approx(
+        [0, 0.25, 0, 0.5**0.5, 1, 0.5**0.5, 0, 1, 1, 0], abs=1e-12
+    )
 
 
 def test_the_trunk_is_the_product_of_its_layers() -> None:
@@ -31,7 +33,7 @@ def test_the_trunk_is_the_product_of_its_layers() -> None:
     x = torch.rand(6, 3)
     first, second = (layer for layer in trunk.layers if isinstance(layer, torch.nn.Linear))
     assert first.weight.shape == (5, 3 * 5)
-    by_hand = (Octaves(2)(x) @ first.weight.T + first.bias).relu() @ second.weight.T + second.bias
+    by_hand = (FourierFeatures(2)(x) @ first.weight.T + first.bias).relu() @ second.weight.T + second.bias
     torch.testing.assert_close(trunk(x), by_hand.relu())
     plain = SharedMlp(Box(0, 1, (2, 3)), (5,))
     weight = next(layer.weight for layer in plain.layers if isinstance(layer, torch.nn.Linear))
@@ -119,7 +121,7 @@ def test_the_layer_norm_policy_is_a_trunk_a_linear_head_and_radam(tmp_path: Path
     trunk = model.q_net.features_extractor
     assert isinstance(trunk, SharedMlp)
     assert [layer.weight.shape[0] for layer in trunk.layers if isinstance(layer, nn.LayerNorm)] == [16, 8]
-    assert isinstance(trunk.layers[1], Octaves)
+    assert isinstance(trunk.layers[1], FourierFeatures)
     model.learn(40)
     model.save(tmp_path / "m.zip")
     again = stable_baselines3.DQN.load(tmp_path / "m.zip")

@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from palaestra.envs import NumpyVectorEnv, SingleEnv, TensorVecEnv, entries, make, probes
+from palaestra.envs import NumpyVectorEnv, SB3VecEnv, SingleEnv, entries, make, probes
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
 
@@ -84,7 +84,7 @@ def test_numpy_vector_env_gives_the_numbers_of_the_batch() -> None:
 
 def test_sb3_view_gives_the_numbers_of_the_batch() -> None:
     batch, twin = paired()
-    view = TensorVecEnv(twin)
+    view = SB3VecEnv(twin)
     view.seed(9)
     assert np.array_equal(view.reset(), batch.reset(seed=9)[0].numpy())
     ended = cut = 0
@@ -108,7 +108,7 @@ def test_sb3_view_gives_the_numbers_of_the_batch() -> None:
 
 
 def test_sb3_seed_takes_effect_once() -> None:
-    view = TensorVecEnv(paired()[0])
+    view = SB3VecEnv(paired()[0])
     view.seed(5)
     first = view.reset()
     second = view.reset()
@@ -118,7 +118,7 @@ def test_sb3_seed_takes_effect_once() -> None:
 
 
 def test_sb3_attributes() -> None:
-    view = TensorVecEnv(paired(3)[0])
+    view = SB3VecEnv(paired(3)[0])
     assert view.get_attr("size") == [6, 6, 6]
     assert view.get_attr("size", [0, 2]) == [6, 6]
     assert view.get_attr("render_mode", 1) == [None]
@@ -190,7 +190,7 @@ def test_pictures_through_every_view(id: str) -> None:
     single = gymnasium.make(id, render_mode="rgb_array")
     single.reset(seed=3)
     assert np.array_equal(single.render(), frames[0])
-    assert np.array_equal(TensorVecEnv(batch).get_images()[1], frames[1])
+    assert np.array_equal(SB3VecEnv(batch).get_images()[1], frames[1])
     assert frames[0].dtype == np.uint8
     space = batch.single_action_space  # markets all start alike: only their actions tell rows apart
     first, last = (0, space.n - 1) if isinstance(space, Discrete) else (space.low, space.high)
@@ -202,7 +202,7 @@ def test_pictures_through_every_view(id: str) -> None:
 
 def test_continuous_actions_pass_through_the_views() -> None:
     batch = TensorVectorEnv(probes.ContinuousTarget(), 4, device="cpu")
-    view = TensorVecEnv(batch)
+    view = SB3VecEnv(batch)
     target = view.reset()
     _, reward, done, _ = view.step(target + np.float32(0.5))
     assert np.allclose(reward, -0.25)

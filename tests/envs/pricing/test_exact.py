@@ -66,7 +66,7 @@ def agrees(market: Market[Any], outcomes: Outcomes, start: Any, seed: int, index
     assert (market.policy_values(policy) <= market.solution.value + 1e-9).all()
     assert market.policy_value(market.optimal_policy()) == pytest.approx(optimum, rel=1e-10)
     assert market.policy_value(market.myopic_policy()) <= optimum * (1 + 1e-12)
-    assert max(market.fixed_values()) <= optimum * (1 + 1e-12)
+    assert max(market.fixed_price_values()) <= optimum * (1 + 1e-12)
 
 
 menus = st.lists(st.integers(1, 400), min_size=2, max_size=4, unique=True).map(sorted)
@@ -160,7 +160,7 @@ def test_fixed_values_are_those_of_tables_with_one_action() -> None:
     for market in markets:
         tables = [np.full((market.stages, market.num_states), action) for action in range(len(market.prices))]
         values = [market.policy_value(table) for table in tables]
-        assert market.fixed_values() == pytest.approx(values, rel=1e-12)
+        assert market.fixed_price_values() == pytest.approx(values, rel=1e-12)
         price, value = market.best_fixed_price()
         assert (np.array(price) == market.prices[int(np.argmax(values))]).all()
         assert value == pytest.approx(max(values), rel=1e-12)

@@ -42,10 +42,10 @@ def test_onward_is_the_adjoint_of_lookahead(name: str, seed: int) -> None:
     stage = int(generator.integers(market.stages))
     mass = generator.random((market.num_states, len(market.prices)))
     value = generator.normal(size=market.num_states)
-    ahead = market.lookahead(stage, value) - market.lookahead(stage, np.zeros_like(value))
-    onward = market.onward(stage, mass)
-    assert (mass * ahead).sum() == pytest.approx(market.discount * onward @ value, rel=1e-9, abs=1e-9)
-    assert onward.sum() == pytest.approx(mass.sum(), rel=1e-12)
+    ahead = market.action_values(stage, value) - market.action_values(stage, np.zeros_like(value))
+    transition = market.transition(stage, mass)
+    assert (mass * ahead).sum() == pytest.approx(market.discount * transition @ value, rel=1e-9, abs=1e-9)
+    assert transition.sum() == pytest.approx(mass.sum(), rel=1e-12)
 
 
 @given(st.sampled_from(sorted(MARKETS)), st.integers(0, 2**32 - 1))
@@ -56,7 +56,7 @@ def test_revenue_of_the_distribution_is_the_value(name: str, seed: int) -> None:
     shares, none = state_distribution(market, policy), np.zeros(market.num_states)
     assert shares.sum(1) == pytest.approx(np.ones(len(shares)), rel=1e-9)
     earned = sum(
-        float((shares[t][:, None] * policy[t] * market.lookahead(t, none)).sum()) for t in range(market.stages)
+        float((shares[t][:, None] * policy[t] * market.action_values(t, none)).sum()) for t in range(market.stages)
     )
     assert market.policy_value(policy) == pytest.approx(earned / (1.0 if market.units is not None else 0.2), rel=1e-9)
 
@@ -152,17 +152,19 @@ def test_shifted_markets_are_those_that_their_names_say() -> None:
         ("willingness_flat", 0.7, [53.0] * 12),
     ):
         same = Pricing(12, 4, rate, [10, 30, 60, 90], scales)
-        assert one.shifted()[name].optimal_value() == pytest.approx(same.optimal_value(), rel=1e-12)
+        assert one.perturbed_markets()[name].optimal_value() == pytest.approx(same.optimal_value(), rel=1e-12)
     other = TwoProducts(14, (2, 3), 0.8, sensitivity=0.048, prices=(40, 80, 120))
-    assert two.shifted()["sensitivity_plus_20"].optimal_value() == pytest.approx(other.optimal_value(), rel=1e-12)
-    assert set(rival.shifted()) == {"rival_tit_for_tat", "rival_best_response", "rival_nash"}
-    assert rival.shifted()["rival_nash"].optimal_value() == DuopolyPricing("nash", 0.8).optimal_value()
+    assert two.perturbed_markets()["sensitivity_plus_20"].optimal_value() == pytest.approx(
+        other.optimal_value(), rel=1e-12
+    )
+    assert set(rival.perturbed_markets()) == {"rival_tit_for_tat", "rival_best_response", "rival_nash"}
+    assert rival.perturbed_markets()["rival_nash"].optimal_value() == DuopolyPricing("nash", 0.8).optimal_value()
     fewer = Yogurt(6, 25, 7.2).optimal_value()
-    assert MARKETS["many"].shifted()["demand_minus_20"].optimal_value() == pytest.approx(fewer, rel=1e-12)
+    assert MARKETS["many"].perturbed_markets()["demand_minus_20"].optimal_value() == pytest.approx(fewer, rel=1e-12)
 
 
 def test_demand_cannot_be_more_than_one_customer_a_period() -> None:
-    certain = Pricing(3, 2, 0.95, [1, 2], 2.0).shifted()["demand_plus_20"]
+    certain = Pricing(3, 2, 0.95, [1, 2], 2.0).perturbed_markets()["demand_plus_20"]
     assert certain.optimal_value() == Pricing(3, 2, 1.0, [1, 2], 2.0).optimal_value()
 
 
@@ -170,7 +172,7 @@ def test_demand_cannot_be_more_than_one_customer_a_period() -> None:
 def test_robustness_of_the_expert(name: str) -> None:
     market = MARKETS[name]
     numbers = market.exact(market.expert)
-    for shift, other in market.shifted().items():
+    for shift, other in market.perturbed_markets().items():
         ratio = 100 * other.policy_value(market.optimal_policy()) / other.optimal_value()
         assert numbers[f"{shift}_ratio_percent"] == pytest.approx(ratio)
         assert numbers[f"{shift}_optimum"] == other.optimal_value()
@@ -188,7 +190,7 @@ class AlwaysBest:
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         assert isinstance(env, TensorVectorEnv)
         assert isinstance(env.env, Market)
-        return torch.full((len(obs),), int(env.env.fixed_values().argmax()))
+        return torch.full((len(obs),), int(env.env.fixed_price_values().argmax()))
 
 
 @pytest.mark.parametrize("name", ["pricing-easy", "pricing", "pricing-two", "pricing-yogurt", "pricing-duopoly"])

@@ -135,7 +135,7 @@ def policies(market: Market[Any]) -> dict[str, tuple[Callable[[Any, Rng], Tensor
             (state.period if market.discount == 1.0 else 0) * market.num_states + index_of(market, state)
         ]
 
-    fixed = np.full((market.stages, market.num_states), int(market.fixed_values().argmax()))
+    fixed = np.full((market.stages, market.num_states), int(market.fixed_price_values().argmax()))
     myopic = market.myopic_policy()
     return {
         "expert": (lambda state, rng: market.expert(state), market.optimal_value()),
@@ -158,7 +158,7 @@ def test_mean_returns_agree_with_the_exact_values(name: str, policy: str) -> Non
 def test_mean_sales_and_profits_with_a_unit_cost() -> None:
     """One price worth posting, Poisson demand without a limit: T · rate · (p − c)."""
     market = Season([5.0, 9.0], np.tile(poisson(np.array([3.0, 0.0]), 400), (4, 1, 1)), 400, unit_cost=2.0)
-    assert market.fixed_values() == pytest.approx([4 * 3 * 3.0, 0.0])
+    assert market.fixed_price_values() == pytest.approx([4 * 3 * 3.0, 0.0])
     keys = child_key(env_keys(1, torch.arange(40_000)), 0)
     after, reward, _ = market.step(market.reset(Rng(keys, 0)), torch.zeros(40_000, dtype=torch.int64), Rng(keys, 1))
     assert torch.equal(reward, 3.0 * after.sold)

@@ -17,7 +17,7 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from palaestra.agents import DQN, PPO, PQN
-from palaestra.envs import TensorVecEnv, UnknownEnvError
+from palaestra.envs import SB3VecEnv, UnknownEnvError
 from palaestra.train.bench import report, stepping, throughput
 from palaestra.train.bench.interleaved import (
     COLLECTION,
@@ -27,9 +27,9 @@ from palaestra.train.bench.interleaved import (
     Contender,
     ContenderError,
     Sample,
+    measure_interleaved,
     rates,
     ratio,
-    take_turns,
 )
 from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, sb3
 from palaestra.train.bench.libraries.sb3 import SB3, SB3_ALONE
@@ -105,7 +105,7 @@ def working(name: str, calls: list[tuple[str, float]], fails_at: int = 0) -> Con
 
 def test_contenders_take_turns_after_a_round_that_does_not_count() -> None:
     calls: list[tuple[str, float]] = []
-    samples = take_turns({name: working(name, calls) for name in "ab"}, repeats=2, seconds=3.0)
+    samples = measure_interleaved({name: working(name, calls) for name in "ab"}, repeats=2, seconds=3.0)
     assert calls == [("a", 0.0), ("b", 0.0), ("a", 3.0), ("b", 3.0), ("a", 3.0), ("b", 3.0)]
     assert [sample["steps"] for sample in samples["a"]] == [3, 5]
     assert [sample["steps"] for sample in samples["b"]] == [4, 6]
@@ -120,7 +120,7 @@ def test_who_fails_leaves_the_round_and_is_named(fails_at: int) -> None:
         "other": working("other", calls, fails_at),
         "last": working("last", calls),
     }
-    samples = take_turns(contenders, 3, 1.0, failures)
+    samples = measure_interleaved(contenders, 3, 1.0, failures)
     assert failures == {"other": "out of breath"}
     assert list(samples) == [OURS, "last"]
     assert [len(own) for own in samples.values()] == [3, 3]
@@ -129,12 +129,12 @@ def test_who_fails_leaves_the_round_and_is_named(fails_at: int) -> None:
 
 def test_our_own_failure_is_raised() -> None:
     with pytest.raises(ContenderError, match="out of breath"):
-        take_turns({OURS: working(OURS, [], 2)}, 3, 1.0, {})
+        measure_interleaved({OURS: working(OURS, [], 2)}, 3, 1.0, {})
 
 
 def test_when_time_is_up_all_have_been_measured_equally_often() -> None:
     calls: list[tuple[str, float]] = []
-    samples = take_turns({name: working(name, calls) for name in "ab"}, 5, 0.0, until=0.0)
+    samples = measure_interleaved({name: working(name, calls) for name in "ab"}, 5, 0.0, until=0.0)
     assert [len(own) for own in samples.values()] == [1, 1]
 
 
@@ -214,8 +214,8 @@ def test_both_agents_do_the_same_work(env: str) -> None:
     assert hyper_parameters(ours) == hyper_parameters(theirs)
     for name, weight in theirs.policy.state_dict().items():
         assert torch.equal(ours.policy.state_dict()[name], weight)
-    assert isinstance(ours.env, TensorVecEnv)
-    assert isinstance(theirs.env, TensorVecEnv)
+    assert isinstance(ours.env, SB3VecEnv)
+    assert isinstance(theirs.env, SB3VecEnv)
     a, b = ours.env.batch, theirs.env.batch
     assert a is not b
     assert (type(a), a.num_envs, a.seed, str(a.spec)) == (type(b), b.num_envs, b.seed, str(b.spec))

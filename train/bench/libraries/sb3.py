@@ -1,7 +1,7 @@
 """palaestra's agents and Stable-Baselines3's, with the same arguments.
 
 1. Both take environments of their own with the same seed from the same batch, SB3 through its own interface
-   (``TensorVecEnv``). ``SB3_ALONE`` is SB3 as people use it, with a ``DummyVecEnv`` of Gymnasium's environments.
+   (``SB3VecEnv``). ``SB3_ALONE`` is SB3 as people use it, with a ``DummyVecEnv`` of Gymnasium's environments.
 2. An iteration of PPO and PQN is a rollout and the learning from it. DQN's are ``DQN_STEPS`` steps of the batch, since
    the host hears of them that seldom; it has begun to learn before anything is measured.
 3. Logs go nowhere.
@@ -17,10 +17,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from palaestra.agents.base import OnDevice
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import BatchedEnv
-from palaestra.envs.interop.sb3_vec_env import TensorVecEnv
+from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import OURS, Clock, device_clock
 from palaestra.train.bench.libraries.iterations import Iterations
@@ -56,7 +56,7 @@ def agent(config: RunConfig, name: str) -> Any:
         return AGENTS[config.agent](env=batch(), **arguments)
     if name == SB3:
         tensors = batch()
-        return TWINS[config.agent](env=TensorVecEnv(tensors), device=tensors.device, **arguments)
+        return TWINS[config.agent](env=SB3VecEnv(tensors), device=tensors.device, **arguments)
     alone = make_vec_env(GYMNASIUM_TWINS[config.env], config.num_envs, config.seed)
     return TWINS[config.agent](env=alone, device=config.device, **arguments)
 
@@ -86,7 +86,7 @@ def learning(agent: Any, clock: Clock | None = None) -> Iterations:
 
 def _gradient_step(agent: Any) -> tuple[Any, str]:
     """Where a gradient step can be counted: an object, and its method."""
-    if isinstance(agent, OnDevice):
+    if isinstance(agent, OnDeviceAlgorithm):
         return agent._descent, "step"
     if hasattr(agent.policy, "optimizer"):
         return agent.policy.optimizer, "step"

@@ -11,7 +11,7 @@ from typing import Any
 import sbx
 from flax import linen
 
-from palaestra.envs.interop.sb3_vec_env import TensorVecEnv
+from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import make
 from palaestra.train.bench.libraries.iterations import Iterations
 from palaestra.train.bench.libraries.sb3 import learning
@@ -22,7 +22,7 @@ def build(spec: dict[str, Any]) -> Iterations:
     """sbx on ``spec["config"]``."""
     config = RunConfig(**spec["config"])
     names = ("n_steps", "batch_size", "n_epochs", "learning_rate")
-    env = TensorVecEnv(make(config.env, config.num_envs, config.device, config.seed))
+    env = SB3VecEnv(make(config.env, config.num_envs, config.device, config.seed))
     network = {"net_arch": config.agent_kwargs["policy_kwargs"]["net_arch"], "activation_fn": linen.tanh}
     arguments = {name: config.agent_kwargs[name] for name in names}
     return learning(sbx.PPO("MlpPolicy", env, policy_kwargs=network, seed=config.seed, **arguments))
