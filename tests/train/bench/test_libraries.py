@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_a_process_works_when_it_is_told_to(work: dict[str, Any]) -> None:
-    process = Process({**work, "name": OURS, "module": "sb3_learning"})
+    process = Process({**work, "name": OURS, "module": "sb3"})
     try:
         process.ready()
         assert process.memory_mib is None
@@ -55,7 +56,7 @@ def test_a_process_that_ends_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path:
     script.write_text("#!/bin/sh\necho first >&2\necho 'out of luck' >&2\nexit 3\n")
     script.chmod(0o755)
     monkeypatch.setattr(process_module.sys, "executable", str(script))
-    process = Process({"module": "sb3_learning"})
+    process = Process({"module": "sb3"})
     with pytest.raises(ContenderError, match=r"its process ended \(3\) out of luck"):
         process.ready()
     process.close()
@@ -67,7 +68,7 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
     script.chmod(0o755)
     monkeypatch.setattr(process_module.sys, "executable", str(script))
     monkeypatch.setattr(process_module, "START_SECONDS", 0.05)
-    process = Process({"module": "sb3_learning"})
+    process = Process({"module": "sb3"})
     with pytest.raises(ContenderError, match="no answer after 0 s"):
         process.ready()
     process.close()
@@ -85,7 +86,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, *requests: dict[str, Any]) -> list[
 
 
 def test_the_worker_answers_line_by_line(work: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = {**work, "name": OURS, "module": "sb3_learning"}
+    spec = {**work, "name": OURS, "module": "sb3"}
     built, first, second = answers(monkeypatch, spec, {"seconds": 0.0}, {"seconds": 0.0, "epochs": 2})
     assert built == {}
     assert Sample(**first["sample"]).gradient_steps == 6
@@ -103,10 +104,15 @@ def test_the_worker_answers_line_by_line(work: dict[str, Any], monkeypatch: pyte
 def test_the_worker_names_what_fails(
     changes: dict[str, Any], reason: str, work: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = {**work, "name": OURS, "module": "sb3_learning", **changes}
+    spec = {**work, "name": OURS, "module": "sb3", **changes}
     (answer,) = answers(monkeypatch, spec, {"seconds": 0.0})
     assert answer["error"].startswith(reason)
     assert "\n" not in answer["error"]
+
+
+@pytest.mark.parametrize("module", [libraries.OURS_AND_SB3, *(peer.module for peer in (*LEARNERS, GYMNAX))])
+def test_the_modules_are_there_whether_the_libraries_are_or_not(module: str) -> None:
+    assert find_spec(f"palaestra.train.bench.libraries.{module}") is not None
 
 
 def test_who_is_missing_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

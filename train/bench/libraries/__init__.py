@@ -44,13 +44,13 @@ class Peer:
         return None
 
 
-OURS_AND_SB3 = "sb3_learning"
+OURS_AND_SB3 = "sb3"
 LEARNERS = (
-    Peer("rsl_rl", "rsl_rl_learning", "rsl-rl-lib"),
-    Peer("rsl_rl, compiled", "rsl_rl_learning", "rsl-rl-lib", compiles=True),
-    Peer("skrl", "skrl_learning", "skrl"),
-    Peer("sbx", "sbx_learning", "sbx-rl"),
+    Peer("rsl_rl", "rsl_rl", "rsl-rl-lib"),
+    Peer("rsl_rl, compiled", "rsl_rl", "rsl-rl-lib", compiles=True),
+    Peer("skrl", "skrl", "skrl"),
+    Peer("sbx", "sbx", "sbx-rl"),
 )
 """They learn by PPO, on our batch of CartPole."""
 
-GYMNAX = Peer("gymnax", "gymnax_stepping", "gymnax")
+GYMNAX = Peer("gymnax", "gymnax", "gymnax")
