@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm import SerialChain, dynamics, mjcf
+from palaestra.envs.arm import SerialChain, dynamics, forward_kinematics, mass_matrix, mjcf
 
 
 def model(chain: SerialChain, timestep: float = 0.001) -> mujoco.MjModel:
@@ -109,3 +110,30 @@ def _one(compiled: mujoco.MjModel, data: mujoco.MjData, q: Any, dq: Any, ddq: An
     mujoco.mj_inverse(compiled, data)
     dynamics = {"mass_matrix": mass, "forward_dynamics": forward, "inverse_dynamics": data.qfrc_inverse.copy()}
     return placed | dynamics | {"jacobian": jacobian.reshape(6, dof)}
+
+
+def energy(chain: SerialChain, q: Tensor, dq: Tensor) -> Tensor:
+    """Kinetic and potential energy [N], the latter from the centres of mass."""
+    pose = forward_kinematics(chain, q)
+    mass, centre, gravity = (torch.tensor(v, dtype=q.dtype) for v in (chain.mass, chain.centre_of_mass, chain.gravity))
+    centre = pose.position[:, : chain.dof] + torch.einsum("nlij,lj->nli", pose.rotation[:, : chain.dof], centre)
+    kinetic = 0.5 * torch.einsum("ni,nij,nj->n", dq, mass_matrix(chain, q), dq)
+    return kinetic - torch.einsum("l,nli,i->n", mass, centre, gravity)
+
+
+def loaded(chain: SerialChain, payload: float) -> SerialChain:
+    """The chain whose last link has a point mass at the tool centre merged in, by the parallel-axis theorem."""
+    pose = forward_kinematics(chain, torch.zeros(1, chain.dof, dtype=torch.float64))
+    rotation, position = pose.rotation[0, chain.dof - 1].numpy(), pose.position[0].numpy()
+    tool, mass, centre = rotation.T @ (position[-1] - position[chain.dof - 1]), chain.mass[-1], chain.centre_of_mass[-1]
+    merged = (mass * np.array(centre) + payload * tool) / (mass + payload)
+    xx, yy, zz, xy, xz, yz = chain.inertia[-1]
+    inertia = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    for weight, offset in ((mass, centre - merged), (payload, tool - merged)):
+        inertia += weight * (offset @ offset * np.eye(3) - np.outer(offset, offset))
+    return dataclasses.replace(
+        chain,
+        mass=(*chain.mass[:-1], mass + payload),
+        centre_of_mass=(*chain.centre_of_mass[:-1], tuple(merged)),
+        inertia=(*chain.inertia[:-1], tuple(inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]])),
+    )

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from hostile_files import changed, load, refused, resume, saved, with_member
 
 from palaestra.agents import DQN, PPO, CheckpointError
 from palaestra.agents.checkpoints.torch_reader import read_tensors
@@ -31,29 +32,6 @@ from palaestra.agents.checkpoints.zip_archive import SUMS, Members
 from palaestra.envs.core.atomic_write import write_whole
 
 ROOT = Path(__file__).parents[3]
-
-
-def load(content: bytes) -> Any:
-    return PPO.load(io.BytesIO(content), env=fuzz.environment())
-
-
-def resume(content: bytes) -> Any:
-    return DQN.resume(io.BytesIO(content), fuzz.environment())  # type: ignore[arg-type]
-
-
-def refused(content: bytes, message: str, read: Callable[[bytes], Any] = load) -> None:
-    with pytest.raises(CheckpointError, match=message), fuzz.nothing_runs():
-        read(content)
-
-
-def with_member(name: str, content: bytes, agent: str = "ppo") -> bytes:
-    return fuzz.packed({**fuzz.unpacked(fuzz.original(agent)), name: content})
-
-
-def saved(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
 
 
 # ------------------------------------------------------------------------------------------- at random
@@ -289,13 +267,6 @@ def test_long_instructions_and_other_files_are_refused() -> None:
 
 
 # ------------------------------------------------------------------------------------------- wrong contents
-
-
-def changed(agent: str, member: str, change: Callable[[Any], Any]) -> bytes:
-    """The file with a member changed and saved properly again."""
-    state = torch.load(io.BytesIO(fuzz.unpacked(fuzz.original(agent))[member]), weights_only=True)
-    change(state)
-    return with_member(member, saved(state), agent)
 
 
 def put(name: str, value: Any) -> Callable[[Any], None]:

@@ -11,7 +11,7 @@ from typing import Any
 import fuzz_checkpoints as fuzz
 import pytest
 import torch
-from test_checkpoint_fuzz import changed, load, refused, resume, saved
+from hostile_files import changed, load, refused, resume, saved
 
 from palaestra.agents import DQN, PPO
 from palaestra.envs import make

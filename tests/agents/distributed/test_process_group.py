@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import team
 import torch
-from faults.kills import curves, same_weights
+from kills import curves, same_weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from torch.distributed.run import get_args_parser

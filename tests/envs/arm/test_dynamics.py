@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mujoco_arm import accelerations, random_chain, random_states, reference, simulate
+from mujoco_arm import accelerations, energy, loaded, random_chain, random_states, reference, simulate
 from torch import Tensor
 
 from palaestra.envs.arm import (
@@ -21,7 +20,6 @@ from palaestra.envs.arm import (
     PANDA_READY,
     SerialChain,
     forward_dynamics,
-    forward_kinematics,
     inverse_dynamics,
     joint_friction,
     mass_matrix,
@@ -44,15 +42,6 @@ def near(ours: Tensor, expected: Tensor, relative: float = 1e-9) -> None:
     """Equal to a part of each state's largest value, or of 1 where all are smaller."""
     scale = expected.abs().flatten(1).amax(1).clamp(min=1.0)
     assert ((ours - expected).abs().flatten(1).amax(1) / scale).max() < relative
-
-
-def energy(chain: SerialChain, q: Tensor, dq: Tensor) -> Tensor:
-    """Kinetic and potential energy [N], the latter from the centres of mass."""
-    pose = forward_kinematics(chain, q)
-    mass, centre, gravity = (torch.tensor(v, dtype=q.dtype) for v in (chain.mass, chain.centre_of_mass, chain.gravity))
-    centre = pose.position[:, : chain.dof] + torch.einsum("nlij,lj->nli", pose.rotation[:, : chain.dof], centre)
-    kinetic = 0.5 * torch.einsum("ni,nij,nj->n", dq, mass_matrix(chain, q), dq)
-    return kinetic - torch.einsum("l,nli,i->n", mass, centre, gravity)
 
 
 # ---------------------------------------------------------------------------------------------------- known answers
@@ -212,24 +201,6 @@ def test_turning_a_vertical_first_joint_changes_no_torque(seed: int, angle: floa
     turned[:, 0] += angle
     near(inverse_dynamics(PANDA, turned, dq, ddq), inverse_dynamics(PANDA, q, dq, ddq), 1e-12)
     near(mass_matrix(PANDA, turned), mass_matrix(PANDA, q), 1e-12)
-
-
-def loaded(chain: SerialChain, payload: float) -> SerialChain:
-    """The chain whose last link has a point mass at the tool centre merged in, by the parallel-axis theorem."""
-    pose = forward_kinematics(chain, torch.zeros(1, chain.dof, dtype=torch.float64))
-    rotation, position = pose.rotation[0, chain.dof - 1].numpy(), pose.position[0].numpy()
-    tool, mass, centre = rotation.T @ (position[-1] - position[chain.dof - 1]), chain.mass[-1], chain.centre_of_mass[-1]
-    merged = (mass * np.array(centre) + payload * tool) / (mass + payload)
-    xx, yy, zz, xy, xz, yz = chain.inertia[-1]
-    inertia = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    for weight, offset in ((mass, centre - merged), (payload, tool - merged)):
-        inertia += weight * (offset @ offset * np.eye(3) - np.outer(offset, offset))
-    return dataclasses.replace(
-        chain,
-        mass=(*chain.mass[:-1], mass + payload),
-        centre_of_mass=(*chain.centre_of_mass[:-1], tuple(merged)),
-        inertia=(*chain.inertia[:-1], tuple(inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]])),
-    )
 
 
 @given(st.one_of(st.just(PANDA), chains), seeds)

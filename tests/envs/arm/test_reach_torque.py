@@ -12,8 +12,7 @@ import torch
 from arm_play import OTHER, Play, commands
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mujoco_arm import random_states
-from test_arm_dynamics import energy
+from mujoco_arm import energy, random_states
 from torch import Tensor
 
 from palaestra.envs import TensorVectorEnv

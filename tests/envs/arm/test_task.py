@@ -13,8 +13,8 @@ import pytest
 import torch
 from arm_play import OTHER, Play, commands
 from gymnasium.utils.env_checker import check_env as gymnasium_check
+from mujoco_arm import loaded
 from stable_baselines3.common.env_checker import check_env as sb3_check
-from test_arm_dynamics import loaded
 
 from palaestra.envs import Reference, SingleEnv, TensorEnv, TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
@@ -38,7 +38,7 @@ VARIANTS: dict[str, Callable[[], TensorEnv[Any]]] = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_keeps_the_contract(name: str) -> None:
-    """The registered ones are checked in test_check.py. A short limit, as one of the rules plays to the end."""
+    """The registered ones are in checker/test_conformance.py. A short limit, as one of the rules plays to the end."""
     env = VARIANTS[name]()
     env.max_episode_steps = 15
     findings = check_env(env, num_envs=16, steps=6)

@@ -366,7 +366,7 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (MaskAllowsNothing, {"action mask"}, "allows no action"),
     (SuccessDtype, {"success"}, "success must return a bool tensor of shape (64,), got torch.float32"),
     (WrongKeys, {"keys"}, "'right' → 2"),
-    (BrokenPicture, {"pictures"}, "ZeroDivisionError: no paint (test_check.py:"),
+    (BrokenPicture, {"pictures"}, "ZeroDivisionError: no paint (test_conformance.py:"),
     (WrongRandomReturn, {"reference"}, ", but reference.random is 100: correct it"),
     (BeatenOptimum, {"reference"}, "above reference.optimum, 0.1: nothing can be better"),
     (OptimumBelowRandom, {"reference"}, "reference.optimum, -1, is below reference.random, 1"),

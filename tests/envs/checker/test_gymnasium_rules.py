@@ -210,7 +210,7 @@ CASES: list[tuple[type[Walk], set[str], str]] = [
     (RewardArray, {STEP}, "reward must be a number, got ndarray"),
     (NumberFlag, {STEP}, "terminated must be a bool, got int 0 at step 1"),
     (NumberTruncated, {STEP}, "truncated must be a bool, got int 0 at step 1"),
-    (RaisesAtSeven, {STEP}, "step 7 raises KeyError: 'no seventh' (test_check_gymnasium.py:"),
+    (RaisesAtSeven, {STEP}, "step 7 raises KeyError: 'no seventh' (test_gymnasium_rules.py:"),
     (NanObservation, {"finite numbers"}, "observation is NaN or infinite at step 3"),
     (InfiniteReward, {"finite numbers"}, "reward is inf at step 2"),
     (DoubleObservation, {"observation in space"}, "at reset: observation must be float32, got float64"),
@@ -224,7 +224,7 @@ CASES: list[tuple[type[Walk], set[str], str]] = [
     (BothFlags, {APART}, "terminated is set whenever truncated is (step 12)"),
     (FloatPicture, {"pictures"}, "render must give uint8 [height, width, 3], got float64 (8, 8, 3)"),
     (GrowingPicture, {"pictures"}, "the size of the picture changes"),
-    (BrokenPicture, {"pictures"}, "render after reset raises ZeroDivisionError: no paint (test_check_gymnasium.py:"),
+    (BrokenPicture, {"pictures"}, "render after reset raises ZeroDivisionError: no paint (test_gymnasium_rules.py:"),
     (NoOptions, {STEP}, "reset raises TypeError: "),
     (OwnGenerator, {OFFICIAL}, "gymnasium: AssertionError: Expects the random number generator to have been generated"),
 ]

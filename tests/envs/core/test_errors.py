@@ -140,7 +140,7 @@ def test_a_failing_rule_is_named_with_environment_episode_and_step(method: str, 
     error = caught.value
     assert (error.env_index, error.episode, error.step) == (env_index, 2, step)
     assert f"Counter: {method} raises ZeroDivisionError: the wheel came off" in str(error)
-    assert "(test_env_faults.py:" in str(error)
+    assert "(test_errors.py:" in str(error)
     assert str(error).endswith(f"in environment {env_index}, episode 2, step {step}")
     assert isinstance(error.__cause__, ZeroDivisionError)
     assert same(before, snapshot(batch))
@@ -327,7 +327,7 @@ def test_what_other_peoples_environments_raise_names_them(mode: str, how: str, t
     error, seconds = broken_step(how, mode)
     assert str(error).startswith(f"Motor: {text}")
     assert str(error).endswith(" in environment 1")
-    assert "(test_env_faults.py:" in str(error)
+    assert "(test_errors.py:" in str(error)
     assert (error.env_index, error.episode, error.step) == (1, None, None)
     if mode == "sync":
         assert error.__cause__ is not None

@@ -245,10 +245,10 @@ class Trap:
 TRACK_THREE_ROWS = """
 import json, sys
 from pathlib import Path
-from palaestra.train import tracking
-tracking.INIT_TIMEOUT = 2.0
+from palaestra.train.loggers import wandb_logger
+wandb_logger.INIT_TIMEOUT = 2.0
 warnings = []
-tracker = tracking.Tracker.start(Path("run"), {}, sys.argv[1], warn=warnings.append)
+tracker = wandb_logger.Tracker.start(Path("run"), {}, sys.argv[1], warn=warnings.append)
 for step in (1, 2, 3):
     tracker.log({"a": step / 3}, step)
 tracker.finish()

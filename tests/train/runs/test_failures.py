@@ -1,6 +1,6 @@
 """What goes wrong around a run, with the disk, the user, the clock, the language: one clear line, and nothing is lost.
 
-Faults of the environment and of the numbers are in test_env_faults.py and test_divergence.py.
+Faults of the environment and of the numbers are in envs/core/test_errors.py and test_divergence.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.kills import curves, same_weights
+from kills import curves, same_weights
 
 from palaestra.agents import DQN, PPO
 from palaestra.agents.buffers import memory_limits

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from faults.kills import curves, same_weights, weights
+from kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
 from palaestra.train.commands.commands import resume
