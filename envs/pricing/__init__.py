@@ -2,7 +2,8 @@
 
 from palaestra.envs.pricing.closed_forms import equal_markup_logit, gallego_van_ryzin, logit_duopoly
 from palaestra.envs.pricing.duopoly import DuopolyPricing
-from palaestra.envs.pricing.market import Market, Solution
+from palaestra.envs.pricing.finite_mdp import FiniteMDP, Solution
+from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.pricing import Pricing
 from palaestra.envs.pricing.season import Season
 from palaestra.envs.pricing.two_products import TwoProducts
@@ -10,6 +11,7 @@ from palaestra.envs.pricing.yogurt import Yogurt
 
 __all__ = [
     "DuopolyPricing",
+    "FiniteMDP",
     "Market",
     "Pricing",
     "Season",

@@ -1,17 +1,11 @@
-"""What the optimal policy does on average, as paths over time: what a season is measured against while it runs."""
+"""Mean stock and revenue over time under the optimal policy: the yardstick of a season while it runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.metrics import state_distribution
-
-if TYPE_CHECKING:
-    from palaestra.envs.pricing.duopoly import DuopolyPricing
-    from palaestra.envs.pricing.market import Market
+from palaestra.envs.pricing.finite_mdp import FiniteMDP
 
 _LIKELY = 0.01  # probability of a state that counts
 
@@ -22,26 +16,20 @@ class ExpectedPath(NamedTuple):
     prices: tuple[float, float]  # lowest and highest that is posted with some probability
 
 
-def expected_path(market: Market[Any]) -> ExpectedPath:
+def expected_path(problem: FiniteMDP, prices: Array, units: Array) -> ExpectedPath:
     """Mean stock and mean revenue over time under the optimal policy of a market with a deadline, exact.
 
     The distribution over states is carried forwards. What is earned until a period is what is expected at the start
     less what is still expected from the states reached by then; after the last period it is V*.
+
+    Args:
+        problem: the market.
+        prices: of each action, float64 [actions] or [actions, products].
+        units: left of each product in each state, int64 [states, products].
     """
-    assert market.units is not None
-    policy, menu = market.optimal_policy(), market.prices.reshape(len(market.prices), -1)
-    shares = state_distribution(market, policy)
-    to_come = (shares * market.solution.value).sum(1)
-    likely = (shares[:-1, :, None] >= _LIKELY) & (market.units > 0)  # [T, states, products]
+    policy, menu = problem.optimal_policy(), prices.reshape(len(prices), -1)
+    shares = problem.state_distribution(policy)
+    to_come = (shares * problem.solution.value).sum(1)
+    likely = (shares[:-1, :, None] >= _LIKELY) & (units > 0)  # [T, states, products]
     posted = menu[policy][likely]
-    return ExpectedPath(shares @ market.units, to_come[0] - to_come, (float(posted.min()), float(posted.max())))
-
-
-def optimal_profits(market: DuopolyPricing, periods: int) -> Array:
-    """What the best policy has earned after 0 … ``periods`` periods, float64: nothing is random there but the end."""
-    policy, reward = market.optimal_policy()[0], market.expected_reward(0)
-    profits, state = np.zeros(periods + 1), market.first_state
-    for period in range(periods):
-        profits[period + 1] = profits[period] + reward[state, policy[state]]
-        state = int(market.after[state, policy[state]])
-    return profits
+    return ExpectedPath(shares @ units, to_come[0] - to_come, (float(posted.min()), float(posted.max())))

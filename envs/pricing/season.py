@@ -23,7 +23,6 @@ Management Science 1994, in discrete time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,13 +32,10 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_distribution, checked_number, checked_prices
-from palaestra.envs.pricing.dashboard.season_page import draw_season
-from palaestra.envs.pricing.expected_path import ExpectedPath, expected_path
-from palaestra.envs.pricing.market import Market
+from palaestra.envs.pricing.inventory import InventoryMarket
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
-    from palaestra.envs.rendering.canvas import Canvas
 
 
 @dataclass(frozen=True)
@@ -51,10 +47,8 @@ class SeasonState:
     revenue: Tensor  # float32 [N] so far
 
 
-class Season(Market[SeasonState]):
+class Season(InventoryMarket[SeasonState]):
     """One product over a season; subclasses say what customers want. See the module for the rules."""
-
-    units: Array
 
     def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: float = 0.0) -> None:
         """Make the market.
@@ -121,11 +115,6 @@ class Season(Market[SeasonState]):
     def expert(self, state: SeasonState) -> Tensor:
         return self.best_actions(state.period, state.stock)
 
-    def draw(self, state: SeasonState, canvas: Canvas) -> None:
-        draw_season(self, state, canvas)
-
-    # ------------------------------------------------------------------------------------------------ exact answers
-
     def action_values(self, stage: int, value: Array) -> Array:
         wanted = self.wanted[stage]  # [A, K + 1]
         sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
@@ -141,11 +130,6 @@ class Season(Market[SeasonState]):
         moved = mass @ self.wanted[stage]  # [states, K + 1]
         left = np.maximum(0, self.units - np.arange(moved.shape[1]))
         return np.bincount(left.ravel(), moved.ravel(), self.num_states)
-
-    @cached_property
-    def expected(self) -> ExpectedPath:
-        """Mean stock and revenue over time under the optimal policy."""
-        return expected_path(self)
 
     def expected_reward(self, stage: int) -> Array:
         mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])

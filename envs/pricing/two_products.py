@@ -21,7 +21,6 @@ management", Operations Research 1997, in discrete time with logit choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,14 +30,12 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_number, checked_prices, per_period
-from palaestra.envs.pricing.dashboard.season_page import draw_season
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
-from palaestra.envs.pricing.expected_path import ExpectedPath, expected_path
+from palaestra.envs.pricing.inventory import InventoryMarket
 from palaestra.envs.pricing.market import Market
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
-    from palaestra.envs.rendering.canvas import Canvas
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,8 @@ class TwoProductsState:
     revenue: Tensor  # float32 [N] so far
 
 
-class TwoProducts(Market[TwoProductsState]):
+class TwoProducts(InventoryMarket[TwoProductsState]):
     """Two products over a season; see the module for the rules."""
-
-    units: Array
 
     def __init__(
         self,
@@ -113,13 +108,8 @@ class TwoProducts(Market[TwoProductsState]):
     def expert(self, state: TwoProductsState) -> Tensor:
         return self.best_actions(state.period, self._index(state))
 
-    def draw(self, state: TwoProductsState, canvas: Canvas) -> None:
-        draw_season(self, state, canvas)
-
     def _index(self, state: TwoProductsState) -> Tensor:
         return state.stock[:, 0] * (self.stock[1] + 1) + state.stock[:, 1]
-
-    # ------------------------------------------------------------------------------------------------ exact answers
 
     def action_values(self, stage: int, value: Array) -> Array:
         value = value.reshape(self.num_states, -1)
@@ -149,11 +139,6 @@ class TwoProducts(Market[TwoProductsState]):
 
         shifts = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         return {**shifts, "sensitivity_plus_20": market(sensitivity=1.2)}
-
-    @cached_property
-    def expected(self) -> ExpectedPath:
-        """Mean stocks and revenue over time under the optimal policy."""
-        return expected_path(self)
 
     def expected_reward(self, stage: int) -> Array:
         reward: Array = (self.buys * self.prices).sum(2)

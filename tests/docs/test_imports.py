@@ -158,3 +158,87 @@ def test_training_modules_import_neither_pygame_nor_wandb() -> None:
 
 def test_pygame_does_not_greet_on_standard_output() -> None:
     assert loaded_by("import palaestra.train.play.game", "pygame") == {"pygame"}
+
+
+# ----------------------------------------------------------------------------------------------------- no circles
+
+MODULES = {f"palaestra.{name_of(path)}".removesuffix(".__init__"): path for path in SOURCES}
+ORDER = (  # of the folders in train/, the lowest first; a module imports from lower floors and from its own folder
+    ("config", "evaluation", "scaffold"),
+    ("loggers", "recording"),
+    ("runs",),
+    ("play", "bench", "sweep", "results"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+FLOORS = {folder: floor for floor, folders in enumerate(ORDER) for folder in folders}
+NOT_YET = {("palaestra.train.play.game", "palaestra.train.commands.commands")}
+
+
+@cache
+def import_graph() -> dict[str, set[str]]:
+    """The modules of ours that each module imports anywhere, under TYPE_CHECKING and in functions included.
+
+    A name imported from a package is an edge to the package, whose ``__init__`` has edges to the modules it takes names
+    from: whoever imports the package depends on all of them.
+    """
+    graph = {}
+    for name, path in MODULES.items():
+        found: set[str] = set()
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= inner if inner <= set(MODULES) else {node.module or "", *inner}
+        graph[name] = found & set(MODULES)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Strongly connected modules: modules that reach each other, and modules that import themselves."""
+
+    def reached(start: str) -> set[str]:
+        seen, stack = set(), list(graph[start])
+        while stack:
+            name = stack.pop()
+            if name not in seen and name in graph:
+                seen.add(name)
+                stack += graph[name]
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    found: list[set[str]] = []
+    for name in sorted(graph):
+        if name in reach[name] and not any(name in circle for circle in found):
+            found.append({name} | {other for other in reach[name] if name in reach[other]})
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"e"}}) == [{"b", "c"}, {"e"}]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_circles(folder: str) -> None:
+    inside = {name: edges for name, edges in import_graph().items() if name.startswith(f"palaestra.{folder}")}
+    assert circles(inside) == []
+
+
+def test_the_folders_of_train_import_downwards() -> None:
+    upwards = set()
+    for name, edges in import_graph().items():
+        parts = name.split(".")
+        if parts[1] != "train" or len(parts) == 2 or parts[3:4] == ["templates"]:  # templates are users' files
+            continue
+        for edge in edges:
+            other = edge.split(".")
+            if other[1] == "train" and len(other) > 2 and other[2] != parts[2]:
+                upwards |= {(name, edge)} if FLOORS[other[2]] >= FLOORS[parts[2]] else set()
+    assert upwards <= NOT_YET
+
+
+@pytest.mark.parametrize("package", sorted({name.rpartition(".")[0] for name in MODULES} & set(MODULES)))
+def test_no_module_imports_its_own_package(package: str) -> None:
+    assert [n for n, edges in import_graph().items() if n.startswith(package + ".") and package in edges] == []

@@ -1,7 +1,7 @@
 """Parts of a dashboard: charts with axes, heat maps of prices, and read-outs.
 
 A :class:`Chart` and a :class:`HeatMap` know where they lie and which point of the canvas belongs to a value, so that
-whoever looks at the picture can find it again.
+a reader of the picture can find it again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def whole_ticks(first: float, last: float, most: int) -> list[float]:
     return [tick for tick in round_ticks(first, last + 0.5, most) if tick == round(tick)]
 
 
-def number(value: float, decimals: int, currency: str = "") -> str:
+def format_amount(value: float, decimals: int, currency: str = "") -> str:
     """A number to be read; from 100,000 on four digits of it, to fit its place."""
     size = abs(value)
     for least, unit, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
@@ -81,12 +81,12 @@ class Chart:
         for tick in ticks:
             _, y = self.place(self.x[0], tick)
             canvas.rectangle(self.left, y - 0.5, self.width, 1, GRID)
-            canvas.text(number(tick, decimals_of(ticks), currency), self.left - 8, y, SMALL, MUTED, "right")
+            canvas.text(format_amount(tick, decimals_of(ticks), currency), self.left - 8, y, SMALL, MUTED, "right")
         for tick in whole_ticks(*self.x, 6):
             x, _ = self.place(tick, self.y[0])
             canvas.rectangle(x - 0.5, self.top, 1, self.height, GRID)
             if times:
-                canvas.text(number(tick, 0), x, self.top + self.height + 16, SMALL, MUTED, "center")
+                canvas.text(format_amount(tick, 0), x, self.top + self.height + 16, SMALL, MUTED, "center")
 
     def draw_curve(self, canvas: Canvas, x: Array, y: Array, colour: Colour, width: float) -> None:
         """A line through the values."""
@@ -157,7 +157,7 @@ class PriceScale:
         for tick in ticks:
             y = top + height * (self.high - tick) / (self.high - self.low)
             canvas.rectangle(left + 12, y - 0.5, 4, 1, MUTED)
-            canvas.text(number(tick, decimals_of(ticks), currency), left + 19, y, SMALL, MUTED)
+            canvas.text(format_amount(tick, decimals_of(ticks), currency), left + 19, y, SMALL, MUTED)
 
 
 @dataclass(frozen=True)

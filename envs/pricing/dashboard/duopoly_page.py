@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,10 +25,10 @@ from palaestra.envs.pricing.dashboard.chart import (
     PriceScale,
     draw_readout,
     draw_verdict,
-    number,
+    format_amount,
     round_ticks,
 )
-from palaestra.envs.pricing.dashboard.season_page import (
+from palaestra.envs.pricing.dashboard.panels import (
     BAND,
     MAPS_BOTTOM,
     MAPS_LEFT,
@@ -40,108 +40,113 @@ from palaestra.envs.pricing.dashboard.season_page import (
     captions,
     draw_panels,
     map_row,
-    mood,
-    percent,
     plot,
+    result_colour,
 )
-from palaestra.envs.pricing.expected_path import optimal_profits
+from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
-    from palaestra.envs.pricing.duopoly import DuopolyPricing
     from palaestra.envs.rendering.canvas import Canvas, Table
 
 _SHORTEST = 20  # periods on the axis
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where things are; the watched policy's map comes first."""
+class DuopolyView:
+    """Everything that the dashboard shows: A prices, n visited states after p periods."""
+
+    prices: Array  # float64 [A]
+    nash_price: float
+    monopoly_price: float
+    policies: tuple[Table, ...]  # int64 [1, A · A] each: the watched one if its table is known, then the optimal one
+    percents: tuple[float, ...]  # the exact value of each, relative to V*
+    period: Array  # int64 [n] periods gone
+    own: Array  # int64 [n] the agent's last price, its index
+    rival: Array  # int64 [n] the rival's last price, its index
+    profit: Array  # float64 [n] so far
+    optimal_profit: Array  # float64 [p + 1] the optimal policy's, after 0 … p periods
+    over: bool
+
+
+@dataclass(frozen=True)
+class DuopolyLayout:
+    """Places of prices, profits and the maps, the watched policy's first."""
 
     price: Chart
     profit: Chart
     maps: tuple[HeatMap, ...]
 
 
-def layout(market: DuopolyPricing, policies: int = 1, periods: int = 0, profit: float = 0.0) -> Layout:
-    """The dashboard after a number of periods with the maps of one or two policies."""
+def duopoly_layout(view: DuopolyView) -> DuopolyLayout:
+    """The axis of time doubles when it is full; that of profits holds the agent's and the optimal policy's."""
     horizon = _SHORTEST
-    while horizon <= periods:
+    while horizon <= view.period[-1]:
         horizon *= 2
-    x, size = (0.0, float(horizon)), len(market.prices)
-    return Layout(
-        plot(126, 218, x, around(market.prices)),
+    x, size = (0.0, float(horizon)), len(view.prices)
+    profit = max(view.optimal_profit[-1], view.profit[-1])
+    return DuopolyLayout(
+        plot(126, 218, x, around(view.prices)),
         plot(382, 118, x, (0.0, max(1.0, 1.15 * profit))),
-        map_row(MAPS_TOP, MAPS_BOTTOM - MAPS_TOP - 24.0, (size, size), policies),
+        map_row(MAPS_TOP, MAPS_BOTTOM - MAPS_TOP - 24.0, (size, size), len(view.policies)),
     )
 
 
-def draw_duopoly(market: DuopolyPricing, state: Any, canvas: Canvas) -> None:
-    """Both firms' prices."""
-    states = [*canvas.past, state]
-    period, profit = np.array([s.period for s in states]), np.array([s.revenue for s in states])
-    best = optimal_profits(market, int(period[-1]))
-    tables = [market.optimal_policy()] if canvas.policy is None else [canvas.policy, market.optimal_policy()]
-    places = layout(market, len(tables), int(period[-1]), max(best[-1], profit[-1]))
+def draw_duopoly(canvas: Canvas, view: DuopolyView) -> None:
+    """Prices and profits of both firms."""
+    layout = duopoly_layout(view)
     draw_panels(canvas)
-    _draw_prices(canvas, market, places.price, states)
-    _draw_profits(canvas, places, period, profit, best)
-    _draw_maps(canvas, market, places, tables, (state.rival, state.price))
-    _draw_header(canvas, market, state, float(best[-1]))
+    _draw_prices(canvas, view, layout.price)
+    _draw_profits(canvas, view, layout.profit)
+    _draw_maps(canvas, view, layout)
+    _draw_header(canvas, view)
 
 
-def _draw_prices(canvas: Canvas, market: DuopolyPricing, chart: Chart, states: list[Any]) -> None:
-    period, own, rival = np.array([(s.period, s.price, s.rival) for s in states], np.int64).T
-    prices = market.prices
+def _draw_prices(canvas: Canvas, view: DuopolyView, chart: Chart) -> None:
     chart.draw_axes(canvas, "price", 4)
     chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("rival", OWN[1], "line"), ("optimal here", BAND, "band")])
-    for level, name, below in ((market.nash_price, "Nash", 12), (market.monopoly_price, "monopoly", -12)):
+    for level, name, below in ((view.nash_price, "Nash", 12), (view.monopoly_price, "monopoly", -12)):
         chart.draw_dashed(canvas, np.array(chart.x), np.full(2, level), MUTED, 1.6)
         x, y = chart.place(chart.x[1], level)
         canvas.text(name, x - 4, y + below, SMALL, MUTED, "right")
-    target = prices[market.optimal_policy()[0, own * len(prices) + rival]]
-    going = len(states) - canvas.over
-    chart.draw_steps(canvas, period[:going], target[:going], BAND, 10.0)
-    played = period > 0
-    for posted, colour, width in ((rival, OWN[1], 6.0), (own, OWN[0], 2.6)):  # both show where they are equal
-        chart.draw_steps(canvas, period[played] - 1, prices[posted[played]], colour, width)
+    optimal = view.prices[view.policies[-1][0, view.own * len(view.prices) + view.rival]]
+    going = len(view.period) - view.over
+    chart.draw_steps(canvas, view.period[:going], optimal[:going], BAND, 10.0)
+    played = view.period > 0
+    for posted, colour, width in ((view.rival, OWN[1], 6.0), (view.own, OWN[0], 2.6)):  # both show where they are equal
+        chart.draw_steps(canvas, view.period[played] - 1, view.prices[posted[played]], colour, width)
 
 
-def _draw_profits(canvas: Canvas, places: Layout, period: Array, profit: Array, best: Array) -> None:
-    places.profit.draw_axes(canvas, "profit so far", 3, times="period")
-    places.profit.draw_legend(canvas, [("agent", OWN[0], "line"), ("optimum", OPTIMAL, "dashes")])
-    places.profit.draw_dashed(canvas, np.arange(len(best)), best, OPTIMAL)
-    places.profit.draw_curve(canvas, period, profit, OWN[0], 3.0)
+def _draw_profits(canvas: Canvas, view: DuopolyView, chart: Chart) -> None:
+    chart.draw_axes(canvas, "profit so far", 3, times="period")
+    chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("optimum", OPTIMAL, "dashes")])
+    chart.draw_dashed(canvas, np.arange(len(view.optimal_profit)), view.optimal_profit, OPTIMAL)
+    chart.draw_curve(canvas, view.period, view.profit, OWN[0], 3.0)
 
 
-def _draw_maps(
-    canvas: Canvas, market: DuopolyPricing, places: Layout, tables: list[Table], now: tuple[int, int]
-) -> None:
-    """``now`` are the rival's and the own last price, their indices."""
-    low, high, size = float(market.prices[0]), float(market.prices[-1]), len(market.prices)
+def _draw_maps(canvas: Canvas, view: DuopolyView, layout: DuopolyLayout) -> None:
+    low, high, size = float(view.prices[0]), float(view.prices[-1]), len(view.prices)
     scale = PriceScale(low, high)
-    labels = {(tick - low) / (high - low) * (size - 1): number(tick, 1) for tick in round_ticks(low, high, 4)}
+    labels = {(tick - low) / (high - low) * (size - 1): format_amount(tick, 1) for tick in round_ticks(low, high, 4)}
     canvas.text("price by own and rival's last price", 586, MAPS_TOP - 40, SMALL, BRIGHT)
-    places.maps[0].draw_rows(canvas, labels)
-    for table, heat, caption in zip(tables, places.maps, captions(market, tables), strict=True):
+    layout.maps[0].draw_rows(canvas, labels)
+    for policy, heat, caption in zip(view.policies, layout.maps, captions(view.percents), strict=True):
         canvas.text(caption, heat.left, heat.top - 13, SMALL, MUTED)
-        heat.draw(canvas, market.prices[table[0].reshape(size, size)], scale)
+        heat.draw(canvas, view.prices[policy[0].reshape(size, size)], scale)
         heat.draw_columns(canvas, labels)
-        heat.draw_ring(canvas, *now)
+        heat.draw_ring(canvas, view.rival[-1], view.own[-1])
     canvas.text("rival's last price", MAPS_LEFT + MAPS_WIDTH / 2, MAPS_BOTTOM + 15, SMALL, MUTED, "center")
-    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, places.maps[0].height, "")
+    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, layout.maps[0].height, "")
 
 
-def _draw_header(canvas: Canvas, market: DuopolyPricing, state: Any, best: float) -> None:
-    """``best`` is the optimal policy's profit by now."""
-    profit = float(state.revenue)
-    share = percent(profit, best)
-    colour = mood(share) if canvas.over else BRIGHT
+def _draw_header(canvas: Canvas, view: DuopolyView) -> None:
+    profit, best, period = float(view.profit[-1]), float(view.optimal_profit[-1]), int(view.period[-1])
+    share = percent_of(profit, best)
+    colour = result_colour(share) if view.over else BRIGHT
     draw_readout(canvas, 24, f"{profit:.2f}", "profit", colour)
     draw_readout(canvas, 204, f"{share:.0f} %", f"of optimum {best:.2f}", colour)
-    if canvas.over:
-        periods = f"{state.period} period{'s' * (state.period > 1)}"
-        draw_verdict(canvas, "market closed", f"after {periods}", mood(share))
+    if view.over:
+        draw_verdict(canvas, "market closed", f"after {period} period{'s' * (period > 1)}", colour)
         return
-    draw_readout(canvas, 400, f"{market.prices[state.price]:.2f}", "agent's price")
-    draw_readout(canvas, 600, f"{market.prices[state.rival]:.2f}", "rival's price")
-    draw_readout(canvas, 800, str(state.period), "periods gone")
+    draw_readout(canvas, 400, f"{view.prices[view.own[-1]]:.2f}", "agent's price")
+    draw_readout(canvas, 600, f"{view.prices[view.rival[-1]]:.2f}", "rival's price")
+    draw_readout(canvas, 800, str(period), "periods gone")

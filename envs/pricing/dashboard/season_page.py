@@ -16,8 +16,7 @@ The duopoly's dashboard is in :mod:`palaestra.envs.pricing.dashboard.duopoly_pag
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from palaestra.envs.pricing.dashboard.chart import (
     BACKGROUND,
     BRIGHT,
     MUTED,
-    PANEL,
     SMALL,
     Chart,
     HeatMap,
@@ -34,27 +32,64 @@ from palaestra.envs.pricing.dashboard.chart import (
     decimals_of,
     draw_readout,
     draw_verdict,
-    number,
+    format_amount,
     whole_ticks,
 )
+from palaestra.envs.pricing.dashboard.panels import (
+    BAND,
+    MAPS_BOTTOM,
+    MAPS_LEFT,
+    MAPS_TOP,
+    MAPS_WIDTH,
+    OPTIMAL,
+    OWN,
+    around,
+    captions,
+    draw_panels,
+    map_row,
+    plot,
+    result_colour,
+)
+from palaestra.envs.pricing.expected_path import ExpectedPath
+from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
-    from palaestra.envs.pricing.market import Market
-    from palaestra.envs.pricing.season import Season
-    from palaestra.envs.pricing.two_products import TwoProducts
-    from palaestra.envs.rendering.canvas import Canvas, Colour, Table
+    from palaestra.envs.rendering.canvas import Canvas, Table
 
-OPTIMAL, SALE = "#ffb02e", "#8df5a8"
-OWN = ("#5cb8ff", "#ff85b8")  # of each product
-GOOD, FAIR, POOR = "#3ddc84", "#ffb02e", "#ff5a5f"
-BAND = "#a8752a"
-PLOT_LEFT, PLOT_WIDTH = 78.0, 470.0
-MAPS_LEFT, MAPS_WIDTH, MAPS_TOP, MAPS_BOTTOM = 624.0, 250.0, 152.0, 500.0
+SALE = "#8df5a8"
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where things are: price, stock and revenue, and for each product its maps, the watched policy's first."""
+class SeasonView:
+    """Everything that the dashboard shows: T periods, P products, S states, A actions, n visited states."""
+
+    stages: int
+    prices: Array  # float64 [A, P]
+    units: Array  # int64 [S, P] left in each state
+    capacity: Array  # int64 [P] units at the start
+    currency: str
+    time_unit: str
+    earnings: str  # "revenue" or "profit"
+    optimum: float  # V*
+    expected: ExpectedPath
+    policies: tuple[Table, ...]  # int64 [T, S] each: the watched one if its table is known, then the optimal one
+    percents: tuple[float, ...]  # the exact value of each, relative to V*
+    period: Array  # int64 [n] periods gone
+    stock: Array  # int64 [n, P]
+    posted: Array  # float64 [n, P] price of the last period, NaN before the first
+    optimal: Array  # float64 [n, P] the optimal price now; prices are NaN where nothing was in stock
+    sold: Array  # int64 [n, P] in the last period
+    revenue: Array  # float64 [n] so far
+    over: bool
+
+    @property
+    def products(self) -> int:
+        return len(self.capacity)
+
+
+@dataclass(frozen=True)
+class SeasonLayout:
+    """Places of price, stock and revenue, and for each product of its maps, the watched policy's first."""
 
     price: Chart
     stock: Chart
@@ -62,121 +97,63 @@ class Layout:
     maps: tuple[tuple[HeatMap, ...], ...]
 
 
-def layout(market: Season | TwoProducts, policies: int, posted: Array, revenue: float) -> Layout:
-    """The dashboard of a season.
-
-    Args:
-        market: the rules.
-        policies: how many policies have maps, 1 or 2.
-        posted: all prices that it has to show beside what the optimal policy is likely to post; NaN are left out.
-        revenue: the largest that it has to show beside V*.
-    """
-    x, stock = (0.0, float(market.stages)), np.atleast_1d(market.stock).tolist()
-    known = np.append(posted[~np.isnan(posted)], market.expected.prices)
+def season_layout(view: SeasonView) -> SeasonLayout:
+    """The axes hold all that was posted and earned, and what the optimal policy is likely to post and earn."""
+    x = (0.0, float(view.stages))
+    prices = np.concatenate((view.posted, view.optimal))
+    known = np.append(prices[~np.isnan(prices)], view.expected.prices)
     middle = MAPS_TOP + 106.0  # of two rows of maps the lower edge of the first
-    rows = [(MAPS_TOP, MAPS_BOTTOM)] if len(stock) == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
-    return Layout(
+    rows = [(MAPS_TOP, MAPS_BOTTOM)] if view.products == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
+    return SeasonLayout(
         plot(126, 144, x, around(known)),
-        plot(302, 82, x, (0.0, 1.05 * max(stock))),
-        plot(416, 84, x, (0.0, max(1.3 * market.optimal_value(), 1.05 * revenue) or 1.0)),
+        plot(302, 82, x, (0.0, 1.05 * int(view.capacity.max()))),
+        plot(416, 84, x, (0.0, max(1.3 * view.optimum, 1.05 * float(view.revenue[-1])) or 1.0)),
         tuple(
-            map_row(top, bottom - top, (market.stages, units), policies)
-            for units, (top, bottom) in zip(stock, rows, strict=True)
+            map_row(top, bottom - top, (view.stages, units), len(view.policies))
+            for units, (top, bottom) in zip(view.capacity.tolist(), rows, strict=True)
         ),
     )
 
 
-def plot(top: float, height: float, x: tuple[float, float], y: tuple[float, float]) -> Chart:
-    return Chart(PLOT_LEFT, top, PLOT_WIDTH, height, x, y)
-
-
-def around(prices: Array) -> tuple[float, float]:
-    """The range of the prices, with some air."""
-    low, high = float(prices.min()), float(prices.max())
-    air = max(0.08 * (high - low), 0.01 * high)
-    return low - air, high + air
-
-
-def map_row(top: float, height: float, cells: tuple[int, int], policies: int) -> tuple[HeatMap, ...]:
-    """Heat maps side by side."""
-    width = (MAPS_WIDTH - 14.0 * (policies - 1)) / policies
-    return tuple(HeatMap(MAPS_LEFT + i * (width + 14.0), top, width, height, *cells) for i in range(policies))
-
-
-@dataclass(frozen=True)
-class _Way:
-    """What has happened: n states of P products."""
-
-    period: Array  # int64 [n] periods gone
-    stock: Array  # int64 [n, P]
-    posted: Array  # float64 [n, P] price of the last period, NaN before the first
-    best: Array  # float64 [n, P] what the optimal policy would post now; prices are NaN where nothing was in stock
-    sold: Array  # int64 [n, P] in the last period
-    revenue: Array  # float64 [n] so far
-
-
-def _way(market: Season | TwoProducts, states: list[Any]) -> _Way:
-    n, menu = len(states), market.prices.reshape(len(market.prices), -1)
-    period, action = np.array([(s.period, s.price) for s in states], np.int64).T
-    stock = np.array([s.stock for s in states], np.int64).reshape(n, -1)
-    state = np.ravel_multi_index(stock.T, np.atleast_1d(market.stock) + 1)
-    best = menu[market.optimal_policy()[np.minimum(period, market.stages - 1), state]]
-    sold = np.array([s.sold for s in states], np.int64).reshape(n, -1)
-    posted = np.where((action[:, None] < 0) | (stock + sold == 0), np.nan, menu[action])
-    best = np.where((period[:, None] == market.stages) | (stock == 0), np.nan, best)
-    return _Way(period, stock, posted, best, sold, np.array([s.revenue for s in states], np.float64))
-
-
-def draw_season(market: Season | TwoProducts, state: Any, canvas: Canvas) -> None:
+def draw_season(canvas: Canvas, view: SeasonView) -> None:
     """One or two products over a season."""
-    way = _way(market, [*canvas.past, state])
-    tables = [market.optimal_policy()] if canvas.policy is None else [canvas.policy, market.optimal_policy()]
-    places = layout(market, len(tables), np.concatenate((way.posted, way.best)), float(way.revenue[-1]))
+    layout = season_layout(view)
     draw_panels(canvas)
-    _draw_prices(canvas, market, places.price, way)
-    _draw_paths(canvas, market, places, way)
-    _draw_maps(canvas, market, places, tables, way)
-    _draw_header(canvas, market, way)
+    _draw_prices(canvas, view, layout.price)
+    _draw_paths(canvas, view, layout)
+    _draw_maps(canvas, view, layout)
+    _draw_header(canvas, view)
 
 
-def draw_panels(canvas: Canvas) -> None:
-    canvas.fill(BACKGROUND)
-    canvas.rectangle(12, 96, 552, 434, PANEL, radius=12)
-    canvas.rectangle(574, 96, 374, 434, PANEL, radius=12)
-
-
-def _draw_prices(canvas: Canvas, market: Season | TwoProducts, chart: Chart, way: _Way) -> None:
-    chart.draw_axes(canvas, "price", 4, market.currency)
-    products = way.stock.shape[1]
-    own = [("posted", OWN[0], "line")] if products == 1 else [(f"product {i + 1}", OWN[i], "line") for i in (0, 1)]
+def _draw_prices(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
+    chart.draw_axes(canvas, "price", 4, view.currency)
+    own = [("posted", OWN[0], "line")] if view.products == 1 else [(f"product {i + 1}", OWN[i], "line") for i in (0, 1)]
     chart.draw_legend(canvas, [*own, ("optimal here", BAND, "band"), ("sale", SALE, "dot")])
-    for i in range(products):
-        chart.draw_steps(canvas, way.period, way.best[:, i], BAND, 7.0)
-    for i in range(products):
-        chart.draw_steps(canvas, way.period - 1, way.posted[:, i], OWN[i], 2.6)
-        most = max(1, way.sold.max())
-        for t, price, sold in zip(way.period.tolist(), way.posted[:, i].tolist(), way.sold[:, i].tolist(), strict=True):
+    for i in range(view.products):
+        chart.draw_steps(canvas, view.period, view.optimal[:, i], BAND, 7.0)
+    for i in range(view.products):
+        chart.draw_steps(canvas, view.period - 1, view.posted[:, i], OWN[i], 2.6)
+        most = max(1, view.sold.max())
+        for t, price, sold in zip(
+            view.period.tolist(), view.posted[:, i].tolist(), view.sold[:, i].tolist(), strict=True
+        ):
             if sold:
                 x, y = chart.place(t - 0.5, price)
                 canvas.circle(x, y, 1.4 + 4.0 * (sold / most) ** 0.5, BACKGROUND)
                 canvas.circle(x, y, 4.0 * (sold / most) ** 0.5, SALE)
 
 
-def _draw_paths(canvas: Canvas, market: Season | TwoProducts, places: Layout, way: _Way) -> None:
+def _draw_paths(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
     """Stock and revenue beside their means under the optimal policy."""
-    time, expected = np.arange(market.stages + 1), market.expected
-    places.stock.draw_axes(canvas, "units in stock", 3)
-    for i in range(way.stock.shape[1]):
-        places.stock.draw_dashed(canvas, time, expected.stock[:, i], OPTIMAL)
-        places.stock.draw_curve(canvas, *_stairs(way.period, way.stock[:, i]), OWN[i], 3.0)
-    places.revenue.draw_axes(canvas, _earnings(market), 3, market.currency, market.time_unit)
-    places.revenue.draw_legend(canvas, [("so far", OWN[0], "line"), ("optimum's mean", OPTIMAL, "dashes")])
-    places.revenue.draw_dashed(canvas, time, expected.revenue, OPTIMAL)
-    places.revenue.draw_curve(canvas, *_stairs(way.period, way.revenue), OWN[0], 3.0)
-
-
-def _earnings(market: Season | TwoProducts) -> str:
-    return "profit" if getattr(market, "unit_cost", 0.0) else "revenue"
+    time, expected = np.arange(view.stages + 1), view.expected
+    layout.stock.draw_axes(canvas, "units in stock", 3)
+    for i in range(view.products):
+        layout.stock.draw_dashed(canvas, time, expected.stock[:, i], OPTIMAL)
+        layout.stock.draw_curve(canvas, *_stairs(view.period, view.stock[:, i]), OWN[i], 3.0)
+    layout.revenue.draw_axes(canvas, view.earnings, 3, view.currency, view.time_unit)
+    layout.revenue.draw_legend(canvas, [("so far", OWN[0], "line"), ("optimum's mean", OPTIMAL, "dashes")])
+    layout.revenue.draw_dashed(canvas, time, expected.revenue, OPTIMAL)
+    layout.revenue.draw_curve(canvas, *_stairs(view.period, view.revenue), OWN[0], 3.0)
 
 
 def _stairs(x: Array, y: Array) -> tuple[Array, Array]:
@@ -184,92 +161,59 @@ def _stairs(x: Array, y: Array) -> tuple[Array, Array]:
     return x.repeat(2)[1:], y.repeat(2)[:-1]
 
 
-def _draw_maps(canvas: Canvas, market: Season | TwoProducts, places: Layout, tables: list[Table], way: _Way) -> None:
-    scale, products = price_scale(market, tables), way.stock.shape[1]
-    for i, maps in enumerate(places.maps):
+def _draw_maps(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
+    scale, products = price_scale(view), view.products
+    for i, maps in enumerate(layout.maps):
         name = "price" if products == 1 else f"price of product {i + 1}"
         top, last = maps[0].top, i == products - 1
-        title = f"{name} by {market.time_unit} and units in stock" if i == 0 else name
+        title = f"{name} by {view.time_unit} and units in stock" if i == 0 else name
         canvas.text(title, 586, top - (40 if i == 0 else 16), SMALL, BRIGHT)
-        maps[0].draw_rows(canvas, {tick - 1: number(tick, 0) for tick in whole_ticks(1, maps[0].rows, 4)})
-        for table, heat, caption in zip(tables, maps, captions(market, tables), strict=True):
+        maps[0].draw_rows(canvas, {tick - 1: format_amount(tick, 0) for tick in whole_ticks(1, maps[0].rows, 4)})
+        for policy, heat, caption in zip(view.policies, maps, captions(view.percents), strict=True):
             if i == 0:
                 canvas.text(caption, heat.left, top - 13, SMALL, MUTED)
-            heat.draw(canvas, price_map(market, table, i, way.stock[-1]), scale)
+            heat.draw(canvas, price_map(view, policy, i), scale)
             if last:
-                heat.draw_columns(canvas, {tick: number(tick, 0) for tick in whole_ticks(0, market.stages - 1, 4)})
-            heat.draw_way(canvas, way.period, way.stock[:, i] - 1)
-            if way.period[-1] < market.stages and way.stock[-1, i] > 0:
-                heat.draw_ring(canvas, way.period[-1], way.stock[-1, i] - 1)
-    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, MAPS_BOTTOM - MAPS_TOP, market.currency)
+                heat.draw_columns(canvas, {tick: format_amount(tick, 0) for tick in whole_ticks(0, view.stages - 1, 4)})
+            heat.draw_way(canvas, view.period, view.stock[:, i] - 1)
+            if view.period[-1] < view.stages and view.stock[-1, i] > 0:
+                heat.draw_ring(canvas, view.period[-1], view.stock[-1, i] - 1)
+    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, MAPS_BOTTOM - MAPS_TOP, view.currency)
 
 
-def price_scale(market: Season | TwoProducts, tables: list[Table]) -> PriceScale:
+def price_scale(view: SeasonView) -> PriceScale:
     """The colours of all prices in the tables of products that are in stock."""
-    menu, units = market.prices.reshape(len(market.prices), -1), np.asarray(market.units)
-    posted = np.concatenate([menu[table][:, units > 0].ravel() for table in tables])
+    posted = np.concatenate([view.prices[policy][:, view.units > 0].ravel() for policy in view.policies])
     return PriceScale(float(posted.min()), float(posted.max()))
 
 
-def price_map(market: Season | TwoProducts, table: Table, product: int, stock: Array) -> Array:
-    """A product's price by own stock (1, 2, …) and period, the others at a given stock: float64 [units, T]."""
-    menu = market.prices.reshape(len(market.prices), -1)[:, product]
-    grid = menu[table].reshape(len(table), *(np.atleast_1d(market.stock) + 1))  # [T, units + 1 of each product]
-    for other in reversed(range(len(stock))):
+def price_map(view: SeasonView, policy: Table, product: int) -> Array:
+    """A product's price by own stock (1, 2, …) and period, at the present stock of the other: float64 [units, T]."""
+    grid = view.prices[policy, product].reshape(len(policy), *(view.capacity + 1))  # [T, units + 1 of each product]
+    for other in reversed(range(view.products)):
         if other != product:
-            grid = grid.take(stock[other], 1 + other)
+            grid = grid.take(view.stock[-1, other], 1 + other)
     result: Array = grid[:, 1:].T
     return result
 
 
-def captions(market: Market[Any], tables: list[Table]) -> list[str]:
-    """What is above the maps: whose they are, and their exact values relative to V*."""
-    if len(tables) == 1:
-        return ["optimum"]
-    return [f"policy {percent_of_optimum(market, tables[0]):.1f} %", "optimum 100 %"]
-
-
-def percent_of_optimum(market: Market[Any], table: Table) -> float:
-    """The exact value of a policy relative to V*; remembered, for a film asks for every frame."""
-    return _percent(market, table.tobytes())
-
-
-@lru_cache(maxsize=4)
-def _percent(market: Market[Any], table: bytes) -> float:
-    policy = np.frombuffer(table, np.int64).reshape(market.stages, market.num_states)
-    return percent(market.policy_value(policy), market.optimal_value())
-
-
-def percent(earned: float, best: float) -> float:
-    """Earnings relative to the best; where nothing can be earned, everybody earns all."""
-    return 100.0 * earned / best if best > 0.0 else 100.0
-
-
-def _draw_header(canvas: Canvas, market: Season | TwoProducts, way: _Way) -> None:
-    best, earned = market.optimal_value(), float(way.revenue[-1])
-    share, left = percent(earned, best), market.stages - int(way.period[-1])
-    colour = mood(share)
+def _draw_header(canvas: Canvas, view: SeasonView) -> None:
+    best, earned = view.optimum, float(view.revenue[-1])
+    share, left = percent_of(earned, best), view.stages - int(view.period[-1])
+    colour = result_colour(share)
     cents = 0 if best >= 100.0 else 2
-    over = canvas.over or left == 0 or way.stock[-1].sum() == 0
-    draw_readout(canvas, 24, number(earned, cents, market.currency), _earnings(market), colour if over else BRIGHT)
-    of = f"of V* {number(best, cents, market.currency)}"
-    draw_readout(canvas, 204, f"{share:.0f} %", of, colour if over else BRIGHT)
-    if over:
-        _draw_ending(canvas, market, way, colour)
+    draw_readout(
+        canvas, 24, format_amount(earned, cents, view.currency), view.earnings, colour if view.over else BRIGHT
+    )
+    of = f"of V* {format_amount(best, cents, view.currency)}"
+    draw_readout(canvas, 204, f"{share:.0f} %", of, colour if view.over else BRIGHT)
+    if view.over:
+        unsold = int(view.stock[-1].sum())
+        words = "sold out" if unsold == 0 else f"{unsold} unit{'s' * (unsold > 1)} left"
+        draw_verdict(canvas, words, f"after {view.period[-1]} of {view.stages} {view.time_unit}s", colour)
         return
-    draw_readout(canvas, 400, " · ".join(map(str, way.stock[-1].tolist())), "units left")
-    digits = min(3, decimals_of(market.prices.ravel().tolist()))
-    posted = ["–" if np.isnan(p) else number(p, digits, market.currency) for p in way.posted[-1].tolist()]
+    draw_readout(canvas, 400, " · ".join(map(str, view.stock[-1].tolist())), "units left")
+    digits = min(3, decimals_of(view.prices.ravel().tolist()))
+    posted = ["–" if np.isnan(p) else format_amount(p, digits, view.currency) for p in view.posted[-1].tolist()]
     draw_readout(canvas, 570, " · ".join(posted), "price")
-    draw_readout(canvas, 800, str(left), f"{market.time_unit}s left")
-
-
-def mood(share: float) -> Colour:
-    """A colour for an episode's result as % of V*."""
-    return GOOD if round(share) >= 100 else FAIR if round(share) >= 75 else POOR
-
-
-def _draw_ending(canvas: Canvas, market: Season | TwoProducts, way: _Way, colour: Colour) -> None:
-    unsold = int(way.stock[-1].sum())
-    words = "sold out" if unsold == 0 else f"{unsold} unit{'s' * (unsold > 1)} left"
-    draw_verdict(canvas, words, f"after {way.period[-1]} of {market.stages} {market.time_unit}s", colour)
+    draw_readout(canvas, 800, str(left), f"{view.time_unit}s left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +19,13 @@ from palaestra.agents import PPO
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.pricing import DuopolyPricing, Market, Pricing, Season, TwoProducts, Yogurt
-from palaestra.envs.pricing.dashboard import duopoly_page as duopoly
-from palaestra.envs.pricing.dashboard import season_page
-from palaestra.envs.pricing.dashboard.chart import Chart, HeatMap, PriceScale, number, round_ticks
+from palaestra.envs.pricing.dashboard import panels
+from palaestra.envs.pricing.dashboard.chart import Chart, HeatMap, PriceScale, format_amount, round_ticks
+from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyLayout, duopoly_layout
+from palaestra.envs.pricing.dashboard.season_page import SALE, SeasonLayout, season_layout
 from palaestra.envs.pricing.duopoly import DuopolyState
-from palaestra.envs.pricing.expected_path import expected_path, optimal_profits
+from palaestra.envs.pricing.expected_path import expected_path
+from palaestra.envs.pricing.inventory import InventoryMarket
 from palaestra.envs.pricing.season import SeasonState
 from palaestra.envs.pricing.two_products import TwoProductsState
 from palaestra.envs.rendering.canvas import Canvas, Image
@@ -49,6 +52,20 @@ def firms(period: int, own: int, rival: int, profit: float = 0.0) -> Any:
     return DuopolyState(period, own, rival, profit)  # type: ignore[arg-type]
 
 
+def layout_of(market: InventoryMarket[Any], policies: int, posted: Any, revenue: float) -> SeasonLayout:
+    """Layout of a dashboard with one or two policies that has to show these prices, and this much revenue."""
+    first: Any = market.states(0)
+    start = type(first)(**{name: value.numpy()[-1] for name, value in vars(first).items()})
+    view = market.season_view([start], market.optimal_policy() if policies == 2 else None)
+    prices = np.asarray(posted, np.float64)
+    return season_layout(dataclasses.replace(view, posted=prices, optimal=prices, revenue=np.array([revenue])))
+
+
+def layout_of_firms(market: DuopolyPricing, policies: int, state: Any = None) -> DuopolyLayout:
+    table = market.optimal_policy() if policies == 2 else None
+    return duopoly_layout(market.duopoly_view([state or firms(0, 1, 1)], table))
+
+
 def rgb(colour: Any) -> tuple[int, int, int]:
     return tuple(pygame.Color(colour))[:3]
 
@@ -66,7 +83,8 @@ def distance(image: Image, point: tuple[float, float], colour: Any, reach: int =
 @pytest.mark.parametrize("name", FOUR)
 def test_expected_path_is_the_mean_of_simulated_seasons(name: str) -> None:
     market, n = FOUR[name], 4000
-    path, keys = expected_path(market), child_key(env_keys(11, torch.arange(n)), torch.zeros(n, dtype=torch.int64))
+    path = expected_path(market, market.prices, market.units)
+    keys = child_key(env_keys(11, torch.arange(n)), torch.zeros(n, dtype=torch.int64))
     state: Any = market.reset(Rng(keys, 0))
     for period in range(market.stages + 1):
         for expected, seen in ((path.stock[period], state.stock.view(n, -1)), (path.revenue[period], state.revenue)):
@@ -82,7 +100,8 @@ def test_expected_path_is_the_mean_of_simulated_seasons(name: str) -> None:
 def test_expected_path_by_hand() -> None:
     """Two periods, one unit, one certain customer who pays 10 with probability 1/2 and 4 always."""
     market = Season([4.0, 10.0], np.array([[[0.0, 1.0], [0.5, 0.5]]] * 2), 1)
-    path = expected_path(market)  # 10 both times: 5 now, and else 5 again with probability 1/2
+    path = expected_path(market, market.prices, market.units)
+    # 10 both times: 5 now, and else 5 again with probability 1/2
     np.testing.assert_allclose(path.stock[:, 0], (1.0, 0.5, 0.25))
     np.testing.assert_allclose(path.revenue, (0.0, 5.0, 7.5))
     assert path.prices == (10.0, 10.0)
@@ -91,7 +110,7 @@ def test_expected_path_by_hand() -> None:
 @pytest.mark.parametrize("rival", ["tit-for-tat", "undercut", "best-response", "nash"])
 def test_optimal_profits_add_up_to_the_optimum(rival: Any) -> None:
     market = DuopolyPricing(rival)
-    each = np.diff(optimal_profits(market, 900))
+    each = np.diff(market.optimal_profits(900))
     assert each @ market.discount ** np.arange(900) == pytest.approx(market.optimal_value(), abs=1e-9)
 
 
@@ -111,22 +130,22 @@ def played(prices: Sequence[int], sales: Sequence[int]) -> list[Any]:
 PRICES, SALES = [4, 4, 0, 1, 3, 3, 2], [0, 1, 1, 0, 0, 1, 0]
 
 
-def small_layout(policies: int = 1) -> season_page.Layout:
-    return season_page.layout(SMALL, policies, SMALL.prices, 0.0)
+def small_layout(policies: int = 1) -> SeasonLayout:
+    return layout_of(SMALL, policies, SMALL.prices, 0.0)
 
 
 def test_the_price_path_lies_at_the_posted_prices() -> None:
     states = played(PRICES, SALES)
     image = picture(SMALL, states[-1], past=states[:-1])
     chart = small_layout().price
-    assert chart.y == season_page.around(SMALL.prices)  # all prices of the menu are on the axis: 40 and 120 were posted
+    assert chart.y == panels.around(SMALL.prices)  # all prices of the menu are on the axis: 40 and 120 were posted
     for period, (price, sold) in enumerate(zip(PRICES, SALES, strict=True)):
         here = SMALL.prices[price]
-        colour = season_page.SALE if sold else season_page.OWN[0]
+        colour = SALE if sold else panels.OWN[0]
         assert distance(image, chart.place(period + 0.5, here), colour) < 12
-        assert distance(image, chart.place(period + 0.25, here), season_page.OWN[0]) < 12
+        assert distance(image, chart.place(period + 0.25, here), panels.OWN[0]) < 12
         for other in set(SMALL.prices.tolist()) - {here}:
-            assert distance(image, chart.place(period + 0.5, other), season_page.OWN[0]) > 60
+            assert distance(image, chart.place(period + 0.5, other), panels.OWN[0]) > 60
 
 
 def test_the_optimal_price_is_that_of_the_states_visited() -> None:
@@ -137,7 +156,7 @@ def test_the_optimal_price_is_that_of_the_states_visited() -> None:
         best = SMALL.optimal_policy()[state.period, state.stock]
         if state.period == len(PRICES) or best != PRICES[state.period]:
             apart += 1
-            assert distance(image, chart.place(state.period + 0.5, SMALL.prices[best]), season_page.BAND) < 12
+            assert distance(image, chart.place(state.period + 0.5, SMALL.prices[best]), panels.BAND) < 12
     assert apart > 3
 
 
@@ -147,41 +166,39 @@ def test_stock_and_revenue_are_where_they_were() -> None:
     places = small_layout()
     for state in states[:-1]:
         for chart, value in ((places.stock, state.stock), (places.revenue, state.revenue)):
-            assert distance(image, chart.place(state.period + 0.5, value), season_page.OWN[0]) < 12
+            assert distance(image, chart.place(state.period + 0.5, value), panels.OWN[0]) < 12
     x, y = places.stock.place(15.5, SMALL.expected.stock[15, 0])  # later than now: the mean alone, a dash in 13 pixels
-    assert distance(image, (x, y), season_page.OPTIMAL, reach=8) < 25
-    assert distance(image, (x, y), season_page.OWN[0], reach=8) > 60
+    assert distance(image, (x, y), panels.OPTIMAL, reach=8) < 25
+    assert distance(image, (x, y), panels.OWN[0], reach=8) > 60
 
 
 def test_without_a_past_the_last_price_is_shown() -> None:
     states = played(PRICES, SALES)
     image, chart = picture(SMALL, states[-1]), small_layout().price
-    chart = season_page.layout(SMALL, 1, SMALL.prices[[2]], 0.0).price
-    assert distance(image, chart.place(6.25, SMALL.prices[2]), season_page.OWN[0]) < 12
-    assert distance(image, chart.place(2.25, SMALL.prices[2]), season_page.OWN[0]) > 60
+    chart = layout_of(SMALL, 1, SMALL.prices[[2]], 0.0).price
+    assert distance(image, chart.place(6.25, SMALL.prices[2]), panels.OWN[0]) < 12
+    assert distance(image, chart.place(2.25, SMALL.prices[2]), panels.OWN[0]) > 60
 
 
 def test_two_products_have_their_paths_and_none_when_sold_out() -> None:
     menu = PAIR.menu
     states = [pair(0, (1, 4)), pair(1, (0, 4), 7, (1, 0), 100.0), pair(2, (0, 4), 3, (0, 0), 100.0)]
     image = picture(PAIR, states[-1], past=states[:-1])
-    chart = season_page.layout(PAIR, 1, PAIR.prices, 0.0).price
-    assert distance(image, chart.place(0.25, menu[2]), season_page.OWN[0]) < 12  # action 7 is (180, 120)
-    assert distance(image, chart.place(0.25, menu[1]), season_page.OWN[1]) < 12
-    assert (
-        distance(image, chart.place(1.5, menu[0]), season_page.OWN[1]) < 12
-    )  # action 3 is (120, 60), the first sold out
-    assert distance(image, chart.place(1.5, menu[1]), season_page.OWN[0]) > 60
+    chart = layout_of(PAIR, 1, PAIR.prices, 0.0).price
+    assert distance(image, chart.place(0.25, menu[2]), panels.OWN[0]) < 12  # action 7 is (180, 120)
+    assert distance(image, chart.place(0.25, menu[1]), panels.OWN[1]) < 12
+    assert distance(image, chart.place(1.5, menu[0]), panels.OWN[1]) < 12  # action 3 is (120, 60), the first sold out
+    assert distance(image, chart.place(1.5, menu[1]), panels.OWN[0]) > 60
 
 
 def test_both_firms_have_their_paths() -> None:
     market = DuopolyPricing()
     states = [firms(0, 1, 1), firms(1, 9, 1, 0.1), firms(2, 4, 9, 0.4)]
     image = picture(market, states[-1], past=states[:-1])
-    chart = duopoly.layout(market, 1, 2, 0.4).price
+    chart = layout_of_firms(market, 1, firms(2, 1, 1, 0.4)).price
     for period, (own, rival) in enumerate(((9, 1), (4, 9))):
-        assert distance(image, chart.place(period + 0.5, market.prices[own]), season_page.OWN[0]) < 12
-        assert distance(image, chart.place(period + 0.5, market.prices[rival]), season_page.OWN[1]) < 12
+        assert distance(image, chart.place(period + 0.5, market.prices[own]), panels.OWN[0]) < 12
+        assert distance(image, chart.place(period + 0.5, market.prices[rival]), panels.OWN[1]) < 12
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
@@ -220,7 +237,7 @@ def test_the_maps_of_a_season_have_the_colours_of_the_tables(seed: int) -> None:
 def test_the_maps_of_two_products_are_at_the_stock_of_the_other() -> None:
     table = any_table(PAIR, 3)
     image = picture(PAIR, pair(0, (1, 3)), policy=table)
-    maps = season_page.layout(PAIR, 2, PAIR.prices, 0.0).maps
+    maps = layout_of(PAIR, 2, PAIR.prices, 0.0).maps
     scale, menu = PriceScale(60.0, 180.0), PAIR.menu
     for i, shown in enumerate((table, PAIR.optimal_policy())):
         grid = shown.reshape(12, 3, 5)  # [T, first stock, second stock]
@@ -238,7 +255,7 @@ def test_the_maps_of_the_duopoly_have_the_colours_of_the_tables() -> None:
     table = any_table(market, 4)
     image = picture(market, firms(0, 1, 1), policy=table)
     scale = PriceScale(float(market.prices[0]), float(market.prices[-1]))
-    for shown, heat in zip((table, market.optimal_policy()), duopoly.layout(market, 2).maps, strict=True):
+    for shown, heat in zip((table, market.optimal_policy()), layout_of_firms(market, 2).maps, strict=True):
         free = away_from(heat, 1, 1)
         expected = scale.colours(market.prices[shown[0].reshape(15, 15)])  # [own, rival], the own price upwards
         np.testing.assert_array_equal(cells(image, heat)[free], expected[free])
@@ -249,9 +266,9 @@ def test_the_map_of_the_optimal_policy_is_that_of_the_optimum(market: Any) -> No
     stage = played_by_expert(market, 5)
     image = picture(market, stage.env.state_of(0), past=[], policy=market.optimal_policy())
     if isinstance(market, DuopolyPricing):
-        rows = [duopoly.layout(market, 2).maps]
+        rows = [layout_of_firms(market, 2).maps]
     else:
-        rows = list(season_page.layout(market, 2, np.array([]), 0.0).maps)
+        rows = list(layout_of(market, 2, np.array([]), 0.0).maps)
     for first, second in rows:
         shown = [
             image[int(m.top) : int(m.top + m.height), int(m.left) : int(m.left + m.width)] for m in (first, second)
@@ -273,8 +290,8 @@ def test_the_value_of_a_policy_is_exact_and_each_markets_own() -> None:
     other = Pricing(periods=20, stock=6, prices=(40, 60, 80, 100, 120), arrival_rate=0.3)
     for market in (SMALL, other, SMALL):
         expected = 100 * market.policy_value(SMALL.myopic_policy()) / market.optimal_value()
-        assert season_page.percent_of_optimum(market, SMALL.myopic_policy()) == expected
-    assert season_page.captions(SMALL, [SMALL.optimal_policy()]) == ["optimum"]
+        assert market.percent_of_optimum(SMALL.myopic_policy()) == expected
+    assert panels.captions([100.0]) == ["optimum"]
 
 
 # ----------------------------------------------------------------------------------------------------- from the stage
@@ -320,9 +337,9 @@ def test_environments_without_tables_have_none() -> None:
 @pytest.mark.parametrize(
     ("state", "colour"),
     [
-        (season(20, 2, 1, 0, 1.01), season_page.GOOD),
-        (season(20, 0, 1, 1, 0.8), season_page.FAIR),
-        (season(9, 0, 1, 1, 0.6), season_page.POOR),
+        (season(20, 2, 1, 0, 1.01), panels.GOOD),
+        (season(20, 0, 1, 1, 0.8), panels.FAIR),
+        (season(9, 0, 1, 1, 0.6), panels.POOR),
         (season(9, 2, 1, 1, 1.2), None),
         (season(0, 6), None),
     ],
@@ -340,7 +357,7 @@ def test_the_frame_tells_how_it_went(state: Any, colour: Any) -> None:
 
 def test_a_closed_market_says_so() -> None:
     market = DuopolyPricing()
-    for profit, colour in ((optimal_profits(market, 3)[-1], season_page.GOOD), (0.1, season_page.POOR)):
+    for profit, colour in ((market.optimal_profits(3)[-1], panels.GOOD), (0.1, panels.POOR)):
         assert tuple(picture(market, firms(3, 1, 1, profit), over=True)[2, 400]) == rgb(colour)
         assert tuple(picture(market, firms(3, 1, 1, profit))[2, 400]) == rgb("#0d141c")
 
@@ -374,7 +391,7 @@ def test_ticks_are_few_round_and_inside(low: float, span: float, most: int) -> N
     [(0.125, 2, "$0.12"), (-3.0, 0, "-$3"), (12_345.6, 1, "$12,345.6"), (123_456.7, 2, "$123.5 k"), (2e6, 0, "$2 M")],
 )
 def test_numbers_are_short(value: float, decimals: int, text: str) -> None:
-    assert number(value, decimals, "$") == text
+    assert format_amount(value, decimals, "$") == text
 
 
 def test_places_of_a_chart() -> None:

@@ -18,7 +18,7 @@ from palaestra.envs import make
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.pricing import DuopolyPricing, Market, Pricing, Season, TwoProducts, Yogurt
-from palaestra.envs.pricing.metrics import lowest_mean, season_measures, state_distribution
+from palaestra.envs.pricing.metrics import lowest_mean, season_measures
 from palaestra.train.evaluation.episodes import evaluate
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
 
@@ -53,7 +53,7 @@ def test_revenue_of_the_distribution_is_the_value(name: str, seed: int) -> None:
     """Going forwards and going backwards give the same mean return."""
     market = MARKETS[name]
     policy = random_policy(market, seed)
-    shares, none = state_distribution(market, policy), np.zeros(market.num_states)
+    shares, none = market.state_distribution(policy), np.zeros(market.num_states)
     assert shares.sum(1) == pytest.approx(np.ones(len(shares)), rel=1e-9)
     earned = sum(
         float((shares[t][:, None] * policy[t] * market.action_values(t, none)).sum()) for t in range(market.stages)
@@ -105,7 +105,8 @@ def ratio(sums: Tensor, counts: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize("name", MARKETS)
 def test_measures_agree_with_play(name: str) -> None:
     market = MARKETS[name]
-    exact, counted = season_measures(market, market.optimal_policy()), played(market, 20_000)
+    exact = season_measures(market, market.optimal_policy(), market.prices, market.units)
+    counted = played(market, 20_000)
     assert exact.keys() == counted.keys()
     for key, (value, error) in counted.items():
         assert abs(exact[key] - value) < 4 * error + 1e-9, key
@@ -114,7 +115,7 @@ def test_measures_agree_with_play(name: str) -> None:
 def test_measures_of_one_period_by_hand() -> None:
     """Two units, one period; 0, 1, 2 wanted units with ½, ¼, ¼ at either price; 10 posted with ¾, 30 with ¼."""
     market = Season([10.0, 30.0], np.tile([0.5, 0.25, 0.25], (1, 2, 1)), 2)
-    numbers = season_measures(market, np.tile([0.75, 0.25], (1, 3, 1)))
+    numbers = season_measures(market, np.tile([0.75, 0.25], (1, 3, 1)), market.prices, market.units)
     assert numbers == pytest.approx(
         {"sold_out_percent": 25.0, "unsold_units": 1.25, "price_mean": 15.0, "price_deviation": math.sqrt(75)}
     )
@@ -122,7 +123,7 @@ def test_measures_of_one_period_by_hand() -> None:
 
 def test_a_price_that_never_changes_has_no_dispersion() -> None:
     for market in MARKETS.values():
-        numbers = season_measures(market, np.ones((market.stages, market.num_states), int))
+        numbers = season_measures(market, np.ones((market.stages, market.num_states), int), market.prices, market.units)
         deviations = [value for name, value in numbers.items() if name.endswith("_deviation")]
         assert deviations == pytest.approx([0.0] * len(deviations), abs=1e-12)
 

@@ -1,0 +1,56 @@
+"""Parts that both dashboards share: colours, the places of plots and maps, captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.dashboard.chart import BACKGROUND, PANEL, Chart, HeatMap
+
+if TYPE_CHECKING:
+    from palaestra.envs.rendering.canvas import Canvas, Colour
+
+OPTIMAL = "#ffb02e"
+OWN = ("#5cb8ff", "#ff85b8")  # of each product, or each firm
+GOOD, FAIR, POOR = "#3ddc84", "#ffb02e", "#ff5a5f"
+BAND = "#a8752a"
+PLOT_LEFT, PLOT_WIDTH = 78.0, 470.0
+MAPS_LEFT, MAPS_WIDTH, MAPS_TOP, MAPS_BOTTOM = 624.0, 250.0, 152.0, 500.0
+
+
+def plot(top: float, height: float, x: tuple[float, float], y: tuple[float, float]) -> Chart:
+    """A chart in the left panel."""
+    return Chart(PLOT_LEFT, top, PLOT_WIDTH, height, x, y)
+
+
+def around(prices: Array) -> tuple[float, float]:
+    """The range of the prices, with a margin."""
+    low, high = float(prices.min()), float(prices.max())
+    margin = max(0.08 * (high - low), 0.01 * high)
+    return low - margin, high + margin
+
+
+def map_row(top: float, height: float, cells: tuple[int, int], policies: int) -> tuple[HeatMap, ...]:
+    """Heat maps side by side in the right panel."""
+    width = (MAPS_WIDTH - 14.0 * (policies - 1)) / policies
+    return tuple(HeatMap(MAPS_LEFT + i * (width + 14.0), top, width, height, *cells) for i in range(policies))
+
+
+def draw_panels(canvas: Canvas) -> None:
+    """The background and both panels."""
+    canvas.fill(BACKGROUND)
+    canvas.rectangle(12, 96, 552, 434, PANEL, radius=12)
+    canvas.rectangle(574, 96, 374, 434, PANEL, radius=12)
+
+
+def captions(percents: Sequence[float]) -> list[str]:
+    """Titles of the maps: the policy and its exact value relative to V*, the optimal policy last."""
+    if len(percents) == 1:
+        return ["optimum"]
+    return [f"policy {percents[0]:.1f} %", "optimum 100 %"]
+
+
+def result_colour(percent: float) -> Colour:
+    """The colour of an episode's return as a percentage of V*."""
+    return GOOD if round(percent) >= 100 else FAIR if round(percent) >= 75 else POOR

@@ -1,0 +1,175 @@
+"""Exact solver of a finite decision problem: values of every policy, without sampling.
+
+1. A problem has ``num_states`` states and ``num_actions`` actions. ``stages`` periods end it; one stage means a problem
+   without an end, whose value is discounted.
+2. Everything follows from one look ahead, :meth:`FiniteMDP.action_values`: the expected reward of each action plus the
+   value of what comes after. The maximum over actions gives the optimum (Bellman 1957), a policy's mean gives its own
+   value.
+3. A policy is a table [stages, states] of actions or [stages, states, actions] of probabilities.
+
+All arithmetic is in float64. Values of problems without an end are iterated until they change by less than 1e-15
+of the largest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from palaestra.envs.core import Array
+
+_CONVERGED = 1e-15  # a few roundings
+_NEGLIGIBLE = 1e-13  # probability that the process still goes on, when the rest is left out
+
+
+class Solution(NamedTuple):
+    value: Array  # float64 [stages + 1, states]; without an end [1, states]
+    policy: Array  # int64 [stages, states], the best action (the first of equal ones)
+
+
+class FiniteMDP(ABC):
+    """A decision problem that is small enough to be solved.
+
+    Attributes to define: ``num_actions``, ``num_states``, ``first_state``, ``stages`` and ``discount`` (1 where the
+    stages end it).
+    """
+
+    num_states: int
+    first_state: int
+    stages: int
+    discount: float = 1.0
+
+    @property
+    @abstractmethod
+    def num_actions(self) -> int:
+        """Number of actions in every state."""
+
+    @abstractmethod
+    def action_values(self, stage: int, value: Array) -> Array:
+        """Expected reward of each action now plus the value afterwards, float64 [states, actions].
+
+        Args:
+            stage: the period, 0 … stages − 1.
+            value: of each state after it, float64 [states]; or [states, actions] where each action leads to a future
+                of its own.
+        """
+
+    @abstractmethod
+    def transition(self, stage: int, mass: Array) -> Array:
+        """Probability of each next state, from that of each state and action: float64 [states, actions] → [states].
+
+        The discount is not in it: the process goes on with certainty.
+        """
+
+    @abstractmethod
+    def expected_reward(self, stage: int) -> Array:
+        """Expected reward of each action in this period alone, float64 [states, actions].
+
+        Where a stock limits the reward, that limit is not counted.
+        """
+
+    def optimal_value(self) -> float:
+        """The most that any policy earns on average."""
+        return float(self.solution.value[0, self.first_state])
+
+    def optimal_policy(self) -> Array:
+        """The best action in each period and state, int64 [stages, states]."""
+        return self.solution.policy
+
+    def policy_value(self, policy: Array) -> float:
+        """Mean return of a policy.
+
+        Args:
+            policy: actions, int [stages, states], or probabilities, float [stages, states, actions].
+
+        Raises:
+            ValueError: if the table has another shape, or holds something other than actions or probabilities.
+        """
+        return float(self.policy_values(policy)[0, self.first_state])
+
+    def policy_values(self, policy: Array) -> Array:
+        """The same for every period and state, float64 [stages + 1, states]; without an end [1, states]."""
+        weights = self.probabilities(policy)
+        return self.backward_induction(lambda stage, ahead: (weights[stage] * ahead).sum(1))
+
+    def myopic_policy(self) -> Array:
+        """The action that earns most in the period itself, as if there were no tomorrow, int64 [stages, states]."""
+        return np.stack([self.expected_reward(stage).argmax(1) for stage in range(self.stages)])
+
+    def random_value(self) -> float:
+        """Mean return of uniformly random actions."""
+        actions = self.num_actions
+        return self.policy_value(np.full((self.stages, self.num_states, actions), 1.0 / actions))
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Optimal values and actions."""
+        value = self.backward_induction(lambda stage, ahead: ahead.max(1))
+        after = value[1:] if self.discount == 1.0 else value
+        policy = [self.action_values(stage, after[stage]).argmax(1) for stage in range(self.stages)]
+        return Solution(value, np.stack(policy))
+
+    def backward_induction(self, choose: Callable[[int, Array], Array], *futures: int) -> Array:
+        """Values [stages + 1, states] by going back from the end; [1, states] by iteration where there is none.
+
+        ``choose`` makes the values [states, *futures] of a period from its look ahead.
+        """
+        if self.discount == 1.0:
+            value = np.zeros((self.stages + 1, self.num_states, *futures))
+            for stage in range(self.stages - 1, -1, -1):
+                value[stage] = choose(stage, self.action_values(stage, value[stage + 1]))
+            return value
+        value, change = np.zeros((1, self.num_states, *futures)), np.inf
+        while change > _CONVERGED * max(1.0, float(np.abs(value).max())):
+            before, value = value, choose(0, self.action_values(0, value[0]))[None]
+            change = float(np.abs(value - before).max())
+        return value
+
+    def state_distribution(self, policy: Array) -> Array:
+        """Probability of each state before each period and at the end, float64 [stages + 1, states].
+
+        Without an end: the share of each state in all periods, float64 [1, states], where a period counts by the
+        probability that the process still goes on then.
+
+        Args:
+            policy: as for :meth:`policy_value`.
+
+        Raises:
+            ValueError: if the table is not a policy of this problem.
+        """
+        weights = self.probabilities(policy)
+        now = np.zeros(self.num_states)
+        now[self.first_state] = 1.0
+        if self.discount == 1.0:
+            shares = [now]
+            for stage in range(self.stages):
+                shares.append(self.transition(stage, shares[-1][:, None] * weights[stage]))
+            return np.stack(shares)
+        total = np.zeros(self.num_states)
+        now *= 1.0 - self.discount
+        while now.sum() > _NEGLIGIBLE:
+            total += now
+            now = self.discount * self.transition(0, now[:, None] * weights[0])
+        return total[None]
+
+    def probabilities(self, policy: Array) -> Array:
+        """A policy's table as probabilities, float64 [stages, states, actions]."""
+        actions, shape = self.num_actions, (self.stages, self.num_states)
+        policy = np.asarray(policy)
+        if policy.shape == shape and np.issubdtype(policy.dtype, np.integer):
+            if policy.min() < 0 or policy.max() >= actions:
+                raise ValueError(f"a policy's actions must be 0 … {actions - 1}, got {policy.min()} … {policy.max()}")
+            certain: Array = np.eye(actions)[policy]
+            return certain
+        if policy.shape != (*shape, actions) or not np.issubdtype(policy.dtype, np.floating):
+            raise ValueError(
+                f"a policy must be integers {shape} or probabilities {(*shape, actions)}, "
+                f"got {policy.dtype} {policy.shape}"
+            )
+        if not (policy >= 0.0).all() or not np.allclose(policy.sum(2), 1.0, atol=1e-6):
+            raise ValueError("a policy's probabilities must not be negative and must sum to 1")
+        return policy.astype(np.float64)
