@@ -29,13 +29,13 @@ Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016; Hessel 
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
 import stable_baselines3
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
@@ -44,10 +44,22 @@ from palaestra.agents.buffers.prioritized import Priorities
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
 from palaestra.agents.buffers.stored_observations import contents_of
 from palaestra.agents.networks.extractors import DuelingPolicy
-from palaestra.agents.q_learning import QLearning, masked
+from palaestra.agents.options import (
+    AtLeastOne,
+    BatchSize,
+    CommonOptions,
+    NonNegative,
+    NotZero,
+    Probability,
+    ScheduledNonNegative,
+    arguments_for,
+    saved_arguments,
+)
+from palaestra.agents.q_learning import PartOfRun, QLearning, masked
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
 _FIRST_BETA = 0.4  # of the importance weights; rises to 1 over the run
+ReplayRatio = Annotated[float, Ge(0), NotZero("must be above 0, or null to count gradient_steps")]
 _LOOKED_AT = 1 << 14  # stored moments at a time, when a file's are checked
 
 
@@ -67,13 +79,6 @@ class DQN(QLearning):
         **stable_baselines3.DQN.policy_aliases,
         "DuelingPolicy": DuelingPolicy,
     }
-    _json_arguments: ClassVar[tuple[str, ...]] = (
-        *("learning_rate", "buffer_size", "learning_starts", "batch_size", "tau", "gamma", "train_freq"),
-        *("gradient_steps", "n_steps", "target_update_interval", "exploration_fraction", "exploration_initial_eps"),
-        *("exploration_final_eps", "max_grad_norm", "samples_per_insert", "double_q", "huber_delta"),
-        *("prioritized_replay", "exploration_spread", "normalize_observation", "normalize_reward", "weight_average"),
-        *("policy_kwargs", "verbose", "seed"),
-    )
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
     _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_contents")
 
@@ -81,76 +86,58 @@ class DQN(QLearning):
         self,
         policy: str | type[DQNPolicy],
         env: Any,
-        learning_rate: float | Schedule = 1e-4,
-        buffer_size: int = 1_000_000,
-        learning_starts: int = 100,
-        batch_size: int = 32,
-        tau: float = 1.0,
-        gamma: float = 0.99,
-        train_freq: int | tuple[int, str] = 4,
-        gradient_steps: int = 1,
+        learning_rate: ScheduledNonNegative = 1e-4,
+        buffer_size: AtLeastOne = 1_000_000,
+        learning_starts: Annotated[int, Ge(0)] = 100,
+        batch_size: BatchSize = 32,
+        tau: Probability = 1.0,
+        gamma: Probability = 0.99,
+        train_freq: AtLeastOne | tuple[int, str] = 4,
+        gradient_steps: Annotated[int, Ge(-1), NotZero("nothing would be learned")] = 1,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
-        n_steps: int = 1,
-        target_update_interval: int = 10_000,
-        exploration_fraction: float = 0.1,
-        exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.05,
-        max_grad_norm: float = 10.0,
+        n_steps: AtLeastOne = 1,
+        target_update_interval: AtLeastOne = 10_000,
+        exploration_fraction: PartOfRun = 0.1,
+        exploration_initial_eps: Probability = 1.0,
+        exploration_final_eps: Probability = 0.05,
+        max_grad_norm: NonNegative = 10.0,
         *,
-        samples_per_insert: float | None = None,
+        samples_per_insert: ReplayRatio | None = None,
         double_q: bool = False,
-        huber_delta: float = 1.0,
-        prioritized_replay: float = 0.0,
-        exploration_spread: float = 0.0,
+        huber_delta: Annotated[float, Ge(1e-6)] = 1.0,
+        prioritized_replay: NonNegative = 0.0,
+        exploration_spread: NonNegative = 0.0,
         normalize_observation: bool = False,
         normalize_reward: bool = False,
-        weight_average: float = 0.0,
+        weight_average: Probability = 0.0,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[CommonOptions],
     ) -> None:
-        if replay_buffer_class is not None or replay_buffer_kwargs:
-            raise ValueError("replay_buffer_class must be None: transitions are kept in tensors on the device")
-        if n_steps < 1:
-            raise ValueError(f"n_steps must be at least 1, got {n_steps}")
         env, device = prepare(env, device)
-        if samples_per_insert is not None and samples_per_insert < 0:
-            raise ValueError(f"samples_per_insert must be at least 0, got {samples_per_insert}")
-        if samples_per_insert is not None and gradient_steps == 0:
-            raise ValueError("gradient_steps=0 learns nothing; leave it out, samples_per_insert counts the steps")
         self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
         self.weight_average = weight_average
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            buffer_size,
-            learning_starts,
-            batch_size,
-            tau,
-            gamma,
-            train_freq,
-            gradient_steps,
-            None,
-            None,
-            optimize_memory_usage,
-            n_steps,
-            target_update_interval,
-            exploration_fraction,
-            exploration_initial_eps,
-            exploration_final_eps,
-            max_grad_norm,
-            device=device,
-            _init_setup_model=False,
-            **kwargs,
-        )
-        self._check_device()
+        super().__init__(**arguments_for(stable_baselines3.DQN, locals()) | {"_init_setup_model": False})
+        self._check_arguments()
         if _init_setup_model:
             self._setup_model()
+
+    _json_arguments: ClassVar[tuple[str, ...]] = saved_arguments(__init__)
+
+    def _check_arguments(self) -> None:
+        if self.replay_buffer_class is not None or self.replay_buffer_kwargs:
+            raise ValueError("replay_buffer_class must be None: transitions are kept in tensors on the device")
+        if self.n_steps < 1:
+            raise ValueError(f"n_steps must be at least 1, got {self.n_steps}")
+        if self.samples_per_insert is not None and self.samples_per_insert < 0:
+            raise ValueError(f"samples_per_insert must be at least 0, got {self.samples_per_insert}")
+        if self.samples_per_insert is not None and self.gradient_steps == 0:
+            raise ValueError("gradient_steps=0 learns nothing; leave it out, samples_per_insert counts the steps")
+        self._check_device()
 
     def _setup_model(self) -> None:
         self._setup_q_learning()

@@ -23,10 +23,11 @@ Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
 import stable_baselines3
 import torch
+from annotated_types import Ge
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -42,9 +43,21 @@ from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import DivergedError, raise_non_finite
 from palaestra.agents.networks.actor_critic import ActorCritic
 from palaestra.agents.networks.observation_norm import learn_observations
+from palaestra.agents.options import (
+    AtLeastOne,
+    BatchSize,
+    CommonOptions,
+    NonNegative,
+    NotZero,
+    Probability,
+    ScheduledNonNegative,
+    arguments_for,
+    saved_arguments,
+)
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.rng import Rng
 
+ValueClipRange = Annotated[float, Ge(0), NotZero("must be above 0, or null for no clipping")]
 _DRAWN_AT_ONCE = 16_384  # random actions: the cost of a call is small beside that, and so is the memory
 _MEANS = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")  # over a minibatch
 
@@ -58,11 +71,6 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
-    _json_arguments: ClassVar[tuple[str, ...]] = (
-        *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "clip_range", "clip_range_vf"),
-        *("normalize_advantage", "normalize_observation", "normalize_reward", "vf_coef", "max_grad_norm"),
-        *("use_sde", "sde_sample_freq", "target_kl", "policy_kwargs", "verbose", "seed"),
-    )
     _unsaved: ClassVar[tuple[str, ...]] = (
         "rollout_buffer_class",
         "ent_coef_schedule",
@@ -76,53 +84,43 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self,
         policy: str | type[ActorCriticPolicy],
         env: Any,
-        learning_rate: float | Schedule = 3e-4,
-        n_steps: int = 2048,
-        batch_size: int = 64,
-        n_epochs: int = 10,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.95,
-        clip_range: float | Schedule = 0.2,
-        clip_range_vf: float | Schedule | None = None,
+        learning_rate: ScheduledNonNegative = 3e-4,
+        n_steps: AtLeastOne = 2048,
+        batch_size: BatchSize = 64,
+        n_epochs: AtLeastOne = 10,
+        gamma: Probability = 0.99,
+        gae_lambda: Probability = 0.95,
+        clip_range: ScheduledNonNegative = 0.2,
+        clip_range_vf: ValueClipRange | Schedule | None = None,
         normalize_advantage: bool = True,
-        ent_coef: float | Schedule = 0.0,
-        vf_coef: float = 0.5,
-        max_grad_norm: float = 0.5,
+        ent_coef: ScheduledNonNegative = 0.0,
+        vf_coef: NonNegative = 0.5,
+        max_grad_norm: NonNegative = 0.5,
         *,
+        use_sde: bool = False,
+        sde_sample_freq: Annotated[int, Ge(-1)] = -1,
+        target_kl: NonNegative | None = None,
         normalize_observation: bool = False,
         normalize_reward: bool = False,
+        rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[CommonOptions],
     ) -> None:
+        if rollout_buffer_class is not None:
+            raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            n_steps,
-            world().share(batch_size, "batch_size"),
-            n_epochs,
-            gamma,
-            gae_lambda,
-            clip_range,
-            clip_range_vf,
-            normalize_advantage,
-            self.ent_coef_schedule(1.0),
-            vf_coef,
-            max_grad_norm,
-            device=device,
-            _init_setup_model=False,
-            **kwargs,
-        )
+        replaced = {"ent_coef": self.ent_coef_schedule(1.0), "batch_size": world().share(batch_size, "batch_size")}
+        replaced["_init_setup_model"] = False
+        super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
         self.batch_size = batch_size  # of all processes
         self._check_device()
-        if self.rollout_buffer_class is not None:
-            raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
         if _init_setup_model:
             self._setup_model()
+
+    _json_arguments: ClassVar[tuple[str, ...]] = saved_arguments(__init__)
 
     def _setup_model(self) -> None:
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
@@ -322,6 +320,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             self.logger.record("train/clip_range_vf", clip_range_vf)
 
     def _saved_arguments(self) -> dict[str, Any]:
+        # ``ent_coef`` itself is the schedule's value of now
         return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}
 
 

@@ -18,17 +18,28 @@ Source: Gallici et al., "Simplifying deep temporal difference learning", ICLR 20
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+import stable_baselines3
 import torch
-from stable_baselines3.common.type_aliases import RolloutReturn, Schedule
+from stable_baselines3.common.type_aliases import RolloutReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from palaestra.agents.base import prepare
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
 from palaestra.agents.networks.extractors import DuelingPolicy, LayerNormPolicy
-from palaestra.agents.q_learning import QLearning, masked
+from palaestra.agents.options import (
+    AtLeastOne,
+    BatchSize,
+    CommonOptions,
+    NonNegative,
+    Probability,
+    ScheduledNonNegative,
+    arguments_for,
+    saved_arguments,
+)
+from palaestra.agents.q_learning import PartOfRun, QLearning, masked
 
 
 class PQN(QLearning):
@@ -43,61 +54,43 @@ class PQN(QLearning):
         "MlpPolicy": LayerNormPolicy,
         "DuelingPolicy": DuelingPolicy,
     }
-    _json_arguments: ClassVar[tuple[str, ...]] = (
-        *("learning_rate", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "exploration_fraction"),
-        *("exploration_initial_eps", "exploration_final_eps", "max_grad_norm", "exploration_spread"),
-        *("normalize_observation", "normalize_reward", "weight_average"),
-        *("policy_kwargs", "verbose", "seed"),
-    )
 
     def __init__(
         self,
         policy: str | type[DQNPolicy],
         env: Any,
-        learning_rate: float | Schedule = 2.5e-4,
-        n_steps: int = 32,
-        batch_size: int = 1024,
-        n_epochs: int = 4,
-        gamma: float = 0.99,
-        gae_lambda: float = 0.65,
-        exploration_fraction: float = 0.2,
-        exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.05,
-        max_grad_norm: float = 10.0,
+        learning_rate: ScheduledNonNegative = 2.5e-4,
+        n_steps: AtLeastOne = 32,
+        batch_size: BatchSize = 1024,
+        n_epochs: AtLeastOne = 4,
+        gamma: Probability = 0.99,
+        gae_lambda: Probability = 0.65,
+        exploration_fraction: PartOfRun = 0.2,
+        exploration_initial_eps: Probability = 1.0,
+        exploration_final_eps: Probability = 0.05,
+        max_grad_norm: NonNegative = 10.0,
         *,
-        exploration_spread: float = 0.0,
+        exploration_spread: NonNegative = 0.0,
         normalize_observation: bool = False,
         normalize_reward: bool = False,
-        weight_average: float = 0.0,
+        weight_average: Probability = 0.0,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
-        **kwargs: Any,
+        **kwargs: Unpack[CommonOptions],
     ) -> None:
         env, device = prepare(env, device)
         self.n_epochs, self.gae_lambda = n_epochs, gae_lambda
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
         self.exploration_spread, self.weight_average = exploration_spread, weight_average
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            batch_size=batch_size,
-            gamma=gamma,
-            learning_starts=0,
-            train_freq=n_steps,
-            gradient_steps=1,
-            exploration_fraction=exploration_fraction,
-            exploration_initial_eps=exploration_initial_eps,
-            exploration_final_eps=exploration_final_eps,
-            max_grad_norm=max_grad_norm,
-            device=device,
-            _init_setup_model=False,
-            **kwargs,
-        )
+        replaced = {"learning_starts": 0, "train_freq": n_steps, "gradient_steps": 1, "n_steps": 1}
+        replaced["_init_setup_model"] = False
+        super().__init__(**arguments_for(stable_baselines3.DQN, locals()) | replaced)
         self.n_steps = n_steps
         self._check_device()
         if _init_setup_model:
             self._setup_model()
+
+    _json_arguments: ClassVar[tuple[str, ...]] = saved_arguments(__init__)
 
     def _setup_model(self) -> None:
         self.train_freq = self.n_steps

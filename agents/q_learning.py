@@ -23,10 +23,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import stable_baselines3
 import torch
+from annotated_types import Ge, Le
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
@@ -39,9 +40,11 @@ from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import apart
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.networks.q_network import QFunction
+from palaestra.agents.options import NotZero
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.state_dict import fill
 
+PartOfRun = Annotated[float, Ge(0), Le(1), NotZero("must be above 0")]
 _REPORT_STEPS = 64
 _NO_BUFFER: Any = object()
 

@@ -37,7 +37,7 @@ from palaestra.train.bench import throughput
 from palaestra.train.commands import commands
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
-from palaestra.train.config.schema import SETTINGS
+from palaestra.train.config.schema import options_of
 from palaestra.train.recording import show
 from palaestra.train.results import grid
 from palaestra.train.runs import trainer
@@ -113,7 +113,7 @@ def configurations(draw: st.DrawFn) -> bytes:
         elif place == "policy" and isinstance(inner, dict):
             where, keys = inner.setdefault("policy_kwargs", {}), POLICY_KEYS
         else:
-            where, keys = inner, [*SETTINGS[agent], "learning_rat", "env"]
+            where, keys = inner, [*options_of(AGENTS[agent]), "learning_rat", "env"]
         if isinstance(where, dict):
             key = draw(st.sampled_from(sorted(keys, key=str)) | st.text(max_size=5))
             if draw(st.integers(0, 5)) == 0:
@@ -138,7 +138,15 @@ RUNS = st.sampled_from(
 SETTING = st.builds(
     "{}={}".format,
     st.sampled_from(
-        [*SETTINGS["ppo"], *SETTINGS["dqn"], "env.size", "env.x", "policy_kwargs.net_arch", "learning_rat", ""]
+        [
+            *options_of(AGENTS["ppo"]),
+            *options_of(AGENTS["dqn"]),
+            "env.size",
+            "env.x",
+            "policy_kwargs.net_arch",
+            "learning_rat",
+            "",
+        ]
     ),
     st.sampled_from(
         ["0", "-1", "1e-3", "7", "[64]", "[-1]", "{a: 1}", "null", "true", "linear(1,0)", "[", "x", "1e400"]

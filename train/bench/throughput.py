@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import sys
@@ -46,10 +47,6 @@ REFERENCE_ENVS = 1024
 REFERENCE = (
     *("n_steps=128", "n_epochs=4", "batch_size=8192", "learning_rate=3e-4"),
     *("policy=MlpPolicy", "policy_kwargs.net_arch=[64, 64]", "policy_kwargs.activation_fn=Tanh"),
-)
-NOT_OF_SB3 = (
-    *("normalize_observation", "normalize_reward", "double_q", "huber_delta", "prioritized_replay"),
-    *("exploration_spread", "weight_average", "samples_per_insert"),
 )
 LEARNING_SECONDS = 2.0  # at least, per measurement
 ONE_EPOCH_SECONDS = 1.0
@@ -116,7 +113,8 @@ def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfi
         if "samples_per_insert" in kwargs:
             replayed = kwargs["samples_per_insert"] * kwargs["train_freq"] * config.num_envs
             kwargs["gradient_steps"] = max(1, round(replayed / kwargs["batch_size"]))
-        kwargs = {k: v for k, v in kwargs.items() if k not in NOT_OF_SB3}
+        of_sb3 = inspect.signature(TWINS[agent]).parameters
+        kwargs = {k: v for k, v in kwargs.items() if k in of_sb3}
         if kwargs.get("policy") == "DuelingPolicy":
             kwargs["policy"] = "MlpPolicy"
     return replace(config, agent_kwargs=kwargs)

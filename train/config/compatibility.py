@@ -18,13 +18,14 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
+from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import TensorEnv, TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, WrapperError
-from palaestra.train.config.schema import ConfigError, Number, known
+from palaestra.train.config.schema import ConfigError, Option, known
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
@@ -77,7 +78,7 @@ def check_env_kwargs(env: str, env_kwargs: dict[str, Any]) -> None:
     if not isinstance(found, EnvEntry):
         return
     if "max_episode_steps" in env_kwargs:
-        Number(int, 1, optional=True).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
+        Option(AtLeastOne | None).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
     own = [name for name in env_kwargs if name not in _BATCH_KEYS]
     if not own:
         return

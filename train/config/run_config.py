@@ -11,25 +11,26 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
+from annotated_types import Ge, Le
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
 from palaestra.agents import SharedMlp
+from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import EnvEntry, absolute_name, resolve
 from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.config.presets import preset
 from palaestra.train.config.schema import (
     MAX_TEXT,
-    NOT_ZERO,
-    SETTINGS,
     ConfigError,
-    Number,
+    Option,
     checkpoint_interval,
     known,
+    options_of,
     parse,
     plain,
     schedule,
@@ -45,9 +46,9 @@ CLASSES: dict[str, type] = {
 }
 _CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
 _COUNTS = {
-    "num_envs": Number(int, 1),
-    "total_timesteps": Number(int, 1),
-    "seed": Number(int, 0, 2**32 - 1),  # evaluations have the seeds from 2^32 on
+    "num_envs": Option(AtLeastOne),
+    "total_timesteps": Option(AtLeastOne),
+    "seed": Option(Annotated[int, Ge(0), Le(2**32 - 1)]),  # evaluations have the seeds from 2^32 on
 }
 _TYPES: dict[str, type] = {
     **{"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict},
@@ -244,18 +245,10 @@ def checked(config: RunConfig) -> RunConfig:
 
 
 def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
-    rules, agent_kwargs = SETTINGS[config.agent], {}
+    options, agent_kwargs = options_of(AGENTS[config.agent]), {}
     for key, value in config.agent_kwargs.items():
-        known(key, rules, f"{config.agent} setting")
-        rule = rules[key]
-        if isinstance(rule, Number):
-            agent_kwargs[key] = rule.check(key, value)
-        elif not isinstance(value, rule):
-            raise ConfigError(f"{key}={value}: expected {'true or false' if rule is bool else rule.__name__}")
-        else:
-            agent_kwargs[key] = value
-        if key in NOT_ZERO and agent_kwargs[key] == 0:
-            raise ConfigError(f"{key}=0: {NOT_ZERO[key]}")
+        known(key, options, f"{config.agent} setting")
+        agent_kwargs[key] = options[key].check(key, value)
     known(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
     return agent_kwargs
 

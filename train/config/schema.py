@@ -1,17 +1,24 @@
-"""Names, kinds and ranges of the settings of each agent, which are constructor arguments of the same name."""
+"""The settings of the agents: constructor arguments, read from text and checked by the types declared there."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from stable_baselines3.common.utils import LinearSchedule
 
+from palaestra.agents.options import AtLeastOne, CommonOptions, NotZero
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_OF_THE_RUN = ("verbose", "seed")  # saved with an agent, but settings of the run
 MAX_TEXT = 1 << 20  # characters of a configuration
 _LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 
@@ -82,39 +89,85 @@ def number(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Number:
-    """A number's kind and range; ``schedule`` also takes ``linear(a, b)``, ``optional`` also null."""
+class Option:
+    """The kind and range of a setting, read from the type that an agent's constructor declares.
 
-    kind: type
-    low: float
-    high: float = math.inf
-    schedule: bool = False
-    optional: bool = False
+    ``kind`` is int, float, bool, str or dict; ``low`` and ``high`` bound a number. A ``schedule`` also takes
+    ``linear(a, b)``; a number that is ``optional`` also takes null.
+    """
+
+    def __init__(self, declared: Any) -> None:
+        members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+        self.schedule = any(get_origin(member) is Callable for member in members)
+        self._declared = next(member for member in members if _kind(member) in _EXPECTED)
+        self.kind = _kind(self._declared)
+        self.is_number = self.kind in (int, float)
+        self.optional = self.is_number and NoneType in members
+        self.low, self.high, self._not_zero = -math.inf, math.inf, ""
+        for mark in getattr(self._declared, "__metadata__", ()):
+            if isinstance(mark, NotZero):
+                self._not_zero = mark.reason
+            else:
+                self.low, self.high = getattr(mark, "ge", self.low), getattr(mark, "le", self.high)
 
     def check(self, name: str, value: Any) -> Any:
+        """The value in its proper type.
+
+        Raises:
+            ConfigError: naming the setting and what is wrong with its value.
+        """
         if value is None and self.optional:
             return None
-        value = number(value)
+        value = number(value) if self.is_number else value
         if self.schedule and isinstance(value, str):
             ends = _LINEAR.fullmatch(value.strip())
             if not ends:
                 raise ConfigError(f"{name}={value}: expected a number or linear(start, end)")
-            start, end = (self._in_range(name, number(part)) for part in ends.groups())
+            start, end = (self._validated(name, number(part)) for part in ends.groups())
             return f"linear({start}, {end})"
-        return self._in_range(name, value)
+        found = self._validated(name, value)
+        if self._not_zero and found == 0:
+            raise ConfigError(f"{name}=0: {self._not_zero}")
+        return found
 
-    def _in_range(self, name: str, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{name}={value}: expected {'an integer' if self.kind is int else 'a number'}")
-        if not math.isfinite(value):
-            raise ConfigError(f"{name}={value}: must be finite")
-        if self.kind is int and value != int(value):
-            raise ConfigError(f"{name}={value}: expected an integer")
-        if not self.low <= value <= self.high:
+    def _validated(self, name: str, value: Any) -> Any:
+        from pydantic import ValidationError
+
+        if self.kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            kind = error.errors()[0]["type"]
+        if kind in ("greater_than_equal", "less_than_equal"):
             upper = "" if self.high == math.inf else f" and at most {self.high:g}"
             raise ConfigError(f"{name}={value}: must be at least {self.low:g}{upper}")
-        return self.kind(value)
+        if self.is_number and isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name}={value}: must be finite")
+        raise ConfigError(f"{name}={value}: expected {_EXPECTED[self.kind]}")
+
+    @functools.cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        from pydantic import TypeAdapter  # it takes a tenth of a second to import
+
+        return TypeAdapter(
+            self._declared if self.is_number else self.kind, config={"strict": True, "allow_inf_nan": False}
+        )
+
+
+_EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "str", dict: "dict"}
+
+
+def _kind(declared: Any) -> Any:
+    return getattr(declared, "__origin__", declared)
+
+
+@functools.cache
+def options_of(agent: type) -> dict[str, Option]:
+    """The settings of an agent by name: those of its constructor's arguments that a configuration can hold."""
+    declared = get_type_hints(agent.__init__, include_extras=True) | get_type_hints(CommonOptions, include_extras=True)  # type: ignore[misc]
+    names = [name for name in agent._json_arguments if name not in _OF_THE_RUN]  # type: ignore[attr-defined]
+    return {name: Option(declared[name]) for name in ("policy", "policy_kwargs", *names, "stats_window_size")}
 
 
 def checkpoint_interval(value: Any) -> tuple[float, float]:
@@ -127,7 +180,7 @@ def checkpoint_interval(value: Any) -> tuple[float, float]:
     if minutes:
         return math.inf, 60.0 * float(minutes[1])
     try:
-        return Number(int, 1).check("checkpoint_every", value), math.inf
+        return Option(AtLeastOne).check("checkpoint_every", value), math.inf
     except ConfigError as error:
         raise ConfigError(f"checkpoint_every={value}: expected steps (100000) or minutes (5m)") from error
 
@@ -136,65 +189,3 @@ def schedule(value: Any) -> Any:
     """``linear(a, b)`` as Stable-Baselines3's schedule; anything else as it is."""
     ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
     return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
-
-
-_ALL: dict[str, Number | type] = {
-    "policy": str,
-    "policy_kwargs": dict,
-    "learning_rate": Number(float, 0, schedule=True),
-    "batch_size": Number(int, 2),
-    "gamma": Number(float, 0, 1),
-    "max_grad_norm": Number(float, 0),
-    "normalize_observation": bool,
-    "normalize_reward": bool,
-    "stats_window_size": Number(int, 1),
-}
-_ROLLOUT: dict[str, Number | type] = {
-    "n_steps": Number(int, 1),
-    "n_epochs": Number(int, 1),
-    "gae_lambda": Number(float, 0, 1),
-}
-_EXPLORATION: dict[str, Number | type] = {
-    "exploration_fraction": Number(float, 0, 1),
-    "exploration_initial_eps": Number(float, 0, 1),
-    "exploration_final_eps": Number(float, 0, 1),
-    "exploration_spread": Number(float, 0),
-    "weight_average": Number(float, 0, 1),
-}
-SETTINGS: dict[str, dict[str, Number | type]] = {
-    "ppo": {
-        **_ALL,
-        **_ROLLOUT,
-        "clip_range": Number(float, 0, schedule=True),
-        "clip_range_vf": Number(float, 0, schedule=True, optional=True),
-        "normalize_advantage": bool,
-        "ent_coef": Number(float, 0, schedule=True),
-        "vf_coef": Number(float, 0),
-        "use_sde": bool,
-        "sde_sample_freq": Number(int, -1),
-        "target_kl": Number(float, 0, optional=True),
-    },
-    "dqn": {
-        **_ALL,
-        **_EXPLORATION,
-        "buffer_size": Number(int, 1),
-        "learning_starts": Number(int, 0),
-        "tau": Number(float, 0, 1),
-        "train_freq": Number(int, 1),
-        "gradient_steps": Number(int, -1),
-        "samples_per_insert": Number(float, 0, optional=True),
-        "n_steps": Number(int, 1),
-        "target_update_interval": Number(int, 1),
-        "double_q": bool,
-        "huber_delta": Number(float, 1e-6),
-        "prioritized_replay": Number(float, 0),
-    },
-    "pqn": {**_ALL, **_ROLLOUT, **_EXPLORATION},
-}
-NOT_ZERO = {
-    "clip_range_vf": "must be above 0, or null for no clipping",
-    "exploration_fraction": "must be above 0",
-    "gradient_steps": "nothing would be learned",
-    "samples_per_insert": "must be above 0, or null to count gradient_steps",
-}
-"""Settings whose range holds 0 as a bound only, and why."""

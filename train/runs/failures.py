@@ -10,7 +10,6 @@ import torch
 from palaestra.agents import DivergedError
 from palaestra.envs.core import EnvError
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.config.schema import SETTINGS
 from palaestra.train.runs.checkpoints import checkpoints
 
 _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
@@ -75,7 +74,7 @@ def _calmer(config: RunConfig, run_dir: Path) -> str:
 
 def _consumers(config: RunConfig) -> str:
     """The settings that memory grows with, with their values."""
-    names = [name for name in ("buffer_size", "n_steps", "batch_size") if name in SETTINGS[config.agent]]
+    names = ("buffer_size", "n_steps", "batch_size")
     values = [f"{name} ({config.agent_kwargs[name]})" for name in names if name in config.agent_kwargs]
     return ", ".join([f"num_envs ({config.num_envs})", *values])
 

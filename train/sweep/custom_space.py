@@ -17,8 +17,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.config.schema import SETTINGS, ConfigError, Number, known, number, parse
+from palaestra.train.config.schema import ConfigError, known, number, options_of, parse
 from palaestra.train.sweep.search_space import (
     COMPLEMENT,
     HORIZONS,
@@ -67,7 +68,7 @@ def _dimension(base: RunConfig, text: str) -> Dimension:
         raise ConfigError(f"--vary {text}: expected KEY=LOW..HIGH or KEY=A,B,C")
     if key.startswith("env.") or key in ("num_envs", "total_timesteps", "seed", "device"):
         raise ConfigError(f"--vary {text}: scores of different tasks do not compare; only agent settings are varied")
-    known(key.partition(".")[0], SETTINGS[base.agent], f"{base.agent} setting")
+    known(key.partition(".")[0], options_of(AGENTS[base.agent]), f"{base.agent} setting")
     ends = _BETWEEN.fullmatch(values)
     if ends is not None:
         return _range(base, key, text, *(number(end) for end in ends.groups()))
@@ -95,8 +96,8 @@ def _choice(text: str) -> Value:
 
 
 def _range(base: RunConfig, key: str, text: str, low: Any, high: Any) -> Dimension:
-    rule = SETTINGS[base.agent].get(key)
-    if not isinstance(rule, Number):
+    rule = options_of(AGENTS[base.agent]).get(key)
+    if rule is None or not rule.is_number:
         raise ConfigError(f"--vary {text}: {key} is no number; give values with commas")
     low, high = rule.check(key, low), rule.check(key, high)
     if isinstance(low, str) or isinstance(high, str) or low is None or high is None or low >= high:
@@ -108,7 +109,7 @@ def _range(base: RunConfig, key: str, text: str, low: Any, high: Any) -> Dimensi
 
 def _dividing(base: RunConfig, dimension: Dimension, others: Sequence[Dimension]) -> Dimension:
     """A range of batch sizes (of rollout lengths) as the choice of those that divide (are divided)."""
-    if "n_epochs" not in SETTINGS[base.agent] or dimension.name not in ("n_steps", "batch_size"):
+    if "n_epochs" not in options_of(AGENTS[base.agent]) or dimension.name not in ("n_steps", "batch_size"):
         return dimension
     if isinstance(dimension, Choice):
         return dimension

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, with_settings
-from palaestra.train.config.schema import SETTINGS, ConfigError, Number, parse
+from palaestra.train.config.schema import ConfigError, options_of, parse
 
 Value = float | int | str | bool | None
 MINIBATCHES, WIDTH, COMPLEMENT = "minibatches", "width", "one_minus_"  # dimensions that are no settings
@@ -203,14 +203,14 @@ Found = tuple[Dimension, Value] | None  # a dimension and where the base lies in
 
 
 def _around(base: RunConfig, key: str, factor: float) -> Found:
-    value, rule = setting(base, key), SETTINGS[base.agent][key]
+    value, rule = setting(base, key), options_of(AGENTS[base.agent])[key]
     shape = SCHEDULE.fullmatch(value) if isinstance(value, str) else None
     start = float(shape[1]) if shape else value
     if start == 0 and key in _FROM_ZERO and not shape:
         return Choice(key, _FROM_ZERO[key]), 0.0
     if not isinstance(start, int | float) or start <= 0:
         return None  # null, or a schedule that starts at nothing
-    assert isinstance(rule, Number)
+    assert rule.is_number
     low, high = max(start / factor, rule.low), min(start * factor, rule.high)
     if rule.kind is int:
         return Range(key, max(1, round(low)), round(high), log=True, whole=True), int(start)
@@ -218,7 +218,7 @@ def _around(base: RunConfig, key: str, factor: float) -> Found:
 
 
 def _around_complement(base: RunConfig, key: str) -> Found:
-    value = setting(base, key) if key in SETTINGS[base.agent] else None
+    value = setting(base, key) if key in options_of(AGENTS[base.agent]) else None
     if value is None or value == 1:
         return None
     rest = round(1 - value, 9)
@@ -228,7 +228,7 @@ def _around_complement(base: RunConfig, key: str) -> Found:
 def _sizes(base: RunConfig, fixed: set[str]) -> list[Found]:
     """How much is collected, and in how many pieces it is learned from."""
     steps, batch = setting(base, "n_steps"), setting(base, "batch_size")
-    if "n_epochs" not in SETTINGS[base.agent]:  # learns from a memory: any batch size is good
+    if "n_epochs" not in options_of(AGENTS[base.agent]):  # learns from a memory: any batch size is good
         longest = -(-setting(base, "buffer_size") // base.num_envs)
         lengths = Range("n_steps", 1, max(steps, min(2 * steps, longest)), log=True, whole=True)
         batches = Choice("batch_size", tuple(size for size in _doublings(batch) if size >= 2))

@@ -29,7 +29,7 @@ from palaestra.train.config.run_config import (
     resolve_config,
     with_settings,
 )
-from palaestra.train.config.schema import SETTINGS, ConfigError, checkpoint_interval
+from palaestra.train.config.schema import ConfigError, checkpoint_interval, options_of
 
 
 def with_set(*settings: str, env: str = "snake-small") -> RunConfig:
@@ -62,7 +62,7 @@ def test_presets_are_of_environments_that_exist() -> None:
     known = {entry.id for entry in entries()}
     assert {env for env, _ in PRESETS} <= known
     assert set(PRESETS) <= set(PAIRS)
-    assert DEFAULT.keys() == DEFAULT_GYMNASIUM.keys() == AGENTS.keys() == SETTINGS.keys()
+    assert DEFAULT.keys() == DEFAULT_GYMNASIUM.keys() == AGENTS.keys()
     assert preset(resolve("MountainCar-v0"), "ppo") is DEFAULT_GYMNASIUM["ppo"]
     assert preset(EnvEntry("me/Mine-v0", "mine", "mine:Mine", ""), "ppo") is DEFAULT["ppo"]
 
@@ -322,8 +322,8 @@ CASES = [(agent, *line.split()) for agent, text in RULES.items() for line in tex
 
 
 def test_every_setting_has_its_case() -> None:
-    for name, rules in SETTINGS.items():
-        assert sorted(case[1] for case in CASES if case[0] == name) == sorted(rules)
+    for name, cls in AGENTS.items():
+        assert sorted(case[1] for case in CASES if case[0] == name) == sorted(options_of(cls))
 
 
 def set_one(agent: str, key: str, value: str) -> Any:
@@ -380,7 +380,8 @@ def test_every_setting_has_its_kind_and_range(case: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("agent", AGENTS)
 def test_settings_are_the_constructor_arguments_that_a_model_file_holds(agent: str) -> None:
     """All settings at once build the agent, and whatever a file stores as JSON can be set."""
-    rules, cls = SETTINGS[agent], AGENTS[agent]
+    cls = AGENTS[agent]
+    rules = options_of(cls)
     missing = set(cls._json_arguments) - set(rules) - {"tensorboard_log", "verbose", "seed"}
     assert not missing
     plain = {"policy": "MlpPolicy", "policy_kwargs": {"net_arch": [4]}, "stats_window_size": 7}
