@@ -13,7 +13,6 @@ import csv
 import json
 import math
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,11 +29,12 @@ from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs.child_process import ChildProcess, last_line
 from palaestra.train.runs.trainer import solved_at, use_available_cores
 
 SEEDS = (0, 1, 2)
 SOLVERS = ("sbx", "rsl_rl")  # beside SB3
-LONGEST = 600.0  # s, of a run
+LONGEST, PATIENCE = 600.0, 60.0  # s, of a run and from the request to stop until it is killed
 
 
 def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[str, Any]:
@@ -91,27 +91,24 @@ def _others(config: RunConfig, left_out: dict[str, str]) -> list[str]:
 def _ours(config: RunConfig, seed: int, score: float) -> float | None:
     """Train in a new folder, and stop when an evaluation has reached the score."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder, "run")
+        run, log = Path(folder, "run"), Path(folder, "log")
         command = [sys.executable, "-m", "palaestra.train.cli", "train", config.env, "--agent", config.agent]
         command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir", str(run)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            _wait_for(process, run, score)
-            _, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
+        with ChildProcess(command, log) as child:
+            _wait_for(child, run, score)
+            child.end(PATIENCE)
         if not (run / "run.json").is_file():
-            raise ContenderError(f"palaestra train ended with {(errors.strip().splitlines() or ['nothing'])[-1]}")
+            raise ContenderError(f"palaestra train ended with {last_line(log) or 'nothing'}")
         seconds: float | None = json.loads((run / "run.json").read_text())["solved_after_seconds"]
         return seconds
 
 
-def _wait_for(process: subprocess.Popen[str], run: Path, score: float) -> None:
+def _wait_for(child: ChildProcess, run: Path, score: float) -> None:
     """Until it ends by itself, has reached the score or has had its time; then it is told to stop, which it does."""
     started = time.perf_counter()
-    while process.poll() is None:
+    while child.status() is None:
         if best_score(run / "progress.csv") >= score or time.perf_counter() - started > LONGEST:
-            process.terminate()
+            child.stop()
             return
         time.sleep(0.2)
 
@@ -127,15 +124,16 @@ def best_score(progress: Path) -> float:
 
 def _peer(name: str, seed: int, score: float) -> float | None:
     command = [sys.executable, "-m", "palaestra.train.bench.libraries.solving", name, str(score), str(seed)]
-    try:
-        run = subprocess.run(
-            [*command, str(torch.get_num_threads())], capture_output=True, text=True, timeout=LONGEST, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    if run.returncode:
-        raise ContenderError((run.stderr.strip().splitlines() or [f"its process ended ({run.returncode})"])[-1][:200])
-    seconds: float | None = json.loads(run.stdout)
+    command.append(str(torch.get_num_threads()))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        with ChildProcess(command, log, stdout=True) as child:
+            status = child.wait(LONGEST)
+            if status is None or child.answers is None:
+                return None
+            if status:
+                raise ContenderError((last_line(log) or f"its process ended ({status})")[:200])
+            seconds: float | None = json.load(child.answers)
     return seconds
 
 

@@ -17,8 +17,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -36,6 +34,7 @@ from palaestra.train.config.compatibility import AGENTS, rules_of
 from palaestra.train.config.presets import PRESETS
 from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
 from palaestra.train.config.schema import ConfigError, known
+from palaestra.train.runs.child_process import ChildProcess, failure
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NONE = "–"
@@ -100,32 +99,28 @@ class Processes:
     """Commands that threads of ours wait for, and that end with them."""
 
     def __init__(self) -> None:
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._running: set[ChildProcess] = set()
         self._ended, self._lock = False, threading.Lock()
 
     def launch(self, command: list[str], log: Path, threads: int | None) -> int:
         """Run a command to its end, with that many threads (None: its own choice); its exit status."""
-        environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with log.open("w", encoding="utf-8") as out:
+        with self._lock:
+            if self._ended:
+                return 1
+            child = ChildProcess(command, log, threads)
+            self._running.add(child)
+        try:
+            return child.wait() or 0
+        finally:
             with self._lock:
-                if self._ended:
-                    return 1
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environment
-                )
-                self._running.add(process)
-            try:
-                return process.wait()
-            finally:
-                with self._lock:
-                    self._running.discard(process)
+                self._running.discard(child)
 
     def end(self) -> None:
         """Kill what runs, and start nothing more."""
         with self._lock:
             self._ended = True
-            for process in tuple(self._running):
-                process.kill()
+            for child in self._running:
+                child.kill()
 
 
 def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: Launch | None = None) -> dict[Path, str]:
@@ -160,14 +155,13 @@ def _train(run: GridRun, threads: int | None, launch: Launch) -> str | None:
     """Make one run; what went wrong, if anything did."""
     _move_aside(run.folder)
     run.log.parent.mkdir(parents=True, exist_ok=True)
+    run.log.unlink(missing_ok=True)
     arguments = [*run.command.split()[1:], "--track", "disabled", "--run-dir", str(run.folder)]
     started = time.perf_counter()
     status = launch([sys.executable, "-m", "palaestra.train.cli", *arguments], run.log, threads)
     seconds = time.perf_counter() - started
     if status != 0:
-        lines = run.log.read_text(errors="replace").split("\n") if run.log.is_file() else []
-        last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"exit status {status}: {last.strip()}"
+        return failure(status, run.log)
     if not _has_config_of(run):
         return f"{run.folder} does not hold the configuration that was to be trained"
     facts = {"command": run.command, "wall_seconds": round(seconds, 2)}

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from typing import Protocol
 
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.loggers.csv_logger import ITERATION, STEP
+from palaestra.train.runs.child_process import ChildProcess, failure
 
 LAST_PART = 0.7  # evaluations after this part of the training make the score, for one alone is 100 episodes of luck
 
@@ -67,50 +67,25 @@ class TrialProcess:
         self._folder, self._steps = folder, config.total_timesteps
         self._log = folder.with_name(f"{folder.name}.log")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with self._log.open("a", encoding="utf-8") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "palaestra.train.sweep.trial", str(folder)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the worker, who ends its trials
-            )
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(config.as_dict()).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended already, and says why in its log
+        command = [sys.executable, "-m", "palaestra.train.sweep.trial", str(folder)]
+        self.child = ChildProcess(command, self._log, threads, stdin=True)
+        self.child.send(json.dumps(config.as_dict()))
 
     def evaluations(self) -> list[Evaluated]:
         return evaluations(self._folder, self._steps)
 
     def ended(self) -> bool:
-        return self._process.poll() is not None
+        return self.child.status() is not None
 
     def error(self) -> str | None:
-        status = self._process.returncode
-        if status == 0 and (self._folder / "eval.json").is_file():
-            return None
-        if status < 0:
-            name = signal.Signals(-status).name
-            return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
-        return f"exit status {status}: {lines[-1] if lines else 'it said nothing'}"
+        status = self.child.wait() or 0
+        return None if status == 0 and (self._folder / "eval.json").is_file() else failure(status, self._log)
 
     def stop(self) -> None:
-        self._process.terminate()
+        self.child.stop()
 
     def wait(self) -> None:
-        try:
-            self._process.wait(self.PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self.child.end(self.PATIENCE)
 
 
 def evaluations(folder: Path, total_timesteps: int) -> list[Evaluated]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from palaestra.train.bench.interleaved import OURS, ContenderError
 from palaestra.train.bench.libraries import INSTALL, LEARNERS, Peer, solving
 from palaestra.train.commands import commands
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs.child_process import ChildProcess
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_ours_is_stopped_when_it_has_reached_the_score(tmp_path: Path, monkeypat
     """A run that never ends by itself, and writes its curves as ours do."""
     curves = tmp_path / "progress.csv"
     told: list[str] = []
-    process: Any = SimpleNamespace(poll=lambda: None, terminate=lambda: told.append("stop"))
+    process: Any = SimpleNamespace(status=lambda: None, stop=lambda: told.append("stop"))
     scores = iter(["", "12.0", "480.5"])
 
     def later(seconds: float) -> None:
@@ -95,25 +95,26 @@ def test_ours_is_stopped_when_it_has_reached_the_score(tmp_path: Path, monkeypat
 def test_a_whole_run_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real command, on an environment that counts as solved from its first evaluation on, here from −1 on."""
     config = time_to_solve.resolve_config("cartpole")
-    started = time_to_solve.subprocess.Popen
 
-    def shorter(command: list[str], **kwargs: Any) -> Any:
+    def shorter(command: list[str], log: Path) -> ChildProcess:
         extra = ["--num-envs", "16", "--total-timesteps", "20000", "--set", "n_steps=64", "--set", "batch_size=64"]
-        return started([*command, *extra], **kwargs)
+        return ChildProcess([*command, *extra], log)
 
-    monkeypatch.setattr(time_to_solve.subprocess, "Popen", shorter)
+    monkeypatch.setattr(time_to_solve, "ChildProcess", shorter)
     found = time_to_solve._ours(config, 0, -1.0)
     assert found is None  # stopped after its first evaluation, which did not solve CartPole
     fails = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
-    monkeypatch.setattr(time_to_solve.subprocess, "Popen", lambda command, **kwargs: started(fails, **kwargs))
+    monkeypatch.setattr(time_to_solve, "ChildProcess", lambda command, log: ChildProcess(fails, log))
     with pytest.raises(ContenderError, match="palaestra train ended with the disk is full"):
         time_to_solve._ours(config, 0, 475.0)
 
 
 def test_a_peer_s_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(status: int, out: str, errors: str = "") -> None:
-        run = SimpleNamespace(returncode=status, stdout=out, stderr=errors)
-        monkeypatch.setattr(time_to_solve.subprocess, "run", lambda *args, **kwargs: run)
+    def answer(status: int, out: str, errors: str = "", seconds: float = 0.0) -> None:
+        script = f"import sys, time; time.sleep({seconds}); print({errors!r}, file=sys.stderr); print({out!r})"
+        command = [sys.executable, "-c", f"{script}; sys.exit({status})"]
+        start = lambda _, log, **pipes: ChildProcess(command, log, **pipes)  # noqa: E731
+        monkeypatch.setattr(time_to_solve, "ChildProcess", start)
 
     answer(0, "12.5\n")
     assert time_to_solve._peer("SB3", 0, 475.0) == 12.5
@@ -122,11 +123,8 @@ def test_a_peer_s_process(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(1, "", "Traceback …\nImportError: no sbx\n")
     with pytest.raises(ContenderError, match=r"^ImportError: no sbx$"):
         time_to_solve._peer("sbx", 0, 475.0)
-
-    def late(*args: Any, **kwargs: Any) -> None:
-        raise subprocess.TimeoutExpired("python", 1.0)
-
-    monkeypatch.setattr(time_to_solve.subprocess, "run", late)
+    answer(0, "12.5\n", seconds=60.0)
+    monkeypatch.setattr(time_to_solve, "LONGEST", 0.1)
     assert time_to_solve._peer("SB3", 0, 475.0) is None
 
 

@@ -497,7 +497,7 @@ def test_a_process_that_fails_is_told_and_one_without_worker_stops(tmp_path: Pat
     failing = trial.TrialProcess(config, tmp_path / "taken", 1)
     orphan = trial.TrialProcess(config, tmp_path / "orphan", 1)
     killed = trial.TrialProcess(config, tmp_path / "killed", 1)
-    os.kill(killed._process.pid, signal.SIGKILL)
+    os.kill(killed.child.pid, signal.SIGKILL)
     killed.wait()
     assert killed.error() == "killed by SIGKILL (out of memory?)"
     failing.wait()
@@ -507,7 +507,8 @@ def test_a_process_that_fails_is_told_and_one_without_worker_stops(tmp_path: Pat
             break
         time.sleep(0.1)
     assert not orphan.ended()
-    assert orphan._process.stdin is not None
-    orphan._process.stdin.close()  # as when the worker is killed
-    assert orphan._process.wait(30) == 0
+    pipe = orphan.child._process.stdin
+    assert pipe is not None
+    pipe.close()  # as when the worker is killed
+    assert orphan.child.wait(30) == 0
     assert list((tmp_path / "orphan" / "checkpoints").glob("*.zip"))  # it saved first
