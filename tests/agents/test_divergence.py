@@ -11,9 +11,10 @@ import torch
 from palaestra.agents import DQN, PPO, PQN, DivergedError
 from palaestra.agents.buffers import memory_limits
 from palaestra.envs import make
-from palaestra.train.commands import commands
-from palaestra.train.runs import checkpoints
+from palaestra.train.commands.train import resume_run, start_run
+from palaestra.train.config.run_config import resolve_config
 from palaestra.train.runs.failures import RunFailed, explained, is_out_of_memory
+from palaestra.train.runs.run_folder import RunFolder
 
 SETTINGS: dict[Any, dict[str, Any]] = {
     PPO: {"n_steps": 4, "batch_size": 32, "n_epochs": 1},
@@ -102,7 +103,7 @@ def diverging_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sizes = {"num_envs": 8, "total_timesteps": 8 * 8 * 20, "checkpoint_every": 64}
     settings = ["n_steps=8", "batch_size=64"]
     with pytest.raises(RunFailed) as caught:
-        commands.train("cartpole", "ppo", tmp_path / "a run", "disabled", settings=settings, **sizes)
+        start_run("cartpole", "ppo", tmp_path / "a run", "disabled", settings=settings, **sizes)
     text = str(caught.value)
     assert text.startswith("training has diverged: ")
     assert "The checkpoint of step 576 is kept" in text
@@ -114,10 +115,10 @@ def diverging_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_last_good_checkpoint_is_kept(diverging_run: Path) -> None:
     """The update after step 640 goes wrong; what was saved before it is finite and goes on."""
-    assert [int(path.stem) for path in checkpoints.checkpoints(diverging_run)] == [576, 512]
+    assert [int(path.stem) for path in RunFolder(diverging_run).checkpoints()] == [576, 512]
     agent = PPO.load(diverging_run / "model.zip", device="cpu")
     assert agent.num_timesteps == 576
-    commands.resume(str(diverging_run), "disabled")
+    resume_run(str(diverging_run), "disabled")
     assert (diverging_run / "eval.json").is_file()
 
 
@@ -165,12 +166,12 @@ def test_limits_of_machine_and_container(tmp_path: Path) -> None:
 
 
 def test_out_of_memory_names_the_settings(tmp_path: Path) -> None:
-    config = commands.resolve_config("snake-small", "dqn")
+    config = resolve_config("snake-small", "dqn")
     with pytest.raises(RuntimeError) as allocator:  # the CPU's allocator has no exception of its own
         torch.empty(2**50)
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), allocator.value):
-        failure = explained(error, config, tmp_path)
+        failure = explained(error, config, RunFolder(tmp_path))
         assert isinstance(failure, RunFailed)
         assert f"Lower num_envs ({config.num_envs}), buffer_size ({config.agent_kwargs['buffer_size']})" in str(failure)
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
-    assert explained(RuntimeError("shapes do not match"), config, tmp_path) is None
+    assert explained(RuntimeError("shapes do not match"), config, RunFolder(tmp_path)) is None

@@ -20,7 +20,7 @@ from palaestra.train.runs import trainer
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["palaestra.train.cli", "palaestra.train.commands.commands", "torch._dynamo"]
+    ["palaestra.train.cli", "palaestra.train.commands.train", "palaestra.train.runs.trainer", "torch._dynamo"]
 )  # not a test's own
 
 

@@ -34,10 +34,10 @@ from hypothesis import strategies as st
 from palaestra.envs import make
 from palaestra.train import cli
 from palaestra.train.bench import throughput
-from palaestra.train.commands import commands
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
 from palaestra.train.config.schema import options_of
+from palaestra.train.evaluation import episodes
 from palaestra.train.recording import show
 from palaestra.train.results import grid
 from palaestra.train.runs import trainer
@@ -251,9 +251,14 @@ def workplace() -> Iterator[None]:
         Path("good/config.yaml").write_text(yaml.safe_dump(small.as_dict()))
         AGENTS["ppo"](env=make("cartpole", 8, "cpu"), seed=0, **build_arguments(small)).save("good/model.zip")
         Path("bad.zip").write_bytes(b"PK\x03\x04 no model")
-        for module, name in ((show, "watch"), (throughput, "measure"), (grid, "run_grid"), (search, "sweep")):
+        for module, name in (
+            (show, "watch"),
+            (episodes, "evaluate"),
+            (throughput, "measure"),
+            (grid, "run_grid"),
+            (search, "sweep"),
+        ):
             stack.enter_context(mock.patch.object(module, name, stop))
-        stack.enter_context(mock.patch.object(commands, "run_evaluation", stop))
         stack.enter_context(mock.patch.object(trainer, "train", build))
         stack.enter_context(mock.patch("palaestra.train.play.game.play", stop))
         yield

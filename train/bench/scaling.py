@@ -28,7 +28,7 @@ from palaestra.train.bench.stepping import random_actions, stepping
 from palaestra.train.bench.throughput import bench_config, machine, say
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.trainer import use_available_cores
+from palaestra.train.runs.machine import use_available_cores
 
 NUM_ENVS = tuple(4**k for k in range(9))  # 1 … 65,536
 WIDTHS = (64, 256, 1024)

@@ -40,7 +40,7 @@ from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
 from palaestra.train.bench.memory_plan import plan
 from palaestra.train.bench.stepping import measure_stepping, random_actions
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
-from palaestra.train.runs.trainer import use_available_cores
+from palaestra.train.runs.machine import use_available_cores
 
 CARTPOLE = "palaestra/CartPole-v1"
 REFERENCE_ENVS = 1024

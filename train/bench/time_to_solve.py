@@ -30,7 +30,8 @@ from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.child_process import ChildProcess, last_line
-from palaestra.train.runs.trainer import solved_at, use_available_cores
+from palaestra.train.runs.machine import use_available_cores
+from palaestra.train.runs.trainer import solved_at
 
 SEEDS = (0, 1, 2)
 SOLVERS = ("sbx", "rsl_rl")  # beside SB3

@@ -7,54 +7,69 @@ import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from gymnasium import Space, spaces
+import typer
 
-from palaestra.envs.checker.conformance import SPEED_ENVS, Report, build, examine, steps_per_second
-from palaestra.envs.checker.findings import Finding, table
-from palaestra.envs.checker.value_rules import Subject
-from palaestra.envs.core.user_code import describe
-from palaestra.train.config.compatibility import AGENTS, can_act, check_env_kwargs, default_policy
-from palaestra.train.config.schema import ConfigError, parse
-from palaestra.train.runs.trainer import use_available_cores
+from palaestra.train.commands import EnvArgument, SetOption
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+
+    from palaestra.envs.checker.conformance import Report
+    from palaestra.envs.checker.findings import Finding
 
 
-def check(env: str, settings: Sequence[str], as_json: bool) -> bool:
-    """Check and print; whether no rule is broken.
+def check(
+    env: EnvArgument,
+    settings: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check that an environment keeps the rules that agents rely on; each rule that it breaks says what to change.
 
-    Raises:
-        ConfigError: on a setting that is not the environment's, or that it refuses.
-        UnknownEnvError, UserCodeError: there is nothing of that name.
+    The exit status is 1 if a rule is broken.
+
+    \b
+    palaestra check snake
+    palaestra check my_env.py:MyEnv
+    palaestra check CartPole-v1 --json
     """
+    from palaestra.envs.checker.conformance import examine, steps_per_second
+    from palaestra.envs.checker.findings import Finding, table
+    from palaestra.envs.checker.value_rules import Subject
+    from palaestra.envs.core.user_code import describe
+    from palaestra.train.config.compatibility import check_env_kwargs
+    from palaestra.train.runs.machine import use_available_cores
+
     use_available_cores()
-    kwargs = env_settings(settings)
+    kwargs = _env_kwargs(settings or ())
     if kwargs:
         check_env_kwargs(env, kwargs)
     report = examine(env, kwargs)
     if kwargs and report.subject is None:
         _blame_settings(env, report)
-    findings = with_agents(report)
+    findings = _with_agents(report)
     speed = None
     if report.subject is not None and report.runs:
         try:
             speed = steps_per_second(report.subject)
-        except Exception as error:  # what short plays did not meet, a longer one may
+        except Exception as error:  # a longer play may meet an error that short ones did not
             findings.append(Finding("longer play", "fail", describe(error)))
     if as_json:
         rows = [{"rule": f.rule, "verdict": f.verdict, "detail": f.detail} for f in findings]
         print(json.dumps({"env": env, "findings": rows, "steps_per_second": speed}, indent=1))
     else:
-        width = shutil.get_terminal_size((120, 24)).columns
-        width = min(max(width, 40), 140)
+        width = min(max(shutil.get_terminal_size((120, 24)).columns, 40), 140)
         print(table(findings, width))
         print(textwrap.fill(summary(findings, speed, isinstance(report.subject, Subject)), width))
-    return all(finding.passed for finding in findings)
+    if not all(finding.passed for finding in findings):
+        raise typer.Exit(1)
 
 
-def env_settings(settings: Sequence[str]) -> dict[str, Any]:
+def _env_kwargs(settings: Sequence[str]) -> dict[str, Any]:
     """The environment's arguments."""
+    from palaestra.train.config.schema import ConfigError, parse
+
     if bad := [setting for setting in settings if not setting.startswith("env.")]:
         raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
     return {key.removeprefix("env."): value for key, value in map(parse, settings)}
@@ -62,6 +77,9 @@ def env_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _blame_settings(env: str, report: Report) -> None:
     """Raise a ConfigError if the environment can be made without the settings."""
+    from palaestra.envs.checker.conformance import build
+    from palaestra.train.config.schema import ConfigError
+
     try:
         build(env, {})
     except Exception:  # it fails by itself, as the report says
@@ -69,8 +87,10 @@ def _blame_settings(env: str, report: Report) -> None:
     raise ConfigError(f"{env}: {report.findings[0].detail}")
 
 
-def with_agents(report: Report) -> list[Finding]:
+def _with_agents(report: Report) -> list[Finding]:
     """The findings with one more after the spaces: which agents can learn in them."""
+    from palaestra.envs.checker.value_rules import Subject
+
     findings = list(report.findings)
     names = [finding.rule for finding in findings if finding.passed]
     if report.subject is None or "spaces" not in names:
@@ -81,6 +101,10 @@ def with_agents(report: Report) -> list[Finding]:
 
 
 def _agents(obs: Space[Any], act: Space[Any]) -> Finding:
+    from palaestra.envs.checker.findings import Finding
+    from palaestra.train.config.compatibility import AGENTS, can_act, default_policy
+    from palaestra.train.config.schema import ConfigError
+
     able, problem = [], _advice(act)
     for agent in AGENTS:
         if not can_act(agent, act):
@@ -99,7 +123,9 @@ def _agents(obs: Space[Any], act: Space[Any]) -> Finding:
 
 
 def _advice(act: Space[Any]) -> str:
-    """What to change about actions that no agent can choose."""
+    """The change to make to actions that no agent can choose."""
+    from gymnasium import spaces
+
     if isinstance(act, spaces.Discrete):
         return f"{act}: count the actions from 0"
     if isinstance(act, spaces.Box):
@@ -109,6 +135,11 @@ def _advice(act: Space[Any]) -> str:
 
 def summary(findings: list[Finding], speed: float | None, batched: bool) -> str:
     """The last line of the report."""
+    import torch
+
+    from palaestra.envs.checker.conformance import SPEED_ENVS
+    from palaestra.train.formatting import two_digits
+
     count = Counter(finding.verdict for finding in findings)
     kept, broken, idle = (count[verdict] for verdict in ("pass", "fail", "does not apply"))
     line = f"{kept} rule{'s' * (kept != 1)} kept, {broken} broken, {idle} do{'es' * (idle == 1)} not apply"
@@ -117,12 +148,4 @@ def summary(findings: list[Finding], speed: float | None, batched: bool) -> str:
     threads = torch.get_num_threads()
     on = {1: "one thread", 2: "two threads"}.get(threads, f"{threads} threads")
     played = f"{SPEED_ENVS:,} environments on {on}" if batched else "one environment"
-    return f"{line} · {short(speed)} steps/s with {played}"
-
-
-def short(number: float) -> str:
-    """Two significant digits, like 1.9 M, 86 k and 740."""
-    for unit, name in ((1e6, " M"), (1e3, " k")):
-        if number >= 0.9995 * unit:
-            return f"{number / unit:.1f}{name}" if number < 9.95 * unit else f"{number / unit:.0f}{name}"
-    return f"{number:.2g}" if number < 100 else f"{number:.0f}"
+    return f"{line} · {two_digits(speed)} steps/s with {played}"

@@ -1,29 +1,44 @@
-"""The table of environments that ``palaestra envs`` prints."""
+"""``palaestra envs``: the table of environments."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Annotated, Any
 
-from gymnasium import spaces
+import typer
 
-from palaestra.envs.registry import EnvEntry, entries, plugin_errors
-from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
-from palaestra.train.config.presets import preset
+if TYPE_CHECKING:
+    from palaestra.envs.registry import EnvEntry
+
+
+def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False) -> None:
+    """List the environments with their reference scores.
+
+    \b
+    palaestra envs
+    palaestra envs --json
+    """
+    rows = list_envs()
+    print(json.dumps(rows, indent=1) if as_json else envs_table(rows))
 
 
 def list_envs() -> list[dict[str, Any]]:
     """One row per environment, as plain data; one that failed to import or to be made has its error instead."""
+    from palaestra.envs.registry import entries, plugin_errors
+
     rows: list[dict[str, Any]] = []
     for entry in entries():
         try:
             rows.append(_row(entry))
-        except Exception as error:  # whatever a stranger's environment raises, the others are listed
+        except Exception as error:  # user code may raise anything; the others are listed
             rows.append({"name": entry.short_name, "error": f"{type(error).__name__}: {error}"})
     rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
     return rows
 
 
 def _row(entry: EnvEntry) -> dict[str, Any]:
+    from gymnasium import spaces
+
     env = entry.build()
     reference = env.reference
     discrete = isinstance(env.action_space, spaces.Discrete)
@@ -43,10 +58,13 @@ def _row(entry: EnvEntry) -> dict[str, Any]:
 
 def agents_for(entry: EnvEntry) -> list[str]:
     """The agents that can train it, with the environment's arguments from their presets."""
+    from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+    from palaestra.train.config.presets import preset
+
     return [agent for agent in AGENTS if can_act(agent, spaces_of(entry.id, preset(entry, agent).env)[1])]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def envs_table(rows: list[dict[str, Any]]) -> str:
     """The rows for people to read."""
     heads = ("name", "agents", "random", "heuristic", "optimum", "solved at", "what it is")
     lines = [heads]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -78,6 +79,17 @@ class AgentPolicy:
         rng = action_rng(env, self._step)
         self._step += 1
         return self.model.act(obs, rng, env.action_masks())
+
+
+@dataclass(frozen=True)
+class Player:
+    """A policy with the environment that it plays in."""
+
+    env: str
+    env_kwargs: dict[str, Any]
+    policy: Policy
+    device: str
+    label: str
 
 
 def on_states(policy: Policy, rules: TensorEnv[Any]) -> Callable[[Any], Tensor]:

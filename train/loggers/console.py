@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
 from collections.abc import Callable
@@ -24,6 +23,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.logger import KVWriter
+
+from palaestra.train.formatting import hours
 
 LINE_INTERVAL = 5.0  # s between plain lines
 REDRAWS_PER_SECOND = 2.0
@@ -39,10 +40,6 @@ def pack(parts: list[str], width: int) -> list[str]:
         else:
             lines.append(part)
     return lines
-
-
-def _clock_text(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=max(0, int(seconds))))
 
 
 def _number(key_values: dict[str, Any], key: str) -> float | None:
@@ -139,7 +136,7 @@ class ProgressOutput(KVWriter):
         if not self._rate:
             return []
         since_row = self._clock() - self._row_time
-        return [f"{_clock_text((self._total - self._steps) / self._rate - since_row)} left"]
+        return [f"{hours((self._total - self._steps) / self._rate - since_row)} left"]
 
     def _scores(self) -> list[str]:
         scores = []
@@ -168,7 +165,7 @@ class ProgressOutput(KVWriter):
         bar.add_column(justify="right", no_wrap=True)
         done = _GAP.join([self._percent_done(), *self._time_left()])
         bar.add_row(ProgressBar(self._total, min(self._steps, self._total)), done)
-        elapsed = f"{_clock_text(self._clock() - self._start)} elapsed"
+        elapsed = f"{hours(self._clock() - self._start)} elapsed"
         pace = [f"{self._steps:,} / {self._total:,} steps", *self._speed(), elapsed]
         scores = [*self._scores(), *([self._evaluation] if self._evaluation else [])]
         lines = pack(pace, width) + pack(scores, width)

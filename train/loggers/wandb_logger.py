@@ -42,7 +42,6 @@ Mode = Literal["auto", "online", "offline", "disabled"]
 Job = Callable[["wandb.Run"], object]
 
 PROJECT = "palaestra"
-_ID_FILE = "wandb-id.txt"
 INIT_TIMEOUT = 20.0  # seconds to wait for the server before going offline; wandb itself adds up to 10
 _KEY_HOSTS = {"api.forge.coreweave.com": "api.wandb.ai"}  # the newer address takes the keys of the older
 FINISH_TIMEOUT = 60.0  # seconds for the last uploads; what is left stays on disk for `wandb sync`
@@ -241,27 +240,31 @@ class Tracker:
         config: Mapping[str, Any],
         mode: str = "auto",
         *,
+        progress_file: Path,
+        id_file: Path,
         resume_step: int | None = None,
         warn: Callable[[str], None] = _to_stderr,
     ) -> Tracker:
-        """Open ``run_dir/progress.csv``, and W&B in the background. Call it early: wandb then loads beside the rest.
+        """Open the curves, and W&B in the background. Call it early: wandb then loads beside the rest.
 
         Args:
             run_dir: the run folder, which exists; W&B's files go to ``run_dir/wandb``.
             config: every resolved setting, as plain values.
             mode: ``auto``, ``online``, ``offline`` or ``disabled``.
+            progress_file: ``progress.csv`` of the run.
+            id_file: keeps the id of the run's page on W&B.
             resume_step: the step that the run goes on from (see :class:`CsvOutput`); None for a new run.
             warn: takes a line for the user, from another thread.
 
         Raises:
             ValueError: unknown mode.
-            FileExistsError: the folder has a ``progress.csv`` and ``resume_step`` is None.
+            FileExistsError: the curves exist and ``resume_step`` is None.
         """
         wanted = resolve_mode(mode)
-        csv_output = CsvOutput(run_dir / "progress.csv", resume_step)
+        csv_output = CsvOutput(progress_file, resume_step)
         if wanted == "disabled":
             return cls(csv_output, None)
-        resumed, id_file = resume_step is not None, run_dir / _ID_FILE
+        resumed = resume_step is not None
         run_id = id_file.read_text().strip() if resumed and id_file.is_file() else _new_id()
         id_file.write_text(run_id)
         worker = _Worker(run_dir, config, wanted, run_id, resumed, warn)

@@ -26,13 +26,10 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core import BatchedEnv, EnvError, Reference
-from palaestra.envs.registry import resolve
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError, Window
-from palaestra.train.commands.commands import SCRIPTED, Subject, config_of, find_model, find_subject
-from palaestra.train.config.schema import ConfigError
-from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, MAX_STEPS
-from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.evaluation.episodes import MAX_STEPS
+from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
 from palaestra.train.recording.playback import GymnasiumStage, Policy, TensorStage, WatchError, open_stage
 from palaestra.train.recording.show import no_display
@@ -89,33 +86,11 @@ class Played:
     finished: bool
 
 
-def command(env: str, versus: str | None, seed: int, settings: Sequence[str]) -> None:
-    """``palaestra play``: play until the window is closed, then print the scores."""
-    subject = find_subject("random", env, False, settings)  # nobody in particular, for the environment's arguments
-    rival = None if versus is None else find_rival(versus, env, settings)
-    played, reference = play(env, (rival or subject).env_kwargs, EVALUATION_SEEDS + seed, rival)
-    if played:
-        print(table(played, reference, rival.label if rival else None))
-
-
-def find_rival(name: str, env: str, settings: Sequence[str]) -> Subject:
-    """Who plays beside the person.
-
-    Raises:
-        ConfigError: if it is no run or plays in another environment.
-    """
-    if name not in SCRIPTED:
-        config = config_of(find_model(name))
-        if config is not None and resolve(config.env) != resolve(env):
-            raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}")
-    return find_subject(name, env, False, settings)
-
-
 def play(
     name: str,
     env_kwargs: dict[str, Any] | None = None,
     seed: int = 0,
-    rival: Subject | None = None,
+    rival: Player | None = None,
     open_console: Callable[[str, float], Console] = PlayWindow,
 ) -> tuple[list[Played], Reference]:
     """Play episode after episode until the person quits; what was played, and what scores mean there.

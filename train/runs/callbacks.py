@@ -8,10 +8,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from pathlib import Path
 from typing import cast
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -25,7 +23,8 @@ from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.interrupt import Stopped, StopSignal
-from palaestra.train.runs.process_time import process_seconds
+from palaestra.train.runs.machine import process_seconds
+from palaestra.train.runs.run_folder import RunFolder
 
 EVALUATIONS = 10
 EVALUATION_EPISODES = 100
@@ -40,13 +39,13 @@ class EvalAndCheckpointCallback(BaseCallback):
     ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
     """
 
-    def __init__(self, config: RunConfig, run_dir: Path, solved_at: float | None, stop: StopSignal) -> None:
+    def __init__(self, config: RunConfig, folder: RunFolder, solved_at: float | None, stop: StopSignal) -> None:
         super().__init__()
-        self.config, self.run_dir, self.solved_at, self.stop = config, run_dir, solved_at, stop
+        self.config, self.folder, self.solved_at, self.stop = config, folder, solved_at, stop
         self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
         self._leads = world().rank == 0  # the others only train, and save their shares
-        self._best = best_score(run_dir) if self._leads else math.inf
+        self._best = folder.best_score() if self._leads else math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
@@ -63,9 +62,9 @@ class EvalAndCheckpointCallback(BaseCallback):
         due, stop = world().agreed(self._wishes)
         if due or stop:
             started = time.perf_counter()
-            checkpoints.save(cast(Agent, self.model), self.run_dir)
+            checkpoints.save(cast(Agent, self.model), self.folder)
             if self._leads:
-                self.model.save(self.run_dir / "model.zip")  # after it: no model without a checkpoint in a killed run
+                self.model.save(self.folder.model_file)  # after it: no model without a checkpoint in a killed run
             self._plan_checkpoint(time.perf_counter() - started)
         if stop:
             raise Stopped
@@ -95,20 +94,13 @@ class EvalAndCheckpointCallback(BaseCallback):
             self.logger.record(key, value)
         if result.score > self._best:
             self._best = result.score
-            checkpoints.check_there(self.run_dir)
-            self.model.save(self.run_dir / "best.zip")
+            checkpoints.check_there(self.folder)
+            self.model.save(self.folder.best_file)
 
 
 def is_ours(config: RunConfig) -> bool:
     """Whether it is a tensor environment, not an ordinary Gymnasium one."""
     return isinstance(resolve(config.env), EnvEntry)
-
-
-def best_score(run_dir: Path) -> float:
-    """The best evaluation so far, of a run that goes on; −∞ for a new one."""
-    with (run_dir / "progress.csv").open(newline="", encoding="utf-8") as file:
-        scores = [float(row["eval/mean_reward"]) for row in csv.DictReader(file) if row.get("eval/mean_reward")]
-    return max(scores, default=-float("inf"))
 
 
 def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:

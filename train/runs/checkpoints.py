@@ -12,42 +12,36 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from palaestra.agents import CheckpointError
 from palaestra.agents.distributed.process_group import world
 from palaestra.envs.core import BatchedEnv
 from palaestra.train.config.compatibility import Agent
-from palaestra.train.config.schema import ConfigError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
+from palaestra.train.runs.run_folder import RunFolder
 
 KEPT = 2
-_FOLDER, _LOCK, _SHARE = "checkpoints", ".lock", ".rank{}of{}"
+_SHARE = ".rank{}of{}"
 
 
-def save(model: Agent, run_dir: Path) -> None:
+def save(model: Agent, folder: RunFolder) -> None:
     """Write a checkpoint and delete those that it makes needless.
 
     Raises:
         OSError: if it cannot be written, or the folder has vanished; what is there stays.
     """
-    check_there(run_dir)
-    path = run_dir / _FOLDER / f"{model.num_timesteps:015d}.zip"
+    check_there(folder)
+    path = folder.checkpoints_folder / f"{model.num_timesteps:015d}.zip"
     if world().rank > 0:
         model.save_checkpoint(_share(path, world().rank, world().size))
     world().barrier()
     if world().rank > 0:
         return
     model.save_checkpoint(path)
-    for old in checkpoints(run_dir)[KEPT:]:
+    for old in folder.checkpoints()[KEPT:]:
         old.unlink()
-    kept = {checkpoint.stem for checkpoint in checkpoints(run_dir)}
+    kept = {checkpoint.stem for checkpoint in folder.checkpoints()}
     for share in path.parent.glob(f"*{_SHARE.format('*', '*')}"):
         if share.stem not in kept:
             share.unlink()
@@ -64,20 +58,15 @@ def _processes(checkpoint: Path) -> int:
     return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
 
 
-def check_there(run_dir: Path) -> None:
-    """Raise an OSError if somebody has removed the run folder: what is written there would make a new one."""
-    if not (run_dir / "config.yaml").is_file():
-        raise FileNotFoundError(errno.ENOENT, "the run folder has vanished", str(run_dir))
+def check_there(folder: RunFolder) -> None:
+    """Raise an OSError if the run folder was deleted, since writing would silently recreate it."""
+    if not folder.config_file.is_file():
+        raise FileNotFoundError(errno.ENOENT, "the run folder has vanished", str(folder.path))
 
 
-def checkpoints(run_dir: Path) -> list[Path]:
-    """All of a run, the newest first."""
-    return sorted((run_dir / _FOLDER).glob("*.zip"), reverse=True)
-
-
-def discard(run_dir: Path) -> None:
-    """Delete them all."""
-    shutil.rmtree(run_dir / _FOLDER, ignore_errors=True)
+def discard(folder: RunFolder) -> None:
+    """Delete all checkpoints."""
+    shutil.rmtree(folder.checkpoints_folder, ignore_errors=True)
 
 
 def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[str], None]) -> Agent:
@@ -94,7 +83,7 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
         MemoryError: if the newest checkpoint does not fit.
     """
     group = world()
-    for path in [source] if source.is_file() else checkpoints(source):
+    for path in [source] if source.is_file() else RunFolder(source).checkpoints():
         if (began := _processes(path)) != group.size:
             raise CheckpointError(f"{path} was written by {began} processes, and {group.size} cannot go on from it")
         model, problem = None, ""
@@ -108,28 +97,8 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
         if model is not None and not problem:
             return model
         tell(f"{path.name} is not used: {problem}")
-    model_file = source if source.is_file() else source / "model.zip"
+    model_file = source if source.is_file() else RunFolder(source).model_file
     if not model_file.is_file():
         raise CheckpointError(f"{source} holds neither a whole checkpoint nor a model")
     tell(f"going on from the weights in {model_file.name}: episodes and replay memory begin anew")
     return kind.load(model_file, env=env)
-
-
-@contextmanager
-def only_process(run_dir: Path) -> Iterator[None]:
-    """Keep other processes out of the run folder.
-
-    Raises:
-        ConfigError: if another one works there, or nothing may be written there.
-    """
-    try:
-        lock = (run_dir / _LOCK).open("w")
-    except OSError as error:
-        raise ConfigError(f"cannot work in {run_dir}: {error.strerror}") from error
-    with lock as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(f"{run_dir} is in use by another process") from error
-        yield

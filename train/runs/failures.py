@@ -10,7 +10,7 @@ import torch
 from palaestra.agents import DivergedError
 from palaestra.envs.core import EnvError
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.runs.checkpoints import checkpoints
+from palaestra.train.runs.run_folder import RunFolder
 
 _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
@@ -19,16 +19,16 @@ class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is wha
     """Training cannot go on; the message says why and how to proceed."""
 
 
-def explained(error: Exception, config: RunConfig, run_dir: Path) -> RunFailed | None:
+def explained(error: Exception, config: RunConfig, folder: RunFolder) -> RunFailed | None:
     """The error with advice, in one line; None for errors that nobody expects, whose traceback is needed."""
     if isinstance(error, EnvError):
-        text = f"{_sentence(error)} {_kept(run_dir, 'train it again from there')}{_look(error, run_dir)}"
+        text = f"{_sentence(error)} {_kept(folder, 'train it again from there')}{_look(error, folder)}"
     elif isinstance(error, DivergedError):
-        text = f"training has diverged: {_sentence(error)} {_kept(run_dir, None)}{_calmer(config, run_dir)}"
+        text = f"training has diverged: {_sentence(error)} {_kept(folder, None)}{_calmer(config, folder)}"
     elif is_out_of_memory(error):
-        text = f"out of memory: {_sentence(error)} Lower {_consumers(config)}. {_kept(run_dir, None)}"
+        text = f"out of memory: {_sentence(error)} Lower {_consumers(config)}. {_kept(folder, None)}"
     elif isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {error.strerror}. {_kept(run_dir, 'go on when that is mended')}"
+        text = f"{error.filename}: {error.strerror}. {_kept(folder, 'go on when that is mended')}"
     else:
         return None
     return RunFailed(text.rstrip())
@@ -45,29 +45,29 @@ def _sentence(error: Exception) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def _kept(run_dir: Path, purpose: str | None) -> str:
-    if not run_dir.is_dir():
+def _kept(folder: RunFolder, purpose: str | None) -> str:
+    if not folder.path.is_dir():
         return ""
-    newest = next(iter(checkpoints(run_dir)), None)
+    newest = next(iter(folder.checkpoints()), None)
     if newest is None:
         return "There was no checkpoint yet (see --checkpoint-every). "
-    again = f"; to {purpose}: palaestra train --resume {_quoted(run_dir)}" if purpose else ""
+    again = f"; to {purpose}: palaestra train --resume {_quoted(folder.path)}" if purpose else ""
     return f"The checkpoint of step {int(newest.stem):,} is kept{again}. "
 
 
-def _look(error: EnvError, run_dir: Path) -> str:
+def _look(error: EnvError, folder: RunFolder) -> str:
     """The command that shows the episode, where it is known which one it was and there is an agent to play it."""
-    if error.env_index is None or error.episode is None or not (run_dir / "model.zip").is_file():
+    if error.env_index is None or error.episode is None or not folder.model_file.is_file():
         return ""
     place = f"--training --env-index {error.env_index} --episode {error.episode}"
-    return f"To see that episode: palaestra watch {_quoted(run_dir)} {place}"
+    return f"To see that episode: palaestra watch {_quoted(folder.path)} {place}"
 
 
-def _calmer(config: RunConfig, run_dir: Path) -> str:
+def _calmer(config: RunConfig, folder: RunFolder) -> str:
     advice = "a lower learning_rate or max_grad_norm, normalize_observation=true or normalize_reward=true may help"
-    if not (run_dir / "model.zip").is_file():
+    if not folder.model_file.is_file():
         return advice[0].upper() + advice[1:]
-    command = f"palaestra train --config {_quoted(run_dir / 'config.yaml')} --init-from {_quoted(run_dir)}"
+    command = f"palaestra train --config {_quoted(folder.config_file)} --init-from {_quoted(folder.path)}"
     rate = config.agent_kwargs.get("learning_rate", 3e-4)
     return f"To go on from its weights: {command} --set learning_rate=… (was {rate}); {advice}"
 

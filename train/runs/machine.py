@@ -1,8 +1,29 @@
-"""How much memory this process has used at most, on the host and on a GPU."""
+"""The process and its machine: seconds since the process started, most memory it held, and threads for its cores.
+
+Linux tells when a process started (``/proc``, to a hundredth of a second). Elsewhere the count starts when this module
+is imported, which the command does first.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from pathlib import Path
+
+_IMPORTED = time.monotonic()
+_STAT = Path("/proc/self/stat")
+_START_TIME = 22  # number of the field in /proc/self/stat: clock ticks after boot, see proc(5)
+
+
+def process_seconds() -> float:
+    """Seconds since the process started, which is what a user has waited: imports included."""
+    since_import = time.monotonic() - _IMPORTED
+    if not (_STAT.is_file() and hasattr(time, "CLOCK_BOOTTIME")):
+        return since_import
+    after_name = _STAT.read_text().rpartition(")")[2].split()  # the second field, a name in brackets, may hold spaces
+    started = int(after_name[_START_TIME - 3]) / os.sysconf("SC_CLK_TCK")
+    return max(since_import, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def peak_memory_mib() -> float | None:
@@ -12,7 +33,7 @@ def peak_memory_mib() -> float | None:
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, others KiB
 
 
 def peak_device_mib() -> float | None:
@@ -22,3 +43,13 @@ def peak_device_mib() -> float | None:
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return None
     return torch.cuda.max_memory_allocated() / 2**20
+
+
+def use_available_cores() -> None:
+    """Compute with one thread per available core at most: with more, OpenMP's threads wait for each other."""
+    import torch
+
+    from palaestra.envs.interop.gymnasium_adapter import available_cores
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))

@@ -25,12 +25,11 @@ import yaml
 from palaestra.agents.distributed import process_group
 from palaestra.agents.distributed.process_group import World, world
 from palaestra.train.config.compatibility import AGENTS
-from palaestra.train.config.run_config import RunConfig, read_file
+from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.checkpoints import checkpoints
+from palaestra.train.runs.run_folder import RunFolder
 
 _RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
-_WITHOUT_VALUE = {".lock", "config.yaml", "progress.csv", "wandb", "wandb-id.txt", "best.zip", "checkpoints"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Plan:
     """What all processes do: ``resume`` is what they go on from, None for a new run."""
 
     config: RunConfig
-    run_dir: Path
+    folder: RunFolder
     resume: Path | None = None
 
 
@@ -69,14 +68,16 @@ def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
     if group.size == 1:
         return make(restarts > 0)
     plan = make(restarts > 0) if group.rank == 0 else None
-    text = "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.run_dir), str(plan.resume or "")])
+    text = (
+        "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.folder.path), str(plan.resume or "")])
+    )
     text = group.texts(text)[0]
     if not text:
         return None
     config, run_dir, resume = yaml.safe_load(text)
     if not Path(run_dir).is_dir():
         raise ConfigError(f"process {group.rank} does not see the run folder {run_dir}: machines must share it")
-    return Plan(RunConfig.from_dict(config), Path(run_dir), Path(resume) if resume else None)
+    return Plan(RunConfig.from_dict(config), RunFolder(Path(run_dir)), Path(resume) if resume else None)
 
 
 def check_shares(config: RunConfig) -> None:
@@ -108,19 +109,18 @@ def check_restarts(run_dir: Path | None) -> None:
         raise ConfigError("--max-restarts needs --run-dir DIR: processes that are started anew must find their run")
 
 
-def interrupted_plan(config: RunConfig, run_dir: Path) -> Plan | None:
-    """How to go on in the folder that a killed process has left; None to begin, in a folder that is not there any more.
+def interrupted_plan(config: RunConfig, folder: RunFolder) -> Plan | None:
+    """The plan to go on in the folder that a killed process has left; None to begin anew, for which the place is free.
 
     Raises:
         ConfigError: if it is another run's.
     """
-    found = run_dir / "config.yaml"
-    if found.is_file() and RunConfig.from_dict(read_file(found)) != config:
+    if (found := folder.config()) is not None and found != config:
         raise ConfigError(
-            f"run folder {run_dir} exists already, with another configuration; a run is never overwritten"
+            f"run folder {folder.path} exists already, with another configuration; a run is never overwritten"
         )
-    if checkpoints(run_dir) or (run_dir / "model.zip").is_file():
-        return Plan(config, run_dir, run_dir)
-    if run_dir.is_dir() and {path.name for path in run_dir.iterdir()} <= _WITHOUT_VALUE:
-        shutil.rmtree(run_dir)  # it died before its first checkpoint
+    if folder.can_go_on():
+        return Plan(config, folder, folder.path)
+    if folder.is_worthless():
+        shutil.rmtree(folder.path)
     return None

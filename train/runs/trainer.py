@@ -1,10 +1,6 @@
-"""One training run from start to finish: folder, agent, live display, evaluations, checkpoints, verdict.
+"""One training run from start to finish: agent, live display, evaluations, checkpoints, final evaluation and facts.
 
-The run folder ``runs/<env>/<agent>/<UTC time>-s<seed>/`` holds ``config.yaml`` (every resolved setting), ``run.json``
-(versions, commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so
-far), ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
-(:mod:`palaestra.train.runs.checkpoints`). They go last: a folder with an evaluation and without checkpoints is
-finished. A folder that exists is never overwritten.
+Everything goes to the run's folder (:mod:`palaestra.train.runs.run_folder`).
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -29,19 +25,21 @@ from stable_baselines3.common.logger import Logger
 from palaestra.agents.checkpoints.model_file import write_whole
 from palaestra.agents.distributed.process_group import world
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
-from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter, available_cores
+from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.train.config.compatibility import AGENTS, Agent, check_memory, check_policy, rules_of
+from palaestra.train.config.compatibility import AGENTS, Agent, check_memory, rules_of
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.loggers.console import ProgressOutput
-from palaestra.train.loggers.wandb_logger import Tracker
+from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, eval_metrics, evaluate_run, is_ours
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.interrupt import Stopped, StopSignal
+from palaestra.train.runs.machine import use_available_cores
+from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
 
 FINAL_EPISODES = 1000
@@ -71,34 +69,6 @@ class RunResult:
     interrupted: bool = False
 
 
-def use_available_cores() -> None:
-    """At most one thread per core that this process may use: with more, OpenMP's threads wait for each other."""
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
-
-
-def new_run_dir(config: RunConfig, run_dir: Path | None = None) -> Path:
-    """Create the run folder.
-
-    Raises:
-        ConfigError: if the agent cannot be built, or the given folder exists already or cannot be made.
-    """
-    check_policy(config.agent, config.env, config.env_kwargs, build_arguments(config))
-    if run_dir is None:
-        found = resolve(config.env)
-        name = found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        base = Path("runs", name, config.agent, f"{stamp}-s{config.seed}")
-        run_dir = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
-        raise ConfigError(f"run folder {run_dir} exists already; a run is never overwritten") from None
-    except OSError as error:
-        raise ConfigError(f"cannot make run folder {run_dir}: {error.strerror}") from error
-    return run_dir
-
-
 def reference_of(env: BatchedEnv) -> Reference:
     """Known returns of the environment; nothing is known of other people's."""
     return env.env.reference if isinstance(env, TensorVectorEnv) else Reference()
@@ -111,8 +81,30 @@ def solved_at(env: BatchedEnv) -> float | None:
     return reference_of(env).solved_at
 
 
-def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | None = None) -> RunResult:
-    """Train, evaluate, and leave everything in ``run_dir`` (which exists).
+def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str = "disabled") -> RunResult:
+    """Make a run: train an agent, evaluate it, and leave everything in a new folder, as ``palaestra train`` does.
+
+    Args:
+        config: what to train, see :func:`palaestra.train.resolve_config`.
+        run_dir: the folder to make; None for ``runs/ENV/AGENT/TIME-sSEED``.
+        track: Weights & Biases: "auto", "online", "offline" or "disabled".
+
+    Raises:
+        ConfigError: if the folder exists or cannot be made, or the mode is unknown.
+        RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
+    """
+    check_track(track)
+    return train(config, RunFolder.new(config, None if run_dir is None else Path(run_dir)), track)
+
+
+def check_track(track: str) -> None:
+    """Raise a ConfigError unless it is a mode of W&B."""
+    if track not in get_args(Mode):
+        raise ConfigError(f"--track {track}: expected auto, online, offline or disabled")
+
+
+def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Path | None = None) -> RunResult:
+    """Train, evaluate, and leave everything in the folder, which exists.
 
     Args:
         config: what to train.
@@ -125,19 +117,19 @@ def train(config: RunConfig, run_dir: Path, track: str = "auto", resume: Path | 
     """
     started = time.perf_counter()
     use_available_cores()
-    alone = checkpoints.only_process(run_dir) if world().rank == 0 else nullcontext()
+    alone = folder.lock() if world().rank == 0 else nullcontext()
     with alone, _determinism(config.deterministic):
         try:
             check_memory(config.env, config.env_kwargs, config.num_envs // world().size, config.device)
             env = _environments(config)
             try:
                 if world().rank > 0:
-                    return _follow(config, env, run_dir, resume)
-                return _train(config, env, run_dir, track, resume, started)
+                    return _follow(config, env, folder, resume)
+                return _train(config, env, folder, track, resume, started)
             finally:
                 env.close()
         except Exception as error:
-            failure = explained(error, config, run_dir)
+            failure = explained(error, config, folder)
             if failure is None:
                 raise
             raise failure from error
@@ -165,70 +157,75 @@ def _determinism(wanted: bool) -> Iterator[None]:
 
 
 def _train(
-    config: RunConfig, env: BatchedEnv, run_dir: Path, track: str, resume: Path | None, started: float
+    config: RunConfig, env: BatchedEnv, folder: RunFolder, track: str, resume: Path | None, started: float
 ) -> RunResult:
     progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
-    model = _agent(config, env, run_dir, resume, progress.message)
+    model = _agent(config, env, folder, resume, progress.message)
     tracker = Tracker.start(
-        run_dir, config.as_dict(), track, resume_step=None if resume is None else model.num_timesteps
+        folder.path,
+        config.as_dict(),
+        track,
+        progress_file=folder.progress_file,
+        id_file=folder.wandb_id_file,
+        resume_step=None if resume is None else model.num_timesteps,
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, evaluation = model.num_timesteps, None
-    callback = EvalAndCheckpointCallback(config, run_dir, solved_at(env), StopSignal(progress.message))
+    callback = EvalAndCheckpointCallback(config, folder, solved_at(env), StopSignal(progress.message))
     try:
         with progress, callback.stop:
             progress.message(_headline(config, env))
             remaining = max(0, config.total_timesteps - start_step)
             model.learn(remaining, callback, reset_num_timesteps=resume is None)
-            checkpoints.save(model, run_dir)
-            model.save(run_dir / "model.zip")
+            checkpoints.save(model, folder)
+            model.save(folder.model_file)
         seconds = time.perf_counter() - started
-        evaluation = _final_evaluation(model, config, run_dir, tracker)
+        evaluation = _final_evaluation(model, config, folder, tracker)
     except (Stopped, KeyboardInterrupt):
         seconds = time.perf_counter() - started
     finally:
         summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
         tracker.finish(summary)
-    solved_after = callback.solved_after if resume is None else _solved_before(run_dir)
-    _write_facts(run_dir, model, seconds, start_step, solved_after)
+    solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
+    _write_facts(folder, model, seconds, start_step, solved_after)
     if evaluation is not None:
-        checkpoints.discard(run_dir)
+        checkpoints.discard(folder)
     curves = tracker.url or tracker.offline_dir
     interrupted = evaluation is None
     return RunResult(
-        run_dir, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after, interrupted
+        folder.path, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after, interrupted
     )
 
 
-def _follow(config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | None) -> RunResult:
-    """What all processes but the first do: train with it, silently, and write their shares of checkpoints."""
+def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None) -> RunResult:
+    """Train together with process 0, silently, and write this process's share of checkpoints."""
     started, interrupted = time.perf_counter(), False
-    model = _agent(config, env, run_dir, resume, _nobody)
+    model = _agent(config, env, folder, resume, _silent)
     model.set_logger(Logger(None, []))
-    callback = EvalAndCheckpointCallback(config, run_dir, None, StopSignal(_nobody))
+    callback = EvalAndCheckpointCallback(config, folder, None, StopSignal(_silent))
     try:
         with callback.stop:
             remaining = max(0, config.total_timesteps - model.num_timesteps)
             model.learn(remaining, callback, reset_num_timesteps=resume is None)
-            checkpoints.save(model, run_dir)
+            checkpoints.save(model, folder)
     except (Stopped, KeyboardInterrupt):
         interrupted = True
     seconds = time.perf_counter() - started
-    return RunResult(run_dir, None, model.num_timesteps, seconds, None, interrupted=interrupted)
+    return RunResult(folder.path, None, model.num_timesteps, seconds, None, interrupted=interrupted)
 
 
-def _nobody(text: str) -> None:
-    """Process 0 tells the user the same."""
+def _silent(text: str) -> None:
+    """No output: process 0 already prints this."""
 
 
 def _agent(
-    config: RunConfig, env: BatchedEnv, run_dir: Path, resume: Path | None, tell: Callable[[str], None]
+    config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None, tell: Callable[[str], None]
 ) -> Agent:
-    """A new one, whose configuration is written down, or one that goes on."""
+    """A new agent, whose configuration is written to the folder, or a resumed one."""
     if resume is not None:
         return checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
     if world().rank == 0:
-        write_whole(run_dir / "config.yaml", yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+        write_whole(folder.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
     if config.init_from is not None:
         model.take_weights(config.init_from)
@@ -249,67 +246,42 @@ def _numbers(result: Evaluation) -> dict[str, float]:
     return {key: value for key, value in result.as_dict().items() if isinstance(value, int | float)}
 
 
-def _final_evaluation(model: Agent, config: RunConfig, run_dir: Path, tracker: Tracker) -> Evaluation:
+def _final_evaluation(model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker) -> Evaluation:
     """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
     episodes = FINAL_EPISODES if is_ours(config) else FINAL_EPISODES_OF_OTHERS
-    result = evaluate_run(model, config, episodes, run=str(run_dir))
-    write_whole(run_dir / "eval.json", json.dumps(result.as_dict(), indent=1).encode())
+    result = evaluate_run(model, config, episodes, run=str(folder.path))
+    write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
     for key, value in eval_metrics(result).items():
         model.logger.record(key, value)
     model.logger.dump(model.num_timesteps)
-    video = _record_episode(model, config, run_dir)
+    video = _record_episode(model, config, folder.video_file)
     if video is not None:
         tracker.log_video(video, model.num_timesteps)
-    tracker.log_model(run_dir / "model.zip", f"{config.env}-{config.agent}")
+    tracker.log_model(folder.model_file, f"{config.env}-{config.agent}")
     return result
 
 
-def _record_episode(model: Agent, config: RunConfig, run_dir: Path) -> Path | None:
-    """An episode of the trained agent as ``videos/final.mp4``; None where the environment cannot be drawn."""
+def _record_episode(model: Agent, config: RunConfig, file: Path) -> Path | None:
+    """The file with an episode of the trained agent; None where the environment cannot be drawn."""
     found = resolve(config.env)
     if not isinstance(found, EnvEntry) or not rules_of(found, config.env_kwargs).has("draw"):
         return None
     from palaestra.train.recording.show import watch
 
-    path = run_dir / "videos" / "final.mp4"
     watch(
         config.env,
         AgentPolicy(model),
         env_kwargs=config.env_kwargs,
         seed=EVALUATION_SEEDS,
         device=str(model.device),
-        record=path,
+        record=file,
         max_steps=1000,
         label=config.agent,
     )
-    return path
+    return file
 
 
-def _solved_before(run_dir: Path) -> float | None:
-    """What the first process of a resumed run reached; later ones are not timed, for pauses are no training."""
-    seconds: float | None = facts_of(run_dir).get("solved_after_seconds")
-    return seconds
-
-
-def facts_of(run_dir: Path) -> dict[str, Any]:
-    """What is in ``run.json``; nothing where there is none, as after a kill.
-
-    Raises:
-        ConfigError: if somebody else has been at the file.
-    """
-    path = run_dir / "run.json"
-    if not path.is_file():
-        return {}
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from error
-    if not isinstance(facts, dict):
-        raise ConfigError(f"{path} is damaged: it holds no object")
-    return facts
-
-
-def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int, solved_after: float | None) -> None:
+def _write_facts(folder: RunFolder, model: Agent, seconds: float, start_step: int, solved_after: float | None) -> None:
     """``run.json``: what is needed to judge and to repeat the run."""
     facts: dict[str, Any] = {
         "palaestra": version("palaestra"),
@@ -326,7 +298,7 @@ def _write_facts(run_dir: Path, model: Agent, seconds: float, start_step: int, s
         "steps_per_second": round((model.num_timesteps - start_step) / seconds),
         "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
     }
-    write_whole(run_dir / "run.json", json.dumps(facts, indent=1).encode())
+    write_whole(folder.facts_file, json.dumps(facts, indent=1).encode())
 
 
 def _git_commit() -> str | None:

@@ -22,8 +22,8 @@ from palaestra.envs.interop.gymnasium_adapter import available_cores
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.checkpoints import only_process
 from palaestra.train.runs.interrupt import StopSignal
+from palaestra.train.runs.run_folder import only_process
 from palaestra.train.sweep.custom_space import first_of, user_space
 from palaestra.train.sweep.search_space import Space, default_space
 from palaestra.train.sweep.trial import Launch, Process, TrialProcess

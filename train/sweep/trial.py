@@ -112,18 +112,19 @@ def score(found: list[Evaluated]) -> float | None:
 def main(folder: Path) -> None:
     """The child's side."""
     from palaestra.train.runs import trainer
-    from palaestra.train.runs.checkpoints import checkpoints
+    from palaestra.train.runs.run_folder import RunFolder
 
     config = RunConfig.from_dict(json.loads(sys.stdin.readline()))
     threading.Thread(target=_stop_without_worker, daemon=True).start()
-    if (folder / "eval.json").is_file():
+    run = RunFolder(folder)
+    if run.is_evaluated():
         return
-    goes_on = bool(checkpoints(folder)) or (folder / "model.zip").is_file()
+    goes_on = run.can_go_on()
     if folder.exists() and not goes_on:
         shutil.rmtree(folder)  # killed before its first checkpoint
     if not folder.exists():
-        trainer.new_run_dir(config, folder)
-    trainer.train(config, folder, "disabled", resume=folder if goes_on else None)
+        RunFolder.new(config, folder)
+    trainer.train(config, run, "disabled", resume=folder if goes_on else None)
 
 
 def _stop_without_worker() -> None:

@@ -25,8 +25,8 @@ from palaestra.agents.distributed.process_group import World, is_launched, joine
 from palaestra.agents.running_mean_std import merged
 from palaestra.envs import make
 from palaestra.train.cli import main
-from palaestra.train.commands.commands import resume
-from palaestra.train.runs import checkpoints
+from palaestra.train.commands.train import resume_run as resume
+from palaestra.train.runs.run_folder import RunFolder
 
 NUM_ENVS = 16
 NORMAL = {"normalize_observation": True, "normalize_reward": True}
@@ -268,7 +268,7 @@ def stopped(walk: str, folder: Path, number: int = signal.SIGTERM) -> Path:
     """A run of two processes that a signal to both has ended after their second checkpoint."""
     processes = team.start_command(2, arguments(walk, folder / "run"), folder)
     deadline = time.monotonic() + 30
-    while len(checkpoints.checkpoints(folder / "run")) < 2 and time.monotonic() < deadline:
+    while len(RunFolder(folder / "run").checkpoints()) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
     for process in processes:
         os.kill(process.pid, number)
@@ -280,7 +280,7 @@ def stopped(walk: str, folder: Path, number: int = signal.SIGTERM) -> Path:
 def test_a_signal_saves_and_the_run_goes_on_exactly(walk: str, undisturbed: Path, tmp_path: Path) -> None:
     """Even where the newest share of one process is damaged; and with another number of processes not at all."""
     run = stopped(walk, tmp_path)
-    newest, before = checkpoints.checkpoints(run)
+    newest, before = RunFolder(run).checkpoints()
     assert int(newest.stem) == int(curves(run)[-1]["global_step"])
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         f"{path.stem}{ending}" for path in (newest, before) for ending in (".zip", ".rank1of2")
@@ -312,7 +312,7 @@ def test_a_killed_process_is_started_anew_and_nothing_is_lost(walk: str, undistu
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     deadline = time.monotonic() + 60
-    while len(checkpoints.checkpoints(run)) < 2 and time.monotonic() < deadline:
+    while len(RunFolder(run).checkpoints()) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(_children(torchrun.pid)[1], signal.SIGKILL)
     assert torchrun.wait(60) == 0, log.read_text()

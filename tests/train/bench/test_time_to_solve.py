@@ -16,7 +16,7 @@ from palaestra.train.bench import throughput as bench
 from palaestra.train.bench import time_to_solve
 from palaestra.train.bench.interleaved import OURS, ContenderError
 from palaestra.train.bench.libraries import INSTALL, LEARNERS, Peer, solving
-from palaestra.train.commands import commands
+from palaestra.train.commands.bench import bench as command
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.child_process import ChildProcess
 
@@ -170,14 +170,21 @@ def test_the_command_chooses(what: str, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(time_to_solve, "measure_solving", lambda *args: {"is": "solving", "args": args})
     for module, name in ((report, "table"), (scaling, "scaling_table"), (time_to_solve, "solving_table")):
         monkeypatch.setattr(module, name, lambda result: f"a table of {result['is']}")
-    commands.bench("cartpole", "ppo", 3, "cpu", what, False)
+    command("cartpole", "ppo", 3, "cpu", scaling=what == "scaling", solve=what == "solving")
     assert capsys.readouterr().out == f"a table of {what}\n"
-    commands.bench("cartpole", "ppo", 3, "cpu", what, True)
+    command("cartpole", "ppo", 3, "cpu", scaling=what == "scaling", solve=what == "solving", as_json=True)
     assert json.loads(capsys.readouterr().out)["args"][:2] == ["cartpole", "ppo"]
     for bad in ({"agent": "nobody"}, {"device": "tpu"}):
         given = {"agent": "ppo", "device": "cpu", **bad}
         with pytest.raises(ConfigError):
-            commands.bench("cartpole", given["agent"], 3, given["device"], what, False)
+            command(
+                "cartpole",
+                given["agent"],
+                3,
+                given["device"],
+                scaling=what == "scaling",
+                solve=what == "solving",
+            )
 
 
 @pytest.mark.parametrize("name", time_to_solve.SOLVERS)

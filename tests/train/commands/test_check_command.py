@@ -11,7 +11,8 @@ import pytest
 
 from palaestra.envs.checker.findings import Finding, table
 from palaestra.train import cli
-from palaestra.train.commands.check import short, summary
+from palaestra.train.commands.check import summary
+from palaestra.train.formatting import two_digits as short
 
 GOOD = """
 from dataclasses import dataclass, replace

@@ -10,7 +10,7 @@ import torch
 
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.trainer import new_run_dir
+from palaestra.train.runs.run_folder import RunFolder
 
 
 def test_files_and_command_lines_are_accepted_or_refused_in_one_line() -> None:
@@ -52,7 +52,7 @@ def test_the_harness_notices_what_is_not_in_order(monkeypatch: pytest.MonkeyPatc
 def test_arguments_of_networks_are_tried(setting: str, message: str, tmp_path: Path) -> None:
     config = resolve_config("cartpole", "ppo", settings=[setting])
     with pytest.raises(ConfigError, match=rf"^policy_kwargs \(.*{message}"):
-        new_run_dir(config, tmp_path / "run")
+        RunFolder.new(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -64,5 +64,5 @@ def test_what_a_directory_is_given_for_is_bad_usage() -> None:
 
 def test_trying_them_takes_no_random_numbers(tmp_path: Path) -> None:
     before = torch.get_rng_state()
-    new_run_dir(resolve_config("reach", "ppo"), tmp_path / "run")
+    RunFolder.new(resolve_config("reach", "ppo"), tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)

@@ -30,6 +30,7 @@ from stable_baselines3.common.logger import Logger
 from palaestra.train.loggers import wandb_logger
 from palaestra.train.loggers.csv_logger import CsvOutput, scalar_row
 from palaestra.train.loggers.wandb_logger import Tracker, resolve_mode
+from palaestra.train.runs.run_folder import RunFolder
 
 NO_EXCLUSIONS: dict[str, tuple[str, ...]] = {}
 
@@ -56,6 +57,12 @@ def read_csv(path: Path) -> list[dict[str, float]]:
     """The rows, without empty cells."""
     with path.open(newline="") as file:
         return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def start(run_dir: Path, *args: Any, **options: Any) -> Tracker:
+    """Tracking in a run folder."""
+    folder = RunFolder(run_dir)
+    return Tracker.start(run_dir, *args, progress_file=folder.progress_file, id_file=folder.wandb_id_file, **options)
 
 
 def wandb_file(tracker: Tracker) -> Path:
@@ -172,7 +179,7 @@ def test_scalar_row_takes_numbers_only() -> None:
 def test_offline_file_equals_progress_csv(tmp_path: Path) -> None:
     """Row for row and bit for bit, over many 32 KiB blocks; config, summary, video and model are there too."""
     config = {"env": {"id": "palaestra/SnakeSmall-v0", "size": 6}, "learning_rate": 3e-4, "layers": [64, 64]}
-    tracker = Tracker.start(tmp_path, config, "offline")
+    tracker = start(tmp_path, config, "offline")
     logger = Logger(None, tracker.outputs)
     rng = np.random.default_rng(0)
     for i in range(400):
@@ -213,7 +220,7 @@ def test_offline_file_equals_progress_csv(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
     """The reader checks each piece's checksum, so what it reads is what wandb wrote."""
-    tracker = Tracker.start(tmp_path, {}, "offline")
+    tracker = start(tmp_path, {}, "offline")
     tracker.log({"a": 1.0}, 1)
     tracker.finish()
     data = bytearray(wandb_file(tracker).read_bytes())
@@ -248,7 +255,9 @@ from pathlib import Path
 from palaestra.train.loggers import wandb_logger
 wandb_logger.INIT_TIMEOUT = 2.0
 warnings = []
-tracker = wandb_logger.Tracker.start(Path("run"), {}, sys.argv[1], warn=warnings.append)
+tracker = wandb_logger.Tracker.start(
+    Path("run"), {}, sys.argv[1], progress_file=Path("run/progress.csv"), id_file=Path("run/id"), warn=warnings.append
+)
 for step in (1, 2, 3):
     tracker.log({"a": step / 3}, step)
 tracker.finish()
@@ -345,7 +354,7 @@ def test_wandb_may_raise_anywhere(where: str, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(wandb, "init", init)
     warnings: list[str] = []
-    tracker = Tracker.start(tmp_path, {}, "offline", warn=warnings.append)
+    tracker = start(tmp_path, {}, "offline", warn=warnings.append)
     for step in range(5):
         tracker.log({"a": 1.0}, step)
     (tmp_path / "model.zip").write_bytes(b"model")
@@ -361,7 +370,7 @@ def test_wandb_may_raise_anywhere(where: str, tmp_path: Path, monkeypatch: pytes
 def test_a_missing_video_costs_no_row(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """One warning; and wandb itself prints nothing."""
     warnings: list[str] = []
-    tracker = Tracker.start(tmp_path, {}, "offline", warn=warnings.append)
+    tracker = start(tmp_path, {}, "offline", warn=warnings.append)
     tracker.log({"a": 1.0}, 1)
     tracker.log_video(tmp_path / "missing.mp4", 1)
     tracker.log({"a": 2.0}, 2)
@@ -383,7 +392,7 @@ def test_training_does_not_wait_for_wandb(tmp_path: Path, monkeypatch: pytest.Mo
         return run
 
     monkeypatch.setattr(wandb, "init", slow_init)
-    tracker = Tracker.start(tmp_path, {}, "offline")
+    tracker = start(tmp_path, {}, "offline")
     for step in range(3):
         tracker.log({"a": 0.5}, step)
     assert len(read_csv(tmp_path / "progress.csv")) == 3
@@ -412,7 +421,7 @@ def test_auto_is_online_where_a_key_lies_ready(source: str, tmp_path: Path, monk
         return BrokenRun()
 
     monkeypatch.setattr(wandb, "init", init)
-    tracker = Tracker.start(tmp_path, {"a": 1}, "auto")
+    tracker = start(tmp_path, {"a": 1}, "auto")
     tracker.finish()
     (call,) = calls
     assert call["settings"].api_key == key
@@ -436,11 +445,11 @@ def test_a_resumed_run_goes_on_with_its_page_and_doubles_no_row(
         return run
 
     monkeypatch.setattr(wandb, "init", init)
-    first = Tracker.start(tmp_path, {}, "online")
+    first = start(tmp_path, {}, "online")
     for step in (10, 20, 30):
         first.log({"time/total_timesteps": step}, step)
     first.finish()
-    second = Tracker.start(tmp_path, {}, "online", resume_step=20)
+    second = start(tmp_path, {}, "online", resume_step=20)
     for step in (30, 40):
         second.log({"time/total_timesteps": step}, step)
     second.log({"eval/mean_reward": 1.0}, 40)
@@ -474,7 +483,7 @@ def test_wandb_mode_decides_in_auto(
 
 def test_an_unknown_mode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="auto, online, offline, disabled"):
-        Tracker.start(tmp_path, {}, "of")
+        start(tmp_path, {}, "of")
     assert not (tmp_path / "progress.csv").exists()
 
 

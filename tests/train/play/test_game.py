@@ -27,10 +27,10 @@ from palaestra.envs.core.rng import Rng
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError
 from palaestra.train import cli
-from palaestra.train.commands.commands import Subject, find_subject
+from palaestra.train.commands.evaluate import find_player
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
-from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
+from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
 from palaestra.train.play.game import Played, PlayWindow, play, table
 from palaestra.train.play.keyboard import Chooser, Keys
 from palaestra.train.recording import playback
@@ -75,8 +75,8 @@ def fixed(*frames: list[int]) -> Press:
     return lambda console: next(keys, None)
 
 
-def expert(name: str, **env_kwargs: Any) -> Subject:
-    return Subject(name, env_kwargs, ExpertPolicy(), "cpu", "expert")
+def expert(name: str, **env_kwargs: Any) -> Player:
+    return Player(name, env_kwargs, ExpertPolicy(), "cpu", "expert")
 
 
 def alone(name: str, episode: int, env_kwargs: dict[str, Any], policy: Any = None) -> float:
@@ -165,7 +165,7 @@ def test_the_experts_keys_earn_the_experts_return(
 def test_the_rival_plays_the_episode_that_it_would_alone(policy: Any) -> None:
     """While the person runs into a wall, in several episodes."""
     env_kwargs = {"size": 4}
-    rival = Subject("snake-small", env_kwargs, policy, "cpu", policy.name)
+    rival = Player("snake-small", env_kwargs, policy, "cpu", policy.name)
 
     def press(console: Script) -> list[int] | None:
         return [pygame.K_UP, pygame.K_RIGHT, pygame.K_SPACE] if len(console.frames) < 60 else None
@@ -342,7 +342,7 @@ def test_every_gymnasium_episode_is_the_same_for_both_however_long_the_one_befor
     def press(console: Script) -> list[int] | None:
         return [pygame.K_1, pygame.K_1, pygame.K_SPACE] if len(console.frames) < 45 else None
 
-    rival = Subject("CartPole-v1", {}, Left(), "cpu", "left")
+    rival = Player("CartPole-v1", {}, Left(), "cpu", "left")
     played, _ = run("CartPole-v1", press, rival=rival)
     seeds = [int(np.random.SeedSequence(SEED + episode).generate_state(1)[0]) for episode in range(3)]
     first = [gymnasium.make("CartPole-v1").reset(seed=seed)[0].tolist() for seed in seeds]
@@ -364,8 +364,8 @@ def test_leaving_an_episode_tells_the_score_so_far() -> None:
     assert run("cartpole", fixed([], []))[0] == []
 
 
-def expert_of_cartpole() -> Subject:
-    return Subject("cartpole", {}, RandomPolicy(), "cpu", "random")
+def expert_of_cartpole() -> Player:
+    return Player("cartpole", {}, RandomPolicy(), "cpu", "random")
 
 
 def test_the_table_has_a_line_for_each_episode() -> None:
@@ -502,7 +502,7 @@ def test_a_run_beside_the_person(
     Path("here").mkdir()
     Path("here/config.yaml").write_text(yaml.safe_dump(config.as_dict()))
     PPO("MlpPolicy", make("snake-small", 8, "cpu", size=4), n_steps=8, batch_size=8).save("here/model.zip")
-    subject = find_subject("here", None, False, ())
+    subject = find_player("here", None, False, ())
     assert subject.env_kwargs["size"] == 4
     frames = itertools.count()
 

@@ -25,12 +25,14 @@ from palaestra.agents.buffers import memory_limits
 from palaestra.envs import make
 from palaestra.envs.core import atomic_write
 from palaestra.train import cli
-from palaestra.train.commands import commands
+from palaestra.train.commands.evaluate import evaluate
+from palaestra.train.commands.train import resume_run, start_run
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.loggers import csv_logger
 from palaestra.train.recording import video
 from palaestra.train.runs import checkpoints, trainer
 from palaestra.train.runs.failures import RunFailed
+from palaestra.train.runs.run_folder import RunFolder, only_process
 
 ITERATION = 8 * 64
 SIZES = {"num_envs": 64, "total_timesteps": 10 * ITERATION, "checkpoint_every": ITERATION}
@@ -45,7 +47,7 @@ def short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(folder: Path, **options: Any) -> None:
-    commands.train("cartpole", "ppo", folder, "disabled", settings=SETTINGS, **(SIZES | options))
+    start_run("cartpole", "ppo", folder, "disabled", settings=SETTINGS, **(SIZES | options))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def check_same(folder: Path, whole: Path) -> None:
 
 
 def steps_kept(folder: Path) -> list[int]:
-    return [int(path.stem) // ITERATION for path in checkpoints.checkpoints(folder)]
+    return [int(path.stem) // ITERATION for path in RunFolder(folder).checkpoints()]
 
 
 # ------------------------------------------------------------------------------------------- the disk
@@ -120,7 +122,7 @@ def test_a_disk_that_fills_up_loses_no_checkpoint(
         return
     assert f"The checkpoint of step {there[0] * ITERATION:,} is kept" in str(failure.value)
     assert f"palaestra train --resume {tmp_path / 'run'}" in str(failure.value)
-    commands.resume(str(tmp_path / "run"), "disabled")
+    resume_run(str(tmp_path / "run"), "disabled")
     check_same(tmp_path / "run", whole)
 
 
@@ -142,7 +144,7 @@ def test_curves_that_cannot_be_written_stop_the_run_and_lose_no_row(
         patch.setattr(csv_logger, "_csv_writer", writer)
         with pytest.raises(RunFailed, match=r"progress.csv: No space left on device\. The checkpoint of step"):
             train(tmp_path / "run")
-    commands.resume(str(tmp_path / "run"), "disabled")
+    resume_run(str(tmp_path / "run"), "disabled")
     check_same(tmp_path / "run", whole)
 
 
@@ -221,11 +223,11 @@ def test_a_user_who_may_only_read(
     assert _status(monkeypatch, ["watch", "run", "--record", str(tmp_path / "x.png")]) == 0  # imports what it needs
     capsys.readouterr()
     with without_rights():
-        commands.evaluate("run", None, 8, 0, False, False, ())
+        evaluate("run", episodes=8)
         assert "8 held-out episodes" in capsys.readouterr().out
         with pytest.raises(ConfigError, match=r"cannot make run folder runs/cartpole/ppo/.*: Permission denied"):
-            commands.train("cartpole", "ppo", None, "disabled", settings=SETTINGS, **SIZES)
-        monkeypatch.setattr(commands, "_is_finished", lambda *args: False)
+            start_run("cartpole", "ppo", None, "disabled", settings=SETTINGS, **SIZES)
+        monkeypatch.setattr(RunFolder, "is_finished", lambda *args: False)
         status = _status(monkeypatch, ["train", "--resume", "run", "--track", "disabled"])
         assert status == 2
         assert capsys.readouterr().err == "palaestra: error: cannot work in run: Permission denied\n"
@@ -246,10 +248,10 @@ def test_rights_that_are_lost_in_the_middle(whole: Path, open_folder: Path, monk
     """As when a network folder becomes read-only."""
     save = checkpoints.save
 
-    def save_and_lock(model: PPO, run_dir: Path) -> None:
-        save(model, run_dir)
+    def save_and_lock(model: PPO, run: RunFolder) -> None:
+        save(model, run)
         if model.num_timesteps == 5 * ITERATION:
-            for folder in (run_dir, run_dir / "checkpoints"):
+            for folder in (run.path, run.checkpoints_folder):
                 folder.chmod(0o555)
 
     open_folder.chmod(0o777)
@@ -261,7 +263,7 @@ def test_rights_that_are_lost_in_the_middle(whole: Path, open_folder: Path, monk
             train(open_folder / "run")
     for folder in (open_folder / "run", open_folder / "run" / "checkpoints"):
         folder.chmod(0o755)
-    commands.resume(str(open_folder / "run"), "disabled")
+    resume_run(str(open_folder / "run"), "disabled")
     check_same(open_folder / "run", whole)
 
 
@@ -270,7 +272,7 @@ def test_two_processes_on_one_folder(tmp_path: Path) -> None:
     train(tmp_path / "run", checkpoint_every="1m")
     (tmp_path / "run" / "eval.json").unlink()  # so that there is something to go on with
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with checkpoints.only_process(tmp_path / "run"):
+    with only_process(tmp_path / "run"):
         second = palaestra(["train", "--resume", str(tmp_path / "run"), "--track", "disabled"])
     assert second.returncode == 2
     assert second.stderr == f"palaestra: error: {tmp_path / 'run'} is in use by another process\n".encode()
@@ -408,8 +410,8 @@ def test_what_does_not_fit_into_memory_is_named(
     agent: str, options: dict[str, int], settings: list[str], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RunFailed, match=f"out of memory: {message}.*Lower num_envs"):
-        commands.train("cartpole", agent, tmp_path / "run", "disabled", settings=settings, **options)
-    assert not checkpoints.checkpoints(tmp_path / "run")
+        start_run("cartpole", agent, tmp_path / "run", "disabled", settings=settings, **options)
+    assert not RunFolder(tmp_path / "run").checkpoints()
 
 
 def test_a_checkpoint_that_does_not_fit_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import AgentPolicy
-from palaestra.train.runs.trainer import new_run_dir, train
+from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.trainer import train
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "numbers": spaces.Box(-np.inf, np.inf, (3,), np.float64),
@@ -116,7 +117,7 @@ def test_ppo_trains_on_all_kinds_of_spaces(observation: str, action: str, policy
     settings = [f"env.observation={observation}", f"env.action={action}", *SHORT]
     config = resolve_config("Any-v0", "ppo", num_envs=4, total_timesteps=64, device="cpu", settings=settings)
     assert config.agent_kwargs["policy"] == policy
-    result = train(config, new_run_dir(config, tmp_path / "run"), "disabled")
+    result = train(config, RunFolder.new(config, tmp_path / "run"), "disabled")
     assert result.evaluation is not None
     assert result.evaluation.mean_length == 5
     again = PPO.load(tmp_path / "run" / "model.zip", device="cpu")
@@ -130,7 +131,7 @@ def test_dqn_trains_too(observation: str, policy: str, tmp_path: Path) -> None:
     settings = [f"env.observation={observation}", "env.action=from one", "learning_starts=16", "buffer_size=128"]
     config = resolve_config("Any-v0", "dqn", num_envs=4, total_timesteps=64, device="cpu", settings=settings)
     assert config.agent_kwargs["policy"] == policy
-    result = train(config, new_run_dir(config, tmp_path / "run"), "disabled")
+    result = train(config, RunFolder.new(config, tmp_path / "run"), "disabled")
     assert result.evaluation is not None
     assert isinstance(DQN.load(tmp_path / "run" / "model.zip", device="cpu"), DQN)
 

@@ -18,12 +18,13 @@ import yaml
 from kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
-from palaestra.train.commands.commands import resume
-from palaestra.train.commands.commands import train as train_command
+from palaestra.train.commands.train import resume_run as resume
+from palaestra.train.commands.train import start_run as train_command
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs import callbacks, checkpoints, trainer
 from palaestra.train.runs.interrupt import StopSignal
+from palaestra.train.runs.run_folder import RunFolder, only_process
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
 PPO_RUN = ("cartpole", "ppo", 64 * 8 * 40, ["n_steps=8", "batch_size=256"], 64)
@@ -60,8 +61,8 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(kind: tuple[Any
     process, kills = start(command(kind, killed)), 0
     deadline = time.monotonic() + 150
     while kills < 2 and time.monotonic() < deadline:
-        before = checkpoints.checkpoints(killed)
-        while checkpoints.checkpoints(killed) == before and process.poll() is None:
+        before = RunFolder(killed).checkpoints()
+        while RunFolder(killed).checkpoints() == before and process.poll() is None:
             time.sleep(0.005)
         time.sleep(moments.uniform(0.0, 0.15))
         if process.poll() is not None:
@@ -93,7 +94,7 @@ def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_
     assert "stopping after this iteration" in out
     assert f"go on with: palaestra train --resume '{tmp_path / 'a run'}'" in out
     steps = int(curves(tmp_path / "a run")[-1]["global_step"])
-    (newest, *_) = checkpoints.checkpoints(tmp_path / "a run")
+    (newest, *_) = RunFolder(tmp_path / "a run").checkpoints()
     assert int(newest.stem) == steps
     assert (tmp_path / "a run" / "model.zip").is_file()
 
@@ -114,9 +115,9 @@ def killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     count = 0
     save = checkpoints.save
 
-    def save_and_die(model: Any, run_dir: Path) -> None:
+    def save_and_die(model: Any, folder: RunFolder) -> None:
         nonlocal count
-        save(model, run_dir)
+        save(model, folder)
         count += 1
         if count == 6:
             raise Killed
@@ -129,11 +130,11 @@ def killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_two_checkpoints_are_kept(killed_run: Path) -> None:
-    assert [int(path.stem) for path in checkpoints.checkpoints(killed_run)] == [6 * 512, 5 * 512]
+    assert [int(path.stem) for path in RunFolder(killed_run).checkpoints()] == [6 * 512, 5 * 512]
 
 
 def test_a_damaged_checkpoint_is_left_for_the_one_before(killed_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    newest, _ = checkpoints.checkpoints(killed_run)
+    newest, _ = RunFolder(killed_run).checkpoints()
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content[: len(content) - 100])
@@ -147,7 +148,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(killed_run: Path, capsy
 
 
 def test_without_a_whole_checkpoint_the_weights_are_taken(killed_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for path in checkpoints.checkpoints(killed_run):
+    for path in RunFolder(killed_run).checkpoints():
         path.write_bytes(b"")
     resume(str(killed_run), "disabled")
     assert "going on from the weights in model.zip: episodes and replay memory begin anew" in capsys.readouterr().out
@@ -155,7 +156,7 @@ def test_without_a_whole_checkpoint_the_weights_are_taken(killed_run: Path, caps
 
 
 def test_nothing_to_go_on_from(tmp_path: Path, killed_run: Path) -> None:
-    for path in (*checkpoints.checkpoints(killed_run), killed_run / "model.zip"):
+    for path in (*RunFolder(killed_run).checkpoints(), killed_run / "model.zip"):
         path.unlink()
     with pytest.raises(CheckpointError, match="holds neither a whole checkpoint nor a model"):
         resume(str(killed_run), "disabled")
@@ -168,7 +169,7 @@ def test_nothing_to_go_on_from(tmp_path: Path, killed_run: Path) -> None:
 
 def test_best_is_not_forgotten(killed_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations after the resumption that are worse than one before it do not replace best.zip."""
-    before, best = (killed_run / "best.zip").read_bytes(), callbacks.best_score(killed_run)
+    before, best = (killed_run / "best.zip").read_bytes(), RunFolder(killed_run).best_score()
     assert best > 0
     real = callbacks.evaluate_run
 
@@ -183,12 +184,12 @@ def test_best_is_not_forgotten(killed_run: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with (
-        checkpoints.only_process(tmp_path / "run"),
+        only_process(tmp_path / "run"),
         pytest.raises(ConfigError, match="is in use by another process"),
-        checkpoints.only_process(tmp_path / "run"),
+        only_process(tmp_path / "run"),
     ):
         pass
-    with checkpoints.only_process(tmp_path / "run"):
+    with only_process(tmp_path / "run"):
         pass
 
 

@@ -16,11 +16,12 @@ import pytest
 import yaml
 
 from palaestra.envs import make
-from palaestra.train.commands.commands import resume, train
+from palaestra.train.commands.train import resume_run as resume
+from palaestra.train.commands.train import start_run as train
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation.episodes import Evaluation
-from palaestra.train.runs import callbacks, process_time, trainer
-from palaestra.train.runs.process_time import process_seconds
+from palaestra.train.runs import callbacks, machine, trainer
+from palaestra.train.runs.machine import process_seconds
 
 TINY = {"num_envs": 32, "total_timesteps": 768, "settings": ["n_steps=8", "batch_size=64"]}  # three rollouts
 
@@ -32,7 +33,7 @@ def test_the_clock_starts_with_the_process() -> None:
     """Not with the import, half a second later, and not before whoever started it."""
     code = (
         "import time; time.sleep(0.5); born = time.monotonic()\n"
-        "from palaestra.train.runs.process_time import process_seconds\n"
+        "from palaestra.train.runs.machine import process_seconds\n"
         "print(process_seconds(), time.monotonic() - born)"
     )
     started = time.monotonic()
@@ -44,13 +45,13 @@ def test_the_clock_starts_with_the_process() -> None:
 
 def test_without_proc_the_clock_starts_with_the_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(process_time, "_STAT", tmp_path / "none")
-        patch.setattr(process_time, "_IMPORTED", time.monotonic() - 2.0)
+        patch.setattr(machine, "_STAT", tmp_path / "none")
+        patch.setattr(machine, "_IMPORTED", time.monotonic() - 2.0)
         assert 2.0 <= process_seconds() < 2.5
     # a process that claims to be younger than this module in it is not believed
     (tmp_path / "stat").write_text(f"1 (a (b) c) S {' '.join(str(10**15) for _ in range(40))}")
-    monkeypatch.setattr(process_time, "_STAT", tmp_path / "stat")
-    monkeypatch.setattr(process_time, "_IMPORTED", time.monotonic() - 3.0)
+    monkeypatch.setattr(machine, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(machine, "_IMPORTED", time.monotonic() - 3.0)
     assert 3.0 <= process_seconds() < 3.5
 
 
@@ -60,8 +61,8 @@ def test_the_start_is_read_from_behind_the_name(tmp_path: Path, monkeypatch: pyt
     ticks = round((boot - 7.0) * os.sysconf("SC_CLK_TCK"))
     fields = ["1", "(py) (x 9)", "S", *["0"] * 18, str(ticks), "5", "6"]
     (tmp_path / "stat").write_text(" ".join(fields))
-    monkeypatch.setattr(process_time, "_STAT", tmp_path / "stat")
-    monkeypatch.setattr(process_time, "_IMPORTED", time.monotonic())
+    monkeypatch.setattr(machine, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(machine, "_IMPORTED", time.monotonic())
     assert 6.9 < process_seconds() < 7.5
 
 

@@ -27,7 +27,7 @@ from palaestra.envs.registry import make
 from palaestra.train.bench.libraries.worker import prepare
 from palaestra.train.evaluation.episodes import evaluate
 from palaestra.train.runs.callbacks import EVALUATION_EPISODES, EVALUATIONS, VALIDATION_SEED
-from palaestra.train.runs.process_time import process_seconds
+from palaestra.train.runs.machine import process_seconds
 
 ENV, TWIN = "cartpole", "CartPole-v1"
 ZOO_STEPS = 100_000

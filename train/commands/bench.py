@@ -1,0 +1,54 @@
+"""``palaestra bench``: speed on this machine, beside other libraries."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from palaestra.train.commands import ENV_HELP, UsageError
+
+
+def bench(
+    env: Annotated[str, typer.Argument(metavar="[ENV]", help=ENV_HELP)] = "cartpole",
+    agent: Annotated[str, typer.Option(help="ppo, dqn or pqn.")] = "ppo",
+    repeats: Annotated[int, typer.Option(help="Measurements of each, in turns; the median counts.", min=1)] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Instead: 1 to 65,536 environments, wider networks, one thread and all.")
+    ] = False,
+    solve: Annotated[
+        bool, typer.Option("--solve", help="Instead: seconds from the start of a process until it is solved.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure speed on this machine, beside Stable-Baselines3 and others on the same work, in one run.
+
+    Environments alone, collection, update, both, and memory; what bounds each of them; and, for PPO on CartPole, the
+    same beside rsl_rl, skrl, sbx and gymnax where they are installed (palaestra[bench]). Each of the three takes less
+    than five minutes on two cores.
+
+    \b
+    palaestra bench
+    palaestra bench snake --agent dqn
+    palaestra bench --device cuda
+    palaestra bench reach --scaling
+    palaestra bench cartpole --solve
+    """
+    from palaestra.train.bench import report, throughput, time_to_solve
+    from palaestra.train.bench import scaling as scales
+    from palaestra.train.config.compatibility import AGENTS
+    from palaestra.train.config.schema import known
+
+    if scaling and solve:
+        raise UsageError("--scaling and --solve are two benchmarks: give one of them")
+    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    known(agent, AGENTS, "agent")
+    if scaling:
+        result, table = scales.measure_scaling(env, agent, repeats, device), scales.scaling_table
+    elif solve:
+        result, table = time_to_solve.measure_solving(env, agent, device), time_to_solve.solving_table
+    else:
+        result, table = throughput.measure(env, agent, repeats, device), report.table
+    print(json.dumps(result, indent=1) if as_json else table(result))

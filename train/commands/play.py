@@ -1,0 +1,57 @@
+"""``palaestra play``: an environment played with the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palaestra.train.commands import EnvArgument, SeedOption, SetOption
+from palaestra.train.commands.evaluate import SCRIPTED, find_player
+
+if TYPE_CHECKING:
+    from palaestra.train.evaluation.policies import Player
+
+
+def play(
+    env: EnvArgument,
+    versus: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Who plays the same episodes beside you: a run, latest or expert.")
+    ] = None,
+    seed: SeedOption = 0,
+    settings: SetOption = None,
+) -> None:
+    """Play with the keyboard, alone or beside an agent, and see what the best score is.
+
+    \b
+    palaestra play snake-small
+    palaestra play cartpole --seed 1
+    palaestra play snake-small --versus latest
+    palaestra play pricing --versus expert
+    """
+    from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
+    from palaestra.train.play import game
+
+    player = find_player("random", env, False, settings or ())  # for the environment's arguments
+    rival = None if versus is None else _find_rival(versus, env, settings or ())
+    played, reference = game.play(env, (rival or player).env_kwargs, EVALUATION_SEEDS + seed, rival)
+    if played:
+        print(game.table(played, reference, rival.label if rival else None))
+
+
+def _find_rival(name: str, env: str, settings: Sequence[str]) -> Player:
+    """The agent that plays beside the user.
+
+    Raises:
+        ConfigError: if it is no run or plays in another environment.
+    """
+    from palaestra.envs.registry import resolve
+    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.runs.run_folder import RunFolder, find_model
+
+    if name not in SCRIPTED:
+        config = RunFolder(find_model(name).parent).config()
+        if config is not None and resolve(config.env) != resolve(env):
+            raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}")
+    return find_player(name, env, False, settings)

@@ -1,0 +1,183 @@
+"""``palaestra train``: a new run, or one that goes on, by this process alone or together with others."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palaestra.train.commands import ENV_HELP, SetOption, UsageError
+
+if TYPE_CHECKING:
+    from palaestra.train.runs.run_folder import RunFolder
+    from palaestra.train.runs.torchrun import Plan
+    from palaestra.train.runs.trainer import RunResult
+
+
+def train(
+    env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
+    agent: Annotated[str | None, typer.Option(help="ppo (the default), dqn or pqn.")] = None,
+    total_timesteps: Annotated[int | None, typer.Option(help="Environment steps, over all environments.")] = None,
+    num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (the default), cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random (default: 0).", min=0)] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder to make (default: runs/ENV/AGENT/TIME-sSEED).")
+    ] = None,
+    track: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or disabled.")] = "auto",
+    settings: SetOption = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings, as in a run's config.yaml; options beat them.")
+    ] = None,
+    init_from: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of that run.")] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(metavar="N|Mm", help="Steps (100000) or minutes (1m, the default) between checkpoints."),
+    ] = None,
+    deterministic: Annotated[
+        bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+) -> None:
+    """Train an agent with the preset of that environment, then evaluate it on held-out episodes.
+
+    ppo takes any environment; dqn and pqn learn a value for each of a few actions, so theirs must be discrete
+    (palaestra envs tells).
+
+    \b
+    palaestra train snake-small
+    palaestra train snake-small --agent dqn
+    palaestra train snake --total-timesteps 5000000 --seed 1
+    palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
+    palaestra train CartPole-v1 --num-envs 16
+    palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
+    palaestra train snake --init-from latest
+    palaestra train --resume latest
+
+    Several processes train one agent, each with its share of the environments:
+
+    \b
+    torchrun --nproc-per-node=2 -m palaestra.train train snake --num-envs 4096
+    """
+    options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
+    options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
+    if resume is None:
+        if not env and config is None:
+            raise UsageError("give an environment to train on, --config FILE or --resume RUN")
+        start_run(env or None, agent, run_dir, track, config, settings=settings or (), **options)
+    elif env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
+        raise UsageError("--resume goes on with the run's own settings: of the other options only --track may be given")
+    else:
+        resume_run(resume, track)
+
+
+def start_run(
+    env: str | None,
+    agent: str | None,
+    run_dir: Path | None,
+    track: str,
+    config_file: Path | None = None,
+    **options: Any,
+) -> None:
+    """Resolve the configuration, train, print the verdict; ``options`` are those of ``resolve_config``."""
+    from palaestra.train.config.run_config import read_file, resolve_config
+    from palaestra.train.runs.run_folder import RunFolder, find_model
+    from palaestra.train.runs.torchrun import Plan, check_restarts, check_shares, interrupted_plan
+    from palaestra.train.runs.trainer import check_track
+
+    def plan(restarted: bool) -> Plan | None:
+        file = None if config_file is None else read_file(config_file)
+        config = resolve_config(env, agent, file=file, **options)
+        if config.init_from is not None:
+            config = replace(config, init_from=str(find_model(config.init_from).resolve()))
+        check_track(track)
+        check_shares(config)
+        check_restarts(run_dir)
+        if restarted and run_dir is not None and run_dir.exists():
+            folder = RunFolder(run_dir)
+            if folder.is_finished(config):
+                _tell_finished(folder)
+                return None
+            if (left := interrupted_plan(config, folder)) is not None:
+                return left
+        return Plan(config, RunFolder.new(config, run_dir))
+
+    _carry_out(plan, track)
+
+
+def resume_run(name: str, track: str) -> None:
+    """Go on with a run from its newest checkpoint, up to the number of steps in its configuration."""
+    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.runs.run_folder import RunFolder, find_unfinished
+    from palaestra.train.runs.torchrun import Plan, check_shares
+    from palaestra.train.runs.trainer import check_track
+
+    def plan(restarted: bool) -> Plan | None:
+        check_track(track)
+        source = find_unfinished(name)
+        folder = RunFolder(source.parent if source.is_file() else source)
+        config = folder.config()
+        if config is None:
+            raise ConfigError(f"{folder.path} has no {folder.config_file.name} to go on with")
+        if source == folder.path and folder.is_finished(config):
+            _tell_finished(folder)
+            return None
+        check_shares(config)
+        return Plan(config, folder, source)
+
+    _carry_out(plan, track)
+
+
+def _tell_finished(folder: RunFolder) -> None:
+    print(f"{folder.path} is finished: see palaestra evaluate {shlex.quote(str(folder.path))}")
+
+
+def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
+    """Train as process 0 has planned."""
+    from palaestra.train.runs import trainer
+    from palaestra.train.runs.torchrun import agreed, together
+
+    with together() as world:
+        plan = agreed(make_plan)
+        if plan is None:
+            return
+        result = trainer.train(plan.config, plan.folder, track, plan.resume)
+        if world.rank == 0:
+            _finish(result)
+        elif result.interrupted:
+            raise KeyboardInterrupt
+
+
+def _finish(result: RunResult) -> None:
+    from palaestra.train.commands.evaluate import report
+
+    if result.interrupted:
+        run = shlex.quote(str(result.run_dir))  # to be pasted into a shell
+        print(f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {run}")
+        raise KeyboardInterrupt
+    assert result.evaluation is not None
+    print(report(result.evaluation))
+    print(verdict(result))
+    print(f"run folder: {result.run_dir}")
+    if isinstance(result.curves, Path):
+        print(f"curves: wandb leet {result.curves}")
+    elif result.curves:
+        print(f"curves: {result.curves}")
+
+
+def verdict(run: RunResult) -> str:
+    """One line on a finished run: the score, and the time that it took."""
+    from palaestra.train.formatting import minutes
+
+    assert run.evaluation is not None
+    score, spent = run.evaluation.score, f"{run.num_timesteps:,} steps in {minutes(run.training_seconds)}"
+    if run.solved_at is None:
+        return f"trained: mean return {score:.2f} after {spent}"
+    word = "solved" if score >= run.solved_at else "not solved"
+    reached = run.solved_after_seconds
+    when = "" if reached is None else f"; reached {run.solved_at:g} after {reached:.1f} s"
+    return f"{word}: mean return {score:.2f} (solved from {run.solved_at:g}) after {spent}{when}"

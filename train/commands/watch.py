@@ -1,0 +1,138 @@
+"""``palaestra watch``: episodes in a window or a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palaestra.train.commands import (
+    EnvOption,
+    PlayerArgument,
+    SeedOption,
+    SetOption,
+    StochasticOption,
+    UsageError,
+)
+from palaestra.train.commands.evaluate import SCRIPTED, find_player
+
+if TYPE_CHECKING:
+    from palaestra.train.recording.show import Watched
+
+
+def watch(
+    run: PlayerArgument,
+    env: EnvOption = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .mp4, .gif or .png instead.")] = None,
+    grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of environments.")] = "1x1",
+    episodes: Annotated[int | None, typer.Option(help="How many episodes.", min=1)] = None,
+    seed: SeedOption = 0,
+    env_index: Annotated[int | None, typer.Option(help="Show that environment of the seed.", min=0)] = None,
+    episode: Annotated[int | None, typer.Option(help="Show that episode of the environment.", min=0)] = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="Episodes of training, with the run's own seed, not held-out ones.")
+    ] = False,
+    stochastic: StochasticOption = False,
+    settings: SetOption = None,
+) -> None:
+    """Show episodes in a window, or record them to a file.
+
+    \b
+    palaestra watch latest
+    palaestra watch latest --record snake.mp4
+    palaestra watch expert --env snake --grid 4x4 --record grid.png
+    palaestra watch latest --training --env-index 17 --episode 3
+    """
+    size = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
+    if not size:
+        raise UsageError(f"--grid {grid}: expected rows x columns, like 4x4")
+    if training:
+        if run in SCRIPTED:
+            raise UsageError(f"--training shows the episodes that a run was trained on: {run} is no run")
+        if env is not None or seed or settings:
+            raise UsageError("--training shows the run's own episodes: leave --env, --seed and --set out")
+    shown = watch_player(
+        run,
+        record,
+        env=env,
+        seed=seed,
+        training=training,
+        stochastic=stochastic,
+        settings=settings or (),
+        grid=(int(size[1]), int(size[2])),
+        episodes=episodes,
+        env_index=env_index,
+        episode=episode,
+    )
+    if shown.path is not None:
+        cut = " (cut at the longest length for this kind of file)" if shown.cut else ""
+        print(f"{shown.path}: {shown.frames} frame{'s' if shown.frames != 1 else ''}{cut}")
+
+
+def watch_player(
+    run: str | Path,
+    record: str | Path | None = None,
+    *,
+    env: str | None = None,
+    seed: int = 0,
+    training: bool = False,
+    stochastic: bool = False,
+    settings: Sequence[str] = (),
+    **options: Any,
+) -> Watched:
+    """Show episodes in a window, or record them, as ``palaestra watch`` does.
+
+    Args:
+        run: a run folder, a model file, "latest", "random" or "expert".
+        record: an .mp4, .gif or .png file; None opens a window.
+        env: the environment, for "random", "expert" and a model file outside a run folder.
+        seed: seed of the episodes: those that :func:`palaestra.train.evaluate` plays with that seed.
+        training: show the episodes that the run was trained on instead.
+        stochastic: sample the agent's actions instead of taking the most likely.
+        settings: "env.key=value" for the environment.
+        options: ``grid``, ``episodes``, ``env_index``, ``episode``, ``fps`` and ``max_steps`` of
+            :func:`palaestra.train.recording.show.watch`.
+
+    Raises:
+        ConfigError: if there is no such run, a setting is wrong, or its training episodes cannot be played again.
+        RecordingError, NoDisplayError, WatchError: see there.
+    """
+    from palaestra.envs.registry import EnvEntry, resolve
+    from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
+    from palaestra.train.recording.show import watch
+
+    first = _training_seed(str(run)) if training else EVALUATION_SEEDS + seed
+    player = find_player(str(run), env, stochastic, settings)
+    found = resolve(player.env)
+    return watch(
+        found.short_name if isinstance(found, EnvEntry) and ":" not in found.id else player.env,  # a class has no name
+        player.policy,
+        env_kwargs=player.env_kwargs,
+        seed=first,
+        device=player.device,
+        record=None if record is None else Path(record),
+        label=player.label,
+        **options,
+    )
+
+
+def _training_seed(name: str) -> int:
+    """The seed of the episodes that a run was trained on.
+
+    Raises:
+        ConfigError: if there are none that could be played again.
+    """
+    from palaestra.envs.registry import EnvEntry, resolve
+    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.runs.run_folder import RunFolder, find_model
+
+    model_file = find_model(name)
+    config = RunFolder(model_file.parent).config()
+    if config is None:
+        raise ConfigError(f"{model_file} is not in a run folder: nobody knows which episodes it was trained on")
+    if not isinstance(resolve(config.env), EnvEntry):
+        raise ConfigError(f"{config.env} is not a palaestra environment: its episodes cannot be played again")
+    return config.seed

@@ -1,0 +1,34 @@
+"""Numbers for people to read: counts with a unit, spans of time."""
+
+from __future__ import annotations
+
+import datetime
+
+
+def two_digits(number: float) -> str:
+    """Two significant digits, like 1.9 M, 86 k and 740."""
+    for unit, name in ((1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * unit:
+            return f"{number / unit:.1f}{name}" if number < 9.95 * unit else f"{number / unit:.0f}{name}"
+    return f"{number:.2g}" if number < 100 else f"{number:.0f}"
+
+
+def three_digits(number: float) -> str:
+    """Three significant digits, like 1.95 G, 86.4 k and 740."""
+    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            scaled = number / size
+            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:,.{digits}f} {letter}"
+    return f"{number:.3g}"
+
+
+def minutes(seconds: float) -> str:
+    """Minutes and seconds, like 75:04."""
+    whole, rest = divmod(round(seconds), 60)
+    return f"{whole}:{rest:02d}"
+
+
+def hours(seconds: float) -> str:
+    """Hours, minutes and seconds, like 1:15:04; 0:00:00 for less than none."""
+    return str(datetime.timedelta(seconds=max(0, int(seconds))))

@@ -1,0 +1,272 @@
+"""The folder of one run: the names of its files, how they are read, and where folders are found.
+
+``runs/<env>/<agent>/<UTC time>-s<seed>/`` holds ``config.yaml`` (every resolved setting), ``run.json`` (versions,
+commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so far),
+``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
+(:mod:`palaestra.train.runs.checkpoints`). Those go last: a folder with an evaluation and without checkpoints is
+finished. ``.lock`` is held while a process works in the folder. A folder that exists is never overwritten.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from palaestra.envs.registry import EnvEntry, resolve
+from palaestra.train.config.compatibility import check_policy
+from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
+from palaestra.train.config.schema import ConfigError
+
+ROOT = Path("runs")
+_LOCK = ".lock"
+_WITHOUT_VALUE = {_LOCK, "config.yaml", "progress.csv", "wandb", "wandb-id.txt", "best.zip", "checkpoints"}
+
+
+class TrainingEvaluation(NamedTuple):
+    """One evaluation on the validation seed: after how many steps, and the mean return."""
+
+    step: int
+    mean_reward: float
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, which need not exist, by its path."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def facts_file(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def progress_file(self) -> Path:
+        return self.path / "progress.csv"
+
+    @property
+    def wandb_id_file(self) -> Path:
+        """The id of the run's page on W&B."""
+        return self.path / "wandb-id.txt"
+
+    @property
+    def wandb_folder(self) -> Path:
+        """The files of W&B, which puts them into a folder of that name."""
+        return self.path / "wandb"
+
+    @property
+    def model_file(self) -> Path:
+        return self.path / "model.zip"
+
+    @property
+    def best_file(self) -> Path:
+        return self.path / "best.zip"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "eval.json"
+
+    @property
+    def video_file(self) -> Path:
+        return self.path / "videos" / "final.mp4"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def wall_time_file(self) -> Path:
+        """Written by ``palaestra results``: the command and the wall time of its whole process."""
+        return self.path / "results.json"
+
+    @classmethod
+    def new(cls, config: RunConfig, path: Path | None = None) -> RunFolder:
+        """Make the folder of a new run, below ``runs/`` unless ``path`` says where.
+
+        Raises:
+            ConfigError: if the agent cannot be built, or the given folder exists already or cannot be made.
+        """
+        check_policy(config.agent, config.env, config.env_kwargs, build_arguments(config))
+        if path is None:
+            found = resolve(config.env)
+            name = found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            base = ROOT / name / config.agent / f"{stamp}-s{config.seed}"
+            path = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise ConfigError(f"run folder {path} exists already; a run is never overwritten") from None
+        except OSError as error:
+            raise ConfigError(f"cannot make run folder {path}: {error.strerror}") from error
+        return cls(path)
+
+    @classmethod
+    def find(cls, name: str, to_resume: bool = False) -> RunFolder:
+        """The folder of that path, or the newest run below ``runs/`` for ``latest``.
+
+        Args:
+            to_resume: ``latest`` is the newest run with a checkpoint or a model, else the newest with a model.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if name != "latest":
+            return cls(Path(name))
+        configs = sorted(ROOT.glob("*/*/*/config.yaml"), key=lambda path: path.stat().st_mtime)
+        made = [folder for folder in (cls(path.parent) for path in configs) if folder.can_go_on(to_resume)]
+        if not made:
+            wanted = "checkpoint" if to_resume else "model"
+            raise ConfigError(f"there is no run with a {wanted} below runs/ yet; palaestra train makes one")
+        return made[-1]
+
+    def can_go_on(self, to_resume: bool = True) -> bool:
+        """True if there is a model to use, or a checkpoint to resume from."""
+        return self.model_file.is_file() or (to_resume and bool(self.checkpoints()))
+
+    def config(self) -> RunConfig | None:
+        """Every resolved setting; None if the folder has no configuration.
+
+        Raises:
+            ConfigError: if the file is damaged.
+        """
+        return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
+
+    def facts(self) -> dict[str, Any]:
+        """The content of ``run.json``; empty where there is none, as after a kill.
+
+        Raises:
+            ConfigError: if the file is damaged.
+        """
+        if not self.facts_file.is_file():
+            return {}
+        try:
+            facts = json.loads(self.facts_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{self.facts_file} is damaged: {error}") from error
+        if not isinstance(facts, dict):
+            raise ConfigError(f"{self.facts_file} is damaged: it holds no object")
+        return facts
+
+    def evaluations(self) -> list[TrainingEvaluation]:
+        """The evaluations during training so far, in their order; none without curves.
+
+        A line that is only half written is skipped, and so is the final evaluation, whose episodes are held out.
+        """
+        from palaestra.train.loggers.csv_logger import ITERATION, STEP
+
+        try:
+            with self.progress_file.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
+        except FileNotFoundError:
+            return []
+        return [
+            TrainingEvaluation(int(row[STEP]), float(row["eval/mean_reward"]))
+            for row in rows
+            if row.get("eval/mean_reward") and row.get(ITERATION)
+        ]
+
+    def best_score(self) -> float:
+        """The best evaluation during training so far; −∞ before the first."""
+        return max((evaluation.mean_reward for evaluation in self.evaluations()), default=-float("inf"))
+
+    def is_evaluated(self) -> bool:
+        """True if the final evaluation is written."""
+        return self.evaluation_file.is_file()
+
+    def evaluation(self) -> dict[str, Any]:
+        """The final evaluation, as ``palaestra evaluate --json`` prints one."""
+        evaluation: dict[str, Any] = json.loads(self.evaluation_file.read_text(encoding="utf-8"))
+        return evaluation
+
+    def is_finished(self, config: RunConfig) -> bool:
+        """True if all steps of the configuration are trained and evaluated."""
+        if self.checkpoints() or not self.is_evaluated():
+            return False
+        trained = self.facts().get("num_timesteps")
+        return isinstance(trained, int) and trained >= config.total_timesteps
+
+    def model(self) -> Path:
+        """The file of the latest weights.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if not self.model_file.is_file():
+            raise ConfigError(f"{self.path} holds no {self.model_file.name}")
+        return self.model_file
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, the newest first."""
+        return sorted(self.checkpoints_folder.glob("*.zip"), reverse=True)
+
+    def is_worthless(self) -> bool:
+        """True if the folder exists and holds only what a run leaves that was killed before its first checkpoint."""
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _WITHOUT_VALUE
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes out of the folder; see :func:`only_process`."""
+        with only_process(self.path):
+            yield
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Hold ``folder/.lock``, which the operating system frees when this process ends, however it ends.
+
+    Raises:
+        ConfigError: if another process works there, or nothing may be written there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK)
+    try:
+        if not folder.is_dir():  # filelock would make it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ConfigError(f"{folder} is in use by another process") from error
+    except OSError as error:
+        raise ConfigError(f"cannot work in {folder}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def find_model(name: str) -> Path:
+    """The model file of a run folder, the model file ``name`` itself, or the newest run's for ``latest``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = RunFolder.find(name).path
+    if path.is_dir():
+        return RunFolder(path).model()
+    if not path.is_file():
+        raise ConfigError(f"no run {name!r}: give a run folder, a model file, latest, random or expert")
+    return path
+
+
+def find_unfinished(name: str) -> Path:
+    """The run folder to resume, a file in one, or the newest run's folder for ``latest``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    path = RunFolder.find(name, to_resume=True).path
+    if not path.exists():
+        raise ConfigError(f"no run {name!r}: give a run folder, a checkpoint or latest")
+    return path
