@@ -35,7 +35,7 @@ from palaestra.agents.checkpoints.json_values import decode, decode_space, encod
 from palaestra.agents.checkpoints.torch_reader import read_tensors
 from palaestra.agents.checkpoints.zip_archive import SUMS, Members, read_json, seal
 from palaestra.agents.checkpoints.zip_archive import CheckpointError as CheckpointError
-from palaestra.envs.core.atomic_write import write_whole as write_whole
+from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.state_dict import check_form
 
 FORMAT = 2

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from stable_baselines3.common.logger import KVWriter
 from torch import Tensor
 
+from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.schema import ConfigError
 
 STEP, ITERATION = "global_step", "time/total_timesteps"
@@ -91,11 +92,9 @@ class CsvOutput(KVWriter):
         self._file = self._path.open("a", newline="", encoding="utf-8")
 
     def _replace(self, rows: Iterable[list[str]]) -> None:
-        """Write the file anew beside the old one, so that a kill leaves one of the two whole."""
-        beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            _csv_writer(file).writerows([self._columns, *rows])
-        os.replace(beside, self._path)
+        text = io.StringIO(newline="")
+        _csv_writer(text).writerows([self._columns, *rows])
+        write_whole(self._path, text.getvalue())
 
 
 @contextmanager

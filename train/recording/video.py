@@ -11,9 +11,8 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import imageio.v3
 import imageio_ffmpeg
 import numpy as np
 
+from palaestra.envs.core.atomic_write import unfinished_file
 from palaestra.envs.rendering.canvas import Canvas, Image
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
@@ -32,7 +32,7 @@ _MP4: dict[str, Any] = {
     "codec": "libx264",
     "pix_fmt_out": "yuv420p",
     "quality": None,
-    "output_params": ["-crf", "18", "-preset", "medium", "-movflags", "+faststart"],
+    "output_params": ["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-f", "mp4"],
 }
 _GIF_FILTER = (
     "split[a][b];[a]palettegen=max_colors=96:stats_mode=full[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
@@ -41,7 +41,7 @@ _GIF: dict[str, Any] = {
     "codec": "gif",
     "pix_fmt_out": "pal8",
     "quality": None,
-    "output_params": ["-filter_complex", _GIF_FILTER],
+    "output_params": ["-filter_complex", _GIF_FILTER, "-f", "gif"],
 }
 
 
@@ -68,7 +68,7 @@ def check_target(path: Path) -> None:
 def write_picture(path: Path, image: Image) -> None:
     """Write one picture, uint8 [height, width, 3], as PNG."""
     check_target(path)
-    with _whole_file(path) as part:
+    with unfinished_file(path) as (_, part):
         imageio.v3.imwrite(part, image, extension=".png")
 
 
@@ -80,7 +80,7 @@ def write_video(path: Path, frames: Iterable[Image], fps: float) -> int:
     first = next(upcoming)
     height, width = first.shape[:2]
     count = 0
-    with _whole_file(path) as part:
+    with unfinished_file(path) as (_, part):
         # imageio's own writer refuses GIF through ffmpeg, so this calls what lies below it
         ffmpeg = imageio_ffmpeg.write_frames(
             part, (width, height), fps=fps, macro_block_size=2, ffmpeg_log_level="error", **settings
@@ -103,17 +103,6 @@ def _check_film(part: Path, count: int, path: Path) -> None:
     if found != count:
         reason = f"cannot record: {found} of {count} frames could be written; is the disk full?"
         raise OSError(errno.EIO, reason, str(path))
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that becomes ``path`` if nothing goes wrong, and vanishes if something does."""
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix.lower()}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def mosaic(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:

@@ -27,7 +27,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from palaestra.agents.checkpoints.model_file import write_whole
+from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.interop.gymnasium_adapter import available_cores
 from palaestra.envs.registry import EnvEntry, entries, resolve
 from palaestra.train.config.compatibility import AGENTS, rules_of

@@ -22,7 +22,6 @@ import torch
 import yaml
 from stable_baselines3.common.logger import Logger
 
-from palaestra.agents.checkpoints.model_file import write_whole
 from palaestra.agents.distributed.process_group import world
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter

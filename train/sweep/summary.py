@@ -15,7 +15,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from palaestra.agents.checkpoints.model_file import write_whole
+from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.sweep.plots import draw
 from palaestra.train.sweep.reruns import Contender, best_of, chance, spread, verdict
 from palaestra.train.sweep.search_space import Space

@@ -23,7 +23,6 @@ from kills import curves, same_weights
 from palaestra.agents import DQN, PPO
 from palaestra.agents.buffers import memory_limits
 from palaestra.envs import make
-from palaestra.envs.core import atomic_write
 from palaestra.train import cli
 from palaestra.train.commands.evaluate import evaluate
 from palaestra.train.commands.train import resume_run, start_run
@@ -76,22 +75,18 @@ def steps_kept(folder: Path) -> list[int]:
 @contextmanager
 def no_space(monkeypatch: pytest.MonkeyPatch, name: str, writes: int) -> Iterator[None]:
     """Files whose names end so can be written so many times; then the disk is full in the middle of one."""
-    fill = atomic_write._fill
-    left = writes
+    fdopen, left = os.fdopen, writes
 
-    def fill_or_fail(handle: int, content: Any) -> None:
+    def open_or_fail(handle: int, *mode: Any) -> Any:
         nonlocal left
-        path = os.readlink(f"/proc/self/fd/{handle}")
-        if name in os.path.basename(path):
+        if name in os.path.basename(os.readlink(f"/proc/self/fd/{handle}")):
             left -= 1
-        if left >= 0 or name not in os.path.basename(path):
-            return fill(handle, content)
-        os.write(handle, bytes(content[: len(content) // 2]))
-        os.close(handle)
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if left < 0:
+                os.dup2(os.open("/dev/full", os.O_WRONLY), handle)
+        return fdopen(handle, *mode)
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic_write, "_fill", fill_or_fail)
+        patch.setattr("os.fdopen", open_or_fail)
         yield
 
 
