@@ -24,6 +24,7 @@ from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.distributed.process_group import world
 from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
+from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train.config.compatibility import AGENTS, Agent, check_memory, rules_of
