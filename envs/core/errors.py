@@ -20,7 +20,8 @@ Place = tuple[Tensor | None, Tensor, Tensor | int]
 _BROKEN_DEVICE: tuple[type[Exception], ...] = (
     (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()  # torch 2.8
 )
-_CPU_ALLOCATOR = "can't allocate memory"  # it raises a plain RuntimeError
+# texts of errors without a type of their own: of torch's allocators, of the operating system
+_MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
 
 class EnvError(ValueError):
@@ -46,10 +47,16 @@ class EnvError(ValueError):
             vars(self).update(vars(message))
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """True if the memory of the host or of a device ran out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in _MEMORY_TEXTS)
+
+
 def is_machine_failure(error: Exception) -> bool:
-    """Whether memory ran out or a device broke down, for which the rules are not to blame."""
-    known = isinstance(error, (MemoryError, torch.OutOfMemoryError, *_BROKEN_DEVICE))
-    return known or (isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error))
+    """True if memory ran out or a device broke down, for which the rules are not to blame."""
+    return is_out_of_memory(error) or isinstance(error, _BROKEN_DEVICE)
 
 
 def located(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from palaestra.envs.core.errors import EnvError as EnvError  # where everybody looks for it
 from palaestra.envs.core.errors import Place, is_machine_failure, located
-from palaestra.envs.core.malloc import keep_freed_memory
+from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.validation import check_actions, check_returned, check_state

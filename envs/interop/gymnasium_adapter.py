@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import os
 import signal
 import time
 import traceback
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from palaestra.envs.core import EnvError, StepResult
 from palaestra.envs.core.errors import is_machine_failure
+from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.interop.host_batch import HostEnv, put_row
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
@@ -171,11 +171,6 @@ class GymnasiumAdapter(HostEnv):
             self.venv.close(terminate=True)
         else:
             self.venv.close()
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):

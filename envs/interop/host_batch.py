@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector.utils import batch_space
 
 from palaestra.envs.core import BatchedEnv, StepResult, resolve_device
-from palaestra.envs.core.malloc import keep_freed_memory
+from palaestra.envs.core.host import keep_freed_memory
 
 
 class HostEnv(BatchedEnv):

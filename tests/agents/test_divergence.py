@@ -11,9 +11,10 @@ import torch
 from palaestra.agents import DQN, PPO, PQN, DivergedError
 from palaestra.agents.buffers import memory_limits
 from palaestra.envs import make
+from palaestra.envs.core.errors import is_out_of_memory
 from palaestra.train.commands.train import resume_run, start_run
 from palaestra.train.config.run_config import resolve_config
-from palaestra.train.runs.failures import RunFailed, explained, is_out_of_memory
+from palaestra.train.runs.failures import RunFailed, explained
 from palaestra.train.runs.run_folder import RunFolder
 
 SETTINGS: dict[Any, dict[str, Any]] = {

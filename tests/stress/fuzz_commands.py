@@ -32,6 +32,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from palaestra.envs import make
+from palaestra.envs.core.errors import is_out_of_memory
 from palaestra.train import cli
 from palaestra.train.bench import throughput
 from palaestra.train.config.compatibility import AGENTS
@@ -41,7 +42,6 @@ from palaestra.train.evaluation import episodes
 from palaestra.train.recording import show
 from palaestra.train.results import grid
 from palaestra.train.runs import trainer
-from palaestra.train.runs.failures import is_out_of_memory
 from palaestra.train.sweep import search
 
 LINE = re.compile(r"palaestra: error: [^\n]+\n")

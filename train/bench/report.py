@@ -98,7 +98,7 @@ def _memory(result: dict[str, Any]) -> str:
 
 def _notes(result: dict[str, Any]) -> str:
     samples = result["learning"]["samples"]
-    allocator = ", whose allocator setting comes with it (palaestra.envs.core.malloc)"
+    allocator = ", whose allocator setting comes with it (palaestra.envs.core.host)"
     alone = " DummyVecEnv: Gymnasium's own environments." if SB3_ALONE in samples else ""
     physics = f" {physics_notes(result['physics'])}" if result["physics"] else ""
     return (

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from palaestra.envs.core.malloc import keep_freed_memory
+from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.registry import EnvEntry, make, resolve
 from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, ContenderError, measure_interleaved, rates

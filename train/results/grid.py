@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.envs.interop.gymnasium_adapter import available_cores
+from palaestra.envs.core.host import available_cores
 from palaestra.envs.registry import EnvEntry, entries, resolve
 from palaestra.train.config.compatibility import AGENTS, rules_of
 from palaestra.train.config.presets import PRESETS

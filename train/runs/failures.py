@@ -5,14 +5,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-import torch
-
 from palaestra.agents import DivergedError
 from palaestra.envs.core import EnvError
+from palaestra.envs.core.errors import is_out_of_memory
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.runs.run_folder import RunFolder
-
-_MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
 
 class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is what failed
@@ -32,12 +29,6 @@ def explained(error: Exception, config: RunConfig, folder: RunFolder) -> RunFail
     else:
         return None
     return RunFailed(text.rstrip())
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; the CPU's allocator has no exception of its own."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or (isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in _MEMORY_TEXTS))
 
 
 def _sentence(error: Exception) -> str:

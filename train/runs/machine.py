@@ -49,7 +49,7 @@ def use_available_cores() -> None:
     """Compute with one thread per available core at most: with more, OpenMP's threads wait for each other."""
     import torch
 
-    from palaestra.envs.interop.gymnasium_adapter import available_cores
+    from palaestra.envs.core.host import available_cores
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), available_cores()))

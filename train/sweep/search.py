@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palaestra.envs.interop.gymnasium_adapter import available_cores
+from palaestra.envs.core.host import available_cores
 from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError

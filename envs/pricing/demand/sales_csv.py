@@ -12,7 +12,6 @@ Rows are counted as spreadsheets do: the header is row 1.
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs.core import Array
+from palaestra.envs.core.suggest import closest
 
 SALES = ("date", "product", "price", "units")
 SALES_MORE = ("visitors", "unit_cost", "stock", "competitor_price")
@@ -110,8 +110,8 @@ def _shape(header: Sequence[str]) -> tuple[str, list[str]]:
             raise SalesError("the columns must be separated by commas")
         if len(lacking[shape]) > 2:
             raise SalesError(f"needs the columns {', '.join(SALES)}, or {', '.join(CHOICES)}; has {', '.join(header)}")
-        close = difflib.get_close_matches(lacking[shape][0], header, 1, 0.6)
-        hint = f"; is {close[0]!r} meant?" if close else f" (it has {', '.join(header)})"
+        close = closest(lacking[shape][0], header, 0.6)
+        hint = f"; is {close!r} meant?" if close else f" (it has {', '.join(header)})"
         raise SalesError(f"the column {' and the column '.join(lacking[shape])} is missing{hint}")
     needed, more = wanted[shape]
     return shape, [name for name in header if name in needed or name in more]

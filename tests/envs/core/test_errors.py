@@ -25,6 +25,7 @@ from torch import Tensor
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.envs import EnvError, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import state_fields
+from palaestra.envs.core.errors import is_machine_failure, is_out_of_memory
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 
 METHODS = ("reset", "step", "observe", "success", "action_mask")
@@ -215,6 +216,7 @@ def test_where_no_environment_fails_alone_the_batch_is_named(whole: bool) -> Non
         MemoryError("no more"),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        OSError(12, "Cannot allocate memory"),
         KeyboardInterrupt(),
         EnvError("already precise", env_index=9),
     ],
@@ -233,6 +235,24 @@ def test_what_is_no_fault_of_the_rules_passes_unchanged(error: BaseException) ->
         batch.step(torch.zeros(8, dtype=torch.int64))
     assert caught.value is error
     assert batch.env.calls == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("error", "memory", "machine"),
+    [
+        (MemoryError(), True, True),
+        (torch.OutOfMemoryError("CUDA"), True, True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True, True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True, True),
+        (RuntimeError("CUDA error: out of memory"), True, True),
+        (OSError(12, "Cannot allocate memory"), True, True),
+        (ValueError("out of memory"), False, False),
+        (RuntimeError("shapes do not match"), False, False),
+        *([(torch.AcceleratorError("gone"), False, True)] if hasattr(torch, "AcceleratorError") else []),
+    ],
+)
+def test_memory_that_ran_out_is_recognised_in_one_place(error: Exception, memory: bool, machine: bool) -> None:
+    assert (is_out_of_memory(error), is_machine_failure(error)) == (memory, machine)
 
 
 @pytest.mark.parametrize("agent", [PPO, DQN, PQN])

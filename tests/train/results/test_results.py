@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from palaestra.envs.interop.gymnasium_adapter import available_cores
+from palaestra.envs.core.host import available_cores
 from palaestra.train import cli
 from palaestra.train.config.presets import PRESETS, Preset
 from palaestra.train.config.run_config import resolve_config

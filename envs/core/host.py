@@ -1,4 +1,4 @@
-"""Keep freed memory: without this, glibc hands every large block back to the kernel and asks for it again.
+"""The host: its cores, and memory that glibc keeps instead of handing it back to the kernel.
 
 An eager tensor program on the CPU makes and frees megabyte tensors thousands of times a second. By default glibc maps
 such blocks afresh each time, so every step pays a page fault per 4 KiB, up to ten times the cost of the arithmetic.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
@@ -26,3 +27,8 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 1 << 26))
     return all(mallopt(ctypes.c_int(name), ctypes.c_int(value)) == 1 for name, value in settings)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
