@@ -6,6 +6,7 @@ import statistics
 import textwrap
 from typing import Any
 
+from palaestra.envs.core import resolve_device
 from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, rates, ratio
 from palaestra.train.bench.libraries.sb3 import SB3_ALONE
@@ -15,7 +16,7 @@ from palaestra.train.bench.physics import INSTALL, physics_notes
 WIDTH = 80
 
 
-def table(result: dict[str, Any]) -> str:
+def throughput_table(result: dict[str, Any]) -> str:
     """What :func:`palaestra.train.bench.throughput.measure` gave."""
     lines = [*heading(result), "", f"{'steps/s':<28}{'median':>9}{'min':>9}{'max':>9}{'palaestra is':>22}"]
     for num_envs, samples in result["stepping"].items():
@@ -107,6 +108,17 @@ def _notes(result: dict[str, Any]) -> str:
         "the time of that part alone. All learners in processes of their own with as many threads, on palaestra's "
         f"batch{allocator if result['keeps_freed_memory'] else ''}; equal gradient steps, counted.{alone}{physics}"
     )
+
+
+def section_name(env: str, agent: str, device: str, kind: str = "") -> str:
+    """The name of a benchmark's section in a document: ``bench-cartpole-ppo``, ``bench-scaling-reach-ppo-cuda``."""
+    used = resolve_device(device).type
+    return "-".join(["bench", *([kind] if kind else []), env, agent, *([used] if used != "cpu" else [])])
+
+
+def section_text(command: str, table: str) -> str:
+    """The section: the command and what it printed, as they are."""
+    return f"```text\n$ {command}\n{table}\n```"
 
 
 def wrapped(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,9 @@ def bench(
         bool, typer.Option("--solve", help="Instead: seconds from the start of a process until it is solved.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    readme: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Put it in FILE, between the lines that the error names.")
+    ] = None,
 ) -> None:
     """Measure speed on this machine, beside Stable-Baselines3 and others on the same work, in one run.
 
@@ -35,20 +39,31 @@ def bench(
     palaestra bench --device cuda
     palaestra bench reach --scaling
     palaestra bench cartpole --solve
+    palaestra bench cartpole --readme train/RESULTS.md
     """
     from palaestra.train.bench import report, throughput, time_to_solve
     from palaestra.train.bench import scaling as scales
     from palaestra.train.config.compatibility import AGENTS
     from palaestra.train.config.schema import known
+    from palaestra.train.markdown import with_section, write_section
 
     if scaling and solve:
         raise UsageError("--scaling and --solve are two benchmarks: give one of them")
     known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
     known(agent, AGENTS, "agent")
+    kind = "scaling" if scaling else "solve" if solve else ""
+    section = report.section_name(env, agent, device, kind)
+    if readme is not None:
+        with_section(readme, section, "")  # find out now, not after minutes
     if scaling:
         result, table = scales.measure_scaling(env, agent, repeats, device), scales.scaling_table
     elif solve:
         result, table = time_to_solve.measure_solving(env, agent, device), time_to_solve.solving_table
     else:
-        result, table = throughput.measure(env, agent, repeats, device), report.table
-    print(json.dumps(result, indent=1) if as_json else table(result))
+        result, table = throughput.measure(env, agent, repeats, device), report.throughput_table
+    if readme is not None:
+        command = f"palaestra bench {env} --agent {agent} --repeats {repeats} --device {device}"
+        text = report.section_text(f"{command} --{kind}" if kind else command, table(result))
+        write_section(readme, section, text)
+    if as_json or readme is None:
+        print(json.dumps(result, indent=1) if as_json else table(result))

@@ -37,18 +37,20 @@ def results(
     palaestra results snake-small pricing --agents ppo,dqn --seeds 1
     palaestra results --jobs 2 --readme README.md
     """
-    from palaestra.train.results.grid import between_markers, collect, grid, run_grid, table, write_readme
+    from palaestra.train.markdown import with_section, write_section
+    from palaestra.train.results.grid import grid, run_grid
+    from palaestra.train.results.table import collect, results_table
 
     planned = grid(envs or (), agents.split(","), seeds, runs)
     if readme is not None:
-        between_markers(readme, "")  # find out now, not after hours
+        with_section(readme, "results", "")  # find out now, not after hours
     failures = run_grid(planned, fresh, jobs)
     rows = collect(planned, failures)
     if readme is not None and not failures:  # a README gets no table with holes
-        write_readme(readme, table(rows))
+        write_section(readme, "results", results_table(rows))
     if as_json:
         print(json.dumps(rows, indent=1))
     elif readme is None or failures:
-        print(table(rows))
+        print(results_table(rows))
     if failures:
         raise typer.Exit(1)

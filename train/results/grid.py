@@ -1,4 +1,4 @@
-"""The grid environment × agent × seed: trained run by run as a user would, and told in one Markdown table.
+"""The grid environment × agent × seed, trained run by run as a user would (the table of it: ``results/table.py``).
 
 1. The grid is every environment and agent with a preset (:mod:`palaestra.train.config.presets`), seeds 0 … n − 1. Each
    run is ``palaestra train ENV --agent AGENT --seed S --track disabled --run-dir DIR/<env>/<agent>/s<S>`` in a process
@@ -9,9 +9,6 @@
    process. It is kept if its ``config.yaml`` equals what would be trained today. Anything else at its place is moved
    aside (``s<S>.old1``, …): the table never mixes runs of different settings.
 3. A run that fails is reported and leaves a dash in the table; the others go on.
-4. Score: the final evaluation's mean return, or the exact expectation where the environment knows it. % of optimum is
-   100 · score / optimum. Beside them, where there are any: the success rate, the share of the way from the best fixed
-   price to the optimum, the mean time over the bound.
 """
 
 from __future__ import annotations
@@ -20,24 +17,21 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.registry import EnvEntry, entries, resolve
-from palaestra.train.config.compatibility import AGENTS, rules_of
+from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import PRESETS
 from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
 from palaestra.train.config.schema import ConfigError, known
 from palaestra.train.runs.child_process import ChildProcess, failure
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-NONE = "–"
 Launch = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
 
 
@@ -90,9 +84,6 @@ def grid(names: Sequence[str], agents: Sequence[str], seeds: int, root: Path) ->
     if not runs:
         raise ConfigError(f"no environment has a preset for {' or '.join(agents)}")
     return runs
-
-
-# ---------------------------------------------------------------------------------------------------- running
 
 
 class Processes:
@@ -195,136 +186,3 @@ def _move_aside(folder: Path) -> None:
 def _tell(text: str) -> None:
     """Progress, apart from the table on standard output."""
     print(text, file=sys.stderr, flush=True)
-
-
-# ---------------------------------------------------------------------------------------------------- numbers
-
-
-def collect(runs: Iterable[GridRun], failures: dict[Path, str]) -> list[dict[str, Any]]:
-    """One row per environment and agent as plain data, with all numbers of its runs; a failed run has its ``error``."""
-    rows: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        if run.pair not in rows:
-            rows[run.pair] = {
-                "env": run.config.env,
-                "agent": run.config.agent,
-                "command": run.pair,
-                "solved_at": _solved_at(run.config),
-                "runs": [],
-            }
-        told = {"error": failures[run.folder]} if run.folder in failures else _numbers(run.folder)
-        rows[run.pair]["runs"].append({"seed": run.config.seed, "folder": str(run.folder), **told})
-    return list(rows.values())
-
-
-def _solved_at(config: RunConfig) -> float | None:
-    found = resolve(config.env)
-    assert isinstance(found, EnvEntry)
-    return rules_of(found, config.env_kwargs).reference.solved_at
-
-
-def _numbers(folder: Path) -> dict[str, Any]:
-    measured, facts, evaluation = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("results", "run", "eval")
-    )
-    return {"wall_seconds": measured["wall_seconds"], **facts, "evaluation": evaluation}
-
-
-# ---------------------------------------------------------------------------------------------------- text
-
-HEADS = "command | steps | wall time | steps/s | score (optimum) | % of optimum | also | solved after | commit"
-ALSO = {  # number in eval.json → how it is told
-    "success_rate": ("success", "{:.1%}"),
-    "captured_percent": ("captured", "{:.1f}%"),
-    "seconds_per_bound": ("time / bound", "{:.2f}"),
-}
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows in Markdown, and what their numbers mean."""
-    lines = (HEADS, " | ".join("---" for _ in HEADS.split(" | ")), *(" | ".join(_cells(row)) for row in rows))
-    return "\n".join(f"| {line} |" for line in lines) + "\n\n" + _caption(rows)
-
-
-def _caption(rows: Sequence[dict[str, Any]]) -> str:
-    seeds = ", ".join(str(run["seed"]) for run in rows[0]["runs"])
-    done = [run for row in rows for run in row["runs"] if "error" not in run]
-    machines = {f"{r['machine']} ({r['device']}, {_threads(r)}, torch {r['torch']})": None for r in done}
-    return f"""\
-Lists are in the order of the seeds: `--seed` {seeds}. Wall time is that of the whole command, with start-up, imports,
-evaluations and the recorded episode; steps/s are those of training, with the evaluations on the way. The score is the
-mean return of 1,000 held-out episodes, or the exact expectation where the environment knows it, and % of optimum is
-100 · score / optimum. Solved after: seconds from the start of the process to the first of the ten evaluations during
-training that reached the score before the colon. {NONE} is none.
-Measured on {"; ".join(machines) or "no machine"}."""
-
-
-def _threads(run: dict[str, Any]) -> str:
-    return f"{run['threads']} thread{'s' if run['threads'] != 1 else ''} a run"
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    runs = [{**run.get("evaluation", {}), **run} for run in row["runs"]]
-    optimum = next((run["reference"]["optimum"] for run in runs if "reference" in run), None)
-    score = "exact_mean" if any("exact_mean" in run for run in runs) else "mean"
-    scores, seconds = _each(runs, score, "{:,.4g}"), _each(runs, "solved_after_seconds", "{:.1f}")
-    also = [f"{name} {_each(runs, key, text)}" for key, (name, text) in ALSO.items() if _values(runs, key)]
-    return (
-        f"`{row['command']}`",
-        _span(runs, "num_timesteps", _short),
-        _span(runs, "wall_seconds", _clock),
-        _span(runs, "steps_per_second", _short),
-        scores if optimum is None else f"{scores} ({optimum:,.4g})",
-        _each(runs, "ratio_to_optimal_percent", "{:.1f}"),
-        "; ".join(also) or NONE,
-        f"{row['solved_at']:,.4g}: {seconds} s" if _values(runs, "solved_after_seconds") else NONE,
-        ", ".join(dict.fromkeys(commit[:7] for commit in _values(runs, "git_commit"))) or NONE,
-    )
-
-
-def _values(runs: Iterable[dict[str, Any]], key: str) -> list[Any]:
-    """What is known; a failed run knows nothing."""
-    return [run[key] for run in runs if run.get(key) is not None]
-
-
-def _each(runs: Iterable[dict[str, Any]], key: str, text: str) -> str:
-    return ", ".join(NONE if run.get(key) is None else text.format(run[key]) for run in runs)
-
-
-def _span(runs: Iterable[dict[str, Any]], key: str, text: Callable[[float], str]) -> str:
-    """Least to greatest."""
-    values = _values(runs, key)
-    return NONE.join(dict.fromkeys(text(value) for value in (min(values), max(values)))) if values else NONE
-
-
-def _short(number: float) -> str:
-    if number >= 999_500:
-        return f"{number / 1e6:.1f} M"
-    return f"{number / 1e3:.0f} k" if number >= 9_500 else f"{number:,}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
-# ---------------------------------------------------------------------------------------------------- the README
-
-
-def between_markers(path: Path, text: str) -> str:
-    """The file's content with ``text`` between the markers.
-
-    Raises:
-        ConfigError: unless the file has each marker once, in their order.
-    """
-    content = path.read_text(encoding="utf-8")
-    before, begin, rest = content.partition(BEGIN)
-    inside, end, after = rest.partition(END)
-    if not end or BEGIN in inside + after or END in before + after:
-        raise ConfigError(f"{path} must have one line {BEGIN} and, below it, one line {END}")
-    return f"{before}{begin}\n{text}\n{end}{after}"
-
-
-def write_readme(path: Path, text: str) -> None:
-    """Replace what is between the markers."""
-    write_whole(path.resolve(), between_markers(path, text).encode())

@@ -86,7 +86,7 @@ def sweep(
         ConfigError: without Optuna, on a storage out of reach, on a folder or a study of another sweep.
         KeyboardInterrupt: after Ctrl-C, when all is put away.
     """
-    for package in ("optuna", "matplotlib"):
+    for package in ("optuna", "matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"palaestra sweep needs {package}: pip install 'palaestra[sweep]'")
     folder = default_folder(space.base) if folder is None else folder

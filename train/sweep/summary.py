@@ -16,6 +16,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.markdown import markdown_table
 from palaestra.train.sweep.plots import draw
 from palaestra.train.sweep.reruns import Contender, best_of, chance, spread, verdict
 from palaestra.train.sweep.search_space import Space
@@ -111,24 +112,24 @@ def _text(space: Space, rows: Sequence[Row], contenders: Sequence[Contender], fo
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     parts = [
         f"# {space.base.env}, {space.base.agent}: {len(rows)} trials ({told})",
-        table(rows),
+        trials_table(rows),
         f"The score is the mean return of the evaluations after {LAST_PART:.0%} of "
         f"{space.base.total_timesteps:,} steps.",
     ]
     if len(rows) > SHOWN:
         parts[-1] += f" {len(rows) - SHOWN} more trials are in trials.csv."
     if len(contenders) > 1:
-        parts += ["## Trained again, on seeds that no trial had", again_table(contenders)]
+        parts += ["## Trained again, on seeds that no trial had", reruns_table(contenders)]
     command = f"palaestra train --config {shlex.quote(str(folder / 'best.yaml'))}"
     parts += [verdict(contenders), f"The best setting ({best_of(contenders).name}): `{command}`"]
     return "\n\n".join(parts)
 
 
-def table(rows: Sequence[Row]) -> str:
+def trials_table(rows: Sequence[Row]) -> str:
     """The best trials, in Markdown, with a column for each setting that varies."""
     names = list(dict.fromkeys(name for row in rows for name in row["settings"]))
     heads = ["trial", "score", "trained", *(name.rpartition(".")[2] for name in names)]
-    return _markdown(heads, [_cells(row, names) for row in rows[:SHOWN]])
+    return markdown_table(heads, [_cells(row, names) for row in rows[:SHOWN]], padded=True)
 
 
 def _cells(row: Row, names: Sequence[str]) -> list[str]:
@@ -140,21 +141,14 @@ def _cells(row: Row, names: Sequence[str]) -> list[str]:
     return [trial, score, "whole" if row["state"] == "finished" else f"{row['trained']:.0%}", *values]
 
 
-def again_table(contenders: Sequence[Contender]) -> str:
+def reruns_table(contenders: Sequence[Contender]) -> str:
     """Means and deviations over the fresh seeds, in Markdown."""
     ranked = sorted(contenders, key=lambda c: -fmean(c.validation or [float("-inf")]))
     heads = ["setting", "score", "held-out mean return", "seeds"]
-    return _markdown(heads, [[c.name, spread(c.validation), spread(c.held_out), _seeds(c)] for c in ranked])
+    rows = [[c.name, spread(c.validation), spread(c.held_out), _seeds(c)] for c in ranked]
+    return markdown_table(heads, rows, padded=True)
 
 
 def _seeds(contender: Contender) -> str:
     failed = len(contender.runs()) - len(contender.held_out)
     return f"{len(contender.held_out)}" + (f" ({failed} failed)" if failed else "")
-
-
-def _markdown(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, so that it can be read as it is."""
-    lines = [list(heads), *map(list, cells)]
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(heads))]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)

@@ -135,7 +135,7 @@ def whole_result() -> tuple[dict[str, Any], list[str]]:
         **{"roofline": {"ceilings": ceilings, "stages": {}}, "memory_plan": None, "left_out": {}},
     }
     assert json.loads(json.dumps(result)) == result
-    lines = report.table(result).splitlines()
+    lines = report.throughput_table(result).splitlines()
     assert max(map(len, lines)) <= 80
     return result, lines
 

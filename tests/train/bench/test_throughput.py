@@ -447,7 +447,7 @@ def test_peak_memory_is_the_kernel_s_own_figure() -> None:
 
 
 def check_table(result: dict[str, Any]) -> list[str]:
-    lines = report.table(result).splitlines()
+    lines = report.throughput_table(result).splitlines()
     assert max(map(len, lines)) <= 80
     return lines
 
@@ -535,7 +535,7 @@ def test_no_line_is_wider_than_80_columns(changes: dict[str, Any]) -> None:
 
 def test_notes_follow_the_result() -> None:
     def text(result: dict[str, Any]) -> str:
-        return " ".join(report.table(result).split())
+        return " ".join(report.throughput_table(result).split())
 
     assert "2 threads" in text(made_up_result())
     assert "1 thread;" in text(made_up_result(threads=1))

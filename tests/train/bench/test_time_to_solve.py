@@ -160,31 +160,50 @@ def test_greedy_actions_reach_the_evaluation() -> None:
     assert policy(env, torch.tensor([[0, 0, 1.0, 0], [0, 0, -1.0, 0]])).tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("what", ["throughput", "scaling", "solving"])
-def test_the_command_chooses(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("what", ["throughput", "scaling", "solve"])
+def test_the_command_chooses(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from palaestra.train.bench import report, scaling
     from palaestra.train.bench import throughput as bench
 
     monkeypatch.setattr(bench, "measure", lambda *args: {"is": "throughput", "args": args})
     monkeypatch.setattr(scaling, "measure_scaling", lambda *args: {"is": "scaling", "args": args})
-    monkeypatch.setattr(time_to_solve, "measure_solving", lambda *args: {"is": "solving", "args": args})
-    for module, name in ((report, "table"), (scaling, "scaling_table"), (time_to_solve, "solving_table")):
+    monkeypatch.setattr(time_to_solve, "measure_solving", lambda *args: {"is": "solve", "args": args})
+    for module, name in ((report, "throughput_table"), (scaling, "scaling_table"), (time_to_solve, "solving_table")):
         monkeypatch.setattr(module, name, lambda result: f"a table of {result['is']}")
-    command("cartpole", "ppo", 3, "cpu", scaling=what == "scaling", solve=what == "solving")
+    flags = {"scaling": what == "scaling", "solve": what == "solve"}
+    command("cartpole", "ppo", 3, "cpu", **flags)
     assert capsys.readouterr().out == f"a table of {what}\n"
-    command("cartpole", "ppo", 3, "cpu", scaling=what == "scaling", solve=what == "solving", as_json=True)
+    command("cartpole", "ppo", 3, "cpu", **flags, as_json=True)
     assert json.loads(capsys.readouterr().out)["args"][:2] == ["cartpole", "ppo"]
     for bad in ({"agent": "nobody"}, {"device": "tpu"}):
         given = {"agent": "ppo", "device": "cpu", **bad}
         with pytest.raises(ConfigError):
-            command(
-                "cartpole",
-                given["agent"],
-                3,
-                given["device"],
-                scaling=what == "scaling",
-                solve=what == "solving",
-            )
+            command("cartpole", given["agent"], 3, given["device"], **flags)
+
+    section, options = {
+        "throughput": ("bench-cartpole-ppo", ""),
+        "scaling": ("bench-scaling-cartpole-ppo", " --scaling"),
+        "solve": ("bench-solve-cartpole-ppo", " --solve"),
+    }[what]
+    readme = tmp_path / "R.md"
+    readme.write_text(f"before\n<!-- {section}:begin -->\nold\n<!-- {section}:end -->\n")
+    command("cartpole", "ppo", 3, "cpu", **flags, readme=readme)
+    assert capsys.readouterr().out == ""
+    assert readme.read_text() == (
+        f"before\n<!-- {section}:begin -->\n```text\n"
+        f"$ palaestra bench cartpole --agent ppo --repeats 3 --device cpu{options}\na table of {what}\n"
+        f"```\n<!-- {section}:end -->\n"
+    )
+    with pytest.raises(ConfigError, match=r"R\.md must have one line <!-- bench-.*cartpole-dqn:begin -->"):
+        command("cartpole", "dqn", 3, "cpu", **flags, readme=readme)
+
+
+def test_a_section_says_on_which_device() -> None:
+    from palaestra.train.bench import report
+
+    assert report.section_name("reach", "ppo", "cuda:1", "scaling") == "bench-scaling-reach-ppo-cuda"
 
 
 @pytest.mark.parametrize("name", time_to_solve.SOLVERS)

@@ -20,8 +20,10 @@ from palaestra.train import cli
 from palaestra.train.config.presets import PRESETS, Preset
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.markdown import with_section, write_section
 from palaestra.train.results import grid as results
-from palaestra.train.results.grid import Processes, between_markers, collect, grid, run_grid, table, write_readme
+from palaestra.train.results.grid import Processes, grid, run_grid
+from palaestra.train.results.table import collect, results_table
 
 CARTPOLE, SNAKE, PRICING = "palaestra/CartPole-v1", "palaestra/SnakeSmall-v0", "palaestra/Pricing-v0"
 TINY: dict[tuple[str, str], Preset] = {
@@ -347,7 +349,7 @@ def test_the_table_to_the_letter() -> None:
         },
     ]
     heads = "| command | steps | wall time | steps/s | score (optimum) | % of optimum | also | solved after | commit |"
-    lines = table(rows).split("\n")
+    lines = results_table(rows).split("\n")
     assert lines[:6] == [
         heads,
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -367,7 +369,7 @@ def test_the_table_to_the_letter() -> None:
 
 def test_runs_of_two_machines_are_both_named() -> None:
     runs = [made(0, 1.0), made(1, 1.0, threads=1), made(2, 1.0)]
-    text = table([{"command": "c", "solved_at": None, "runs": runs}])
+    text = results_table([{"command": "c", "solved_at": None, "runs": runs}])
     assert text.count("x86_64") == 2
     assert "2 threads a run, torch 2.13.0); x86_64, 2 cores, Linux (cpu, 1 thread a run, torch" in text
 
@@ -380,9 +382,9 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 def test_the_readme_changes_between_its_markers_only(tmp_path: Path) -> None:
     path = tmp_path / "R.md"
     path.write_text(f"# é\n\n{BEGIN}\nold\n| table |\n{END}\nafter \\1\n")
-    write_readme(path, "| \\1 \\g<0> |")
+    write_section(path, "results", "| \\1 \\g<0> |")
     assert path.read_text() == f"# é\n\n{BEGIN}\n| \\1 \\g<0> |\n{END}\nafter \\1\n"
-    write_readme(path, "new")
+    write_section(path, "results", "new")
     assert path.read_text() == f"# é\n\n{BEGIN}\nnew\n{END}\nafter \\1\n"
 
 
@@ -396,7 +398,7 @@ def test_the_readme_changes_between_its_markers_only(tmp_path: Path) -> None:
 def test_a_readme_without_its_markers_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "R.md").write_text(text)
     with pytest.raises(ConfigError, match=r"R\.md must have one line <!-- results:begin -->"):
-        between_markers(tmp_path / "R.md", "x")
+        with_section(tmp_path / "R.md", "results", "x")
 
 
 # ------------------------------------------------------------------------------------------- the command
