@@ -48,15 +48,15 @@ from palaestra.envs.core.rng import env_keys
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
-from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.registry import resolve
 
 _ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
 
 
 def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | str]:
     """The constructor's ``env`` and ``device``: ids are made, batches wrapped for SB3, "auto" is the batch's device."""
-    if isinstance(env, str) and isinstance(resolve(env), EnvEntry):
-        env = make(env, num_envs=1, device=device)
+    if isinstance(env, str) and (found := resolve(env)).in_tensors:
+        env = found.make(1, device)
     if isinstance(env, BatchedEnv | NumpyVectorEnv):
         env = OnDeviceAlgorithm._wrap_env(env)
     if isinstance(env, SB3VecEnv) and str(device) == "auto":

@@ -9,16 +9,20 @@ from palaestra.envs.core.rng import Rng
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, SingleEnv
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import UnknownEnvError, entries, make, register, resolve
+from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 
 __all__ = [
     "BatchedEnv",
     "EnvError",
+    "GymnasiumSpec",
     "NumpyVectorEnv",
     "Reference",
+    "ResolvedEnv",
     "Rng",
     "SB3VecEnv",
     "SingleEnv",
     "TensorEnv",
+    "TensorEnvSpec",
     "TensorVectorEnv",
     "UnknownEnvError",
     "entries",

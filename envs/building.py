@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.user_code import import_module
 from palaestra.envs.wrappers import take_settings, wrapped
 
-if TYPE_CHECKING:
-    pass
+_BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
 
 
 def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
@@ -19,9 +18,6 @@ def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
     if not isinstance(env, TensorEnv):
         raise TypeError(f"{entry_point} is not a TensorEnv")
     return env
-
-
-_BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
 
 
 def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -26,11 +28,10 @@ from gymnasium.envs.registration import EnvSpec
 
 from palaestra.envs.core import BatchedEnv, TensorEnv
 from palaestra.envs.core.user_code import UserCodeError, describe, import_file, import_module
-from palaestra.envs.wrappers import take_settings, wrapped
+from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 
 if TYPE_CHECKING:
     import torch
-from palaestra.envs.building import load_tensor_env, vector_env
 
 PLUGIN_GROUP = "palaestra.envs"
 
@@ -39,43 +40,18 @@ class UnknownEnvError(ValueError):
     """No environment has that name; the message gives the closest match."""
 
 
-@dataclass(frozen=True)
-class EnvEntry:
-    """One named environment: ``entry_point`` ("module:Class" of a TensorEnv) called with ``kwargs``."""
-
-    id: str
-    short_name: str
-    entry_point: str
-    summary: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-    def load(self) -> type[TensorEnv[Any]]:
-        """The class.
-
-        Raises:
-            UserCodeError: if its module cannot be imported.
-            TypeError: if it is no TensorEnv.
-        """
-        module, _, name = self.entry_point.partition(":")
-        found = getattr(import_module(module), name)
-        if not (isinstance(found, type) and issubclass(found, TensorEnv)):
-            raise TypeError(f"{self.entry_point} is not a TensorEnv")
-        return found
-
-    def build(self, **kwargs: Any) -> TensorEnv[Any]:
-        """The rules, with ``kwargs`` over the entry's own, those of the wrappers included.
-
-        Of the batch's arguments only ``max_episode_steps`` may be among them.
-        """
-        arguments = {**self.kwargs, **kwargs}
-        limit, settings = arguments.pop("max_episode_steps", None), take_settings(arguments)
-        return wrapped(load_tensor_env(self.entry_point, **arguments), settings, limit)
+_ENTRIES: dict[str, TensorEnvSpec] = {}
 
 
-_ENTRIES: dict[str, EnvEntry] = {}
-
-
-def register(id: str, entry_point: str, short_name: str, summary: str, **kwargs: Any) -> None:
+def register(
+    id: str,
+    entry_point: str,
+    short_name: str,
+    summary: str,
+    *,
+    presets: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> None:
     """Register an environment here and with Gymnasium.
 
     Args:
@@ -83,12 +59,17 @@ def register(id: str, entry_point: str, short_name: str, summary: str, **kwargs:
         entry_point: "module:Class" of a :class:`TensorEnv`.
         short_name: what people type on the command line.
         summary: one line for ``palaestra envs``.
+        presets: settings that train it well, by agent: ``{"ppo": {...}}`` with the keys ``num_envs``,
+            ``total_timesteps``, ``env_kwargs`` and ``agent_kwargs`` of a run's ``config.yaml``, all optional.
         kwargs: arguments of the class.
 
     Raises:
         ValueError: if the id or the short name is taken by another environment.
+        TypeError: if ``presets`` is no mapping.
     """
-    entry = EnvEntry(id, short_name, entry_point, summary, kwargs)
+    if not isinstance(presets, Mapping | None):
+        raise TypeError(f"presets of {id}: expected a mapping by agent, got {presets!r}")
+    entry = TensorEnvSpec(id, short_name, id, summary, entry_point, kwargs, presets=presets or {})
     for other in _ENTRIES.values():
         if other != entry and (other.id == id or other.short_name == short_name):
             raise ValueError(f"{id} ({short_name}): the name is taken by {other.id} ({other.short_name})")
@@ -103,10 +84,38 @@ def register(id: str, entry_point: str, short_name: str, summary: str, **kwargs:
     )
 
 
-def entries() -> list[EnvEntry]:
+def entries() -> list[TensorEnvSpec]:
     """All registered environments, built-in ones first."""
     plugin_errors()
     return list(_ENTRIES.values())
+
+
+def relatives(env: ResolvedEnv) -> list[TensorEnvSpec]:
+    """Registered environments of the same class, then those of the classes that it is derived from, nearest first.
+
+    Of one class, those come first whose arguments this environment has too, its defaults included. Gymnasium
+    environments have none, nor has a class that cannot be imported.
+    """
+    try:
+        bases = env.load().__mro__ if isinstance(env, TensorEnvSpec) else ()
+    except Exception:  # whatever its module raises; it is told where the environment is made
+        return []
+    defaults: dict[str, Any] = {}
+    for base in reversed(bases):
+        parameters = inspect.signature(base).parameters if issubclass(base, TensorEnv) else {}
+        defaults |= {name: parameter.default for name, parameter in parameters.items()}
+    arguments = {**defaults, **getattr(env, "kwargs", {})}
+    found = []
+    for base in bases:
+        same = [entry for entry in entries() if entry.id != env.id and _is_entry_point(entry.entry_point, base)]
+        found += sorted(same, key=lambda e: any(arguments.get(name) != value for name, value in e.kwargs.items()))
+    return found
+
+
+def _is_entry_point(entry_point: str, found: type) -> bool:
+    """True if "module:Class" is that class, which its module may have imported from another."""
+    module, _, name = entry_point.partition(":")
+    return getattr(sys.modules.get(module), name, None) is found
 
 
 @functools.cache
@@ -121,8 +130,8 @@ def plugin_errors() -> dict[str, str]:
     return errors
 
 
-def resolve(name: str) -> EnvEntry | EnvSpec:
-    """The environment of that name: one of ours, or another Gymnasium environment's spec.
+def resolve(name: str) -> ResolvedEnv:
+    """The environment of that name.
 
     Raises:
         UnknownEnvError: naming the closest match.
@@ -131,14 +140,16 @@ def resolve(name: str) -> EnvEntry | EnvSpec:
     place, _, id = (name, "", "") if _is_file(name) else name.rpartition(":")
     module = _import(place) if place else None
     classes = {} if module is None else _classes(module)
+    absolute = _absolute(place, id)
     if id in classes:
-        return _of_class(classes[id], place)
+        return _of_class(classes[id], absolute)
     known = entries()
     for entry in known:
         if id in (entry.id, entry.short_name):
-            return entry
+            # from a module that registers it when it is imported, which its id alone would not
+            return replace(entry, absolute_name=absolute) if place else entry
     if id in gymnasium.registry:
-        return gymnasium.spec(id)
+        return _of_spec(gymnasium.spec(id), absolute)
     if module is not None:
         raise UnknownEnvError(_none_of_that_name(module, place, id, list(classes)))
     for plugin, error in plugin_errors().items():
@@ -148,14 +159,7 @@ def resolve(name: str) -> EnvEntry | EnvSpec:
     raise UnknownEnvError(f"unknown environment {name!r}{_closest(id, names, '; palaestra envs lists them')}")
 
 
-def absolute_name(name: str) -> str:
-    """A name for :func:`resolve` that means the same environment in another process and another folder."""
-    place, _, id = name.rpartition(":")
-    found = resolve(name)
-    return _lasting(place, id) if place or isinstance(found, EnvSpec) else found.id
-
-
-def _lasting(place: str, id: str) -> str:
+def _absolute(place: str, id: str) -> str:
     place = str(Path(place).expanduser().resolve()) if _is_file(place) else place
     return f"{place}:{id}" if place else id
 
@@ -179,17 +183,21 @@ def _classes(module: ModuleType) -> dict[str, type]:
     }
 
 
-def _of_class(found: type, place: str) -> EnvEntry | EnvSpec:
+def _of_class(found: type, absolute: str) -> ResolvedEnv:
     """An environment class under an id of its own."""
     name = found.__qualname__
     if issubclass(found, TensorEnv):
         summary = (found.__doc__ or "").strip().partition("\n")[0]
-        return EnvEntry(_lasting(place, name), name, f"{found.__module__}:{name}", summary)
+        return TensorEnvSpec(absolute, name, absolute, summary, f"{found.__module__}:{name}")
     id = f"{found.__module__}/{name}-v0"
     if id not in gymnasium.registry:
         entry_point: Any = found
         gymnasium.register(id, entry_point=entry_point)
-    return gymnasium.spec(id)
+    return _of_spec(gymnasium.spec(id), absolute)
+
+
+def _of_spec(spec: EnvSpec, absolute: str) -> GymnasiumSpec:
+    return GymnasiumSpec(spec.id, absolute.rpartition(":")[2].replace("/", "-"), absolute, "", spec)
 
 
 def _none_of_that_name(module: ModuleType, place: str, id: str, classes: list[str]) -> str:
@@ -228,9 +236,4 @@ def make(
         UnknownEnvError: no such environment.
         TypeError, ValueError: what the environment says of its arguments.
     """
-    found = resolve(id)
-    if isinstance(found, EnvEntry):
-        return vector_env(num_envs, found.entry_point, device=device, seed=seed, **{**found.kwargs, **env_kwargs})
-    from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-
-    return GymnasiumAdapter(found, num_envs, device=device, seed=seed, **env_kwargs)
+    return resolve(id).make(num_envs, device, seed, **env_kwargs)

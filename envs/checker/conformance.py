@@ -24,7 +24,8 @@ from palaestra.envs.checker.optional_rules import MEMBERS
 from palaestra.envs.checker.value_rules import Subject, random_actions
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.user_code import UserCodeError, describe
-from palaestra.envs.registry import EnvEntry, UnknownEnvError, resolve
+from palaestra.envs.registry import UnknownEnvError, resolve
+from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv
 
 __all__ = ["RULES", "STRUCTURE", "Finding", "Report", "check_env", "examine", "steps_per_second", "table"]
 
@@ -102,13 +103,16 @@ def _apply(structure: dict[str, Any], rules: dict[str, Any], subject: Any, findi
 def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
     """The rules of a tensor environment, or a spec that has proved to make an environment."""
     found = resolve(env) if isinstance(env, str) else env
+    if isinstance(found, GymnasiumSpec):
+        found = found.spec
     if isinstance(found, EnvSpec):
         GymnasiumSubject(found, kwargs, 0, 0).make().close()
         return found
     if isinstance(found, TensorEnv):
         return found
     own = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}  # which is the batch's
-    built = found.build(**own) if isinstance(found, EnvEntry) else found(**own)
+    built = found.build(**own) if isinstance(found, ResolvedEnv) else found(**own)
+    assert built is not None  # tensor code, for what is left
     if "max_episode_steps" in kwargs:
         built.max_episode_steps = kwargs["max_episode_steps"]
     return built

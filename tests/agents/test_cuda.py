@@ -17,9 +17,10 @@ from palaestra.agents import DQN, PPO, PQN, base
 from palaestra.envs import TensorVectorEnv, make, probes
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng
-from palaestra.envs.registry import EnvEntry, entries
+from palaestra.envs.registry import entries
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.config.compatibility import AGENTS
-from palaestra.train.config.presets import PRESETS
+from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import build_arguments, resolve_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -42,6 +43,9 @@ def forbid_synchronisation(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(base, "to_host", allowed)
     yield lambda: torch.cuda.set_sync_debug_mode("error")
     torch.cuda.set_sync_debug_mode("default")
+
+
+PRESETS = [(env, agent) for agent in AGENTS for env in load_presets(agent) if "/" in env]
 
 
 @pytest.mark.parametrize(("env_id", "agent"), PRESETS)
@@ -67,7 +71,7 @@ def test_the_debug_mode_would_notice(forbid_synchronisation: Any) -> None:
 
 
 @pytest.mark.parametrize("entry", BUILT_IN, ids=lambda entry: entry.short_name)
-def test_episodes_are_those_of_the_cpu(entry: EnvEntry) -> None:
+def test_episodes_are_those_of_the_cpu(entry: TensorEnvSpec) -> None:
     """The same draws, so the same starts and the same rewards, up to rounding that has no time to grow."""
     batches = [make(entry.id, 64, device, seed=5, max_episode_steps=6) for device in ("cpu", "cuda")]
     observations = [batch.reset()[0].cpu() for batch in batches]

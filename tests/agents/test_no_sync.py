@@ -222,7 +222,7 @@ def grid() -> list[tuple[str, str]]:
         (entry.short_name, agent)
         for entry in built_in
         for agent in AGENTS
-        if can_act(agent, spaces_of(entry.id, preset(entry, agent).env)[1])
+        if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])
     ]
 
 

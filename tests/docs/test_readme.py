@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import report, scaling, throughput, time_to_solve
 from palaestra.train.results import grid
-from palaestra.train.runs import callbacks, trainer
+from palaestra.train.runs import callbacks
 from palaestra.train.sweep import search
 
 README = Path(__file__).parents[2] / "README.md"
@@ -66,11 +67,9 @@ def test_every_command_runs(
     monkeypatch.setattr(grid, "table", lambda rows: "")
     monkeypatch.setattr(search, "sweep", lambda *args, **kwargs: True)  # searched in test_search.py
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
-    for module, name in (
-        *((callbacks, "EVALUATION_EPISODES"), (callbacks, "EVALUATION_EPISODES_OF_OTHERS")),
-        *((trainer, "FINAL_EPISODES"), (trainer, "FINAL_EPISODES_OF_OTHERS")),
-    ):
-        monkeypatch.setattr(module, name, 8)
+    for kind in (TensorEnvSpec, GymnasiumSpec):
+        monkeypatch.setattr(kind, "validation_episodes", 8)
+        monkeypatch.setattr(kind, "evaluation_episodes", 8)
     for text in _blocks("yaml"):
         Path(text.split()[1]).write_text(text)
     for program in _short_programs():  # one of them writes the sales that a command reads

@@ -12,17 +12,18 @@ import gymnasium
 import pytest
 
 from palaestra.envs import UnknownEnvError, entries, make, register, registry, resolve
+from palaestra.envs.building import load_tensor_env
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.user_code import UserCodeError, describe
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-from palaestra.envs.registry import EnvEntry, absolute_name
 from palaestra.envs.snake import Snake
+from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 
 
 def test_all_names_of_an_environment_lead_to_it() -> None:
     names = ("snake-small", "palaestra/SnakeSmall-v0", "palaestra.envs:palaestra/SnakeSmall-v0")
     found = [resolve(name) for name in names]
-    assert isinstance(found[0], EnvEntry)
+    assert isinstance(found[0], TensorEnvSpec)
     assert found[0] == found[1] == found[2]
     assert (found[0].id, found[0].short_name) == names[1::-1]
     env = found[0].build(observation="grid")
@@ -39,8 +40,9 @@ def test_sizes_of_the_registered_boards() -> None:
 
 
 def test_gymnasium_ids_resolve_to_their_spec() -> None:
-    spec = resolve("CartPole-v1")
-    assert spec == gymnasium.spec("CartPole-v1")
+    found = resolve("CartPole-v1")
+    assert isinstance(found, GymnasiumSpec)
+    assert found.spec == gymnasium.spec("CartPole-v1")
     assert isinstance(make("CartPole-v1", 2, device="cpu"), GymnasiumAdapter)
 
 
@@ -112,7 +114,7 @@ def _plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_plugins")
 def test_plugins_are_found_and_a_broken_one_is_kept_with_its_error() -> None:
     entry = resolve("tiny")
-    assert isinstance(entry, EnvEntry)
+    assert isinstance(entry, TensorEnvSpec)
     assert entries()[-1] == entry
     assert MappingProxyType(dict(entry.kwargs)) == {"size": 4}
     assert registry.plugin_errors() == {"bad": "RuntimeError: no licence (bad_plugin.py:1)"}
@@ -165,29 +167,30 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_class_in_a_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
     entry = resolve("mine.py:Mine")
-    assert isinstance(entry, EnvEntry)
+    assert isinstance(entry, TensorEnvSpec)
     assert (entry.id, entry.short_name, entry.summary) == (f"{file}:Mine", "Mine", "One step.")
     assert entry == resolve(entry.id) == resolve("./mine.py:Mine")
-    assert absolute_name("mine.py:Mine") == entry.id
+    assert resolve("mine.py:Mine").absolute_name == entry.id
     assert make("mine.py:Mine", 2, device="cpu", bound=3.0).single_observation_space.high == 3.0
     assert entry not in entries()
 
 
 def test_a_gymnasium_class_in_a_file(file: Path) -> None:
-    spec = resolve(f"{file}:Theirs")
-    assert resolve(f"{file}:Theirs") == spec
-    assert absolute_name(f"{file}:Theirs") == f"{file}:Theirs"
-    assert gymnasium.make(spec).observation_space.shape == (1,)  # type: ignore[arg-type]
+    found = resolve(f"{file}:Theirs")
+    assert isinstance(found, GymnasiumSpec)
+    assert resolve(f"{file}:Theirs") == found
+    assert resolve(f"{file}:Theirs").absolute_name == f"{file}:Theirs"
+    assert gymnasium.make(found.spec).observation_space.shape == (1,)  # type: ignore[arg-type]
 
 
 def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(file.parent))
     entry = resolve("mine:Mine")
-    assert isinstance(entry, EnvEntry)
+    assert isinstance(entry, TensorEnvSpec)
     assert (entry.id, entry.entry_point) == ("mine:Mine", "mine:Mine")
-    assert absolute_name("mine:Mine") == "mine:Mine"
-    assert absolute_name("snake") == "palaestra/Snake-v0"
-    assert absolute_name("CartPole-v1") == "CartPole-v1"
+    assert resolve("mine:Mine").absolute_name == "mine:Mine"
+    assert resolve("snake").absolute_name == "palaestra/Snake-v0"
+    assert resolve("CartPole-v1").absolute_name == "CartPole-v1"
 
 
 @pytest.mark.parametrize(
@@ -223,4 +226,4 @@ def test_a_fault_that_is_described_already_keeps_its_words() -> None:
 
 def test_an_entry_point_must_be_a_tensor_env() -> None:
     with pytest.raises(TypeError, match="collections:OrderedDict is not a TensorEnv"):
-        registry.load_tensor_env("collections:OrderedDict")
+        load_tensor_env("collections:OrderedDict")

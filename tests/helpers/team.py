@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from palaestra.agents.distributed.process_group import joined
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.runs import trainer
 
@@ -118,7 +119,7 @@ def _command(environ: dict[str, str], rank: int, arguments: list[str], folder: s
     os.dup2(log, 2)
     for name in ("stdout", "stderr"):
         setattr(sys, name, os.fdopen(log, "w", buffering=1, closefd=False))
-    trainer.FINAL_EPISODES = 10
+    TensorEnvSpec.evaluation_episodes = 10
     trainer._record_episode = lambda *args: None
     sys.argv = ["palaestra", *arguments]
     cli.main()

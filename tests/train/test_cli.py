@@ -18,7 +18,7 @@ from wandb_log import history as read_history
 
 from palaestra.envs import entries, make
 from palaestra.train import cli
-from palaestra.train.config.presets import PRESETS, Preset
+from palaestra.train.config.presets import Preset, load_presets
 
 TINY = ["--num-envs", "64", "--total-timesteps", "4096", "--set", "n_steps=16", "--set", "batch_size=256"]
 
@@ -160,7 +160,7 @@ def test_agents_with_discrete_actions_leave_the_same_kind_of_run(
 ) -> None:
     """The model file alone says which agent it holds; its preset says how it plays."""
     preset = Preset(16, 1024, {"batch_size": 64}, {"control": "cartesian", "action_delay": 1})
-    monkeypatch.setitem(PRESETS, ("palaestra/PandaReach-v0", agent), preset)
+    monkeypatch.setitem(load_presets(agent), "palaestra/PandaReach-v0", preset)
     arguments = ["--agent", agent, "--track", "disabled", "--set", "env.max_episode_steps=20"]
     assert run_cli(monkeypatch, "train", "reach", *arguments, "--set", "n_steps=4", "--run-dir", "run") == 0
     config = yaml.safe_load((here / "run/config.yaml").read_text())

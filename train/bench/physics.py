@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from palaestra.envs.core import Array
-from palaestra.envs.registry import EnvEntry, resolve
+from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.bench.interleaved import OURS, WHOLE, Clock, Contender, Sample
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ class Arm(Protocol):
     physics_steps: ClassVar[int]  # in one step of the environment
 
 
-def arm_of(env: str) -> Arm | None:
-    """The rules of that name, if they are an arm's."""
-    found = resolve(env)
-    rules = found.build() if isinstance(found, EnvEntry) else None
+def arm_of(env: ResolvedEnv) -> Arm | None:
+    """The environment's rules, if they are an arm's."""
+    rules = env.build()
     return rules if isinstance(rules, Arm) else None
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from palaestra.envs.core import resolve_device
-from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import OURS, Contender, Sample, device_clock, measure_interleaved, rates
 from palaestra.train.bench.libraries.sb3 import agent, learning
 from palaestra.train.bench.report import heading, short, wrapped
@@ -50,7 +50,7 @@ def measure_scaling(env: str, agent: str = "ppo", repeats: int = 3, device: str 
     use_available_cores()
     until = time.perf_counter() + SCALING_LIMIT
     config = bench_config(env, agent, device)
-    if not isinstance(resolve(config.env), EnvEntry):
+    if not config.resolved_env.in_tensors:
         raise ConfigError(f"{config.env} steps its copies one after another: only tensor environments scale")
     say("stepping, 1 to 65,536 environments")
     steps = measure_interleaved({str(n): _stepping(config, n) for n in NUM_ENVS}, repeats, SCALING_SECONDS, until=until)

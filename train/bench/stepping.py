@@ -19,7 +19,7 @@ from torch import Tensor
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng, env_keys
-from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import (
     OURS,
     WHOLE,
@@ -45,7 +45,7 @@ GYMNASIUM = "gymnasium"
 
 def sizes_of(config: RunConfig) -> tuple[int, ...]:
     """How many environments are stepped."""
-    return STEPPING_SIZES if isinstance(resolve(config.env), EnvEntry) else (config.num_envs,)
+    return STEPPING_SIZES if config.resolved_env.in_tensors else (config.num_envs,)
 
 
 def measure_stepping(
@@ -55,7 +55,7 @@ def measure_stepping(
 
     Arguments as :func:`~palaestra.train.bench.interleaved.measure_interleaved` has them.
     """
-    arm, stepping = arm_of(config.env), {}
+    arm, stepping = arm_of(config.resolved_env), {}
     others = _gymnax(config, failures)
     for num_envs in sizes_of(config):
         contenders = stepping_contenders(config, num_envs)

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from palaestra.envs.core.host import keep_freed_memory
-from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.registry import make
 from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, ContenderError, measure_interleaved, rates
 from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3
@@ -83,7 +83,6 @@ def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto"
     reference, one_epoch, memory = measure_learning(config, repeats, failures, until)
     say("what bounds each stage")
     bounds = measure_roofline(config, stepping, reference[OURS])
-    ours = isinstance(resolve(config.env), EnvEntry)
     return {
         "env": config.env,
         "agent": config.agent,
@@ -93,7 +92,9 @@ def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto"
         "learning": {"config": config.as_dict(), "samples": reference, "memory": memory},
         "one_epoch": one_epoch,
         "roofline": bounds,
-        "memory_plan": {"num_envs": PLANNED_ENVS, **asdict(plan(config, PLANNED_ENVS))} if ours else None,
+        "memory_plan": {"num_envs": PLANNED_ENVS, **asdict(plan(config, PLANNED_ENVS))}
+        if config.resolved_env.in_tensors
+        else None,
         "left_out": failures,
     }
 

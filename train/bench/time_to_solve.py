@@ -22,7 +22,6 @@ from typing import Any
 import torch
 
 from palaestra.envs.core import resolve_device
-from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import OURS, ContenderError
 from palaestra.train.bench.libraries import LEARNERS
 from palaestra.train.bench.report import heading, wrapped
@@ -31,7 +30,6 @@ from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.child_process import ChildProcess, last_line
 from palaestra.train.runs.machine import use_available_cores
-from palaestra.train.runs.trainer import solved_at
 
 SEEDS = (0, 1, 2)
 SOLVERS = ("sbx", "rsl_rl")  # beside SB3
@@ -51,7 +49,7 @@ def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[
     """
     use_available_cores()
     config = resolve_config(env, agent, device=device)
-    score = solved_at(make(config.env, 1, "cpu", **config.env_kwargs))
+    score = config.resolved_env.reference(config.env_kwargs).solved_at
     if score is None:
         raise ConfigError(f"{config.env} does not say from which mean return it counts as solved")
     left_out: dict[str, str] = {}

@@ -6,7 +6,6 @@ import json
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,12 +38,13 @@ def check(
     from palaestra.envs.checker.value_rules import Subject
     from palaestra.envs.core.user_code import describe
     from palaestra.train.config.compatibility import check_env_kwargs
+    from palaestra.train.config.run_config import env_settings, environment
     from palaestra.train.runs.machine import use_available_cores
 
     use_available_cores()
-    kwargs = _env_kwargs(settings or ())
+    kwargs = env_settings(settings or ())
     if kwargs:
-        check_env_kwargs(env, kwargs)
+        check_env_kwargs(environment(env), kwargs)
     report = examine(env, kwargs)
     if kwargs and report.subject is None:
         _blame_settings(env, report)
@@ -64,15 +64,6 @@ def check(
         print(textwrap.fill(summary(findings, speed, isinstance(report.subject, Subject)), width))
     if not all(finding.passed for finding in findings):
         raise typer.Exit(1)
-
-
-def _env_kwargs(settings: Sequence[str]) -> dict[str, Any]:
-    """The environment's arguments."""
-    from palaestra.train.config.schema import ConfigError, parse
-
-    if bad := [setting for setting in settings if not setting.startswith("env.")]:
-        raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
-    return {key.removeprefix("env."): value for key, value in map(parse, settings)}
 
 
 def _blame_settings(env: str, report: Report) -> None:

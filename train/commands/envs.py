@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from palaestra.envs.registry import EnvEntry
+    from palaestra.envs.specs import TensorEnvSpec
 
 
 def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False) -> None:
@@ -36,7 +36,7 @@ def list_envs() -> list[dict[str, Any]]:
     return rows
 
 
-def _row(entry: EnvEntry) -> dict[str, Any]:
+def _row(entry: TensorEnvSpec) -> dict[str, Any]:
     from gymnasium import spaces
 
     env = entry.build()
@@ -56,12 +56,12 @@ def _row(entry: EnvEntry) -> dict[str, Any]:
     }
 
 
-def agents_for(entry: EnvEntry) -> list[str]:
+def agents_for(entry: TensorEnvSpec) -> list[str]:
     """The agents that can train it, with the environment's arguments from their presets."""
     from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
     from palaestra.train.config.presets import preset
 
-    return [agent for agent in AGENTS if can_act(agent, spaces_of(entry.id, preset(entry, agent).env)[1])]
+    return [agent for agent in AGENTS if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])]
 
 
 def envs_table(rows: list[dict[str, Any]]) -> str:

@@ -74,29 +74,26 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     Raises:
         ConfigError: if there is none of that name, or a setting is not the environment's.
     """
-    from palaestra.envs.registry import EnvEntry, resolve
-    from palaestra.train.config.compatibility import AGENTS, rules_of
-    from palaestra.train.config.run_config import resolve_config, with_settings
+    from palaestra.train.config.compatibility import AGENTS
+    from palaestra.train.config.run_config import env_settings, resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Player, RandomPolicy
     from palaestra.train.runs.machine import use_available_cores
     from palaestra.train.runs.run_folder import RunFolder, find_model
 
-    if bad := [s for s in settings if not s.startswith("env.")]:
-        raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
+    env_settings(settings)
     if name in SCRIPTED:
         if env is None:
             raise ConfigError(f"{name} needs --env ENV")
-        kwargs = resolve_config(env, settings=settings).env_kwargs
-        found = resolve(env)
-        if name == "expert" and not (isinstance(found, EnvEntry) and rules_of(found, kwargs).has("expert")):
+        played = resolve_config(env, settings=settings)
+        if name == "expert" and not played.resolved_env.has("expert", played.env_kwargs):
             raise ConfigError(f"{env} has no expert")
-        return Player(env, kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
+        return Player(env, played.env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
     model_file = find_model(name)
     config = RunFolder(model_file.parent).config()
     if config is None and env is None:
         raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
-    if config is None or (env is not None and resolve(config.env) != resolve(env)):
+    if config is None or (env is not None and not config.plays_in(env)):
         assert env is not None
         config = resolve_config(env, _agent_in(model_file), settings=settings)
     else:

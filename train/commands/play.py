@@ -46,12 +46,11 @@ def _find_rival(name: str, env: str, settings: Sequence[str]) -> Player:
     Raises:
         ConfigError: if it is no run or plays in another environment.
     """
-    from palaestra.envs.registry import resolve
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.run_folder import RunFolder, find_model
 
     if name not in SCRIPTED:
         config = RunFolder(find_model(name).parent).config()
-        if config is not None and resolve(config.env) != resolve(env):
+        if config is not None and not config.plays_in(env):
             raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}")
     return find_player(name, env, False, settings)

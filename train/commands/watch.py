@@ -100,15 +100,14 @@ def watch_player(
         ConfigError: if there is no such run, a setting is wrong, or its training episodes cannot be played again.
         RecordingError, NoDisplayError, WatchError: see there.
     """
-    from palaestra.envs.registry import EnvEntry, resolve
+    from palaestra.train.config.run_config import environment
     from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
     from palaestra.train.recording.show import watch
 
     first = _training_seed(str(run)) if training else EVALUATION_SEEDS + seed
     player = find_player(str(run), env, stochastic, settings)
-    found = resolve(player.env)
     return watch(
-        found.short_name if isinstance(found, EnvEntry) and ":" not in found.id else player.env,  # a class has no name
+        environment(player.env).shortest_name,
         player.policy,
         env_kwargs=player.env_kwargs,
         seed=first,
@@ -125,7 +124,6 @@ def _training_seed(name: str) -> int:
     Raises:
         ConfigError: if there are none that could be played again.
     """
-    from palaestra.envs.registry import EnvEntry, resolve
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.run_folder import RunFolder, find_model
 
@@ -133,6 +131,6 @@ def _training_seed(name: str) -> int:
     config = RunFolder(model_file.parent).config()
     if config is None:
         raise ConfigError(f"{model_file} is not in a run folder: nobody knows which episodes it was trained on")
-    if not isinstance(resolve(config.env), EnvEntry):
+    if not config.resolved_env.can_replay:
         raise ConfigError(f"{config.env} is not a palaestra environment: its episodes cannot be played again")
     return config.seed

@@ -1,91 +1,58 @@
 """What a configuration must know of its environment before anything starts.
 
 Its spaces, who can act in it, whether the networks for it can be built, and whether so many copies fit into memory.
-Making other people's environments may be slow, so their spaces are remembered for the process.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
 from typing import Any
 
 import torch
 from gymnasium import Space, spaces
-from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.preprocessing import is_image_space
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
 from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
-from palaestra.envs.core import TensorEnv, TensorVectorEnv, resolve_device, state_fields
+from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import describe
-from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.envs.wrappers import WRAPPER_SETTINGS, WrapperError
+from palaestra.envs.specs import ResolvedEnv
+from palaestra.envs.wrappers import WrapperError
 from palaestra.train.config.schema import ConfigError, Option, known
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
-_BATCH_KEYS = ("max_episode_steps", *WRAPPER_SETTINGS)
 _SMALLEST_IMAGE = 36  # pixels; the CNN's three layers leave nothing of a smaller one
 
 
-def rules_of(entry: EnvEntry, env_kwargs: dict[str, Any]) -> TensorEnv[Any]:
-    """The environment's rules within its wrappers."""
-    return entry.build(**env_kwargs)
-
-
-def spaces_of(env: str, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[Any]]:
-    """Observation and action space of one environment by name, with its arguments.
+def spaces_of(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[Any]]:
+    """Observation and action space of one environment with its arguments.
 
     Raises:
         ConfigError: if it cannot be made.
     """
-    found = resolve(env)
-    if isinstance(found, EnvSpec):
-        return _spaces_of_others(env, json.dumps(env_kwargs, sort_keys=True))
     try:
-        rules = rules_of(found, env_kwargs)
-        return rules.observation_space, rules.action_space
+        return env.spaces(env_kwargs)
     except WrapperError as error:
         raise ConfigError(f"env.{error}") from error
     except Exception as error:  # whatever the author's constructor raises; the message names the place
-        raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
+        raise ConfigError(f"{env.absolute_name} cannot be made: {describe(error)}") from error
 
 
-@functools.lru_cache(64)
-def _spaces_of_others(env: str, env_kwargs: str) -> tuple[Space[Any], Space[Any]]:
-    try:
-        batch = make(env, 1, "cpu", **json.loads(env_kwargs))
-    except WrapperError as error:
-        raise ConfigError(f"env.{error}") from error
-    except Exception as error:  # see above
-        raise ConfigError(f"{env} cannot be made: {describe(error)}") from error
-    batch.close()
-    return batch.single_observation_space, batch.single_action_space
-
-
-def check_env_kwargs(env: str, env_kwargs: dict[str, Any]) -> None:
-    """The names of the arguments, those of our own environments; their values when it is made.
+def check_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
+    """Check the names of the arguments, where they are known; their values are checked when the environment is made.
 
     Raises:
         ConfigError: naming the setting.
     """
-    found = resolve(env)
-    if not isinstance(found, EnvEntry):
+    if not env_kwargs or (names := env.kwarg_names()) is None:
         return
     if "max_episode_steps" in env_kwargs:
         Option(AtLeastOne | None).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
-    own = [name for name in env_kwargs if name not in _BATCH_KEYS]
-    if not own:
-        return
-    accepted = inspect.signature(found.load().__init__).parameters
-    names = [name for name in accepted if name != "self"]
-    for key in own:
-        known(key, [*names, *_BATCH_KEYS], "environment setting")
+    for key in env_kwargs:
+        known(key, names, "environment setting")
 
 
 def default_policy(agent: str, space: Space[Any]) -> str:
@@ -120,7 +87,7 @@ def can_act(agent: str, space: Space[Any]) -> bool:
     return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))
 
 
-def check_actions(agent: str, env: str, env_kwargs: dict[str, Any]) -> None:
+def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
     """Raise a ConfigError unless the agent can act in the environment; it names agents that can."""
     space = spaces_of(env, env_kwargs)[1]
     if can_act(agent, space):
@@ -129,15 +96,14 @@ def check_actions(agent: str, env: str, env_kwargs: dict[str, Any]) -> None:
     takes = [name for name in AGENTS if can_act(name, space)]
     hint = f": use --agent {takes[0]}" if takes else ""
     needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"
-    raise ConfigError(f"{agent} needs {needs}, {env}{where} has {_shown(space)}{hint}")
+    raise ConfigError(f"{agent} needs {needs}, {env.absolute_name}{where} has {_shown(space)}{hint}")
 
 
-def check_memory(env: str, env_kwargs: dict[str, Any], num_envs: int, device: str) -> None:
-    """Raise a MemoryError if so many environments of ours certainly do not fit."""
-    found = resolve(env)
-    if not isinstance(found, EnvEntry):
+def check_memory(env: ResolvedEnv, env_kwargs: dict[str, Any], num_envs: int, device: str) -> None:
+    """Raise a MemoryError if so many copies certainly do not fit; the memory of other kinds is their own."""
+    if not env.in_tensors:
         return
-    one = make(env, 1, "cpu", **env_kwargs)
+    one = env.make(1, "cpu", **env_kwargs)
     assert isinstance(one, TensorVectorEnv)
     obs, _ = one.reset()
     # the state and what is seen of it, before and after a step
@@ -145,7 +111,7 @@ def check_memory(env: str, env_kwargs: dict[str, Any], num_envs: int, device: st
     require(num_envs * size, resolve_device(device), f"{num_envs:,} environments (num_envs)")
 
 
-def check_policy(agent: str, env: str, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
+def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
     """Build the policy once, for what is wrong with the arguments of networks and optimisers only they know.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,8 @@ from torch import nn
 
 from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
-from palaestra.envs.registry import EnvEntry, absolute_name, resolve
+from palaestra.envs.registry import resolve
+from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
 from palaestra.train.config.presets import preset
 from palaestra.train.config.schema import (
@@ -72,6 +74,15 @@ class RunConfig:
     checkpoint_every: int | str = "1m"
     deterministic: bool = False
     init_from: str | None = None
+
+    @cached_property
+    def resolved_env(self) -> ResolvedEnv:
+        """The environment that ``env`` names."""
+        return environment(self.env)
+
+    def plays_in(self, env: str) -> bool:
+        """True if ``env`` names the configuration's environment, in whatever words."""
+        return environment(env) == self.resolved_env
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -160,30 +171,52 @@ def resolve_config(
     return config
 
 
+def environment(name: Any) -> ResolvedEnv:
+    """The environment of that name.
+
+    Raises:
+        ConfigError: if it is no name.
+        UnknownEnvError, UserCodeError: as :func:`palaestra.envs.resolve` does.
+    """
+    if not isinstance(name, str):
+        raise ConfigError("which environment? Name it, on the command line or as env in the file")
+    return resolve(name)
+
+
+def env_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """The environment's arguments from "env.key=value" settings.
+
+    Raises:
+        ConfigError: on any other setting.
+    """
+    if bad := [setting for setting in settings if not setting.startswith("env.")]:
+        raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
+    return {key.removeprefix("env."): value for key, value in map(parse, settings)}
+
+
 def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     """Preset < file < command line, for all but single settings."""
     named: dict[str, Any] = {"agent": "ppo"} | file | given
-    if not isinstance(named.get("env"), str):
-        raise ConfigError("which environment? Name it, on the command line or as env in the file")
+    found = environment(named.get("env"))
     known(named["agent"], AGENTS, "agent")
-    start = preset(resolve(named["env"]), named["agent"])
+    start = preset(found, named["agent"])
     whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
     of_preset: dict[str, Any] = {
         "seed": 0,
         "num_envs": start.num_envs,
         "total_timesteps": start.total_timesteps,
         "device": "auto",
-        "env_kwargs": {} if whole else start.env,
-        "agent_kwargs": {} if whole else start.agent,
+        "env_kwargs": {} if whole else start.env_kwargs,
+        "agent_kwargs": {} if whole else start.agent_kwargs,
     }
     kwargs = {name: {**of_preset[name], **file.get(name, {})} for name in ("env_kwargs", "agent_kwargs")}
-    return RunConfig(**(of_preset | named | kwargs | {"env": absolute_name(named["env"])}))
+    return RunConfig(**(of_preset | named | kwargs | {"env": found.absolute_name}))
 
 
 def _with_policy(config: RunConfig) -> RunConfig:
     """The policy that reads such observations; networks of the preset are for observations of numbers."""
-    check_env_kwargs(config.env, config.env_kwargs)
-    policy = default_policy(config.agent, spaces_of(config.env, config.env_kwargs)[0])
+    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    policy = default_policy(config.agent, spaces_of(config.resolved_env, config.env_kwargs)[0])
     agent_kwargs = {"policy": policy, **config.agent_kwargs}
     if policy != "MlpPolicy":
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
@@ -197,9 +230,8 @@ def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     for setting in settings:
         config = _with_setting(config, setting)
     config = checked(config)
-    found = resolve(config.env)
-    if isinstance(found, EnvEntry) and config.env_kwargs:
-        config = replace(config, env_kwargs=found.load().self_contained(config.env_kwargs))
+    if config.env_kwargs:
+        config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
     return config
 
 
@@ -239,8 +271,8 @@ def checked(config: RunConfig) -> RunConfig:
     config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     _check_sizes(config)
-    check_env_kwargs(config.env, config.env_kwargs)
-    check_actions(config.agent, config.env, config.env_kwargs)
+    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    check_actions(config.agent, config.resolved_env, config.env_kwargs)
     return config
 
 

@@ -19,15 +19,11 @@ import numpy as np
 import torch
 
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
-from palaestra.envs.registry import EnvEntry, make, resolve
+from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.policies import Policy, on_states
 from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
-
-
-_BATCH, _BATCH_OF_OTHERS = 1024, 32  # other people's environments step one after another
-
 
 MAX_STEPS = 100_000  # per episode: an environment without an end is cut here
 
@@ -119,10 +115,9 @@ def evaluate(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     parts = []
     rules: TensorEnv[Any] | None = None
-    batch = _BATCH if isinstance(resolve(env_name), EnvEntry) else _BATCH_OF_OTHERS
-    for first in range(0, episodes, batch):
-        kwargs = dict(env_kwargs or {})
-        env = make(env_name, min(batch, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
+    found, kwargs = resolve(env_name), dict(env_kwargs or {})
+    for first in range(0, episodes, found.default_batch):
+        env = found.make(min(found.default_batch, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
         if isinstance(env, TensorVectorEnv):
             env.shift_indices(first)
             rules = env.env

@@ -28,6 +28,7 @@ from torch import Tensor
 from palaestra.envs.core import BatchedEnv, EnvError, Reference
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError, Window
+from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import MAX_STEPS
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
@@ -118,7 +119,7 @@ def play(
             pygame.display.init()
         except pygame.error as error:
             raise NoDisplayError(f"cannot open a window: {error}") from error
-        game = _Game(name, person, stages, rival.label if rival else "")
+        game = _Game(name, person, stages, rival.label if rival else "", environment(name).reference(kwargs))
         console = open_console(f"palaestra play {name}", _TURN_FPS if game.hand.turn_based else stages[0].fps)
         try:
             game.run(console)
@@ -201,13 +202,20 @@ class _Side:
 class _Game:
     """Episodes, and the frames that show them."""
 
-    def __init__(self, name: str, person: _Person, stages: Sequence[TensorStage | GymnasiumStage], rival: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        person: _Person,
+        stages: Sequence[TensorStage | GymnasiumStage],
+        rival: str,
+        reference: Reference,
+    ) -> None:
         stage = stages[0]
         own = stage.env.env.picture_size[0] if isinstance(stage, TensorStage) else 640
         width = min(own, _WIDEST) if len(stages) == 1 else min(own, _WIDEST) * 3 // 4
         self._person = person
         self._sides = [_Side(each, who, width) for each, who in zip(stages, ("you", rival), strict=False)]
-        self.reference = _reference(stage)
+        self.reference = reference
         self.played: list[Played] = []
         stage.start(0)
         self.hand = controller_for(stage, name)
@@ -279,13 +287,6 @@ class _Game:
         """What is said at the end of an episode."""
         others = [f"{side.who} {_number(side.score)}" for side in self._sides[1:]]
         return " · ".join([f"you {self._score()}", *others, "Space: next episode"])
-
-
-def _reference(stage: TensorStage | GymnasiumStage) -> Reference:
-    """What scores mean: other people's environments may tell from which on they count as solved."""
-    if isinstance(stage, TensorStage):
-        return stage.env.env.reference
-    return Reference(solved_at=stage.env.spec.reward_threshold if stage.env.spec else None)
 
 
 def _footer(width: int, headline: str, facts: str, help: str) -> Image:

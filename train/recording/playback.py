@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs import BatchedEnv, TensorVectorEnv, make, resolve
+from palaestra.envs import BatchedEnv, TensorVectorEnv, resolve
 from palaestra.envs.core import host_row
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-from palaestra.envs.registry import EnvEntry
 from palaestra.envs.rendering.canvas import Image, resized
 from palaestra.envs.rendering.picture import picture
 from palaestra.train.evaluation.policies import on_states
@@ -175,8 +174,9 @@ def open_stage(
     episode: int | None,
 ) -> TensorStage | GymnasiumStage:
     """The stage for an environment by name."""
-    if isinstance(resolve(name), EnvEntry):
-        env = make(name, count, device=device, seed=seed, **{**env_kwargs, "first_env_index": env_index or 0})
+    found = resolve(name)
+    if found.can_replay:
+        env = found.make(count, device, seed, **{**env_kwargs, "first_env_index": env_index or 0})
         assert isinstance(env, TensorVectorEnv)
         if not env.env.has("draw"):
             raise WatchError(f"{name} draws no pictures: its class has no draw method")
@@ -184,6 +184,6 @@ def open_stage(
     if env_index is not None or episode is not None:
         raise WatchError(f"{name} is not a palaestra environment: its episodes cannot be replayed by index")
     kwargs = {**env_kwargs, "render_mode": "rgb_array", "wrappers": (_LastPicture,)}
-    adapter = make(name, count, device=device, seed=seed, **kwargs)
+    adapter = found.make(count, device, seed, **kwargs)
     assert isinstance(adapter, GymnasiumAdapter)
     return GymnasiumStage(adapter, policy)

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import threading
 import time
@@ -25,10 +26,10 @@ from pathlib import Path
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.host import available_cores
-from palaestra.envs.registry import EnvEntry, entries, resolve
+from palaestra.envs.registry import entries
 from palaestra.train.config.compatibility import AGENTS
-from palaestra.train.config.presets import PRESETS
-from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
+from palaestra.train.config.presets import find_preset, own_preset
+from palaestra.train.config.run_config import RunConfig, environment, read_file, resolve_config
 from palaestra.train.config.schema import ConfigError, known
 from palaestra.train.runs.child_process import ChildProcess, failure
 
@@ -39,13 +40,13 @@ Launch = Callable[[list[str], Path, int | None], int]  # command, file for its o
 class GridRun:
     """One run of the grid: what it trains, and where."""
 
-    name: str  # short name of the environment
+    name: str  # of the environment, as people type it
     config: RunConfig
     folder: Path
 
     @property
     def pair(self) -> str:
-        return f"palaestra train {self.name} --agent {self.config.agent}"
+        return f"palaestra train {shlex.quote(self.name)} --agent {self.config.agent}"
 
     @property
     def command(self) -> str:
@@ -60,7 +61,7 @@ def grid(names: Sequence[str], agents: Sequence[str], seeds: int, root: Path) ->
     """The runs of all pairs that have a preset, by environment, agent and seed.
 
     Args:
-        names: environments; none for all.
+        names: environments; none for all that have a preset of their own, not only that of their class.
         agents: keys of ``AGENTS``.
         seeds: how many.
         root: below it the run folders are made.
@@ -71,16 +72,16 @@ def grid(names: Sequence[str], agents: Sequence[str], seeds: int, root: Path) ->
     for agent in agents:
         known(agent, AGENTS, "agent")
     runs: list[GridRun] = []
-    chosen = [resolve(name) for name in names] or entries()
+    chosen = [environment(name) for name in names] or entries()
+    preset_of = find_preset if names else own_preset
     for found in {found.id: found for found in chosen}.values():
-        theirs = [agent for agent in dict.fromkeys(agents) if (found.id, agent) in PRESETS]
+        theirs = [agent for agent in dict.fromkeys(agents) if preset_of(found, agent) is not None]
         if names and not theirs:
             raise ConfigError(f"{found.id} has no preset for {' or '.join(agents)}")
         for agent in theirs:
-            assert isinstance(found, EnvEntry)  # other people's environments have no presets
-            configs = [resolve_config(found.id, agent, seed=seed) for seed in range(seeds)]
+            configs = [resolve_config(found.absolute_name, agent, seed=seed) for seed in range(seeds)]
             folder = root / found.short_name / agent
-            runs += [GridRun(found.short_name, config, folder / f"s{config.seed}") for config in configs]
+            runs += [GridRun(found.shortest_name, config, folder / f"s{config.seed}") for config in configs]
     if not runs:
         raise ConfigError(f"no environment has a preset for {' or '.join(agents)}")
     return runs
@@ -147,7 +148,7 @@ def _train(run: GridRun, threads: int | None, launch: Launch) -> str | None:
     _move_aside(run.folder)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     run.log.unlink(missing_ok=True)
-    arguments = [*run.command.split()[1:], "--track", "disabled", "--run-dir", str(run.folder)]
+    arguments = [*shlex.split(run.command)[1:], "--track", "disabled", "--run-dir", str(run.folder)]
     started = time.perf_counter()
     status = launch([sys.executable, "-m", "palaestra.train.cli", *arguments], run.log, threads)
     seconds = time.perf_counter() - started

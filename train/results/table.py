@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from palaestra.envs.registry import EnvEntry, resolve
-from palaestra.train.config.compatibility import rules_of
-from palaestra.train.config.run_config import RunConfig
 from palaestra.train.formatting import minutes
 from palaestra.train.markdown import markdown_table
 from palaestra.train.results.grid import GridRun
@@ -31,18 +28,12 @@ def collect(runs: Iterable[GridRun], failures: dict[Path, str]) -> list[dict[str
                 "env": run.config.env,
                 "agent": run.config.agent,
                 "command": run.pair,
-                "solved_at": _solved_at(run.config),
+                "solved_at": run.config.resolved_env.reference(run.config.env_kwargs).solved_at,
                 "runs": [],
             }
         told = {"error": failures[run.folder]} if run.folder in failures else _numbers(run.folder)
         rows[run.pair]["runs"].append({"seed": run.config.seed, "folder": str(run.folder), **told})
     return list(rows.values())
-
-
-def _solved_at(config: RunConfig) -> float | None:
-    found = resolve(config.env)
-    assert isinstance(found, EnvEntry)
-    return rules_of(found, config.env_kwargs).reference.solved_at
 
 
 def _numbers(folder: Path) -> dict[str, Any]:

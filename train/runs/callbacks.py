@@ -15,7 +15,6 @@ from typing import cast
 from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents.distributed.process_group import world
-from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
@@ -27,8 +26,6 @@ from palaestra.train.runs.machine import process_seconds
 from palaestra.train.runs.run_folder import RunFolder
 
 EVALUATIONS = 10
-EVALUATION_EPISODES = 100
-EVALUATION_EPISODES_OF_OTHERS = 20  # they step one after another
 VALIDATION_SEED = 2**31  # so that best.zip is not chosen on the final episodes
 SAVING_SHARE = 0.02
 
@@ -42,7 +39,7 @@ class EvalAndCheckpointCallback(BaseCallback):
     def __init__(self, config: RunConfig, folder: RunFolder, solved_at: float | None, stop: StopSignal) -> None:
         super().__init__()
         self.config, self.folder, self.solved_at, self.stop = config, folder, solved_at, stop
-        self._episodes = EVALUATION_EPISODES if is_ours(config) else EVALUATION_EPISODES_OF_OTHERS
+        self._episodes = config.resolved_env.validation_episodes
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
         self._leads = world().rank == 0  # the others only train, and save their shares
         self._best = folder.best_score() if self._leads else math.inf
@@ -96,11 +93,6 @@ class EvalAndCheckpointCallback(BaseCallback):
             self._best = result.score
             checkpoints.check_there(self.folder)
             self.model.save(self.folder.best_file)
-
-
-def is_ours(config: RunConfig) -> bool:
-    """Whether it is a tensor environment, not an ordinary Gymnasium one."""
-    return isinstance(resolve(config.env), EnvEntry)
 
 
 def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train.config.compatibility import check_policy
 from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
@@ -97,12 +96,10 @@ class RunFolder:
         Raises:
             ConfigError: if the agent cannot be built, or the given folder exists already or cannot be made.
         """
-        check_policy(config.agent, config.env, config.env_kwargs, build_arguments(config))
+        check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
         if path is None:
-            found = resolve(config.env)
-            name = found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
             stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-            base = ROOT / name / config.agent / f"{stamp}-s{config.seed}"
+            base = ROOT / config.resolved_env.short_name / config.agent / f"{stamp}-s{config.seed}"
             path = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
         try:
             path.mkdir(parents=True)

@@ -23,11 +23,9 @@ import yaml
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.distributed.process_group import world
-from palaestra.envs.core import BatchedEnv, Reference, TensorVectorEnv
+from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-from palaestra.envs.registry import EnvEntry, make, resolve
-from palaestra.train.config.compatibility import AGENTS, Agent, check_memory, rules_of
+from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation
@@ -35,15 +33,12 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
-from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, eval_metrics, evaluate_run, is_ours
+from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, eval_metrics, evaluate_run
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.machine import use_available_cores
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
-
-FINAL_EPISODES = 1000
-FINAL_EPISODES_OF_OTHERS = 100  # they step one after another
 
 
 @dataclass(frozen=True)
@@ -67,18 +62,6 @@ class RunResult:
     solved_at: float | None = None
     solved_after_seconds: float | None = None
     interrupted: bool = False
-
-
-def reference_of(env: BatchedEnv) -> Reference:
-    """Known returns of the environment; nothing is known of other people's."""
-    return env.env.reference if isinstance(env, TensorVectorEnv) else Reference()
-
-
-def solved_at(env: BatchedEnv) -> float | None:
-    """The mean return from which the environment counts as solved, other people's too; None where nobody says."""
-    if isinstance(env, GymnasiumAdapter):
-        return env.spec.reward_threshold if env.spec else None
-    return reference_of(env).solved_at
 
 
 def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str = "disabled") -> RunResult:
@@ -120,7 +103,7 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
     alone = folder.lock() if world().rank == 0 else nullcontext()
     with alone, _determinism(config.deterministic):
         try:
-            check_memory(config.env, config.env_kwargs, config.num_envs // world().size, config.device)
+            check_memory(config.resolved_env, config.env_kwargs, config.num_envs // world().size, config.device)
             env = _environments(config)
             try:
                 if world().rank > 0:
@@ -140,7 +123,7 @@ def _environments(config: RunConfig) -> BatchedEnv:
     count, device, place = world().share(config.num_envs, "num_envs"), device_of(config.device), {}
     if world().size > 1:
         place = {"first_env_index": world().rank * count}
-    return make(config.env, count, device, config.seed, **config.env_kwargs, **place)
+    return config.resolved_env.make(count, device, config.seed, **config.env_kwargs, **place)
 
 
 @contextmanager
@@ -159,7 +142,8 @@ def _determinism(wanted: bool) -> Iterator[None]:
 def _train(
     config: RunConfig, env: BatchedEnv, folder: RunFolder, track: str, resume: Path | None, started: float
 ) -> RunResult:
-    progress = ProgressOutput(config.total_timesteps, reference_of(env).percent_of_optimal)
+    reference = config.resolved_env.reference(config.env_kwargs)
+    progress = ProgressOutput(config.total_timesteps, reference.percent_of_optimal)
     model = _agent(config, env, folder, resume, progress.message)
     tracker = Tracker.start(
         folder.path,
@@ -171,7 +155,7 @@ def _train(
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, evaluation = model.num_timesteps, None
-    callback = EvalAndCheckpointCallback(config, folder, solved_at(env), StopSignal(progress.message))
+    callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, StopSignal(progress.message))
     try:
         with progress, callback.stop:
             progress.message(_headline(config, env))
@@ -248,8 +232,7 @@ def _numbers(result: Evaluation) -> dict[str, float]:
 
 def _final_evaluation(model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker) -> Evaluation:
     """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
-    episodes = FINAL_EPISODES if is_ours(config) else FINAL_EPISODES_OF_OTHERS
-    result = evaluate_run(model, config, episodes, run=str(folder.path))
+    result = evaluate_run(model, config, config.resolved_env.evaluation_episodes, run=str(folder.path))
     write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
     for key, value in eval_metrics(result).items():
         model.logger.record(key, value)
@@ -263,8 +246,7 @@ def _final_evaluation(model: Agent, config: RunConfig, folder: RunFolder, tracke
 
 def _record_episode(model: Agent, config: RunConfig, file: Path) -> Path | None:
     """The file with an episode of the trained agent; None where the environment cannot be drawn."""
-    found = resolve(config.env)
-    if not isinstance(found, EnvEntry) or not rules_of(found, config.env_kwargs).has("draw"):
+    if not config.resolved_env.has("draw", config.env_kwargs):
         return None
     from palaestra.train.recording.show import watch
 

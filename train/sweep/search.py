@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.host import available_cores
-from palaestra.envs.registry import EnvEntry, resolve
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.interrupt import StopSignal
@@ -56,12 +55,7 @@ def plan(
 
 def default_folder(config: RunConfig) -> Path:
     """Where the same command finds its sweep again."""
-    return Path("runs", _short_name(config), "sweeps", config.agent)
-
-
-def _short_name(config: RunConfig) -> str:
-    found = resolve(config.env)
-    return found.short_name if isinstance(found, EnvEntry) else config.env.rpartition(":")[2].replace("/", "-")
+    return Path("runs", config.resolved_env.short_name, "sweeps", config.agent)
 
 
 def sweep(
@@ -106,7 +100,7 @@ def _launch(jobs: int) -> Launch:
 def _search(space: Space, trials: int, jobs: int, folder: Path, url: str | None, as_json: bool, launch: Launch) -> bool:
     from palaestra.train.sweep.study import Worker, open_storage, open_study, storage_errors, tell
 
-    name = f"{_short_name(space.base)}/{folder.resolve().name}"
+    name = f"{space.base.resolved_env.short_name}/{folder.resolve().name}"
     with storage_errors(), StopSignal(lambda _: tell("stopping: trials save and end; again: at once")) as stop:
         storage = open_storage(url or f"sqlite:///{(folder / 'sweep.db').resolve()}")
         study = open_study(storage, name, space, str(folder) if url is None else f"the storage's study {name}")

@@ -19,14 +19,14 @@ from palaestra.envs.pricing import Market, Pricing, Season, TwoProducts, Yogurt
 from palaestra.envs.pricing.demand.count_distributions import poisson
 from palaestra.envs.pricing.season import SeasonState
 from palaestra.envs.pricing.two_products import TwoProductsState
-from palaestra.envs.registry import EnvEntry
+from palaestra.envs.specs import TensorEnvSpec
 
 NAMES = ["pricing-easy", "pricing", "pricing-two", "pricing-yogurt", "pricing-duopoly"]
 
 
 def build(name: str, **kwargs: Any) -> Market[Any]:
     entry = resolve(name)
-    assert isinstance(entry, EnvEntry)
+    assert isinstance(entry, TensorEnvSpec)
     env = entry.build(**kwargs)
     assert isinstance(env, Market)
     return env

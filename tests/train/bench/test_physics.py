@@ -15,7 +15,7 @@ import pytest
 import torch
 from mujoco_arm import random_chain
 
-from palaestra.envs import Rng
+from palaestra.envs import Rng, resolve
 from palaestra.envs.arm import PANDA, SerialChain, mjcf
 from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.core.rng import env_keys
@@ -107,7 +107,7 @@ def test_ours_are_steps_of_the_environment_times_ten() -> None:
 
 @pytest.mark.parametrize("name", ["cartpole", "reach", "snake-small", "CartPole-v1"])
 def test_only_environments_with_dynamics_have_physics_steps(name: str) -> None:
-    assert arm_of(name) is None
+    assert arm_of(resolve(name)) is None
 
 
 # ---------------------------------------------------------------------------------------------------- the whole

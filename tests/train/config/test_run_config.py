@@ -16,10 +16,16 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents import DQN, SharedMlp
 from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, resolve
-from palaestra.envs.registry import EnvEntry
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
 from palaestra.train.config.compatibility import AGENTS
-from palaestra.train.config.presets import DEFAULT, DEFAULT_GYMNASIUM, PRESETS, Preset, preset
+from palaestra.train.config.presets import (
+    ANY_GYMNASIUM_ENV,
+    ANY_TENSOR_ENV,
+    Preset,
+    load_presets,
+    preset,
+)
 from palaestra.train.config.run_config import (
     CLASSES,
     RunConfig,
@@ -51,7 +57,7 @@ PAIRS += [("CartPole-v1", "ppo"), ("CartPole-v1", "dqn"), ("CartPole-v1", "pqn")
 def test_presets_resolve_and_build_an_agent(name: str, agent: str) -> None:
     config = resolve_config(name, agent)
     assert config.num_envs == preset(resolve(name), agent).num_envs
-    assert config.env_kwargs == preset(resolve(name), agent).env
+    assert config.env_kwargs == preset(resolve(name), agent).env_kwargs
     assert config.agent_kwargs["policy"] in AGENTS[agent].policy_aliases
     fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}[agent]
     model = AGENTS[agent](env=make(config.env, 2, "cpu", **config.env_kwargs), **build_arguments(config) | fewer)
@@ -60,11 +66,12 @@ def test_presets_resolve_and_build_an_agent(name: str, agent: str) -> None:
 
 def test_presets_are_of_environments_that_exist() -> None:
     known = {entry.id for entry in entries()}
-    assert {env for env, _ in PRESETS} <= known
-    assert set(PRESETS) <= set(PAIRS)
-    assert DEFAULT.keys() == DEFAULT_GYMNASIUM.keys() == AGENTS.keys()
-    assert preset(resolve("MountainCar-v0"), "ppo") is DEFAULT_GYMNASIUM["ppo"]
-    assert preset(EnvEntry("me/Mine-v0", "mine", "mine:Mine", ""), "ppo") is DEFAULT["ppo"]
+    pairs = {(env, agent) for agent in AGENTS for env in load_presets(agent) if "/" in env}
+    assert {env for env, _ in pairs} <= known
+    assert pairs <= set(PAIRS)
+    assert preset(resolve("MountainCar-v0"), "ppo") is load_presets("ppo")[ANY_GYMNASIUM_ENV]
+    mine = TensorEnvSpec("me/Mine-v0", "mine", "me/Mine-v0", "", "mine:Mine")
+    assert preset(mine, "ppo") is load_presets("ppo")[ANY_TENSOR_ENV]
 
 
 def test_snake_preset_in_full() -> None:
@@ -82,7 +89,7 @@ def test_the_command_line_beats_the_preset() -> None:
     assert (config.num_envs, config.total_timesteps) == (128, 10_000)
     assert (config.agent_kwargs["n_steps"], config.agent_kwargs["gamma"]) == (64, 0.5)
     assert agent("gamma=0.5", "gamma=0.25")["gamma"] == 0.25
-    assert preset(resolve("snake-small"), "ppo").agent["n_steps"] == 32  # the preset itself is untouched
+    assert preset(resolve("snake-small"), "ppo").agent_kwargs["n_steps"] == 32  # the preset itself is untouched
 
 
 # ------------------------------------------------------------------------------------------- --set
@@ -427,15 +434,16 @@ def test_discrete_moves_make_reach_a_task_for_all_agents() -> None:
 
 
 def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    reach, none = "palaestra/PandaReach-v0", Preset(4, 100_000, DEFAULT["dqn"].agent)
+    any_env = load_presets("dqn")[ANY_TENSOR_ENV].agent_kwargs
+    reach, none = "palaestra/PandaReach-v0", Preset(4, 100_000, any_env)
     (entry,) = [entry for entry in entries() if entry.id == reach]
     for agent in ("dqn", "pqn"):
-        monkeypatch.setitem(PRESETS, (reach, agent), none)
+        monkeypatch.setitem(load_presets(agent), reach, none)
     assert agents_for(entry) == ["ppo"]
     with pytest.raises(ConfigError, match="needs a Discrete"):
         resolve_config("reach", "dqn")
-    moves = Preset(4, 100_000, DEFAULT["dqn"].agent, {"control": "cartesian"})
-    monkeypatch.setitem(PRESETS, (reach, "dqn"), moves)
+    moves = Preset(4, 100_000, any_env, {"control": "cartesian"})
+    monkeypatch.setitem(load_presets("dqn"), reach, moves)
     assert agents_for(entry) == ["ppo", "dqn"]
     assert resolve_config("reach", "dqn").env_kwargs == {"control": "cartesian"}
     assert resolve_config("reach", "dqn", settings=["env.action_delay=1"]).env_kwargs == {
@@ -444,7 +452,7 @@ def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.Monkey
     }
     with pytest.raises(ConfigError, match="with control=velocity has Box"):
         resolve_config("reach", "dqn", settings=["env.control=velocity"])
-    assert moves.env == {"control": "cartesian"}
+    assert moves.env_kwargs == {"control": "cartesian"}
 
 
 def test_discrete_actions_must_begin_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -604,11 +612,11 @@ def test_preset_then_file_then_command_line(tmp_path: Path) -> None:
     )
     config = resolve_config(file=file, settings=["learning_rate=1e-5"])
     start = preset(resolve("snake-small"), "ppo")
-    expected = start.agent | {"n_epochs": 2, "learning_rate": 1e-5}
+    expected = start.agent_kwargs | {"n_epochs": 2, "learning_rate": 1e-5}
     assert {key: config.agent_kwargs[key] for key in ("n_epochs", "learning_rate")} == {
         key: expected[key] for key in ("n_epochs", "learning_rate")
     }
-    assert config.agent_kwargs["n_steps"] == start.agent["n_steps"]
+    assert config.agent_kwargs["n_steps"] == start.agent_kwargs["n_steps"]
     assert (config.num_envs, config.total_timesteps, config.seed) == (64, start.total_timesteps, 0)
     over = resolve_config(file=file, num_envs=128, seed=7, total_timesteps=10_000, checkpoint_every="2m")
     assert (over.num_envs, over.seed, over.total_timesteps, over.checkpoint_every) == (128, 7, 10_000, "2m")

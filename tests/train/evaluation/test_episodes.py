@@ -19,6 +19,7 @@ from palaestra.envs import EnvError, Reference, Rng, TensorEnv, TensorVectorEnv,
 from palaestra.envs.core import Array, BatchedEnv
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.probes import ProbeState
+from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train.evaluation import episodes as module
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate, run_episodes, summarise
 from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, RandomPolicy
@@ -215,7 +216,7 @@ class Recorder(RandomPolicy):
 
 @pytest.mark.parametrize("seed", [0, 5, 2**31, 2**32 - 1])
 def test_seeds_are_ones_that_training_cannot_have(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BATCH", 40)
+    monkeypatch.setattr(TensorEnvSpec, "default_batch", 40)
     policy = Recorder()
     result = evaluate("snake-small", policy, episodes=100, seed=seed)
     assert policy.seen == {(EVALUATION_SEEDS + seed, a, b) for a, b in ((0, 39), (40, 79), (80, 99))}
@@ -238,7 +239,7 @@ def test_the_result_does_not_depend_on_the_internal_batch_size(name: str, monkey
     """Nor on what the same policy object has played before."""
     policy, results = subjects()[name], []
     for batch in (1024, 300, 128, 7 if name == "random" else 100):
-        monkeypatch.setattr(module, "_BATCH", batch)
+        monkeypatch.setattr(TensorEnvSpec, "default_batch", batch)
         results.append(evaluate("snake-small", policy, episodes=300, seed=1))
     assert all(result == results[0] for result in results[1:])
     assert evaluate("snake-small", policy, episodes=300, seed=2).mean_length != results[0].mean_length
@@ -272,7 +273,7 @@ def test_the_random_policy_is_near_its_reference() -> None:
 
 def test_other_peoples_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gymnasium's CartPole under the random policy lasts 22 steps or so, and batches have seeds of their own."""
-    monkeypatch.setattr(module, "_BATCH_OF_OTHERS", 60)
+    monkeypatch.setattr(GymnasiumSpec, "default_batch", 60)
     policy = Recorder()
     result = evaluate("CartPole-v1", policy, episodes=120)
     assert {seed for seed, _, _ in policy.seen} == {EVALUATION_SEEDS, EVALUATION_SEEDS + 60}

@@ -21,7 +21,7 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from palaestra.agents import PPO
-from palaestra.envs import TensorVectorEnv, make
+from palaestra.envs import TensorVectorEnv, make, resolve
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.rendering.canvas import Canvas, Image
@@ -248,6 +248,7 @@ def actions_taken(
         "palaestra.train.play.game.open_stage",
         lambda name, policy, *rest: TensorStage(TensorVectorEnv(rules(masked), 1, device="cpu"), policy),
     )
+    monkeypatch.setattr("palaestra.train.play.game.environment", lambda name: resolve("cartpole"))
     _, console = run("counting", press)
     return taken[-1], console
 

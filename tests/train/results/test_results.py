@@ -17,7 +17,8 @@ import yaml
 
 from palaestra.envs.core.host import available_cores
 from palaestra.train import cli
-from palaestra.train.config.presets import PRESETS, Preset
+from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.presets import Preset, load_presets
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.markdown import with_section, write_section
@@ -35,10 +36,11 @@ TINY: dict[tuple[str, str], Preset] = {
 
 @pytest.fixture(autouse=True)
 def _tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for pair in list(PRESETS):
-        monkeypatch.delitem(PRESETS, pair)
-    for pair, preset in TINY.items():
-        monkeypatch.setitem(PRESETS, pair, preset)
+    for agent in AGENTS:
+        for env in list(load_presets(agent)):
+            monkeypatch.delitem(load_presets(agent), env)
+    for (env, agent), preset in TINY.items():
+        monkeypatch.setitem(load_presets(agent), env, preset)
 
 
 FACTS = {
@@ -168,7 +170,7 @@ def test_fresh_and_changed_presets_run_everything_again(tmp_path: Path, monkeypa
 
     assert [trained(), trained(), trained(fresh=True)] == [2, 0, 2]
     preset = TINY[CARTPOLE, "ppo"]
-    monkeypatch.setitem(PRESETS, (CARTPOLE, "ppo"), Preset(32, 512, {**preset.agent, "gamma": 0.9}))
+    monkeypatch.setitem(load_presets("ppo"), CARTPOLE, Preset(32, 512, {**preset.agent_kwargs, "gamma": 0.9}))
     assert [trained(), trained()] == [2, 0]
     assert sorted(p.name for p in tmp_path.glob("cartpole/ppo/s0*")) == ["s0", "s0.log", "s0.old1", "s0.old2"]
 
@@ -439,11 +441,13 @@ def test_bad_usage_starts_nothing(
 
 
 SITE = """
-import palaestra.train.config.presets as presets
-presets.PRESETS.clear()
-for key, (envs, steps, agent) in {tiny!r}.items():
-    presets.PRESETS[key] = presets.Preset(envs, steps, agent)
-presets.PRESETS["palaestra/SnakeSmall-v0", "ppo"].agent["batch_size"] = 100
+from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.presets import Preset, load_presets
+for agent in ("ppo", "dqn", "pqn"):
+    load_presets(agent).clear()
+for (env, agent), (envs, steps, kwargs) in {tiny!r}.items():
+    load_presets(agent)[env] = Preset(envs, steps, kwargs)
+load_presets("ppo")["palaestra/SnakeSmall-v0"].agent_kwargs["batch_size"] = 100
 """
 
 
@@ -452,7 +456,7 @@ def test_the_command_trains_in_processes_of_their_own(
 ) -> None:
     """A small grid for good; the processes find the same presets, but that of Snake, which they refuse."""
     monkeypatch.chdir(tmp_path)
-    tiny = {key: (preset.num_envs, preset.total_timesteps, preset.agent) for key, preset in TINY.items()}
+    tiny = {key: (preset.num_envs, preset.total_timesteps, preset.agent_kwargs) for key, preset in TINY.items()}
     (tmp_path / "sitecustomize.py").write_text(SITE.format(tiny=tiny))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     readme = f"{BEGIN}\nold\n{END}\n"

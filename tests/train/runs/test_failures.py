@@ -23,6 +23,7 @@ from kills import curves, same_weights
 from palaestra.agents import DQN, PPO
 from palaestra.agents.buffers import memory_limits
 from palaestra.envs import make
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.commands.evaluate import evaluate
 from palaestra.train.commands.train import resume_run, start_run
@@ -41,7 +42,7 @@ SETTINGS = ["n_steps=8", "batch_size=256"]
 @pytest.fixture(autouse=True)
 def short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Final evaluations of this process are short and leave no video."""
-    monkeypatch.setattr(trainer, "FINAL_EPISODES", 10)
+    monkeypatch.setattr(TensorEnvSpec, "evaluation_episodes", 10)
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)
 
 
@@ -53,7 +54,7 @@ def train(folder: Path, **options: Any) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nothing happens to."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "FINAL_EPISODES", 10)
+        patch.setattr(TensorEnvSpec, "evaluation_episodes", 10)
         patch.setattr(trainer, "_record_episode", lambda *args: None)
         folder = tmp_path_factory.mktemp("runs") / "whole"
         train(folder)

@@ -17,7 +17,7 @@ import yaml
 from gymnasium import spaces
 
 from palaestra.agents import DQN, PPO
-from palaestra.envs import EnvError, make
+from palaestra.envs import EnvError, make, resolve, specs
 from palaestra.envs.interop import gymnasium_adapter
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
@@ -89,9 +89,7 @@ def _registered() -> Iterator[None]:
 
 
 def adapter_spaces_cache_clear() -> None:
-    from palaestra.train.config import compatibility
-
-    compatibility._spaces_of_others.cache_clear()
+    specs._gymnasium_spaces.cache_clear()
 
 
 SHORT = ["n_steps=8", "batch_size=32", "n_epochs=1"]
@@ -266,7 +264,7 @@ def test_the_agents_that_can_act() -> None:
         "switches": ["ppo"],
     }
     assert not can_act("ppo", spaces.Box(-np.inf, np.inf, (2,)))
-    assert spaces_of("Any-v0", {"observation": "state", "action": "from one"})[1] == spaces.Discrete(3)
+    assert spaces_of(resolve("Any-v0"), {"observation": "state", "action": "from one"})[1] == spaces.Discrete(3)
 
 
 def test_a_network_of_the_preset_gives_way_to_one_for_pictures() -> None:

@@ -18,6 +18,7 @@ import yaml
 from kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train_command
 from palaestra.train.config.compatibility import AGENTS
@@ -35,7 +36,7 @@ PQN_RUN = ("snake-small", "pqn", 64 * 8 * 40, ["n_steps=8", "batch_size=256"], 6
 @pytest.fixture(autouse=True)
 def short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Final evaluations of this process are short and leave no video."""
-    monkeypatch.setattr(trainer, "FINAL_EPISODES", 10)
+    monkeypatch.setattr(TensorEnvSpec, "evaluation_episodes", 10)
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from palaestra.envs import make
+from palaestra.envs import resolve
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train
 from palaestra.train.config.run_config import resolve_config
@@ -133,6 +133,6 @@ def test_a_resumed_run_has_what_its_first_process_reached(
 
 def test_thresholds_of_other_peoples_environments_too() -> None:
     for name, threshold in (("cartpole", 475.0), ("CartPole-v1", 475.0), ("Pendulum-v1", None)):
-        assert trainer.solved_at(make(name, 1, "cpu")) == threshold
+        assert resolve(name).reference({}).solved_at == threshold
     config = resolve_config("reach", settings=["env.action_delay=1"])
-    assert trainer.solved_at(make(config.env, 1, "cpu", **config.env_kwargs)) is None
+    assert config.resolved_env.reference(config.env_kwargs).solved_at is None

@@ -26,7 +26,8 @@ import optuna
 from optuna.trial import TrialState
 
 from palaestra.train import cli
-from palaestra.train.config.presets import PRESETS
+from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.sweep import reruns, search, study, trial
@@ -116,6 +117,9 @@ def trials_of(folder: Path, name: str | None = None) -> list[optuna.trial.Frozen
 
 
 # ---------------------------------------------------------------------------------------------------- the space
+
+
+PRESETS = [(env, agent) for agent in AGENTS for env in load_presets(agent) if "/" in env]
 
 
 @pytest.mark.parametrize(("env", "agent"), PRESETS, ids=str)

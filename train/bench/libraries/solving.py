@@ -24,9 +24,10 @@ from torch import Tensor
 
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv
 from palaestra.envs.registry import make
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.bench.libraries.worker import prepare
 from palaestra.train.evaluation.episodes import evaluate
-from palaestra.train.runs.callbacks import EVALUATION_EPISODES, EVALUATIONS, VALIDATION_SEED
+from palaestra.train.runs.callbacks import EVALUATIONS, VALIDATION_SEED
 from palaestra.train.runs.machine import process_seconds
 
 ENV, TWIN = "cartpole", "CartPole-v1"
@@ -61,7 +62,7 @@ class Examiner:
         if self.solved_after is None and steps >= self._next:
             self._next += self._interval
             started, before = time.perf_counter(), process_seconds() - self._spent
-            result = evaluate(ENV, self._policy, episodes=EVALUATION_EPISODES, seed=VALIDATION_SEED)
+            result = evaluate(ENV, self._policy, episodes=TensorEnvSpec.validation_episodes, seed=VALIDATION_SEED)
             self._spent += time.perf_counter() - started
             if result.score >= self._score:
                 self.solved_after = before

@@ -1,0 +1,194 @@
+"""An environment that a name has led to: of our own, in tensors, or an ordinary Gymnasium one.
+
+Both kinds answer the same questions, so that nothing above this package asks which of the two it has. What takes
+``kwargs`` answers for the environment with these arguments, as :func:`palaestra.envs.make` takes them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gymnasium import Space
+from gymnasium.envs.registration import EnvSpec
+
+from palaestra.envs.building import load_tensor_env, vector_env
+from palaestra.envs.core import BatchedEnv, Reference, TensorEnv
+from palaestra.envs.core.user_code import import_module
+from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
+
+if TYPE_CHECKING:
+    import torch
+
+_BATCH_KWARGS = ("max_episode_steps", *WRAPPER_SETTINGS)  # that a configuration may give every environment of ours
+
+
+@dataclass(frozen=True)
+class ResolvedEnv(ABC):
+    """One environment, whichever kind.
+
+    Attributes:
+        id: the id that it is registered under, here or with Gymnasium; a class of ours in a file has none, and gives
+            its absolute name.
+        short_name: for folders and tables.
+        absolute_name: a name for ``resolve`` that means the same in another process and another folder.
+        summary: one line; empty where there is none.
+        in_tensors: True if one call steps all copies on the device, False if they step one after another on the host.
+        can_replay: True if any episode can be played again by its index.
+        default_batch: number of copies for evaluations.
+        validation_episodes: number of episodes of an evaluation during training.
+        evaluation_episodes: number of episodes of the final evaluation.
+        presets: settings for training by agent, as ``register`` took them; empty where there are none.
+    """
+
+    id: str
+    short_name: str
+    absolute_name: str = field(compare=False)
+    summary: str
+    presets: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    in_tensors: ClassVar[bool]
+    can_replay: ClassVar[bool]
+    default_batch: ClassVar[int]
+    validation_episodes: ClassVar[int]
+    evaluation_episodes: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def shortest_name(self) -> str:
+        """The shortest name that ``resolve`` knows it by."""
+
+    @abstractmethod
+    def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
+        """A batch; see :func:`palaestra.envs.make`."""
+
+    @abstractmethod
+    def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
+        """Observation and action space of one environment; errors are those of making it."""
+
+    @abstractmethod
+    def kwarg_names(self) -> list[str] | None:
+        """Names that ``kwargs`` may have; None where only making the environment tells."""
+
+    @abstractmethod
+    def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The same arguments without a reference to anything outside them; see ``TensorEnv.self_contained``."""
+
+    @abstractmethod
+    def build(self, **kwargs: Any) -> TensorEnv[Any] | None:
+        """The rules within their wrappers; None where they are not tensor code.
+
+        Of the batch's arguments only ``max_episode_steps`` may be among ``kwargs``.
+        """
+
+    @abstractmethod
+    def reference(self, kwargs: Mapping[str, Any]) -> Reference:
+        """Known returns, as far as they are known."""
+
+    def has(self, member: str, kwargs: Mapping[str, Any]) -> bool:
+        """True if the environment has that optional member of :class:`TensorEnv`, such as ``"draw"``."""
+        rules = self.build(**kwargs)
+        return rules is not None and rules.has(member)
+
+
+@dataclass(frozen=True)
+class TensorEnvSpec(ResolvedEnv):
+    """A tensor environment: ``entry_point`` ("module:Class" of a TensorEnv) called with ``kwargs``."""
+
+    entry_point: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    in_tensors = can_replay = True
+    default_batch, validation_episodes, evaluation_episodes = 1024, 100, 1000
+
+    @property
+    def shortest_name(self) -> str:
+        return self.id if ":" in self.id else self.short_name  # a class in a file has no registered short name
+
+    def load(self) -> type[TensorEnv[Any]]:
+        """The class.
+
+        Raises:
+            UserCodeError: if its module cannot be imported.
+            TypeError: if it is no TensorEnv.
+        """
+        module, _, name = self.entry_point.partition(":")
+        found = getattr(import_module(module), name)
+        if not (isinstance(found, type) and issubclass(found, TensorEnv)):
+            raise TypeError(f"{self.entry_point} is not a TensorEnv")
+        return found
+
+    def build(self, **kwargs: Any) -> TensorEnv[Any]:
+        arguments = {**self.kwargs, **kwargs}
+        limit, settings = arguments.pop("max_episode_steps", None), take_settings(arguments)
+        return wrapped(load_tensor_env(self.entry_point, **arguments), settings, limit)
+
+    def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
+        return vector_env(num_envs, self.entry_point, device=device, seed=seed, **{**self.kwargs, **kwargs})
+
+    def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
+        rules = self.build(**kwargs)
+        return rules.observation_space, rules.action_space
+
+    def kwarg_names(self) -> list[str]:
+        accepted = inspect.signature(self.load().__init__).parameters
+        return [*(name for name in accepted if name != "self"), *_BATCH_KWARGS]
+
+    def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return self.load().self_contained(kwargs)
+
+    def reference(self, kwargs: Mapping[str, Any]) -> Reference:
+        return self.build(**kwargs).reference
+
+
+@dataclass(frozen=True, eq=False)
+class GymnasiumSpec(ResolvedEnv):
+    """An ordinary Gymnasium environment; two names of one id are equal."""
+
+    spec: EnvSpec
+
+    in_tensors = can_replay = False
+    default_batch, validation_episodes, evaluation_episodes = 32, 20, 100  # copies step one after another
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GymnasiumSpec) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def shortest_name(self) -> str:
+        return self.absolute_name
+
+    def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
+        from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
+
+        return GymnasiumAdapter(self.spec, num_envs, device=device, seed=seed, **kwargs)
+
+    def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
+        return _gymnasium_spaces(self, json.dumps(kwargs, sort_keys=True))
+
+    def kwarg_names(self) -> None:
+        return None
+
+    def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return kwargs
+
+    def reference(self, kwargs: Mapping[str, Any]) -> Reference:
+        return Reference(solved_at=self.spec.reward_threshold)
+
+    def build(self, **kwargs: Any) -> None:
+        return None
+
+
+@functools.lru_cache(64)
+def _gymnasium_spaces(env: GymnasiumSpec, kwargs: str) -> tuple[Space[Any], Space[Any]]:
+    """The spaces with these arguments, given as JSON: making the environment may be slow, so they are remembered."""
+    batch = env.make(1, "cpu", **json.loads(kwargs))
+    batch.close()
+    return batch.single_observation_space, batch.single_action_space
