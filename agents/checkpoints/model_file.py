@@ -1,14 +1,16 @@
 """One model file that is safe to read and that vanilla Stable-Baselines3 opens too.
 
-1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …) with ``palaestra.json``: constructor
-   arguments, spaces and counters as plain JSON; in a checkpoint ``training.tensors``, the state of the training; and
-   last ``checksums.json``.
-2. :func:`read` compares all checksums, takes the settings from ``palaestra.json`` and the weights as data
-   (:mod:`palaestra.agents.checkpoints.torch_reader`). SB3's ``data`` member holds pickles; nothing here looks into it.
+1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …), for SB3 to read, with our own members:
+   ``palaestra.json`` (constructor arguments, spaces and counters as plain JSON), ``weights.safetensors``,
+   ``optimizer.safetensors`` and ``.json``; in a checkpoint ``training.safetensors`` and ``.json``, the state of the
+   training; and last ``checksums.json``.
+2. :func:`read` compares all checksums and reads our own members (:mod:`palaestra.agents.checkpoints.tensor_members`).
+   SB3's ``data`` member holds pickles; nothing here looks into it.
 3. Weights must have the names and shapes of the agent that the settings describe and be finite, and so must the
    optimizer's state; counters have their ranges. Networks larger than the weights in the file are not built. Where logs
    are written (``tensorboard_log``) is for the caller to say.
-4. Of a file of vanilla SB3 the weights are taken; spaces come from ``env``, settings from the caller.
+4. A file of format 2 has SB3's members and ``training.tensors``, a file of ``torch.save``, in place of our own ones.
+5. Of a file of vanilla SB3 the weights are taken; spaces come from ``env``, settings from the caller.
 """
 
 from __future__ import annotations
@@ -32,16 +34,28 @@ from torch import nn
 
 from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import decode, decode_space, encode, encode_space
-from palaestra.agents.checkpoints.torch_reader import read_tensors
+from palaestra.agents.checkpoints.tensor_members import (
+    map_tensors,
+    read_tensors,
+    read_torch_file,
+    read_tree,
+    write_tensors,
+    write_tree,
+)
 from palaestra.agents.checkpoints.zip_archive import SUMS, Members, read_json, seal
 from palaestra.agents.checkpoints.zip_archive import CheckpointError as CheckpointError
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.state_dict import check_form
 
-FORMAT = 2
-_MEMBER, _STATE_MEMBER = "palaestra.json", "training.tensors"
+FORMAT, _TORCH_FORMAT = 3, 2
+_MEMBER, _WEIGHTS, _OPTIMIZER, _STATE = "palaestra.json", "weights", "optimizer", "training"
+_OURS = (
+    "weights.safetensors",
+    *(f"{name}.{kind}" for name in (_OPTIMIZER, _STATE) for kind in ("json", "safetensors")),
+)
+_TORCH_STATE = "training.tensors"
 _SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
-_MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, _STATE_MEMBER, SUMS)
+_MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, *_OURS, _TORCH_STATE, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
 _SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
 _MAX_ENVS = 1 << 24
@@ -74,31 +88,18 @@ def write(
     }
     if model._reward_scale is not None:
         content["reward_scale"] = model._reward_scale.state()
+    parameters = model.get_parameters()
     with zipfile.ZipFile(sb3_zip, "a") as archive:
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
+        write_tensors(archive, _WEIGHTS, parameters["policy"])
+        write_tree(archive, _OPTIMIZER, parameters["policy.optimizer"])
         if training_state is not None:
-            with archive.open(_STATE_MEMBER, "w", force_zip64=True) as member:
-                torch.save(_over_tensors(_dense, training_state), member)
+            write_tree(archive, _STATE, training_state)
     seal(sb3_zip)
     if isinstance(path, str | os.PathLike):
         write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getbuffer())
     else:
         path.write(sb3_zip.getbuffer())
-
-
-def _over_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
-    """Nested containers with ``function`` of each tensor in its place."""
-    if isinstance(value, dict):
-        return {key: _over_tensors(function, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_over_tensors(function, item) for item in value]
-    return function(value) if isinstance(value, torch.Tensor) else value
-
-
-def _dense(value: torch.Tensor) -> torch.Tensor:
-    """A tensor with numbers of its own: views would be read with those that they share."""
-    whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
-    return value.detach() if whole else value.detach().clone(memory_format=torch.contiguous_format)
 
 
 def with_suffix(path: pathlib.Path) -> pathlib.Path:
@@ -149,7 +150,7 @@ def _settings(members: Members) -> dict[str, Any]:
         raise CheckpointError(f"{members.label} was not saved by palaestra (there is no {_MEMBER} in it)")
     members.verify(_MEMBER)
     content = read_json(members, _MEMBER)
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, _TORCH_FORMAT):
         raise CheckpointError(f"{members.label} has format {content.get('format')}, this version reads format {FORMAT}")
     return content
 
@@ -165,8 +166,9 @@ def read(
         members.verify()
         if content["agent"] != model_class.__name__:
             raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
-        weights = _finite_weights(members)
-        optimizer = read_tensors(members, "policy.optimizer.pth")
+        weights = _finite_weights(members, content["format"])
+        ours = content["format"] == FORMAT
+        optimizer = read_tree(members, _OPTIMIZER) if ours else read_torch_file(members, "policy.optimizer.pth")
         too_many = CheckpointError("the settings describe networks larger than the weights in the file")
         with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
             model = _build(model_class, content, env, device, overrides)
@@ -186,7 +188,7 @@ def _from_sb3(
             "pickles, which are never opened; pass env=…, and policy=… and policy_kwargs=… unless they are the defaults"
         )
     members.verify_crc()
-    weights = _finite_weights(members)
+    weights = _finite_weights(members, _TORCH_FORMAT)
     arguments = dict(overrides)
     model = model_class(arguments.pop("policy", None) or _usual_policy(env), env, device=device, **arguments)
     check_form("policy weights", model.policy.state_dict(), weights)
@@ -197,12 +199,13 @@ def _from_sb3(
 def read_weights(path: Any, policy: nn.Module) -> dict[str, torch.Tensor]:
     """The weights in a model file of any agent, ours or vanilla SB3's, for a policy of the same form."""
     with _opened(path) as members:
+        found = _TORCH_FORMAT
         if {_MEMBER, SUMS} & {*members.names()}:
-            _settings(members)
+            found = _settings(members)["format"]
             members.verify()
         else:
             members.verify_crc()
-        weights = _finite_weights(members)
+        weights = _finite_weights(members, found)
         check_form("policy weights", policy.state_dict(), weights)
         return weights
 
@@ -212,8 +215,8 @@ def _usual_policy(env: Any) -> str:
     return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
 
 
-def _finite_weights(members: Members) -> dict[str, torch.Tensor]:
-    weights = read_tensors(members, "policy.pth")
+def _finite_weights(members: Members, file_format: int) -> dict[str, torch.Tensor]:
+    weights = read_tensors(members, _WEIGHTS) if file_format == FORMAT else read_torch_file(members, "policy.pth")
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise CheckpointError(f"{members.label}: policy.pth holds something else than named tensors")
     for name, value in weights.items():
@@ -230,7 +233,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
     """Torch takes over any state; a wrong one would fail in the middle of the next update."""
     own = optimizer.state_dict()["param_groups"]
     if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict) or "param_groups" not in saved:
-        raise CheckpointError("policy.optimizer.pth does not hold the state of an optimizer")
+        raise CheckpointError("the file does not hold the state of an optimizer")
     if not _alike(own, saved["param_groups"]):
         raise CheckpointError("the optimizer's settings in the file are not those of this agent's optimizer")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -276,7 +279,6 @@ def _build(
 ) -> Any:
     """The model without its weights: constructor, spaces and counters."""
     stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
-    stored.pop("tensorboard_log", None)  # of earlier versions: a file does not say where to write
     arguments = {name: decode(name, value) for name, value in stored.items()} | overrides
     policy = arguments.pop("policy", content["policy"])
     policy = policy if isinstance(policy, str | type) else decode("policy", policy)
@@ -315,8 +317,10 @@ def _is_counter(own: Any, value: Any) -> bool:
 def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
     """Give the training state that :func:`write` added to ``use``, which may raise what it likes of a wrong one."""
     with _opened(path) as members:
-        _settings(members)
-        if _STATE_MEMBER not in members.names():
+        ours = _settings(members)["format"] == FORMAT
+        names = (f"{_STATE}.json", f"{_STATE}.safetensors") if ours else (_TORCH_STATE,)
+        if names[0] not in members.names():
             raise CheckpointError(f"{members.label} is a model without its training state; load() takes its weights")
-        members.verify(_STATE_MEMBER)
-        use(_over_tensors(lambda tensor: tensor.to(device), read_tensors(members, _STATE_MEMBER)))
+        members.verify(*names)
+        saved = read_tree(members, _STATE) if ours else read_torch_file(members, _TORCH_STATE)
+        use(map_tensors(lambda tensor: tensor.to(device), saved))

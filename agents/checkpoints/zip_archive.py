@@ -1,4 +1,4 @@
-"""The members of a zip file from a stranger, read within limits.
+"""The members of an untrusted zip file, read within limits.
 
 1. Only plain members are taken: stored without compression, not encrypted, each name once, and together no longer than
    the file. So nothing that is read can be longer than the file itself, whatever its directory declares.
@@ -31,11 +31,11 @@ class CheckpointError(ValueError):
     """A model file cannot be used; the message says which and why."""
 
 
-class _Part(io.RawIOBase):
-    """A range of a file, as a file for :mod:`zipfile`; refuses to read a directory that is too large."""
+class _Directory(io.RawIOBase):
+    """A file for :mod:`zipfile` to find the directory in; refuses to read one that is too large."""
 
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._at = file, start, size, 0
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size, self._at = file, size, 0
 
     def readable(self) -> bool:
         return True
@@ -55,27 +55,25 @@ class _Part(io.RawIOBase):
         size = left if size < 0 else min(size, left)
         if size > _MAX_DIRECTORY_BYTES:
             raise CheckpointError("the directory of the zip file is too large")
-        self._file.seek(self._start + self._at)
+        self._file.seek(self._at)
         data = self._file.read(size)
         self._at += len(data)
         return data
 
 
 class Members:
-    """The members of a zip file, or of a zip file inside another one."""
+    """The members of a zip file."""
 
-    def __init__(self, file: BinaryIO, label: str, start: int = 0, size: int | None = None) -> None:
+    def __init__(self, file: BinaryIO, label: str) -> None:
         """Read the directory and check it.
 
         Args:
             file: can be read at any place; it stays open.
             label: what messages call it.
-            start: where the zip file begins in ``file``.
-            size: its bytes; None for all.
         """
-        self.label, self._file, self._start = label, file, start
-        size = file.seek(0, io.SEEK_END) if size is None else size
-        with zipfile.ZipFile(_Part(file, start, size)) as archive:
+        self.label, self._file = label, file
+        size = file.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(_Directory(file, size)) as archive:
             directory = archive.infolist()
         self._directory: dict[str, zipfile.ZipInfo] = {}
         for info in directory:
@@ -101,30 +99,16 @@ class Members:
         """In the order of the directory."""
         return list(self._directory)
 
-    def size(self, name: str) -> int:
-        """Bytes of a member."""
-        return self._info(name).file_size
-
-    def read(self, name: str, limit: int | None = None) -> bytearray:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """All of a member; refused if it is longer than ``limit``."""
         start, size = self._place(name)
         if limit is not None and size > limit:
             raise CheckpointError(f"{self.label}: {name!r} has {size} bytes, more than the {limit} allowed")
-        content = bytearray(size)
         self._file.seek(start)
-        with memoryview(content) as view:
-            read = 0
-            while read < size:
-                count = self._file.readinto(view[read : read + _CHUNK])  # type: ignore[attr-defined]
-                if not count:
-                    raise CheckpointError(f"{self.label} is damaged: it ends within {name!r}")
-                read += count
+        content = self._file.read(size)
+        if len(content) < size:
+            raise CheckpointError(f"{self.label} is damaged: it ends within {name!r}")
         return content
-
-    def inside(self, name: str) -> Members:
-        """A member that is a zip file too."""
-        start, size = self._place(name)
-        return Members(self._file, f"{self.label}: {name}", start, size)
 
     def verify(self, *names: str) -> None:
         """Compare members with their checksums; all of them if none is named.
@@ -133,10 +117,7 @@ class Members:
             CheckpointError: if one differs, has none, or is missing.
         """
         if SUMS not in self._directory:
-            raise CheckpointError(
-                f"{self.label} has no {SUMS}: it was saved by an earlier version of palaestra. Vanilla "
-                "stable_baselines3 opens it, and what that saves is taken by load(path, env=…)"
-            )
+            raise CheckpointError(f"{self.label} is not whole: there is no {SUMS} in it")
         self.verify_crc(SUMS)
         sums = read_json(self, SUMS).get("sha256")
         if not isinstance(sums, dict) or {*sums, SUMS} != {*self._directory}:
@@ -172,7 +153,7 @@ class Members:
     def _place(self, name: str) -> tuple[int, int]:
         """Where the bytes of a member begin in the file, and how many there are."""
         info = self._info(name)
-        begin = self._start + info.header_offset
+        begin = info.header_offset
         self._file.seek(begin)
         header = self._file.read(_LOCAL_HEADER.size)
         if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":

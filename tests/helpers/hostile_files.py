@@ -1,4 +1,4 @@
-"""Model files with a member exchanged, and how they are read."""
+"""Model files with a wrong part, and the check that they are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import fuzz_checkpoints as fuzz
 import pytest
-import torch
 
 from palaestra.agents import DQN, PPO, CheckpointError
 
@@ -22,22 +21,19 @@ def resume(content: bytes) -> Any:
 
 
 def refused(content: bytes, message: str, read: Callable[[bytes], Any] = load) -> None:
+    """Fails unless reading the file is a CheckpointError with that message, and runs nothing."""
     with pytest.raises(CheckpointError, match=message), fuzz.nothing_runs():
         read(content)
 
 
-def with_member(name: str, content: bytes, agent: str = "ppo") -> bytes:
-    return fuzz.packed({**fuzz.unpacked(fuzz.original(agent)), name: content})
+def with_member(name: str, content: bytes, agent: str = "ppo", format_2: bool = False) -> bytes:
+    """The file with another member, and right checksums."""
+    original = fuzz.in_format_2(fuzz.original(agent)) if format_2 else fuzz.original(agent)
+    return fuzz.packed({**fuzz.unpacked(original), name: content})
 
 
-def saved(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def changed(agent: str, member: str, change: Callable[[Any], Any]) -> bytes:
-    """The file with a member changed and saved properly again."""
-    state = torch.load(io.BytesIO(fuzz.unpacked(fuzz.original(agent))[member]), weights_only=True)
+def changed(agent: str, name: str, change: Callable[[Any], Any]) -> bytes:
+    """The file with its "weights", "optimizer" or "training" state changed and saved properly again."""
+    state = fuzz.state_of(fuzz.original(agent), name)
     change(state)
-    return with_member(member, saved(state), agent)
+    return fuzz.with_state(fuzz.original(agent), name, state)

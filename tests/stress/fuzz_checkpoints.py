@@ -30,12 +30,14 @@ import torch
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents import DQN, PPO, CheckpointError, DivergedError
+from palaestra.agents.checkpoints import tensor_members
+from palaestra.agents.checkpoints import zip_archive as archives
 from palaestra.agents.checkpoints.zip_archive import SUMS, seal
 from palaestra.envs import make
 from palaestra.envs.core import EnvError
 
 MAX_SECONDS, MAX_BYTES = 20.0, 2 << 30
-AGENTS: dict[str, Any] = {"ppo": PPO, "dqn": DQN}
+AGENTS: dict[str, Any] = {"ppo": PPO, "dqn": DQN, "dqn of format 2": DQN}
 Members = dict[str, bytes]
 VALUES: list[Any] = [
     0,
@@ -66,7 +68,9 @@ def environment() -> Any:
 
 @cache
 def original(agent: str) -> bytes:
-    """A model file of PPO; a checkpoint of DQN."""
+    """A model file of PPO; a checkpoint of DQN, and the same with files of ``torch.save`` instead of safetensors."""
+    if agent == "dqn of format 2":
+        return in_format_2(original("dqn"))
     buffer = io.BytesIO()
     small = {"policy_kwargs": {"net_arch": [16]}, "seed": 0}
     if agent == "ppo":
@@ -80,6 +84,36 @@ def original(agent: str) -> bytes:
 def unpacked(content: bytes) -> Members:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def state_of(content: bytes, name: str) -> Any:
+    """The "weights", the "optimizer" or the "training" state in a file."""
+    members = archives.Members(io.BytesIO(content), "the file")
+    return tensor_members.read_tensors(members, name) if name == "weights" else tensor_members.read_tree(members, name)
+
+
+def with_state(content: bytes, name: str, value: Any) -> bytes:
+    """The file with that state in place of its own, and right checksums."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        (tensor_members.write_tensors if name == "weights" else tensor_members.write_tree)(archive, name, value)
+    return packed({**unpacked(content), **unpacked(buffer.getvalue())})
+
+
+def torch_saved(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def in_format_2(content: bytes) -> bytes:
+    """The file as commit 885ce09 wrote it."""
+    members = unpacked(content)
+    if "training.json" in members:
+        members["training.tensors"] = torch_saved(state_of(content, "training"))
+    settings = json.loads(members["palaestra.json"]) | {"format": 2}
+    kept = {name: part for name, part in members.items() if not name.endswith((".json", ".safetensors"))}
+    return packed({**kept, "palaestra.json": json.dumps(settings).encode()})
 
 
 def packed(members: Members, sealed: bool = True) -> bytes:
@@ -187,13 +221,55 @@ def _change_inner(content: bytes, name: str, ending: str, change: Callable[[byte
     return packed(members)
 
 
-def _a_tensor_file(rng: random.Random, content: bytes) -> str:
-    names = [name for name in unpacked(content) if name.startswith(("policy", "training"))]
+def _a_torch_file(rng: random.Random, content: bytes) -> str:
+    names = [name for name in unpacked(content) if name.endswith((".pth", ".tensors")) and "variables" not in name]
     return rng.choice(names)
+
+
+def change_header(rng: random.Random, content: bytes) -> bytes:
+    """Other names, types, shapes and places in the header of a safetensors member, with right checksums."""
+    members = unpacked(content)
+    names = [name for name in members if name.endswith(".safetensors")]
+    if not names:
+        return change_instructions(rng, content)
+    name = rng.choice(names)
+    size = int.from_bytes(members[name][:8], "little")
+    header, data = json.loads(members[name][8 : 8 + size]), members[name][8 + size :]
+    kind = rng.randrange(4)
+    if kind == 0:
+        size = rng.choice([0, 1, size - 1, size + 8, 10**8, 2**40, 2**63, 2**64 - 1])
+    elif kind == 1:
+        where, key = rng.choice(_places(header, []))
+        where[key] = rng.choice([*VALUES, *NUMBER_TYPES, [0, 4], [4, 0], [0, 2**64], [2**62, 4], [1] * 5000])
+    elif kind == 2:
+        first, second = (rng.choice(list(header)) for _ in range(2))
+        header[first], header[second] = header[second], header[first]
+    else:
+        header[rng.choice(["__metadata__", "x", *header])] = header.pop(rng.choice(list(header)))
+    text = json.dumps(header).encode()
+    return packed({**members, name: (size if kind == 0 else len(text)).to_bytes(8, "little") + text + data})
+
+
+def change_structure(rng: random.Random, content: bytes) -> bytes:
+    """Other values in the JSON around tensors, with right checksums."""
+    members = unpacked(content)
+    names = [name for name in ("optimizer.json", "training.json") if name in members]
+    if not names:
+        return change_settings(rng, content)
+    name = rng.choice(names)
+    structure = json.loads(members[name])
+    for _ in range(rng.randint(1, 3)):
+        where, key = rng.choice(_places(structure, []))
+        where[key] = rng.choice(
+            [*VALUES, {"tensor": "x"}, {"tensor": []}, {"tuple": 3}, {"dict": [[[], 1]]}, {"a": 1, "b": 2}]
+        )
+    return packed({**members, name: json.dumps(structure).encode()})
 
 
 def change_instructions(rng: random.Random, content: bytes) -> bytes:
     """Other bytes in the instructions that put tensors together, with right checksums everywhere."""
+    if "training.tensors" not in unpacked(content):
+        content = in_format_2(content)
     calls = [b"cos\nsystem\nX\x04\x00\x00\x00true\x85R", b"cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x40\x85R"]
     calls += [
         b"ctorch\nFloatStorage\nJ\xff\xff\xff\x7f\x85R",
@@ -219,14 +295,18 @@ def change_instructions(rng: random.Random, content: bytes) -> bytes:
         start = rng.randrange(len(instructions))
         return instructions[:at] + instructions[start : start + rng.randint(1, 60)] + instructions[at:]
 
-    return _change_inner(content, _a_tensor_file(rng, content), "data.pkl", change)
+    return _change_inner(content, _a_torch_file(rng, content), "data.pkl", change)
 
 
 def change_values(rng: random.Random, content: bytes) -> bytes:
     """Another value somewhere in weights, optimizer or training state, saved properly."""
-    members = unpacked(content)
-    name = _a_tensor_file(rng, content)
-    state = torch.load(io.BytesIO(members[name]), weights_only=True)
+    torch_file = "training.tensors" in unpacked(content)
+    if torch_file:
+        name = _a_torch_file(rng, content)
+        state = torch.load(io.BytesIO(unpacked(content)[name]), weights_only=True)
+    else:
+        name = rng.choice(["optimizer", "training"] if "training.json" in unpacked(content) else ["optimizer"])
+        state = state_of(content, name)
     where, key = rng.choice([place for place in _places(state, []) if isinstance(place[0], dict | list)] or [({}, 0)])
     tensors = [torch.zeros(2), torch.full((3, 2), torch.nan), torch.zeros(0), torch.ones(4, dtype=torch.int64)]
     old = where.get(key) if isinstance(where, dict) else where[key]
@@ -234,13 +314,14 @@ def change_values(rng: random.Random, content: bytes) -> bytes:
         old.view(-1)[rng.randrange(old.numel())] = rng.choice([torch.nan, torch.inf, -torch.inf])
     else:
         where[key] = rng.choice([*tensors, *(v for v in VALUES if v != 2**64)])
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return packed({**members, name: buffer.getvalue()})
+    if torch_file:
+        return packed({**unpacked(content), name: torch_saved(state)})
+    return with_state(content, name, state)
 
 
+NUMBER_TYPES = ("F64", "F16", "BF16", "I64", "U8", "BOOL", "C64", "F8_E4M3", "F4", "U64", "X9")
 MUTATIONS = [flip_bits, truncate, splice, damage_directory, swap_members, change_settings, change_member]
-MUTATIONS += [change_instructions, change_values]
+MUTATIONS += [change_header, change_structure, change_instructions, change_values]
 
 # ------------------------------------------------------------------------------------------- what comes of them
 
@@ -326,7 +407,7 @@ def run(count: int, seed: int) -> dict[str, collections.Counter[str]]:
     for number in range(count):
         agent, kind, content = mutated(number, seed)
         try:
-            goes_on = kind != "change_settings"  # settings may ask for years of training
+            goes_on = kind not in ("change_settings", "change_structure")  # settings may ask for years of training
             counts[kind][outcome(agent, content, goes_on)] += 1
         except BaseException:
             print(f"file {number} of seed {seed} ({agent}, {kind}):", file=sys.stderr)

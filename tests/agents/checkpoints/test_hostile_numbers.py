@@ -11,7 +11,7 @@ from typing import Any
 import fuzz_checkpoints as fuzz
 import pytest
 import torch
-from hostile_files import changed, load, refused, resume, saved
+from hostile_files import changed, load, refused, resume
 
 from palaestra.agents import DQN, PPO
 from palaestra.envs import make
@@ -43,12 +43,12 @@ def prioritised() -> bytes:
 )
 def test_priorities_from_which_nothing_could_be_drawn_are_refused(change: Callable[[Any], Any], message: str) -> None:
     members = fuzz.unpacked(prioritised())
-    state = torch.load(io.BytesIO(members["training.tensors"]), weights_only=True)
+    state = fuzz.state_of(fuzz.packed(members), "training")
     priorities = state["replay"]["priorities"]
     assert [len(priorities[level]) for level in ("0", "1")] == [224, 32]
     resumed("cartpole", 3)(fuzz.packed(members))
     change(priorities)
-    content = fuzz.packed({**members, "training.tensors": saved(state)})
+    content = fuzz.with_state(fuzz.packed(members), "training", state)
     refused(content, message, resumed("cartpole", 3))
 
 
@@ -68,9 +68,9 @@ def test_states_that_point_beyond_the_board_are_refused(
     model = DQN("MlpPolicy", env, buffer_size=100, learning_starts=50).learn(80)
     model.save_checkpoint(tmp_path / "c.zip")
     members = fuzz.unpacked((tmp_path / "c.zip").read_bytes())
-    state = torch.load(io.BytesIO(members["training.tensors"]), weights_only=True)
+    state = fuzz.state_of(fuzz.packed(members), "training")
     where(state)[2] = value
-    content = fuzz.packed({**members, "training.tensors": saved(state)})
+    content = fuzz.with_state(fuzz.packed(members), "training", state)
     refused(content, message, resumed("snake-small", 4))
 
 
@@ -94,7 +94,6 @@ def test_counters_have_their_kinds_and_ranges() -> None:
 
 
 def test_a_file_does_not_say_where_to_log(tmp_path: Path) -> None:
-    """Neither one of ours with a folder for TensorBoard, nor one of an earlier version that held it."""
     model = PPO(
         "MlpPolicy", make("cartpole", 4, "cpu"), n_steps=8, batch_size=16, tensorboard_log=str(tmp_path / "mine")
     )
@@ -102,14 +101,13 @@ def test_a_file_does_not_say_where_to_log(tmp_path: Path) -> None:
     members = fuzz.unpacked((tmp_path / "m.zip").read_bytes())
     assert b"mine" not in members["palaestra.json"]
     settings = json.loads(members["palaestra.json"])
-    settings["arguments"]["tensorboard_log"] = str(tmp_path / "theirs")
-    content = fuzz.packed({**members, "palaestra.json": json.dumps(settings).encode()})
-    assert PPO.load(io.BytesIO(content), make("cartpole", 4, "cpu")).tensorboard_log is None
-    own = PPO.load(io.BytesIO(content), make("cartpole", 4, "cpu"), tensorboard_log=str(tmp_path / "own"))
+    own = PPO.load(tmp_path / "m.zip", make("cartpole", 4, "cpu"), tensorboard_log=str(tmp_path / "own"))
     assert own.tensorboard_log == str(tmp_path / "own")
+    for name, value in (("tensorboard_log", str(tmp_path / "theirs")), ("rollout_buffer_kwargs", {})):
+        wrong = {**settings, "arguments": {**settings["arguments"], name: value}}
+        content = fuzz.packed({**members, "palaestra.json": json.dumps(wrong).encode()})
+        refused(content, f"the settings hold '{name}', which no saved PPO has")
     assert [path.name for path in tmp_path.iterdir()] == ["m.zip"]
-    settings["arguments"] = {**settings["arguments"], "rollout_buffer_kwargs": {}}
-    refused(fuzz.packed({**members, "palaestra.json": json.dumps(settings).encode()}), "the settings hold 'rollout_b")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +120,7 @@ def test_a_file_does_not_say_where_to_log(tmp_path: Path) -> None:
     ],
 )
 def test_an_optimizer_that_would_fail_later_is_refused(change: Callable[[Any], Any]) -> None:
-    content = changed("ppo", "policy.optimizer.pth", lambda state: change(state["param_groups"][0]))
+    content = changed("ppo", "optimizer", lambda state: change(state["param_groups"][0]))
     refused(content, "the optimizer's settings in the file are not those")
 
 
@@ -131,7 +129,7 @@ def test_an_optimizer_that_would_fail_later_is_refused(change: Callable[[Any], A
     "change", [lambda state: state.pop("exp_avg"), lambda state: state.update(x=state["exp_avg"]), lambda s: s.clear()]
 )
 def test_an_optimizer_state_with_other_parts_is_refused(change: Callable[[Any], Any], agent: str) -> None:
-    content = changed(agent, "policy.optimizer.pth", lambda state: change(state["state"][1]))
+    content = changed(agent, "optimizer", lambda state: change(state["state"][1]))
     message = "state of weight 1 does not hold exp_avg, exp_avg_sq, step"
     refused(content, message, load if agent == "ppo" else resume)
 

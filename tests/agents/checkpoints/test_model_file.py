@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import fuzz_checkpoints as fuzz
 import numpy as np
 import pytest
 import stable_baselines3
@@ -47,6 +48,11 @@ def good_file() -> bytes:
     buffer = io.BytesIO()
     small(learning_rate=LinearSchedule(1e-3, 1e-5, 0.9), ent_coef=LinearSchedule(0.1, 0.0, 1.0)).learn(64).save(buffer)
     return buffer.getvalue()
+
+
+@cache
+def good_file_of_format_2() -> bytes:
+    return fuzz.in_format_2(good_file())
 
 
 def observations() -> Any:
@@ -116,9 +122,8 @@ def test_our_load_restores_everything() -> None:
     model.save(again)
     with zipfile.ZipFile(io.BytesIO(good_file())) as a, zipfile.ZipFile(again) as b:
         assert json.loads(a.read("palaestra.json")) == json.loads(b.read("palaestra.json"))
-        for member in ("policy.pth", "policy.optimizer.pth"):
-            first, second = (torch.load(io.BytesIO(x.read(member)), weights_only=True) for x in (a, b))
-            assert str(first) == str(second)
+        for member in ("weights.safetensors", "optimizer.safetensors", "optimizer.json", "policy.pth"):
+            assert a.read(member) == b.read(member)
     assert model.num_timesteps == 64
     assert model._n_updates == 2
     assert (model.lr_schedule(1.0), model.lr_schedule(0.0)) == (1e-3, 1e-5)
@@ -272,7 +277,7 @@ def saved(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-NO_PLAIN_VALUES = r"mentions posix|not a zip file"
+NO_PLAIN_VALUES = r"mentions posix|not a zip file|is no file of tensors"
 
 
 @pytest.mark.parametrize("bomb", [Bomb, Shell])
@@ -303,7 +308,7 @@ def test_no_agent_unpickles(kind: Any, tmp_path: Path) -> None:
         model.predict(observations(), deterministic=True)[0],
     )
     with pytest.raises(CheckpointError, match=NO_PLAIN_VALUES):
-        kind.load(altered({"policy.pth": saved(Bomb(trace))}, original.getvalue()))
+        kind.load(altered({"policy.pth": saved(Bomb(trace))}, fuzz.in_format_2(original.getvalue())))
     assert not trace.exists()
 
 
@@ -315,7 +320,8 @@ def test_weights_that_are_pickles_are_refused(
 ) -> None:
     content = wrap(bomb(tmp_path / "trace"))
     with pytest.raises(CheckpointError, match=NO_PLAIN_VALUES):
-        PPO.load(altered({member: content}))
+        PPO.load(altered({member: content}, good_file_of_format_2()))
+    assert PPO.load(altered({member: content})).num_timesteps == 64  # ours are there, so SB3's are not looked at
     assert not (tmp_path / "trace").exists()
 
 
@@ -400,17 +406,29 @@ def test_settings_that_are_no_object_are_refused(text: bytes) -> None:
         PPO.load(altered({"palaestra.json": text}))
 
 
-@pytest.mark.parametrize("member", ["palaestra.json", "policy.pth", "policy.optimizer.pth"])
+@pytest.mark.parametrize("member", ["palaestra.json", "weights.safetensors", "optimizer.safetensors", "optimizer.json"])
 def test_missing_members_are_named(member: str) -> None:
     with pytest.raises(CheckpointError, match=member):
         PPO.load(altered({member: None}))
+
+
+@pytest.mark.parametrize("member", ["palaestra.json", "policy.pth", "policy.optimizer.pth"])
+def test_missing_members_of_format_2_are_named(member: str) -> None:
+    with pytest.raises(CheckpointError, match=member):
+        PPO.load(altered({member: None}, good_file_of_format_2()))
 
 
 def test_weights_of_another_shape_or_kind_are_refused() -> None:
     for weights in ({}, {"x": torch.zeros(2)}, [1, 2], torch.zeros(3), None, {"value_net.bias": torch.zeros(7)}):
         for member in ("policy.pth", "policy.optimizer.pth"):
             with pytest.raises(CheckpointError):
-                PPO.load(altered({member: saved(weights)}))
+                PPO.load(altered({member: saved(weights)}, good_file_of_format_2()))
+    for tensors in ({}, {"x": torch.zeros(2)}, {"value_net.bias": torch.zeros(7)}):
+        with pytest.raises(CheckpointError):
+            PPO.load(io.BytesIO(fuzz.with_state(good_file(), "weights", tensors)))
+    for value in ({}, {"x": torch.zeros(2)}, [1, 2], torch.zeros(3), None):
+        with pytest.raises(CheckpointError):
+            PPO.load(io.BytesIO(fuzz.with_state(good_file(), "optimizer", value)))
 
 
 # ------------------------------------------------------------------------------------------- damaged files
