@@ -23,7 +23,6 @@ from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import EnvEntry, absolute_name, resolve
 from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
-from palaestra.train.config.presets import preset
 from palaestra.train.config.schema import (
     MAX_TEXT,
     ConfigError,
@@ -162,6 +161,8 @@ def resolve_config(
 
 def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     """Preset < file < command line, for all but single settings."""
+    from palaestra.train.config.presets import preset  # not needed to read a configuration back
+
     named: dict[str, Any] = {"agent": "ppo"} | file | given
     if not isinstance(named.get("env"), str):
         raise ConfigError("which environment? Name it, on the command line or as env in the file")
