@@ -25,7 +25,6 @@ from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
-from palaestra.train.config.presets import preset
 from palaestra.train.config.schema import (
     MAX_TEXT,
     ConfigError,
@@ -196,6 +195,8 @@ def env_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     """Preset < file < command line, for all but single settings."""
+    from palaestra.train.config.presets import preset  # not needed to read a configuration back
+
     named: dict[str, Any] = {"agent": "ppo"} | file | given
     found = environment(named.get("env"))
     known(named["agent"], AGENTS, "agent")
