@@ -32,7 +32,7 @@ from palaestra.envs.core import EnvError, StepResult
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import describe
-from palaestra.envs.interop.host_batch import HostEnv, put_row
+from palaestra.envs.interop.host_batch import HostEnv, with_final_rows
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
 
 SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
@@ -65,11 +65,7 @@ class GymnasiumAdapter(HostEnv):
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         wrappers = (*gymnasium_wrappers(take_settings(kwargs)), *kwargs.pop("wrappers", ()))
-        mode = kwargs.pop("vectorization_mode", "auto")
-        if mode not in ("auto", "sync", "async"):
-            raise ValueError(f"vectorization_mode must be auto, sync or async, got {mode!r}")
-        if mode == "auto":
-            mode = "async" if num_envs > 1 and available_cores() > 1 and _is_slow(spec, kwargs) else "sync"
+        mode = _chosen_mode(kwargs.pop("vectorization_mode", "auto"), spec, num_envs, kwargs)
         self.venv: Any = gymnasium.make_vec(
             spec,
             num_envs,
@@ -108,12 +104,8 @@ class GymnasiumAdapter(HostEnv):
         chosen = actions.cpu().numpy()
         chosen = chosen + self._first_action if self._first_action else chosen
         obs, reward, terminated, truncated, info = self._ask(self.venv.step, chosen)
-        final = obs
-        finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool)))
-        if len(finished):
-            final = {k: v.copy() for k, v in obs.items()} if isinstance(obs, dict) else obs.copy()
-            for i in finished:
-                put_row(final, int(i), info["final_obs"][i])
+        finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool))).tolist()
+        final = with_final_rows(obs, {i: info["final_obs"][i] for i in finished})
         success = info.get("final_info", {}).get("is_success")
         return self._result(self._turned(obs), self._turned(final), reward, terminated, truncated, success)
 
@@ -211,8 +203,17 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         raise fault from error
 
 
+def _chosen_mode(mode: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any]) -> str:
+    """Gymnasium's vectorization mode; "auto" becomes "async" where a process for each environment pays."""
+    if mode not in ("auto", "sync", "async"):
+        raise ValueError(f"vectorization_mode must be auto, sync or async, got {mode!r}")
+    if mode == "auto":
+        return "async" if num_envs > 1 and available_cores() > 1 and _is_slow(spec, kwargs) else "sync"
+    return mode
+
+
 def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
-    """Whether a step of the environment takes more than ``SLOW_STEP``: the median of a few random ones."""
+    """True if a step of the environment takes more than ``SLOW_STEP``: the median of a few random ones."""
     env = _Guard(gymnasium.make(spec, **kwargs))
     try:
         env.reset(seed=0)

@@ -1,7 +1,8 @@
-"""The part that adapters of environments on the host share: NumPy arrays in and out of tensors on the device."""
+"""Common base of the adapters of environments on the host: NumPy arrays in and out of tensors on the device."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from palaestra.envs.core.host import keep_freed_memory
 
 
 class HostEnv(BatchedEnv):
-    """What the two adapters share: copies between host and device, and episode statistics."""
+    """A batch that is stepped on the host: copies between host and device, and episode statistics."""
 
     def _set_up(self, num_envs: int, device: torch.device | str, seed: int, first_env_index: int = 0) -> None:
         keep_freed_memory()
@@ -25,7 +26,7 @@ class HostEnv(BatchedEnv):
         self._episode_length = np.zeros(num_envs, dtype=np.int64)
 
     def forget_episodes(self) -> None:
-        """Start the episode statistics anew, when somebody has reset the environments behind this adapter."""
+        """Start the episode statistics anew, after the environments were reset behind this adapter."""
         self._episode_return[:] = 0.0
         self._episode_length[:] = 0
 
@@ -66,10 +67,13 @@ class HostEnv(BatchedEnv):
         )
 
 
-def put_row(batch: Any, row: int, value: Any) -> None:
-    """Write one observation into row ``row`` of a batch of NumPy arrays."""
-    if isinstance(batch, dict):
-        for key in batch:
-            batch[key][row] = value[key]
-    else:
-        batch[row] = value
+def with_final_rows(obs: Any, finals: Mapping[int, Any]) -> Any:
+    """A copy of a batch of observations with the last ones of finished episodes, by row; itself where none finished."""
+    if not finals:
+        return obs
+    if isinstance(obs, dict):
+        return {key: with_final_rows(array, {i: last[key] for i, last in finals.items()}) for key, array in obs.items()}
+    final = obs.copy()
+    for i, last in finals.items():
+        final[i] = last
+    return final

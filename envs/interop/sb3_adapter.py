@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.envs.core import StepResult
-from palaestra.envs.interop.host_batch import HostEnv, put_row
+from palaestra.envs.interop.host_batch import HostEnv, with_final_rows
 
 
 class VecEnvAdapter(HostEnv):
@@ -38,13 +38,9 @@ class VecEnvAdapter(HostEnv):
         obs: Any
         obs, reward, done, infos = self.venv.step(actions.cpu().numpy())
         truncated = np.array([bool(info.get("TimeLimit.truncated")) for info in infos]) & done
-        final = obs
-        finished = np.flatnonzero(done)
-        if len(finished):
-            final = {k: v.copy() for k, v in obs.items()} if isinstance(obs, dict) else obs.copy()
-            for i in finished:
-                if "terminal_observation" in infos[i]:
-                    put_row(final, int(i), infos[i]["terminal_observation"])
+        finished = np.flatnonzero(done).tolist()
+        last = {i: infos[i]["terminal_observation"] for i in finished if "terminal_observation" in infos[i]}
+        final = with_final_rows(obs, last)
         success = [info.get("is_success") for info in infos]
         known = all(success[i] is not None for i in finished) and len(finished) > 0
         flags = np.array([bool(flag) for flag in success]) if known else None
