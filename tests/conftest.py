@@ -7,7 +7,10 @@ import signal
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # before anything imports pygame
 os.environ.setdefault("WANDB_MODE", "disabled")
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that their tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -19,3 +22,17 @@ settings.load_profile("palaestra")
 
 # a job that a script puts in the background inherits an ignored SIGINT, and so would the processes that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# files with tests of many seconds: they begin first, so that no worker ends long after the others
+LONG = (
+    "docs/test_readme",
+    "train/sweep/",
+    "train/scaffold/",
+    "train/test_cli",
+    "train/results/",
+    "agents/test_no_sync",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(tuple(f"tests/{name}" for name in LONG)))

@@ -1,6 +1,7 @@
-"""Every command and every program in the README is run as written, only with fewer steps.
+"""Every command and every program in the pages is run as written, only with fewer steps.
 
-The section "Add an environment" is followed in test_readme_environment.py.
+A page is followed from top to bottom in a folder of its own. The section "Add an environment" of envs/README.md is
+followed in test_readme_environment.py, torchrun's commands in test_process_group.py.
 """
 
 from __future__ import annotations
@@ -8,48 +9,112 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from pages import PAGES, ROOT, blocks, command_lines, read
 
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import report, scaling, throughput, time_to_solve
 from palaestra.train.results import grid
-from palaestra.train.runs import callbacks
+from palaestra.train.runs import callbacks, trainer
 from palaestra.train.sweep import search
 
-README = Path(__file__).parents[2] / "README.md"
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
-FEWER_STEPS = ["--num-envs", "32", "--total-timesteps", "512", "--set", "n_steps=16", "--set", "batch_size=64"]
-FEWER_STEPS_DQN = [*FEWER_STEPS[:4], "--set", "learning_starts=64", "--set", "batch_size=64"]
+FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
+FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
+NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
+GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 
-def _blocks(language: str) -> list[str]:
-    text = ELSEWHERE.sub("", README.read_text(encoding="utf-8"))
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+def _followed(name: str) -> str:
+    """The part of a page that is followed here."""
+    return ELSEWHERE.sub("", read(name)) if name == "envs/README.md" else read(name)
 
 
-def _commands() -> list[list[str]]:
-    """All ``palaestra …`` commands, also behind && and before comments."""
-    lines = [part.strip() for block in _blocks("bash") for line in block.splitlines() for part in line.split("&&")]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("palaestra ")]
+def _programs(name: str) -> list[str]:
+    return [block for kind, block in blocks(_followed(name)) if kind == "python"]
 
 
-def test_the_readme_has_the_commands_of_every_part() -> None:
-    first_words = {command[0] for command in _commands()}
-    assert {"train", "evaluate", "watch", "envs", "bench"} <= first_words
+def _commands(name: str) -> tuple[list[str], list[str]]:
+    """The ``palaestra …`` commands that are followed here, and the other ones."""
+    lines = command_lines(_followed(name))
+    ours = [line for line in lines if line.startswith("palaestra ")]
+    return ours, [line for line in lines if line not in ours]
 
 
-def _short_programs() -> list[str]:
-    """Python blocks that need no training."""
-    return [block for block in _blocks("python") if "learn(" not in block]
+WITH_COMMANDS = [name for name in PAGES if _commands(name)[0]]
+TRAINS = re.compile(r"\b(learn|train)\(")
+LEARNING = [(name, program) for name in PAGES for program in _programs(name) if TRAINS.search(program)]
 
 
-def test_every_command_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+# ------------------------------------------------------------------------------------------------ other commands
+
+
+def _is_in_the_gate(command: str) -> None:
+    """The gate runs it on every change."""
+    assert command in GATE
+
+
+def _extras_exist(command: str) -> None:
+    """The gate installs the package itself."""
+    extra = re.fullmatch(r'pip install -e (?:\.|"\.\[(\w+)\]")(?: --config-settings editable_mode=strict)?', command)
+    assert extra is not None
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extra[1] is None or extra[1] in project["optional-dependencies"]
+
+
+def _finds_tests(command: str) -> None:
+    file, _, word = command.removeprefix("pytest ").partition(" -k ")
+    assert re.search(rf"^def test_\w*{word}", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _has_hooks(command: str) -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [hook["id"] for repository in hooks["repos"] for hook in repository["hooks"]]
+
+
+def _wandb_knows(command: str) -> None:
+    from wandb.cli.cli import cli as wandb_cli
+
+    assert command.split()[1] in wandb_cli.commands
+
+
+def _is_followed_elsewhere(command: str) -> None:
+    assert command in command_lines(read("train/README.md"))  # test_process_group.py reads that page
+
+
+CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole command
+    r"python3 -m venv \.venv|\. \.venv/bin/activate|pytest -n 2": lambda command: None,  # the gate does so, or could
+    r"ruff .*|mypy|codespell|pytest": _is_in_the_gate,
+    r"bash \.ci/run": lambda command: None,
+    r"pip install -e .*": _extras_exist,
+    r"pytest tests/.*": _finds_tests,
+    r"(pip install )?pre-commit( install)?": _has_hooks,
+    r"wandb (leet|sync) RUN/wandb/offline-run-\*": _wandb_knows,
+    r"torchrun .*": _is_followed_elsewhere,
+}
+OTHERS = sorted({command for name in PAGES for command in _commands(name)[1]})
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_every_other_command_is_run_or_checked(command: str) -> None:
+    checks = [check for pattern, check in CHECKS.items() if re.fullmatch(pattern, command)]
+    assert checks, "no test runs this command: write a check for its kind"
+    checks[0](command)
+
+
+# ------------------------------------------------------------------------------------------------ palaestra
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, without display or account; what takes minutes is tested elsewhere and left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
@@ -66,32 +131,60 @@ def test_every_command_runs(
     monkeypatch.setattr(grid, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(grid, "table", lambda rows: "")
     monkeypatch.setattr(search, "sweep", lambda *args, **kwargs: True)  # searched in test_search.py
+    monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)  # recorded in test_cli.py
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
     for kind in (TensorEnvSpec, GymnasiumSpec):
         monkeypatch.setattr(kind, "validation_episodes", 8)
         monkeypatch.setattr(kind, "evaluation_episodes", 8)
-    for text in _blocks("yaml"):
-        Path(text.split()[1]).write_text(text)
-    for program in _short_programs():  # one of them writes the sales that a command reads
-        exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
-    for command in _commands():
-        fewer = FEWER_STEPS if command[0] == "train" and "--resume" not in command else []
-        fewer = FEWER_STEPS_DQN if fewer and "dqn" in command else fewer
-        fewer = ["--episodes", "64"] if command[0] == "evaluate" else fewer
-        monkeypatch.setattr(sys, "argv", ["palaestra", *command, *fewer])
+    return tmp_path
+
+
+def _fewer(command: list[str]) -> list[str]:
+    """What is added to a command so that it takes seconds."""
+    if command[0] == "train" and "--resume" not in command:
+        return FEWER_STEPS["dqn" if "dqn" in command else "ppo"]
+    return ["--episodes", "64"] if command[0] == "evaluate" else []
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+def test_every_command_runs(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "train").mkdir()
+    (here / "train/RESULTS.md").write_text(read("train/RESULTS.md"), encoding="utf-8")  # which some commands write
+    for kind, text in blocks(_followed(name)):
+        if kind == "yaml":
+            Path(text.split()[1]).write_text(text, encoding="utf-8")
+        elif kind == "python" and not TRAINS.search(text):  # one of them writes the sales that a command reads
+            exec(compile(text, name, "exec"), {"__name__": "readme"})
+    for command in (shlex.split(line)[1:] for line in _commands(name)[0]):
+        monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
         with pytest.raises(SystemExit) as exit_:
             cli.main()
         captured = capsys.readouterr()
-        if command in (["watch", "latest"], ["play", "snake-small"]):  # a window, which this test has no display for
+        if command in NEED_A_WINDOW:
             assert "--record" in captured.err
         else:
             assert not exit_.value.code, (command, captured.err)
 
 
-def test_the_prices_that_the_readme_quotes() -> None:
-    program = next(block for block in _short_programs() if "best_fixed_price" in block)
+def test_every_command_of_the_command_line_is_shown() -> None:
+    shown = {line.split()[1] for name in PAGES for line in command_lines(read(name)) if line.startswith("palaestra ")}
+    assert shown == set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(("name", "program"), LEARNING, ids=[name for name, _ in LEARNING])
+def test_every_program_runs(name: str, program: str, here: Path) -> None:
+    short = re.sub(r"(learn\((?:total_timesteps=)?|total_timesteps=)[\d_]+", r"\g<1>2048", program)
+    short = short.replace("num_envs=1024", "num_envs=64")
+    assert short != program
+    exec(compile(short, name, "exec"), {"__name__": "readme"})
+
+
+def test_the_prices_that_the_page_quotes() -> None:
+    program = next(block for block in _programs("envs/README.md") if "best_fixed_price" in block)
     names: dict[str, Any] = {}
-    exec(compile(program, "README.md", "exec"), names)
+    exec(compile(program, "envs/README.md", "exec"), names)
     quoted = dict(re.findall(r"^(market\.\S+)\s+# (.+)$", program, re.MULTILINE))
     assert eval("market.optimal_value()", names) == pytest.approx(float(quoted["market.optimal_value()"]), abs=0.005)
     assert eval("market.best_fixed_price()", names) == pytest.approx(
@@ -99,14 +192,3 @@ def test_the_prices_that_the_readme_quotes() -> None:
     )
     myopic = "market.policy_value(market.myopic_policy())"
     assert eval(myopic, names) == pytest.approx(float(quoted[myopic]), abs=0.005)
-
-
-def test_every_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    programs = [block for block in _blocks("python") if "learn(" in block]
-    assert len(programs) == 3
-    for program in programs:
-        short = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(2048)", program)
-        short = short.replace("num_envs=1024", "num_envs=64")
-        assert short != program
-        exec(compile(short, "README.md", "exec"), {"__name__": "readme"})

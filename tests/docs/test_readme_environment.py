@@ -1,4 +1,4 @@
-"""The README's section "Add an environment", followed to the letter in an empty folder and a fresh virtual environment.
+"""The section "Add an environment" of envs/README.md, followed in an empty folder and a fresh virtual environment.
 
 The section is read from top to bottom: a Python block whose first line is ``# NAME.py`` is saved under that name, any
 other Python block is run, and so is every command, only with fewer training steps. The exact optimum of the section's
@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pages import blocks, read
 
 from palaestra.envs import TensorVectorEnv
 from palaestra.train.evaluation.episodes import run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy, Policy, RandomPolicy
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.partition("\n## Add an environment\n")[2].partition("\n## ")[0]
-BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
+SECTION = read("envs/README.md").partition("\n## Add an environment\n")[2].partition("\n## ")[0]
+BLOCKS = blocks(SECTION)
 FILES = {block.split()[1]: block for kind, block in BLOCKS if kind == "python" and re.match(r"# \w+\.py\n", block)}
 FEWER = "--track disabled --num-envs 64 --set batch_size=512"
 FEWER_STEPS = {  # by agent
@@ -188,7 +188,7 @@ def test_play_earns_what_was_computed(bidding: Any, policy: Policy) -> None:
 
 
 def test_a_proportional_bid_earns_what_the_section_says(bidding: Any) -> None:
-    """The README compares with a bid of a fixed factor times the worth, the best factor being searched here."""
+    """The section compares with a bid of a fixed factor times the worth, the best factor being searched here."""
     said = re.search(r"worth of the visitor, .*?reaches (\d+) %", SECTION, re.DOTALL)
     assert said is not None
     env, shares = bidding.AdBidding(), []

@@ -35,7 +35,7 @@ def results(
     \b
     palaestra results cartpole
     palaestra results snake-small pricing --agents ppo,dqn --seeds 1
-    palaestra results --jobs 2 --readme README.md
+    palaestra results --jobs 2 --readme train/RESULTS.md
     """
     from palaestra.train.markdown import with_section, write_section
     from palaestra.train.results.grid import grid, run_grid

@@ -348,7 +348,7 @@ def test_unequal_shares_are_refused_once(walk: str, tmp_path: Path) -> None:
 
 def test_the_commands_in_the_readme(tmp_path: Path) -> None:
     """As torchrun would carry them out, those for two machines on this one, with fewer steps."""
-    text = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "train/README.md").read_text(encoding="utf-8")
     lines = re.findall(r"^torchrun .*$", text, re.MULTILINE)
     assert len(lines) == 4
     fewer = ["--num-envs", "32", "--total-timesteps", "1024", "--set", "n_steps=16", "--set", "batch_size=256"]

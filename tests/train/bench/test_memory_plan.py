@@ -16,7 +16,7 @@ from palaestra.train.bench.memory_plan import gib, held_by, plan
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import build_arguments, resolve_config
 
-README = Path(__file__).parents[3] / "README.md"
+RESULTS = Path(__file__).parents[3] / "train/RESULTS.md"
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_a_replay_memory_of_more_environments_holds_n_steps_of_each() -> None:
     assert plan(config, 65_536).transitions == 65_536 * (config.agent_kwargs["n_steps"] + 1)
 
 
-def test_the_table_in_the_readme() -> None:
+def test_the_table_in_the_results() -> None:
     """Every row of the table for 65,536 environments, made again."""
     rows = re.findall(
-        r"^\| `([a-z-]+)` \| (.+?) \| (.+?) × (\d+) = (.+?) \| (.+?) \|$", README.read_text("utf-8"), re.M
+        r"^\| `([a-z-]+)` \| (.+?) \| (.+?) × (\d+) = (.+?) \| (.+?) \|$", RESULTS.read_text("utf-8"), re.M
     )
     assert len(rows) >= 6
     for name, environments, per_step, steps, rollout, replay in rows:
