@@ -27,7 +27,7 @@ COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "res
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-_BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "ContenderError")  # these, and full disks, are no bad usage
+_BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "WorkloadError")  # these, and full disks, are no bad usage
 _WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
 

@@ -1,10 +1,10 @@
-"""Fair measurements: contenders that do countable work take turns.
+"""Fair measurements: workloads that do countable work take turns.
 
 1. One uncounted unit of work each, then A B A B …, so that whatever else the machine does falls on all of them. Every
    measurement is kept.
-2. A contender that fails leaves the round, and its reason is kept. Ours may not.
-3. When time is up no further round begins; every contender has been measured as often as the others.
-4. A ratio of two contenders is that of their medians; its spread comes from the rounds, in which both were measured
+2. A workload that fails leaves the round, and its reason is kept. Ours may not.
+3. When time is up no further round begins; every workload has been measured as often as the others.
+4. A ratio of two workloads is that of their medians; its spread comes from the rounds, in which both were measured
    within seconds of each other.
 """
 
@@ -24,8 +24,8 @@ WHOLE, COLLECTION, UPDATE = "whole", "collection", "update"
 Clock = Callable[[], float]
 
 
-class ContenderError(RuntimeError):
-    """A contender cannot do its work; the message says why, in one line."""
+class WorkloadError(RuntimeError):
+    """A workload cannot do its work; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
@@ -37,37 +37,37 @@ class Sample:
     gradient_steps: int = 0
 
 
-Contender = Callable[[float], Sample]  # works for at least so many seconds, in whole units of its work
+Workload = Callable[[float], Sample]  # works for at least so many seconds, in whole units of its work
 
 
 def measure_interleaved(
-    contenders: dict[str, Contender],
+    workloads: dict[str, Workload],
     repeats: int,
     seconds: float,
     failures: dict[str, str] | None = None,
     until: float = float("inf"),
 ) -> dict[str, list[dict[str, Any]]]:
-    """One uncounted unit of work each, then up to ``repeats`` rounds in which every contender is measured once.
+    """One uncounted unit of work each, then up to ``repeats`` rounds in which every workload is measured once.
 
     Args:
-        contenders: by name.
+        workloads: by name.
         repeats: rounds.
         seconds: of each measurement, at least.
-        failures: takes the name of each contender that failed, and why; without it failures are raised.
+        failures: takes the name of each workload that failed, and why; without it failures are raised.
         until: no further round begins after that moment of ``time.perf_counter``.
 
     Returns:
         Name → one :class:`Sample` a round, as plain data.
     """
-    running = dict(contenders)
-    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    running = dict(workloads)
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in workloads}
     for number in range(1 + repeats):
         if number > 1 and time.perf_counter() >= until:
             break
-        for name, contender in list(running.items()):
+        for name, workload in list(running.items()):
             try:
-                sample = contender(seconds if number else 0.0)
-            except ContenderError as error:
+                sample = workload(seconds if number else 0.0)
+            except WorkloadError as error:
                 if failures is None or name == OURS:
                     raise
                 failures[name] = str(error)

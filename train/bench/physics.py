@@ -22,7 +22,7 @@ import torch
 
 from palaestra.envs.core import Array
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.bench.interleaved import OURS, WHOLE, Clock, Contender, Sample
+from palaestra.train.bench.interleaved import OURS, WHOLE, Clock, Sample, Workload
 
 if TYPE_CHECKING:
     from palaestra.envs.arm import SerialChain
@@ -56,7 +56,7 @@ def mujoco_version() -> str | None:
 
 
 class Rollouts:
-    """A contender: ``mujoco.rollout`` from the same states under the same torques, again and again.
+    """A workload: ``mujoco.rollout`` from the same states under the same torques, again and again.
 
     Attributes:
         data: one ``MjData`` per thread.
@@ -110,7 +110,7 @@ class Rollouts:
         return Sample(steps, {WHOLE: now - start})
 
 
-def mujoco_contenders(arm: Arm, num_arms: int) -> dict[str, Contender]:
+def mujoco_workloads(arm: Arm, num_arms: int) -> dict[str, Workload]:
     """MuJoCo's batch, if it is installed."""
     if mujoco_version() is None:
         return {}

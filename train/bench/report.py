@@ -69,7 +69,7 @@ def _work(agent: str, config: dict[str, Any]) -> str:
 
 
 def _rows(samples: dict[str, list[dict[str, Any]]], parts: tuple[str, ...]) -> list[str]:
-    """One row per contender and part; the ratio is our median over the row's, and in brackets those of the rounds."""
+    """One row per workload and part; the ratio is our median over the row's, and in brackets those of the rounds."""
     rows = []
     for name, own in samples.items():
         for part in parts:

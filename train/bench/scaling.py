@@ -21,7 +21,7 @@ import torch
 
 from palaestra.envs.core import resolve_device
 from palaestra.envs.registry import make
-from palaestra.train.bench.interleaved import OURS, Contender, Sample, device_clock, measure_interleaved, rates
+from palaestra.train.bench.interleaved import OURS, Sample, Workload, device_clock, measure_interleaved, rates
 from palaestra.train.bench.libraries.sb3 import agent, learning
 from palaestra.train.bench.report import heading, short, wrapped
 from palaestra.train.bench.stepping import random_actions, stepping
@@ -113,16 +113,16 @@ def with_width(config: RunConfig, width: int) -> RunConfig:
     return replace(config, agent_kwargs=kwargs)
 
 
-def _stepping(config: RunConfig, num_envs: int) -> Contender:
+def _stepping(config: RunConfig, num_envs: int) -> Workload:
     batch = make(config.env, num_envs, config.device, **config.env_kwargs)
     return stepping(batch, random_actions(batch), device_clock(batch.device))
 
 
-def _learning(config: RunConfig) -> Contender:
+def _learning(config: RunConfig) -> Workload:
     return learning(agent(config, OURS))
 
 
-def _threads(config: RunConfig) -> dict[str, Contender]:
+def _threads(config: RunConfig) -> dict[str, Workload]:
     """Learning with one thread and with all; nothing on a GPU, or where there is one thread."""
     most = torch.get_num_threads()
     if most == 1 or resolve_device(config.device).type != "cpu":
@@ -130,11 +130,11 @@ def _threads(config: RunConfig) -> dict[str, Contender]:
     return {str(threads): _with_threads(_learning(config), threads, most) for threads in (1, most)}
 
 
-def _with_threads(contender: Contender, threads: int, most: int) -> Callable[[float], Sample]:
+def _with_threads(workload: Workload, threads: int, most: int) -> Callable[[float], Sample]:
     def work(seconds: float) -> Sample:
         torch.set_num_threads(threads)
         try:
-            return contender(seconds)
+            return workload(seconds)
         finally:
             torch.set_num_threads(most)
 

@@ -24,16 +24,16 @@ from palaestra.train.bench.interleaved import (
     OURS,
     WHOLE,
     Clock,
-    Contender,
-    ContenderError,
     Sample,
+    Workload,
+    WorkloadError,
     device_clock,
     measure_interleaved,
 )
 from palaestra.train.bench.libraries import GYMNAX
-from palaestra.train.bench.libraries.process import Process
+from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import GYMNASIUM_TWINS
-from palaestra.train.bench.physics import arm_of, mujoco_contenders, physics_section
+from palaestra.train.bench.physics import arm_of, mujoco_workloads, physics_section
 from palaestra.train.config.run_config import RunConfig
 
 STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has
@@ -51,25 +51,25 @@ def sizes_of(config: RunConfig) -> tuple[int, ...]:
 def measure_stepping(
     config: RunConfig, repeats: int, failures: dict[str, str], until: float = float("inf")
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Number of environments → contender → samples; and the physics section of environments that have one.
+    """Number of environments → workload → samples; and the physics section of environments that have one.
 
     Arguments as :func:`~palaestra.train.bench.interleaved.measure_interleaved` has them.
     """
     arm, stepping = arm_of(config.resolved_env), {}
     others = _gymnax(config, failures)
     for num_envs in sizes_of(config):
-        contenders = stepping_contenders(config, num_envs)
+        workloads = stepping_workloads(config, num_envs)
         if arm is not None:
-            contenders |= mujoco_contenders(arm, num_envs)
+            workloads |= mujoco_workloads(arm, num_envs)
         if num_envs in others:
-            contenders[GYMNAX.name] = others[num_envs].contender()
-        stepping[str(num_envs)] = measure_interleaved(contenders, repeats, STEPPING_SECONDS, failures, until)
+            workloads[GYMNAX.name] = others[num_envs].workload()
+        stepping[str(num_envs)] = measure_interleaved(workloads, repeats, STEPPING_SECONDS, failures, until)
         if num_envs in others:
             others[num_envs].close()
     return stepping, None if arm is None else physics_section(arm, stepping)
 
 
-def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, Process]:
+def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, LibraryProcess]:
     """A process for each number of environments, if it has that environment and is installed."""
     if config.env not in GYMNASIUM_TWINS:
         return {}
@@ -79,11 +79,11 @@ def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, Process]:
         return {}
     spec = {"module": GYMNAX.module, "device": config.device, "threads": torch.get_num_threads()}
     spec["env"] = GYMNASIUM_TWINS[config.env]
-    started = {num_envs: Process({**spec, "num_envs": num_envs}) for num_envs in sizes_of(config)}
+    started = {num_envs: LibraryProcess({**spec, "num_envs": num_envs}) for num_envs in sizes_of(config)}
     try:
         for process in started.values():
             process.ready()
-    except ContenderError as error:
+    except WorkloadError as error:
         failures[GYMNAX.name] = str(error)
         for process in started.values():
             process.close()
@@ -91,15 +91,15 @@ def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, Process]:
     return started
 
 
-def stepping_contenders(config: RunConfig, num_envs: int) -> dict[str, Contender]:
+def stepping_workloads(config: RunConfig, num_envs: int) -> dict[str, Workload]:
     """Our batch, and Gymnasium's own where there is one, with the same actions."""
     batch = make(config.env, num_envs, config.device, **config.env_kwargs)
     actions = random_actions(batch)
-    contenders = {OURS: stepping(batch, actions, device_clock(batch.device))}
+    workloads = {OURS: stepping(batch, actions, device_clock(batch.device))}
     if config.env in GYMNASIUM_TWINS:
         arrays = [action.cpu().numpy() for action in actions]
-        contenders[GYMNASIUM] = numpy_stepping(GYMNASIUM_TWINS[config.env], num_envs, arrays)
-    return contenders
+        workloads[GYMNASIUM] = numpy_stepping(GYMNASIUM_TWINS[config.env], num_envs, arrays)
+    return workloads
 
 
 def random_actions(batch: BatchedEnv) -> list[Tensor]:
@@ -108,7 +108,7 @@ def random_actions(batch: BatchedEnv) -> list[Tensor]:
     return [sample_actions(batch.single_action_space, Rng(keys, t)) for t in range(ACTIONS)]
 
 
-def stepping(batch: BatchedEnv, actions: list[Tensor], clock: Clock) -> Contender:
+def stepping(batch: BatchedEnv, actions: list[Tensor], clock: Clock) -> Workload:
     """Plays the list of actions over and over."""
     batch.reset()
     ring = cycle(actions)
@@ -126,7 +126,7 @@ def stepping(batch: BatchedEnv, actions: list[Tensor], clock: Clock) -> Contende
     return work
 
 
-def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = time.perf_counter) -> Contender:
+def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = time.perf_counter) -> Workload:
     """The same on Gymnasium's batch, where a row spends the vector step after an episode's end on its reset."""
     env = gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point")
     env.reset(seed=0)

@@ -33,9 +33,9 @@ import torch
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.registry import make
 from palaestra.train.bench import roofline
-from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, ContenderError, measure_interleaved, rates
+from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError, measure_interleaved, rates
 from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3
-from palaestra.train.bench.libraries.process import Process
+from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
 from palaestra.train.bench.memory_plan import plan
 from palaestra.train.bench.stepping import measure_stepping, random_actions
@@ -60,12 +60,12 @@ def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto"
     Args:
         env: any name that ``palaestra.envs.resolve`` knows.
         agent: ppo, dqn or pqn.
-        repeats: counted measurements of each contender.
+        repeats: counted measurements of each workload.
         device: of environments and agents.
 
     Returns:
-        Plain data for JSON: the machine, ``stepping`` (number of environments → contender → samples), ``physics`` (the
-        same for physics steps, and what they are; None without any), ``learning`` (the configuration, contender →
+        Plain data for JSON: the machine, ``stepping`` (number of environments → workload → samples), ``physics`` (the
+        same for physics steps, and what they are; None without any), ``learning`` (the configuration, workload →
         samples, and peaks of memory), ``one_epoch`` (the same with one pass over each rollout; None where there is no
         such number), ``roofline``, ``memory_plan`` and ``left_out`` (who, and why).
         :func:`palaestra.train.bench.report.throughput_table` shows it.
@@ -127,15 +127,15 @@ def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfi
 def measure_learning(
     config: RunConfig, repeats: int, failures: dict[str, str], until: float
 ) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]:
-    """Samples of the work, of the same with one epoch, and peaks of memory (MiB), by contender."""
+    """Samples of the work, of the same with one epoch, and peaks of memory (MiB), by workload."""
     say(f"{config.agent} beside others; they start")
     processes = start(config, failures)
     try:
         say(f"{config.agent}: {', '.join(processes)}, in turns")
         epochs: int | None = config.agent_kwargs.get("n_epochs")
         settings = {} if epochs is None else {"epochs": epochs}
-        contenders = {name: process.contender(**settings) for name, process in processes.items()}
-        samples = measure_interleaved(contenders, repeats, LEARNING_SECONDS, failures, until)
+        workloads = {name: process.workload(**settings) for name, process in processes.items()}
+        samples = measure_interleaved(workloads, repeats, LEARNING_SECONDS, failures, until)
         samples = equal_work(samples, failures)
         memory = {
             name: {"host_mib": processes[name].memory_mib, "device_mib": processes[name].device_memory_mib}
@@ -144,9 +144,9 @@ def measure_learning(
         one_epoch = None
         if epochs is not None and epochs != 1:
             say("the same with one epoch")
-            contenders = {name: processes[name].contender(epochs=1) for name in samples}
+            workloads = {name: processes[name].workload(epochs=1) for name in samples}
             one_epoch = equal_work(
-                measure_interleaved(contenders, repeats, ONE_EPOCH_SECONDS, failures, until), failures
+                measure_interleaved(workloads, repeats, ONE_EPOCH_SECONDS, failures, until), failures
             )
         return samples, one_epoch, memory
     finally:
@@ -154,7 +154,7 @@ def measure_learning(
             process.close()
 
 
-def start(config: RunConfig, failures: dict[str, str]) -> dict[str, Process]:
+def start(config: RunConfig, failures: dict[str, str]) -> dict[str, LibraryProcess]:
     """A process for everybody who can do that work here. Other libraries know the reference work only."""
     spec = {"config": config.as_dict(), "threads": torch.get_num_threads(), "device": config.device}
     wanted = dict.fromkeys(names(config), OURS_AND_SB3)
@@ -167,11 +167,11 @@ def start(config: RunConfig, failures: dict[str, str]) -> dict[str, Process]:
                 failures[peer.name] = missing
     if config.agent not in TWINS:
         failures["SB3"] = f"it has no {config.agent}"
-    processes = {name: Process({**spec, "name": name, "module": module}) for name, module in wanted.items()}
+    processes = {name: LibraryProcess({**spec, "name": name, "module": module}) for name, module in wanted.items()}
     for name, process in list(processes.items()):
         try:
             process.ready()
-        except ContenderError as error:
+        except WorkloadError as error:
             process.close()
             if name == OURS:
                 raise

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from palaestra.envs.core import resolve_device
-from palaestra.train.bench.interleaved import OURS, ContenderError
+from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import LEARNERS
 from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
@@ -37,15 +37,15 @@ LONGEST, PATIENCE = 600.0, 60.0  # s, of a run and from the request to stop unti
 
 
 def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[str, Any]:
-    """Time each contender once per seed, about three minutes on two cores for CartPole.
+    """Time each workload once per seed, about three minutes on two cores for CartPole.
 
     Returns:
-        Plain data: the machine, ``solved_at``, ``seconds`` (contender → one number a seed, None where it was not
+        Plain data: the machine, ``solved_at``, ``seconds`` (workload → one number a seed, None where it was not
         reached) and ``left_out``.
 
     Raises:
         ConfigError: nobody says when the environment is solved, or the agent cannot act in it.
-        ContenderError: palaestra's own run failed.
+        WorkloadError: palaestra's own run failed.
     """
     use_available_cores()
     config = resolve_config(env, agent, device=device)
@@ -60,7 +60,7 @@ def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[
             say(f"{name}, seed {seed}")
             try:
                 found = _ours(config, seed, score) if name == OURS else _peer(name, seed, score)
-            except ContenderError as error:
+            except WorkloadError as error:
                 if name == OURS:
                     raise
                 left_out[name] = str(error)
@@ -97,7 +97,7 @@ def _ours(config: RunConfig, seed: int, score: float) -> float | None:
             _wait_for(child, run, score)
             child.end(PATIENCE)
         if not (run / "run.json").is_file():
-            raise ContenderError(f"palaestra train ended with {last_line(log) or 'nothing'}")
+            raise WorkloadError(f"palaestra train ended with {last_line(log) or 'nothing'}")
         seconds: float | None = json.loads((run / "run.json").read_text())["solved_after_seconds"]
         return seconds
 
@@ -131,7 +131,7 @@ def _peer(name: str, seed: int, score: float) -> float | None:
             if status is None or child.answers is None:
                 return None
             if status:
-                raise ContenderError((last_line(log) or f"its process ended ({status})")[:200])
+                raise WorkloadError((last_line(log) or f"its process ended ({status})")[:200])
             seconds: float | None = json.load(child.answers)
     return seconds
 

@@ -32,7 +32,13 @@ from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import MAX_STEPS
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
-from palaestra.train.recording.playback import GymnasiumStage, Policy, TensorStage, WatchError, open_stage
+from palaestra.train.recording.playback import (
+    GymnasiumPlayback,
+    PolicyFunction,
+    TensorPlayback,
+    WatchError,
+    open_playback,
+)
 from palaestra.train.recording.show import no_display
 from palaestra.train.recording.video import captioned, mosaic
 
@@ -72,7 +78,7 @@ class PlayWindow(Window):
 
 
 @dataclass(frozen=True)
-class Played:
+class EpisodeScore:
     """One episode.
 
     Attributes:
@@ -93,7 +99,7 @@ def play(
     seed: int = 0,
     rival: Player | None = None,
     open_console: Callable[[str, float], Console] = PlayWindow,
-) -> tuple[list[Played], Reference]:
+) -> tuple[list[EpisodeScore], Reference]:
     """Play episode after episode until the person quits; what was played, and what scores mean there.
 
     Args:
@@ -110,34 +116,34 @@ def play(
     if no_display():
         raise NoDisplayError("play needs a screen, and there is none; palaestra watch RUN --record FILE does without")
     kwargs, person = env_kwargs or {}, _Person()
-    stages = [open_stage(name, person, 1, kwargs, seed, "cpu", None, None)]
+    playbacks = [open_playback(name, person, 1, kwargs, seed, "cpu", None, None)]
     if rival is not None:
-        stages.append(open_stage(name, rival.policy, 1, kwargs, seed, rival.device, None, None))
-        _check_fits(rival.policy, stages[1].env)
+        playbacks.append(open_playback(name, rival.policy, 1, kwargs, seed, rival.device, None, None))
+        _check_fits(rival.policy, playbacks[1].env)
     try:
         try:
             pygame.display.init()
         except pygame.error as error:
             raise NoDisplayError(f"cannot open a window: {error}") from error
-        game = _Game(name, person, stages, rival.label if rival else "", environment(name).reference(kwargs))
-        console = open_console(f"palaestra play {name}", _TURN_FPS if game.hand.turn_based else stages[0].fps)
+        game = _Game(name, person, playbacks, rival.label if rival else "", environment(name).reference(kwargs))
+        console = open_console(f"palaestra play {name}", _TURN_FPS if game.controller.turn_based else playbacks[0].fps)
         try:
             game.run(console)
         finally:
             console.close()
     finally:
-        for stage in stages:
-            stage.env.close()
+        for playback in playbacks:
+            playback.env.close()
         pygame.display.quit()
     return game.played, game.reference
 
 
-def _check_fits(policy: Policy, env: BatchedEnv) -> None:
+def _check_fits(policy: PolicyFunction, env: BatchedEnv) -> None:
     if isinstance(policy, AgentPolicy) and policy.model.observation_space != env.single_observation_space:
         raise WatchError(f"--versus {policy.name}: this agent was trained on other observations; see its env settings")
 
 
-def table(played: Sequence[Played], reference: Reference, rival: str | None) -> str:
+def table(played: Sequence[EpisodeScore], reference: Reference, rival: str | None) -> str:
     """The episodes for people to read, one per line."""
     rows = [["episode", "you", *([rival] if rival else []), "optimum"]]
     for one in played:
@@ -165,24 +171,24 @@ class _Person:
 class _Side:
     """One player's episode and its picture."""
 
-    def __init__(self, stage: TensorStage | GymnasiumStage, who: str, width: int) -> None:
-        self.stage, self.who, self._width = stage, who, width
+    def __init__(self, playback: TensorPlayback | GymnasiumPlayback, who: str, width: int) -> None:
+        self.playback, self.who, self._width = playback, who, width
 
     def start(self, episode: int) -> None:
-        self.stage.start(episode)
+        self.playback.start(episode)
         self.over, self.score, self.steps = False, 0.0, 0
-        self.image = self.stage.picture(0, self._width, over=False)
+        self.image = self.playback.picture(0, self._width, over=False)
 
     def act(self, look: bool = True) -> None:
         """A step, unless the episode is over; without a ``look`` at it only the last one is drawn."""
         if self.over:
             return
-        self.over = bool(self.stage.act()[0])
-        self.score, self.steps = float(self.stage.returns[0]), self.steps + 1
+        self.over = bool(self.playback.step()[0])
+        self.score, self.steps = float(self.playback.returns[0]), self.steps + 1
         if look or self.over:
-            self.image = self.stage.picture(0, self._width, self.over)
+            self.image = self.playback.picture(0, self._width, self.over)
         if not self.over:
-            self.stage.settle()
+            self.playback.reset_finished()
 
     def finish(self) -> None:
         """Play to the end at once.
@@ -206,20 +212,22 @@ class _Game:
         self,
         name: str,
         person: _Person,
-        stages: Sequence[TensorStage | GymnasiumStage],
+        playbacks: Sequence[TensorPlayback | GymnasiumPlayback],
         rival: str,
         reference: Reference,
     ) -> None:
-        stage = stages[0]
-        own = stage.env.env.picture_size[0] if isinstance(stage, TensorStage) else 640
-        width = min(own, _WIDEST) if len(stages) == 1 else min(own, _WIDEST) * 3 // 4
+        playback = playbacks[0]
+        own = playback.env.env.picture_size[0] if isinstance(playback, TensorPlayback) else 640
+        width = min(own, _WIDEST) if len(playbacks) == 1 else min(own, _WIDEST) * 3 // 4
         self._person = person
-        self._sides = [_Side(each, who, width) for each, who in zip(stages, ("you", rival), strict=False)]
+        self._sides = [_Side(each, who, width) for each, who in zip(playbacks, ("you", rival), strict=False)]
         self.reference = reference
-        self.played: list[Played] = []
-        stage.start(0)
-        self.hand = controller_for(stage, name)
-        self._help = " · ".join([self.hand.help, *([] if self.hand.turn_based else ["+ and - the pace"]), "Q quits"])
+        self.played: list[EpisodeScore] = []
+        playback.start(0)
+        self.controller = controller_for(playback, name)
+        self._help = " · ".join(
+            [self.controller.help, *([] if self.controller.turn_based else ["+ and - the pace"]), "Q quits"]
+        )
 
     def run(self, console: Console) -> None:
         """Until the person quits."""
@@ -233,23 +241,23 @@ class _Game:
         """One episode; False if the person left it."""
         you = self._sides[0]
         console.taps.clear()
-        self.hand.start()
-        frame, status = self._frame(episode), self.hand.status
+        self.controller.start()
+        frame, status = self._frame(episode), self.controller.status
         while not you.over:
             if not console.show(frame):
                 if you.steps:
-                    self.played.append(Played(episode, you.score, None, False))
+                    self.played.append(EpisodeScore(episode, you.score, None, False))
                 return False
-            action = self.hand.choose(console, self._allowed())
+            action = self.controller.choose(console, self._allowed())
             if action is not None:
                 self._person.action = action
                 for side in self._sides:
                     side.act()
-            if action is not None or self.hand.status != status:
-                frame, status = self._frame(episode), self.hand.status
+            if action is not None or self.controller.status != status:
+                frame, status = self._frame(episode), self.controller.status
         for other in self._sides[1:]:
             other.finish()
-        self.played.append(Played(episode, you.score, self._sides[1].score if self._sides[1:] else None, True))
+        self.played.append(EpisodeScore(episode, you.score, self._sides[1].score if self._sides[1:] else None, True))
         return True
 
     def _pause(self, console: Console, episode: int) -> bool:
@@ -263,14 +271,14 @@ class _Game:
         return False
 
     def _allowed(self) -> Callable[[int], bool]:
-        env = self._sides[0].stage.env
+        env = self._sides[0].playback.env
         mask, first = env.action_masks(), int(getattr(env.single_action_space, "start", 0))
         return lambda action: mask is None or bool(mask[0, action - first])
 
     def _frame(self, episode: int, over: bool = False) -> Image:
         tiles = [side.tile() for side in self._sides]
         whole = tiles[0] if len(tiles) == 1 else mosaic(tiles, len(tiles))
-        headline = self._verdict() if over else self.hand.status or self._score()
+        headline = self._verdict() if over else self.controller.status or self._score()
         goals = [
             f"{name} {_number(value)}"
             for name, value in (("optimum", self.reference.optimum), ("solved from", self.reference.solved_at))

@@ -1,13 +1,13 @@
-"""How a person's keys become actions.
+"""Actions from the keyboard.
 
-* :class:`Keys`: keys stand for actions. A turn-based environment takes one step for each key that means something. In
-  real time the first such key starts the episode, and what was pressed since the last step is done in that order, one
-  per step. Otherwise the last key goes on; where there is an action without a key, only while it is held.
-* :class:`Chooser`: for discrete actions without keys. Arrow keys move along the actions and Enter or Space takes one;
-  of at most ten the digits take one at once.
+* :class:`KeyboardController`: keys stand for actions. A turn-based environment takes one step for each key that has a
+  meaning. In real time the first such key starts the episode, and keys pressed since the last step are used in that
+  order, one per step. Otherwise the last key goes on; where there is an action without a key, only while it is held.
+* :class:`MenuController`: for discrete actions without keys. Arrow keys move along the actions and Enter or Space takes
+  one; with ten actions or fewer, a digit key takes the action directly.
 
-Keys are pygame's key codes, so that an environment's names for them are checked and those of other people's Gymnasium
-environments, which give codes or characters, fit in.
+Keys are pygame's key codes, so that an environment's names for them are checked and those of Gymnasium environments,
+which give codes or characters, fit in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import pygame
 from gymnasium.spaces import Discrete
 
-from palaestra.train.recording.playback import GymnasiumStage, TensorStage, WatchError
+from palaestra.train.recording.playback import GymnasiumPlayback, TensorPlayback, WatchError
 
 ENTER = (pygame.K_SPACE, pygame.K_RETURN, pygame.K_KP_ENTER)
 _MOST_WAITING = 2  # keys in real time: a player who presses three within one step wants the last two
@@ -44,7 +44,7 @@ class Keyboard(Protocol):
     held: set[int]
 
 
-class Hand(Protocol):
+class Controller(Protocol):
     """Turns keys into actions.
 
     Attributes:
@@ -66,7 +66,7 @@ class Hand(Protocol):
         """The action to take now; None to wait. ``allowed`` tells of each action whether it may be taken."""
 
 
-class Keys:
+class KeyboardController:
     """Keys that stand for actions; ``actions`` is asked anew each time, since a key's meaning may change."""
 
     def __init__(self, actions: Callable[[], Mapping[Combination, int]], turn_based: bool) -> None:
@@ -109,7 +109,7 @@ def _meant(actions: Mapping[Combination, int], held: set[int], key: int) -> int 
     return actions.get(frozenset(held | {key}), actions.get(frozenset((key,))))
 
 
-class Chooser:
+class MenuController:
     """Any discrete action, chosen from a list."""
 
     turn_based = True
@@ -146,28 +146,28 @@ class Chooser:
         return None
 
 
-def controller_for(stage: TensorStage | GymnasiumStage, name: str) -> Hand:
-    """How a person plays on the stage, which has been started; ``name`` is for messages.
+def controller_for(playback: TensorPlayback | GymnasiumPlayback, name: str) -> Controller:
+    """How a person plays on the playback, which has been started; ``name`` is for messages.
 
     Raises:
         WatchError: if the actions are not discrete, or a key is unknown.
     """
-    space = stage.env.single_action_space
+    space = playback.env.single_action_space
     if not isinstance(space, Discrete):
         raise WatchError(
             f"keys need one of a few actions, {name} has {' '.join(str(space).split())}; look for a setting with "
             "discrete actions (reach: --set env.control=cartesian), or see an agent play: palaestra watch"
         )
-    if isinstance(stage, TensorStage):
-        batch, rules = stage.env, stage.env.env
+    if isinstance(playback, TensorPlayback):
+        batch, rules = playback.env, playback.env.env
         if not rules.keys_in(batch.state_of(0)):
-            return Chooser(space, rules.action_name)
-        return Keys(lambda: _named(rules.keys_in(batch.state_of(0))), rules.turn_based)
-    own = stage.env.venv.envs[0].unwrapped
+            return MenuController(space, rules.action_name)
+        return KeyboardController(lambda: _named(rules.keys_in(batch.state_of(0))), rules.turn_based)
+    own = playback.env.venv.envs[0].unwrapped
     if not hasattr(own, "get_keys_to_action"):
-        return Chooser(space, "action {}".format)
+        return MenuController(space, "action {}".format)
     actions = _coded(own.get_keys_to_action())
-    return Keys(lambda: actions, turn_based=False)
+    return KeyboardController(lambda: actions, turn_based=False)
 
 
 def _named(keys: Mapping[str, int]) -> dict[Combination, int]:

@@ -1,7 +1,7 @@
 """Where :mod:`palaestra.train.recording.show` plays: batches of environments that have their pictures taken.
 
-* :class:`TensorStage`: our own environments, drawn from their states.
-* :class:`GymnasiumStage`: other people's, through their own ``render``.
+* :class:`TensorPlayback`: our own environments, drawn from their states.
+* :class:`GymnasiumPlayback`: other people's, through their own ``render``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from palaestra.envs.rendering.canvas import Image, resized
 from palaestra.envs.rendering.picture import picture
 from palaestra.train.evaluation.policies import on_states
 
-Policy = Callable[[BatchedEnv, Any], Tensor]
+PolicyFunction = Callable[[BatchedEnv, Any], Tensor]
 Rows = np.ndarray[Any, np.dtype[Any]]  # [N], one entry per environment
 
 MOST_PAST = 1000  # earlier states that a picture may show
@@ -32,7 +32,7 @@ class WatchError(ValueError):
     """There is nothing to watch in this way; the message says why."""
 
 
-class Stage(Protocol):
+class Playback(Protocol):
     """A batch of environments that plays and has its pictures taken.
 
     Attributes:
@@ -52,10 +52,10 @@ class Stage(Protocol):
     def start(self, episode: int) -> None:
         """Begin an episode everywhere."""
 
-    def act(self) -> Rows:
+    def step(self) -> Rows:
         """One step; which episodes ended with it, bool [N]. Pictures now show how they ended."""
 
-    def settle(self) -> None:
+    def reset_finished(self) -> None:
         """Go on to the next episode where one ended."""
 
     def picture(self, row: int, width: int, over: bool) -> Image:
@@ -77,10 +77,10 @@ class _Past(Sequence[Any]):
         return host_row(self._states[index], self._row)
 
 
-class TensorStage:
+class TensorPlayback:
     """Our own environments: the two halves of a step, with a look at the final states between them."""
 
-    def __init__(self, env: TensorVectorEnv[Any], policy: Policy) -> None:
+    def __init__(self, env: TensorVectorEnv[Any], policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy
         self._states: deque[Any] = deque(maxlen=MOST_PAST)  # of the batch before each step, which changes none in place
         self.fps = float(env.env.frames_per_second)
@@ -92,7 +92,7 @@ class TensorStage:
         self._obs, _ = self.env.reset(options={"episode": episode})
 
     @torch.no_grad()
-    def act(self) -> Rows:
+    def step(self) -> Rows:
         env = self.env
         self._states.append(env.state)
         self._final_obs, _, terminated, truncated = env.advance(self.policy(env, self._obs))
@@ -103,7 +103,7 @@ class TensorStage:
             self.success = success.cpu().numpy()
         return self._done.cpu().numpy()
 
-    def settle(self) -> None:
+    def reset_finished(self) -> None:
         self._obs = self.env.reset_finished(self._done, self._final_obs)
 
     def picture(self, row: int, width: int, over: bool) -> Image:
@@ -132,10 +132,10 @@ class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
         return result
 
 
-class GymnasiumStage:
+class GymnasiumPlayback:
     """Anybody's Gymnasium environment with ``render_mode="rgb_array"``."""
 
-    def __init__(self, env: GymnasiumAdapter, policy: Policy) -> None:
+    def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
         self.env, self.policy, self._seed = env, policy, env.seed
         self.fps = float(env.metadata.get("render_fps", 30))
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
@@ -145,14 +145,14 @@ class GymnasiumStage:
         self._obs, _ = self.env.reset(seed=self._seed + episode)
 
     @torch.no_grad()
-    def act(self) -> Rows:
+    def step(self) -> Rows:
         self._obs, _, terminated, truncated, info = self.env.step(self.policy(self.env, self._obs))
         self.returns = info["episode"]["r"].cpu().numpy()
         if "is_success" in info:
             self.success = info["is_success"].cpu().numpy()
         return (terminated | truncated).cpu().numpy()
 
-    def settle(self) -> None:
+    def reset_finished(self) -> None:
         """The step itself has reset what ended."""
 
     def picture(self, row: int, width: int, over: bool) -> Image:
@@ -163,27 +163,27 @@ class GymnasiumStage:
         return resized(frame, width)
 
 
-def open_stage(
+def open_playback(
     name: str,
-    policy: Policy,
+    policy: PolicyFunction,
     count: int,
     env_kwargs: dict[str, Any],
     seed: int,
     device: str,
     env_index: int | None,
     episode: int | None,
-) -> TensorStage | GymnasiumStage:
-    """The stage for an environment by name."""
+) -> TensorPlayback | GymnasiumPlayback:
+    """The playback for an environment by name."""
     found = resolve(name)
     if found.can_replay:
         env = found.make(count, device, seed, **{**env_kwargs, "first_env_index": env_index or 0})
         assert isinstance(env, TensorVectorEnv)
         if not env.env.has("draw"):
             raise WatchError(f"{name} draws no pictures: its class has no draw method")
-        return TensorStage(env, policy)
+        return TensorPlayback(env, policy)
     if env_index is not None or episode is not None:
         raise WatchError(f"{name} is not a palaestra environment: its episodes cannot be replayed by index")
     kwargs = {**env_kwargs, "render_mode": "rgb_array", "wrappers": (_LastPicture,)}
     adapter = found.make(count, device, seed, **kwargs)
     assert isinstance(adapter, GymnasiumAdapter)
-    return GymnasiumStage(adapter, policy)
+    return GymnasiumPlayback(adapter, policy)

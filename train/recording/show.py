@@ -24,7 +24,7 @@ import numpy as np
 
 from palaestra.envs.rendering.canvas import Image
 from palaestra.envs.rendering.window import NoDisplayError, Window
-from palaestra.train.recording.playback import Policy, Rows, Stage, WatchError, open_stage
+from palaestra.train.recording.playback import Playback, PolicyFunction, Rows, WatchError, open_playback
 from palaestra.train.recording.video import (
     PICTURE_SUFFIX,
     captioned,
@@ -73,7 +73,7 @@ class Watched:
 
 def watch(
     name: str,
-    policy: Policy,
+    policy: PolicyFunction,
     *,
     env_kwargs: dict[str, Any] | None = None,
     seed: int = 0,
@@ -116,15 +116,17 @@ def watch(
         raise NoDisplayError("there is no display to open a window on; use --record FILE.mp4, .gif or .png")
     medium = _SCREEN if record is None else _MEDIA[record.suffix.lower()]
     rows, columns = grid
-    stage = open_stage(name, policy, rows * columns, env_kwargs or {}, seed, device, env_index, episode)
+    playback = open_playback(name, policy, rows * columns, env_kwargs or {}, seed, device, env_index, episode)
     try:
-        show = _Show(stage, grid, medium, fps or stage.fps, max_steps or medium.steps, f"{name} · {label}".strip(" ·"))
+        show = _Show(
+            playback, grid, medium, fps or playback.fps, max_steps or medium.steps, f"{name} · {label}".strip(" ·")
+        )
         endless = record is None and episodes is None and env_index is None and episode is None
         first = episode or 0
         rounds = itertools.count() if endless else range(first, first + math.ceil((episodes or 1) / (rows * columns)))
         frames = _show_in_window(show, rounds) if record is None else _record(show, rounds, record)
     finally:
-        stage.env.close()
+        playback.env.close()
     return Watched(record, frames, show.returns, show.cut)
 
 
@@ -168,13 +170,13 @@ def _show_in_window(show: _Show, rounds: Iterable[int]) -> int:
 
 
 class _Show:
-    """Plays rounds on a stage and makes the frames."""
+    """Plays rounds on a playback and makes the frames."""
 
     def __init__(
-        self, stage: Stage, grid: tuple[int, int], medium: _Medium, pace: float, max_steps: int, name: str
+        self, playback: Playback, grid: tuple[int, int], medium: _Medium, pace: float, max_steps: int, name: str
     ) -> None:
         """``pace`` is in steps per second."""
-        self.stage, self.grid, self.name, self.title = stage, grid, name, name
+        self.playback, self.grid, self.name, self.title = playback, grid, name, name
         self.stride = max(1, math.ceil(pace / medium.fps))
         self.fps = pace / self.stride
         self.alone = grid == (1, 1)
@@ -191,25 +193,25 @@ class _Show:
                 return
 
     def _round(self, episode: int, only_ends: bool) -> Iterator[Image]:
-        stage = self.stage
-        count = stage.env.num_envs
-        stage.start(episode)
+        playback = self.playback
+        count = playback.env.num_envs
+        playback.start(episode)
         over, lost, score = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool), np.zeros(count)
-        tiles = [stage.picture(row, self.tile_width, over=False) for row in range(count)]
+        tiles = [playback.picture(row, self.tile_width, over=False) for row in range(count)]
         frame = self._compose(tiles, episode, over, lost, score)
         yield frame
         for step in itertools.count(1):
-            done = stage.act() & ~over
-            score = np.where(over, score, stage.returns)
+            done = playback.step() & ~over
+            score = np.where(over, score, playback.returns)
             over = over | done
             self.steps_left -= 1
             self.cut = self.steps_left == 0 and not over.all()
             end = over.all() or self.cut
             due = end or (step % self.stride == 0 and not only_ends)
             for row in np.flatnonzero(done | (due & ~over)):
-                tiles[row] = stage.picture(int(row), self.tile_width, over=bool(done[row]))
-            lost = lost | (done & ~stage.success)
-            stage.settle()
+                tiles[row] = playback.picture(int(row), self.tile_width, over=bool(done[row]))
+            lost = lost | (done & ~playback.success)
+            playback.reset_finished()
             if due:
                 frame = self._compose(tiles, episode, over, lost, score)
                 yield frame

@@ -33,7 +33,7 @@ from palaestra.train.config.run_config import RunConfig, environment, read_file,
 from palaestra.train.config.schema import ConfigError, known
 from palaestra.train.runs.child_process import ChildProcess, failure
 
-Launch = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
+RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Processes:
                 child.kill()
 
 
-def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: Launch | None = None) -> dict[Path, str]:
+def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: RunCommand | None = None) -> dict[Path, str]:
     """Make all runs that are not there yet, or all if ``fresh``, ``jobs`` at a time; what went wrong, by run."""
     processes = Processes()
     start = processes.launch if launch is None else launch
@@ -143,7 +143,7 @@ def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: Launch
             raise
 
 
-def _train(run: GridRun, threads: int | None, launch: Launch) -> str | None:
+def _train(run: GridRun, threads: int | None, launch: RunCommand) -> str | None:
     """Make one run; what went wrong, if anything did."""
     _move_aside(run.folder)
     run.log.parent.mkdir(parents=True, exist_ok=True)

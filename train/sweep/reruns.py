@@ -1,12 +1,12 @@
 """Whether a sweep found something better: the best few trials and the preset, trained again on fresh seeds.
 
 1. A trial's own score flatters it, for it was chosen by that. So nothing here counts but new runs: the same seeds for
-   each contender, and none of them a trial's.
-2. The contenders are the preset and the best finished trials, one for every four, at most ``BEST``.
+   each candidate, and none of them a trial's.
+2. The candidates are the preset and the best finished trials, one for every four, at most ``BEST``.
 3. The best of them is the one with the greatest mean score of these runs, on the validation seed. What it is worth is
    told by the final evaluation of the same runs, on held-out episodes, which chose nothing.
 4. It beats the preset outside noise if a one-sided Welch t-test of these numbers, corrected for the number of
-   contenders (Bonferroni), has p ≤ ``LEVEL``. Few seeds show large differences only; that is said, not hidden.
+   candidates (Bonferroni), has p ≤ ``LEVEL``. Few seeds show large differences only; that is said, not hidden.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy.stats import ttest_ind
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.sweep.search_space import Space, Value
 from palaestra.train.sweep.study import POLL, SEEDS, folder_name, number_of
-from palaestra.train.sweep.trial import Launch, Process, evaluations, score
+from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, evaluations, score
 
 BEST, RUNS, LEVEL = 3, 3, 0.05
 PRESET = "preset"
@@ -34,7 +34,7 @@ _FIRST_SEED = 2**31  # above those of the trials
 
 
 @dataclass
-class Contender:
+class Candidate:
     """A setting and its runs on fresh seeds.
 
     Attributes:
@@ -57,71 +57,75 @@ class Contender:
         return [(replace(self.config, seed=seed), self.folder / f"{self.name}-s{seed}") for seed in seeds]
 
 
-def choose(space: Space, trials: Sequence[FrozenTrial], folder: Path) -> list[Contender]:
+def choose(space: Space, trials: Sequence[FrozenTrial], folder: Path) -> list[Candidate]:
     """The preset and the best trials that differ from it and from each other."""
-    found = [Contender(PRESET, None, space.base, folder)]
+    found = [Candidate(PRESET, None, space.base, folder)]
     finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = min(BEST, math.ceil(len(trials) / 4))
     for trial in sorted(finished, key=lambda trial: -float(trial.value or 0.0)):
         if len(found) <= best and trial.params not in [space.start, *(other.point for other in found)]:
             config = space.config(trial.params)
-            found.append(Contender(folder_name(number_of(trial)), trial.params, config, folder))
+            found.append(Candidate(folder_name(number_of(trial)), trial.params, config, folder))
     return found
 
 
 def train_again(
-    contenders: Sequence[Contender], launch: Launch, jobs: int, stopped: Callable[[], bool], tell: Callable[[str], None]
+    candidates: Sequence[Candidate],
+    launch: LaunchTrial,
+    jobs: int,
+    stopped: Callable[[], bool],
+    tell: Callable[[str], None],
 ) -> bool:
     """Make the runs that are not there yet, and read them all; False if ``stopped`` said so."""
-    if len(contenders) == 1:
+    if len(candidates) == 1:
         return not stopped()
     waiting = [
         (c, *run)
-        for run_of_each in zip(*(((c, r) for r in c.runs()) for c in contenders), strict=True)
+        for run_of_each in zip(*(((c, r) for r in c.runs()) for c in candidates), strict=True)
         for c, run in run_of_each
     ]
     waiting = [(c, config, path) for c, config, path in waiting if not (path / "eval.json").is_file()]
     if waiting:
-        names = ", ".join(contender.name for contender in contenders)
+        names = ", ".join(candidate.name for candidate in candidates)
         tell(f"again on fresh seeds: {names}; {len(waiting)} run{'s' if len(waiting) != 1 else ''} to make")
-    running: list[tuple[Contender, Path, Process]] = []
+    running: list[tuple[Candidate, Path, RunningTrial]] = []
     try:
         while waiting or running:
             if stopped():
                 return False
             while waiting and len(running) < jobs:
-                contender, config, path = waiting.pop(0)
-                running.append((contender, path, launch(config, path)))
+                candidate, config, path = waiting.pop(0)
+                running.append((candidate, path, launch(config, path)))
             time.sleep(POLL)
             for job in [job for job in running if job[2].ended()]:
-                contender, path, process = job
+                candidate, path, process = job
                 process.wait()
                 running.remove(job)
                 if (error := process.error()) is not None:
-                    contender.errors.append(error)
+                    candidate.errors.append(error)
                 tell(f"again: {path.name} {'is done' if error is None else f'failed: {error}'}")
     finally:
         for _, _, process in running:
             process.stop()
         for _, _, process in running:
             process.wait()
-    _read(contenders)
+    _read(candidates)
     return True
 
 
-def _read(contenders: Sequence[Contender]) -> None:
-    for contender in contenders:
-        for config, path in contender.runs():
+def _read(candidates: Sequence[Candidate]) -> None:
+    for candidate in candidates:
+        for config, path in candidate.runs():
             value = score(evaluations(path, config.total_timesteps))
             if (path / "eval.json").is_file() and value is not None:
                 final = json.loads((path / "eval.json").read_text(encoding="utf-8"))
-                contender.validation.append(value)
-                contender.held_out.append(final.get("exact_mean", final["mean"]))
+                candidate.validation.append(value)
+                candidate.held_out.append(final.get("exact_mean", final["mean"]))
 
 
-def best_of(contenders: Sequence[Contender]) -> Contender:
+def best_of(candidates: Sequence[Candidate]) -> Candidate:
     """The greatest mean score; the preset where nothing is better."""
-    return max(contenders, key=lambda c: fmean(c.validation) if c.validation else -math.inf)
+    return max(candidates, key=lambda c: fmean(c.validation) if c.validation else -math.inf)
 
 
 def chance(better: Sequence[float], than: Sequence[float]) -> float | None:
@@ -135,10 +139,10 @@ def chance(better: Sequence[float], than: Sequence[float]) -> float | None:
         return float(ttest_ind(better, than, equal_var=False, alternative="greater").pvalue)
 
 
-def verdict(contenders: Sequence[Contender]) -> str:
+def verdict(candidates: Sequence[Candidate]) -> str:
     """Whether the preset is beaten, in a few sentences."""
-    preset, best = contenders[0], best_of(contenders)
-    others = len(contenders) - 1
+    preset, best = candidates[0], best_of(candidates)
+    others = len(candidates) - 1
     if not others:
         return "No trial other than the preset was finished, so there is nothing to compare."
     if best is preset:

@@ -25,7 +25,7 @@ from palaestra.train.runs.interrupt import StopSignal
 from palaestra.train.runs.run_folder import only_process
 from palaestra.train.sweep.custom_space import first_of, user_space
 from palaestra.train.sweep.search_space import Space, default_space
-from palaestra.train.sweep.trial import Launch, Process, TrialProcess
+from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, TrialProcess
 
 if TYPE_CHECKING:
     import optuna
@@ -65,7 +65,7 @@ def sweep(
     folder: Path | None,
     url: str | None,
     as_json: bool,
-    launch: Launch | None = None,
+    launch: LaunchTrial | None = None,
 ) -> bool:
     """Run the sweep, or this worker's part of it, and tell the outcome; whether there is one.
 
@@ -88,16 +88,18 @@ def sweep(
     return _search(space, trials, jobs, folder, url, as_json, launch or _launch(jobs))
 
 
-def _launch(jobs: int) -> Launch:
+def _launch(jobs: int) -> LaunchTrial:
     threads = max(1, available_cores() // jobs) if jobs > 1 else None
 
-    def launch(config: RunConfig, folder: Path) -> Process:
+    def launch(config: RunConfig, folder: Path) -> RunningTrial:
         return TrialProcess(config, folder, threads)
 
     return launch
 
 
-def _search(space: Space, trials: int, jobs: int, folder: Path, url: str | None, as_json: bool, launch: Launch) -> bool:
+def _search(
+    space: Space, trials: int, jobs: int, folder: Path, url: str | None, as_json: bool, launch: LaunchTrial
+) -> bool:
     from palaestra.train.sweep.study import Worker, open_storage, open_study, storage_errors, tell
 
     name = f"{space.base.resolved_env.short_name}/{folder.resolve().name}"
@@ -121,15 +123,15 @@ def _search(space: Space, trials: int, jobs: int, folder: Path, url: str | None,
 
 
 def _outcome(
-    space: Space, study: optuna.Study, folder: Path, launch: Launch, jobs: int, stop: StopSignal, as_json: bool
+    space: Space, study: optuna.Study, folder: Path, launch: LaunchTrial, jobs: int, stop: StopSignal, as_json: bool
 ) -> bool | None:
     """Train the best again and report; whether there is a best, None if stopped."""
     from palaestra.train.sweep.reruns import choose, train_again
     from palaestra.train.sweep.study import counted, tell
     from palaestra.train.sweep.summary import report
 
-    contenders = choose(space, counted(study), folder / "again")
-    if not train_again(contenders, launch, jobs, lambda: stop.requested, tell):
+    candidates = choose(space, counted(study), folder / "again")
+    if not train_again(candidates, launch, jobs, lambda: stop.requested, tell):
         return None
-    print(report(space, study, contenders, folder, as_json))
-    return len(contenders) > 1
+    print(report(space, study, candidates, folder, as_json))
+    return len(candidates) > 1

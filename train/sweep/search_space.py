@@ -33,7 +33,7 @@ SCHEDULE = re.compile(r"linear\(([^,]+), ([^)]+)\)")
 _HIDDEN = "policy_kwargs.features_extractor_kwargs.hidden"
 
 
-class Chooser(Protocol):
+class Suggester(Protocol):
     """The part of ``optuna.Trial`` that a dimension needs."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float: ...
@@ -51,7 +51,7 @@ class Range:
     log: bool
     whole: bool = False
 
-    def suggest(self, trial: Chooser) -> Value:
+    def suggest(self, trial: Suggester) -> Value:
         if self.whole:
             return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
@@ -73,7 +73,7 @@ class Choice:
     name: str
     choices: tuple[Value, ...]
 
-    def suggest(self, trial: Chooser) -> Value:
+    def suggest(self, trial: Suggester) -> Value:
         chosen: Value = trial.suggest_categorical(self.name, self.choices)
         return chosen
 
@@ -103,7 +103,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
     start: dict[str, Value] | None
 
-    def suggest(self, trial: Chooser) -> dict[str, Value]:
+    def suggest(self, trial: Suggester) -> dict[str, Value]:
         return {dimension.name: dimension.suggest(trial) for dimension in self.dimensions}
 
     def config(self, point: dict[str, Value]) -> RunConfig:

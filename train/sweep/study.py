@@ -32,7 +32,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.sweep.search_space import Space
-from palaestra.train.sweep.trial import Launch, Process, score
+from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, score
 
 HEARTBEAT, GRACE = 15, 120  # s
 LOCK_PATIENCE = 60.0  # s that SQLite waits for other workers
@@ -187,11 +187,11 @@ def claim(study: optuna.Study, wanted: int, seed: int) -> optuna.Trial | None:
 
 
 @dataclass
-class Job:
+class ClaimedTrial:
     """A trial that this worker runs."""
 
     trial: optuna.Trial
-    process: Process
+    process: RunningTrial
     reported: int = 0  # steps, of REPORTS
     seen: int = 0  # evaluations
     settled: bool = False  # the storage knows how it ended
@@ -207,12 +207,12 @@ class Worker:
         storage: RDBStorage,
         space: Space,
         folder: Path,
-        launch: Launch,
+        launch: LaunchTrial,
         tell: Callable[[str], None],
     ) -> None:
         self.study, self.storage, self.space, self.folder = study, storage, space, folder
         self.launch, self.tell = launch, tell
-        self.jobs: list[Job] = []
+        self.jobs: list[ClaimedTrial] = []
 
     def run(self, wanted: int, at_once: int, stopped: Callable[[], bool]) -> bool:
         """Whether all trials are done, those of other workers too; False if ``stopped`` said so."""
@@ -243,7 +243,7 @@ class Worker:
         trial.set_user_attr(_ORIGIN, number)
         config = self.space.config(self.space.suggest(trial))
         config = replace(config, seed=(config.seed + number) % SEEDS)
-        self.jobs.append(Job(trial, self.launch(config, self.folder / folder_name(number))))
+        self.jobs.append(ClaimedTrial(trial, self.launch(config, self.folder / folder_name(number))))
         return True
 
     def _look(self, wanted: int) -> None:
@@ -262,7 +262,7 @@ class Worker:
                 job.process.wait()
                 self.jobs.remove(job)
 
-    def _follow(self, job: Job, ended: bool, wanted: int) -> None:
+    def _follow(self, job: ClaimedTrial, ended: bool, wanted: int) -> None:
         """Report what is new, and stop a trial that is not worth going on."""
         if time.monotonic() - job.beat > HEARTBEAT:
             self.storage.record_heartbeat(job.trial._trial_id)
@@ -293,13 +293,13 @@ class Worker:
             job.trial.set_user_attr(_ERROR, error)
             self._settle(job, TrialState.FAIL, None, f"failed: {error}", wanted)
 
-    def _settle(self, job: Job, state: TrialState, value: float | None, text: str, wanted: int) -> None:
+    def _settle(self, job: ClaimedTrial, state: TrialState, value: float | None, text: str, wanted: int) -> None:
         self.study.tell(job.trial, value, state)
         job.settled = True
         done = sum(trial.state.is_finished() for trial in counted(self.study))
         self.tell(f"[{done}/{wanted}] trial {number_of(job.trial)} {text}   {self._told(job)}")
 
-    def _told(self, job: Job) -> str:
+    def _told(self, job: ClaimedTrial) -> str:
         return ", ".join(f"{key} {value}" for key, value in self.space.shown(job.trial.params).items())
 
     def _give_up(self) -> None:

@@ -18,27 +18,27 @@ from optuna.trial import FrozenTrial, TrialState
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.markdown import markdown_table
 from palaestra.train.sweep.plots import draw
-from palaestra.train.sweep.reruns import Contender, best_of, chance, spread, verdict
+from palaestra.train.sweep.reruns import Candidate, best_of, chance, spread, verdict
 from palaestra.train.sweep.search_space import Space
 from palaestra.train.sweep.study import REPORTS, counted, error_of, folder_name, number_of
 from palaestra.train.sweep.trial import LAST_PART
 
 NONE = "–"
 SHOWN = 10  # trials in the table; all of them are in trials.csv
-Row = dict[str, Any]
+TrialRow = dict[str, Any]
 _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 
-def report(space: Space, study: optuna.Study, contenders: Sequence[Contender], folder: Path, as_json: bool) -> str:
+def report(space: Space, study: optuna.Study, candidates: Sequence[Candidate], folder: Path, as_json: bool) -> str:
     """Write the files and give the text to print."""
     rows = [_row(space, trial, folder) for trial in _ranked(counted(study))]
-    result = _result(space, rows, contenders, folder)
+    result = _result(space, rows, candidates, folder)
     write_whole(folder / "results.json", json.dumps(result, indent=1).encode())
     write_whole(folder / "trials.csv", _csv(rows).encode())
-    best = best_of(contenders)
+    best = best_of(candidates)
     write_whole(folder / "best.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False).encode())
     pictures = draw(space, study, folder)
-    text = _text(space, rows, contenders, folder)
+    text = _text(space, rows, candidates, folder)
     shown = "".join(f"\n\n![{path.stem}]({path.name})" for path in pictures)
     write_whole(folder / "results.md", f"{text}{shown}\n".encode())
     return json.dumps(result, indent=1) if as_json else text
@@ -55,7 +55,7 @@ def _ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return sorted((trial for trial in trials if trial.state in order), key=key)
 
 
-def _row(space: Space, trial: FrozenTrial, folder: Path) -> Row:
+def _row(space: Space, trial: FrozenTrial, folder: Path) -> TrialRow:
     number = number_of(trial)
     return {
         "trial": number,
@@ -69,15 +69,15 @@ def _row(space: Space, trial: FrozenTrial, folder: Path) -> Row:
     }
 
 
-def _result(space: Space, rows: Sequence[Row], contenders: Sequence[Contender], folder: Path) -> dict[str, Any]:
-    best = best_of(contenders)
+def _result(space: Space, rows: Sequence[TrialRow], candidates: Sequence[Candidate], folder: Path) -> dict[str, Any]:
+    best = best_of(candidates)
     return {
         "env": space.base.env,
         "agent": space.base.agent,
         "folder": str(folder),
         "best": best.name,
         "best_file": str(folder / "best.yaml"),
-        "verdict": verdict(contenders),
+        "verdict": verdict(candidates),
         "again": [
             {
                 "name": c.name,
@@ -85,16 +85,16 @@ def _result(space: Space, rows: Sequence[Row], contenders: Sequence[Contender], 
                 "seeds": [config.seed for config, _ in c.runs()],
                 "validation": c.validation,
                 "held_out": c.held_out,
-                "p_against_preset": None if c.point is None else chance(c.held_out, contenders[0].held_out),
+                "p_against_preset": None if c.point is None else chance(c.held_out, candidates[0].held_out),
                 "errors": c.errors,
             }
-            for c in contenders
+            for c in candidates
         ],
         "trials": list(rows),
     }
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[TrialRow]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["settings"]))
     plain = ["trial", "state", "score", "trained", "preset", "error", "folder"]
     out = io.StringIO()
@@ -107,7 +107,7 @@ def _csv(rows: Sequence[Row]) -> str:
 # ---------------------------------------------------------------------------------------------------- text
 
 
-def _text(space: Space, rows: Sequence[Row], contenders: Sequence[Contender], folder: Path) -> str:
+def _text(space: Space, rows: Sequence[TrialRow], candidates: Sequence[Candidate], folder: Path) -> str:
     counts = {state: sum(row["state"] == state for row in rows) for state in _STATES.values()}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     parts = [
@@ -118,21 +118,21 @@ def _text(space: Space, rows: Sequence[Row], contenders: Sequence[Contender], fo
     ]
     if len(rows) > SHOWN:
         parts[-1] += f" {len(rows) - SHOWN} more trials are in trials.csv."
-    if len(contenders) > 1:
-        parts += ["## Trained again, on seeds that no trial had", reruns_table(contenders)]
+    if len(candidates) > 1:
+        parts += ["## Trained again, on seeds that no trial had", reruns_table(candidates)]
     command = f"palaestra train --config {shlex.quote(str(folder / 'best.yaml'))}"
-    parts += [verdict(contenders), f"The best setting ({best_of(contenders).name}): `{command}`"]
+    parts += [verdict(candidates), f"The best setting ({best_of(candidates).name}): `{command}`"]
     return "\n\n".join(parts)
 
 
-def trials_table(rows: Sequence[Row]) -> str:
+def trials_table(rows: Sequence[TrialRow]) -> str:
     """The best trials, in Markdown, with a column for each setting that varies."""
     names = list(dict.fromkeys(name for row in rows for name in row["settings"]))
     heads = ["trial", "score", "trained", *(name.rpartition(".")[2] for name in names)]
     return markdown_table(heads, [_cells(row, names) for row in rows[:SHOWN]], padded=True)
 
 
-def _cells(row: Row, names: Sequence[str]) -> list[str]:
+def _cells(row: TrialRow, names: Sequence[str]) -> list[str]:
     trial = f"{row['trial']} (preset)" if row["preset"] else str(row["trial"])
     values = [NONE if row["settings"].get(name) is None else str(row["settings"][name]) for name in names]
     if row["error"] is not None:
@@ -141,14 +141,14 @@ def _cells(row: Row, names: Sequence[str]) -> list[str]:
     return [trial, score, "whole" if row["state"] == "finished" else f"{row['trained']:.0%}", *values]
 
 
-def reruns_table(contenders: Sequence[Contender]) -> str:
+def reruns_table(candidates: Sequence[Candidate]) -> str:
     """Means and deviations over the fresh seeds, in Markdown."""
-    ranked = sorted(contenders, key=lambda c: -fmean(c.validation or [float("-inf")]))
+    ranked = sorted(candidates, key=lambda c: -fmean(c.validation or [float("-inf")]))
     heads = ["setting", "score", "held-out mean return", "seeds"]
     rows = [[c.name, spread(c.validation), spread(c.held_out), _seeds(c)] for c in ranked]
     return markdown_table(heads, rows, padded=True)
 
 
-def _seeds(contender: Contender) -> str:
-    failed = len(contender.runs()) - len(contender.held_out)
-    return f"{len(contender.held_out)}" + (f" ({failed} failed)" if failed else "")
+def _seeds(candidate: Candidate) -> str:
+    failed = len(candidate.runs()) - len(candidate.held_out)
+    return f"{len(candidate.held_out)}" + (f" ({failed} failed)" if failed else "")

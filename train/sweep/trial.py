@@ -37,7 +37,7 @@ class Evaluated:
     score: float
 
 
-class Process(Protocol):
+class RunningTrial(Protocol):
     """A trial that runs, or has ended."""
 
     def evaluations(self) -> list[Evaluated]:
@@ -55,7 +55,7 @@ class Process(Protocol):
         """Until it has ended, by force after a while."""
 
 
-Launch = Callable[[RunConfig, Path], Process]  # configuration and folder of a trial → it runs
+LaunchTrial = Callable[[RunConfig, Path], RunningTrial]  # configuration and folder of a trial → it runs
 
 
 class TrialProcess:

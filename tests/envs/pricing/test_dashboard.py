@@ -31,7 +31,7 @@ from palaestra.envs.pricing.two_products import TwoProductsState
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.picture import picture
 from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, RandomPolicy
-from palaestra.train.recording.playback import TensorStage
+from palaestra.train.recording.playback import TensorPlayback
 
 SMALL = Pricing(periods=20, stock=6, prices=(40, 60, 80, 100, 120))
 PAIR = TwoProducts(periods=12, stock=(2, 4), prices=(60, 120, 180))
@@ -263,8 +263,8 @@ def test_the_maps_of_the_duopoly_have_the_colours_of_the_tables() -> None:
 
 @pytest.mark.parametrize("market", [SMALL, PAIR, DuopolyPricing(), Yogurt()])
 def test_the_map_of_the_optimal_policy_is_that_of_the_optimum(market: Any) -> None:
-    stage = played_by_expert(market, 5)
-    image = picture(market, stage.env.state_of(0), past=[], policy=market.optimal_policy())
+    playback = played_by_expert(market, 5)
+    image = picture(market, playback.env.state_of(0), past=[], policy=market.optimal_policy())
     if isinstance(market, DuopolyPricing):
         rows = [layout_of_firms(market, 2).maps]
     else:
@@ -297,13 +297,13 @@ def test_the_value_of_a_policy_is_exact_and_each_markets_own() -> None:
 # ----------------------------------------------------------------------------------------------------- from the stage
 
 
-def played_by_expert(market: Any, steps: int) -> TensorStage:
-    stage = TensorStage(TensorVectorEnv(market, 1, device="cpu", seed=3), ExpertPolicy())
-    stage.start(0)
+def played_by_expert(market: Any, steps: int) -> TensorPlayback:
+    playback = TensorPlayback(TensorVectorEnv(market, 1, device="cpu", seed=3), ExpertPolicy())
+    playback.start(0)
     for _ in range(steps):
-        stage.act()
-        stage.settle()
-    return stage
+        playback.step()
+        playback.reset_finished()
+    return playback
 
 
 def test_a_stage_tabulates_deterministic_policies_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,9 +312,9 @@ def test_a_stage_tabulates_deterministic_policies_only(monkeypatch: pytest.Monke
     batch = TensorVectorEnv(SMALL, 2, device="cpu")
     agent = PPO("MlpPolicy", batch, n_steps=8, batch_size=16, seed=1)
     for policy in (ExpertPolicy(), AgentPolicy(agent), AgentPolicy(agent, deterministic=False), RandomPolicy()):
-        stage = TensorStage(batch, policy)
-        stage.start(0)
-        stage.picture(0, 64, over=False)
+        playback = TensorPlayback(batch, policy)
+        playback.start(0)
+        playback.picture(0, 64, over=False)
     expert, greedy, *unknown = seen
     assert unknown == [None, None]
     np.testing.assert_array_equal(expert, SMALL.optimal_policy())
@@ -328,7 +328,7 @@ def test_a_stage_tabulates_deterministic_policies_only(monkeypatch: pytest.Monke
 def test_environments_without_tables_have_none() -> None:
     env = make("snake-small", 1, device="cpu")
     assert isinstance(env, TensorVectorEnv)
-    assert TensorStage(env, ExpertPolicy())._table is None
+    assert TensorPlayback(env, ExpertPolicy())._table is None
 
 
 # ------------------------------------------------------------------------------------------------------------- endings

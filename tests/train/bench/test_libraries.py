@@ -14,10 +14,10 @@ import torch
 
 from palaestra.envs import make
 from palaestra.train.bench import libraries, throughput
-from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, ContenderError, Sample
+from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, Sample, WorkloadError
 from palaestra.train.bench.libraries import GYMNAX, LEARNERS, Peer, worker
 from palaestra.train.bench.libraries import process as process_module
-from palaestra.train.bench.libraries.process import Process
+from palaestra.train.bench.libraries.process import LibraryProcess
 
 SMALL = ("n_steps=8", "n_epochs=3", "batch_size=16")
 
@@ -34,21 +34,21 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_a_process_works_when_it_is_told_to(work: dict[str, Any]) -> None:
-    process = Process({**work, "name": OURS, "module": "sb3"})
+    process = LibraryProcess({**work, "name": OURS, "module": "sb3"})
     try:
         process.ready()
         assert process.memory_mib is None
-        sample = process.contender(epochs=1)(0.0)
+        sample = process.workload(epochs=1)(0.0)
         assert (sample.steps, sample.gradient_steps) == (32, 2)
-        assert process.contender(epochs=3)(0.0).gradient_steps == 6
+        assert process.workload(epochs=3)(0.0).gradient_steps == 6
         assert sample.seconds[COLLECTION] + sample.seconds[UPDATE] == pytest.approx(sample.seconds[WHOLE])
         if sys.platform == "linux":
             assert process.memory_mib is not None
             assert 100 < process.memory_mib < 4000
     finally:
         process.close()
-    with pytest.raises((ContenderError, ValueError)):  # it has gone
-        process.contender()(0.0)
+    with pytest.raises((WorkloadError, ValueError)):  # it has gone
+        process.workload()(0.0)
 
 
 def test_a_process_that_ends_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -56,8 +56,8 @@ def test_a_process_that_ends_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path:
     script.write_text("#!/bin/sh\necho first >&2\necho 'out of luck' >&2\nexit 3\n")
     script.chmod(0o755)
     monkeypatch.setattr(process_module.sys, "executable", str(script))
-    process = Process({"module": "sb3"})
-    with pytest.raises(ContenderError, match=r"its process ended \(3\) out of luck"):
+    process = LibraryProcess({"module": "sb3"})
+    with pytest.raises(WorkloadError, match=r"its process ended \(3\) out of luck"):
         process.ready()
     process.close()
 
@@ -68,8 +68,8 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -
     script.chmod(0o755)
     monkeypatch.setattr(process_module.sys, "executable", str(script))
     monkeypatch.setattr(process_module, "START_SECONDS", 0.05)
-    process = Process({"module": "sb3"})
-    with pytest.raises(ContenderError, match="no answer after 0 s"):
+    process = LibraryProcess({"module": "sb3"})
+    with pytest.raises(WorkloadError, match="no answer after 0 s"):
         process.ready()
     process.close()
 
@@ -129,7 +129,7 @@ def test_who_is_missing_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def built(peer: Peer, spec: dict[str, Any]) -> Any:
-    """Its contender, in this process; skipped where it is not installed."""
+    """Its workload, in this process; skipped where it is not installed."""
     if peer.missing():
         pytest.skip(f"{peer.name}: {peer.missing()}")
     return import_module(f"palaestra.train.bench.libraries.{peer.module}").build({**spec, "name": peer.name})
@@ -138,13 +138,13 @@ def built(peer: Peer, spec: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("peer", LEARNERS, ids=lambda peer: peer.name)
 def test_peers_do_as_much_work_as_we_do(peer: Peer, work: dict[str, Any]) -> None:
     """Steps and gradient steps by their own hooks, and steps of the batch by ours."""
-    contender = built(peer, work)
+    workload = built(peer, work)
     for _ in range(2):
-        sample = contender(0.0)
+        sample = workload(0.0)
         assert (sample.steps, sample.gradient_steps) == (32, 6)
         assert 0 < sample.seconds[UPDATE] < sample.seconds[WHOLE]
-    contender.set_epochs(1)
-    assert contender(0.0).gradient_steps == 2
+    workload.set_epochs(1)
+    assert workload(0.0).gradient_steps == 2
 
 
 @pytest.mark.parametrize("peer", LEARNERS, ids=lambda peer: peer.name)
@@ -187,7 +187,7 @@ def test_gymnax_counts_environments_times_steps() -> None:
     assert sample.seconds[WHOLE] >= 0.05
 
 
-def ended_lengths(contender: Any, batch: Any, iterations: int) -> float:
+def ended_lengths(workload: Any, batch: Any, iterations: int) -> float:
     """Mean length of the episodes that end in so many iterations."""
     step, seen = batch.step, [0.0, 0.0]
 
@@ -200,7 +200,7 @@ def ended_lengths(contender: Any, batch: Any, iterations: int) -> float:
 
     batch.step = look
     for _ in range(iterations):
-        contender(0.0)
+        workload(0.0)
     batch.step = step
     return seen[0] / seen[1]
 
@@ -218,10 +218,10 @@ def test_peers_learn(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
         module = import_module(f"palaestra.train.bench.libraries.{peer.module}")
         monkeypatch.setattr(module, "make", lambda *args: batches.append(make(*args)) or batches[-1])
     spec = {"config": throughput.bench_config("cartpole", device="cpu").as_dict()}
-    contender = built(peer, spec)
-    before = ended_lengths(contender, batches[0], 1)
+    workload = built(peer, spec)
+    before = ended_lengths(workload, batches[0], 1)
     for _ in range(25):
-        contender(0.0)
-    after = ended_lengths(contender, batches[0], 4)
+        workload(0.0)
+    after = ended_lengths(workload, batches[0], 4)
     assert before < 40
     assert after > 5 * before

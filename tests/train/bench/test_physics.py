@@ -23,7 +23,7 @@ from palaestra.train.bench import physics as physics_bench
 from palaestra.train.bench import report, throughput
 from palaestra.train.bench import stepping as stepping_bench
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, Sample
-from palaestra.train.bench.physics import MUJOCO, Rollouts, arm_of, mujoco_contenders, physics_notes, physics_section
+from palaestra.train.bench.physics import MUJOCO, Rollouts, arm_of, mujoco_workloads, physics_notes, physics_section
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_mujoco_s_steps_are_arms_times_steps(seconds: float, calls: int) -> None
 
 def test_mujoco_gets_as_many_arms_in_calls_of_a_decent_length() -> None:
     for num_arms, steps in ((1024, 98), (4096, 25), (16384, 10)):
-        work = mujoco_contenders(ReachTorque(), num_arms)[MUJOCO]
+        work = mujoco_workloads(ReachTorque(), num_arms)[MUJOCO]
         assert isinstance(work, Rollouts)
         assert work.torque.shape == (num_arms, steps, 7)
         assert len(work.data) == torch.get_num_threads()

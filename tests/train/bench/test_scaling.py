@@ -73,11 +73,11 @@ def test_one_thread_and_all_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
     monkeypatch.setattr(torch, "set_num_threads", lambda n: now.__setitem__(0, n))
     monkeypatch.setattr(scaling, "_learning", lambda config: lambda seconds: threads.append(now[0]))
-    contenders = scaling._threads(throughput.bench_config("cartpole", device="cpu"))
-    assert list(contenders) == ["1", "4"]
+    workloads = scaling._threads(throughput.bench_config("cartpole", device="cpu"))
+    assert list(workloads) == ["1", "4"]
     for _ in range(2):
-        for contender in contenders.values():
-            contender(0.0)
+        for workload in workloads.values():
+            workload(0.0)
     assert (threads, now) == ([1, 4, 1, 4], [4])
 
 

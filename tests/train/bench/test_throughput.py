@@ -24,9 +24,9 @@ from palaestra.train.bench.interleaved import (
     OURS,
     UPDATE,
     WHOLE,
-    Contender,
-    ContenderError,
     Sample,
+    Workload,
+    WorkloadError,
     measure_interleaved,
     rates,
     ratio,
@@ -91,13 +91,13 @@ def test_resets_of_gymnasium_s_batch_are_not_steps() -> None:
         assert stepping.PASS * 5 * 0.8 < rewards < stepping.PASS * 5
 
 
-def working(name: str, calls: list[tuple[str, float]], fails_at: int = 0) -> Contender:
+def working(name: str, calls: list[tuple[str, float]], fails_at: int = 0) -> Workload:
     """Notes its calls; each is one step more in a second. It fails at its call of that number."""
 
     def work(seconds: float) -> Sample:
         calls.append((name, seconds))
         if sum(who == name for who, _ in calls) == fails_at:
-            raise ContenderError("out of breath")
+            raise WorkloadError("out of breath")
         return Sample(len(calls), {WHOLE: 1.0})
 
     return work
@@ -115,12 +115,12 @@ def test_contenders_take_turns_after_a_round_that_does_not_count() -> None:
 def test_who_fails_leaves_the_round_and_is_named(fails_at: int) -> None:
     calls: list[tuple[str, float]] = []
     failures: dict[str, str] = {}
-    contenders = {
+    workloads = {
         OURS: working(OURS, calls),
         "other": working("other", calls, fails_at),
         "last": working("last", calls),
     }
-    samples = measure_interleaved(contenders, 3, 1.0, failures)
+    samples = measure_interleaved(workloads, 3, 1.0, failures)
     assert failures == {"other": "out of breath"}
     assert list(samples) == [OURS, "last"]
     assert [len(own) for own in samples.values()] == [3, 3]
@@ -128,7 +128,7 @@ def test_who_fails_leaves_the_round_and_is_named(fails_at: int) -> None:
 
 
 def test_our_own_failure_is_raised() -> None:
-    with pytest.raises(ContenderError, match="out of breath"):
+    with pytest.raises(WorkloadError, match="out of breath"):
         measure_interleaved({OURS: working(OURS, [], 2)}, 3, 1.0, {})
 
 
@@ -324,10 +324,10 @@ class HereAndNow:
 
     def ready(self) -> None:
         if self.spec["name"] in self.broken:
-            raise ContenderError("ImportError: no such thing")
+            raise WorkloadError("ImportError: no such thing")
         self.work = sb3.build(self.spec)
 
-    def contender(self, epochs: int | None = None) -> Contender:
+    def workload(self, epochs: int | None = None) -> Workload:
         def work(seconds: float) -> Sample:
             if epochs is not None:
                 assert self.work.set_epochs is not None
@@ -353,7 +353,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput.roofline, "COPIES", (8, 64))
     monkeypatch.setattr(throughput, "REFERENCE_ENVS", 4)
     monkeypatch.setattr(throughput, "REFERENCE", ("n_steps=8", "n_epochs=2", "batch_size=16"))
-    monkeypatch.setattr(throughput, "Process", HereAndNow)
+    monkeypatch.setattr(throughput, "LibraryProcess", HereAndNow)
     monkeypatch.setattr(type(GYMNAX), "missing", lambda peer: INSTALL)
 
 
@@ -401,7 +401,7 @@ def test_a_peer_that_fails_is_named_and_the_rest_goes_on(monkeypatch: pytest.Mon
     assert list(result["learning"]["samples"]) == [OURS, SB3_ALONE]
     assert "left out: SB3: ImportError: no such thing" in check_table(result)
     monkeypatch.setattr(HereAndNow, "broken", (OURS,))
-    with pytest.raises(ContenderError, match="no such thing"):
+    with pytest.raises(WorkloadError, match="no such thing"):
         throughput.measure("cartpole", repeats=1)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from palaestra.train.bench import throughput as bench
 from palaestra.train.bench import time_to_solve
-from palaestra.train.bench.interleaved import OURS, ContenderError
+from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import INSTALL, LEARNERS, Peer, solving
 from palaestra.train.commands.bench import bench as command
 from palaestra.train.config.schema import ConfigError
@@ -50,14 +50,14 @@ def test_seeds_in_turns_and_medians() -> None:
 
 def test_a_peer_that_fails_is_left_out_and_we_are_not(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*args: Any) -> None:
-        raise ContenderError("ImportError: no wheels")
+        raise WorkloadError("ImportError: no wheels")
 
     monkeypatch.setattr(time_to_solve, "_peer", failing)
     result = time_to_solve.measure_solving("cartpole")
     assert list(result["seconds"]) == [OURS]
     assert result["left_out"]["SB3"] == "ImportError: no wheels"
     monkeypatch.setattr(time_to_solve, "_ours", failing)
-    with pytest.raises(ContenderError):
+    with pytest.raises(WorkloadError):
         time_to_solve.measure_solving("cartpole")
 
 
@@ -105,7 +105,7 @@ def test_a_whole_run_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is None  # stopped after its first evaluation, which did not solve CartPole
     fails = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
     monkeypatch.setattr(time_to_solve, "ChildProcess", lambda command, log: ChildProcess(fails, log))
-    with pytest.raises(ContenderError, match="palaestra train ended with the disk is full"):
+    with pytest.raises(WorkloadError, match="palaestra train ended with the disk is full"):
         time_to_solve._ours(config, 0, 475.0)
 
 
@@ -121,7 +121,7 @@ def test_a_peer_s_process(monkeypatch: pytest.MonkeyPatch) -> None:
     answer(0, "null\n")
     assert time_to_solve._peer("SB3", 0, 475.0) is None
     answer(1, "", "Traceback …\nImportError: no sbx\n")
-    with pytest.raises(ContenderError, match=r"^ImportError: no sbx$"):
+    with pytest.raises(WorkloadError, match=r"^ImportError: no sbx$"):
         time_to_solve._peer("sbx", 0, 475.0)
     answer(0, "12.5\n", seconds=60.0)
     monkeypatch.setattr(time_to_solve, "LONGEST", 0.1)

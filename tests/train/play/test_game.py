@@ -31,10 +31,10 @@ from palaestra.train.commands.evaluate import find_player
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
-from palaestra.train.play.game import Played, PlayWindow, play, table
-from palaestra.train.play.keyboard import Chooser, Keys
+from palaestra.train.play.game import EpisodeScore, PlayWindow, play, table
+from palaestra.train.play.keyboard import KeyboardController, MenuController
 from palaestra.train.recording import playback
-from palaestra.train.recording.playback import TensorStage, WatchError
+from palaestra.train.recording.playback import TensorPlayback, WatchError
 
 SEED = EVALUATION_SEEDS
 Press = Callable[["Script"], list[int] | None]
@@ -48,7 +48,7 @@ class Script:
         self.held: set[int] = set()
         self.frames: list[Image] = []
         self.closed = False
-        self.played: list[Played] = []
+        self.played: list[EpisodeScore] = []
         self._press = press
 
     def show(self, frame: Image) -> bool:
@@ -61,7 +61,7 @@ class Script:
         self.closed = True
 
 
-def run(name: str, press: Press, **kwargs: Any) -> tuple[list[Played], Script]:
+def run(name: str, press: Press, **kwargs: Any) -> tuple[list[EpisodeScore], Script]:
     console = Script(press)
     played, _ = play(name, seed=SEED, open_console=lambda title, fps: console, **kwargs)
     assert console.closed
@@ -156,7 +156,7 @@ def test_the_experts_keys_earn_the_experts_return(
     press = expert_keys(monkeypatch, name, keys, 2, **env_kwargs)
     played, _ = run(name, press, env_kwargs=env_kwargs)
     returns = [alone(name, episode, env_kwargs) for episode in range(2)]
-    assert played == [Played(episode, score, None, True) for episode, score in enumerate(returns)]
+    assert played == [EpisodeScore(episode, score, None, True) for episode, score in enumerate(returns)]
     assert returns[0] > 0
 
 
@@ -236,17 +236,17 @@ def actions_taken(
 ) -> tuple[int, Script]:
     """The actions of the first episode as the digits of a number."""
     taken = [0]
-    original = TensorStage.act
+    original = TensorPlayback.step
 
-    def act(self: TensorStage) -> Any:
+    def act(self: TensorPlayback) -> Any:
         result = original(self)
         taken.append(int(self.env.state.actions))
         return result
 
-    monkeypatch.setattr(TensorStage, "act", act)
+    monkeypatch.setattr(TensorPlayback, "step", act)
     monkeypatch.setattr(
-        "palaestra.train.play.game.open_stage",
-        lambda name, policy, *rest: TensorStage(TensorVectorEnv(rules(masked), 1, device="cpu"), policy),
+        "palaestra.train.play.game.open_playback",
+        lambda name, policy, *rest: TensorPlayback(TensorVectorEnv(rules(masked), 1, device="cpu"), policy),
     )
     monkeypatch.setattr("palaestra.train.play.game.environment", lambda name: resolve("cartpole"))
     _, console = run("counting", press)
@@ -287,7 +287,7 @@ def test_any_action_can_be_chosen_from_a_list(monkeypatch: pytest.MonkeyPatch) -
     left, right, up, enter = pygame.K_LEFT, pygame.K_RIGHT, pygame.K_UP, pygame.K_RETURN
     press = fixed([enter], [left, enter], [left, left, enter], [up, enter], [], [right], [right, right], [enter])
     assert actions_taken(monkeypatch, Choosing, press)[0] == 21123 // 10 * 10 + 3
-    chooser, console = Chooser(Discrete(30), "price {}".format), Script(fixed())
+    chooser, console = MenuController(Discrete(30), "price {}".format), Script(fixed())
     assert chooser.status == "price 15  (16 of 30)"
     for key, choice in ((up, 20), (pygame.K_DOWN, 15), (up, 20), (up, 25), (up, 29), (left, 28), (pygame.K_3, 28)):
         console.taps.append(key)
@@ -310,13 +310,13 @@ def test_keys_held_together_mean_what_gymnasium_says(monkeypatch: pytest.MonkeyP
     left, right = pygame.K_LEFT, pygame.K_RIGHT
     frames = [([left], {left}), ([], {left}), ([right], {left, right}), ([], {right}), ([], set()), ([right], {right})]
     seen = []
-    original = Keys.choose
+    original = KeyboardController.choose
 
-    def choose(self: Keys, *args: Any) -> int | None:
+    def choose(self: KeyboardController, *args: Any) -> int | None:
         seen.append(original(self, *args))
         return seen[-1]
 
-    monkeypatch.setattr(Keys, "choose", choose)
+    monkeypatch.setattr(KeyboardController, "choose", choose)
     upcoming = iter(frames)
 
     def press(console: Script) -> list[int] | None:
@@ -325,7 +325,7 @@ def test_keys_held_together_mean_what_gymnasium_says(monkeypatch: pytest.MonkeyP
 
     played, _ = run("MountainCar-v0", press)
     assert seen == [0, 0, 1, 2, 1, 2]
-    assert played == [Played(0, -6.0, None, False)]
+    assert played == [EpisodeScore(0, -6.0, None, False)]
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -361,7 +361,7 @@ def test_keys_pressed_before_the_end_do_not_start_the_next_episode(monkeypatch: 
 
 def test_leaving_an_episode_tells_the_score_so_far() -> None:
     played, _ = run("cartpole", fixed([pygame.K_LEFT], [], []), rival=expert_of_cartpole())
-    assert played == [Played(0, 3.0, None, False)]
+    assert played == [EpisodeScore(0, 3.0, None, False)]
     assert run("cartpole", fixed([], []))[0] == []
 
 
@@ -371,7 +371,7 @@ def expert_of_cartpole() -> Player:
 
 def test_the_table_has_a_line_for_each_episode() -> None:
     reference = make("snake-small", 1, "cpu").env.reference  # type: ignore[attr-defined]
-    played = [Played(0, 5.0, 35.0, True), Played(1, 2.5, None, False)]
+    played = [EpisodeScore(0, 5.0, 35.0, True), EpisodeScore(1, 2.5, None, False)]
     assert table(played, reference, "dqn").splitlines() == [
         "episode  you  dqn  optimum",
         "      0    5   35       35",
@@ -412,7 +412,7 @@ def test_the_window_passes_keys_on_and_quits(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(PlayWindow, "show", show)
     played, _ = play("cartpole", seed=SEED)
-    assert played == [Played(episode, length, None, True) for episode, length in enumerate(lengths)]
+    assert played == [EpisodeScore(episode, length, None, True) for episode, length in enumerate(lengths)]
     assert frames == max(presses) + 1
     assert not pygame.display.get_init()
 

@@ -21,7 +21,7 @@ from palaestra.envs.rendering.picture import picture
 from palaestra.envs.rendering.window import NoDisplayError, Window
 from palaestra.envs.snake import Snake
 from palaestra.train.recording import playback
-from palaestra.train.recording.playback import TensorStage, WatchError
+from palaestra.train.recording.playback import TensorPlayback, WatchError
 from palaestra.train.recording.show import watch
 from palaestra.train.recording.video import RecordingError, captioned, mosaic, write_video
 
@@ -115,22 +115,22 @@ def pasts_seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_pictures_know_the_earlier_states_of_their_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four rows with episodes of different lengths and automatic resets, against books kept for each row."""
     seen = pasts_seen(monkeypatch)
-    stage = TensorStage(batch(4, seed=2), first_row_straight)
+    playback = TensorPlayback(batch(4, seed=2), first_row_straight)
     for start in (0, 7):
-        stage.start(start)
-        books = [flat([stage.env.state_of(row)]) for row in range(4)]
+        playback.start(start)
+        books = [flat([playback.env.state_of(row)]) for row in range(4)]
         for _ in range(40):
-            done = stage.act()
+            done = playback.step()
             for row in range(4):
-                books[row] += flat([stage.env.state_of(row)])
-                stage.picture(row, 64, over=bool(done[row]))
+                books[row] += flat([playback.env.state_of(row)])
+                playback.picture(row, 64, over=bool(done[row]))
                 assert seen[-1] == (books[row][-1], books[row][:-1])
-            stage.settle()
+            playback.reset_finished()
             for row in np.flatnonzero(done):
-                books[row] = flat([stage.env.state_of(int(row))])
-                stage.picture(int(row), 64, over=False)
+                books[row] = flat([playback.env.state_of(int(row))])
+                playback.picture(int(row), 64, over=False)
                 assert seen[-1] == (books[row][0], [])
-        episodes = stage.env.episode.tolist()
+        episodes = playback.env.episode.tolist()
         assert episodes[0] > start + 3
         assert episodes[0] != episodes[1]
 
@@ -138,16 +138,16 @@ def test_pictures_know_the_earlier_states_of_their_episode(monkeypatch: pytest.M
 def test_a_past_is_a_sequence_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playback, "MOST_PAST", 5)
     seen = pasts_seen(monkeypatch)
-    stage = TensorStage(batch(1), expert)
-    stage.start(0)
-    states = flat([stage.env.state_of(0)])
+    shown = TensorPlayback(batch(1), expert)
+    shown.start(0)
+    states = flat([shown.env.state_of(0)])
     for _ in range(9):
-        stage.act()
-        stage.settle()
-        states += flat([stage.env.state_of(0)])
-    stage.picture(0, 64, over=False)
+        shown.step()
+        shown.reset_finished()
+        states += flat([shown.env.state_of(0)])
+    shown.picture(0, 64, over=False)
     assert seen[-1] == (states[9], states[4:9])
-    past = playback._Past([stage.env.state] * 3, 0)
+    past = playback._Past([shown.env.state] * 3, 0)
     assert (len(past), len(past[1:]), flat([past[-1]])) == (3, 2, states[-1:])
     with pytest.raises(IndexError):
         past[3]

@@ -428,24 +428,24 @@ def test_welch_where_one_side_has_no_spread() -> None:
     assert reruns.chance([0.1] * 3, [0.1] * 3) == 1.0
 
 
-def contender(name: str, numbers: list[float]) -> reruns.Contender:
-    return reruns.Contender(name, {}, BASE, Path("x"), validation=numbers, held_out=numbers)
+def candidate(name: str, numbers: list[float]) -> reruns.Candidate:
+    return reruns.Candidate(name, {}, BASE, Path("x"), validation=numbers, held_out=numbers)
 
 
 def test_verdicts() -> None:
-    preset = contender("preset", [10.0, 11.0, 12.0])
+    preset = candidate("preset", [10.0, 11.0, 12.0])
     assert reruns.verdict([preset]).startswith("No trial other than the preset was finished")
     worse, clear, close = (
-        contender("w", [1.0, 2.0, 3.0]),
-        contender("c", [20.0, 21.0, 22.0]),
-        contender("n", [11, 12, 13]),
+        candidate("w", [1.0, 2.0, 3.0]),
+        candidate("c", [20.0, 21.0, 22.0]),
+        candidate("n", [11, 12, 13]),
     )
     assert reruns.verdict([preset, worse]).startswith("The preset is not beaten")
     assert reruns.verdict([preset, clear]).startswith("c beats the preset outside noise: held-out mean return 21 ± 1")
     assert reruns.verdict([preset, close]).startswith("n has the best score, but its lead over the preset is within")
     assert reruns.best_of([preset, worse]) is preset
     assert reruns.best_of([preset, worse, clear]) is clear
-    edge = contender("e", [12.0, 13.0, 14.0])  # p = 0.035: enough alone, not as the best of two
+    edge = candidate("e", [12.0, 13.0, 14.0])  # p = 0.035: enough alone, not as the best of two
     assert "outside noise" in reruns.verdict([preset, edge])
     assert "within noise" in reruns.verdict([preset, edge, worse])
 

@@ -1,6 +1,6 @@
 """Other people's libraries on the same work as ours, for ``palaestra bench``; one small file each.
 
-Every contender runs in a process of its own (:mod:`palaestra.train.bench.libraries.worker`, steered by
+Every workload runs in a process of its own (:mod:`palaestra.train.bench.libraries.worker`, steered by
 :mod:`palaestra.train.bench.libraries.process`), so that threads, allocators and memory do not mix, and works only when
 it is its turn. What a file of a peer does is to say the work of a :class:`~palaestra.train.config.run_config.RunConfig`
 in that library's words, with the settings its authors would choose where speed is at stake: no logs, no checkpoints, no

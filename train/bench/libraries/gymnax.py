@@ -20,7 +20,7 @@ PASS = 16  # as in our own stepping
 
 
 def build(spec: dict[str, Any]) -> Callable[[float], Sample]:
-    """A contender with ``spec["num_envs"]`` environments."""
+    """A workload with ``spec["num_envs"]`` environments."""
     num_envs = spec["num_envs"]
     env = gymnax.make(spec["env"])[0]
     step = jax.vmap(env.step)

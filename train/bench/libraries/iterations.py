@@ -1,4 +1,4 @@
-"""A contender that learns: whole iterations of an algorithm, their parts timed and their work counted."""
+"""A workload that learns: whole iterations of an algorithm, their parts timed and their work counted."""
 
 from __future__ import annotations
 

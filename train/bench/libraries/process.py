@@ -1,6 +1,6 @@
 """Contenders in processes of their own: started together, asked one at a time.
 
-A process that dies, says that it cannot, or does not answer in time is a :class:`ContenderError` with the reason in
+A process that dies, says that it cannot, or does not answer in time is a :class:`WorkloadError` with the reason in
 one line. Between two requests it sleeps.
 """
 
@@ -14,14 +14,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from palaestra.train.bench.interleaved import Contender, ContenderError, Sample
+from palaestra.train.bench.interleaved import Sample, Workload, WorkloadError
 from palaestra.train.runs.child_process import ChildProcess, last_line
 
 START_SECONDS, ANSWER_SECONDS = 180.0, 300.0  # after which nobody waits any more; compilation takes its time
 
 
-class Process:
-    """One contender.
+class LibraryProcess:
+    """One workload.
 
     Attributes:
         memory_mib, device_memory_mib: its peaks after its latest work; None before, and where nobody knows.
@@ -48,23 +48,23 @@ class Process:
         try:
             line = self._answers.get(timeout=seconds)
         except queue.Empty:
-            raise ContenderError(f"no answer after {seconds:.0f} s") from None
+            raise WorkloadError(f"no answer after {seconds:.0f} s") from None
         if not line:
-            raise ContenderError(f"its process ended ({self._child.wait()}) {last_line(self._log)[:200]}".strip())
+            raise WorkloadError(f"its process ended ({self._child.wait()}) {last_line(self._log)[:200]}".strip())
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise ContenderError(answer["error"])
+            raise WorkloadError(answer["error"])
         return answer
 
     def ready(self) -> None:
         """Wait until it is built.
 
         Raises:
-            ContenderError: if it cannot be.
+            WorkloadError: if it cannot be.
         """
         self._answer(START_SECONDS)
 
-    def contender(self, **settings: Any) -> Contender:
+    def workload(self, **settings: Any) -> Workload:
         """What takes turns with others; ``settings`` go with each request."""
 
         def work(seconds: float) -> Sample:

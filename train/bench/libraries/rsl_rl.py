@@ -1,10 +1,10 @@
 """PPO of rsl_rl on our batch (Rudin et al., "Learning to walk in minutes using massively parallel deep RL", 2022).
 
-1. Its runner and its loop, with a batch as its ``VecEnv``. It has Gaussian and Beta actions only: :class:`Categorical`
-   adds those of a Discrete space in the way that it is told of new distributions.
+1. Its runner and its loop, with a batch as its ``VecEnv``. It has Gaussian and Beta actions only;
+   :class:`RslCategorical` adds those of a Discrete space.
 2. In its favour: no logger, no check for NaN (it would wait at every step; ours looks once per rollout). By its design
    a truncated step bootstraps from the value before it, which is at hand, where ours evaluates the last observation.
-3. Its learning rate is fixed here, and its advantages are normalised per minibatch, as in the other contenders. It
+3. Its learning rate is fixed here, and its advantages are normalised per minibatch, as in the other workloads. It
    clips the gradients of actor and critic apart.
 4. "compiled" is its option ``torch_compile_mode="default"``.
 """
@@ -26,7 +26,7 @@ from palaestra.train.bench.libraries.iterations import Iterations
 from palaestra.train.config.run_config import RunConfig
 
 
-class Categorical(Distribution):  # type: ignore[misc]
+class RslCategorical(Distribution):  # type: ignore[misc]
     """One action out of ``choices``, [N, 1]."""
 
     def __init__(self, output_dim: int, choices: int) -> None:
@@ -108,7 +108,7 @@ def runner_of(env: RslEnv, settings: dict[str, Any], network: dict[str, Any], **
     config = {
         "obs_groups": {"actor": ["policy"], "critic": ["policy"]},
         "check_for_nan": False,
-        "actor": {**network, "distribution_cfg": {"class_name": Categorical, "choices": choices}},
+        "actor": {**network, "distribution_cfg": {"class_name": RslCategorical, "choices": choices}},
         "critic": network,
         "algorithm": {"class_name": "PPO", **algorithm},
         **settings,
@@ -117,7 +117,7 @@ def runner_of(env: RslEnv, settings: dict[str, Any], network: dict[str, Any], **
 
 
 def build(spec: dict[str, Any]) -> Iterations:
-    """The contender ``spec["name"]`` on ``spec["config"]``."""
+    """The workload ``spec["name"]`` on ``spec["config"]``."""
     config, compiled = RunConfig(**spec["config"]), spec["name"].endswith("compiled")
     agent, batch = config.agent_kwargs, make(config.env, config.num_envs, config.device, config.seed)
     assert isinstance(batch, TensorVectorEnv)

@@ -41,7 +41,7 @@ def names(config: RunConfig) -> list[str]:
 
 
 def build(spec: dict[str, Any]) -> Iterations:
-    """The contender ``spec["name"]`` on ``spec["config"]``."""
+    """The workload ``spec["name"]`` on ``spec["config"]``."""
     return learning(agent(RunConfig(**spec["config"]), spec["name"]))
 
 

@@ -1,4 +1,4 @@
-"""The process of one contender: builds it, then works when :mod:`palaestra.train.bench.libraries.process` tells it to.
+"""The process of one workload: builds it, then works when :mod:`palaestra.train.bench.libraries.process` tells it to.
 
 One JSON object a line on standard input and output. First what to build, ``{"module", "threads", …}``, answered by
 ``{}``; then each ``{"seconds": s}``, perhaps with ``"epochs"``, is answered by a sample, and the peak of memory so far.
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, TextIO
 
-from palaestra.train.bench.interleaved import Contender
+from palaestra.train.bench.interleaved import Workload
 
 
 def main() -> None:
@@ -30,18 +30,18 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
     try:
-        contender = _build(json.loads(requests.readline()))
+        workload = _build(json.loads(requests.readline()))
         answer({})
         for line in requests:
-            answer(_measure(contender, json.loads(line)))
+            answer(_measure(workload, json.loads(line)))
     except Exception as error:  # a stranger's library may raise anything; the benchmark names it and goes on
         answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
 
 
-def _build(spec: dict[str, Any]) -> Contender:
+def _build(spec: dict[str, Any]) -> Workload:
     prepare(spec["threads"], spec["device"])
-    contender: Contender = import_module(f"palaestra.train.bench.libraries.{spec['module']}").build(spec)
-    return contender
+    workload: Workload = import_module(f"palaestra.train.bench.libraries.{spec['module']}").build(spec)
+    return workload
 
 
 def prepare(threads: int, device: str) -> None:
@@ -58,12 +58,12 @@ def prepare(threads: int, device: str) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU's memory at once
 
 
-def _measure(contender: Any, request: dict[str, Any]) -> dict[str, Any]:
+def _measure(workload: Any, request: dict[str, Any]) -> dict[str, Any]:
     from palaestra.train.runs.machine import peak_device_mib, peak_memory_mib
 
     if "epochs" in request:
-        contender.set_epochs(request["epochs"])
-    sample = asdict(contender(request["seconds"]))
+        workload.set_epochs(request["epochs"])
+    sample = asdict(workload(request["seconds"]))
     return {"sample": sample, "memory_mib": peak_memory_mib(), "device_memory_mib": peak_device_mib()}
 
 
