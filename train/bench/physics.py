@@ -7,14 +7,15 @@
    many threads as PyTorch has, each with an ``MjData``. It integrates the same chain by the same scheme and does less:
    no friction, limits, contacts, constraints, reward or observation. Its arrays are made once, its checks are off, and
    calls are long enough that starting its threads costs nothing to speak of. It computes in float64 only.
-4. MuJoCo is optional; without it only our own rows appear, and how to install it.
+4. MuJoCo is optional; without it only our own rows appear, and how to install it. Since 4.0 it is three packages, and
+   ``pip install -U`` from an earlier one leaves it without its library: then the rows say how to mend it.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from palaestra.envs.arm import SerialChain
 
 MUJOCO = "mujoco.rollout"
+INSTALL = f"  {MUJOCO} beside it: pip install 'palaestra[bench]' (mujoco ≥ 3.2.7)"
+REPAIR = f"""\
+  {MUJOCO} beside it: mujoco cannot be imported, as after pip -U; do this:
+    pip uninstall -y mujoco mujoco-core mujoco-studio; pip install mujoco"""
 CALL = 100_000  # physics steps in one call of MuJoCo, at least
 
 
@@ -47,12 +52,28 @@ def arm_of(env: ResolvedEnv) -> Arm | None:
 
 
 def mujoco_version() -> str | None:
-    """None without a MuJoCo that has a batch with threads (3.2.7)."""
+    """The version of MuJoCo; None without one that has a batch with threads (3.2.7)."""
     try:
         from mujoco.rollout import Rollout  # noqa: F401
     except ImportError:
         return None
     return version("mujoco")
+
+
+def mujoco_advice() -> str:
+    """Lines for a table without MuJoCo's rows: how to install it, or to mend an installation that cannot be imported.
+
+    Not the command that MuJoCo 4.0.0 itself advises, ``pip install --force-reinstall --no-deps mujoco mujoco-core
+    mujoco-studio``: it may take parts of different versions, which do not work together.
+    """
+    try:
+        version("mujoco")
+        import mujoco  # noqa: F401
+    except PackageNotFoundError:
+        return INSTALL
+    except ImportError:
+        return REPAIR
+    return INSTALL  # one from before 3.2.7
 
 
 class Rollouts:
@@ -136,6 +157,7 @@ def physics_section(arm: Arm, stepping: dict[str, dict[str, list[dict[str, Any]]
         "time_step": arm.time_step,
         "steps_per_env_step": arm.physics_steps,
         "mujoco": mujoco_version(),
+        "advice": None if mujoco_version() else mujoco_advice(),
         "threads": torch.get_num_threads(),
         "samples": sizes,
     }
@@ -155,6 +177,3 @@ def physics_notes(section: dict[str, Any]) -> str:
         f"{text} mujoco.rollout (mujoco {section['mujoco']}, {threads}, float64) integrates the same chain without any "
         "of these, contacts or constraints."
     )
-
-
-INSTALL = f"  {MUJOCO} beside it: pip install 'palaestra[bench]' (mujoco ≥ 3.2.7)"

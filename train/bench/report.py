@@ -11,7 +11,7 @@ from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, rates, ratio
 from palaestra.train.bench.libraries.sb3 import SB3_ALONE
 from palaestra.train.bench.memory_plan import gib
-from palaestra.train.bench.physics import INSTALL, physics_notes
+from palaestra.train.bench.physics import physics_notes
 
 WIDTH = 80
 
@@ -56,7 +56,7 @@ def _physics_rows(physics: dict[str, Any] | None) -> list[str]:
     lines = []
     for num_arms, samples in physics["samples"].items():
         lines += [f"physics steps/s, {int(num_arms):,} arms", *_rows(samples, (WHOLE,))]
-    return lines if physics["mujoco"] else [*lines, INSTALL]
+    return lines if physics["mujoco"] else [*lines, *physics["advice"].splitlines()]
 
 
 def _work(agent: str, config: dict[str, Any]) -> str:

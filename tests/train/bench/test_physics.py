@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from itertools import count
 from typing import Any
 from xml.etree import ElementTree
@@ -160,6 +161,21 @@ def test_without_mujoco_a_line_says_how_to_install_it() -> None:
     assert [list(samples) for samples in result["physics"]["samples"].values()] == [[OURS]] * 2
     assert [line for line in lines if "mujoco" in line] == [physics_bench.INSTALL]
     assert "pip install 'palaestra[bench]'" in physics_bench.INSTALL
+
+
+@pytest.mark.usefixtures("tiny", "without_mujoco")
+def test_a_broken_mujoco_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``pip install -U`` from 3 to 4 leaves it: its packages are there, and importing it raises an ImportError."""
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    _, lines = whole_result()
+    assert [line for line in lines if "mujoco" in line] == physics_bench.REPAIR.splitlines()
+    assert "    pip uninstall -y mujoco mujoco-core mujoco-studio; pip install mujoco" in lines
+
+    def nothing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(physics_bench, "version", nothing)
+    assert physics_bench.mujoco_advice() == physics_bench.INSTALL
 
 
 def test_notes_say_what_mujoco_does_not_do() -> None:
