@@ -87,9 +87,8 @@ def can_act(agent: str, space: Space[Any]) -> bool:
     return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))
 
 
-def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
-    """Raise a ConfigError unless the agent can act in the environment; it names agents that can."""
-    space = spaces_of(env, env_kwargs)[1]
+def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], space: Space[Any]) -> None:
+    """Raise a ConfigError unless the agent can act in the environment's action space; it names agents that can."""
     if can_act(agent, space):
         return
     where = " with " + ", ".join(f"{k}={v}" for k, v in env_kwargs.items()) if env_kwargs else ""

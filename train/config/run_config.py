@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import yaml
 from annotated_types import Ge, Le
+from gymnasium import Space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
@@ -36,6 +37,9 @@ from palaestra.train.config.schema import (
     plain,
     schedule,
 )
+
+if TYPE_CHECKING:
+    from palaestra.train.config.presets import Preset
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -96,7 +100,7 @@ class RunConfig:
         _check_keys(data)
         if missing := [name for name in NEEDED if name not in data]:
             raise ConfigError(f"a run configuration needs the key {missing[0]}")
-        return checked(cls(**data))
+        return validated(cls(**data))
 
 
 _FIELDS = fields(RunConfig)
@@ -162,9 +166,13 @@ def resolve_config(
     given = {key: value for key, value in (options | {"env": env, "agent": agent}).items() if value is not None}
     config = _layered(dict(file or {}), given)
     of_env = [setting for setting in settings if setting.startswith("env.")]
-    for setting in of_env:
-        config = _with_setting(config, setting)
-    config = with_settings(_with_policy(config), [setting for setting in settings if setting not in of_env])
+    config = _put_settings(config, of_env)  # first, since the policy follows from the observations
+    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    observations, actions = spaces_of(config.resolved_env, config.env_kwargs)
+    config = _with_policy(config, observations)
+    config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
+    check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
+    config = _self_contained(config)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config
@@ -201,6 +209,8 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     found = environment(named.get("env"))
     known(named["agent"], AGENTS, "agent")
     start = preset(found, named["agent"])
+    if start.registered is not None:
+        _check_preset(start, found, named["agent"])
     whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
     of_preset: dict[str, Any] = {
         "seed": 0,
@@ -214,10 +224,18 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     return RunConfig(**(of_preset | named | kwargs | {"env": found.absolute_name}))
 
 
-def _with_policy(config: RunConfig) -> RunConfig:
+def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:
+    """Raise a ConfigError that names the preset, one from a plug-in, unless it can be trained with as it is."""
+    sizes = (preset.num_envs, preset.total_timesteps)
+    try:
+        validated(RunConfig(env.absolute_name, agent, 0, *sizes, "auto", preset.env_kwargs, preset.agent_kwargs))
+    except ConfigError as error:
+        raise ConfigError(f"the preset of {preset.registered} for {agent}: {error}") from error
+
+
+def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
     """The policy that reads such observations; networks of the preset are for observations of numbers."""
-    check_env_kwargs(config.resolved_env, config.env_kwargs)
-    policy = default_policy(config.agent, spaces_of(config.resolved_env, config.env_kwargs)[0])
+    policy = default_policy(config.agent, observations)
     agent_kwargs = {"policy": policy, **config.agent_kwargs}
     if policy != "MlpPolicy":
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
@@ -228,21 +246,21 @@ def _with_policy(config: RunConfig) -> RunConfig:
 
 def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     """The configuration with "key=value" settings over it, checked; see :func:`resolve_config`."""
+    return _self_contained(validated(_put_settings(config, settings)))
+
+
+def _put_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with "key=value" settings over it, unchecked."""
+    env_kwargs, agent_kwargs = config.env_kwargs, config.agent_kwargs
     for setting in settings:
-        config = _with_setting(config, setting)
-    config = checked(config)
-    if config.env_kwargs:
-        config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
-    return config
-
-
-def _with_setting(config: RunConfig, setting: str) -> RunConfig:
-    key, value = parse(setting)
-    if key in _OPTIONS:
-        raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
-    if key.startswith("env."):
-        return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
-    return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))
+        key, value = parse(setting)
+        if key in _OPTIONS:
+            raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
+        if key.startswith("env."):
+            env_kwargs = {**env_kwargs, key.removeprefix("env."): value}
+        else:
+            agent_kwargs = _put(agent_kwargs, key.split("."), value)
+    return replace(config, env_kwargs=env_kwargs, agent_kwargs=agent_kwargs)
 
 
 def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
@@ -253,12 +271,27 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
 
 
-def checked(config: RunConfig) -> RunConfig:
+def _self_contained(config: RunConfig) -> RunConfig:
+    if not config.env_kwargs:
+        return config
+    return replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+
+
+def validated(config: RunConfig) -> RunConfig:
     """The configuration with every value checked and in its proper type.
 
     Raises:
         ConfigError: naming the first setting that is wrong.
     """
+    config = _validated_values(config)
+    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    actions = spaces_of(config.resolved_env, config.env_kwargs)[1]
+    check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
+    return config
+
+
+def _validated_values(config: RunConfig) -> RunConfig:
+    """The same for all but the environment's arguments."""
     for name, kind in _TYPES.items():
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
@@ -272,8 +305,6 @@ def checked(config: RunConfig) -> RunConfig:
     config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     _check_sizes(config)
-    check_env_kwargs(config.resolved_env, config.env_kwargs)
-    check_actions(config.agent, config.resolved_env, config.env_kwargs)
     return config
 
 
@@ -287,7 +318,7 @@ def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
 
 
 def _check_sizes(config: RunConfig) -> None:
-    """What is collected fits what learns from it."""
+    """Raise a ConfigError unless what is collected fits what learns from it."""
     defaults = inspect.signature(AGENTS[config.agent]).parameters
 
     def value(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import re
@@ -14,6 +13,7 @@ import yaml
 from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents.options import AtLeastOne, CommonOptions, NotZero
+from palaestra.envs.core.suggest import closest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -32,8 +32,8 @@ def known(name: str, names: Iterable[str], what: str) -> None:
     names = list(names)
     if name in names:
         return
-    close = difflib.get_close_matches(str(name), names, 1, 0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    close = closest(str(name), names)
+    hint = f"; did you mean {close!r}?" if close else f"; known: {', '.join(names)}"
     raise ConfigError(f"unknown {what} {name!r}{hint}")
 
 

@@ -50,19 +50,19 @@ def load_presets(agent: str) -> dict[str, Preset]:
 
 
 def find_preset(env: ResolvedEnv, agent: str) -> Preset | None:
-    """The preset of that pair; None without one of its own.
+    """The preset of that pair, its own or that of its class; None without any.
 
     Raises:
-        ConfigError: if the one that it was registered with is none.
+        ConfigError: if what it was registered with is no preset.
     """
     found = own_preset(env, agent)
     if found is not None:
         return found
-    inherited = next((found for entry in relatives(env) if (found := own_preset(entry, agent)) is not None), None)
-    names = env.kwarg_names()
-    if inherited is None or names is None:
-        return inherited
-    return replace(inherited, env_kwargs={k: v for k, v in inherited.env_kwargs.items() if k in names})
+    for entry in relatives(env):
+        if (found := own_preset(entry, agent)) is not None:
+            accepted = env.kwarg_names() or ()
+            return replace(found, env_kwargs={k: v for k, v in found.env_kwargs.items() if k in accepted})
+    return None
 
 
 def preset(env: ResolvedEnv, agent: str) -> Preset:
