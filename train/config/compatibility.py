@@ -20,7 +20,7 @@ from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
-from palaestra.train.config.schema import ConfigError, Option, known
+from palaestra.train.config.schema import ConfigError, Option, require_choice
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
@@ -52,7 +52,7 @@ def check_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
     if "max_episode_steps" in env_kwargs:
         Option(AtLeastOne | None).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
     for key in env_kwargs:
-        known(key, names, "environment setting")
+        require_choice(key, names, "environment setting")
 
 
 def default_policy(agent: str, space: Space[Any]) -> str:

@@ -31,10 +31,10 @@ from palaestra.train.config.schema import (
     ConfigError,
     Option,
     checkpoint_interval,
-    known,
+    load_yaml,
     options_of,
     parse,
-    plain,
+    require_choice,
     schedule,
 )
 
@@ -112,7 +112,7 @@ def _check_keys(data: Any) -> None:
     if not isinstance(data, dict):
         raise ConfigError(f"a run configuration is a mapping with the keys {', '.join(f.name for f in _FIELDS)}")
     for key in data:
-        known(key, [f.name for f in _FIELDS], "key of a run configuration:")
+        require_choice(key, [f.name for f in _FIELDS], "key of a run configuration:")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def read_file(path: Path) -> dict[str, Any]:
             text = file.read(MAX_TEXT + 1)
         if len(text) > MAX_TEXT:
             raise ValueError(f"it has more than {MAX_TEXT:,} characters")
-        data = plain(text)
+        data = load_yaml(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text too
@@ -207,7 +207,7 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
 
     named: dict[str, Any] = {"agent": "ppo"} | file | given
     found = environment(named.get("env"))
-    known(named["agent"], AGENTS, "agent")
+    require_choice(named["agent"], AGENTS, "agent")
     start = preset(found, named["agent"])
     if start.registered is not None:
         _check_preset(start, found, named["agent"])
@@ -295,7 +295,7 @@ def _validated_values(config: RunConfig) -> RunConfig:
     for name, kind in _TYPES.items():
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
-    known(config.agent, AGENTS, "agent")
+    require_choice(config.agent, AGENTS, "agent")
     _check_device(config.device)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
@@ -311,9 +311,9 @@ def _validated_values(config: RunConfig) -> RunConfig:
 def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
     options, agent_kwargs = options_of(AGENTS[config.agent]), {}
     for key, value in config.agent_kwargs.items():
-        known(key, options, f"{config.agent} setting")
+        require_choice(key, options, f"{config.agent} setting")
         agent_kwargs[key] = options[key].check(key, value)
-    known(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
+    require_choice(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
     return agent_kwargs
 
 
@@ -341,7 +341,7 @@ def _check_sizes(config: RunConfig) -> None:
 
 
 def _check_device(device: str) -> None:
-    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
     try:
         torch.device("cpu" if device == "auto" else device)
     except RuntimeError as error:
@@ -353,7 +353,7 @@ def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
     given = ("observation_space", "action_space", "lr_schedule", "use_sde")  # by the agent itself
     names = [f"policy_kwargs.{name}" for name in inspect.signature(policy).parameters if name not in given]
     for key, value in agent_kwargs.get("policy_kwargs", {}).items():
-        known(f"policy_kwargs.{key}", names, "setting")
+        require_choice(f"policy_kwargs.{key}", names, "setting")
         _class(key, value)
 
 
@@ -368,5 +368,5 @@ def build_arguments(config: RunConfig) -> dict[str, Any]:
 def _class(key: str, value: Any) -> Any:
     if key not in _CLASS_KEYS:
         return value
-    known(value, CLASSES, f"policy_kwargs.{key}")
+    require_choice(value, CLASSES, f"policy_kwargs.{key}")
     return CLASSES[value]

@@ -27,7 +27,7 @@ class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it."""
 
 
-def known(name: str, names: Iterable[str], what: str) -> None:
+def require_choice(name: str, names: Iterable[str], what: str) -> None:
     """Raise a ConfigError with the closest match unless ``name`` is one of ``names``."""
     names = list(names)
     if name in names:
@@ -47,12 +47,12 @@ def parse(setting: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {setting}: expected key=value")
     try:
-        return key, number(plain(text))
+        return key, number(load_yaml(text))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
 
 
-def plain(text: str) -> Any:
+def load_yaml(text: str) -> Any:
     """The value of YAML text.
 
     Raises:

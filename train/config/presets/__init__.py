@@ -21,7 +21,7 @@ import yaml
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import AGENTS
-from palaestra.train.config.schema import ConfigError, known
+from palaestra.train.config.schema import ConfigError, require_choice
 
 ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV = "any tensor environment", "any Gymnasium environment"
 _KEYS = ("num_envs", "total_timesteps", "env_kwargs", "agent_kwargs")
@@ -85,14 +85,14 @@ def own_preset(env: ResolvedEnv, agent: str) -> Preset | None:
         return load_presets(agent).get(env.id)
     try:
         for name in env.presets:
-            known(name, AGENTS, "agent")
+            require_choice(name, AGENTS, "agent")
         if agent not in env.presets:
             return None
         given, default = env.presets[agent], default_preset(env, agent)
         if not isinstance(given, Mapping):
             raise ConfigError(f"{given}: expected a mapping with the keys {', '.join(_KEYS)}")
         for key in given:
-            known(key, _KEYS, "key")
+            require_choice(key, _KEYS, "key")
         for key in ("env_kwargs", "agent_kwargs"):
             if not isinstance(given.get(key, {}), Mapping):
                 raise ConfigError(f"{key}={given[key]}: expected a mapping")
