@@ -125,7 +125,7 @@ def plugin_errors() -> dict[str, str]:
     for point in entry_points(group=PLUGIN_GROUP):
         try:
             point.load()
-        except Exception as error:  # whatever a stranger's module raises is its own fault, reported by name
+        except Exception as error:  # a plug-in may raise anything; it is reported by name and stops nothing else
             errors[point.name] = describe(error)
     return errors
 

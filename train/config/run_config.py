@@ -25,7 +25,15 @@ from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
+from palaestra.train.config.compatibility import (
+    AGENTS,
+    check_actions,
+    check_device,
+    check_env_kwargs,
+    check_sizes,
+    default_policy,
+    spaces_of,
+)
 from palaestra.train.config.schema import (
     MAX_TEXT,
     ConfigError,
@@ -55,11 +63,9 @@ _COUNTS = {
     "total_timesteps": Option(AtLeastOne),
     "seed": Option(Annotated[int, Ge(0), Le(2**32 - 1)]),  # evaluations have the seeds from 2^32 on
 }
-_TYPES: dict[str, type] = {
-    **{"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict},
-    "deterministic": bool,
-}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")  # of the command line
+_TYPES = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict, "deterministic": bool}
+_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")
+"""Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
 @dataclass(frozen=True)
@@ -291,12 +297,12 @@ def validated(config: RunConfig) -> RunConfig:
 
 
 def _validated_values(config: RunConfig) -> RunConfig:
-    """The same for all but the environment's arguments."""
+    """As :func:`validated`, for all but the environment's arguments."""
     for name, kind in _TYPES.items():
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
     require_choice(config.agent, AGENTS, "agent")
-    _check_device(config.device)
+    check_device(config.device)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
@@ -304,7 +310,7 @@ def _validated_values(config: RunConfig) -> RunConfig:
     config = replace(config, **counts)
     config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
-    _check_sizes(config)
+    check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)
     return config
 
 
@@ -315,37 +321,6 @@ def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
         agent_kwargs[key] = options[key].check(key, value)
     require_choice(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
     return agent_kwargs
-
-
-def _check_sizes(config: RunConfig) -> None:
-    """Raise a ConfigError unless what is collected fits what learns from it."""
-    defaults = inspect.signature(AGENTS[config.agent]).parameters
-
-    def value(name: str) -> Any:
-        return config.agent_kwargs.get(name, defaults[name].default)
-
-    if "n_epochs" in defaults and config.num_envs * value("n_steps") % value("batch_size"):  # learns from rollouts
-        collected = config.num_envs * value("n_steps")
-        raise ConfigError(f"batch_size={value('batch_size')} does not divide num_envs × n_steps = {collected}")
-    if "buffer_size" in defaults and value("n_steps") > -(-value("buffer_size") // config.num_envs):
-        needed = (value("n_steps") - 1) * config.num_envs
-        raise ConfigError(
-            f"buffer_size={value('buffer_size')}: must be above {needed} for {config.num_envs} environments "
-            f"with n_steps={value('n_steps')}"
-        )
-    if "learning_starts" in defaults and value("learning_starts") >= config.total_timesteps:
-        raise ConfigError(
-            f"learning_starts={value('learning_starts')}: must be below total_timesteps={config.total_timesteps}, "
-            f"or nothing would be learned"
-        )
-
-
-def _check_device(device: str) -> None:
-    require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
-    try:
-        torch.device("cpu" if device == "auto" else device)
-    except RuntimeError as error:
-        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
 
 
 def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:

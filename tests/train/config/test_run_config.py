@@ -623,7 +623,7 @@ def test_preset_then_file_then_command_line(tmp_path: Path) -> None:
 
 
 def test_a_whole_file_needs_no_preset(tmp_path: Path) -> None:
-    """What a preset of today sets is not added to a run of yesterday."""
+    """Settings of the preset are not added to an earlier run."""
     config = resolve_config("snake-small", seed=3, settings=["gamma=0.9"])
     kept = {"policy": "MlpPolicy", "n_steps": 16, "batch_size": 2048, "gamma": 0.9}
     content = config.as_dict() | {"agent_kwargs": kept}
