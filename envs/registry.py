@@ -12,7 +12,6 @@ the module calls :func:`register`. A plug-in that fails to import is kept with i
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import sys
@@ -27,6 +26,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from palaestra.envs.core import BatchedEnv, TensorEnv
+from palaestra.envs.core.suggest import closest
 from palaestra.envs.core.user_code import UserCodeError, describe, import_file, import_module
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 
@@ -125,7 +125,7 @@ def plugin_errors() -> dict[str, str]:
     for point in entry_points(group=PLUGIN_GROUP):
         try:
             point.load()
-        except Exception as error:  # whatever a stranger's module raises is its own fault, reported by name
+        except Exception as error:  # a plug-in may raise anything; it is reported by name and stops nothing else
             errors[point.name] = describe(error)
     return errors
 
@@ -213,8 +213,8 @@ def _none_of_that_name(module: ModuleType, place: str, id: str, classes: list[st
 
 
 def _closest(name: str, names: list[str], otherwise: str) -> str:
-    close = difflib.get_close_matches(name, names, 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else otherwise
+    close = closest(name, names)
+    return f"; did you mean {close!r}?" if close else otherwise
 
 
 def make(

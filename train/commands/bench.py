@@ -44,13 +44,13 @@ def bench(
     from palaestra.train.bench import report, throughput, time_to_solve
     from palaestra.train.bench import scaling as scales
     from palaestra.train.config.compatibility import AGENTS
-    from palaestra.train.config.schema import known
+    from palaestra.train.config.schema import require_choice
     from palaestra.train.markdown import with_section, write_section
 
     if scaling and solve:
         raise UsageError("--scaling and --solve are two benchmarks: give one of them")
-    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
-    known(agent, AGENTS, "agent")
+    require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    require_choice(agent, AGENTS, "agent")
     kind = "scaling" if scaling else "solve" if solve else ""
     section = report.section_name(env, agent, device, kind)
     if readme is not None:

@@ -107,11 +107,11 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
 def _agent_in(model_file: Path) -> str:
     from palaestra.agents.checkpoints.model_file import agent_of
     from palaestra.train.config.compatibility import AGENTS
-    from palaestra.train.config.schema import known
+    from palaestra.train.config.schema import require_choice
 
     names = {cls.__name__: name for name, cls in AGENTS.items()}
     found = agent_of(model_file)
-    known(found, names, f"agent in {model_file}:")
+    require_choice(found, names, f"agent in {model_file}:")
     return names[found]
 
 

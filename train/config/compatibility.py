@@ -1,10 +1,12 @@
-"""What a configuration must know of its environment before anything starts.
+"""Checks of an environment, an agent and a device against each other, before anything starts.
 
-Its spaces, who can act in it, whether the networks for it can be built, and whether so many copies fit into memory.
+Spaces and the agents that can act in them, sizes of batches and memories, networks that can be built, copies that fit
+into memory.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
-from palaestra.train.config.schema import ConfigError, Option, known
+from palaestra.train.config.schema import ConfigError, Option, require_choice
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
@@ -52,14 +54,14 @@ def check_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
     if "max_episode_steps" in env_kwargs:
         Option(AtLeastOne | None).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
     for key in env_kwargs:
-        known(key, names, "environment setting")
+        require_choice(key, names, "environment setting")
 
 
 def default_policy(agent: str, space: Space[Any]) -> str:
     """SB3's name of the policy for such observations.
 
     Raises:
-        ConfigError: if the agent has none, or nobody can read such observations.
+        ConfigError: if the agent has none, or no agent reads such observations.
     """
     parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
     if not all(isinstance(p, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for p in parts):
@@ -79,7 +81,7 @@ def default_policy(agent: str, space: Space[Any]) -> str:
 
 
 def can_act(agent: str, space: Space[Any]) -> bool:
-    """Whether the agent can learn to act in ``space``."""
+    """True if the agent can learn to act in ``space``."""
     if isinstance(space, spaces.Discrete):
         return bool(space.start == 0)  # agents count actions from 0
     takes_more = not issubclass(AGENTS[agent], QLearning)
@@ -87,9 +89,8 @@ def can_act(agent: str, space: Space[Any]) -> bool:
     return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))
 
 
-def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
-    """Raise a ConfigError unless the agent can act in the environment; it names agents that can."""
-    space = spaces_of(env, env_kwargs)[1]
+def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], space: Space[Any]) -> None:
+    """Raise a ConfigError unless the agent can act in the environment's action space; it names agents that can."""
     if can_act(agent, space):
         return
     where = " with " + ", ".join(f"{k}={v}" for k, v in env_kwargs.items()) if env_kwargs else ""
@@ -109,6 +110,38 @@ def check_memory(env: ResolvedEnv, env_kwargs: dict[str, Any], num_envs: int, de
     # the state and what is seen of it, before and after a step
     size = 2 * (nbytes(state_fields(one.state).values()) + nbytes([obs]))
     require(num_envs * size, resolve_device(device), f"{num_envs:,} environments (num_envs)")
+
+
+def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_timesteps: int) -> None:
+    """Raise a ConfigError unless what is collected fits what learns from it."""
+    defaults = inspect.signature(AGENTS[agent]).parameters
+
+    def value(name: str) -> Any:
+        return agent_kwargs.get(name, defaults[name].default)
+
+    if "n_epochs" in defaults and num_envs * value("n_steps") % value("batch_size"):  # learns from rollouts
+        collected = num_envs * value("n_steps")
+        raise ConfigError(f"batch_size={value('batch_size')} does not divide num_envs × n_steps = {collected}")
+    if "buffer_size" in defaults and value("n_steps") > -(-value("buffer_size") // num_envs):
+        needed = (value("n_steps") - 1) * num_envs
+        raise ConfigError(
+            f"buffer_size={value('buffer_size')}: must be above {needed} for {num_envs} environments "
+            f"with n_steps={value('n_steps')}"
+        )
+    if "learning_starts" in defaults and value("learning_starts") >= total_timesteps:
+        raise ConfigError(
+            f"learning_starts={value('learning_starts')}: must be below total_timesteps={total_timesteps}, "
+            f"or nothing would be learned"
+        )
+
+
+def check_device(device: str) -> None:
+    """Raise a ConfigError unless PyTorch knows such a device."""
+    require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    try:
+        torch.device("cpu" if device == "auto" else device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
 
 
 def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:

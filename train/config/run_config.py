@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import yaml
 from annotated_types import Ge, Le
+from gymnasium import Space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from torch import nn
 
@@ -24,18 +25,29 @@ from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config.compatibility import AGENTS, check_actions, check_env_kwargs, default_policy, spaces_of
+from palaestra.train.config.compatibility import (
+    AGENTS,
+    check_actions,
+    check_device,
+    check_env_kwargs,
+    check_sizes,
+    default_policy,
+    spaces_of,
+)
 from palaestra.train.config.schema import (
     MAX_TEXT,
     ConfigError,
     Option,
     checkpoint_interval,
-    known,
+    load_yaml,
     options_of,
     parse,
-    plain,
+    require_choice,
     schedule,
 )
+
+if TYPE_CHECKING:
+    from palaestra.train.config.presets import Preset
 
 CLASSES: dict[str, type] = {
     cls.__name__: cls
@@ -51,11 +63,9 @@ _COUNTS = {
     "total_timesteps": Option(AtLeastOne),
     "seed": Option(Annotated[int, Ge(0), Le(2**32 - 1)]),  # evaluations have the seeds from 2^32 on
 }
-_TYPES: dict[str, type] = {
-    **{"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict},
-    "deterministic": bool,
-}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")  # of the command line
+_TYPES = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict, "deterministic": bool}
+_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")
+"""Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class RunConfig:
         _check_keys(data)
         if missing := [name for name in NEEDED if name not in data]:
             raise ConfigError(f"a run configuration needs the key {missing[0]}")
-        return checked(cls(**data))
+        return validated(cls(**data))
 
 
 _FIELDS = fields(RunConfig)
@@ -108,7 +118,7 @@ def _check_keys(data: Any) -> None:
     if not isinstance(data, dict):
         raise ConfigError(f"a run configuration is a mapping with the keys {', '.join(f.name for f in _FIELDS)}")
     for key in data:
-        known(key, [f.name for f in _FIELDS], "key of a run configuration:")
+        require_choice(key, [f.name for f in _FIELDS], "key of a run configuration:")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def read_file(path: Path) -> dict[str, Any]:
             text = file.read(MAX_TEXT + 1)
         if len(text) > MAX_TEXT:
             raise ValueError(f"it has more than {MAX_TEXT:,} characters")
-        data = plain(text)
+        data = load_yaml(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no text too
@@ -162,9 +172,13 @@ def resolve_config(
     given = {key: value for key, value in (options | {"env": env, "agent": agent}).items() if value is not None}
     config = _layered(dict(file or {}), given)
     of_env = [setting for setting in settings if setting.startswith("env.")]
-    for setting in of_env:
-        config = _with_setting(config, setting)
-    config = with_settings(_with_policy(config), [setting for setting in settings if setting not in of_env])
+    config = _put_settings(config, of_env)  # first, since the policy follows from the observations
+    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    observations, actions = spaces_of(config.resolved_env, config.env_kwargs)
+    config = _with_policy(config, observations)
+    config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
+    check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
+    config = _self_contained(config)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config
@@ -199,8 +213,10 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
 
     named: dict[str, Any] = {"agent": "ppo"} | file | given
     found = environment(named.get("env"))
-    known(named["agent"], AGENTS, "agent")
+    require_choice(named["agent"], AGENTS, "agent")
     start = preset(found, named["agent"])
+    if start.registered is not None:
+        _check_preset(start, found, named["agent"])
     whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
     of_preset: dict[str, Any] = {
         "seed": 0,
@@ -214,10 +230,18 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     return RunConfig(**(of_preset | named | kwargs | {"env": found.absolute_name}))
 
 
-def _with_policy(config: RunConfig) -> RunConfig:
+def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:
+    """Raise a ConfigError that names the preset, one from a plug-in, unless it can be trained with as it is."""
+    sizes = (preset.num_envs, preset.total_timesteps)
+    try:
+        validated(RunConfig(env.absolute_name, agent, 0, *sizes, "auto", preset.env_kwargs, preset.agent_kwargs))
+    except ConfigError as error:
+        raise ConfigError(f"the preset of {preset.registered} for {agent}: {error}") from error
+
+
+def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
     """The policy that reads such observations; networks of the preset are for observations of numbers."""
-    check_env_kwargs(config.resolved_env, config.env_kwargs)
-    policy = default_policy(config.agent, spaces_of(config.resolved_env, config.env_kwargs)[0])
+    policy = default_policy(config.agent, observations)
     agent_kwargs = {"policy": policy, **config.agent_kwargs}
     if policy != "MlpPolicy":
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
@@ -228,21 +252,21 @@ def _with_policy(config: RunConfig) -> RunConfig:
 
 def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     """The configuration with "key=value" settings over it, checked; see :func:`resolve_config`."""
+    return _self_contained(validated(_put_settings(config, settings)))
+
+
+def _put_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """The configuration with "key=value" settings over it, unchecked."""
+    env_kwargs, agent_kwargs = config.env_kwargs, config.agent_kwargs
     for setting in settings:
-        config = _with_setting(config, setting)
-    config = checked(config)
-    if config.env_kwargs:
-        config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
-    return config
-
-
-def _with_setting(config: RunConfig, setting: str) -> RunConfig:
-    key, value = parse(setting)
-    if key in _OPTIONS:
-        raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
-    if key.startswith("env."):
-        return replace(config, env_kwargs={**config.env_kwargs, key.removeprefix("env."): value})
-    return replace(config, agent_kwargs=_put(config.agent_kwargs, key.split("."), value))
+        key, value = parse(setting)
+        if key in _OPTIONS:
+            raise ConfigError(f"--set {setting}: use --{key.replace('_', '-')} {setting.partition('=')[2]}")
+        if key.startswith("env."):
+            env_kwargs = {**env_kwargs, key.removeprefix("env."): value}
+        else:
+            agent_kwargs = _put(agent_kwargs, key.split("."), value)
+    return replace(config, env_kwargs=env_kwargs, agent_kwargs=agent_kwargs)
 
 
 def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
@@ -253,17 +277,32 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
 
 
-def checked(config: RunConfig) -> RunConfig:
+def _self_contained(config: RunConfig) -> RunConfig:
+    if not config.env_kwargs:
+        return config
+    return replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+
+
+def validated(config: RunConfig) -> RunConfig:
     """The configuration with every value checked and in its proper type.
 
     Raises:
         ConfigError: naming the first setting that is wrong.
     """
+    config = _validated_values(config)
+    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    actions = spaces_of(config.resolved_env, config.env_kwargs)[1]
+    check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
+    return config
+
+
+def _validated_values(config: RunConfig) -> RunConfig:
+    """As :func:`validated`, for all but the environment's arguments."""
     for name, kind in _TYPES.items():
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
-    known(config.agent, AGENTS, "agent")
-    _check_device(config.device)
+    require_choice(config.agent, AGENTS, "agent")
+    check_device(config.device)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
@@ -271,50 +310,17 @@ def checked(config: RunConfig) -> RunConfig:
     config = replace(config, **counts)
     config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
-    _check_sizes(config)
-    check_env_kwargs(config.resolved_env, config.env_kwargs)
-    check_actions(config.agent, config.resolved_env, config.env_kwargs)
+    check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)
     return config
 
 
 def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
     options, agent_kwargs = options_of(AGENTS[config.agent]), {}
     for key, value in config.agent_kwargs.items():
-        known(key, options, f"{config.agent} setting")
+        require_choice(key, options, f"{config.agent} setting")
         agent_kwargs[key] = options[key].check(key, value)
-    known(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
+    require_choice(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
     return agent_kwargs
-
-
-def _check_sizes(config: RunConfig) -> None:
-    """What is collected fits what learns from it."""
-    defaults = inspect.signature(AGENTS[config.agent]).parameters
-
-    def value(name: str) -> Any:
-        return config.agent_kwargs.get(name, defaults[name].default)
-
-    if "n_epochs" in defaults and config.num_envs * value("n_steps") % value("batch_size"):  # learns from rollouts
-        collected = config.num_envs * value("n_steps")
-        raise ConfigError(f"batch_size={value('batch_size')} does not divide num_envs × n_steps = {collected}")
-    if "buffer_size" in defaults and value("n_steps") > -(-value("buffer_size") // config.num_envs):
-        needed = (value("n_steps") - 1) * config.num_envs
-        raise ConfigError(
-            f"buffer_size={value('buffer_size')}: must be above {needed} for {config.num_envs} environments "
-            f"with n_steps={value('n_steps')}"
-        )
-    if "learning_starts" in defaults and value("learning_starts") >= config.total_timesteps:
-        raise ConfigError(
-            f"learning_starts={value('learning_starts')}: must be below total_timesteps={config.total_timesteps}, "
-            f"or nothing would be learned"
-        )
-
-
-def _check_device(device: str) -> None:
-    known(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
-    try:
-        torch.device("cpu" if device == "auto" else device)
-    except RuntimeError as error:
-        raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
 
 
 def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
@@ -322,7 +328,7 @@ def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
     given = ("observation_space", "action_space", "lr_schedule", "use_sde")  # by the agent itself
     names = [f"policy_kwargs.{name}" for name in inspect.signature(policy).parameters if name not in given]
     for key, value in agent_kwargs.get("policy_kwargs", {}).items():
-        known(f"policy_kwargs.{key}", names, "setting")
+        require_choice(f"policy_kwargs.{key}", names, "setting")
         _class(key, value)
 
 
@@ -337,5 +343,5 @@ def build_arguments(config: RunConfig) -> dict[str, Any]:
 def _class(key: str, value: Any) -> Any:
     if key not in _CLASS_KEYS:
         return value
-    known(value, CLASSES, f"policy_kwargs.{key}")
+    require_choice(value, CLASSES, f"policy_kwargs.{key}")
     return CLASSES[value]

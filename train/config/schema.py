@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import re
@@ -14,6 +13,7 @@ import yaml
 from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents.options import AtLeastOne, CommonOptions, NotZero
+from palaestra.envs.core.suggest import closest
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -27,13 +27,13 @@ class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it."""
 
 
-def known(name: str, names: Iterable[str], what: str) -> None:
+def require_choice(name: str, names: Iterable[str], what: str) -> None:
     """Raise a ConfigError with the closest match unless ``name`` is one of ``names``."""
     names = list(names)
     if name in names:
         return
-    close = difflib.get_close_matches(str(name), names, 1, 0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names)}"
+    close = closest(str(name), names)
+    hint = f"; did you mean {close!r}?" if close else f"; known: {', '.join(names)}"
     raise ConfigError(f"unknown {what} {name!r}{hint}")
 
 
@@ -47,12 +47,12 @@ def parse(setting: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {setting}: expected key=value")
     try:
-        return key, number(plain(text))
+        return key, number(load_yaml(text))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
 
 
-def plain(text: str) -> Any:
+def load_yaml(text: str) -> Any:
     """The value of YAML text.
 
     Raises:

@@ -30,7 +30,7 @@ from palaestra.envs.registry import entries
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import find_preset, own_preset
 from palaestra.train.config.run_config import RunConfig, environment, read_file, resolve_config
-from palaestra.train.config.schema import ConfigError, known
+from palaestra.train.config.schema import ConfigError, require_choice
 from palaestra.train.runs.child_process import ChildProcess, failure
 
 RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
@@ -70,7 +70,7 @@ def grid(names: Sequence[str], agents: Sequence[str], seeds: int, root: Path) ->
         ConfigError, UnknownEnvError: on an unknown name, and on an environment without a preset.
     """
     for agent in agents:
-        known(agent, AGENTS, "agent")
+        require_choice(agent, AGENTS, "agent")
     runs: list[GridRun] = []
     chosen = [environment(name) for name in names] or entries()
     preset_of = find_preset if names else own_preset

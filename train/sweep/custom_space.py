@@ -19,7 +19,7 @@ from typing import Any
 
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.config.schema import ConfigError, known, number, options_of, parse
+from palaestra.train.config.schema import ConfigError, number, options_of, parse, require_choice
 from palaestra.train.sweep.search_space import (
     COMPLEMENT,
     HORIZONS,
@@ -68,7 +68,7 @@ def _dimension(base: RunConfig, text: str) -> Dimension:
         raise ConfigError(f"--vary {text}: expected KEY=LOW..HIGH or KEY=A,B,C")
     if key.startswith("env.") or key in ("num_envs", "total_timesteps", "seed", "device"):
         raise ConfigError(f"--vary {text}: scores of different tasks do not compare; only agent settings are varied")
-    known(key.partition(".")[0], options_of(AGENTS[base.agent]), f"{base.agent} setting")
+    require_choice(key.partition(".")[0], options_of(AGENTS[base.agent]), f"{base.agent} setting")
     ends = _BETWEEN.fullmatch(values)
     if ends is not None:
         return _range(base, key, text, *(number(end) for end in ends.groups()))

@@ -30,9 +30,9 @@ from palaestra.train.config.run_config import (
     CLASSES,
     RunConfig,
     build_arguments,
-    checked,
     read_file,
     resolve_config,
+    validated,
     with_settings,
 )
 from palaestra.train.config.schema import ConfigError, checkpoint_interval, options_of
@@ -457,10 +457,10 @@ def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.Monkey
 
 def test_discrete_actions_must_begin_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents number them from 0; with Discrete(2, start=1) every run would fail at its first step."""
-    from gymnasium.spaces import Discrete
+    from gymnasium.spaces import Box, Discrete
 
     monkeypatch.setattr(
-        "palaestra.train.config.compatibility.spaces_of", lambda env, kwargs: (None, Discrete(2, start=1))
+        "palaestra.train.config.run_config.spaces_of", lambda env, kwargs: (Box(-1, 1, (4,)), Discrete(2, start=1))
     )
     with pytest.raises(ConfigError, match=r"has Discrete\(2, start=1\)$"):
         resolve_config("cartpole", "pqn")
@@ -557,7 +557,7 @@ def test_numbers_that_yaml_turns_into_text_are_numbers() -> None:
 
 
 def test_whole_numbers_get_their_type() -> None:
-    config = checked(replace(resolve_config("snake-small"), num_envs=1024.0, total_timesteps=1e6))  # type: ignore[arg-type]
+    config = validated(replace(resolve_config("snake-small"), num_envs=1024.0, total_timesteps=1e6))  # type: ignore[arg-type]
     assert (type(config.num_envs), type(config.total_timesteps)) == (int, int)
 
 
@@ -623,7 +623,7 @@ def test_preset_then_file_then_command_line(tmp_path: Path) -> None:
 
 
 def test_a_whole_file_needs_no_preset(tmp_path: Path) -> None:
-    """What a preset of today sets is not added to a run of yesterday."""
+    """Settings of the preset are not added to an earlier run."""
     config = resolve_config("snake-small", seed=3, settings=["gamma=0.9"])
     kept = {"policy": "MlpPolicy", "n_steps": 16, "batch_size": 2048, "gamma": 0.9}
     content = config.as_dict() | {"agent_kwargs": kept}

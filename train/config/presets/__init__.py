@@ -21,7 +21,7 @@ import yaml
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import AGENTS
-from palaestra.train.config.schema import ConfigError, known
+from palaestra.train.config.schema import ConfigError, require_choice
 
 ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV = "any tensor environment", "any Gymnasium environment"
 _KEYS = ("num_envs", "total_timesteps", "env_kwargs", "agent_kwargs")
@@ -50,19 +50,19 @@ def load_presets(agent: str) -> dict[str, Preset]:
 
 
 def find_preset(env: ResolvedEnv, agent: str) -> Preset | None:
-    """The preset of that pair; None without one of its own.
+    """The preset of that pair, its own or that of its class; None without any.
 
     Raises:
-        ConfigError: if the one that it was registered with is none.
+        ConfigError: if what it was registered with is no preset.
     """
     found = own_preset(env, agent)
     if found is not None:
         return found
-    inherited = next((found for entry in relatives(env) if (found := own_preset(entry, agent)) is not None), None)
-    names = env.kwarg_names()
-    if inherited is None or names is None:
-        return inherited
-    return replace(inherited, env_kwargs={k: v for k, v in inherited.env_kwargs.items() if k in names})
+    for entry in relatives(env):
+        if (found := own_preset(entry, agent)) is not None:
+            accepted = env.kwarg_names() or ()
+            return replace(found, env_kwargs={k: v for k, v in found.env_kwargs.items() if k in accepted})
+    return None
 
 
 def preset(env: ResolvedEnv, agent: str) -> Preset:
@@ -85,14 +85,14 @@ def own_preset(env: ResolvedEnv, agent: str) -> Preset | None:
         return load_presets(agent).get(env.id)
     try:
         for name in env.presets:
-            known(name, AGENTS, "agent")
+            require_choice(name, AGENTS, "agent")
         if agent not in env.presets:
             return None
         given, default = env.presets[agent], default_preset(env, agent)
         if not isinstance(given, Mapping):
             raise ConfigError(f"{given}: expected a mapping with the keys {', '.join(_KEYS)}")
         for key in given:
-            known(key, _KEYS, "key")
+            require_choice(key, _KEYS, "key")
         for key in ("env_kwargs", "agent_kwargs"):
             if not isinstance(given.get(key, {}), Mapping):
                 raise ConfigError(f"{key}={given[key]}: expected a mapping")
