@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -242,3 +244,33 @@ def test_the_folders_of_train_import_downwards() -> None:
 @pytest.mark.parametrize("package", sorted({name.rpartition(".")[0] for name in MODULES} & set(MODULES)))
 def test_no_module_imports_its_own_package(package: str) -> None:
     assert [n for n, edges in import_graph().items() if n.startswith(package + ".") and package in edges] == []
+
+
+RUN_FILES = re.compile(
+    r"[\"'/](config\.yaml|run\.json|progress\.csv|model\.zip|best\.zip|eval\.json|\.lock|wandb-id\.txt|final\.mp4)[\"']"
+    r"|[\"'](checkpoints|videos)[\"']"
+)
+
+
+def test_the_files_of_a_run_are_named_in_one_place() -> None:
+    naming = {name_of(path) for path in SOURCES if RUN_FILES.search(path.read_text(encoding="utf-8"))}
+    assert naming == {"train.runs.run_folder"}
+
+
+def test_evaluating_a_run_imports_no_training(tmp_path: Path) -> None:
+    """At most ten modules of train/, packages apart."""
+    run = shutil.copytree(ROOT / "tests/data/runs-885ce09/ppo-cartpole", tmp_path / "run")
+    statement = (
+        "import sys\nfrom palaestra.train import cli\n"
+        f"sys.argv = ['palaestra', 'evaluate', {str(run)!r}, '--episodes', '4', '--json']\n"
+        "try: cli.main()\nexcept SystemExit as end: assert not end.code\n"
+        "print(*[name for name in sys.modules if name.startswith('palaestra.train.')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
+    packages = {".".join(("palaestra", *path.parent.relative_to(ROOT).parts)) for path in SOURCES}
+    modules = {*done.stderr.split()} - packages
+    assert "palaestra.train.evaluation.episodes" in modules
+    assert not uses(
+        modules, "palaestra.train.loggers", *(f"palaestra.train.runs.{n}" for n in ("callbacks", "torchrun"))
+    )
+    assert len(modules) <= 10, sorted(modules)

@@ -1,0 +1,154 @@
+"""The folder of a run: names, reading, finding, and its lock, held by processes that live, are killed or share it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from palaestra.train.config.run_config import resolve_config
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.loggers.csv_logger import ITERATION, STEP
+from palaestra.train.runs.run_folder import RunFolder, find_model, find_unfinished, only_process
+
+OLD_RUN = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
+HOLD = """
+import sys, time
+from pathlib import Path
+from palaestra.train.runs.run_folder import only_process
+with only_process(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A copy of a finished run."""
+    return RunFolder(Path(shutil.copytree(OLD_RUN, tmp_path / "run")))
+
+
+def test_a_finished_run_is_read(run: RunFolder) -> None:
+    config = run.config()
+    assert config is not None
+    assert (config.env, config.agent) == ("palaestra/CartPole-v1", "ppo")
+    assert run.facts()["num_timesteps"] == config.total_timesteps
+    assert run.evaluation()["episodes"] == 1000
+    assert run.model() == run.path / "model.zip"
+    assert run.checkpoints() == []
+    assert run.is_finished(config)
+
+
+def test_a_run_is_finished_when_evaluated_without_checkpoints_after_all_steps(run: RunFolder) -> None:
+    config = run.config()
+    assert config is not None
+    facts = run.facts()
+    run.facts_file.write_text(json.dumps({**facts, "num_timesteps": config.total_timesteps - 1}))
+    assert not run.is_finished(config)
+    run.facts_file.write_text(json.dumps(facts))
+    run.checkpoints_folder.mkdir()
+    (run.checkpoints_folder / "000000000000512.zip").touch()
+    assert not run.is_finished(config)
+    shutil.rmtree(run.checkpoints_folder)
+    run.evaluation_file.unlink()
+    assert not run.is_finished(config)
+
+
+def test_evaluations_leave_out_half_a_line_and_the_final_evaluation(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.evaluations() == []
+    assert run.best_score() == -float("inf")
+    lines = [f"{STEP},{ITERATION},eval/mean_reward", "512,512,", "1024,1024,7.5", "2048,2048,-1", "2048,,99"]
+    run.progress_file.write_text("\n".join([*lines, ""]) + "4096,4096,12")
+    assert run.evaluations() == [(1024, 7.5), (2048, -1.0)]
+    assert run.best_score() == 7.5
+
+
+def test_a_damaged_file_is_named(run: RunFolder) -> None:
+    run.facts_file.write_text("{")
+    with pytest.raises(ConfigError, match=r"run\.json is damaged"):
+        run.facts()
+    run.facts_file.write_text("[]")
+    with pytest.raises(ConfigError, match="holds no object"):
+        run.facts()
+    run.facts_file.unlink()
+    assert run.facts() == {}
+
+
+def test_latest_is_the_newest_with_a_model_and_to_resume_with_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for find, wanted in ((find_model, "model"), (find_unfinished, "checkpoint")):
+        with pytest.raises(ConfigError, match=f"no run with a {wanted} below runs/"):
+            find("latest")
+    runs = [RunFolder(Path("runs/cartpole/ppo") / name) for name in ("b", "c", "a")]
+    for age, run in enumerate(runs):
+        run.checkpoints_folder.mkdir(parents=True)
+        run.config_file.touch()
+        os.utime(run.config_file, (1e9 + age, 1e9 + age))
+    runs[0].model_file.touch()
+    (runs[1].checkpoints_folder / "000000000000512.zip").touch()
+    assert find_model("latest") == runs[0].model_file
+    assert find_unfinished("latest") == runs[1].path
+    assert find_model(str(runs[0].path)) == find_model(str(runs[0].model_file)) == runs[0].model_file
+    with pytest.raises(ConfigError, match=r"c holds no model\.zip"):
+        find_model(str(runs[1].path))
+
+
+def test_new_folders_of_one_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = resolve_config("cartpole", "ppo")
+    paths = [RunFolder.new(config).path for _ in range(3)]
+    assert len({*paths}) == 3
+    assert {path.parent for path in paths} == {Path("runs/cartpole/ppo")}
+    with pytest.raises(ConfigError, match="exists already; a run is never overwritten"):
+        RunFolder.new(config, paths[0])
+
+
+# ------------------------------------------------------------------------------------------- the lock
+
+
+def held_by_a_process(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_another_process_is_refused_until_it_is_killed(tmp_path: Path) -> None:
+    process = held_by_a_process(tmp_path)
+    try:
+        with pytest.raises(ConfigError, match="is in use by another process"), only_process(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+    for _ in range(2):
+        with RunFolder(tmp_path).lock():
+            pass
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    """filelock alone would make it."""
+    with pytest.raises(ConfigError, match=r"cannot work in .*gone: No such file"), only_process(tmp_path / "gone"):
+        pass
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows had no lock before")
+def test_the_lock_is_the_one_of_runs_that_use_flock(tmp_path: Path) -> None:
+    """So that two versions of palaestra keep each other out of a folder."""
+    import fcntl
+
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(ConfigError, match="is in use"), only_process(tmp_path):
+            pass
+    with only_process(tmp_path), (tmp_path / ".lock").open("w") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
