@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from palaestra.envs.core import resolve_device
+from palaestra.envs.core.host import use_available_cores
 from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import LEARNERS
 from palaestra.train.bench.report import heading, wrapped
@@ -29,7 +30,6 @@ from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.child_process import ChildProcess, last_line
-from palaestra.train.runs.machine import use_available_cores
 
 SEEDS = (0, 1, 2)
 SOLVERS = ("sbx", "rsl_rl")  # beside SB3
