@@ -19,8 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from palaestra.train.commands import UsageError
-from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
+from palaestra.train.commands.options import UsageError
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
 

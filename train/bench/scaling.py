@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from palaestra.envs.core import resolve_device
+from palaestra.envs.core.host import use_available_cores
 from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import OURS, Sample, Workload, device_clock, measure_interleaved, rates
 from palaestra.train.bench.libraries.sb3 import agent, learning
@@ -28,7 +29,6 @@ from palaestra.train.bench.stepping import random_actions, stepping
 from palaestra.train.bench.throughput import bench_config, machine, say
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.machine import use_available_cores
 
 NUM_ENVS = tuple(4**k for k in range(9))  # 1 … 65,536
 WIDTHS = (64, 256, 1024)

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from palaestra.envs.core.host import keep_freed_memory
+from palaestra.envs.core.host import keep_freed_memory, use_available_cores
 from palaestra.envs.registry import make
 from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError, measure_interleaved, rates
@@ -40,7 +40,6 @@ from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
 from palaestra.train.bench.memory_plan import plan
 from palaestra.train.bench.stepping import measure_stepping, random_actions
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
-from palaestra.train.runs.machine import use_available_cores
 
 CARTPOLE = "palaestra/CartPole-v1"
 REFERENCE_ENVS = 1024

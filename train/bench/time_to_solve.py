@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from palaestra.envs.core import resolve_device
+from palaestra.envs.core.host import use_available_cores
 from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import LEARNERS
 from palaestra.train.bench.report import heading, wrapped
@@ -29,7 +29,7 @@ from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.child_process import ChildProcess, last_line
-from palaestra.train.runs.machine import use_available_cores
+from palaestra.train.runs.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)
 SOLVERS = ("sbx", "rsl_rl")  # beside SB3
@@ -90,35 +90,26 @@ def _others(config: RunConfig, left_out: dict[str, str]) -> list[str]:
 def _ours(config: RunConfig, seed: int, score: float) -> float | None:
     """Train in a new folder, and stop when an evaluation has reached the score."""
     with tempfile.TemporaryDirectory() as folder:
-        run, log = Path(folder, "run"), Path(folder, "log")
+        run, log = RunFolder(Path(folder, "run")), Path(folder, "log")
         command = [sys.executable, "-m", "palaestra.train.cli", "train", config.env, "--agent", config.agent]
-        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir", str(run)]
+        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir", str(run.path)]
         with ChildProcess(command, log) as child:
             _wait_for(child, run, score)
             child.end(PATIENCE)
-        if not (run / "run.json").is_file():
+        if not run.facts_file.is_file():
             raise WorkloadError(f"palaestra train ended with {last_line(log) or 'nothing'}")
-        seconds: float | None = json.loads((run / "run.json").read_text())["solved_after_seconds"]
+        seconds: float | None = run.facts()["solved_after_seconds"]
         return seconds
 
 
-def _wait_for(child: ChildProcess, run: Path, score: float) -> None:
+def _wait_for(child: ChildProcess, run: RunFolder, score: float) -> None:
     """Until it ends by itself, has reached the score or has had its time; then it is told to stop, which it does."""
     started = time.perf_counter()
     while child.status() is None:
-        if best_score(run / "progress.csv") >= score or time.perf_counter() - started > LONGEST:
+        if run.best_score() >= score or time.perf_counter() - started > LONGEST:
             child.stop()
             return
         time.sleep(0.2)
-
-
-def best_score(progress: Path) -> float:
-    """The best evaluation in a run's curves so far."""
-    if not progress.is_file():
-        return -math.inf
-    with progress.open(newline="", encoding="utf-8") as file:
-        scores = [row.get("eval/mean_reward") for row in csv.DictReader(file)]
-    return max((float(value) for value in scores if value), default=-math.inf)
 
 
 def _peer(name: str, seed: int, score: float) -> float | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import EnvArgument, SetOption
+from palaestra.train.commands.options import EnvArgument, SetOption
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -36,10 +36,10 @@ def check(
     from palaestra.envs.checker.conformance import examine, steps_per_second
     from palaestra.envs.checker.findings import Finding, table
     from palaestra.envs.checker.value_rules import Subject
+    from palaestra.envs.core.host import use_available_cores
     from palaestra.envs.core.user_code import describe
     from palaestra.train.config.compatibility import check_env_kwargs
     from palaestra.train.config.run_config import env_settings, environment
-    from palaestra.train.runs.machine import use_available_cores
 
     use_available_cores()
     kwargs = env_settings(settings or ())

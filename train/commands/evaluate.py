@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption
+from palaestra.train.commands.options import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption
 
 if TYPE_CHECKING:
     from palaestra.train.evaluation.episodes import Evaluation
@@ -74,11 +74,11 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     Raises:
         ConfigError: if there is none of that name, or a setting is not the environment's.
     """
+    from palaestra.envs.core.host import use_available_cores
     from palaestra.train.config.compatibility import AGENTS
     from palaestra.train.config.run_config import env_settings, resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Player, RandomPolicy
-    from palaestra.train.runs.machine import use_available_cores
     from palaestra.train.runs.run_folder import RunFolder, find_model
 
     env_settings(settings)

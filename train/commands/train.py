@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import ENV_HELP, SetOption, UsageError
+from palaestra.train.commands.options import ENV_HELP, SetOption, UsageError
+from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:
     from palaestra.train.runs.run_folder import RunFolder

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import (
+from palaestra.train.commands.evaluate import SCRIPTED, find_player
+from palaestra.train.commands.options import (
     EnvOption,
     PlayerArgument,
     SeedOption,
@@ -17,7 +18,6 @@ from palaestra.train.commands import (
     StochasticOption,
     UsageError,
 )
-from palaestra.train.commands.evaluate import SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.recording.show import Watched

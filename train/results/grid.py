@@ -29,9 +29,10 @@ from palaestra.envs.core.host import available_cores
 from palaestra.envs.registry import entries
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import find_preset, own_preset
-from palaestra.train.config.run_config import RunConfig, environment, read_file, resolve_config
+from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError, require_choice
 from palaestra.train.runs.child_process import ChildProcess, failure
+from palaestra.train.runs.run_folder import RunFolder
 
 RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
 
@@ -157,22 +158,20 @@ def _train(run: GridRun, threads: int | None, launch: RunCommand) -> str | None:
     if not _has_config_of(run):
         return f"{run.folder} does not hold the configuration that was to be trained"
     facts = {"command": run.command, "wall_seconds": round(seconds, 2)}
-    write_whole(run.folder / "results.json", json.dumps(facts, indent=1).encode())
+    write_whole(RunFolder(run.folder).wall_time_file, json.dumps(facts, indent=1).encode())
     return None
 
 
 def is_finished(run: GridRun) -> bool:
-    """Whether the folder holds a whole run with today's settings."""
-    whole = all((run.folder / name).is_file() for name in ("results.json", "run.json", "eval.json"))
+    """True if the folder holds a whole run with today's settings."""
+    folder = RunFolder(run.folder)
+    whole = all(file.is_file() for file in (folder.wall_time_file, folder.facts_file, folder.evaluation_file))
     return whole and _has_config_of(run)
 
 
 def _has_config_of(run: GridRun) -> bool:
-    path = run.folder / "config.yaml"
-    if not path.is_file():
-        return False
     try:
-        return RunConfig.from_dict(read_file(path)) == run.config
+        return RunFolder(run.folder).config() == run.config
     except ConfigError:
         return False  # whatever it is, it is not this run's
 

@@ -15,6 +15,7 @@ from typing import Any
 from palaestra.train.formatting import minutes
 from palaestra.train.markdown import markdown_table
 from palaestra.train.results.grid import GridRun
+from palaestra.train.runs.run_folder import RunFolder
 
 NONE = "–"
 
@@ -37,10 +38,9 @@ def collect(runs: Iterable[GridRun], failures: dict[Path, str]) -> list[dict[str
 
 
 def _numbers(folder: Path) -> dict[str, Any]:
-    measured, facts, evaluation = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("results", "run", "eval")
-    )
-    return {"wall_seconds": measured["wall_seconds"], **facts, "evaluation": evaluation}
+    run = RunFolder(folder)
+    measured = json.loads(run.wall_time_file.read_text(encoding="utf-8"))
+    return {"wall_seconds": measured["wall_seconds"], **run.facts(), "evaluation": run.evaluation()}
 
 
 HEADS = (

@@ -1,7 +1,7 @@
-"""The process and its machine: seconds since the process started, most memory it held, and threads for its cores.
+"""This process: seconds since it started, and the most memory it held on the host and on a GPU.
 
 Linux tells when a process started (``/proc``, to a hundredth of a second). Elsewhere the count starts when this module
-is imported, which the command does first.
+is imported, which the command does before anything heavy.
 """
 
 from __future__ import annotations
@@ -43,13 +43,3 @@ def peak_device_mib() -> float | None:
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return None
     return torch.cuda.max_memory_allocated() / 2**20
-
-
-def use_available_cores() -> None:
-    """Compute with one thread per available core at most: with more, OpenMP's threads wait for each other."""
-    import torch
-
-    from palaestra.envs.core.host import available_cores
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))

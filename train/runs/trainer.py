@@ -25,6 +25,7 @@ from stable_baselines3.common.logger import Logger
 from palaestra.agents.distributed.process_group import world
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.envs.core.host import use_available_cores
 from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
@@ -36,7 +37,6 @@ from palaestra.train.runs import checkpoints
 from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, eval_metrics, evaluate_run
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.interrupt import Stopped, StopSignal
-from palaestra.train.runs.machine import use_available_cores
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
 

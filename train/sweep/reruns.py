@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -24,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import ttest_ind
 
 from palaestra.train.config.run_config import RunConfig
+from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.sweep.search_space import Space, Value
 from palaestra.train.sweep.study import POLL, SEEDS, folder_name, number_of
 from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, evaluations, score
@@ -84,7 +84,7 @@ def train_again(
         for run_of_each in zip(*(((c, r) for r in c.runs()) for c in candidates), strict=True)
         for c, run in run_of_each
     ]
-    waiting = [(c, config, path) for c, config, path in waiting if not (path / "eval.json").is_file()]
+    waiting = [(c, config, path) for c, config, path in waiting if not RunFolder(path).is_evaluated()]
     if waiting:
         names = ", ".join(candidate.name for candidate in candidates)
         tell(f"again on fresh seeds: {names}; {len(waiting)} run{'s' if len(waiting) != 1 else ''} to make")
@@ -117,8 +117,8 @@ def _read(candidates: Sequence[Candidate]) -> None:
     for candidate in candidates:
         for config, path in candidate.runs():
             value = score(evaluations(path, config.total_timesteps))
-            if (path / "eval.json").is_file() and value is not None:
-                final = json.loads((path / "eval.json").read_text(encoding="utf-8"))
+            if RunFolder(path).is_evaluated() and value is not None:
+                final = RunFolder(path).evaluation()
                 candidate.validation.append(value)
                 candidate.held_out.append(final.get("exact_mean", final["mean"]))
 

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -23,8 +22,8 @@ from statistics import fmean
 from typing import Protocol
 
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.loggers.csv_logger import ITERATION, STEP
 from palaestra.train.runs.child_process import ChildProcess, failure
+from palaestra.train.runs.run_folder import RunFolder
 
 LAST_PART = 0.7  # evaluations after this part of the training make the score, for one alone is 100 episodes of luck
 
@@ -79,7 +78,7 @@ class TrialProcess:
 
     def error(self) -> str | None:
         status = self.child.wait() or 0
-        return None if status == 0 and (self._folder / "eval.json").is_file() else failure(status, self._log)
+        return None if status == 0 and RunFolder(self._folder).is_evaluated() else failure(status, self._log)
 
     def stop(self) -> None:
         self.child.stop()
@@ -90,16 +89,8 @@ class TrialProcess:
 
 def evaluations(folder: Path, total_timesteps: int) -> list[Evaluated]:
     """The evaluations during training that a run has written so far."""
-    try:
-        with (folder / "progress.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(line for line in file if line.endswith("\n")))  # the last may be half written
-    except FileNotFoundError:
-        return []
-    return [
-        Evaluated(min(1.0, int(row[STEP]) / total_timesteps), float(row["eval/mean_reward"]))
-        for row in rows
-        if row.get("eval/mean_reward") and row.get(ITERATION)
-    ]
+    found = RunFolder(folder).evaluations()
+    return [Evaluated(min(1.0, step / total_timesteps), mean_reward) for step, mean_reward in found]
 
 
 def score(found: list[Evaluated]) -> float | None:
@@ -112,7 +103,6 @@ def score(found: list[Evaluated]) -> float | None:
 def main(folder: Path) -> None:
     """The child's side."""
     from palaestra.train.runs import trainer
-    from palaestra.train.runs.run_folder import RunFolder
 
     config = RunConfig.from_dict(json.loads(sys.stdin.readline()))
     threading.Thread(target=_stop_without_worker, daemon=True).start()

@@ -19,6 +19,7 @@ from palaestra.train.bench.libraries import INSTALL, LEARNERS, Peer, solving
 from palaestra.train.commands.bench import bench as command
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.child_process import ChildProcess
+from palaestra.train.runs.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -81,15 +82,15 @@ def test_ours_is_stopped_when_it_has_reached_the_score(tmp_path: Path, monkeypat
 
     def later(seconds: float) -> None:
         with curves.open("a") as file:
-            file.write(f"1,{next(scores)}\n")
+            file.write(f"1,1,{next(scores)}\n")
 
-    curves.write_text("global_step,eval/mean_reward\n")
+    curves.write_text("global_step,time/total_timesteps,eval/mean_reward\n")
     monkeypatch.setattr(time_to_solve.time, "sleep", later)
-    time_to_solve._wait_for(process, tmp_path, 475.0)
+    time_to_solve._wait_for(process, RunFolder(tmp_path), 475.0)
     assert told == ["stop"]
     assert next(scores, None) is None
-    assert time_to_solve.best_score(curves) == 480.5
-    assert time_to_solve.best_score(tmp_path / "nothing.csv") == -math.inf
+    assert RunFolder(tmp_path).best_score() == 480.5
+    assert RunFolder(tmp_path / "nothing").best_score() == -math.inf
 
 
 def test_a_whole_run_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
