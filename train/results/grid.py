@@ -40,7 +40,7 @@ RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for i
 class GridRun:
     """One run of the grid: what it trains, and where."""
 
-    name: str  # of the environment, as people type it
+    name: str  # short name of the environment
     config: RunConfig
     folder: Path
 
@@ -162,7 +162,7 @@ def _train(run: GridRun, threads: int | None, launch: RunCommand) -> str | None:
 
 
 def is_finished(run: GridRun) -> bool:
-    """Whether the folder holds a whole run with today's settings."""
+    """True if the folder holds a whole run with today's settings."""
     whole = all((run.folder / name).is_file() for name in ("results.json", "run.json", "eval.json"))
     return whole and _has_config_of(run)
 
@@ -174,7 +174,7 @@ def _has_config_of(run: GridRun) -> bool:
     try:
         return RunConfig.from_dict(read_file(path)) == run.config
     except ConfigError:
-        return False  # whatever it is, it is not this run's
+        return False  # not this run's configuration, whatever it is
 
 
 def _move_aside(folder: Path) -> None:
