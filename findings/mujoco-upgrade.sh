@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 fail() { echo "CHANGED: $1" >&2; exit 1; }
 imported() { python -c 'import mujoco; from mujoco.rollout import Rollout; print("works", mujoco.__version__)' 2>&1 || true; }
 expect() { # name, text that must be in the output, output
-    echo "$1: $(grep -m1 -e '^works' -e 'ImportError' <<<"$3" | cut -c1-150)"
+    echo "$1: $(grep -m1 -e '^works' -e '^ImportError' <<<"$3" | cut -c1-150)"
     grep -q -- "$2" <<<"$3" || fail "$1"
 }
 installed() { pip list --format=freeze | grep -i '^mujoco' | tr '\n' ' '; }

@@ -63,7 +63,7 @@ class Played:
         return f"step {self.number}" if self.number else "reset"
 
 
-Rule = Callable[[GymnasiumSubject], str | None]
+GymnasiumRule = Callable[[GymnasiumSubject], str | None]
 
 
 def _call(where: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -278,8 +278,8 @@ def gymnasiums_check(subject: GymnasiumSubject) -> str | None:
     return others_verdict({"gymnasium": lambda e: gymnasium_check(e, skip_render_check=True)}, env)
 
 
-STRUCTURE: dict[str, Rule] = {"spaces": spaces, "reset and step": reset_and_step}
-RULES: dict[str, Rule] = {
+STRUCTURE: dict[str, GymnasiumRule] = {"spaces": spaces, "reset and step": reset_and_step}
+RULES: dict[str, GymnasiumRule] = {
     "finite numbers": finite,
     "observation in space": observation_in_space,
     "determinism": determinism,

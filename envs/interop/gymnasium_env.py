@@ -14,8 +14,8 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from palaestra.envs.building import vector_env
-from palaestra.envs.core import BatchedEnv, TensorEnv
-from palaestra.envs.interop.numpy_bridge import Array, to_actions, to_numpy
+from palaestra.envs.core import Array, BatchedEnv, TensorEnv
+from palaestra.envs.interop.numpy_bridge import to_actions, to_numpy
 
 
 class SingleEnv(gymnasium.Env[Any, Any]):

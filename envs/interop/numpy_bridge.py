@@ -10,8 +10,6 @@ from torch import Tensor
 
 from palaestra.envs.core import BatchedEnv
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
 
 def to_numpy(value: Any) -> Any:
     """Tensors, and tensors inside dictionaries, as NumPy arrays."""

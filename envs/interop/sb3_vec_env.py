@@ -14,8 +14,8 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from palaestra.envs.core import BatchedEnv, TensorVectorEnv
-from palaestra.envs.interop.numpy_bridge import Array, to_actions, to_numpy
+from palaestra.envs.core import Array, BatchedEnv, TensorVectorEnv
+from palaestra.envs.interop.numpy_bridge import to_actions, to_numpy
 
 
 class SB3VecEnv(VecEnv):

@@ -1,4 +1,4 @@
-"""How much memory a number of environments needs, before anything is allocated.
+"""The memory that a number of environments needs, planned before anything is allocated.
 
 Everything is made in full size on the meta device, where tensors have shapes and no contents, and its bytes are added:
 
@@ -50,9 +50,9 @@ class MemoryPlan:
 
 
 def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
-    """What the environments and the agent's memory of that configuration take, for so many of our environments."""
+    """Bytes of that many tensor environments and of the agent's memory, with that configuration."""
     batch = make(config.env, num_envs, "meta", config.seed, **config.env_kwargs)
-    assert isinstance(batch, TensorVectorEnv), "the memory of other people's environments is their own"
+    assert isinstance(batch, TensorVectorEnv), "only the memory of tensor environments can be planned"
     obs, _ = batch.reset()
     actions = sample_actions(batch.single_action_space, Rng(batch.env_indices, 0))
     new_obs, rewards, terminated, _, info = batch.step(actions)

@@ -164,7 +164,7 @@ def physics_section(arm: Arm, stepping: dict[str, dict[str, list[dict[str, Any]]
 
 
 def physics_notes(section: dict[str, Any]) -> str:
-    """What the figures mean, in a few sentences."""
+    """A few sentences on the meaning of the figures."""
     text = (
         f"A physics step integrates one arm over {section['time_step'] * 1000:g} ms; a step of the environment makes "
         f"{section['steps_per_env_step']}, palaestra's with friction, limits, reward, observation and resets, in "

@@ -12,12 +12,13 @@ from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, r
 from palaestra.train.bench.libraries.sb3 import SB3_ALONE
 from palaestra.train.bench.memory_plan import gib
 from palaestra.train.bench.physics import physics_notes
+from palaestra.train.formatting import three_digits
 
 WIDTH = 80
 
 
 def throughput_table(result: dict[str, Any]) -> str:
-    """What :func:`palaestra.train.bench.throughput.measure` gave."""
+    """The result of :func:`palaestra.train.bench.throughput.measure`."""
     lines = [*heading(result), "", f"{'steps/s':<28}{'median':>9}{'min':>9}{'max':>9}{'palaestra is':>22}"]
     for num_envs, samples in result["stepping"].items():
         lines += [f"stepping {int(num_envs):,} environments", *_rows(samples, (WHOLE,))]
@@ -33,21 +34,11 @@ def throughput_table(result: dict[str, Any]) -> str:
 
 
 def heading(result: dict[str, Any]) -> list[str]:
-    """Where it was measured, and with what."""
+    """The environment, the machine and the versions."""
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     threads = f"{result['threads']} thread{'s' if result['threads'] != 1 else ''}"
     head = f"{result['env']} on {result['device']}; {threads}; {result['machine']}"
     return [*wrapped(head), *wrapped(versions)]
-
-
-def short(number: float) -> str:
-    """Three digits and a thousands' letter."""
-    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= 0.9995 * size:
-            scaled = number / size
-            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
-            return f"{scaled:,.{digits}f} {letter}"
-    return f"{number:.3g}"
 
 
 def _physics_rows(physics: dict[str, Any] | None) -> list[str]:
@@ -75,7 +66,9 @@ def _rows(samples: dict[str, list[dict[str, Any]]], parts: tuple[str, ...]) -> l
         for part in parts:
             speed = rates(own, part)
             label = f"  {name}" if part == WHOLE else f"    {part}"
-            figures = "".join(f"{short(value):>9}" for value in (statistics.median(speed), min(speed), max(speed)))
+            figures = "".join(
+                f"{three_digits(value):>9}" for value in (statistics.median(speed), min(speed), max(speed))
+            )
             middle, low, high = ratio(samples[OURS], own, part)
             times = "" if name == OURS else f"{middle:.2f}× ({low:.2f}–{high:.2f})"
             rows.append(f"{label:<28}{figures}{times:>22}".rstrip())

@@ -1,4 +1,4 @@
-"""What bounds a stage: its work per second beside the most of it that this machine can do.
+"""The bound of each stage: its work per second beside the most of it that this machine can do.
 
 1. Work is counted while the stage runs as it is, one iteration long: floating-point operations of matrix products, by
    the formulas of ``torch.utils.flop_counter``, forward and backward; values of tanh, exp and their like; bytes that
@@ -39,12 +39,12 @@ FUNCTIONS = frozenset(  # but sigmoid, which PyTorch computes nearly as fast as 
     {"tanh", "exp", "log", "log1p", "expm1", "sin", "cos", "sqrt", "rsqrt", "pow", "erf", "atan2"}
     | {"_softmax", "_log_softmax", "logsumexp", "gelu", "silu", "elu", "softplus"}
 )
-CEILING_SECONDS = 0.05  # of each measurement; the best of five counts
+CEILING_SECONDS = 0.05  # per measurement; the best of five counts
 
 
 @dataclass(frozen=True)
 class Work:
-    """What something takes."""
+    """Work done."""
 
     flops: float = 0.0
     functions: float = 0.0
@@ -102,7 +102,7 @@ def _flops(packet: Any, args: Any, kwargs: Any, result: Any) -> int:
 
 def _touched(name: str, mutable: bool, given: list[Tensor], new: list[Tensor]) -> int:
     """Bytes that an operation reads and writes."""
-    if name in ("index_copy_", "copy_", "index_fill_"):  # only these rows, which nobody reads before
+    if name in ("index_copy_", "copy_", "index_fill_"):  # only these rows, which are not read before
         return 2 * sum(_held(t) for t in given[1:])
     if name in ("index_select", "gather", "index"):  # as much as they give, not all that they are given
         return 2 * sum(_held(t) for t in new) + sum(_held(t) for t in given[1:])
@@ -110,7 +110,7 @@ def _touched(name: str, mutable: bool, given: list[Tensor], new: list[Tensor]) -
 
 
 def _memory(tensor: Tensor) -> Any:
-    """Which memory a tensor lies in; oneDNN's tensors keep theirs to themselves."""
+    """The identity of a tensor's memory; oneDNN's tensors keep theirs to themselves."""
     return id(tensor) if tensor.is_mkldnn else tensor.untyped_storage()._cdata
 
 
@@ -123,7 +123,7 @@ def _held(tensor: Tensor) -> int:
 
 @contextmanager
 def metered(ceilings: Ceilings) -> Iterator[Callable[[], Work]]:
-    """What was done since this block began, by the function that it gives."""
+    """Gives a function that returns the work done since the block began."""
     stance = getattr(torch.compiler, "set_stance", None)  # since PyTorch 2.6
     meter = Meter(ceilings.copies)
     with stance("force_eager") if stance else nullcontext(), meter:

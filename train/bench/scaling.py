@@ -1,4 +1,4 @@
-"""How an environment and an agent of ours scale: with the number of environments, the network's width, the threads.
+"""Scaling of a tensor environment and an agent with the number of environments, the network's width and the threads.
 
 1. ``NUM_ENVS``: stepping with random actions, and whole iterations of learning. Rollouts keep their size (steps times
    environments, at most ``LONGEST`` steps) and minibatches theirs, so that the learning per step stays the same where
@@ -24,11 +24,12 @@ from palaestra.envs.core.host import use_available_cores
 from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import OURS, Sample, Workload, device_clock, measure_interleaved, rates
 from palaestra.train.bench.libraries.sb3 import agent, learning
-from palaestra.train.bench.report import heading, short, wrapped
+from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.stepping import random_actions, stepping
 from palaestra.train.bench.throughput import bench_config, machine, say
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.formatting import three_digits
 
 NUM_ENVS = tuple(4**k for k in range(9))  # 1 … 65,536
 WIDTHS = (64, 256, 1024)
@@ -92,7 +93,7 @@ def sized_config(config: RunConfig, num_envs: int) -> RunConfig:
 
 
 def _fits(config: RunConfig) -> bool:
-    """Whether DQN's replay memory holds enough of each environment; the others always do."""
+    """True if DQN's replay memory holds enough of each environment; PPO and PQN always fit."""
     kwargs = config.agent_kwargs
     return config.agent != "dqn" or kwargs["buffer_size"] // config.num_envs > 2 * kwargs.get("n_steps", 1)
 
@@ -160,4 +161,4 @@ def scaling_table(result: dict[str, Any]) -> str:
 
 
 def _median(samples: list[dict[str, Any]] | None) -> str:
-    return "–" if not samples else short(statistics.median(rates(samples)))
+    return "–" if not samples else three_digits(statistics.median(rates(samples)))

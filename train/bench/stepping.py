@@ -36,7 +36,7 @@ from palaestra.train.bench.libraries.sb3 import GYMNASIUM_TWINS
 from palaestra.train.bench.physics import arm_of, mujoco_workloads, physics_section
 from palaestra.train.config.run_config import RunConfig
 
-STEPPING_SIZES = (1024, 4096, 16384)  # of our environments; other people's run as many as their preset has
+STEPPING_SIZES = (1024, 4096, 16384)  # tensor environments; Gymnasium environments run as many as their preset has
 STEPPING_SECONDS = 0.5  # at least, per measurement
 ACTIONS = 64  # vectors of actions drawn beforehand, used over and over
 PASS = 16  # vector steps between two looks at the clock
@@ -44,7 +44,7 @@ GYMNASIUM = "gymnasium"
 
 
 def sizes_of(config: RunConfig) -> tuple[int, ...]:
-    """How many environments are stepped."""
+    """The numbers of environments that are stepped."""
     return STEPPING_SIZES if config.resolved_env.in_tensors else (config.num_envs,)
 
 

@@ -8,13 +8,13 @@
 3. Stepping: :mod:`palaestra.train.bench.stepping`.
 4. Learning: whole iterations, and the parts of them spent in collection and update. PPO on CartPole has the reference
    work (``REFERENCE``), and the same again with one epoch; all else is the preset's, with schedules held at their first
-   value and without options that Stable-Baselines3 lacks. Everybody makes as many gradient steps per step as
-   palaestra, counted, or is left out.
+   value and without options that Stable-Baselines3 lacks. A library that makes another
+   number of gradient steps per step than palaestra, counted, is left out.
 5. Stable-Baselines3 gets an equal batch through its own interface (``SB3VecEnv``), the same hyper-parameters, device
    and threads; beside CartPole it also runs as people use it. Other libraries (extra ``bench``) do the reference work.
 6. What bounds each stage: :mod:`palaestra.train.bench.roofline`. Memory: peaks of the processes, and a plan for
    ``PLANNED_ENVS`` (:mod:`palaestra.train.bench.memory_plan`).
-7. Who is missing or fails is named with the reason. After ``TIME_LIMIT`` no further round begins.
+7. A library that is missing or fails is named with the reason. After ``TIME_LIMIT`` no further round begins.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def measure_learning(
 
 
 def start(config: RunConfig, failures: dict[str, str]) -> dict[str, LibraryProcess]:
-    """A process for everybody who can do that work here. Other libraries know the reference work only."""
+    """A process for each library that can do that work here; all but SB3 know the reference work only."""
     spec = {"config": config.as_dict(), "threads": torch.get_num_threads(), "device": config.device}
     wanted = dict.fromkeys(names(config), OURS_AND_SB3)
     if config.env == CARTPOLE and config.agent == "ppo":
@@ -196,7 +196,7 @@ def equal_work(samples: dict[str, Any], failures: dict[str, str]) -> dict[str, A
 
 
 def measure_roofline(config: RunConfig, stepping: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """What bounds stepping (at the largest size), collection and update; and the device that it was measured on."""
+    """The bounds of stepping (at the largest size), collection and update, and the device they were measured on."""
     num_envs = max(map(int, stepping))
     ours = agent(config, OURS)
     layer = roofline.widest_layer(ours.policy, config.agent_kwargs["batch_size"])
@@ -222,7 +222,7 @@ def learning_unit(ours: Any) -> Any:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where it was measured, and with what."""
+    """The device, the threads, the machine and the versions."""
     packages = ("palaestra", "torch", "stable-baselines3", "gymnasium", "numpy")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     peers = {peer.package: version(peer.package) for peer in (*LEARNERS, GYMNAX) if peer.missing() is None}
@@ -236,5 +236,5 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """What is measured next, for people who wait."""
+    """Announce the next measurement on standard error."""
     print(f"measuring {text} …", file=sys.stderr, flush=True)

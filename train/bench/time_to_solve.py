@@ -1,4 +1,4 @@
-"""How long it takes, from the start of a process with its imports, until an agent solves its environment.
+"""Seconds from the start of a process, imports included, until an agent solves its environment.
 
 1. palaestra: ``palaestra train ENV`` with its preset, its evaluations counted, until the first of them that reaches the
    environment's ``solved_at``. The others learn CartPole (:mod:`palaestra.train.bench.libraries.solving`), theirs not
@@ -44,7 +44,7 @@ def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[
         reached) and ``left_out``.
 
     Raises:
-        ConfigError: nobody says when the environment is solved, or the agent cannot act in it.
+        ConfigError: the environment does not say when it is solved, or the agent cannot act in it.
         WorkloadError: palaestra's own run failed.
     """
     use_available_cores()

@@ -22,15 +22,15 @@ from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.schema import ConfigError
 
 STEP, ITERATION = "global_step", "time/total_timesteps"
-Row = dict[str, int | float]
+ScalarRow = dict[str, int | float]
 
 
-def scalar_row(key_values: Mapping[str, Any], key_excluded: Mapping[str, tuple[str, ...]], step: int) -> Row:
+def scalar_row(key_values: Mapping[str, Any], key_excluded: Mapping[str, tuple[str, ...]], step: int) -> ScalarRow:
     """The row that every output gets: ``global_step``, then the numbers of a logger's dump in its order.
 
     Pictures, texts and histograms are no columns; a key that its caller excludes from "csv" is excluded everywhere.
     """
-    row: Row = {STEP: step}
+    row: ScalarRow = {STEP: step}
     for key, value in key_values.items():
         if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
             value = value.item()

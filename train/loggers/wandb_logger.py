@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 from stable_baselines3.common.logger import KVWriter
 
-from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, Row, scalar_row
+from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, ScalarRow, scalar_row
 
 if TYPE_CHECKING:
     import wandb
@@ -82,7 +82,7 @@ class _Worker(threading.Thread):
         self.url: str | None = None
         self.offline_dir: Path | None = None
 
-    def log_row(self, row: Row, run: wandb.Run) -> None:
+    def log_row(self, row: ScalarRow, run: wandb.Run) -> None:
         """Send a row, unless the page shows it; the final evaluation's, which tells no steps, has its step from one."""
         if row[STEP] > self._seen or (row[STEP] == self._seen and ITERATION not in row):
             run.log(row)

@@ -47,13 +47,13 @@ _WIDEST = 960  # pixels of a picture
 
 
 class Console(Keyboard, Protocol):
-    """Where a person looks and presses keys."""
+    """A screen and a keyboard."""
 
     def show(self, frame: Image) -> bool:
         """Show the picture for one frame's time and note the keys pressed meanwhile; False once the person quits."""
 
     def close(self) -> None:
-        """Put it away."""
+        """Close it."""
 
 
 class PlayWindow(Window):
@@ -292,7 +292,7 @@ class _Game:
         return _number(self._sides[0].score) + ("" if best is None else f" of {_number(best)}")
 
     def _verdict(self) -> str:
-        """What is said at the end of an episode."""
+        """The headline at the end of an episode."""
         others = [f"{side.who} {_number(side.score)}" for side in self._sides[1:]]
         return " · ".join([f"you {self._score()}", *others, "Space: next episode"])
 

@@ -26,14 +26,14 @@ ENTER = (pygame.K_SPACE, pygame.K_RETURN, pygame.K_KP_ENTER)
 _MOST_WAITING = 2  # keys in real time: a player who presses three within one step wants the last two
 _DIGITS = 10
 _ARROWS = {"up", "down", "left", "right"}
-_OLD_ARROWS = {273: pygame.K_UP, 274: pygame.K_DOWN, 275: pygame.K_RIGHT, 276: pygame.K_LEFT}  # of pygame 1
+_OLD_ARROWS = {273: pygame.K_UP, 274: pygame.K_DOWN, 275: pygame.K_RIGHT, 276: pygame.K_LEFT}  # key codes of pygame 1
 
 Combination = frozenset[int]
 _NO_KEY: Combination = frozenset()
 
 
 class Keyboard(Protocol):
-    """What a person does: key codes.
+    """Keys pressed and held, as key codes.
 
     Attributes:
         taps: keys pressed and not yet used, oldest first; whoever uses one takes it out.
@@ -57,7 +57,7 @@ class Controller(Protocol):
 
     @property
     def status(self) -> str:
-        """What the person should know now; empty for nothing."""
+        """A hint to show now; empty for none."""
 
     def start(self) -> None:
         """An episode begins."""
@@ -105,7 +105,7 @@ class KeyboardController:
 
 
 def _meant(actions: Mapping[Combination, int], held: set[int], key: int) -> int | None:
-    """What the key means together with those held, or else alone."""
+    """The action of the key together with those held, or else of the key alone."""
     return actions.get(frozenset(held | {key}), actions.get(frozenset((key,))))
 
 
@@ -147,7 +147,7 @@ class MenuController:
 
 
 def controller_for(playback: TensorPlayback | GymnasiumPlayback, name: str) -> Controller:
-    """How a person plays on the playback, which has been started; ``name`` is for messages.
+    """The controller for a playback that has been started; ``name`` is for messages.
 
     Raises:
         WatchError: if the actions are not discrete, or a key is unknown.

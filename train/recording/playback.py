@@ -1,7 +1,7 @@
-"""Where :mod:`palaestra.train.recording.show` plays: batches of environments that have their pictures taken.
+"""Episodes played in a batch of environments and drawn, for :mod:`palaestra.train.recording.show` and play.
 
-* :class:`TensorPlayback`: our own environments, drawn from their states.
-* :class:`GymnasiumPlayback`: other people's, through their own ``render``.
+* :class:`TensorPlayback`: tensor environments, drawn from their states.
+* :class:`GymnasiumPlayback`: Gymnasium environments, through their own ``render``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WatchError(ValueError):
 
 
 class Playback(Protocol):
-    """A batch of environments that plays and has its pictures taken.
+    """A batch of environments that is played and drawn.
 
     Attributes:
         fps: its own pace in steps per second.
@@ -63,7 +63,7 @@ class Playback(Protocol):
 
 
 class _Past(Sequence[Any]):
-    """One environment's share of the batch's earlier states, picked when somebody looks: most drawings never do."""
+    """One environment's share of the batch's earlier states, converted on access, since most drawings need none."""
 
     def __init__(self, states: list[Any], row: int) -> None:
         self._states, self._row = states, row
@@ -78,11 +78,11 @@ class _Past(Sequence[Any]):
 
 
 class TensorPlayback:
-    """Our own environments: the two halves of a step, with a look at the final states between them."""
+    """Tensor environments: the two halves of a step, with the final states in between."""
 
     def __init__(self, env: TensorVectorEnv[Any], policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy
-        self._states: deque[Any] = deque(maxlen=MOST_PAST)  # of the batch before each step, which changes none in place
+        self._states: deque[Any] = deque(maxlen=MOST_PAST)  # the batch's before each step; steps change none in place
         self.fps = float(env.env.frames_per_second)
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
         self._table = _table(env.env, policy)
@@ -121,7 +121,7 @@ def _table(rules: Any, policy: Any) -> Any:
 
 
 class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Keeps the picture of the state in which an episode ended: the batch resets before anybody could ask for it."""
+    """Keeps the picture of the state in which an episode ended: the batch resets before it could be asked for."""
 
     last: Any = None
 
@@ -133,7 +133,7 @@ class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class GymnasiumPlayback:
-    """Anybody's Gymnasium environment with ``render_mode="rgb_array"``."""
+    """A Gymnasium environment with ``render_mode="rgb_array"``."""
 
     def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
         self.env, self.policy, self._seed = env, policy, env.seed

@@ -6,7 +6,7 @@
    batch is watched alone by its (seed, env index, episode).
 3. Videos have at most 30 frames per second (GIF 15): of a faster environment every k-th step is shown, and always the
    last one. A picture shows the end of the first round.
-4. Environments of other people are recorded through their own ``render``, in the order in which they come.
+4. Gymnasium environments are recorded through their own ``render``, in the order in which they come.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from palaestra.train.recording.video import (
 
 @dataclass(frozen=True)
 class _Medium:
-    """What suits a kind of target: frames per second at most, pixels across at most, alone and in a grid, and steps."""
+    """Limits of a kind of target: frames per second, pixels across alone and in a grid, and steps."""
 
     fps: float
     alone: int
@@ -56,7 +56,7 @@ _SCREEN = _Medium(math.inf, 640, 1000, sys.maxsize)
 
 @dataclass(frozen=True)
 class Watched:
-    """What was shown.
+    """The pictures and episodes shown.
 
     Attributes:
         path: the file, or None for a window.
@@ -141,7 +141,7 @@ def _check_arguments(grid: tuple[int, int], episodes: int | None, fps: float | N
 
 
 def no_display() -> bool:
-    """Whether this is a Linux without a screen; SDL_VIDEODRIVER counts as one, for whoever sets it means it."""
+    """True on a Linux without a screen; SDL_VIDEODRIVER counts as one, since it is set on purpose."""
     variables = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return sys.platform.startswith("linux") and not any(os.environ.get(variable) for variable in variables)
 

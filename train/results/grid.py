@@ -41,7 +41,7 @@ RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for i
 class GridRun:
     """One run of the grid: what it trains, and where."""
 
-    name: str  # of the environment, as people type it
+    name: str  # short name of the environment
     config: RunConfig
     folder: Path
 
@@ -173,7 +173,7 @@ def _has_config_of(run: GridRun) -> bool:
     try:
         return RunFolder(run.folder).config() == run.config
     except ConfigError:
-        return False  # whatever it is, it is not this run's
+        return False  # not this run's configuration, whatever it is
 
 
 def _move_aside(folder: Path) -> None:

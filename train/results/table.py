@@ -103,7 +103,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _values(runs: Iterable[dict[str, Any]], key: str) -> list[Any]:
-    """What is known; a failed run knows nothing."""
+    """The known values of that key; a failed run has none."""
     return [run[key] for run in runs if run.get(key) is not None]
 
 

@@ -1,4 +1,4 @@
-"""What ``palaestra new`` writes: an installable package with one tensor environment.
+"""The package that ``palaestra new`` writes: installable, with one tensor environment.
 
 1. The templates in ``templates/`` are ordinary Python files, checked by the same linters, types and tests as the
    suite. Writing one replaces its names: ``my_env``, ``MyEnv``, ``SUMMARY``, ``COMMANDS``, and the module that its
@@ -24,7 +24,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "templates"
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?")  # what is both an identifier and a project's name
-_OTHER_FOLDERS = ("tests", "build", "dist")  # of a project
+_OTHER_FOLDERS = ("tests", "build", "dist")  # other folders of a project
 
 
 class ScaffoldError(ValueError):
@@ -85,7 +85,7 @@ def new_package(name: str, template: str = "minimal", parent: Path = Path()) -> 
 
 
 def next_commands(module: str, template: str, folder: str) -> list[str]:
-    """What to run next, from where ``folder`` is the package's."""
+    """The commands to run next, from where ``folder`` is the package's."""
     discrete = TEMPLATES[template].discrete
     return [
         f"pip install -e {shlex.quote(f'{folder}[test]')}",
@@ -120,7 +120,7 @@ def _check_free(name: str, module: str) -> None:
 
 
 def _short_names() -> set[str]:
-    """Of the environments in the suite, and of plug-ins as far as they are called like their entry points."""
+    """Short names of the suite's environments, and of plug-ins that are called like their entry points."""
     names = {point.name for point in entry_points(group="palaestra.envs")}
     suite = importlib.util.find_spec("palaestra.envs")  # importing it would import torch
     assert suite is not None

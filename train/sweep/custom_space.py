@@ -79,7 +79,7 @@ def _dimension(base: RunConfig, text: str) -> Dimension:
 
 
 def _parts(values: str) -> list[str]:
-    """What the commas outside brackets separate."""
+    """The parts between the commas that are outside brackets."""
     parts, depth = [""], 0
     for letter in values:
         depth += (letter in "[({") - (letter in "])}")
@@ -129,7 +129,7 @@ def _dividing(base: RunConfig, dimension: Dimension, others: Sequence[Dimension]
 
 
 def _value_in(base: RunConfig, dimension: Dimension) -> Value:
-    """Where the base lies, in the dimension's terms."""
+    """The base's value, in the dimension's terms."""
     value = setting(base, dimension.name.removeprefix(COMPLEMENT))
     if dimension.name.startswith(COMPLEMENT):
         return float(round(1 - value, 9))

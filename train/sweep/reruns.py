@@ -1,4 +1,4 @@
-"""Whether a sweep found something better: the best few trials and the preset, trained again on fresh seeds.
+"""The best few trials and the preset, trained again on fresh seeds, to tell whether a sweep found something better.
 
 1. A trial's own score flatters it, for it was chosen by that. So nothing here counts but new runs: the same seeds for
    each candidate, and none of them a trial's.
@@ -140,7 +140,7 @@ def chance(better: Sequence[float], than: Sequence[float]) -> float | None:
 
 
 def verdict(candidates: Sequence[Candidate]) -> str:
-    """Whether the preset is beaten, in a few sentences."""
+    """A few sentences on whether the preset is beaten."""
     preset, best = candidates[0], best_of(candidates)
     others = len(candidates) - 1
     if not others:

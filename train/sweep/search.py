@@ -38,7 +38,7 @@ def plan(
     varies: Sequence[str],
     **options: Any,
 ) -> Space:
-    """What is searched, checked before anything starts.
+    """The space to search, checked before anything starts.
 
     Raises:
         ConfigError, UnknownEnvError: as ``palaestra train`` would, and for what ``--vary`` says.
@@ -54,7 +54,7 @@ def plan(
 
 
 def default_folder(config: RunConfig) -> Path:
-    """Where the same command finds its sweep again."""
+    """The folder in which the same command finds its sweep again."""
     return Path("runs", config.resolved_env.short_name, "sweeps", config.agent)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep varies: the dimensions of the search, and how a point in them becomes the configuration of a run.
+"""The dimensions that a sweep varies, and the configuration of a run at a point of them.
 
 1. A dimension is a range (uniform, or log-uniform) or a choice. Its values become "key=value" settings over the
    configuration that the sweep starts from, so they are checked as any others.
@@ -28,7 +28,7 @@ from palaestra.train.config.schema import ConfigError, options_of, parse
 Value = float | int | str | bool | None
 MINIBATCHES, WIDTH, COMPLEMENT = "minibatches", "width", "one_minus_"  # dimensions that are no settings
 HORIZONS = ("gamma", "gae_lambda")
-_DIGITS = 4  # of a value, so that people can read it
+_DIGITS = 4  # significant ones of a value, so that people can read it
 SCHEDULE = re.compile(r"linear\(([^,]+), ([^)]+)\)")
 _HIDDEN = "policy_kwargs.features_extractor_kwargs.hidden"
 
@@ -226,7 +226,7 @@ def _around_complement(base: RunConfig, key: str) -> Found:
 
 
 def _sizes(base: RunConfig, fixed: set[str]) -> list[Found]:
-    """How much is collected, and in how many pieces it is learned from."""
+    """The dimensions of the rollout length and of the minibatches."""
     steps, batch = setting(base, "n_steps"), setting(base, "batch_size")
     if "n_epochs" not in options_of(AGENTS[base.agent]):  # learns from a memory: any batch size is good
         longest = -(-setting(base, "buffer_size") // base.num_envs)
@@ -260,7 +260,7 @@ def _doublings(value: int, times: int = 2) -> list[int]:
 
 
 def _hidden(base: RunConfig) -> tuple[str, list[int]] | None:
-    """Where the sizes of the hidden layers are set, and what they are; None for networks without a simple width."""
+    """The setting with the sizes of the hidden layers, and the sizes; None for networks without a simple width."""
     for key in (_HIDDEN, "policy_kwargs.net_arch"):
         sizes = setting(base, key)
         if isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes):

@@ -1,7 +1,8 @@
 """The shared part of a sweep: an Optuna study in a database, and a worker that runs its trials.
 
 1. Any number of workers, on one machine or several, ask the same storage for trials until the study has as many as were
-   wanted. The storage numbers the trials; one that two workers asked for at once beyond the last is given back.
+   wanted. The storage numbers the trials; if two workers claim one at once and only one is left, the later
+   claim is released.
 2. The sampler is multivariate TPE, which takes running trials into account. Bad trials are stopped early by
    asynchronous successive halving: at 20, 40 and 80 % of the training only the better half goes on. The first ``WHOLE``
    go on in any case, for early scores alone say little.
@@ -81,7 +82,7 @@ def _may_pass(error: Exception) -> bool:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """A database that goes away in the middle is no fault of ours, and loses nothing."""
+    """A ConfigError in place of errors of a database that goes away in the middle; no trial is lost."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, OperationalError) as error:
@@ -118,7 +119,7 @@ def open_study(storage: RDBStorage, name: str, space: Space, where: str) -> optu
 
 
 def _facts(study: optuna.Study) -> dict[str, Any]:
-    """What the sweep is about; its maker writes that down right after making it."""
+    """The settings that the study was made with; they are written right after it is made."""
     for _ in range(50):
         if _FACTS in study.user_attrs:
             return dict(study.user_attrs[_FACTS])
@@ -158,7 +159,7 @@ def number_of(trial: FrozenTrial | optuna.Trial) -> int:
 
 
 def error_of(trial: FrozenTrial) -> str | None:
-    """Of a failed trial."""
+    """The error of a failed trial; None for others."""
     error: str | None = trial.user_attrs.get(_ERROR) if trial.state == TrialState.FAIL else None
     return error
 
@@ -180,7 +181,7 @@ def claim(study: optuna.Study, wanted: int, seed: int) -> optuna.Trial | None:
         seed=(seed + 1_000_003 * len(study.get_trials(deepcopy=False))) % SEEDS,
     )
     trial = study.ask()
-    if sum(other.number < trial.number for other in counted(study)) >= wanted:  # somebody was faster
+    if sum(other.number < trial.number for other in counted(study)) >= wanted:  # another worker was faster
         study.tell(trial, state=TrialState.FAIL)
         return None
     return trial
@@ -215,7 +216,7 @@ class Worker:
         self.jobs: list[ClaimedTrial] = []
 
     def run(self, wanted: int, at_once: int, stopped: Callable[[], bool]) -> bool:
-        """Whether all trials are done, those of other workers too; False if ``stopped`` said so."""
+        """True when all trials are done, those of other workers too; False if ``stopped`` said so."""
         told, looked = False, -60.0
         try:
             while not stopped():

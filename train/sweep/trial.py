@@ -1,4 +1,4 @@
-"""One trial of a sweep: an ordinary run, trained in a process of its own, so that its end is only its own.
+"""One trial of a sweep: an ordinary run in a process of its own, so that a crash ends only that trial.
 
 1. ``python -m palaestra.train.sweep.trial FOLDER`` reads its configuration as one line of JSON and trains in FOLDER.
    What is there already goes on from its last checkpoint; a finished run is left as it is.
@@ -45,7 +45,7 @@ class RunningTrial(Protocol):
     def ended(self) -> bool: ...
 
     def error(self) -> str | None:
-        """What went wrong in a trial that has ended."""
+        """The error of a trial that has ended; None if it went well."""
 
     def stop(self) -> None:
         """Ask it to save and end."""
@@ -101,7 +101,7 @@ def score(found: list[Evaluated]) -> float | None:
 
 
 def main(folder: Path) -> None:
-    """The child's side."""
+    """Train in this process, which is the child."""
     from palaestra.train.runs import trainer
 
     config = RunConfig.from_dict(json.loads(sys.stdin.readline()))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.drawing.camera import Array
+from palaestra.envs.arm.drawing.camera import Floats
 
 _SIDES = 16
 _ANGLES = np.arange(_SIDES) * (2 * math.pi / _SIDES)
@@ -31,8 +31,8 @@ Tint = tuple[float, float, float]
 class Solid(NamedTuple):
     """Facets of bodies."""
 
-    quads: Array  # [M, 4, 3] m, corners counter-clockwise seen from outside
-    colours: Array  # [M, 3], 0 … 255
+    quads: Floats  # [M, 4, 3] m, corners counter-clockwise seen from outside
+    colours: Floats  # [M, 3], 0 … 255
 
 
 class Ring(NamedTuple):
@@ -50,7 +50,7 @@ def length_of(chain: SerialChain) -> float:
     return max(1e-3, sum(offsets) + sum(ends))
 
 
-def arm_solids(chain: SerialChain, rotation: Array, position: Array) -> Solid:
+def arm_solids(chain: SerialChain, rotation: Floats, position: Floats) -> Solid:
     """The whole arm.
 
     Args:
@@ -75,7 +75,7 @@ def arm_solids(chain: SerialChain, rotation: Array, position: Array) -> Solid:
     return _together([*solids, *_wrist(chain, rotation, position), *hand_solids(chain, rotation[-1], position[-1])])
 
 
-def hand_solids(chain: SerialChain, rotation: Array, position: Array) -> list[Solid]:
+def hand_solids(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
     """The hand in a tool frame (axes as columns [3, 3], tool centre [3] m)."""
 
     def loft(colour: Tint, *sections: tuple[float, float, float, float]) -> Solid:
@@ -114,7 +114,7 @@ def hand_size(chain: SerialChain) -> float:
     return 0.07 * length_of(chain)
 
 
-def _wrist(chain: SerialChain, rotation: Array, position: Array) -> list[Solid]:
+def _wrist(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
     """From the last joint to the flange, and on to the back of the hand."""
     length = length_of(chain)
     last, flange = position[-3], position[-2]
@@ -145,8 +145,8 @@ def _base(radius: float) -> list[Solid]:
 
 
 def _tube(
-    start: Array,
-    end: Array,
+    start: Floats,
+    end: Floats,
     radius: float,
     *,
     seam: float | None = None,
@@ -175,7 +175,7 @@ def _tube(
     return _turned(start, (end - start) / length, rings)
 
 
-def _housing(centre: Array, axis: Array, radius: float) -> Solid:
+def _housing(centre: Floats, axis: Floats, radius: float) -> Solid:
     """A joint that turns across the arm: a short cylinder about its axis, closed by dark lids."""
     half, width = 1.35 * radius, 1.06 * radius
     lid = [(half, 0.0), (half, 0.6 * width), (0.97 * half, 0.78 * width)]
@@ -186,7 +186,7 @@ def _housing(centre: Array, axis: Array, radius: float) -> Solid:
     return _turned(centre, axis, rings)
 
 
-def _turned(origin: Array, axis: Array, rings: Sequence[Ring]) -> Solid:
+def _turned(origin: Floats, axis: Floats, rings: Sequence[Ring]) -> Solid:
     """A body of revolution about ``axis`` (a unit vector) from ``origin``."""
     aside = np.eye(3)[int(np.abs(axis).argmin())]
     u = np.cross(axis, aside)
@@ -198,7 +198,7 @@ def _turned(origin: Array, axis: Array, rings: Sequence[Ring]) -> Solid:
     return _loft(corners, [ring.colour for ring in rings[1:]])
 
 
-def _loft(rings: Array, colours: Sequence[Tint]) -> Solid:
+def _loft(rings: Floats, colours: Sequence[Tint]) -> Solid:
     """Rings [R, S, 3], counter-clockwise seen against the direction in which they follow; R − 1 colours."""
     low, high = rings[:-1], rings[1:]
     quads = np.stack((low, np.roll(low, -1, 1), np.roll(high, -1, 1), high), 2)  # [R − 1, S, 4, 3]

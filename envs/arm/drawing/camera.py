@@ -20,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas, Colour, Point
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _NEAR = 0.02  # of the distance that the camera looks at; nothing is drawn larger than it would be at this depth
 _LIGHT = np.array((-0.30, -0.52, 0.80))  # towards the lamp, in the axes of the world
@@ -39,14 +39,14 @@ class Camera:
         near: the smallest depth that counts, m.
     """
 
-    position: Array
-    axes: Array
+    position: Floats
+    axes: Floats
     focal: float
     centre: Point
     near: float
 
     @classmethod
-    def looking(cls, position: Array, at: Array, focal: float, centre: Point) -> Camera:
+    def looking(cls, position: Floats, at: Floats, focal: float, centre: Point) -> Camera:
         """A camera held upright (z is up), its optical axis through ``at``, which is not straight above or below it."""
         distance = float(np.linalg.norm(at - position))
         forward = (at - position) / distance
@@ -54,7 +54,7 @@ class Camera:
         right /= np.linalg.norm(right)
         return cls(position, np.stack((right, np.cross(forward, right), forward)), focal, centre, _NEAR * distance)
 
-    def project(self, points: Array) -> tuple[Array, Array]:
+    def project(self, points: Floats) -> tuple[Floats, Floats]:
         """Places on the canvas [..., 2] and depths [...] (m) of points [..., 3]."""
         local = (points - self.position) @ self.axes.T
         depth = local[..., 2].clip(min=self.near)
@@ -68,7 +68,7 @@ class Painter:
         self.canvas, self.camera = canvas, camera
         self._items: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
 
-    def solid(self, quads: Array, colours: Array, opacity: int = 255) -> None:
+    def solid(self, quads: Floats, colours: Floats, opacity: int = 255) -> None:
         """Facets [M, 4, 3] of closed bodies, with colours [M, 3] (0 … 255) under full light."""
         normal = np.cross(quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1])
         to_camera = self.camera.position - quads.mean(1)
@@ -87,13 +87,13 @@ class Painter:
         for distance, points, ink in zip(depth.mean(1).tolist(), corners.tolist(), shades.tolist(), strict=True):
             self._items.append((distance, draw, (points, ink)))
 
-    def line(self, points: Sequence[Any] | Array, colour: Colour, width: float) -> None:
+    def line(self, points: Sequence[Any] | Floats, colour: Colour, width: float) -> None:
         """A line through points [K, 3], ``width`` canvas units wide, every piece at its own depth."""
         places, depth = self.camera.project(np.asarray(points, dtype=np.float64))
         for (start, end), near in zip(pairwise(places.tolist()), (depth[1:] + depth[:-1]) / 2, strict=True):
             self._items.append((float(near), self.canvas.line, ([start, end], colour, width)))
 
-    def ribbon(self, points: Array, colours: Sequence[Colour], widths: Array) -> None:
+    def ribbon(self, points: Floats, colours: Sequence[Colour], widths: Floats) -> None:
         """A flat curve through points [K, 3], ``widths`` [K] canvas units wide; piece i has the i-th of K − 1 colours.
 
         Pieces too short to be seen are left out.
@@ -113,12 +113,12 @@ class Painter:
             corners = (left[i], left[i + 1], right[i + 1], right[i])
             self._items.append((float(depth[i : i + 2].mean()), self.canvas.polygon, (corners, ink)))
 
-    def ball(self, centre: Array, radius: float, colour: Colour) -> None:
+    def ball(self, centre: Floats, radius: float, colour: Colour) -> None:
         """A shaded ball of ``radius`` m; it hides what is inside it."""
         (x, y), depth = self._place(centre)
         self._items.append((depth - radius, self._draw_ball, (x, y, self.camera.focal * radius / depth, colour)))
 
-    def ring(self, centre: Array, radius: float, colour: Colour, width: float) -> None:
+    def ring(self, centre: Floats, radius: float, colour: Colour, width: float) -> None:
         """A circle of ``radius`` m that faces the camera, its line ``width`` canvas units wide."""
         (x, y), depth = self._place(centre)
         size = self.camera.focal * radius / depth + width / 2
@@ -130,7 +130,7 @@ class Painter:
             draw(*arguments)
         self._items.clear()
 
-    def _place(self, point: Array) -> tuple[Point, float]:
+    def _place(self, point: Floats) -> tuple[Point, float]:
         place, depth = self.camera.project(point)
         return (float(place[0]), float(place[1])), float(depth)
 

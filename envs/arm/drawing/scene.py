@@ -21,7 +21,7 @@ import torch
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.drawing.body import arm_solids, hand_size, hand_solids, length_of
-from palaestra.envs.arm.drawing.camera import Array, Camera, Painter
+from palaestra.envs.arm.drawing.camera import Camera, Floats, Painter
 from palaestra.envs.arm.dynamics import forward_kinematics
 
 if TYPE_CHECKING:
@@ -39,15 +39,15 @@ _REMEMBERED = 120  # points of the trail
 def draw_arm(
     canvas: Canvas,
     chain: SerialChain,
-    q: Array,
-    target: Array,
+    q: Floats,
+    target: Floats,
     *,
     box: Box,
-    trail: Array,
+    trail: Floats,
     seconds: float,
     reached: bool,
     tolerance: float,
-    rotation: Array | None = None,
+    rotation: Floats | None = None,
     angle_tolerance: float | None = None,
 ) -> None:
     """Draw an arm on its way to a target.
@@ -111,7 +111,7 @@ def _draw_floor(canvas: Canvas, camera: Camera, length: float) -> None:
         canvas.polygon(points, (r, g, b))
 
 
-def _draw_shadow(canvas: Canvas, camera: Camera, positions: Array, length: float) -> None:
+def _draw_shadow(canvas: Canvas, camera: Camera, positions: Floats, length: float) -> None:
     """Faint blots under points along the arm, wider the higher these are, that add up to a soft shadow."""
     joints = np.concatenate((np.zeros((1, 3)), positions))
     angles = np.arange(20) * (2 * math.pi / 20)
@@ -139,7 +139,7 @@ def _add_box(painter: Painter, box: Box) -> None:
             painter.line(points, "#48617a", 1.2)
 
 
-def _add_target(painter: Painter, target: Array, tolerance: float, mood: RGB) -> None:
+def _add_target(painter: Painter, target: Floats, tolerance: float, mood: RGB) -> None:
     canvas = painter.canvas
     foot = np.array((target[0], target[1], 0.0))
     painter.line(np.linspace(target, foot, 12), canvas.mix(mood, _BACKGROUND, 0.45), 1.6)
@@ -152,7 +152,7 @@ def _add_target(painter: Painter, target: Array, tolerance: float, mood: RGB) ->
     painter.ring(target, 2.7 * tolerance, (*mood, 80), 1.6)
 
 
-def _add_target_pose(painter: Painter, chain: SerialChain, target: Array, rotation: Array, mood: RGB) -> None:
+def _add_target_pose(painter: Painter, chain: SerialChain, target: Floats, rotation: Floats, mood: RGB) -> None:
     """The target's axes, and the hand as it should be."""
     size = hand_size(chain)
     _add_axes(painter, target, rotation, 0.9 * size, 3.0)
@@ -160,12 +160,12 @@ def _add_target_pose(painter: Painter, chain: SerialChain, target: Array, rotati
         painter.solid(solid.quads, np.full_like(solid.colours, mood), opacity=110)
 
 
-def _add_axes(painter: Painter, origin: Array, rotation: Array, length: float, width: float) -> None:
+def _add_axes(painter: Painter, origin: Floats, rotation: Floats, length: float, width: float) -> None:
     for column, colour in enumerate(_AXES):
         painter.line(np.linspace(origin, origin + length * rotation[:, column], 5), colour, width)
 
 
-def _add_trail(painter: Painter, path: Array) -> None:
+def _add_trail(painter: Painter, path: Floats) -> None:
     """The way of the tool, thinner and fainter with age."""
     path = path[-_REMEMBERED:]
     age = np.arange(len(path) - 1, -1, -1) / _REMEMBERED
@@ -173,7 +173,7 @@ def _add_trail(painter: Painter, path: Array) -> None:
     painter.ribbon(path, colours, 1.5 + 3.0 * (1.0 - age))
 
 
-def _angle_between(first: Array, second: Array) -> float:
+def _angle_between(first: Floats, second: Floats) -> float:
     """The angle of the rotation from one orientation to another, rad."""
     return math.acos(min(1.0, max(-1.0, (float(np.trace(first.T @ second)) - 1.0) / 2.0)))
 

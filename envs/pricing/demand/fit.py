@@ -32,7 +32,7 @@ from palaestra.envs.pricing.demand.estimation import (
 )
 from palaestra.envs.pricing.demand.json_file import demand_data
 from palaestra.envs.pricing.demand.model import COMPETITOR, CONSTANT, DISPLAY, FEATURE, PRICE, VISITORS, Demand, Product
-from palaestra.envs.pricing.demand.sales_csv import SalesError, Table, first_repeat, read_sales
+from palaestra.envs.pricing.demand.sales_csv import SalesError, SalesTable, first_repeat, read_sales
 
 _FEWEST_PRICES, _LEAST_T = 3, 2.0
 _CHARGED_POINTS = 100  # of the distribution of prices that were charged
@@ -87,7 +87,7 @@ def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
 # --------------------------------------------------------------------------------------------- sales per period
 
 
-def _fit_sales(table: Table, work: _Fit, buyers: float | None) -> Demand:
+def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     columns, names = table.columns, table.labels["product"]
     if buyers is not None:
         raise SalesError("--buyers is for choices; these are sales per period")
@@ -168,7 +168,7 @@ def _note_sales(
 # ------------------------------------------------------------------------------------------------------ choices
 
 
-def _fit_choices(table: Table, work: _Fit, buyers: float | None) -> Demand:
+def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     columns, names = table.columns, table.labels["alternative"]
     occasions, periods = len(table.labels["occasion_id"]), len(table.labels.get("date", ())) or None
     if buyers is None and periods is None:
@@ -198,7 +198,7 @@ def _fit_choices(table: Table, work: _Fit, buyers: float | None) -> Demand:
     return Demand("logit", products, periods, per_period, outside, work.file, table.rows)
 
 
-def _check_choices(table: Table) -> bool:
+def _check_choices(table: SalesTable) -> bool:
     """Whether there are occasions without a purchase."""
     columns, names = table.columns, table.labels["alternative"]
     if repeat := first_repeat(columns["occasion_id"], columns["alternative"]):

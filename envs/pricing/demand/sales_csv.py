@@ -38,7 +38,7 @@ class SalesError(ValueError):
 
 
 @dataclass
-class Table:
+class SalesTable:
     """Columns of a file; a text column holds numbers that stand for the texts in ``labels``."""
 
     shape: str  # "sales" or "choices"
@@ -51,7 +51,7 @@ class Table:
         return len(self.columns["price"])
 
 
-def read_sales(path: Path) -> Table:
+def read_sales(path: Path) -> SalesTable:
     """Read and check a file.
 
     Raises:
@@ -71,7 +71,7 @@ def read_sales(path: Path) -> Table:
     return table
 
 
-def _read(reader: Iterator[list[str]]) -> Table:
+def _read(reader: Iterator[list[str]]) -> SalesTable:
     header = [name.strip().lower() for name in next(reader, [])]
     if not any(header):
         raise SalesError("the file is empty")
@@ -95,7 +95,7 @@ def _read(reader: Iterator[list[str]]) -> Table:
         raise SalesError("the file has a header but no rows")
     columns = {name: np.concatenate(parts) for name, parts in pieces.items()}
     ignored = [name for name in header if name and name not in pieces]
-    return Table(shape, columns, {name: list(texts) for name, texts in index.items()}, ignored)
+    return SalesTable(shape, columns, {name: list(texts) for name, texts in index.items()}, ignored)
 
 
 def _shape(header: Sequence[str]) -> tuple[str, list[str]]:

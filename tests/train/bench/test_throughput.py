@@ -35,6 +35,7 @@ from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, sb3
 from palaestra.train.bench.libraries.sb3 import SB3, SB3_ALONE
 from palaestra.train.bench.stepping import GYMNASIUM
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.formatting import three_digits
 from palaestra.train.runs.machine import peak_memory_mib
 
 
@@ -510,7 +511,7 @@ def test_the_table_shows_medians_spreads_and_ratios() -> None:
     [(3.14159, "3.14"), (999.4, "999"), (999.7, "1.00 k"), (12_345, "12.3 k"), (99_960, "100 k"), (2.5e6, "2.50 M")],
 )
 def test_short_numbers(number: float, text: str) -> None:
-    assert report.short(number) == text
+    assert three_digits(number) == text
 
 
 def test_columns_line_up() -> None:

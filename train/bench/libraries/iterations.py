@@ -27,7 +27,7 @@ class Iterations:
     ) -> None:
         self._iterate, self._env_steps, self._clock, self.set_epochs = iterate, env_steps, clock, set_epochs
         self._update_seconds = 0.0
-        self._gradient_steps = 0  # since the agent was made, once somebody listens
+        self._gradient_steps = 0  # since count_gradient_steps was called
 
     def time_update(self, owner: Any, name: str) -> None:
         """Time a method of one object as the update; collection is all else."""

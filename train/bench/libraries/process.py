@@ -17,14 +17,14 @@ from typing import Any
 from palaestra.train.bench.interleaved import Sample, Workload, WorkloadError
 from palaestra.train.runs.child_process import ChildProcess, last_line
 
-START_SECONDS, ANSWER_SECONDS = 180.0, 300.0  # after which nobody waits any more; compilation takes its time
+START_SECONDS, ANSWER_SECONDS = 180.0, 300.0  # the longest waits; compilation takes its time
 
 
 class LibraryProcess:
     """One workload.
 
     Attributes:
-        memory_mib, device_memory_mib: its peaks after its latest work; None before, and where nobody knows.
+        memory_mib, device_memory_mib: its peaks after its latest work; None before, and where they are unknown.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class LibraryProcess:
         self._answer(START_SECONDS)
 
     def workload(self, **settings: Any) -> Workload:
-        """What takes turns with others; ``settings`` go with each request."""
+        """Its work, to be timed in turns with others; ``settings`` go with each request."""
 
         def work(seconds: float) -> Sample:
             self._child.send(json.dumps({"seconds": seconds, **settings}))

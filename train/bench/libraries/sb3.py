@@ -34,7 +34,7 @@ DQN_STEPS = 64
 
 
 def names(config: RunConfig) -> list[str]:
-    """Who can do that work."""
+    """The names of those that can do that work."""
     if config.agent not in TWINS:
         return [OURS]
     return [OURS, SB3, *([SB3_ALONE] if config.env in GYMNASIUM_TWINS else [])]
@@ -85,12 +85,12 @@ def learning(agent: Any, clock: Clock | None = None) -> Iterations:
 
 
 def _gradient_step(agent: Any) -> tuple[Any, str]:
-    """Where a gradient step can be counted: an object, and its method."""
+    """The object and its method that makes a gradient step, for counting."""
     if isinstance(agent, OnDeviceAlgorithm):
         return agent._descent, "step"
     if hasattr(agent.policy, "optimizer"):
         return agent.policy.optimizer, "step"
-    return agent, "_one_update"  # of sbx
+    return agent, "_one_update"  # sbx
 
 
 def _dqn_steps(agent: Any) -> int:

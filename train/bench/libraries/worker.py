@@ -34,7 +34,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         answer({})
         for line in requests:
             answer(_measure(workload, json.loads(line)))
-    except Exception as error:  # a stranger's library may raise anything; the benchmark names it and goes on
+    except Exception as error:  # a library may raise anything; the benchmark names it and goes on
         answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
 
 
