@@ -40,7 +40,7 @@ from palaestra.agents.checkpoints.training_state import check_training_state
 from palaestra.agents.distributed.process_group import World, world
 from palaestra.agents.episode_stats import EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, EpisodeLog
-from palaestra.agents.flat_optimizer import Descent, apart
+from palaestra.agents.flat_optimizer import Descent, clone_tensors, clone_weights
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.envs.core import BatchedEnv
@@ -257,8 +257,10 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """SB3's, as copies: a file is to hold each tensor by itself."""
-        parameters: dict[str, dict[str, Any]] = apart(super().get_parameters())
-        return parameters
+        return {
+            name: clone_weights(part) if name == "policy" else clone_tensors(part)
+            for name, part in super().get_parameters().items()
+        }
 
     def _saved_arguments(self) -> dict[str, Any]:
         """The constructor's arguments, to build the same agent again."""

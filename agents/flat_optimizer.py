@@ -28,13 +28,19 @@ _FUSED = hasattr(torch, "_fused_adam_") and hasattr(torch, "_fused_adamw_")
 _ALIGNED = 16  # numbers; 64 bytes of float32, as PyTorch's own allocator on a CPU
 
 
-def apart(value: Any) -> Any:
+def clone_tensors(value: Any) -> Any:
     """A copy of tensors in dictionaries and lists, such as a ``state_dict()``, that is a view of nothing."""
     if isinstance(value, dict):
-        return {name: apart(part) for name, part in value.items()}
+        return {name: clone_tensors(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [apart(part) for part in value]
+        return [clone_tensors(part) for part in value]
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def clone_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same for a module's weights; names of one tensor, as of layers that parts of a policy share, get one copy."""
+    copies = {(value.data_ptr(), value.shape): value.clone() for value in weights.values()}
+    return {name: copies[value.data_ptr(), value.shape] for name, value in weights.items()}
 
 
 class _Vector:
@@ -146,7 +152,7 @@ class Descent:
         self._vectors = [_Vector(parameters) for parameters in kinds.values()]
         for parameter, kept in self._linked.items():
             if self.optimizer.state.get(parameter) is kept:
-                self.optimizer.state[parameter] = apart(kept)  # for it to count steps by itself
+                self.optimizer.state[parameter] = clone_tensors(kept)  # for it to count steps by itself
         self._linked, self._whole, self._alike = {}, None, _treats_all_alike(self.optimizer)
         self._state = self.optimizer.state
         states = [_gathered(self.optimizer, vector) for vector in self._vectors]

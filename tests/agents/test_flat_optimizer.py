@@ -11,7 +11,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
 from palaestra.agents import PPO
-from palaestra.agents.flat_optimizer import Descent, apart
+from palaestra.agents.flat_optimizer import Descent, clone_tensors
 from palaestra.envs import make
 
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -195,7 +195,7 @@ def test_an_agent_takes_another_optimizer() -> None:
 def test_copies_share_no_memory() -> None:
     ours, mine, *_ = pair("adam")
     our_step(Descent(mine), ours, 0)
-    for value in apart({"a": [ours[0].weight, mine.state[ours[0].weight]]})["a"][1].values():
+    for value in clone_tensors({"a": [ours[0].weight, mine.state[ours[0].weight]]})["a"][1].values():
         assert value.untyped_storage().nbytes() == value.nbytes
     twin = copy.deepcopy(ours)
     assert all(p.untyped_storage().nbytes() == p.nbytes for p in twin.parameters())
