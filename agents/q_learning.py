@@ -149,9 +149,9 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         if self.weight_average and self._average is None:  # what a file held is both the weights and their average
             self._begin_average()
         places = actions.unsqueeze(1)
-        self._descent.begin()
+        self._flat_optimizer.zero_grad()
         self._online.backward(torch.zeros_like(q_values).scatter_(1, places, by_chosen.unsqueeze(1)))
-        grad_norm = self._descent.step(self.max_grad_norm, weight)
+        grad_norm = self._flat_optimizer.step(self.max_grad_norm, weight)
         self._average_weights()
         return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
 
