@@ -40,7 +40,7 @@ from palaestra.agents.checkpoints.training_state import check_training_state
 from palaestra.agents.distributed.process_group import World, world
 from palaestra.agents.episode_stats import EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, EpisodeLog
-from palaestra.agents.flat_optimizer import Descent, apart
+from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.envs.core import BatchedEnv
@@ -71,7 +71,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     normalize_observation: bool
     normalize_reward: bool
     gamma: float
-    _kept_descent: Descent
+    _kept_flat_optimizer: FlatOptimizer
     _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
     _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
     _unsaved: ClassVar[tuple[str, ...]] = ()  # further attributes that SB3's pickle leaves out
@@ -84,11 +84,11 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         return world()
 
     @property
-    def _descent(self) -> Descent:
+    def _flat_optimizer(self) -> FlatOptimizer:
         """Steps of the policy's optimizer, which a user may have exchanged."""
-        if self._kept_descent.optimizer is not self.policy.optimizer:
-            self._kept_descent = Descent(self.policy.optimizer)
-        return self._kept_descent
+        if self._kept_flat_optimizer.optimizer is not self.policy.optimizer:
+            self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
+        return self._kept_flat_optimizer
 
     def _check_device(self) -> None:
         if isinstance(self.env, SB3VecEnv) and self.device.type != self.env.batch.device.type:
@@ -110,7 +110,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
-        self._kept_descent = Descent(self.policy.optimizer)
+        self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -251,14 +251,16 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
         ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
-        ours += ("_kept_descent",)
+        ours += ("_kept_flat_optimizer",)
         ours += ("_learning_since", *self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """SB3's, as copies: a file is to hold each tensor by itself."""
-        parameters: dict[str, dict[str, Any]] = apart(super().get_parameters())
-        return parameters
+        return {
+            name: clone_weights(part) if name == "policy" else clone_tensors(part)
+            for name, part in super().get_parameters().items()
+        }
 
     def _saved_arguments(self) -> dict[str, Any]:
         """The constructor's arguments, to build the same agent again."""

@@ -42,7 +42,7 @@ from torch import Tensor
 from palaestra.agents.base import prepare
 from palaestra.agents.buffers.prioritized import Priorities
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
-from palaestra.agents.buffers.stored_observations import contents_of
+from palaestra.agents.buffers.stored_observations import store_for
 from palaestra.agents.networks.extractors import DuelingPolicy
 from palaestra.agents.options import (
     AtLeastOne,
@@ -80,7 +80,7 @@ class DQN(QLearning):
         "DuelingPolicy": DuelingPolicy,
     }
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
-    _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_contents")
+    _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_stored")
 
     def __init__(
         self,
@@ -161,8 +161,8 @@ class DQN(QLearning):
 
     def _episodes_began(self) -> None:
         super()._episodes_began()
-        self._contents = contents_of(self.batch, self._last_obs)
-        content = self._contents.now(self._last_obs)
+        self._stored = store_for(self.batch, self._last_obs)
+        content = self._stored.current(self._last_obs)
         if self.replay is not None and _form(self.replay.content) == _form(content):
             self.replay.restart(content)
             return
@@ -194,8 +194,8 @@ class DQN(QLearning):
         assert self.replay is not None
         if self._reward_scale is not None:
             self._reward_scale.learn(rewards, terminated | truncated)
-        final = self._contents.final(info["final_obs"])
-        self.replay.add(actions, rewards, terminated, truncated, final, self._contents.now(new_obs))
+        final = self._stored.final(info["final_obs"])
+        self.replay.add(actions, rewards, terminated, truncated, final, self._stored.current(new_obs))
 
     def _training_state(self) -> dict[str, Any]:
         return super()._training_state() | {"replay": None if self.replay is None else self.replay.state_dict()}
@@ -207,8 +207,8 @@ class DQN(QLearning):
         parts = saved["replay"]["content"].items()
         content = {name: torch.zeros(self.n_envs, *p.shape[1:], dtype=p.dtype, device=p.device) for name, p in parts}
         if saved["batch"] is not None:  # else the next call of learn() looks at it
-            self._contents = contents_of(self.batch, self._last_obs)
-            if _form(content) != _form(self._contents.now(self._last_obs)):
+            self._stored = store_for(self.batch, self._last_obs)
+            if _form(content) != _form(self._stored.current(self._last_obs)):
                 raise ValueError("the replay memory in the file holds other contents than these environments have")
         self.replay = self._empty_replay(content)
         self.replay.load_state_dict(saved["replay"])
@@ -220,8 +220,8 @@ class DQN(QLearning):
         """Raise what looking at any stored moment raises: a file may hold states that the environment never had."""
         for start in range(0, replay.rows * replay.num_envs, _LOOKED_AT):
             content = {name: stored[start : start + _LOOKED_AT] for name, stored in replay.content.items()}
-            self._contents.observe(content)
-            self._contents.action_masks(content)
+            self._stored.observe(content)
+            self._stored.action_masks(content)
 
     # ------------------------------------------------------------------------------------------------ the update
 
@@ -254,7 +254,7 @@ class DQN(QLearning):
 
     def _update(self, batch: Transitions) -> Tensor:
         """One gradient step; see :meth:`_descend`."""
-        obs = self._contents.observe(batch.content)
+        obs = self._stored.observe(batch.content)
         q_values = self._online.forward(obs)
         targets = self._targets(batch)
         error = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1) - targets
@@ -265,13 +265,13 @@ class DQN(QLearning):
         summary = self._descend((losses * shares).sum(), q_values, batch.actions, by_chosen, count)
         assert self.replay is not None
         if self.replay.priorities is not None:
-            self.replay.priorities.put(batch.places, -error)
+            self.replay.priorities.update(batch.indices, -error)
         return summary
 
     @torch.no_grad()
     def _targets(self, batch: Transitions) -> Tensor:
         """R + γ^m max_a Q'(s', a) of each transition, float32 [B]; see replay for R and m."""
-        obs, mask = self._contents.observe(batch.next_content), self._contents.action_masks(batch.next_content)
+        obs, mask = self._stored.observe(batch.next_content), self._stored.action_masks(batch.next_content)
         values = self._target.infer(obs)
         if self.double_q:
             best = masked(self._online.infer(obs), mask).argmax(1, keepdim=True)

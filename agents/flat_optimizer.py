@@ -5,7 +5,7 @@ changing the weights takes one operation instead of a dozen where all of them li
 
 1. The policy's parameters, their ``grad`` and their entries in the optimizer's ``state`` are views of the vectors, so
    everybody who reads, saves or copies them finds what he expects; who loads others into them does too, for
-   :meth:`Descent.begin` looks whether the views are still in their places, and gathers what it finds if not.
+   :meth:`FlatOptimizer.zero_grad` looks whether the views are still in their places, and gathers what it finds if not.
 2. A step is the optimizer's own, taken by a copy of it that has the vector as its only parameter. That is the same step
    for optimizers that treat every number alike; others, and those with several groups of parameters, step as they are.
 3. A parameter without a gradient counts as one whose gradient is zero.
@@ -28,16 +28,22 @@ _FUSED = hasattr(torch, "_fused_adam_") and hasattr(torch, "_fused_adamw_")
 _ALIGNED = 16  # numbers; 64 bytes of float32, as PyTorch's own allocator on a CPU
 
 
-def apart(value: Any) -> Any:
+def clone_tensors(value: Any) -> Any:
     """A copy of tensors in dictionaries and lists, such as a ``state_dict()``, that is a view of nothing."""
     if isinstance(value, dict):
-        return {name: apart(part) for name, part in value.items()}
+        return {name: clone_tensors(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [apart(part) for part in value]
+        return [clone_tensors(part) for part in value]
     return value.clone() if isinstance(value, Tensor) else value
 
 
-class _Vector:
+def clone_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same for a module's weights; names of one tensor, as of layers that parts of a policy share, get one copy."""
+    copies = {(value.data_ptr(), value.shape): value.clone() for value in weights.values()}
+    return {name: copies[value.data_ptr(), value.shape] for name, value in weights.items()}
+
+
+class _FlatVector:
     """The parameters of one type and device, and their gradients, moved into one vector."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
@@ -74,20 +80,20 @@ def _room(parameter: Tensor) -> int:
     return -(-parameter.numel() // _ALIGNED) * _ALIGNED
 
 
-class Descent:
+class FlatOptimizer:
     """Steps of an optimizer; see the module."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         _prefer_fused(optimizer)
-        self._vectors: list[_Vector] = []
+        self._vectors: list[_FlatVector] = []
         self._frozen: list[Tensor] = []
         self._state: Any = None  # the optimizer's, that was gathered
         self._alike = False
         self._whole: torch.optim.Optimizer | None = None  # the optimizer's copy for the vectors
         self._linked: dict[Tensor, dict[str, Any]] = {}  # what the optimizer's state was when it was made of views
 
-    def begin(self) -> None:
+    def zero_grad(self) -> None:
         """Forget the gradients: those that are computed next are added to zero, or written over it."""
         if not self._holds():
             self._gather()
@@ -143,10 +149,10 @@ class Descent:
             else:
                 self._frozen.append(parameter)
                 parameter.grad = None
-        self._vectors = [_Vector(parameters) for parameters in kinds.values()]
+        self._vectors = [_FlatVector(parameters) for parameters in kinds.values()]
         for parameter, kept in self._linked.items():
             if self.optimizer.state.get(parameter) is kept:
-                self.optimizer.state[parameter] = apart(kept)  # for it to count steps by itself
+                self.optimizer.state[parameter] = clone_tensors(kept)  # for it to count steps by itself
         self._linked, self._whole, self._alike = {}, None, _treats_all_alike(self.optimizer)
         self._state = self.optimizer.state
         states = [_gathered(self.optimizer, vector) for vector in self._vectors]
@@ -181,7 +187,7 @@ def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:
             group["fused"] = True
 
 
-def _fused_step(optimizer: torch.optim.Optimizer, vector: _Vector, state: dict[str, Any]) -> None:
+def _fused_step(optimizer: torch.optim.Optimizer, vector: _FlatVector, state: dict[str, Any]) -> None:
     """What ``step()`` of Adam or AdamW comes to after a tenth of a millisecond of looking around."""
     (settings,) = optimizer.param_groups
     decoupled = settings.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
@@ -210,7 +216,7 @@ def _treats_all_alike(optimizer: torch.optim.Optimizer) -> bool:
     return type(optimizer) in _ELEMENTWISE and len(optimizer.param_groups) == 1 and not watched
 
 
-def _gathered(optimizer: torch.optim.Optimizer, vector: _Vector) -> dict[str, Any] | None:
+def _gathered(optimizer: torch.optim.Optimizer, vector: _FlatVector) -> dict[str, Any] | None:
     """What the optimizer remembers of the parameters, as of one; None if it has not treated them alike so far."""
     states = [optimizer.state.get(parameter, {}) for parameter in vector.parameters]
     whole: dict[str, Any] = {}

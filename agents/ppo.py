@@ -255,9 +255,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
                 )
                 if stopped:
                     break
-                self._descent.begin()
+                self._flat_optimizer.zero_grad()
                 self._actor_critic.backward(*derivatives)
-                norms += self._descent.step(self.max_grad_norm)
+                norms += self._flat_optimizer.step(self.max_grad_norm)
             self._n_updates += 1
             if stopped:
                 break

@@ -37,7 +37,7 @@ from torch import Tensor
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import FiniteCheck
-from palaestra.agents.flat_optimizer import apart
+from palaestra.agents.flat_optimizer import clone_tensors
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.networks.q_network import QFunction
 from palaestra.agents.options import NotZero
@@ -149,9 +149,9 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         if self.weight_average and self._average is None:  # what a file held is both the weights and their average
             self._begin_average()
         places = actions.unsqueeze(1)
-        self._descent.begin()
+        self._flat_optimizer.zero_grad()
         self._online.backward(torch.zeros_like(q_values).scatter_(1, places, by_chosen.unsqueeze(1)))
-        grad_norm = self._descent.step(self.max_grad_norm, weight)
+        grad_norm = self._flat_optimizer.step(self.max_grad_norm, weight)
         self._average_weights()
         return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
 
@@ -271,7 +271,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
 
     def _training_state(self) -> dict[str, Any]:
         return super()._training_state() | {
-            "online": None if self._average is None else apart(self.q_net.state_dict()),
+            "online": None if self._average is None else clone_tensors(self.q_net.state_dict()),
             "finite": self._finite.first,
             "reported_episodes": self._reported_episodes,
         }

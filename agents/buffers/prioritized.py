@@ -80,7 +80,7 @@ class Priorities:
         """Give places, int64 [B], the largest priority so far."""
         self._set(index, self._largest.pow(self.alpha).expand(len(index)))
 
-    def put(self, index: Tensor, td_errors: Tensor) -> None:
+    def update(self, index: Tensor, td_errors: Tensor) -> None:
         """Set the priorities of places, int64 [B], from their TD errors, float [B]."""
         priorities = td_errors.detach().abs() + _EPSILON
         self._largest = torch.maximum(self._largest, priorities.amax())

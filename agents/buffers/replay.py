@@ -45,7 +45,7 @@ class Transitions(NamedTuple):
     discounts: Tensor  # float32 [B] of the value at ``next_content``
     next_content: Content  # [B, …] after the last step
     weights: Tensor  # float32 [B] importance, 0 for rows to ignore
-    places: Tensor  # int64 [B] row · N + column
+    indices: Tensor  # int64 [B] row · N + column
 
 
 class Replay:
@@ -175,9 +175,9 @@ class Replay:
             column = drawn % self.num_envs
             row = (self.position.index_select(0, column) - 1 - drawn // self.num_envs) % self.rows
             index, weights = row * self.num_envs + column, None
-        return self.at(index, weights)
+        return self.gather(index, weights)
 
-    def at(self, index: Tensor, weights: Tensor | None = None) -> Transitions:
+    def gather(self, index: Tensor, weights: Tensor | None = None) -> Transitions:
         """The transitions that begin at the given places, int64 [B]; ``weights`` float32 [B] of those that count."""
         row, column = index // self.num_envs, index % self.num_envs
         window = ((row.unsqueeze(1) + self._window) % self.rows) * self.num_envs + column.unsqueeze(1)  # [B, n]
@@ -197,7 +197,7 @@ class Replay:
             discounts=self._powers.index_select(0, length) * (1 - ended) * valid,  # no NaN from where nothing is
             next_content=self._content_at(after),
             weights=valid if weights is None else valid * weights,
-            places=index,
+            indices=index,
         )
 
     def _content_at(self, index: Tensor) -> Content:

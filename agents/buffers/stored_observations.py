@@ -15,10 +15,10 @@ from palaestra.agents.buffers.rollout import map_obs
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv, state_fields
 
 
-class Contents(Protocol):
+class MomentStore(Protocol):
     """How the moments of one batch of environments are stored."""
 
-    def now(self, obs: Any) -> Content:
+    def current(self, obs: Any) -> Content:
         """Of the running episodes, whose observations are ``obs`` [N, …]."""
 
     def final(self, final_obs: Any) -> Content:
@@ -31,17 +31,17 @@ class Contents(Protocol):
         """Bool [B, A] of stored moments; None where all actions are always legal."""
 
 
-class Observations:
+class ObservationStore:
     """Stores observations as they are: a tensor, or a dictionary of them."""
 
     def __init__(self, single: bool) -> None:
         self._single = single
 
-    def now(self, obs: Any) -> Content:
+    def current(self, obs: Any) -> Content:
         return {"": obs} if self._single else obs
 
     def final(self, final_obs: Any) -> Content:
-        return self.now(final_obs)
+        return self.current(final_obs)
 
     def observe(self, content: Content) -> Any:
         return content[""] if self._single else content
@@ -50,14 +50,14 @@ class Observations:
         return None
 
 
-class States:
+class StateStore:
     """Stores the fields of the environment's state."""
 
     def __init__(self, batch: TensorVectorEnv[Any]) -> None:
         self._batch, self._rules = batch, batch.env
         self._record: Any = type(batch.state)
 
-    def now(self, obs: Any) -> Content:
+    def current(self, obs: Any) -> Content:
         return state_fields(self._batch.state)
 
     def final(self, final_obs: Any) -> Content:
@@ -70,12 +70,12 @@ class States:
         return self._rules.action_mask(self._record(**content)) if self._rules.has("action_mask") else None
 
 
-def contents_of(batch: BatchedEnv, obs: Any) -> Contents:
+def store_for(batch: BatchedEnv, obs: Any) -> MomentStore:
     """States where they take at most half the memory, or where there are action masks; else observations."""
-    observations = Observations(not isinstance(obs, dict))
+    observations = ObservationStore(not isinstance(obs, dict))
     if isinstance(batch, TensorVectorEnv):
-        states = States(batch)
-        if batch.env.has("action_mask") or 2 * _nbytes(states.now(obs)) <= _nbytes(observations.now(obs)):
+        states = StateStore(batch)
+        if batch.env.has("action_mask") or 2 * _nbytes(states.current(obs)) <= _nbytes(observations.current(obs)):
             return states
     return observations
 

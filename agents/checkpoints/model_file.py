@@ -1,9 +1,9 @@
 """One model file that is safe to read and that vanilla Stable-Baselines3 opens too.
 
 1. The file is SB3's zip (``data``, ``policy.pth``, ``policy.optimizer.pth``, …), for SB3 to read, with our own members:
-   ``palaestra.json`` (constructor arguments, spaces and counters as plain JSON), ``weights.safetensors``,
-   ``optimizer.safetensors`` and ``.json``; in a checkpoint ``training.safetensors`` and ``.json``, the state of the
-   training; and last ``checksums.json``.
+   ``palaestra.json`` (constructor arguments, spaces and counters as plain JSON), ``weights`` and ``optimizer``; in a
+   checkpoint ``training``, the state of the training (each a member ``.safetensors`` and one ``.json``); and last
+   ``checksums.json``.
 2. :func:`read` compares all checksums and reads our own members (:mod:`palaestra.agents.checkpoints.tensor_members`).
    SB3's ``data`` member holds pickles; nothing here looks into it.
 3. Weights must have the names and shapes of the agent that the settings describe and be finite, and so must the
@@ -36,10 +36,8 @@ from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import decode, decode_space, encode, encode_space
 from palaestra.agents.checkpoints.tensor_members import (
     map_tensors,
-    read_tensors,
     read_torch_file,
     read_tree,
-    write_tensors,
     write_tree,
 )
 from palaestra.agents.checkpoints.zip_archive import SUMS, Members, read_json, seal
@@ -49,10 +47,7 @@ from palaestra.envs.core.state_dict import check_form
 
 FORMAT, _TORCH_FORMAT = 3, 2
 _MEMBER, _WEIGHTS, _OPTIMIZER, _STATE = "palaestra.json", "weights", "optimizer", "training"
-_OURS = (
-    "weights.safetensors",
-    *(f"{name}.{kind}" for name in (_OPTIMIZER, _STATE) for kind in ("json", "safetensors")),
-)
+_OURS = tuple(f"{name}.{kind}" for name in (_WEIGHTS, _OPTIMIZER, _STATE) for kind in ("json", "safetensors"))
 _TORCH_STATE = "training.tensors"
 _SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
 _MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, *_OURS, _TORCH_STATE, SUMS)
@@ -91,7 +86,7 @@ def write(
     parameters = model.get_parameters()
     with zipfile.ZipFile(sb3_zip, "a") as archive:
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
-        write_tensors(archive, _WEIGHTS, parameters["policy"])
+        write_tree(archive, _WEIGHTS, parameters["policy"])
         write_tree(archive, _OPTIMIZER, parameters["policy.optimizer"])
         if training_state is not None:
             write_tree(archive, _STATE, training_state)
@@ -216,9 +211,9 @@ def _usual_policy(env: Any) -> str:
 
 
 def _finite_weights(members: Members, file_format: int) -> dict[str, torch.Tensor]:
-    weights = read_tensors(members, _WEIGHTS) if file_format == FORMAT else read_torch_file(members, "policy.pth")
+    weights = read_tree(members, _WEIGHTS) if file_format == FORMAT else read_torch_file(members, "policy.pth")
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise CheckpointError(f"{members.label}: policy.pth holds something else than named tensors")
+        raise CheckpointError(f"{members.label}: the weights are something else than named tensors")
     for name, value in weights.items():
         _check_finite(f"{members.label}: policy weights", name, value)
     return weights

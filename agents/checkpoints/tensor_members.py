@@ -53,12 +53,7 @@ _BY_NAME = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2"
 def write_tree(archive: zipfile.ZipFile, name: str, value: Any) -> None:
     """Write nested dictionaries, lists and tuples of tensors and plain values as NAME.json and NAME.safetensors."""
     tensors: dict[str, torch.Tensor] = {}
-    archive.writestr(f"{name}.json", json.dumps({"value": _encoded(value, name, tensors)}))
-    write_tensors(archive, name, tensors)
-
-
-def write_tensors(archive: zipfile.ZipFile, name: str, tensors: dict[str, torch.Tensor]) -> None:
-    """Write tensors by name as NAME.safetensors."""
+    archive.writestr(f"{name}.json", json.dumps({"value": _encoded(value, name, tensors, {})}))
     header, end, parts = {}, 0, []
     for key, tensor in tensors.items():
         parts.append(tensor.detach().contiguous().cpu())
@@ -72,15 +67,16 @@ def write_tensors(archive: zipfile.ZipFile, name: str, tensors: dict[str, torch.
             member.write(part.view(-1).view(torch.uint8).numpy().data if part.numel() else b"")
 
 
-def _encoded(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
+def _encoded(value: Any, place: str, tensors: dict[str, torch.Tensor], places: dict[Any, str]) -> Any:
     if isinstance(value, torch.Tensor):
-        tensors[place] = value
-        return {"tensor": place}
+        memory = (value.data_ptr(), value.dtype, value.shape, value.stride())
+        first = places.setdefault(memory, place)  # parts of a policy share layers: one copy is enough
+        tensors[first] = value
+        return {"tensor": first}
     if isinstance(value, dict):
-        parts = [[key, _encoded(item, f"{place}.{key}", tensors)] for key, item in value.items()]
-        return {"dict": parts}
+        return {"dict": [[k, _encoded(item, f"{place}.{k}", tensors, places)] for k, item in value.items()]}
     if isinstance(value, list | tuple):
-        items = [_encoded(item, f"{place}.{index}", tensors) for index, item in enumerate(value)]
+        items = [_encoded(item, f"{place}.{index}", tensors, places) for index, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     return value
 
@@ -94,7 +90,7 @@ def read_tree(members: Members, name: str) -> Any:
     Raises:
         CheckpointError: if it is damaged or not of this form.
     """
-    tensors = read_tensors(members, name)
+    tensors = _tensors(members, name)
     structure = read_json(members, f"{name}.json")
     try:
         return _decoded(structure["value"], tensors)
@@ -102,12 +98,7 @@ def read_tree(members: Members, name: str) -> Any:
         raise CheckpointError(f"{members.label}: {name}.json is not of the form of a model file ({error!r})") from error
 
 
-def read_tensors(members: Members, name: str) -> dict[str, torch.Tensor]:
-    """What :func:`write_tensors` wrote, on the CPU.
-
-    Raises:
-        CheckpointError: if it is damaged, or holds numbers of other types than the agents have.
-    """
+def _tensors(members: Members, name: str) -> dict[str, torch.Tensor]:
     where = f"{members.label}: {name}.safetensors"
     content = members.read(f"{name}.safetensors")
     if int.from_bytes(content[:8], "little") > MAX_JSON_BYTES:

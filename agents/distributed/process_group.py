@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from palaestra.agents.distributed.shared_memory import Board
+from palaestra.agents.distributed.shared_memory import SharedMemoryGroup
 
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _START_TIME = timedelta(minutes=5)  # within which all must be there
@@ -117,8 +117,8 @@ class Group(World):
     def __init__(self, distributed: Any, store: Any, rank: int, size: int, meeting: str) -> None:
         self._distributed, self._store = distributed, store
         self.rank, self.size = rank, size
-        self._board: Board | None = None
-        self._board = Board.shared(f"palaestra-{meeting}", rank, size, self._all_say)
+        self._shared_memory: SharedMemoryGroup | None = None
+        self._shared_memory = SharedMemoryGroup.shared(f"palaestra-{meeting}", rank, size, self._all_say)
         self._wishes: Wishes = lambda: (False, False)
         self._granted = (False, False)
 
@@ -127,8 +127,8 @@ class Group(World):
 
     def close(self) -> None:
         """Leave the others."""
-        if self._board is not None:
-            self._board.close()
+        if self._shared_memory is not None:
+            self._shared_memory.close()
 
     def _call(self, operation: Any, *arguments: Any, **options: Any) -> Any:
         """A collective operation, and what it gives.
@@ -169,16 +169,16 @@ class Group(World):
         return int(value)
 
     def sum(self, values: Tensor) -> Tensor:
-        if self._board is not None and values.device.type == "cpu":
-            shown: Tensor = self._call(self._board.sum, values)
+        if self._shared_memory is not None and values.device.type == "cpu":
+            shown: Tensor = self._call(self._shared_memory.all_reduce, values)
             return shown
         total = values.detach().clone()
         self._call(self._distributed.all_reduce, total)
         return total
 
     def lowest(self, values: Tensor) -> Tensor:
-        if self._board is not None and self._board.fits(values):
-            shown: Tensor = self._call(self._board.gathered, values)
+        if self._shared_memory is not None and self._shared_memory.fits(values):
+            shown: Tensor = self._call(self._shared_memory.all_gather, values)
             return shown.amin(0).view_as(values)
         least = values.detach().clone()
         self._call(self._distributed.all_reduce, least, self._distributed.ReduceOp.MIN)
@@ -186,8 +186,8 @@ class Group(World):
 
     def gather(self, *values: Tensor) -> list[tuple[Tensor, ...]]:
         own = torch.stack(values)
-        if self._board is not None and self._board.fits(own):
-            shown: Tensor = self._call(self._board.gathered, own)
+        if self._shared_memory is not None and self._shared_memory.fits(own):
+            shown: Tensor = self._call(self._shared_memory.all_gather, own)
             return [tuple(part.view_as(own).unbind(0)) for part in shown.clone()]
         found = [torch.empty_like(own) for _ in range(self.size)]
         self._call(self._distributed.all_gather, found, own)
@@ -225,8 +225,8 @@ class Group(World):
         self.sum(torch.zeros(1))
 
     def first_to_fail(self) -> bool:
-        if self._board is not None:
-            return self._board.first_to_fail()
+        if self._shared_memory is not None:
+            return self._shared_memory.first_to_fail()
         try:
             return bool(self._store.add("failed", 1) == 1)
         except RuntimeError:  # who kept the count has ended too

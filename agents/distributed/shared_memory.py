@@ -39,7 +39,7 @@ class GoneError(RuntimeError):
     """Another process has ended."""
 
 
-class Board:
+class SharedMemoryGroup:
     """One process's view; see the module. The processes make the same calls in the same order."""
 
     def __init__(self, path: pathlib.Path, rank: int, size: int) -> None:
@@ -57,7 +57,7 @@ class Board:
         self._views: dict[Any, Tensor] = {}  # by type and number of elements
 
     @classmethod
-    def shared(cls, name: str, rank: int, size: int, agreed: Callable[[bool], bool]) -> Board | None:
+    def shared(cls, name: str, rank: int, size: int, agreed: Callable[[bool], bool]) -> SharedMemoryGroup | None:
         """A board of all processes; None if they are not on one machine, or it does not have what this needs.
 
         Args:
@@ -89,10 +89,10 @@ class Board:
 
     @staticmethod
     def fits(values: Tensor) -> bool:
-        """Whether :meth:`gathered` takes it."""
+        """Whether :meth:`all_gather` takes it."""
         return values.device.type == "cpu" and values.nbytes <= _PLACE
 
-    def gathered(self, values: Tensor) -> Tensor:
+    def all_gather(self, values: Tensor) -> Tensor:
         """The processes' tensors of at most 1 MiB, [size, n]: a view, until the next call but one.
 
         Raises:
@@ -105,12 +105,12 @@ class Board:
         self._wait()
         return places
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Over the processes, in the form of ``values``; raises as :meth:`gathered`."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Over the processes, in the form of ``values``; raises as :meth:`all_gather`."""
         flat, total = values.detach().reshape(-1), torch.empty_like(values, memory_format=torch.contiguous_format)
         step = _PLACE // values.element_size()
         for piece, out in zip(torch.split(flat, step), torch.split(total.view(-1), step), strict=True):
-            torch.sum(self.gathered(piece), 0, dtype=values.dtype, out=out)
+            torch.sum(self.all_gather(piece), 0, dtype=values.dtype, out=out)
         return total
 
     def first_to_fail(self) -> bool:

@@ -11,7 +11,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from torch import Tensor, nn
 
 from palaestra.agents import PPO
-from palaestra.agents.flat_optimizer import Descent, apart
+from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors
 from palaestra.envs import make
 
 OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -44,8 +44,8 @@ def loss(net: nn.Sequential, seed: int, scale: float = 1.0) -> Tensor:
     return scale * (net(x) - x.sum(1, keepdim=True)).square().mean()
 
 
-def our_step(descent: Descent, net: nn.Sequential, seed: int, max_norm: float = 0.5, scale: float = 1.0) -> float:
-    descent.begin()
+def our_step(descent: FlatOptimizer, net: nn.Sequential, seed: int, max_norm: float = 0.5, scale: float = 1.0) -> float:
+    descent.zero_grad()
     loss(net, seed, scale).backward()  # type: ignore[no-untyped-call]
     return float(descent.step(max_norm))
 
@@ -66,7 +66,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
 def test_steps_and_states_equal_the_optimizers_own(name: str) -> None:
     """With norms above and below the limit, other learning rates, and the state that others read."""
     ours, mine, theirs, other = pair(name)
-    descent = Descent(mine)
+    descent = FlatOptimizer(mine)
     for step in range(12):
         for optimizer in (mine, other):
             optimizer.param_groups[0]["lr"] = 0.01 / (1 + step)
@@ -82,7 +82,7 @@ def test_steps_and_states_equal_the_optimizers_own(name: str) -> None:
 def test_what_is_loaded_is_taken_up(name: str) -> None:
     """Weights, the optimizer's state, another type of numbers: all of it at once, in the middle of a run."""
     ours, mine, theirs, other = pair(name)
-    descent = Descent(mine)
+    descent = FlatOptimizer(mine)
     for step in range(3):
         our_step(descent, ours, step)
         their_step(other, theirs, step + 10)
@@ -108,7 +108,7 @@ def test_what_is_loaded_is_taken_up(name: str) -> None:
 def test_a_parameter_that_is_frozen_stays_and_goes_on_later(name: str) -> None:
     """Its momentum does not move it, and each parameter counts its own steps."""
     ours, mine, theirs, other = pair(name)
-    descent = Descent(mine)
+    descent = FlatOptimizer(mine)
     for step in range(9):
         for net in (ours, theirs):
             net[0].requires_grad_(not 3 <= step < 6)
@@ -122,7 +122,7 @@ def test_a_parameter_that_is_frozen_stays_and_goes_on_later(name: str) -> None:
 
 def test_somebody_who_watches_the_optimizer_sees_every_step() -> None:
     ours, mine, theirs, other = pair("adam")
-    descent, seen = Descent(mine), []
+    descent, seen = FlatOptimizer(mine), []
     for step in range(9):
         if step == 3:
             handle = mine.register_step_post_hook(lambda *_: seen.append("hook"))
@@ -144,7 +144,7 @@ def test_groups_and_types_of_their_own() -> None:
         net[2].double()
         groups = [{"params": net[0].parameters(), "lr": 0.1}, {"params": net[2].parameters()}]
         optimizer = torch.optim.Adam(groups, lr=0.01) if whole else torch.optim.SGD(net.parameters(), lr=0.1)
-        descent = Descent(optimizer)
+        descent = FlatOptimizer(optimizer)
         twin = copy.deepcopy(net)
         if whole:
             groups = [{"params": twin[0].parameters(), "lr": 0.1}, {"params": twin[2].parameters()}]
@@ -152,7 +152,7 @@ def test_groups_and_types_of_their_own() -> None:
         else:
             other = torch.optim.SGD(twin.parameters(), lr=0.1)
         for _ in range(3):
-            descent.begin()
+            descent.zero_grad()
             other.zero_grad()
             for n in (net, twin):
                 x = torch.ones(3, 5)
@@ -168,7 +168,7 @@ def test_groups_and_types_of_their_own() -> None:
 
 def test_gradients_are_forgotten_and_there_for_everybody() -> None:
     ours, mine, *_ = pair("sgd")
-    descent = Descent(mine)
+    descent = FlatOptimizer(mine)
     our_step(descent, ours, 0, max_norm=1e9)
     first = ours[0].weight.grad.clone()  # type: ignore[union-attr]
     mine.zero_grad()  # sets them to None
@@ -189,13 +189,13 @@ def test_an_agent_takes_another_optimizer() -> None:
     before = [p.clone() for p in model.policy.parameters()]
     model.learn(128, reset_num_timesteps=False)
     assert all(torch.equal(p, q) for p, q in zip(model.policy.parameters(), before, strict=True))
-    assert model._descent.optimizer is model.policy.optimizer
+    assert model._flat_optimizer.optimizer is model.policy.optimizer
 
 
 def test_copies_share_no_memory() -> None:
     ours, mine, *_ = pair("adam")
-    our_step(Descent(mine), ours, 0)
-    for value in apart({"a": [ours[0].weight, mine.state[ours[0].weight]]})["a"][1].values():
+    our_step(FlatOptimizer(mine), ours, 0)
+    for value in clone_tensors({"a": [ours[0].weight, mine.state[ours[0].weight]]})["a"][1].values():
         assert value.untyped_storage().nbytes() == value.nbytes
     twin = copy.deepcopy(ours)
     assert all(p.untyped_storage().nbytes() == p.nbytes for p in twin.parameters())

@@ -266,4 +266,4 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     assert max(copies) < 20
     assert not seen.counts
     assert {p.device.type for p in model.policy.parameters()} == {"meta"}
-    assert {vector.grad.device.type for vector in model._descent._vectors} == {"meta"}
+    assert {vector.grad.device.type for vector in model._flat_optimizer._vectors} == {"meta"}

@@ -88,15 +88,14 @@ def unpacked(content: bytes) -> Members:
 
 def state_of(content: bytes, name: str) -> Any:
     """The "weights", the "optimizer" or the "training" state in a file."""
-    members = archives.Members(io.BytesIO(content), "the file")
-    return tensor_members.read_tensors(members, name) if name == "weights" else tensor_members.read_tree(members, name)
+    return tensor_members.read_tree(archives.Members(io.BytesIO(content), "the file"), name)
 
 
 def with_state(content: bytes, name: str, value: Any) -> bytes:
     """The file with that state in place of its own, and right checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        (tensor_members.write_tensors if name == "weights" else tensor_members.write_tree)(archive, name, value)
+        tensor_members.write_tree(archive, name, value)
     return packed({**unpacked(content), **unpacked(buffer.getvalue())})
 
 
@@ -253,7 +252,7 @@ def change_header(rng: random.Random, content: bytes) -> bytes:
 def change_structure(rng: random.Random, content: bytes) -> bytes:
     """Other values in the JSON around tensors, with right checksums."""
     members = unpacked(content)
-    names = [name for name in ("optimizer.json", "training.json") if name in members]
+    names = [name for name in ("weights.json", "optimizer.json", "training.json") if name in members]
     if not names:
         return change_settings(rng, content)
     name = rng.choice(names)

@@ -1,6 +1,6 @@
 """The memory that a number of environments needs, planned before anything is allocated.
 
-Everything is made in full size on the meta device, where tensors have shapes and no contents, and its bytes are added:
+Everything is made in full size on the meta device, where tensors have shapes and no store, and its bytes are added:
 
 1. environments: the states before and after the reset of finished rows, their observations and the batch's counters;
 2. memory: a rollout of ``n_steps`` (PPO, PQN), or the replay memory (DQN), whose size does not grow with the number of
@@ -20,7 +20,7 @@ from torch import Tensor
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
-from palaestra.agents.buffers.stored_observations import contents_of
+from palaestra.agents.buffers.stored_observations import store_for
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng
@@ -73,7 +73,7 @@ def _replay(config: RunConfig, batch: TensorVectorEnv[Any], obs: Tensor) -> Repl
     n_steps = config.agent_kwargs.get("n_steps", 1)
     return Replay(
         max(config.agent_kwargs["buffer_size"], n_steps * batch.num_envs),  # as many steps of each must fit
-        contents_of(batch, obs).now(obs),
+        store_for(batch, obs).current(obs),
         num_actions=int(batch.single_action_space.n),  # type: ignore[attr-defined]
         gamma=0.99,
         n_steps=n_steps,

@@ -18,7 +18,7 @@ SIZES = (1, 2, 31, 32, 33, 1024, 1025, 40_000)
 def tree(values: Tensor) -> Priorities:
     """Priorities with the given values, multiples of 32 (which the small constant in the formula does not change)."""
     priorities = Priorities(len(values), 1.0)
-    priorities.put(torch.arange(len(values)), values.float())
+    priorities.update(torch.arange(len(values)), values.float())
     priorities.clear((values == 0).nonzero().squeeze(1))
     assert torch.equal(priorities.values, values.float())
     return priorities
@@ -62,7 +62,7 @@ def test_a_batch_is_stratified(seed: int, size: int, batch_size: int, spread: fl
     """Place i covers B p_i of the B parts: all but two of them surely, so its count is within 2 of B p_i."""
     random = torch.Generator().manual_seed(seed)
     priorities = Priorities(size, 1.0)
-    priorities.put(torch.arange(size), 10.0 ** (spread * torch.randn(size, generator=random)))
+    priorities.update(torch.arange(size), 10.0 ** (spread * torch.randn(size, generator=random)))
     torch.manual_seed(seed)
     places, _ = priorities.sample(batch_size)
     counts = places.bincount(minlength=size).double()
@@ -73,7 +73,7 @@ def test_a_batch_is_stratified(seed: int, size: int, batch_size: int, spread: fl
 def test_each_place_is_drawn_in_proportion_over_many_batches() -> None:
     """Batches of one, so that nothing is stratified: χ² with 49 degrees of freedom, deviation √98."""
     priorities = Priorities(100, 0.6)
-    priorities.put(torch.arange(50) * 2, torch.arange(1, 51).float())
+    priorities.update(torch.arange(50) * 2, torch.arange(1, 51).float())
     torch.manual_seed(0)
     counts = np.bincount([int(priorities.sample(1)[0]) for _ in range(20_000)], minlength=100)
     expected = np.arange(1, 51) ** 0.6 / (np.arange(1, 51) ** 0.6).sum() * 20_000
@@ -83,7 +83,7 @@ def test_each_place_is_drawn_in_proportion_over_many_batches() -> None:
 
 def test_without_a_power_all_places_are_alike() -> None:
     priorities = Priorities(70, 0.0)
-    priorities.put(torch.arange(0, 70, 2), torch.logspace(-5, 5, 35))
+    priorities.update(torch.arange(0, 70, 2), torch.logspace(-5, 5, 35))
     places, weights = priorities.sample(35)
     assert sorted(places.tolist()) == list(range(0, 70, 2))
     assert weights.tolist() == [1.0] * 35
@@ -102,7 +102,7 @@ def test_a_negative_power_is_refused() -> None:
 def test_a_place_without_priority_is_never_drawn(size: int, decades: float) -> None:
     random = torch.Generator().manual_seed(size)
     priorities = Priorities(size, 1.0)
-    priorities.put(torch.arange(size), 10.0 ** (decades * (torch.rand(size, generator=random) - 0.5)))
+    priorities.update(torch.arange(size), 10.0 ** (decades * (torch.rand(size, generator=random) - 0.5)))
     priorities.clear(torch.randperm(size, generator=random)[: size // 2])
     torch.manual_seed(0)
     for batch_size in (1, 7, 4096):
@@ -124,7 +124,7 @@ def test_a_number_that_rounding_puts_below_zero_finds_a_place(monkeypatch: pytes
 @pytest.mark.parametrize("uniform", [0.0, 1.0])
 def test_both_ends_of_the_range_find_a_place(uniform: float, monkeypatch: pytest.MonkeyPatch) -> None:
     priorities = Priorities(3000, 1.0)
-    priorities.put(torch.tensor([40, 41, 2900]), torch.tensor([1e-3, 1e-3, 1e-3]))
+    priorities.update(torch.tensor([40, 41, 2900]), torch.tensor([1e-3, 1e-3, 1e-3]))
     monkeypatch.setattr(torch, "rand", lambda size, device: torch.full((size,), uniform))
     places, _ = priorities.sample(3)
     assert places.tolist() == ([40, 41, 2900] if uniform == 0.0 else [41, 2900, 2900])
@@ -160,7 +160,7 @@ def test_sums_stay_sums_after_random_updates(size: int) -> None:
             priorities.clear(places)
             expected.update({place: {0.0} for place in places.tolist()})
         else:
-            priorities.put(places, errors)
+            priorities.update(places, errors)
             written = (errors + 1e-6).pow(0.7).tolist()
             expected.update({place: set() for place in places.tolist()})
             for place, value in zip(places.tolist(), written, strict=True):
@@ -173,7 +173,7 @@ def test_sums_stay_sums_after_random_updates(size: int) -> None:
 def test_the_priority_of_an_error_by_hand() -> None:
     """(|±4| + 10⁻⁶)^½ ≈ 2, (0 + 10⁻⁶)^½ = 0.001."""
     priorities = Priorities(4, 0.5)
-    priorities.put(torch.tensor([0, 1, 2]), torch.tensor([4.0, -4.0, 0.0], requires_grad=True))
+    priorities.update(torch.tensor([0, 1, 2]), torch.tensor([4.0, -4.0, 0.0], requires_grad=True))
     assert priorities.values.tolist() == pytest.approx([2.0, 2.0, 0.001, 0.0], rel=1e-5)
     assert not priorities.values.requires_grad
 
@@ -181,10 +181,10 @@ def test_the_priority_of_an_error_by_hand() -> None:
 def test_new_places_get_the_largest_priority_ever_seen() -> None:
     priorities = Priorities(6, 0.5)
     priorities.set_max(torch.tensor([0]))
-    priorities.put(torch.tensor([1]), torch.tensor([0.25]))  # below the first "largest", 1
+    priorities.update(torch.tensor([1]), torch.tensor([0.25]))  # below the first "largest", 1
     priorities.set_max(torch.tensor([2]))
-    priorities.put(torch.tensor([3]), torch.tensor([-9.0]))
-    priorities.put(torch.tensor([3]), torch.tensor([0.25]))
+    priorities.update(torch.tensor([3]), torch.tensor([-9.0]))
+    priorities.update(torch.tensor([3]), torch.tensor([0.25]))
     priorities.set_max(torch.tensor([4, 5]))
     assert priorities.values.tolist() == pytest.approx([1.0, 0.5, 1.0, 0.5, 3.0, 3.0], rel=1e-5)
 
@@ -193,7 +193,7 @@ def test_new_places_get_the_largest_priority_ever_seen() -> None:
 def test_importance_weights_by_hand(beta: float, rare: float) -> None:
     """Priorities 1 and 3: the second is drawn three times as often, and counts 3^−β."""
     priorities = Priorities(50, 1.0)
-    priorities.put(torch.tensor([7, 45]), torch.tensor([1.0, 3.0]))
+    priorities.update(torch.tensor([7, 45]), torch.tensor([1.0, 3.0]))
     places, weights = priorities.sample(8, beta)
     assert places.tolist() == [7, 7] + [45] * 6
     assert weights.tolist() == pytest.approx([1.0] * 2 + [rare] * 6, rel=1e-5)
@@ -214,10 +214,10 @@ def test_only_rows_with_a_transition_have_a_priority() -> None:
     for t in range(3):
         replay.add(no.long(), reward, no, no, content(t + 1), content(t + 1))
     assert priorities.values.view(4, 2).tolist() == [[1, 1], [1, 1], [1, 1], [0, 0]]
-    priorities.put(torch.arange(6), torch.full((6,), 32.0))
+    priorities.update(torch.arange(6), torch.full((6,), 32.0))
     replay.add(no.long(), reward, no, torch.tensor([False, True]), content(4), content(4))
     # environment 0 is in row 0; environment 1 has its last moment in row 0 and is in row 1
     assert priorities.values.view(4, 2).tolist() == [[0, 0], [32, 0], [32, 32], [32, 32]]
     found = replay.sample(100, beta=1.0)
-    assert set(found.places.tolist()) == {2, 4, 5, 6, 7}
+    assert set(found.indices.tolist()) == {2, 4, 5, 6, 7}
     assert found.weights.tolist() == [1.0] * 100

@@ -59,7 +59,7 @@ def test_the_return_stops_at_a_termination() -> None:
     """γ = ½, n = 3: 1 + ½·2 + ¼·4 = 3 and 2 + ½·4 = 4 with nothing after; then 8 + ½·16 = 16 up to the newest."""
     replay = one(7, 3)
     play(replay, "--T--", [1, 2, 4, 8, 16])
-    found = replay.at(torch.arange(5))
+    found = replay.gather(torch.arange(5))
     assert rows_of(found)[:3] == [(0, 3.0, 0.0, 4), (1, 4.0, 0.0, 4), (2, 4.0, 0.0, 4)]
     assert rows_of(found)[3:] == [(4, 16.0, 0.25, 6), (5, 16.0, 0.5, 6)]
     assert found.weights.tolist() == [1.0] * 5
@@ -69,7 +69,7 @@ def test_the_return_bootstraps_from_the_last_moment_of_a_cut_episode() -> None:
     """As above with a cut: moment 3 is the last of the old episode, 4 the first of the next, two rows on."""
     replay = one(7, 3)
     play(replay, "--C--", [1, 2, 4, 8, 16])
-    found = replay.at(torch.arange(6))
+    found = replay.gather(torch.arange(6))
     assert rows_of(found)[:3] == [(0, 3.0, 0.125, 3), (1, 4.0, 0.25, 3), (2, 4.0, 0.5, 3)]
     assert rows_of(found)[4:] == [(4, 16.0, 0.25, 6), (5, 16.0, 0.5, 6)]
     assert found.weights.tolist() == [1, 1, 1, 0, 1, 1]
@@ -79,7 +79,7 @@ def test_the_oldest_rows_are_overwritten() -> None:
     """Four rows keep three of six steps: those with rewards 8, 16, 32 in rows 3, 0, 1; row 2 is where the run is."""
     replay = one(3, 2)
     play(replay, "------", [1, 2, 4, 8, 16, 32])
-    found = replay.at(torch.tensor([3, 0, 1, 2]))
+    found = replay.gather(torch.tensor([3, 0, 1, 2]))
     assert rows_of(found)[:3] == [(3, 16.0, 0.25, 5), (4, 32.0, 0.25, 6), (5, 32.0, 0.5, 6)]
     assert found.weights.tolist() == [1, 1, 1, 0]
 
@@ -89,7 +89,7 @@ def test_a_restart_ends_the_running_episode_without_an_end() -> None:
     play(replay, "--", [1, 2])
     replay.restart(moment(10))
     play(replay, "-", [4], now=10)
-    found = replay.at(torch.tensor([0, 1, 2, 3]))
+    found = replay.gather(torch.tensor([0, 1, 2, 3]))
     assert [rows_of(found)[i] for i in (0, 1, 3)] == [(0, 2.0, 0.25, 2), (1, 2.0, 0.5, 2), (10, 4.0, 0.5, 11)]
     assert found.weights.tolist() == [1, 1, 0, 1]
 
@@ -97,7 +97,12 @@ def test_a_restart_ends_the_running_episode_without_an_end() -> None:
 def test_weights_count_where_there_is_a_transition() -> None:
     replay = one(7, 1)
     play(replay, "-C-", [1, 2, 4])
-    assert replay.at(torch.arange(4), torch.tensor([0.5, 0.25, 0.125, 1.0])).weights.tolist() == [0.5, 0.25, 0.0, 1.0]
+    assert replay.gather(torch.arange(4), torch.tensor([0.5, 0.25, 0.125, 1.0])).weights.tolist() == [
+        0.5,
+        0.25,
+        0.0,
+        1.0,
+    ]
 
 
 def test_too_few_rows_for_n_steps_are_refused() -> None:
@@ -178,7 +183,7 @@ class Model:
 
     def compare(self) -> None:
         places = torch.arange(self.rows * self.num_envs)
-        at, stored = self.replay.at(places), self.stored()
+        at, stored = self.replay.gather(places), self.stored()
         assert at.weights.tolist() == [float(place in stored) for place in places.tolist()]
         assert not at.discounts[at.weights == 0].any()  # whatever is there, it is not looked at
         if self.replay.priorities is not None:
@@ -240,9 +245,9 @@ def test_every_stored_transition_is_drawn_equally_often(steps: int, monkeypatch:
     for t in range(steps):
         model.step("".join(TERMINATES if (t + i) % 5 == 4 else GOES_ON for i in range(3)), dense=False)
     found = drawn_once_each(model.replay, monkeypatch)
-    assert sorted(found.places.tolist()) == sorted(model.stored())
-    assert len(found.places) == 3 * min(steps, 6)
-    assert found.weights.tolist() == [1.0] * len(found.places)
+    assert sorted(found.indices.tolist()) == sorted(model.stored())
+    assert len(found.indices) == 3 * min(steps, 6)
+    assert found.weights.tolist() == [1.0] * len(found.indices)
 
 
 def test_cut_episodes_leave_draws_without_weight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,13 +256,13 @@ def test_cut_episodes_leave_draws_without_weight(monkeypatch: pytest.MonkeyPatch
     for t in range(30):
         model.step((IS_CUT if t % 2 else GOES_ON) + GOES_ON, dense=False)
     found = drawn_once_each(model.replay, monkeypatch)
-    assert sorted(found.places[found.weights > 0].tolist()) == sorted(model.stored())
+    assert sorted(found.indices[found.weights > 0].tolist()) == sorted(model.stored())
     assert found.weights.unique().tolist() == [0.0, 1.0]
     for column, empty in ((0, 2), (1, 0)):
-        in_column = found.places % 2 == column
-        assert len(found.places[in_column].unique()) == 6
+        in_column = found.indices % 2 == column
+        assert len(found.indices[in_column].unique()) == 6
         assert int((found.weights[in_column] == 0).sum()) == empty
-    assert (model.replay.kinds[found.places[found.weights == 0]] == NOTHING).all()
+    assert (model.replay.kinds[found.indices[found.weights == 0]] == NOTHING).all()
 
 
 def test_draws_are_uniform() -> None:
@@ -266,7 +271,7 @@ def test_draws_are_uniform() -> None:
     for _ in range(10):
         model.step(GOES_ON * 3, dense=False)
     torch.manual_seed(0)
-    counts = model.replay.sample(24_000).places.bincount(minlength=21).double()
+    counts = model.replay.sample(24_000).indices.bincount(minlength=21).double()
     counts = counts[counts > 0]
     assert len(counts) == 18
     assert float(((counts - 24_000 / 18).square() / (24_000 / 18)).sum()) < 17 + 4 * 34**0.5
@@ -288,6 +293,6 @@ def test_actions_are_stored_in_the_smallest_type_that_holds_them(count: int, dty
     replay = Replay(4, moment(0, 1), num_actions=count, gamma=GAMMA)
     add(replay, "--", [2, 3], [2, 3], [0, 0], [count - 1, 0], dense=False)
     assert replay.actions.dtype == dtype
-    found = replay.at(torch.arange(2))
+    found = replay.gather(torch.arange(2))
     assert found.actions.tolist() == [count - 1, 0]
     assert found.actions.dtype == torch.int64

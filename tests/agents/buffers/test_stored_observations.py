@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
 from palaestra.agents.buffers.replay import NOTHING, Replay, Transitions
-from palaestra.agents.buffers.stored_observations import Observations, States, contents_of
+from palaestra.agents.buffers.stored_observations import ObservationStore, StateStore, store_for
 from palaestra.envs import EnvError, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
@@ -22,9 +22,9 @@ from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 def history(batch: Any, rows: int, steps: int, seed: int = 0) -> tuple[Any, Replay, dict[int, Any]]:
     """Random play: how moments are stored, the replay, and (obs, next obs, mask) of every step by place."""
     obs, _ = batch.reset(seed=seed)
-    contents = contents_of(batch, obs)
+    store = store_for(batch, obs)
     count = int(batch.single_action_space.n)
-    replay = Replay(batch.num_envs * (rows - 1), contents.now(obs), num_actions=count, gamma=0.99)
+    replay = Replay(batch.num_envs * (rows - 1), store.current(obs), num_actions=count, gamma=0.99)
     seen: dict[int, Any] = {}
     keys = env_keys(seed, torch.arange(batch.num_envs))
     for t in range(steps):
@@ -34,9 +34,9 @@ def history(batch: Any, rows: int, steps: int, seed: int = 0) -> tuple[Any, Repl
         new_obs, rewards, terminated, truncated, info = batch.step(actions)
         for i, place in enumerate(places):
             seen[place] = _row(obs, i), _row(info["final_obs"], i), None if mask is None else mask[i]
-        replay.add(actions, rewards, terminated, truncated, contents.final(info["final_obs"]), contents.now(new_obs))
+        replay.add(actions, rewards, terminated, truncated, store.final(info["final_obs"]), store.current(new_obs))
         obs = new_obs
-    return contents, replay, seen
+    return store, replay, seen
 
 
 def _row(obs: Any, i: int) -> Any:
@@ -53,12 +53,12 @@ def assert_same(stored: Any, seen: Any) -> None:
         assert torch.equal(stored, seen)
 
 
-def check_history(contents: Any, replay: Replay, seen: dict[int, Any]) -> Transitions:
+def check_history(store: Any, replay: Replay, seen: dict[int, Any]) -> Transitions:
     """Observations before and after each step come back bit for bit (after it, unless it terminated)."""
-    found = replay.at(torch.tensor([place for place in seen if int(replay.kinds[place]) != NOTHING]))
-    obs, mask = contents.observe(found.content), contents.action_masks(found.content)
-    next_obs = contents.observe(found.next_content)
-    for b, place in enumerate(found.places.tolist()):
+    found = replay.gather(torch.tensor([place for place in seen if int(replay.kinds[place]) != NOTHING]))
+    obs, mask = store.observe(found.content), store.action_masks(found.content)
+    next_obs = store.observe(found.next_content)
+    for b, place in enumerate(found.indices.tolist()):
         before, after, legal = seen[place]
         assert_same(_row(obs, b), before)
         if float(found.discounts[b]) > 0:
@@ -68,19 +68,19 @@ def check_history(contents: Any, replay: Replay, seen: dict[int, Any]) -> Transi
 
 
 def test_snake_stores_states_and_sees_the_same_boards_again() -> None:
-    contents, replay, seen = history(make("snake-small", 16, "cpu", max_episode_steps=9), 40, 90)
-    assert isinstance(contents, States)
+    store, replay, seen = history(make("snake-small", 16, "cpu", max_episode_steps=9), 40, 90)
+    assert isinstance(store, StateStore)
     assert set(replay.content) == {"lifetime", "head", "heading", "fruit", "length", "hunger"}
-    found = check_history(contents, replay, seen)
-    assert 0 < int((found.discounts == 0).sum()) < len(found.places)
+    found = check_history(store, replay, seen)
+    assert 0 < int((found.discounts == 0).sum()) < len(found.indices)
     assert int((replay.kinds == NOTHING).sum()) > 2 * 16  # cut episodes are among them
 
 
 def test_cartpole_stores_observations() -> None:
-    contents, replay, seen = history(make("cartpole", 8, "cpu", max_episode_steps=7), 30, 70)
-    assert isinstance(contents, Observations)
+    store, replay, seen = history(make("cartpole", 8, "cpu", max_episode_steps=7), 30, 70)
+    assert isinstance(store, ObservationStore)
     assert replay.content[""].shape == (8 * 30, 4)
-    check_history(contents, replay, seen)
+    check_history(store, replay, seen)
 
 
 @dataclass(frozen=True)
@@ -114,27 +114,27 @@ class Doors(TensorEnv[DoorState]):
 
 
 def test_masks_come_from_states_even_where_they_are_large() -> None:
-    contents, replay, seen = history(TensorVectorEnv(Doors(), 8, device="cpu"), 20, 50)
-    assert isinstance(contents, States)
-    check_history(contents, replay, seen)
+    store, replay, seen = history(TensorVectorEnv(Doors(), 8, device="cpu"), 20, 50)
+    assert isinstance(store, StateStore)
+    check_history(store, replay, seen)
 
 
 def test_dictionaries_and_bytes_keep_their_types() -> None:
     """SB3's test environment: a picture of bytes, and a vector of float64 that the adapter makes float32."""
     envs = [SimpleMultiObsEnv for _ in range(3)]
     np.random.seed(0)
-    contents, replay, seen = history(VecEnvAdapter(DummyVecEnv(envs), "cpu"), 12, 30)
-    assert isinstance(contents, Observations)
+    store, replay, seen = history(VecEnvAdapter(DummyVecEnv(envs), "cpu"), 12, 30)
+    assert isinstance(store, ObservationStore)
     assert {key: field.dtype for key, field in replay.content.items()} == {"img": torch.uint8, "vec": torch.float32}
-    found = check_history(contents, replay, seen)
-    assert len(found.places) > 20
+    found = check_history(store, replay, seen)
+    assert len(found.indices) > 20
 
 
 def test_a_million_snake_transitions_take_246_bytes_each() -> None:
     """State 100 · 2 + 5 · 8, action 1, reward 4, kind 1; T = 1001 rows for each of 1,000 environments."""
     batch = make("snake", 1000, "meta")
     obs, _ = batch.reset()
-    content = contents_of(batch, obs).now(obs)
+    content = store_for(batch, obs).current(obs)
     replay = Replay(1_000_000, content, num_actions=3, gamma=0.99)
     assert replay.rows == 1001
     assert replay.nbytes == 1_001_000 * 246

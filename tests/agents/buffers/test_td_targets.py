@@ -13,7 +13,7 @@ from torch import Tensor
 from palaestra.agents import DQN
 from palaestra.agents.buffers.prioritized import Priorities
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
-from palaestra.agents.buffers.stored_observations import Observations, States
+from palaestra.agents.buffers.stored_observations import ObservationStore, StateStore
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.envs import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.rng import Rng
@@ -51,7 +51,7 @@ def model(env: Point | None = None, **kwargs: Any) -> DQN:
     batch = TensorVectorEnv(env or Point(), 1, device="cpu")
     batch.reset()
     agent = DQN("MlpPolicy", batch, gamma=0.5, policy_kwargs={"net_arch": []}, seed=0, **kwargs)
-    agent._contents = Observations(True) if env is None else States(batch)
+    agent._stored = ObservationStore(True) if env is None else StateStore(batch)
     layers = ((agent.q_net, [1.0, -1.0], [0.0, 2.0]), (agent.q_net_target, [10.0, 0.0], [0.0, 3.0]))
     for net, weight, bias in layers:
         net.load_state_dict(
@@ -67,7 +67,7 @@ def points(*x: float) -> Content:
 def batch_of(next_content: Content, discounts: list[float], returns: list[float], **other: Any) -> Transitions:
     count = len(returns)
     filled = {"content": points(*[0.0] * count), "actions": torch.zeros(count, dtype=torch.int64)}
-    filled |= {"weights": torch.ones(count), "places": torch.arange(count)}
+    filled |= {"weights": torch.ones(count), "indices": torch.arange(count)}
     return Transitions(
         returns=torch.tensor(returns), discounts=torch.tensor(discounts), next_content=next_content, **(filled | other)
     )
@@ -118,7 +118,7 @@ def test_targets_over_three_steps(double_q: bool) -> None:
             zero, reward = torch.zeros(1, dtype=torch.int64), torch.tensor([2.0**t])
             replay.add(zero, reward, terminated, truncated, points(x[t]), points(after[t]))
         agent = model(double_q=double_q)
-        found = replay.at(torch.tensor([0, 1, 2, 4, 5] if end == "cut" else [0, 1, 2, 3, 4]))
+        found = replay.gather(torch.tensor([0, 1, 2, 4, 5] if end == "cut" else [0, 1, 2, 3, 4]))
         assert found.content[""].flatten().tolist() == [0.0, 0.5, 1.0, 4.0, 4.5]
         value = 15.0 if end == "cut" else 0.0
         first = [1 + 1 + 1 + value / 8, 2 + 2 + value / 4, 4 + value / 2]
@@ -152,7 +152,7 @@ def test_weights_in_the_loss_and_new_priorities() -> None:
         [3.0, 0.5, 1.0, 9.0],
         actions=torch.tensor([1, 0, 1, 0]),
         weights=torch.tensor([1.0, 0.5, 0.25, 0.0]),
-        places=torch.tensor([4, 1, 0, 2]),
+        indices=torch.tensor([4, 1, 0, 2]),
     )
     loss, mean, _ = agent._update(batch).tolist()
     assert loss == pytest.approx(11 / 48)

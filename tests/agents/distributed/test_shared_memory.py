@@ -14,7 +14,7 @@ import torch
 
 from palaestra.agents.distributed import shared_memory
 from palaestra.agents.distributed.process_group import Group, LostContactError, world
-from palaestra.agents.distributed.shared_memory import Board, GoneError
+from palaestra.agents.distributed.shared_memory import GoneError, SharedMemoryGroup
 
 pytestmark = pytest.mark.skipif(not shared_memory._is_possible(), reason="a machine without such a board")
 
@@ -23,7 +23,7 @@ def many_turns() -> dict[str, Any]:
     """Sums of changing forms, without a pause, each process at times ahead of the others and at times behind."""
     group = world()
     assert isinstance(group, Group)
-    assert group._board is not None
+    assert group._shared_memory is not None
     wrong = 0
     for turn in range(3000):
         if turn % 500 == 100 * group.rank:
@@ -68,9 +68,9 @@ def without_a_board() -> dict[str, Any]:
     assert isinstance(group, Group)
     values = torch.arange(5.0) + group.rank
     shown = [group.sum(values), group.lowest(values), torch.stack([part[0] for part in group.gather(values)])]
-    group._board, kept = None, group._board
+    group._shared_memory, kept = None, group._shared_memory
     sent = [group.sum(values), group.lowest(values), torch.stack([part[0] for part in group.gather(values)])]
-    group._board = kept
+    group._shared_memory = kept
     return {"shown": shown, "sent": sent}
 
 
@@ -98,7 +98,7 @@ def hindered(why: str) -> dict[str, Any]:
     if why == "cannot be mapped" and rank == 1:
         shared_memory._FOLDER = Path("/nowhere")
         shared_memory._is_possible = lambda: True  # type: ignore[assignment]
-    again = Board.shared(f"palaestra-test-{why.replace(' ', '-')}", rank, 2, group._all_say)
+    again = SharedMemoryGroup.shared(f"palaestra-test-{why.replace(' ', '-')}", rank, 2, group._all_say)
     return {"board": again is not None, "sum": group.sum(torch.tensor([1.0 + rank]))}
 
 
@@ -129,7 +129,7 @@ def test_who_has_come_and_ended_is_not_missed(tmp_path: Path, monkeypatch: pytes
     """A counter is believed before a lock; and a lock that somebody holds is no sign of death."""
     monkeypatch.setattr(shared_memory, "_FOLDER", tmp_path)
     assert shared_memory._is_made(tmp_path / "board", 2)
-    one = Board(tmp_path / "board", 0, 2)
+    one = SharedMemoryGroup(tmp_path / "board", 0, 2)
     one._turn = 1
     one._counters[8] = 1
     one._try_locks([1])

@@ -87,7 +87,7 @@ def learning(agent: Any, clock: Clock | None = None) -> Iterations:
 def _gradient_step(agent: Any) -> tuple[Any, str]:
     """The object and its method that makes a gradient step, for counting."""
     if isinstance(agent, OnDeviceAlgorithm):
-        return agent._descent, "step"
+        return agent._flat_optimizer, "step"
     if hasattr(agent.policy, "optimizer"):
         return agent.policy.optimizer, "step"
     return agent, "_one_update"  # sbx

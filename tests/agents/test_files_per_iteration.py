@@ -1,0 +1,49 @@
+"""The number of the project's files that one iteration of training enters: few, so that it can be followed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from palaestra.agents import PPO
+from palaestra.envs import make
+from palaestra.train.config.run_config import build_arguments, resolve_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def files_entered(action: Any) -> set[str]:
+    """The project's files with a function that ``action`` calls."""
+    found: set[str] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            found.add(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    paths = [Path(name).resolve() for name in found if not name.startswith("<")]
+    return {str(path.relative_to(ROOT)) for path in paths if path.is_relative_to(ROOT) and "tests" not in path.parts}
+
+
+def test_an_iteration_of_ppo_enters_few_files() -> None:
+    config = resolve_config("snake-small", "ppo", num_envs=64, settings=["n_steps=8", "batch_size=256", "n_epochs=2"])
+    model = PPO(env=make(config.env, 64, "cpu", seed=0), seed=0, **build_arguments(config))
+    model.learn(3 * 8 * 64)
+    _, callback = model._setup_learn(10**9, None, reset_num_timesteps=False)
+
+    def iteration() -> None:
+        model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)  # type: ignore[arg-type]
+        model.dump_logs(1)
+        model.train()
+
+    iteration()
+    entered = files_entered(iteration)
+    assert "agents/ppo.py" in entered
+    assert len(entered) <= 16, "\n".join(sorted(entered))
