@@ -145,8 +145,9 @@ class Canvas:
         left, top = round(x * self._scale), round(y * self._scale)
         wide, high = round((x + width) * self._scale) - left, round((y + height) * self._scale) - top
         rows, columns = colours.shape[:2]
-        pixels = colours[np.arange(high) * rows // high][:, np.arange(wide) * columns // wide]
-        self._surface.blit(pygame.image.frombuffer(pixels.tobytes(), (wide, high), "RGB"), (left, top))
+        packed = np.dstack((colours, np.full((rows, columns), 255, np.uint8))).view(np.uint32)[..., 0]  # fast to index
+        pixels = packed.take(np.arange(wide) * columns // wide, 1).take(np.arange(high) * rows // high, 0)
+        self._surface.blit(pygame.image.frombuffer(pixels.tobytes(), (wide, high), "RGBX"), (left, top))
 
     def ribbon(self, points: Sequence[Point], widths: Sequence[float], first: Colour, last: Colour) -> None:
         """A band through the points with round ends, ``widths`` wide at each, its colour going from first to last.
