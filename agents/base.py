@@ -44,13 +44,11 @@ from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.envs.core import BatchedEnv
-from palaestra.envs.core.rng import env_keys
+from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import resolve
-
-_ACTION_STREAM = 1  # keeps the noise of the actions apart from the environments' random numbers
 
 
 def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | str]:
@@ -160,7 +158,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def _draw_keys(self) -> None:
         """Call it when collection starts: the keys of the actions' random numbers, the same for every step."""
-        self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, _ACTION_STREAM)
+        self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, Stream.ACTION_NOISE)
 
     def _bootstrap(
         self,

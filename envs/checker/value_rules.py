@@ -20,11 +20,10 @@ from torch import Tensor
 
 from palaestra.envs.core import EnvError, StepResult, TensorEnv, TensorVectorEnv, state_fields, torch_dtype
 from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng, child_key, env_keys
+from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
 from palaestra.envs.core.user_code import describe
 
 SHORT = 5  # steps of a shortened episode
-ACTION_STREAM = 2  # the checker's actions are keyed like the environment's draws, in a stream of their own
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ Rule = Callable[[Subject], str | None]
 
 def random_actions(batch: TensorVectorEnv[Any], step: int) -> Tensor:
     """Uniform random actions [N, …]; row i depends on (seed, env index, step) alone."""
-    rng = Rng(env_keys(batch.seed, batch.env_indices, ACTION_STREAM), step)
+    rng = Rng(env_keys(batch.seed, batch.env_indices, Stream.CHECKER), step)
     return sample_actions(batch.single_action_space, rng)
 
 

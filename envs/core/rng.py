@@ -16,6 +16,7 @@ easy as 1, 2, 3", SC 2011.
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Sequence
 
@@ -65,13 +66,22 @@ def child_key(key: Tensor, counter: Tensor | int) -> Tensor:
     return _mix(key + step)
 
 
-def env_keys(seed: int, env_indices: Tensor, stream: int = 0) -> Tensor:
+class Stream(enum.IntEnum):
+    """Purposes that share a seed and must not share random numbers."""
+
+    ENVIRONMENT = 0
+    ACTION_NOISE = 1  # of an agent
+    RANDOM_POLICY = 2
+    CHECKER = 2  # its actions are a random policy's
+
+
+def env_keys(seed: int, env_indices: Tensor, stream: int = Stream.ENVIRONMENT) -> Tensor:
     """Root key of each environment, int64 [N].
 
     Args:
         seed: any integer ≥ 0; all its bits count.
         env_indices: int64 [N], the global index of each environment.
-        stream: keeps purposes apart that share a seed (0 environments, 1 the agent's action noise).
+        stream: the purpose, see :class:`Stream`.
 
     Raises:
         ValueError: if the seed is negative.
@@ -100,7 +110,7 @@ class Rng:
         self._step = step
         self._key: Tensor | None = None  # made at the first draw: a step without randomness costs nothing
         self._draw = 0
-        self._apart: tuple[Rng, ...] = ()
+        self._spawned: tuple[Rng, ...] = ()
 
     @property
     def num_envs(self) -> int:
@@ -112,17 +122,17 @@ class Rng:
 
     @property
     def used(self) -> bool:
-        """Whether anything was drawn, here or from a generator :meth:`apart`."""
-        return self._draw > 0 or any(rng.used for rng in self._apart)
+        """True if anything was drawn, here or from a generator of :meth:`spawn`."""
+        return self._draw > 0 or any(rng.used for rng in self._spawned)
 
-    def apart(self) -> Rng:
-        """Other random numbers of the same step, new ones at each call, which do not shift the draws made here.
+    def spawn(self) -> Rng:
+        """An independent generator for the same step, a new one at each call; it does not shift the draws made here.
 
         For a wrapper: the environment inside draws as it would alone.
         """
         # steps count up from an episode's key, these count down
-        rng = Rng(child_key(self._episode_key, -2 - len(self._apart)), self._step)
-        self._apart = (*self._apart, rng)
+        rng = Rng(child_key(self._episode_key, -2 - len(self._spawned)), self._step)
+        self._spawned = (*self._spawned, rng)
         return rng
 
     def of_rows(self, rows: Tensor | slice) -> Rng:

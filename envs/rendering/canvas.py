@@ -6,6 +6,9 @@
 3. Colours are "#rrggbb", "#rrggbbaa" or tuples of 3 or 4 numbers from 0 to 255; the fourth is the opacity.
 4. The only font is the one that comes with pygame, so pictures are the same on every machine.
 5. Pictures need no display; only ``rendering/window.py`` opens one.
+6. pygame and pygame-ce draw the same, except for the edges of letters (their FreeTypes differ): ``draw.polygon`` and
+   ``transform.scale`` choose other pixels in either, so polygons are filled by ``gfxdraw``, one code in both, and cells
+   by NumPy.
 
 This module imports pygame, so nothing imports this module until a picture is wanted.
 """
@@ -14,14 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pygame
-
-if TYPE_CHECKING:
-    pass
-
+import pygame.gfxdraw
 
 Colour = str | tuple[int, int, int] | tuple[int, int, int, int]
 
@@ -115,11 +115,11 @@ class Canvas:
         """A filled polygon with at least 3 corners."""
         corners = self._points(points)
         if not isinstance(colour, str) and len(colour) == 3:  # a shortcut: drawings in space have a thousand of these
-            pygame.draw.polygon(self._surface, colour, corners)
+            pygame.gfxdraw.filled_polygon(self._surface, corners, colour)
             return
 
         def draw(surface: pygame.Surface, ink: pygame.Color, shift: Point) -> None:
-            pygame.draw.polygon(surface, ink, [(x + shift[0], y + shift[1]) for x, y in corners])
+            pygame.gfxdraw.filled_polygon(surface, [(x + shift[0], y + shift[1]) for x, y in corners], ink)
 
         self._paint(_box(corners), colour, draw)
 
@@ -131,7 +131,7 @@ class Canvas:
             joints = [(x + shift[0], y + shift[1]) for x, y in corners]
             for start, end in pairwise(joints):
                 if start != end:
-                    pygame.draw.polygon(surface, ink, _bar(start, end, half))
+                    pygame.gfxdraw.filled_polygon(surface, _bar(start, end, half), ink)
             for joint in joints:
                 pygame.draw.circle(surface, ink, (round(joint[0]), round(joint[1])), round(half))
 
@@ -143,8 +143,11 @@ class Canvas:
         One call, however many cells there are.
         """
         left, top = round(x * self._scale), round(y * self._scale)
-        size = round((x + width) * self._scale) - left, round((y + height) * self._scale) - top
-        self._surface.blit(pygame.transform.scale(to_surface(colours), size), (left, top))
+        wide, high = round((x + width) * self._scale) - left, round((y + height) * self._scale) - top
+        rows, columns = colours.shape[:2]
+        packed = np.dstack((colours, np.full((rows, columns), 255, np.uint8))).view(np.uint32)[..., 0]  # fast to index
+        pixels = packed.take(np.arange(wide) * columns // wide, 1).take(np.arange(high) * rows // high, 0)
+        self._surface.blit(pygame.image.frombuffer(pixels.tobytes(), (wide, high), "RGBX"), (left, top))
 
     def ribbon(self, points: Sequence[Point], widths: Sequence[float], first: Colour, last: Colour) -> None:
         """A band through the points with round ends, ``widths`` wide at each, its colour going from first to last.
@@ -163,7 +166,7 @@ class Canvas:
         across = np.stack((-tangent[:, 1], tangent[:, 0]), 1) * half[:, None]
         left, right = (path + across).tolist(), (path - across).tolist()
         for i in range(len(path) - 1):
-            pygame.draw.polygon(self._surface, inks[i], (left[i], left[i + 1], right[i + 1], right[i]))
+            pygame.gfxdraw.filled_polygon(self._surface, (left[i], left[i + 1], right[i + 1], right[i]), inks[i])
 
     def text(
         self,
@@ -181,9 +184,10 @@ class Canvas:
         if not pygame.font.get_init():  # others' environments shut pygame down when they close
             pygame.font.init()
         ink = pygame.Color(colour)
-        words = pygame.font.Font(None, max(1, round(size * self._scale))).render(text, True, ink)
+        font = pygame.font.Font(None, max(1, round(size * self._scale)))
+        words = font.render(text, True, ink)
         words.set_alpha(ink.a)
-        width, height = words.get_size()
+        width, height = font.size(text)  # pygame-ce renders taller pictures than that
         left = x * self._scale - {"left": 0.0, "center": width / 2, "right": width}[align]
         self._surface.blit(words, (round(left), round(y * self._scale - height / 2)))
         return width / self._scale
@@ -212,7 +216,8 @@ class Canvas:
         box = box.clip(self._surface.get_rect())
         if box.width and box.height:
             layer = pygame.Surface(box.size, pygame.SRCALPHA)
-            draw(layer, ink, (-box.x, -box.y))
+            draw(layer, pygame.Color(ink.r, ink.g, ink.b), (-box.x, -box.y))
+            layer.set_alpha(ink.a)
             self._surface.blit(layer, box)
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pygame
 
-if TYPE_CHECKING:
-    pass
 from palaestra.envs.rendering.canvas import Image, to_surface
 
 

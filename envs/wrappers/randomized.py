@@ -48,7 +48,7 @@ class Randomized(Wrapper):
         return _replaced(self.env, dict(zip(self.ranges, values, strict=True))), inner
 
     def reset(self, rng: Rng) -> Any:
-        apart = rng.apart()
+        apart = rng.spawn()
         values = {name: apart.uniform(low, high) for name, (low, high) in self.ranges.items()}
         return join(_replaced(self.env, values).reset(rng), **values)
 

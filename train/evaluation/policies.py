@@ -12,15 +12,13 @@ from torch import Tensor
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng, child_key, env_keys
-
-_RANDOM_STREAM = 2  # apart from the environments' (0) and the agents' (1) random numbers
+from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
 
 
 def action_rng(env: BatchedEnv, calls: int) -> Rng:
     """The random numbers of a policy's next action: of the running episode where the batch counts its episodes, so that
     they depend neither on the batch nor on what was played before; else of the number of calls."""
-    keys = env_keys(env.seed, env.env_indices, _RANDOM_STREAM)
+    keys = env_keys(env.seed, env.env_indices, Stream.RANDOM_POLICY)
     if isinstance(env, TensorVectorEnv):
         return Rng(child_key(keys, env.episode), env.episode_length)
     return Rng(keys, calls)

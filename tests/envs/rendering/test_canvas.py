@@ -64,6 +64,21 @@ def test_a_triangle_covers_its_area(corners: list[tuple[float, float]]) -> None:
     assert coverage(canvas) == pytest.approx(area, abs=0.6 * perimeter + 1)  # edges are drawn half a pixel outside
 
 
+def test_slanted_edges_are_drawn_to_the_pixel() -> None:
+    """pygame and pygame-ce must give this picture: their ``draw.polygon`` differ at its edges."""
+    canvas = Canvas(8, 6)
+    canvas.polygon([(1, 0.5), (6.5, 2), (5, 5), (0, 3)], "#ffffff")
+    expected = [
+        [0, 63, 0, 0, 0, 0, 0, 0],
+        [63, 255, 255, 191, 127, 0, 0, 0],
+        [191, 255, 255, 255, 255, 255, 255, 0],
+        [127, 191, 255, 255, 255, 255, 63, 0],
+        [0, 0, 63, 127, 255, 255, 0, 0],
+        [0, 0, 0, 0, 0, 63, 0, 0],
+    ]
+    np.testing.assert_array_equal(canvas.image()[..., 0], expected)
+
+
 @given(st.floats(0, math.pi), st.floats(4, 20))
 def test_a_line_is_as_wide_as_asked_in_any_direction(angle: float, width: float) -> None:
     canvas = Canvas(200, 200)
