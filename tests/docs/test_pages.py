@@ -15,6 +15,9 @@ from pages import PAGES, ROOT, read
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.options import CommonOptions
+from palaestra.envs import entries
+from palaestra.train.bench.report import section_name
+from palaestra.train.config.compatibility import AGENTS
 
 MARKDOWN = sorted({*PAGES.values(), *ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md")})
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
@@ -22,7 +25,7 @@ LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OF_SB3_ALONE = {  # arguments that the page leaves to Stable-Baselines3
     *("env", "kwargs", "_init_setup_model"),
-    *("replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
+    *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 }
 
 
@@ -92,7 +95,10 @@ def test_tables_of_results_stand_between_the_markers_of_the_commands_that_write_
     names = re.findall(r"^<!-- ([\w-]+):begin -->$", results, re.MULTILINE)
     assert names == re.findall(r"^<!-- ([\w-]+):end -->$", results, re.MULTILINE)
     assert names[0] == "results"
-    assert all(re.fullmatch(r"results|bench-[a-z0-9-]+", name) for name in names)
+    pairs = [(entry.short_name, agent) for entry in entries() for agent in AGENTS]
+    kinds = ("", "scaling", "solve")
+    written = {"results", *(section_name(env, agent, "cpu", kind) for env, agent in pairs for kind in kinds)}
+    assert {name.removesuffix("-cuda") for name in names} <= written
     outside = re.sub(r"^<!-- ([\w-]+):begin -->$.*?^<!-- \1:end -->$", "", results, flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^\|", outside, re.MULTILINE) == []
 

@@ -21,7 +21,7 @@ from pages import PAGES, ROOT, blocks, command_lines, read
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import report, scaling, throughput, time_to_solve
-from palaestra.train.results import grid
+from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
 from palaestra.train.sweep import search
 
@@ -120,16 +120,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(throughput, "measure", lambda *args, **kwargs: {})  # measured in test_throughput.py
-    monkeypatch.setattr(report, "table", lambda result: "")
-    for module, measure, table in (
+    monkeypatch.setattr(report, "throughput_table", lambda result: "")
+    for module, measure, text in (
         (scaling, "measure_scaling", "scaling_table"),
         (time_to_solve, "measure_solving", "solving_table"),
     ):
         monkeypatch.setattr(module, measure, lambda *args, **kwargs: {})
-        monkeypatch.setattr(module, table, lambda result: "")
+        monkeypatch.setattr(module, text, lambda result: "")
     monkeypatch.setattr(grid, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
-    monkeypatch.setattr(grid, "collect", lambda *args, **kwargs: [])
-    monkeypatch.setattr(grid, "table", lambda rows: "")
+    monkeypatch.setattr(table, "collect", lambda *args, **kwargs: [])
+    monkeypatch.setattr(table, "results_table", lambda rows: "")
     monkeypatch.setattr(search, "sweep", lambda *args, **kwargs: True)  # searched in test_search.py
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)  # recorded in test_cli.py
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
@@ -142,7 +142,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _fewer(command: list[str]) -> list[str]:
     """What is added to a command so that it takes seconds."""
     if command[0] == "train" and "--resume" not in command:
-        return FEWER_STEPS["dqn" if "dqn" in command else "ppo"]
+        short = ["--set", "env.max_episode_steps=20"] if "reach-torque" in command else []  # 30 ms each
+        return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short]
     return ["--episodes", "64"] if command[0] == "evaluate" else []
 
 
