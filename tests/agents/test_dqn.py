@@ -186,7 +186,7 @@ def test_the_memory_holds_what_happened() -> None:
             seen[key] = (int(actions[i]), float(reward[i]), 0.0 if terminated[i] else 0.5, info["final_obs"][i])
         obs = new_obs
     assert model.replay is not None
-    stored = model.replay.at(torch.arange(model.replay.rows * 8))
+    stored = model.replay.gather(torch.arange(model.replay.rows * 8))
     found = 0
     for i in (stored.weights > 0).nonzero().flatten().tolist():
         action, reward_, discount, after = seen[tuple(stored.content[""][i].tolist())]
@@ -537,7 +537,7 @@ def test_learning_again_does_not_join_episodes() -> None:
     model.learn(4)
     model.learn(4)
     assert model.replay is not None
-    stored = model.replay.at(torch.arange(10))
+    stored = model.replay.gather(torch.arange(10))
     assert stored.returns.tolist() == [1.75, 1.75, 1.5, 1.0, 0.0, 1.75, 1.75, 1.5, 1.0, 0.0]
     assert stored.weights.tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1, 0]
 

@@ -167,7 +167,7 @@ def test_a_draw_without_a_transition_and_without_legal_actions_is_harmless() -> 
     model._setup_learn(10, None)
     assert model.replay is not None
     model.replay.content["open"].fill_(False)
-    found = model.replay.at(torch.tensor([0]))  # where the environment is now
+    found = model.replay.gather(torch.tensor([0]))  # where the environment is now
     assert found.weights.tolist() == [0.0]
     assert model._targets(found).tolist() == [0.0]
     assert model._update(found)[0] == 0.0
