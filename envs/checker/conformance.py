@@ -47,7 +47,7 @@ class Report:
 
     @property
     def runs(self) -> bool:
-        """Whether all rules of structure are kept, so that it can be stepped at all."""
+        """True if all rules of structure are kept, so that it can be stepped at all."""
         structure = {"builds", *STRUCTURE, *gymnasium_rules.STRUCTURE}
         return all(finding.passed for finding in self.findings if finding.rule in structure)
 

@@ -42,7 +42,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether the rule is kept, or does not apply."""
+        """True if the rule is kept, or does not apply."""
         return self.verdict != "fail"
 
 

@@ -70,7 +70,7 @@ def _call(where: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
     """What a method of the environment returns; an error of it is told with its place."""
     try:
         return function(*args, **kwargs)
-    except Exception as error:  # whatever a stranger's environment raises
+    except Exception as error:  # whatever user code raises
         raise EnvError(f"{where} raises {describe(error)}") from error
 
 

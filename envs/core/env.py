@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.errors import EnvError as EnvError  # where everybody looks for it
+from palaestra.envs.core.errors import EnvError as EnvError  # re-exported
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Reference:
 class TensorEnv(ABC, Generic[StateT]):
     """The rules of one environment, written for N environments at once.
 
-    Rules of the house: no ``if`` on a tensor, no ``.item()``, no boolean-mask indexing, no Python loop over
+    Rules must be batched: no ``if`` on a tensor, no ``.item()``, no boolean-mask indexing, no Python loop over
     environments; fixed shapes; ``step`` changes nothing in place that came in. Tensors stored as attributes (tables)
     move with :meth:`to`; tensors made inside a method take ``device=self.device``.
 
@@ -99,7 +99,7 @@ class TensorEnv(ABC, Generic[StateT]):
         """What the agent sees, [N, *observation_space.shape] in the space's dtype."""
 
     def success(self, state: StateT) -> Tensor:
-        """Optional: whether an episode that ends in this state was a success, bool [N]."""
+        """Optional: true if an episode that ends in this state was a success, bool [N]."""
         raise NotImplementedError
 
     def expert(self, state: StateT) -> Tensor:
@@ -160,7 +160,7 @@ class TensorEnv(ABC, Generic[StateT]):
         return arguments
 
     def has(self, name: str) -> bool:
-        """Whether the author wrote the optional method ``name``."""
+        """True if the author wrote the optional method ``name``."""
         return getattr(type(self), name) is not getattr(TensorEnv, name)
 
     def to(self, device: torch.device | str) -> TensorEnv[StateT]:

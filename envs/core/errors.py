@@ -27,7 +27,7 @@ _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", 
 class EnvError(ValueError):
     """An environment broke the contract or raised something; the message says where.
 
-    Attributes, None where nobody knows:
+    Attributes, None where unknown:
         env_index: the global index of the environment.
         episode: which of its episodes, 0 for the first.
         step: which step of that episode, 1 for the first; 0 for its reset.
@@ -100,7 +100,7 @@ def failing_row(call: Callable[[slice], object], count: int, error: Exception) -
 
 
 def _fails_alike(call: Callable[[slice], object], rows: slice, error: Exception) -> bool:
-    """Whether it raises the same kind of exception in the same line; the message may well name other numbers."""
+    """True if it raises the same kind of exception in the same line; the message may well name other numbers."""
     try:
         call(rows)
     except Exception as other:  # of whatever kind: rules that keep things of the batch's size fail in another way

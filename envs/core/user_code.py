@@ -1,4 +1,4 @@
-"""Importing other people's modules and files, and saying precisely where one of them fails."""
+"""Imports of user code, and the precise place where one fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", *
 
 
 class UserCodeError(ValueError):
-    """A module of somebody else's cannot be imported, or an environment not be made; the message says why and where."""
+    """User code cannot be imported, or an environment not be made; the message says why and where."""
 
 
 def import_module(name: str) -> ModuleType:
@@ -25,7 +25,7 @@ def import_module(name: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever a stranger's module raises is its own fault, reported as such
+    except Exception as error:  # whatever user code raises
         raise UserCodeError(f"cannot import {name}: {describe(error)}") from error
 
 

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
 import gymnasium
 import numpy as np
@@ -22,16 +22,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from palaestra.envs.core.errors import EnvError as EnvError  # where everybody looks for it
+from palaestra.envs.core.env import StateT, TensorEnv, host_row, map_state, resolve_device, state_fields, torch_dtype
+from palaestra.envs.core.errors import EnvError as EnvError  # re-exported
 from palaestra.envs.core.errors import Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.validation import check_actions, check_returned, check_state
-
-if TYPE_CHECKING:
-    pass
-from palaestra.envs.core.env import StateT, TensorEnv, host_row, map_state, resolve_device, state_fields, torch_dtype
 
 
 def _of_rows(argument: Any, rows: slice) -> Any:
@@ -56,7 +53,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     """What an agent trains on: a Gymnasium vector environment whose arrays are tensors on one device.
 
     ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
-    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters everybody else's.
+    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
 
     Attributes:
         device: of every tensor in and out.
@@ -85,7 +82,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any] | None:
-        """All that its future depends on, as tensors and numbers; None where nobody can tell."""
+        """All that its future depends on, as tensors and numbers; None where it is unknown."""
         return None
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -271,7 +268,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         return torch.where(_spread(done, final_obs), obs, final_obs)
 
     def successes(self) -> Tensor | None:
-        """Whether episodes that ended with the latest :meth:`advance` were successes, bool [N]; None if nobody says."""
+        """Successes of episodes that ended with the latest :meth:`advance`, bool [N]; None if undefined."""
         if not self._has_success:
             return None
         success: Tensor = self._call("success", self._final_place, self.final_state)
@@ -359,8 +356,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             return getattr(self.env, method)(*arguments)
         except EnvError:
             raise
-        except Exception as error:  # whatever a stranger's rules raise
-            if self.device.type == "meta" or is_machine_failure(error):  # nobody can look at rows of the meta device
+        except Exception as error:  # whatever user code raises
+            if self.device.type == "meta" or is_machine_failure(error):  # rows of the meta device hold no numbers
                 raise
 
             def again(rows: slice) -> object:

@@ -182,7 +182,7 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(self, **kwargs: Any) -> Any:
         try:
             return self.env.reset(**kwargs)
-        except Exception as error:  # whatever a stranger's environment raises
+        except Exception as error:  # whatever user code raises
             self._blame(error, "reset")
 
     def step(self, action: Any) -> Any:

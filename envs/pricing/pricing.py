@@ -7,7 +7,7 @@ b_t(p) = exp(−p / w_t); the scale w_t may change over the season. The rest is 
 ``palaestra/Pricing-v0`` (``pricing``) has 100 periods, 15 units, λ .6 and w_t = 30 + 170 (t/99)³, prices 20 … 600:
 customers who come late pay more, as travellers do.
 
-With ``demand``, the file that ``palaestra fit-demand`` made of somebody's sales, any number of customers may come in a
+With ``demand``, the file that ``palaestra fit-demand`` made of real sales, any number of customers may come in a
 period and buy as :mod:`palaestra.envs.pricing.demand.model` says; the reward is the margin over the unit cost if the
 sales had one. An evaluation then also tells the uplift (:mod:`palaestra.envs.pricing.demand.uplift`).
 """

@@ -111,7 +111,7 @@ class Wrapper(TensorEnv[Any]):
         return self.env.keys_to_action
 
     def has(self, name: str) -> bool:
-        """Whether the environment inside has it; ``exact`` never, for its states are not the wrapper's."""
+        """True if the environment inside has it; ``exact`` never, for its states are not the wrapper's."""
         return name != "exact" and self.env.has(name)
 
     def to(self, device: torch.device | str) -> Wrapper:
@@ -121,7 +121,7 @@ class Wrapper(TensorEnv[Any]):
 
 
 def is_count(value: Any, least: int) -> bool:
-    """Whether a setting is an integer of at least ``least``; True and False are none."""
+    """True if a setting is an integer of at least ``least``; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 

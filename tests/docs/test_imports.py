@@ -241,11 +241,6 @@ def test_the_folders_of_train_import_downwards() -> None:
     assert upwards == set()
 
 
-@pytest.mark.parametrize("package", sorted({name.rpartition(".")[0] for name in MODULES} & set(MODULES)))
-def test_no_module_imports_its_own_package(package: str) -> None:
-    assert [n for n, edges in import_graph().items() if n.startswith(package + ".") and package in edges] == []
-
-
 RUN_FILES = re.compile(
     r"[\"'/](config\.yaml|run\.json|progress\.csv|model\.zip|best\.zip|eval\.json|\.lock|wandb-id\.txt|final\.mp4)[\"']"
     r"|[\"'](checkpoints|videos)[\"']"
