@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands.options import UsageError
+from palaestra.train.commands.shared_options import UsageError
 
 
 def fit_demand(

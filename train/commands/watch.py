@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palaestra.train.commands.evaluate import SCRIPTED, find_player
-from palaestra.train.commands.options import (
+from palaestra.train.commands.shared_options import (
     EnvOption,
     PlayerArgument,
     SeedOption,
