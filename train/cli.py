@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _in_this_locale(error: UnicodeError) -> tuple[bytes, int]:
-    """What stands for signs that the locale lacks; bytes of paths that it cannot read are given back as they were."""
+    """Substitutes for signs that the locale lacks; bytes of paths that it cannot read come back as they were."""
     assert isinstance(error, UnicodeEncodeError)
     codes = [ord(sign) for sign in error.object[error.start : error.end]]
     return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end

@@ -1,4 +1,4 @@
-"""How good a policy is, on episodes that training never saw.
+"""Evaluation of a policy on episodes that training never saw.
 
 1. One episode per environment: all episodes of a batch are run to their end and the first of each row is counted, so
    that short episodes are not counted more often than long ones.
@@ -39,7 +39,7 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``palaestra evaluate --json`` prints."""
+    """The object that ``palaestra evaluate --json`` prints."""
 
     env: str
     run: str
@@ -145,7 +145,7 @@ def summarise(
 ) -> Evaluation:
     """The statistics of a set of episodes.
 
-    ``rules`` is None for other people's environments; ``exact`` is what is known without playing, and its
+    ``rules`` is None for Gymnasium environments; ``exact`` is what is known without playing, and its
     ``exact_mean`` stands for the mean return where it is compared with the optimum.
     """
     reference = rules.reference if rules else Reference()

@@ -1,4 +1,4 @@
-"""Who acts: the random policy, an environment's expert, or a trained agent, all called the same way."""
+"""Policies that act: random, an environment's expert, or a trained agent, all called the same way."""
 
 from __future__ import annotations
 

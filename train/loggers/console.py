@@ -1,4 +1,4 @@
-"""What a person sees while an agent trains: a live display on a terminal, plain lines anywhere else.
+"""Progress of a training run on the screen: a live display on a terminal, plain lines anywhere else.
 
 1. It is one more output of SB3's ``Logger`` and reads ``rollout/ep_rew_mean``, ``rollout/success_rate``, ``time/fps``,
    ``time/total_timesteps``, ``eval/mean_reward`` and ``eval/percent_of_optimal``.

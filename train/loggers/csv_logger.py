@@ -80,7 +80,7 @@ class CsvOutput(KVWriter):
             self._file.close()
 
     def _precedes(self, row: list[str], step: int) -> bool:
-        """Whether it was written before the checkpoint of that step; only the final evaluation's row tells no steps."""
+        """True if it was written before the checkpoint of that step; only the final evaluation's row tells no steps."""
         final = ITERATION in self._columns and not row[self._columns.index(ITERATION)]
         return int(row[0]) < step or (int(row[0]) == step and not final)
 
@@ -116,7 +116,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
     """The header and the complete rows.
 
     Raises:
-        ConfigError: if somebody else has been at the file.
+        ConfigError: if another program has changed the file.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

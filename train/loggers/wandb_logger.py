@@ -1,4 +1,4 @@
-"""Where a run's numbers go: ``progress.csv`` always, Weights & Biases beside it. The only file that imports wandb.
+"""Outputs of a run's numbers: ``progress.csv`` always, Weights & Biases beside it. No other file imports wandb.
 
 1. One row, two places. Both outputs get the same scalars from SB3's logger, so what W&B shows equals ``progress.csv``
    row for row. The x axis is ``global_step``, logged with every row; W&B's own step only counts rows.
@@ -186,7 +186,7 @@ def _one_line(error: Exception) -> str:
 def find_credentials() -> str | None:
     """The API key that lies ready ("" for an identity token, which wandb reads itself); None if there is none.
 
-    Looked for in the environment, in wandb's settings file and in netrc; nobody is asked and no connection opened.
+    The key is looked for in the environment, in wandb's settings file and in netrc; without a prompt or a connection.
     """
     import wandb
 
@@ -278,7 +278,7 @@ class Tracker:
 
     @property
     def offline_dir(self) -> Path | None:
-        """What `wandb sync` sends; None while it is not known, and online."""
+        """The folder that `wandb sync` sends; None while it is not known, and online."""
         return self._worker.offline_dir if self._worker else None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

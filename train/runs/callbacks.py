@@ -1,4 +1,4 @@
-"""What happens during training at even distances: evaluations, and checkpoints to go on from.
+"""Evaluations and checkpoints at regular intervals during training.
 
 1. A tenth of the steps apart: an evaluation on episodes of its own seed, neither trained nor finally evaluated on; the
    agent with the best one so far is kept as ``best.zip``.
@@ -67,7 +67,7 @@ class EvalAndCheckpointCallback(BaseCallback):
             raise Stopped
 
     def _wishes(self) -> tuple[bool, bool]:
-        """Whether a checkpoint is due, and whether to stop."""
+        """Two flags, 0 or 1: a checkpoint is due, and training is to stop."""
         due = self.num_timesteps >= self._save_at_step or time.perf_counter() >= self._save_at_time
         return due, self.stop.requested
 

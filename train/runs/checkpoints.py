@@ -53,7 +53,7 @@ def _share(checkpoint: Path, rank: int, size: int) -> Path:
 
 
 def _processes(checkpoint: Path) -> int:
-    """How many processes have written it."""
+    """The number of processes that have written it."""
     shares = list(checkpoint.parent.glob(checkpoint.stem + _SHARE.format("*", "*")))
     return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
 

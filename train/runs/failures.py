@@ -1,4 +1,4 @@
-"""What to tell when training breaks down: where it was, what is kept, how to see it again, what to change."""
+"""Messages for training that breaks down: where it was, what is kept, how to see it again, what to change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is wha
 
 
 def explained(error: Exception, config: RunConfig, folder: RunFolder) -> RunFailed | None:
-    """The error with advice, in one line; None for errors that nobody expects, whose traceback is needed."""
+    """The error with advice, in one line; None for unexpected errors, whose traceback is needed."""
     if isinstance(error, EnvError):
         text = f"{_sentence(error)} {_kept(folder, 'train it again from there')}{_look(error, folder)}"
     elif isinstance(error, DivergedError):

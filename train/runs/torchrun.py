@@ -34,7 +34,7 @@ _RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTA
 
 @dataclass(frozen=True)
 class Plan:
-    """What all processes do: ``resume`` is what they go on from, None for a new run."""
+    """The plan that all processes follow: ``resume`` is the file they go on from, None for a new run."""
 
     config: RunConfig
     folder: RunFolder

@@ -43,14 +43,14 @@ from palaestra.train.runs.torchrun import device_of
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         evaluation: the final one; None when the run was interrupted, and in all processes but the first.
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation.
         curves: W&B's page or offline folder; None without W&B.
-        solved_at: the mean return from which the environment counts as solved; None where nobody says.
+        solved_at: the mean return from which the environment counts as solved; None if unknown.
         solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
     """
 

@@ -1,2 +1,2 @@
-"""What ``palaestra new`` starts from; :mod:`palaestra.train.scaffold.scaffold` writes these files with their names
-replaced."""
+"""The files that ``palaestra new`` starts from; :mod:`palaestra.train.scaffold.scaffold` writes these files with their
+names replaced."""
