@@ -60,6 +60,13 @@ _MAX_SETTING = 1e30  # of an optimizer: float32 holds it
 ModelT = TypeVar("ModelT")
 
 
+class _NoOptimizer:
+    """The optimizer of a policy that only acts. PyTorch's own import its compiler, which takes seconds."""
+
+    def __init__(self, parameters: Any, **settings: Any) -> None:
+        self.param_groups: list[dict[str, Any]] = []
+
+
 # ---------------------------------------------------------------------------------------------------- writing
 
 
@@ -151,9 +158,18 @@ def _settings(members: Members) -> dict[str, Any]:
 
 
 def read(
-    model_class: type[ModelT], path: Any, env: Any, device: torch.device | str, overrides: dict[str, Any]
+    model_class: type[ModelT],
+    path: Any,
+    env: Any = None,
+    device: torch.device | str = "auto",
+    overrides: dict[str, Any] | None = None,
+    to_act: bool = False,
 ) -> ModelT:
-    """A model from a file that :func:`write` or vanilla SB3 made; see ``PPO.load``."""
+    """A model from a file that :func:`write` or vanilla SB3 made; see ``PPO.load``.
+
+    With ``to_act`` it acts and predicts but cannot learn: it has no optimizer.
+    """
+    overrides = overrides or {}
     with _opened(path) as members:
         if not {_MEMBER, SUMS} & {*members.names()} and "_stable_baselines3_version" in members.names():
             return _from_sb3(model_class, members, env, device, overrides)  # type: ignore[no-any-return]
@@ -163,11 +179,17 @@ def read(
             raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
         weights = _finite_weights(members, content["format"])
         ours = content["format"] == FORMAT
-        optimizer = read_tree(members, _OPTIMIZER) if ours else read_torch_file(members, "policy.optimizer.pth")
+        if to_act:
+            kwargs = decode("policy_kwargs", content["arguments"].get("policy_kwargs")) or {}
+            overrides = {**overrides, "policy_kwargs": {**kwargs, "optimizer_class": _NoOptimizer}}
         too_many = CheckpointError("the settings describe networks larger than the weights in the file")
         with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
             model = _build(model_class, content, env, device, overrides)
         check_form("policy weights", model.policy.state_dict(), weights)
+        if to_act:
+            model.policy.load_state_dict(weights)
+            return model  # type: ignore[no-any-return]
+        optimizer = read_tree(members, _OPTIMIZER) if ours else read_torch_file(members, "policy.optimizer.pth")
         _check_optimizer(model.policy.optimizer, optimizer)
         model.set_parameters({"policy": weights, "policy.optimizer": optimizer}, exact_match=True, device=model.device)
         return model  # type: ignore[no-any-return]

@@ -253,18 +253,19 @@ def test_the_files_of_a_run_are_named_in_one_place() -> None:
 
 
 def test_evaluating_a_run_imports_no_training(tmp_path: Path) -> None:
-    """At most ten modules of train/, packages apart."""
+    """At most ten modules of train/, packages apart, and no compiler."""
     run = shutil.copytree(ROOT / "tests/data/runs-885ce09/ppo-cartpole", tmp_path / "run")
     statement = (
         "import sys\nfrom palaestra.train import cli\n"
         f"sys.argv = ['palaestra', 'evaluate', {str(run)!r}, '--episodes', '4', '--json']\n"
         "try: cli.main()\nexcept SystemExit as end: assert not end.code\n"
-        "print(*[name for name in sys.modules if name.startswith('palaestra.train.')], file=sys.stderr)"
+        "print(*[n for n in sys.modules if n.startswith(('palaestra.train.', 'torch._dynamo'))], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
     packages = {".".join(("palaestra", *path.parent.relative_to(ROOT).parts)) for path in SOURCES}
     modules = {*done.stderr.split()} - packages
     assert "palaestra.train.evaluation.episodes" in modules
+    assert not uses(modules, "torch._dynamo"), "PyTorch's compiler takes seconds to import"
     assert not uses(
         modules, "palaestra.train.loggers", *(f"palaestra.train.runs.{n}" for n in ("callbacks", "torchrun"))
     )

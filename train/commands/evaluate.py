@@ -74,6 +74,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     Raises:
         ConfigError: if there is none of that name, or a setting is not the environment's.
     """
+    from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores
     from palaestra.train.config.compatibility import AGENTS
     from palaestra.train.config.run_config import env_settings, resolve_config, with_settings
@@ -99,7 +100,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     else:
         config = with_settings(config, settings)
     use_available_cores()
-    model = AGENTS[config.agent].load(model_file)
+    model = read(AGENTS[config.agent], model_file, to_act=True)
     policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
     return Player(config.env, config.env_kwargs, policy, str(model.device), config.agent)
 

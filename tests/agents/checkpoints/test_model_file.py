@@ -116,6 +116,19 @@ def test_other_spaces_survive(policy: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(kind.load(tmp_path / "model.zip").predict(obs, deterministic=True)[0], expected)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("agent", [PPO, DQN, PQN])
+def test_a_model_read_to_act_acts_like_the_loaded_one(agent: Any, tmp_path: Path) -> None:
+    options = {"learning_starts": 8} if agent is DQN else {"n_steps": 8, "batch_size": 16}
+    kwargs = {"optimizer_class": torch.optim.RMSprop, "optimizer_kwargs": {"alpha": 0.9}, **SHARED}
+    model = agent("MlpPolicy", cartpole(), seed=0, policy_kwargs=kwargs, normalize_observation=True, **options)
+    model.learn(64).save(tmp_path / "m.zip")
+    acting, loaded = files.read(agent, tmp_path / "m.zip", to_act=True), agent.load(tmp_path / "m.zip")
+    assert (acting.act(torch.tensor(observations())) == loaded.act(torch.tensor(observations()))).all()
+    for name, value in loaded.policy.state_dict().items():
+        assert torch.equal(acting.policy.state_dict()[name], value)
+    assert not isinstance(acting.policy.optimizer, torch.optim.Optimizer)
+
+
 def test_our_load_restores_everything() -> None:
     model = PPO.load(io.BytesIO(good_file()), env=cartpole())
     again = io.BytesIO()
