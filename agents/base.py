@@ -37,7 +37,7 @@ from torch import Tensor
 from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.checkpoints import model_file
 from palaestra.agents.checkpoints.training_state import check_training_state
-from palaestra.agents.distributed.process_group import World, world
+from palaestra.agents.distributed.process_group import ProcessGroup, process_group
 from palaestra.agents.episode_stats import EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, EpisodeLog
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
@@ -77,9 +77,9 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     _always_finite: ClassVar[tuple[str, ...]] = ("loss", "grad_norm")  # those that training cannot go on without
 
     @property
-    def _world(self) -> World:
+    def _group(self) -> ProcessGroup:
         """The processes that train this agent."""
-        return world()
+        return process_group()
 
     @property
     def _flat_optimizer(self) -> FlatOptimizer:
@@ -103,8 +103,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         self._losses: Tensor | None = None  # of the last update
         self._not_finite = ""  # which of them
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
-        if self._world.rank > 0:  # each process draws minibatches of its own
-            torch.manual_seed(self._noise_seed + self._world.rank)
+        if self._group.rank > 0:  # each process draws minibatches of its own
+            torch.manual_seed(self._noise_seed + self._group.rank)
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
@@ -133,8 +133,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
-        self._world.broadcast(self.policy)
-        self._noise_seed = self._world.same(self._noise_seed)
+        self._group.broadcast(self.policy)
+        self._noise_seed = self._group.broadcast_int(self._noise_seed)
         self._learning_since = time.perf_counter()
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
@@ -196,16 +196,16 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             Whether it is. Call :meth:`_refuse_divergence` next.
         """
         losses = () if self._losses is None else (self._losses,)
-        wishes = self._world.wishes(self.device)
-        shared = self._world.sum(torch.cat((self._statistics.sums, *losses, *wishes)))
+        flags = self._group.save_or_stop_flags(self.device)
+        shared = self._group.sum(torch.cat((self._statistics.sums, *losses, *flags)))
         own, *numbers = to_host(torch.cat((check, shared)))
-        if wishes:
+        if flags:
             *numbers, save, stop = numbers
-            self._world.granted([save, stop])
+            self._group.decide_save_or_stop([save, stop])
         if self.ep_info_buffer is not None:
             append_report(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
         self._episode_num += int(numbers[0])
-        self._record_losses([total / self._world.size for total in numbers[4:]])
+        self._record_losses([total / self._group.size for total in numbers[4:]])
         self._statistics.clear()
         return bool(np.isfinite(own))
 
@@ -239,8 +239,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """Train for ``total_timesteps`` environment steps, counted over all environments; see SB3."""
         super().learn(*args, **kwargs)  # type: ignore[safe-super]
-        losses = [] if self._losses is None else to_host(self._world.sum(self._losses))
-        self._record_losses([total / self._world.size for total in losses])
+        losses = [] if self._losses is None else to_host(self._group.sum(self._losses))
+        self._record_losses([total / self._group.size for total in losses])
         self._refuse_divergence()
         return self
 

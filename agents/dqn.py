@@ -154,7 +154,7 @@ class DQN(QLearning):
         """The update-to-data ratio that the settings amount to."""
         if self.samples_per_insert is not None:
             return self.samples_per_insert
-        collected = self._train_frequency * self.n_envs * self._world.size
+        collected = self._train_frequency * self.n_envs * self._group.size
         return (self.gradient_steps if self.gradient_steps >= 0 else collected) * self.batch_size / collected
 
     # ------------------------------------------------------------------------------------------------ collection
@@ -169,7 +169,7 @@ class DQN(QLearning):
         self.replay = self._empty_replay(content)
 
     def _empty_replay(self, content: Content) -> Replay:
-        capacity = -(-self.buffer_size // self._world.size)  # this process's part
+        capacity = -(-self.buffer_size // self._group.size)  # this process's part
         size = Replay.rows_for(capacity, self.n_envs) * self.n_envs
         alpha = self.prioritized_replay
         return Replay(
@@ -228,14 +228,14 @@ class DQN(QLearning):
     def _on_step(self) -> None:
         """SB3's, which knows of this process's environments only, while the interval counts the steps of all."""
         interval = self.target_update_interval
-        self.target_update_interval = interval // self._world.size
+        self.target_update_interval = interval // self._group.size
         super()._on_step()
         self.target_update_interval = interval
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Learn from replayed transitions. No synchronisation."""
         if self.samples_per_insert is not None:
-            self._owed += self.samples_per_insert * self._train_frequency * self.n_envs * self._world.size
+            self._owed += self.samples_per_insert * self._train_frequency * self.n_envs * self._group.size
             gradient_steps = int(self._owed // batch_size)
             self._owed -= gradient_steps * batch_size
         self._update_learning_rate(self.policy.optimizer)
@@ -248,7 +248,7 @@ class DQN(QLearning):
         total = torch.zeros(len(self._summaries), device=self.device)
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
         for _ in range(gradient_steps):
-            total += self._update(self.replay.sample(self._world.share(batch_size, "batch_size"), beta))
+            total += self._update(self.replay.sample(self._group.share(batch_size, "batch_size"), beta))
         self._losses = total / gradient_steps
         self._n_updates += gradient_steps
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from palaestra.agents.distributed.process_group import world
+from palaestra.agents.distributed.process_group import process_group
 
 _ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.SGD, torch.optim.RMSprop)
 
@@ -112,7 +112,7 @@ class FlatOptimizer:
             The norm before it was clipped, [].
         """
         for vector in self._vectors:
-            world().average(vector.grad, weight)
+            process_group().average(vector.grad, weight)
         norms: list[Tensor] = [torch.linalg.vector_norm(vector.grad) for vector in self._vectors]
         norm = norms[0] if len(norms) == 1 else torch.stack([n.float() for n in norms]).norm()
         for vector in self._vectors:

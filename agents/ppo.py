@@ -38,7 +38,6 @@ from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm, prepare
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer, map_obs
-from palaestra.agents.distributed.process_group import world
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import DivergedError, raise_non_finite
 from palaestra.agents.networks.actor_critic import ActorCritic
@@ -112,7 +111,10 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        replaced = {"ent_coef": self.ent_coef_schedule(1.0), "batch_size": world().share(batch_size, "batch_size")}
+        replaced = {
+            "ent_coef": self.ent_coef_schedule(1.0),
+            "batch_size": self._group.share(batch_size, "batch_size"),
+        }
         replaced["_init_setup_model"] = False
         super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
         self.batch_size = batch_size  # of all processes
@@ -152,7 +154,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._episode_log.clear()
         for step in range(n_rollout_steps):
             rewards, dones, info = self._collect_step(step)
-            self.num_timesteps += self.n_envs * self._world.size
+            self.num_timesteps += self.n_envs * self._group.size
             callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
             callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
@@ -244,13 +246,13 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)
         minibatches, stopped = 0, False
         for _ in range(self.n_epochs):
-            for minibatch in self.rollout_buffer.get(self._world.share(self.batch_size, "batch_size")):
+            for minibatch in self.rollout_buffer.get(self._group.share(self.batch_size, "batch_size")):
                 derivatives, means = self._loss(minibatch, clip_range, clip_range_vf)
                 total += means
                 minibatches += 1
                 stopped = (
                     self.target_kl is not None
-                    and float(self._world.sum(means[_MEANS.index("approx_kl")])) / self._world.size
+                    and float(self._group.sum(means[_MEANS.index("approx_kl")])) / self._group.size
                     > 1.5 * self.target_kl
                 )
                 if stopped:
@@ -271,7 +273,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         policy_loss, value_loss, entropy_loss = means[:3]
         loss = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
         returns, values = self.rollout_buffer.returns, self.rollout_buffer.values
-        explained = 1.0 - self._world.variance(returns - values) / self._world.variance(returns)
+        explained = 1.0 - self._group.variance(returns - values) / self._group.variance(returns)
         std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained
         return torch.cat((means, loss.view(1), norm, torch.stack((explained, std))))
 
@@ -298,8 +300,8 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
         Fills in the rows of ``terms`` that belong to the policy: the surrogate, and how far the ratios are from 1.
         """
-        if self.normalize_advantage and self._world.size * len(log_prob) > 1:
-            mean, std = self._world.mean_and_std(batch.advantages)
+        if self.normalize_advantage and self._group.size * len(log_prob) > 1:
+            mean, std = self._group.mean_and_std(batch.advantages)
             costs = (mean - batch.advantages).div_(std + 1e-8)
         else:
             costs = -batch.advantages

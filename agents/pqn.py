@@ -141,7 +141,7 @@ class PQN(QLearning):
         total = torch.zeros(len(self._summaries), device=self.device)
         for _ in range(self.n_epochs):
             for obs, actions, returns in buffer.shuffled(
-                (buffer.observations, buffer.actions, buffer.returns), self._world.share(self.batch_size, "batch_size")
+                (buffer.observations, buffer.actions, buffer.returns), self._group.share(self.batch_size, "batch_size")
             ):
                 total += self._update(obs, actions, returns)
                 updates += 1

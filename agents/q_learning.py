@@ -93,7 +93,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._average: QNetwork | None = None  # None: it equals the online weights
         self._set_up_device()
         # exponents of ε; a batch of one has the plain ε
-        number, first = self.n_envs * self._world.size, self.n_envs * self._world.rank
+        number, first = self.n_envs * self._group.size, self.n_envs * self._group.rank
         place = torch.linspace(0.0, 1.0, number)[first : first + self.n_envs] if number > 1 else torch.zeros(1)
         self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
 
@@ -193,18 +193,18 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._draw_keys()
         for taken in range(1, train_freq.frequency + 1):
             rewards, dones, info = self._collect_step()
-            self.num_timesteps += self.n_envs * self._world.size
+            self.num_timesteps += self.n_envs * self._group.size
             callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
             callback.update_locals({"new_obs": self._last_obs, "infos": []})
             if not callback.on_step():
-                return RolloutReturn(taken * self.n_envs * self._world.size, 0, continue_training=False)
+                return RolloutReturn(taken * self.n_envs * self._group.size, 0, continue_training=False)
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
             self._on_step()
         callback.on_rollout_end()
         ends = self.num_timesteps >= self._total_timesteps
         if ends or self._steps_collected % _REPORT_STEPS < train_freq.frequency:
             self._report(log_interval)
-        return RolloutReturn(train_freq.frequency * self.n_envs * self._world.size, 0, continue_training=True)
+        return RolloutReturn(train_freq.frequency * self.n_envs * self._group.size, 0, continue_training=True)
 
     @torch.no_grad()
     def _collect_step(self) -> tuple[Tensor, Tensor, dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from palaestra.agents.distributed.process_group import world
+from palaestra.agents.distributed.process_group import process_group
 
 Moments = tuple[Tensor, Tensor, Tensor]  # mean, variance (both float64 […]), count (float64 [])
 
@@ -15,7 +15,7 @@ Moments = tuple[Tensor, Tensor, Tensor]  # mean, variance (both float64 […]), 
 def merged(moments: Moments, values: Tensor) -> Moments:
     """The moments after taking in ``values`` float64 [B, …], and those of the other processes."""
     number = values.shape[0]
-    for batch_mean, batch_variance in world().gather(values.mean(0), values.var(0, correction=0)):
+    for batch_mean, batch_variance in process_group().gather(values.mean(0), values.var(0, correction=0)):
         mean, variance, count = moments
         total = count + number
         change = batch_mean - mean

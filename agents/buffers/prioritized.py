@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from palaestra.agents.distributed.process_group import world
+from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core.state_dict import check_form, fill
 
 _CHILDREN = 32
@@ -114,9 +114,9 @@ class Priorities:
             rest = rest - before.squeeze(1)
             index = index * _CHILDREN + chosen.squeeze(1)
         probability = self._levels[0].index_select(0, index)  # times the total
-        if world().size > 1:  # with as many draws from each process's tree, whatever its total
+        if process_group().size > 1:  # with as many draws from each process's tree, whatever its total
             probability = probability / total
-        return index, (probability / world().lowest(probability.amin())).pow(-beta)
+        return index, (probability / process_group().lowest(probability.amin())).pow(-beta)
 
     @property
     def values(self) -> Tensor:

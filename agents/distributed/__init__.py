@@ -1,1 +1,1 @@
-"""Several processes that train one agent."""
+"""Process groups that train one agent, and their collective operations."""

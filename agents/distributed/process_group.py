@@ -1,15 +1,15 @@
-"""Several processes that train one agent: what each of them has, and what they agree on.
+"""The processes that train one agent, and the collective operations between them.
 
 1. Each of K processes has the whole agent and N / K of the N environments. ``batch_size``, ``buffer_size`` and all
-   numbers of steps are those of the whole; a process does its :meth:`World.share` of them.
-2. Every gradient step makes one all-reduce of one flat buffer (:meth:`World.average`). Then all processes
+   numbers of steps are those of the whole; a process does its :meth:`ProcessGroup.share` of them.
+2. Every gradient step makes one all-reduce of one flat buffer (:meth:`ProcessGroup.average`). Then all processes
    clip the same gradient and take the same step, so that their weights never differ by a bit.
 3. Environments and the noise of actions are keyed by indices among all. Minibatches and replayed transitions are drawn
    by each process from what it has collected.
 4. Means and deviations that learning depends on (advantages of a minibatch, running statistics of observations and
    rewards, what the host hears) are those of all processes.
 5. Where a process ends or a connection breaks, the others raise :class:`LostContactError` instead of waiting.
-6. A process alone is a :class:`World` whose methods give back what they got: it imports, copies and changes nothing.
+6. The :class:`ProcessGroup` of a process alone returns what it is given: it imports, copies and changes nothing.
 
 Tensors on the CPU go through memory that the processes of one machine share
 (:mod:`palaestra.agents.distributed.shared_memory`), between machines by gloo; those on GPUs by NCCL.
@@ -34,14 +34,14 @@ _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _START_TIME = timedelta(minutes=5)  # within which all must be there
 _PATIENCE = timedelta(hours=2)  # the others wait while process 0 evaluates; a death is noticed at once
 
-Wishes = Callable[[], tuple[bool, bool]]
+SaveOrStop = Callable[[], tuple[bool, bool]]
 
 
 class LostContactError(RuntimeError):
     """Another process of this training has ended, or cannot be reached any more."""
 
 
-class World:
+class ProcessGroup:
     """One process alone. ``rank`` is the number of this process, ``size`` how many there are."""
 
     rank, size = 0, 1
@@ -59,16 +59,16 @@ class World:
     def broadcast(self, module: nn.Module) -> None:
         """Give every process the parameters and buffers of process 0."""
 
-    def same(self, number: int) -> int:
-        """Process 0's number."""
+    def broadcast_int(self, number: int) -> int:
+        """The number of process 0."""
         return number
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over the processes, elementwise; the same bits everywhere, as of all that follows."""
+        """The sum over the processes, elementwise; this and all that follows has the same bits in each of them."""
         return values
 
     def lowest(self, values: Tensor) -> Tensor:
-        """The least of all processes, elementwise."""
+        """The minimum over the processes, elementwise."""
         return values
 
     def gather(self, *values: Tensor) -> list[tuple[Tensor, ...]]:
@@ -76,30 +76,30 @@ class World:
         return [values]
 
     def mean_and_std(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Of all elements of all processes, each of which has as many; Bessel's correction."""
+        """Mean and deviation over all elements of all processes, with Bessel's correction; equally many in each."""
         return values.mean(), values.std()
 
     def variance(self, values: Tensor) -> Tensor:
-        """The square of that deviation."""
+        """The square of the deviation that :meth:`mean_and_std` gives."""
         return values.var()
 
-    def agreed(self, wishes: Wishes) -> tuple[bool, bool]:
-        """Whether to save, and whether to stop, before the next iteration.
+    def request_save_or_stop(self, request: SaveOrStop) -> tuple[bool, bool]:
+        """Two flags, the same in all processes: save, and stop, before the next iteration.
 
         Args:
-            wishes: what this process would like. Several are asked whenever the host hears of the devices, and what any
-                of them wished then is what all of them get here.
+            request: returns the two flags for this process. Each process is asked whenever its host hears of the
+                device; a flag that any of them returned then is set here in all of them.
         """
-        return wishes()
+        return request()
 
-    def wishes(self, device: torch.device) -> tuple[Tensor, ...]:
-        """What :meth:`agreed` is about, to be summed over the processes."""
+    def save_or_stop_flags(self, device: torch.device) -> tuple[Tensor, ...]:
+        """The flags of this process [2], to be summed over the processes; nothing where there is one process."""
         return ()
 
-    def granted(self, wishes: list[float]) -> None:
-        """Take over the sum of what :meth:`wishes` gave."""
+    def decide_save_or_stop(self, sums: list[float]) -> None:
+        """Take over the sums of the :meth:`save_or_stop_flags`."""
 
-    def texts(self, text: str) -> list[str]:
+    def all_gather_text(self, text: str) -> list[str]:
         """The text of each process."""
         return [text]
 
@@ -107,11 +107,11 @@ class World:
         """Wait until all processes are here."""
 
     def first_to_fail(self) -> bool:
-        """Whether no other process has said so before: one of them tells the user what went wrong."""
+        """True if no other process has called this before: one of them tells the user what went wrong."""
         return True
 
 
-class Group(World):
+class DistributedGroup(ProcessGroup):
     """Several processes, connected by ``torch.distributed``."""
 
     def __init__(self, distributed: Any, store: Any, rank: int, size: int, meeting: str) -> None:
@@ -119,8 +119,8 @@ class Group(World):
         self.rank, self.size = rank, size
         self._shared_memory: SharedMemoryGroup | None = None
         self._shared_memory = SharedMemoryGroup.shared(f"palaestra-{meeting}", rank, size, self._all_say)
-        self._wishes: Wishes = lambda: (False, False)
-        self._granted = (False, False)
+        self._request: SaveOrStop = lambda: (False, False)
+        self._decided = (False, False)
 
     def _all_say(self, yes: bool) -> bool:
         return bool(self.lowest(torch.tensor([int(yes)])))
@@ -131,7 +131,7 @@ class Group(World):
             self._shared_memory.close()
 
     def _call(self, operation: Any, *arguments: Any, **options: Any) -> Any:
-        """A collective operation, and what it gives.
+        """The result of a collective operation.
 
         Raises:
             LostContactError: if another process cannot take part.
@@ -163,7 +163,7 @@ class Group(World):
             self._call(self._distributed.broadcast, whole, 0)
             tensor.copy_(whole)
 
-    def same(self, number: int) -> int:
+    def broadcast_int(self, number: int) -> int:
         value = torch.tensor([number])
         self._call(self._distributed.broadcast, value, 0)
         return int(value)
@@ -203,19 +203,19 @@ class Group(World):
     def variance(self, values: Tensor) -> Tensor:
         return self.mean_and_std(values)[1].square()
 
-    def agreed(self, wishes: Wishes) -> tuple[bool, bool]:
-        self._wishes = wishes
-        agreed, self._granted = self._granted, (False, False)
-        return agreed
+    def request_save_or_stop(self, request: SaveOrStop) -> tuple[bool, bool]:
+        self._request = request
+        decided, self._decided = self._decided, (False, False)
+        return decided
 
-    def wishes(self, device: torch.device) -> tuple[Tensor, ...]:
-        return (torch.tensor(self._wishes(), dtype=torch.float32, device=device),)
+    def save_or_stop_flags(self, device: torch.device) -> tuple[Tensor, ...]:
+        return (torch.tensor(self._request(), dtype=torch.float32, device=device),)
 
-    def granted(self, wishes: list[float]) -> None:
-        save, stop = wishes
-        self._granted = save > 0.0, stop > 0.0
+    def decide_save_or_stop(self, sums: list[float]) -> None:
+        save, stop = sums
+        self._decided = save > 0.0, stop > 0.0
 
-    def texts(self, text: str) -> list[str]:
+    def all_gather_text(self, text: str) -> list[str]:
         own = torch.frombuffer(bytearray(text.encode() + b"\0"), dtype=torch.uint8)
         longest = -int(self.lowest(torch.tensor([-len(own)])))
         padded = nn.functional.pad(own, (0, longest - len(own)))
@@ -229,28 +229,28 @@ class Group(World):
             return self._shared_memory.first_to_fail()
         try:
             return bool(self._store.add("failed", 1) == 1)
-        except RuntimeError:  # who kept the count has ended too
+        except RuntimeError:  # the process that kept the count has ended too
             return True
 
 
-_world = World()
+_current = ProcessGroup()
 
 
-def world() -> World:
-    """The processes that train together: this one alone, or those that are :func:`joined`."""
-    return _world
+def process_group() -> ProcessGroup:
+    """The processes that train one agent: this one alone, or those that are :func:`joined`."""
+    return _current
 
 
 def is_launched(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun, or something like it, has started this process as one of several."""
+    """True if torchrun, or something like it, has started this process as one of several."""
     return all(name in environ for name in _LAUNCHED) and int(environ["WORLD_SIZE"]) > 1
 
 
 def _meeting(store: Any, rank: int, size: int) -> str:
-    """A name for this meeting of the processes, which none before has had.
+    """A name for this meeting of the processes, different at every start.
 
     torchrun's store outlives the processes and holds the addresses of those that have died. So process 0 makes up a
-    name, with which it answers what each of the others asks under a name of its own.
+    name and sends it to each of the others as the answer to a question under a random name.
     """
     own = secrets.token_hex(8)
     if rank > 0:
@@ -270,15 +270,15 @@ def _meeting(store: Any, rank: int, size: int) -> str:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined() -> Iterator[ProcessGroup]:
     """Be one of the processes that were started together, inside this block.
 
     Raises:
         LostContactError: if they cannot find each other.
     """
-    global _world
+    global _current
     if not is_launched():
-        yield _world
+        yield _current
         return
     import torch.distributed
     import torch.distributed.nn  # now: later its default arguments would keep the group, and gloo's threads, for ever
@@ -292,10 +292,10 @@ def joined() -> Iterator[World]:
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise LostContactError(f"the processes do not find each other: {str(error).splitlines()[0]}") from error
-    _world = group = Group(distributed, distributed.PrefixStore("palaestra", store), rank, size, meeting)
+    _current = group = DistributedGroup(distributed, distributed.PrefixStore("palaestra", store), rank, size, meeting)
     try:
-        yield _world
+        yield _current
     finally:
         group.close()
-        _world = World()
+        _current = ProcessGroup()
         distributed.destroy_process_group()

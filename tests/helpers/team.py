@@ -82,9 +82,9 @@ def _call(environ: dict[str, str], rank: int, senders: list[Any], function: Any,
     os.environ.update(environ)
     torch.set_num_threads(1)
     try:
-        with joined() as world:
+        with joined() as group:
             answer = function(*arguments)
-            world.barrier()
+            group.barrier()
         content = io.BytesIO()
         torch.save(answer, content)
         senders[rank].send((True, content.getvalue()))

@@ -140,14 +140,14 @@ def _tell_finished(folder: RunFolder) -> None:
 def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
     """Train as process 0 has planned."""
     from palaestra.train.runs import trainer
-    from palaestra.train.runs.torchrun import agreed, together
+    from palaestra.train.runs.torchrun import broadcast_plan, joined_processes
 
-    with together() as world:
-        plan = agreed(make_plan)
+    with joined_processes() as group:
+        plan = broadcast_plan(make_plan)
         if plan is None:
             return
         result = trainer.train(plan.config, plan.folder, track, plan.resume)
-        if world.rank == 0:
+        if group.rank == 0:
             _finish(result)
         elif result.interrupted:
             raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from typing import cast
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from palaestra.agents.distributed.process_group import world
+from palaestra.agents.distributed.process_group import process_group
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
@@ -41,7 +41,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self.config, self.folder, self.solved_at, self.stop = config, folder, solved_at, stop
         self._episodes = config.resolved_env.validation_episodes
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
-        self._leads = world().rank == 0  # the others only train, and save their shares
+        self._leads = process_group().rank == 0  # the others only train, and save their shares
         self._best = folder.best_score() if self._leads else math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
@@ -56,7 +56,7 @@ class EvalAndCheckpointCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         """Between two iterations: nothing is half done."""
-        due, stop = world().agreed(self._wishes)
+        due, stop = process_group().request_save_or_stop(self._wishes)
         if due or stop:
             started = time.perf_counter()
             checkpoints.save(cast(Agent, self.model), self.folder)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from palaestra.agents import CheckpointError
-from palaestra.agents.distributed.process_group import world
+from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.runs.run_folder import RunFolder
@@ -33,10 +33,10 @@ def save(model: Agent, folder: RunFolder) -> None:
     """
     check_there(folder)
     path = folder.checkpoints_folder / f"{model.num_timesteps:015d}.zip"
-    if world().rank > 0:
-        model.save_checkpoint(_share(path, world().rank, world().size))
-    world().barrier()
-    if world().rank > 0:
+    if process_group().rank > 0:
+        model.save_checkpoint(_share(path, process_group().rank, process_group().size))
+    process_group().barrier()
+    if process_group().rank > 0:
         return
     model.save_checkpoint(path)
     for old in folder.checkpoints()[KEPT:]:
@@ -82,7 +82,7 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
         CheckpointError: if there is nothing to go on from, or another number of processes began it.
         MemoryError: if the newest checkpoint does not fit.
     """
-    group = world()
+    group = process_group()
     for path in [source] if source.is_file() else RunFolder(source).checkpoints():
         if (began := _processes(path)) != group.size:
             raise CheckpointError(f"{path} was written by {began} processes, and {group.size} cannot go on from it")
@@ -93,7 +93,7 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
             if isinstance(error.__cause__, MemoryError):  # the file is good, and an earlier one would not fit either
                 raise error.__cause__ from None
             problem = str(error)
-        problem = next((text for text in group.texts(problem) if text), "")
+        problem = next((text for text in group.all_gather_text(problem) if text), "")
         if model is not None and not problem:
             return model
         tell(f"{path.name} is not used: {problem}")

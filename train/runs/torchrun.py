@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from palaestra.agents.distributed import process_group
-from palaestra.agents.distributed.process_group import World, world
+from palaestra.agents.distributed.process_group import ProcessGroup, joined, process_group
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
@@ -42,9 +41,9 @@ class Plan:
 
 
 @contextmanager
-def together() -> Iterator[World]:
+def joined_processes() -> Iterator[ProcessGroup]:
     """This process alone, or with the others that torchrun has started, who wait for each other at the end."""
-    with process_group.joined() as group:
+    with joined() as group:
         try:
             yield group
             group.barrier()
@@ -57,13 +56,13 @@ def together() -> Iterator[World]:
             raise
 
 
-def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
+def broadcast_plan(make: Callable[[bool], Plan | None]) -> Plan | None:
     """The plan that process 0 makes; all others get it. None if there is nothing to do.
 
     Args:
         make: is told whether torchrun has started the processes anew because one of them had died.
     """
-    group, restarts = world(), int(os.environ.get(_RESTARTS, 0))
+    group, restarts = process_group(), int(os.environ.get(_RESTARTS, 0))
     restarts = -int(group.lowest(torch.tensor(-restarts)))  # each machine counts those that began there
     if group.size == 1:
         return make(restarts > 0)
@@ -71,7 +70,7 @@ def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
     text = (
         "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.folder.path), str(plan.resume or "")])
     )
-    text = group.texts(text)[0]
+    text = group.all_gather_text(text)[0]
     if not text:
         return None
     config, run_dir, resume = yaml.safe_load(text)
@@ -82,7 +81,7 @@ def agreed(make: Callable[[bool], Plan | None]) -> Plan | None:
 
 def check_shares(config: RunConfig) -> None:
     """Raise a ConfigError unless the processes can share the environments and the minibatches equally."""
-    size, defaults = world().size, inspect.signature(AGENTS[config.agent]).parameters
+    size, defaults = process_group().size, inspect.signature(AGENTS[config.agent]).parameters
     batch_size = config.agent_kwargs.get("batch_size", defaults["batch_size"].default)
     if config.num_envs % size:
         raise ConfigError(f"num_envs={config.num_envs}: {size} processes cannot share them equally")
@@ -92,9 +91,9 @@ def check_shares(config: RunConfig) -> None:
 
 def device_of(name: str) -> str:
     """The device of this process: of "auto" and "cuda" a GPU for each process of a machine."""
-    if world().size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+    if process_group().size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
         return name
-    own, there = int(os.environ.get("LOCAL_RANK", world().rank)), torch.cuda.device_count()
+    own, there = int(os.environ.get("LOCAL_RANK", process_group().rank)), torch.cuda.device_count()
     if own >= there:
         raise ConfigError(
             f"process {own} of this machine has no GPU of its own, there are {there}: --device cpu, or fewer"

@@ -22,7 +22,7 @@ import torch
 import yaml
 from stable_baselines3.common.logger import Logger
 
-from palaestra.agents.distributed.process_group import world
+from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.host import use_available_cores
@@ -100,13 +100,13 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
     """
     started = time.perf_counter()
     use_available_cores()
-    alone = folder.lock() if world().rank == 0 else nullcontext()
+    alone = folder.lock() if process_group().rank == 0 else nullcontext()
     with alone, _determinism(config.deterministic):
         try:
-            check_memory(config.resolved_env, config.env_kwargs, config.num_envs // world().size, config.device)
+            check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             env = _environments(config)
             try:
-                if world().rank > 0:
+                if process_group().rank > 0:
                     return _follow(config, env, folder, resume)
                 return _train(config, env, folder, track, resume, started)
             finally:
@@ -120,9 +120,9 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
 
 def _environments(config: RunConfig) -> BatchedEnv:
     """Those of this process, of which each has an index among all."""
-    count, device, place = world().share(config.num_envs, "num_envs"), device_of(config.device), {}
-    if world().size > 1:
-        place = {"first_env_index": world().rank * count}
+    count, device, place = process_group().share(config.num_envs, "num_envs"), device_of(config.device), {}
+    if process_group().size > 1:
+        place = {"first_env_index": process_group().rank * count}
     return config.resolved_env.make(count, device, config.seed, **config.env_kwargs, **place)
 
 
@@ -208,7 +208,7 @@ def _agent(
     """A new agent, whose configuration is written to the folder, or a resumed one."""
     if resume is not None:
         return checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
-    if world().rank == 0:
+    if process_group().rank == 0:
         write_whole(folder.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
     if config.init_from is not None:
@@ -219,7 +219,7 @@ def _agent(
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' if count != 1 else ''}" if env.device.type == "cpu" else ""
-    processes = f" in {world().size} processes" if world().size > 1 else ""
+    processes = f" in {process_group().size} processes" if process_group().size > 1 else ""
     return (
         f"{config.agent} on {config.env}: {config.num_envs:,} environments{processes} on {env.device}{threads}, "
         f"{config.total_timesteps:,} steps, seed {config.seed}"
@@ -272,7 +272,7 @@ def _write_facts(folder: RunFolder, model: Agent, seconds: float, start_step: in
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "device": str(model.device),
         "threads": torch.get_num_threads(),
-        "processes": world().size,
+        "processes": process_group().size,
         "git_commit": _git_commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_timesteps": model.num_timesteps,

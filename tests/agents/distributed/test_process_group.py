@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from torch.distributed.run import get_args_parser
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
-from palaestra.agents.distributed.process_group import World, is_launched, joined, world
+from palaestra.agents.distributed.process_group import ProcessGroup, is_launched, joined, process_group
 from palaestra.agents.running_mean_std import merged
 from palaestra.envs import make
 from palaestra.train.cli import main
@@ -84,7 +84,7 @@ def _weights(model: Any) -> dict[str, torch.Tensor]:
 def trained(case: str) -> dict[str, Any]:
     """An agent of the case after 1,024 transitions, in as many processes as are joined."""
     kind, name, kwargs = CASES[case]
-    size, rank = world().size, world().rank
+    size, rank = process_group().size, process_group().rank
     count = NUM_ENVS // size
     env = make(name, count, device="cpu", seed=3, first_env_index=rank * count)
     model = kind("MlpPolicy", env, seed=1, **kwargs)
@@ -145,22 +145,22 @@ def test_all_processes_have_the_same_agent_and_statistics(case: str, pair: Any) 
 
 
 def averages() -> dict[str, Any]:
-    rank = world().rank
+    rank = process_group().rank
     plain, weighted = (torch.tensor([1.0 + rank, 2.0 + rank, 10.0 * rank]) for _ in range(2))
-    world().average(plain)
-    world().average(weighted, torch.tensor(1 + 2 * rank))
+    process_group().average(plain)
+    process_group().average(weighted, torch.tensor(1 + 2 * rank))
     values = torch.arange(6.0) ** 2
     own = values[3 * rank : 3 * rank + 3]
     moments = tuple(torch.tensor(number, dtype=torch.float64) for number in (5.0, 2.0, 7.0))
     return {
         "plain": plain,
         "weighted": weighted,
-        "mean and std": list(world().mean_and_std(own)),
-        "variance": world().variance(own),
+        "mean and std": list(process_group().mean_and_std(own)),
+        "variance": process_group().variance(own),
         "moments": list(merged(moments, own.double())),  # type: ignore[arg-type]
-        "lowest": world().lowest(torch.tensor([rank, -rank])),
-        "texts": world().texts("größer" if rank else ""),
-        "same": world().same(7 + rank),
+        "lowest": process_group().lowest(torch.tensor([rank, -rank])),
+        "texts": process_group().all_gather_text("größer" if rank else ""),
+        "same": process_group().broadcast_int(7 + rank),
     }
 
 
@@ -180,7 +180,7 @@ def test_a_process_alone_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.distributed.init_process_group", lambda *args, **kwargs: pytest.fail("not alone"))
     values = torch.ones(3)
     with joined() as alone:
-        assert type(alone) is World
+        assert type(alone) is ProcessGroup
         assert not is_launched({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"})
         assert alone.sum(values) is values
         assert alone.gather(values) == [(values,)]

@@ -13,7 +13,7 @@ import team
 import torch
 
 from palaestra.agents.distributed import shared_memory
-from palaestra.agents.distributed.process_group import Group, LostContactError, world
+from palaestra.agents.distributed.process_group import DistributedGroup, LostContactError, process_group
 from palaestra.agents.distributed.shared_memory import GoneError, SharedMemoryGroup
 
 pytestmark = pytest.mark.skipif(not shared_memory._is_possible(), reason="a machine without such a board")
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(not shared_memory._is_possible(), reason="a mach
 
 def many_turns() -> dict[str, Any]:
     """Sums of changing forms, without a pause, each process at times ahead of the others and at times behind."""
-    group = world()
-    assert isinstance(group, Group)
+    group = process_group()
+    assert isinstance(group, DistributedGroup)
     assert group._shared_memory is not None
     wrong = 0
     for turn in range(3000):
@@ -64,8 +64,8 @@ def test_three_processes_see_the_same_sums() -> None:
 
 
 def without_a_board() -> dict[str, Any]:
-    group = world()
-    assert isinstance(group, Group)
+    group = process_group()
+    assert isinstance(group, DistributedGroup)
     values = torch.arange(5.0) + group.rank
     shown = [group.sum(values), group.lowest(values), torch.stack([part[0] for part in group.gather(values)])]
     group._shared_memory, kept = None, group._shared_memory
@@ -88,8 +88,8 @@ def test_where_it_cannot_be_the_processes_go_without(why: str) -> None:
 
 def hindered(why: str) -> dict[str, Any]:
     """Another meeting, in which one of the processes has no such memory."""
-    group = world()
-    assert isinstance(group, Group)
+    group = process_group()
+    assert isinstance(group, DistributedGroup)
     rank = group.rank
     if why == "not possible" and rank == 1:
         shared_memory._is_possible = lambda: False  # type: ignore[assignment]
@@ -108,7 +108,7 @@ def _full(*arguments: Any) -> None:
 
 def dies(folder: str) -> str:
     """Process 1 is killed while process 0 waits for it."""
-    group = world()
+    group = process_group()
     if group.rank == 1:
         time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
