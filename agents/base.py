@@ -1,19 +1,19 @@
-"""What all agents share: environments whose tensors stay on the device, Stable-Baselines3's life cycle around them.
+"""The base of all agents: environments whose tensors stay on the device, in Stable-Baselines3's life cycle.
 
 :class:`OnDeviceAlgorithm` stands before one of Stable-Baselines3's algorithms in the bases of an agent and replaces
 what would take its rollouts through the host:
 
 1. ``env`` may be a :class:`~palaestra.envs.core.BatchedEnv`; any other environment is put behind an adapter with the
    same interface. ``_last_obs`` is a tensor.
-2. The host hears of the device in :meth:`OnDeviceAlgorithm._sync_to_host`, once per iteration and in one tensor:
-   episode statistics, the check for NaN, the losses of the previous update.
+2. Each iteration copies one tensor from the device to the host (:meth:`OnDeviceAlgorithm._sync_to_host`): episode
+   statistics, the check for NaN, the losses of the previous update.
 3. ``rollout/ep_rew_mean`` averages over the most recent reports that together hold ``stats_window_size`` episodes.
 4. :meth:`OnDeviceAlgorithm.save` writes a file that vanilla SB3 opens, :meth:`OnDeviceAlgorithm.load` reads it without
    unpickling.
-5. :meth:`OnDeviceAlgorithm.save_checkpoint` adds the training state, all that the future depends on: the running
-   episodes, the generator, statistics, the replay memory. :meth:`OnDeviceAlgorithm.resume` goes on from it as if
-   nothing had happened, to the last bit on the same machine with the same number of threads. Call the former between
-   iterations only, as in a callback's ``_on_rollout_start``.
+5. :meth:`OnDeviceAlgorithm.save_checkpoint` adds the training state: the running episodes, the generator, statistics,
+   the replay memory. :meth:`OnDeviceAlgorithm.resume` continues from it, bit for bit as the uninterrupted run on the
+   same machine with the same number of threads. Call the former between iterations only, as in a callback's
+   ``_on_rollout_start``.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
     _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
     _unsaved: ClassVar[tuple[str, ...]] = ()  # further attributes that SB3's pickle leaves out
-    _summaries: ClassVar[tuple[str, ...]]  # names of what the host hears of an update, logged as train/…
-    _always_finite: ClassVar[tuple[str, ...]] = ("loss", "grad_norm")  # those that training cannot go on without
+    _summaries: ClassVar[tuple[str, ...]]  # names of an update's numbers, logged as train/…
+    _always_finite: ClassVar[tuple[str, ...]] = ("loss", "grad_norm")  # training stops if one of these is not finite
 
     @property
     def _group(self) -> ProcessGroup:
@@ -100,8 +100,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _set_up_device(self) -> None:
         if self.env is not None:
             self._attach(self.env)
-        self._losses: Tensor | None = None  # of the last update
-        self._not_finite = ""  # which of them
+        self._losses: Tensor | None = None  # the last update's numbers, named in _summaries
+        self._not_finite = ""  # the name of one that must be finite and is not
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
         if self._group.rank > 0:  # each process draws minibatches of its own
             torch.manual_seed(self._noise_seed + self._group.rank)
@@ -187,13 +187,13 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     # ------------------------------------------------------------------------------------------------ the host
 
     def _sync_to_host(self, check: Tensor) -> bool:
-        """Tell the host how collection went and what the last update did: the iteration's only copy.
+        """Copy the episode statistics, the check and the last losses to the host: the iteration's only copy.
 
         Args:
             check: float [1], finite if all is well in this process.
 
         Returns:
-            Whether it is. Call :meth:`_refuse_divergence` next.
+            True if it is finite. Call :meth:`_refuse_divergence` next.
         """
         losses = () if self._losses is None else (self._losses,)
         flags = self._group.save_or_stop_flags(self.device)
@@ -217,7 +217,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
                 self.logger.record(f"train/{name}", value)
 
     def _refuse_divergence(self) -> None:
-        """Stop where the last update that the host has heard of went wrong.
+        """Stop if the last update whose losses are on the host went wrong.
 
         Raises:
             DivergedError: naming what is not finite.
@@ -228,7 +228,9 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def _record_progress(self) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
-        elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)  # no clock that is set
+        elapsed = max(
+            time.perf_counter() - self._learning_since, sys.float_info.epsilon
+        )  # a clock that is never set back
         for name, value in episode_means(self.ep_info_buffer or ()).items():
             self.logger.record(name, value)
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
@@ -291,9 +293,9 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
         Args:
             path: the file.
-            env: environments like those of the run, as many. Of other people's, whose state nobody can save, the
-                episodes begin anew.
-            device: the environments', unless they are other people's.
+            env: environments like those of the run, as many. Gymnasium and SB3 environments, whose state cannot be
+                saved, begin new episodes.
+            device: the batch's, unless ``env`` is adapted from Gymnasium or SB3.
 
         Raises:
             CheckpointError: if the file is damaged, not ours, without training state, or does not fit ``env``.
@@ -319,7 +321,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         }
 
     def _logged(self) -> dict[str, tuple[float, list[str]]]:
-        """What the last update has told the logger, and the next iteration's row will show."""
+        """Values recorded by the last update, which the next iteration's row will show."""
         values = self.logger.name_to_value.items() if hasattr(self, "_logger") else ()
         numbers = {name: value if isinstance(value, int) else float(value) for name, value in values}
         return {name: (value, list(self.logger.name_to_excluded.get(name) or ())) for name, value in numbers.items()}

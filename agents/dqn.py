@@ -19,7 +19,7 @@ target network). What differs:
    of 6, as in Snake, the agent learns to accept it.
 5. ``target_update_interval`` counts environment steps over all environments, as in SB3; with ``tau`` < 1 every update
    mixes.
-6. The host hears of the device every 64 steps of the batch. ``train/loss`` is the mean of the latest update.
+6. One tensor is copied to the host every 64 steps of the batch. ``train/loss`` is the mean of the latest update.
 
 Sources: Mnih et al., "Human-level control through deep reinforcement learning", Nature 2015; van Hasselt, Guez and
 Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016; Hessel et al., "Rainbow", AAAI 2018;
@@ -58,13 +58,13 @@ from palaestra.agents.options import (
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
-_FIRST_BETA = 0.4  # of the importance weights; rises to 1 over the run
+_FIRST_BETA = 0.4  # β of the importance weights at first; rises to 1 over the run
 ReplayRatio = Annotated[float, Ge(0), NotZero("must be above 0, or null to count gradient_steps")]
-_LOOKED_AT = 1 << 14  # stored moments at a time, when a file's are checked
+_CHECKED_AT_ONCE = 1 << 14  # stored moments of a file
 
 
 def _form(content: Content) -> dict[str, Any]:
-    """What is stored of a moment; the environments may have been exchanged for some of another kind."""
+    """Types and shapes of stored moments, which differ where the environments were exchanged for another kind."""
     return {name: (part.dtype, part.shape[1:]) for name, part in content.items()}
 
 
@@ -213,20 +213,20 @@ class DQN(QLearning):
         self.replay = self._empty_replay(content)
         self.replay.load_state_dict(saved["replay"])
         if saved["batch"] is not None:
-            self._look_through(self.replay)
+            self._check_moments(self.replay)
 
     @torch.no_grad()
-    def _look_through(self, replay: Replay) -> None:
-        """Raise what looking at any stored moment raises: a file may hold states that the environment never had."""
-        for start in range(0, replay.rows * replay.num_envs, _LOOKED_AT):
-            content = {name: stored[start : start + _LOOKED_AT] for name, stored in replay.content.items()}
+    def _check_moments(self, replay: Replay) -> None:
+        """Observe every stored moment, which raises where a file holds states that the environment never had."""
+        for start in range(0, replay.rows * replay.num_envs, _CHECKED_AT_ONCE):
+            content = {name: stored[start : start + _CHECKED_AT_ONCE] for name, stored in replay.content.items()}
             self._stored.observe(content)
             self._stored.action_masks(content)
 
     # ------------------------------------------------------------------------------------------------ the update
 
     def _on_step(self) -> None:
-        """SB3's, which knows of this process's environments only, while the interval counts the steps of all."""
+        """SB3's, which counts the steps of this process only, while the interval counts those of all processes."""
         interval = self.target_update_interval
         self.target_update_interval = interval // self._group.size
         super()._on_step()
@@ -261,8 +261,8 @@ class DQN(QLearning):
         losses = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
         count = (batch.weights > 0).sum()
         shares = batch.weights / count.clamp(min=1)
-        by_chosen = error.clamp(-self.huber_delta, self.huber_delta) * shares
-        summary = self._descend((losses * shares).sum(), q_values, batch.actions, by_chosen, count)
+        grad_chosen = error.clamp(-self.huber_delta, self.huber_delta) * shares
+        summary = self._descend((losses * shares).sum(), q_values, batch.actions, grad_chosen, count)
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.update(batch.indices, -error)

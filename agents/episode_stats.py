@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def to_host(values: Tensor) -> list[float]:
-    """The one copy from the device per iteration: everything the host wants to know, in one tensor."""
+    """The one copy from the device per iteration, in one tensor."""
     numbers: list[float] = values.tolist()
     return numbers
 

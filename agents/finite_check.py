@@ -15,9 +15,9 @@ class DivergedError(RuntimeError):
 
 
 class EpisodeLog:
-    """In which episode each environment was before each step of the run, since the last :meth:`clear`.
+    """The episode of each environment before each step of the run, since the last :meth:`clear`.
 
-    It holds on to the batch's own counters, which are never changed in place: until somebody asks, nothing is computed.
+    It keeps the batch's own counters, which are never changed in place: nothing is computed until an error is raised.
     """
 
     def __init__(self) -> None:
@@ -27,19 +27,19 @@ class EpisodeLog:
         self._before.clear()
 
     def note(self, step: int, batch: BatchedEnv) -> None:
-        """Before that step of the run."""
-        if isinstance(batch, TensorVectorEnv):  # nobody could play other people's episodes again
+        """Note the episodes before that step of the run."""
+        if isinstance(batch, TensorVectorEnv):  # episodes of adapted environments cannot be repeated
             self._before[step] = batch.episode, batch.episode_length
 
     def place(self, step: int, row: int) -> tuple[int | None, int | None]:
-        """(episode, steps taken in it) of an environment before that step of the run; None where nobody knows."""
+        """(episode, steps taken in it) of an environment before that step of the run; None if unknown."""
         if step not in self._before:
             return None, None
         episode, length = self._before[step]
         return int(episode[row]), int(length[row])
 
     def error(self, name: str, step: int, row: int, env_indices: Tensor, values: Tensor | None = None) -> EnvError:
-        """What to raise where the observation, reward or last observation of that step of the run is not finite."""
+        """The error for an observation, reward or last observation of that step of the run that is not finite."""
         if name.startswith("observation"):
             episode, within = self.place(step, row)
         else:  # it belongs to the episode that was running before
@@ -102,7 +102,7 @@ class FiniteCheck:
                 self.first[name] = torch.where(seen, first, step)
 
     def result(self) -> Tensor:
-        """float32 [1], finite if all was."""
+        """float32 [1], finite if everything added was finite."""
         worst = torch.stack(tuple(self.first.values())).amax()
         return torch.where(worst < 0, 0.0, torch.nan).unsqueeze(0)
 

@@ -1,13 +1,13 @@
-"""One gradient step of a policy: its parameters, their gradients and the optimizer's memory as one vector each.
+"""An optimizer over flat vectors: all parameters of a policy, their gradients and the optimizer's state as one each.
 
-A policy has a dozen parameters. Forgetting their gradients, averaging them over processes, clipping their norm and
+A policy has a dozen parameters. Zeroing their gradients, averaging them over processes, clipping their norm and
 changing the weights takes one operation instead of a dozen where all of them lie in one vector.
 
 1. The policy's parameters, their ``grad`` and their entries in the optimizer's ``state`` are views of the vectors, so
-   everybody who reads, saves or copies them finds what he expects; who loads others into them does too, for
-   :meth:`FlatOptimizer.zero_grad` looks whether the views are still in their places, and gathers what it finds if not.
-2. A step is the optimizer's own, taken by a copy of it that has the vector as its only parameter. That is the same step
-   for optimizers that treat every number alike; others, and those with several groups of parameters, step as they are.
+   code that reads, saves or copies them works as before. Code that loads new ones does too, since
+   :meth:`FlatOptimizer.zero_grad` checks that the views are still in their places, and gathers them again if not.
+2. A step is the optimizer's own, taken by a copy of it that has the vector as its only parameter. Optimizers that do
+   not treat every number alike, and those with several groups of parameters, step parameter by parameter.
 3. A parameter without a gradient counts as one whose gradient is zero.
 """
 
@@ -38,7 +38,7 @@ def clone_tensors(value: Any) -> Any:
 
 
 def clone_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same for a module's weights; names of one tensor, as of layers that parts of a policy share, get one copy."""
+    """A copy of a module's weights; names of one tensor, as in layers that parts of a policy share, get one copy."""
     copies = {(value.data_ptr(), value.shape): value.clone() for value in weights.values()}
     return {name: copies[value.data_ptr(), value.shape] for name, value in weights.items()}
 
@@ -68,7 +68,7 @@ class _FlatVector:
         return [piece[: p.numel()].view(p.shape) for piece, p in zip(pieces, self.parameters, strict=True)]
 
     def holds(self) -> bool:
-        """Whether the parameters and their gradients still lie here, and learn."""
+        """True if the parameters and their gradients are still views of these vectors, and are trained."""
         return all(
             p.data_ptr() == place and p.grad is grad and p.requires_grad
             for p, place, grad in zip(self.parameters, self._places, self._grads, strict=True)
@@ -76,7 +76,7 @@ class _FlatVector:
 
 
 def _room(parameter: Tensor) -> int:
-    """Numbers from its first to that of the next: both as aligned as memory of their own, which products' bits show."""
+    """Numbers from its start to the next parameter's: aligned as separate memory is, on which products' bits depend."""
     return -(-parameter.numel() // _ALIGNED) * _ALIGNED
 
 
@@ -88,13 +88,13 @@ class FlatOptimizer:
         _prefer_fused(optimizer)
         self._vectors: list[_FlatVector] = []
         self._frozen: list[Tensor] = []
-        self._state: Any = None  # the optimizer's, that was gathered
+        self._state: Any = None  # the optimizer's state that was gathered
         self._alike = False
         self._whole: torch.optim.Optimizer | None = None  # the optimizer's copy for the vectors
-        self._linked: dict[Tensor, dict[str, Any]] = {}  # what the optimizer's state was when it was made of views
+        self._linked: dict[Tensor, dict[str, Any]] = {}  # the optimizer's state when it was made of views
 
     def zero_grad(self) -> None:
-        """Forget the gradients: those that are computed next are added to zero, or written over it."""
+        """Set the gradients to zero: those that are computed next are added to it, or written over it."""
         if not self._holds():
             self._gather()
         for vector in self._vectors:
@@ -140,7 +140,7 @@ class FlatOptimizer:
         )
 
     def _gather(self) -> None:
-        """Move the parameters, and what the optimizer remembers of them, into vectors."""
+        """Move the parameters, and the optimizer's state of them, into vectors."""
         kinds: dict[Any, list[Tensor]] = defaultdict(list)
         self._frozen.clear()
         for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
@@ -152,7 +152,7 @@ class FlatOptimizer:
         self._vectors = [_FlatVector(parameters) for parameters in kinds.values()]
         for parameter, kept in self._linked.items():
             if self.optimizer.state.get(parameter) is kept:
-                self.optimizer.state[parameter] = clone_tensors(kept)  # for it to count steps by itself
+                self.optimizer.state[parameter] = clone_tensors(kept)  # the optimizer counts steps in place
         self._linked, self._whole, self._alike = {}, None, _treats_all_alike(self.optimizer)
         self._state = self.optimizer.state
         states = [_gathered(self.optimizer, vector) for vector in self._vectors]
@@ -188,7 +188,7 @@ def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _fused_step(optimizer: torch.optim.Optimizer, vector: _FlatVector, state: dict[str, Any]) -> None:
-    """What ``step()`` of Adam or AdamW comes to after a tenth of a millisecond of looking around."""
+    """The kernel of Adam's or AdamW's ``step()``, without the 0.1 ms of checks before it."""
     (settings,) = optimizer.param_groups
     decoupled = settings.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
     state["step"] += 1
@@ -210,14 +210,14 @@ def _fused_step(optimizer: torch.optim.Optimizer, vector: _FlatVector, state: di
 
 
 def _treats_all_alike(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step on the whole is the step on the parts, and nobody wants to be told of the latter."""
+    """True if stepping the flat vector equals stepping each parameter, and no step hook is registered."""
     hooks = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
     watched = any(hooks) or "step" in vars(optimizer)
     return type(optimizer) in _ELEMENTWISE and len(optimizer.param_groups) == 1 and not watched
 
 
 def _gathered(optimizer: torch.optim.Optimizer, vector: _FlatVector) -> dict[str, Any] | None:
-    """What the optimizer remembers of the parameters, as of one; None if it has not treated them alike so far."""
+    """The optimizer's state of the parameters as vectors; None if it has not treated them alike so far."""
     states = [optimizer.state.get(parameter, {}) for parameter in vector.parameters]
     whole: dict[str, Any] = {}
     if any(state.keys() != states[0].keys() for state in states):

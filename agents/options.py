@@ -29,7 +29,7 @@ ScheduledNonNegative = NonNegative | Schedule
 BatchSize = Annotated[int, Ge(2)]
 
 _NOT_SAVED = ("self", "policy", "env", "device", "_init_setup_model", "kwargs")
-_OTHER_NAMES = ("tensorboard_log", "stats_window_size")  # not an attribute that a file holds, or of another name
+_OTHER_NAMES = ("tensorboard_log", "stats_window_size")  # not saved, or saved under another name
 _NOT_SAVED_OF_SB3 = ("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage")
 
 

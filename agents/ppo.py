@@ -8,8 +8,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 2. Actions are sampled from counter-based random numbers keyed by (seed, env index, step), without
    ``torch.distributions``; policies that override SB3's own forward pass, and gSDE, use SB3's.
 3. A truncated step gets γ V(final_obs) added to its reward, from the observation before the reset.
-4. The host hears of the device once per iteration, in :meth:`collect_rollouts`: episode statistics, the check for NaN
-   and the previous update's losses travel in one tensor. ``target_kl`` needs one more per minibatch.
+4. One tensor per iteration is copied to the host, in :meth:`collect_rollouts`: episode statistics, the check for NaN
+   and the previous update's losses. ``target_kl`` needs one more per minibatch.
 5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
 6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 7. ``ent_coef`` may be a schedule, like ``learning_rate``.
@@ -117,7 +117,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         }
         replaced["_init_setup_model"] = False
         super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
-        self.batch_size = batch_size  # of all processes
+        self.batch_size = batch_size  # the minibatches of all processes together
         self._check_device()
         if _init_setup_model:
             self._setup_model()
@@ -210,7 +210,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     # ------------------------------------------------------------------------------------------------ the host
 
     def _report(self, first_step: int) -> None:
-        """Tell the host how the rollout went and what the last update did: the iteration's only copy."""
+        """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""
         buffer = self.rollout_buffer
         checked: dict[str, Any] = {"observation": buffer.observations, "reward": buffer.rewards}
         last = {"observation": map_obs(lambda o: o.unsqueeze(0), self._last_obs)}  # its value is in the advantages
@@ -284,7 +284,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and the numbers of ``_MEANS`` [5]."""
         with torch.enable_grad():
             values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
-        terms = log_prob.new_empty(len(_MEANS), len(log_prob))  # of each sample; their means are taken in one operation
+        terms = log_prob.new_empty(len(_MEANS), len(log_prob))  # one per sample; their means take one operation
         grad_log_prob = self._policy_loss(batch, log_prob, clip_range, terms)
         grad_values = _value_loss(batch, values, clip_range_vf, terms[1]).mul_(self.vf_coef)
         share = self.ent_coef / len(log_prob)
@@ -322,7 +322,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             self.logger.record("train/clip_range_vf", clip_range_vf)
 
     def _saved_arguments(self) -> dict[str, Any]:
-        # ``ent_coef`` itself is the schedule's value of now
+        # ``ent_coef`` itself is the schedule's present value
         return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}
 
 

@@ -1,4 +1,4 @@
-"""What DQN and PQN share: Q-values, ε-greedy actions from counter-based random numbers, collection step by step.
+"""The base of DQN and PQN: Q-values, ε-greedy actions from counter-based random numbers, collection step by step.
 
 1. Greedy: the action of the largest Q-value, the first of equals. Illegal actions (``action_mask``) have Q = −∞.
 2. ε-greedy: with probability ε an action drawn uniformly from the legal ones. Random numbers depend on (seed, env
@@ -135,7 +135,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             self.policy.q_net = online
 
     def _descend(
-        self, loss: Tensor, q_values: Tensor, actions: Tensor, by_chosen: Tensor, weight: Tensor | None = None
+        self, loss: Tensor, q_values: Tensor, actions: Tensor, grad_chosen: Tensor, weight: Tensor | None = None
     ) -> Tensor:
         """One gradient step, and its share in the average; the numbers named in ``_summaries`` [3].
 
@@ -143,14 +143,14 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             loss: [].
             q_values: the latest that the online network gave, [B, A].
             actions: int64 [B].
-            by_chosen: the loss's derivatives by the actions' Q-values, [B].
+            grad_chosen: the loss's derivatives by the actions' Q-values, [B].
             weight: [], how many samples ``loss`` is the mean of, where that is not the same in all processes.
         """
-        if self.weight_average and self._average is None:  # what a file held is both the weights and their average
+        if self.weight_average and self._average is None:  # weights from a file are their own average
             self._begin_average()
         places = actions.unsqueeze(1)
         self._flat_optimizer.zero_grad()
-        self._online.backward(torch.zeros_like(q_values).scatter_(1, places, by_chosen.unsqueeze(1)))
+        self._online.backward(torch.zeros_like(q_values).scatter_(1, places, grad_chosen.unsqueeze(1)))
         grad_norm = self._flat_optimizer.step(self.max_grad_norm, weight)
         self._average_weights()
         return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
@@ -170,7 +170,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             kept.copy_(buffer)
 
     def _epsilon(self) -> Tensor | float:
-        """Now: a number, or one for each environment."""
+        """The present ε: a number, or one for each environment."""
         if self.num_timesteps < self.learning_starts:
             return 1.0
         return self.exploration_rate if self._exponents is None else self.exploration_rate**self._exponents
@@ -237,7 +237,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         info: dict[str, Any],
         new_obs: Any,
     ) -> None:
-        """Keep a step; ``self._last_obs`` is still what was seen before it."""
+        """Keep a step; ``self._last_obs`` is still the observation before it."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------ the host

@@ -24,11 +24,11 @@ _CLIP, _EPSILON = 10.0, 1e-8
 
 
 class RewardScale:
-    """The running statistics, and their use."""
+    """Running statistics of returns, and rewards divided by their deviation."""
 
     def __init__(self, gamma: float, device: torch.device) -> None:
         self.gamma, self.device = gamma, device
-        self.returns: Tensor | None = None  # [N] of the running episodes, discounted
+        self.returns: Tensor | None = None  # [N] discounted returns of the running episodes
         self.set_state([0.0, 1.0, 1e-4])
 
     def state(self) -> list[float]:
@@ -48,7 +48,7 @@ class RewardScale:
         self._moments = mean, variance, count
 
     def forget_episodes(self) -> None:
-        """The environments were reset."""
+        """Begin new returns, after the environments were reset."""
         self.returns = None
 
     def __call__(self, rewards: Tensor, dones: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Whether large memories fit before they are made: an operating system gives more than it has, and kills later."""
+"""Checks that large memories fit before they are made: systems promise more memory than they have, and kill later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def require(size: int, device: torch.device, what: str) -> None:
 
 
 def available(device: torch.device) -> float:
-    """Bytes that can still be had; infinity where nobody says."""
+    """Bytes that can still be allocated; infinity if unknown."""
     free = _free(device)
     return math.inf if free is None else free
 
@@ -51,7 +51,7 @@ def at_most(count: float, error: Exception) -> Iterator[None]:
 
 
 def _free(device: torch.device) -> int | None:
-    """Bytes that can still be had, those that the process holds unused included; None where nobody says."""
+    """Bytes that can still be had, those that the process holds unused included; None if unknown."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
@@ -69,7 +69,7 @@ def _of_machine(path: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def _of_container(folder: Path = _CGROUP) -> int | None:
-    """What the limit of a container (cgroup 2) leaves; None without a limit. Caches of files make room."""
+    """Bytes below the limit of a container (cgroup 2); None without a limit. Caches of files count as free."""
     limit, current, statistics = (folder / f"memory.{name}" for name in ("max", "current", "stat"))
     if not all(path.is_file() for path in (limit, current, statistics)) or limit.read_text().strip() == "max":
         return None

@@ -2,7 +2,7 @@
 
 1. The priority of a transition is (|TD error| + ε)^α; a new one gets the largest seen so far, so that it is drawn soon.
 2. Priorities lie in the leaves of a tree whose nodes hold the sum of their 32 children. A draw walks from the root to a
-   leaf: at each node a cumulative sum over the children tells which of them a number below the node's sum falls into.
+   leaf: at each node a cumulative sum over the children tells which child a number below the node's sum falls into.
 3. B draws are stratified: the b-th number is uniform in the b-th of B equal parts of the total.
 4. Importance weights are P(i)^−β with P(i) the probability of the draw, divided by the largest of the
    batch, in all processes.
@@ -28,7 +28,7 @@ class Priorities:
     """Priorities of K places; a place of priority 0 is never drawn."""
 
     def __init__(self, size: int, alpha: float, device: torch.device | str = "cpu") -> None:
-        """All priorities are 0.
+        """Set all priorities to 0.
 
         Args:
             size: K.
@@ -45,13 +45,13 @@ class Priorities:
             families = -(-size // _CHILDREN)
             self._levels.append(torch.zeros(families * _CHILDREN, device=device))
             size = families
-        self._largest = torch.ones((), device=device)  # of priorities before the power
+        self._largest = torch.ones((), device=device)  # priority before the power α
         # ranks of children: those whose cumulative sum lies beyond a number, the first of them best, before the others
         self._beyond = torch.arange(2 * _CHILDREN, _CHILDREN, -1, dtype=torch.uint8, device=device)
         self._short = torch.arange(1, _CHILDREN + 1, dtype=torch.uint8, device=device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All of them: the tree's levels, and the largest so far."""
+        """The tree's levels, and the largest priority so far."""
         return {**{str(depth): level for depth, level in enumerate(self._levels)}, "largest": self._largest}
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:

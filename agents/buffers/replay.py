@@ -42,7 +42,7 @@ class Transitions(NamedTuple):
     content: Content  # [B, …] before the first step
     actions: Tensor  # int64 [B]
     returns: Tensor  # float32 [B] discounted sum of the rewards
-    discounts: Tensor  # float32 [B] of the value at ``next_content``
+    discounts: Tensor  # float32 [B] factor of the value at ``next_content``
     next_content: Content  # [B, …] after the last step
     weights: Tensor  # float32 [B] importance, 0 for rows to ignore
     indices: Tensor  # int64 [B] row · N + column
@@ -61,7 +61,7 @@ class Replay:
         n_steps: int = 1,
         priorities: Priorities | None = None,
     ) -> None:
-        """Allocate it, with the first content of every environment.
+        """Allocate the memory, with the first content of every environment.
 
         Args:
             buffer_size: transitions in all; every environment gets the N-th part, rounded up.
@@ -103,7 +103,7 @@ class Replay:
         return -(-buffer_size // num_envs) + 1
 
     def restart(self, content: Content) -> None:
-        """All environments were reset from outside: the running episodes end here without an end."""
+        """Store the first content after a reset from outside, which cuts the running episodes here."""
         self._advance(torch.ones_like(self.position))
         self._write(content)
 
@@ -149,7 +149,7 @@ class Replay:
         self._advance(truncated.long())
 
     def _write(self, content: Content) -> None:
-        """Content of where the environments are now."""
+        """Store the present content of the environments."""
         index = self._here()
         for name, store in self.content.items():
             store.index_copy_(0, index, content[name])
@@ -194,7 +194,7 @@ class Replay:
             content=self._content_at(index),
             actions=self.actions.index_select(0, index).long(),
             returns=(rewards * counted * self._powers[:-1]).sum(1),
-            discounts=self._powers.index_select(0, length) * (1 - ended) * valid,  # no NaN from where nothing is
+            discounts=self._powers.index_select(0, length) * (1 - ended) * valid,  # no NaN from rows without data
             next_content=self._content_at(after),
             weights=valid if weights is None else valid * weights,
             indices=index,
@@ -204,7 +204,7 @@ class Replay:
         return {name: store.index_select(0, index) for name, store in self.content.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All fields, as tensors and numbers."""
+        """The stored fields, as tensors and numbers."""
         parts = {"content": self.content, "steps": self.steps, "fields": self._fields()}
         return parts | ({} if self.priorities is None else {"priorities": self.priorities.state_dict()})
 

@@ -1,4 +1,4 @@
-"""What a replay memory stores of a moment: the observation, or the environment's state where that is much smaller.
+"""Moments in a replay memory, stored as the observation, or as the environment's state where that is much smaller.
 
 States are records of tensors and ``observe`` is a pure function of them, so a stored state gives its observation again,
 bit for bit, and its action mask.
@@ -16,19 +16,19 @@ from palaestra.envs.core import BatchedEnv, TensorVectorEnv, state_fields
 
 
 class MomentStore(Protocol):
-    """How the moments of one batch of environments are stored."""
+    """Storage of the moments of one batch of environments."""
 
     def current(self, obs: Any) -> Content:
-        """Of the running episodes, whose observations are ``obs`` [N, …]."""
+        """The content of the running episodes, whose observations are ``obs`` [N, …]."""
 
     def final(self, final_obs: Any) -> Content:
-        """After the latest step, before finished episodes were reset."""
+        """The content after the latest step, before finished episodes were reset."""
 
     def observe(self, content: Content) -> Any:
         """Observations [B, …] of stored moments."""
 
     def action_masks(self, content: Content) -> Tensor | None:
-        """Bool [B, A] of stored moments; None where all actions are always legal."""
+        """Legal actions, bool [B, A], of stored moments; None where all actions are always legal."""
 
 
 class ObservationStore:

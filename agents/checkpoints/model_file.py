@@ -55,7 +55,7 @@ _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progre
 _SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
 _MAX_ENVS = 1 << 24
 _MAX_COUNT = 1 << 62
-_MAX_SETTING = 1e30  # of an optimizer: float32 holds it
+_MAX_SETTING = 1e30  # largest number in an optimizer's settings; float32 holds it
 
 ModelT = TypeVar("ModelT")
 
@@ -247,7 +247,7 @@ def _check_finite(what: str, name: str, value: torch.Tensor) -> None:
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
-    """Torch takes over any state; a wrong one would fail in the middle of the next update."""
+    """Check an optimizer's state: torch loads any, and a wrong one would fail in the middle of the next update."""
     own = optimizer.state_dict()["param_groups"]
     if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict) or "param_groups" not in saved:
         raise CheckpointError("the file does not hold the state of an optimizer")
@@ -269,7 +269,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
 
 
 def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """What such an optimizer keeps of each weight: what it keeps of one that it has just changed."""
+    """Names of the state of each weight in such an optimizer, found by a step on a weight made for this."""
     group = optimizer.param_groups[0]
     weight = torch.zeros(1, device=group["params"][0].device, requires_grad=True)
     weight.grad = torch.zeros_like(weight)
@@ -280,7 +280,7 @@ def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
 
 
 def _alike(own: Any, saved: Any) -> bool:
-    """Whether settings have the form of ours; any number but those of weights stands for any other."""
+    """True if settings have the form of the optimizer's own; numbers may differ, but not those of weights."""
     if isinstance(own, dict):
         same_keys = isinstance(saved, dict) and own.keys() == saved.keys() and own.get("params") == saved.get("params")
         return same_keys and all(_alike(own[k], saved[k]) for k in own)
@@ -322,7 +322,7 @@ def _build(
 
 
 def _is_counter(own: Any, value: Any) -> bool:
-    """Whether it can stand for ``own``: a count for a count, a share for a share."""
+    """True if it can replace ``own``: a count for a count, a share for a share."""
     if isinstance(own, int):
         return type(value) is int and 0 <= value < _MAX_COUNT
     return type(value) in (int, float) and abs(value) < _MAX_COUNT
@@ -332,7 +332,7 @@ def _is_counter(own: Any, value: Any) -> bool:
 
 
 def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
-    """Give the training state that :func:`write` added to ``use``, which may raise what it likes of a wrong one."""
+    """Pass the training state that :func:`write` added to ``use``, which may raise any error if it is wrong."""
     with _opened(path) as members:
         ours = _settings(members)["format"] == FORMAT
         names = (f"{_STATE}.json", f"{_STATE}.safetensors") if ours else (_TORCH_STATE,)

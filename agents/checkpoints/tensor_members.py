@@ -39,8 +39,8 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _MAX_INSTRUCTIONS = 4 << 20  # bytes; a tensor takes about 250
-_MAX_VALUES = 1 << 18  # of a file of torch.save, where a container can stand in many places
-_MAX_USES = 8  # of the same bytes by several tensors; parts of policies share layers
+_MAX_VALUES = 1 << 18  # in a file of torch.save, where a container can stand in many places
+_MAX_USES = 8  # tensors of the same bytes; parts of policies share layers
 _DICTIONARY, _TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 _KINDS = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _STORAGES = tuple(f"torch {kind}Storage" for kind in _KINDS)
@@ -85,7 +85,7 @@ def _encoded(value: Any, place: str, tensors: dict[str, torch.Tensor], places: d
 
 
 def read_tree(members: Members, name: str) -> Any:
-    """What :func:`write_tree` wrote; its tensors are on the CPU.
+    """The value that :func:`write_tree` wrote; its tensors are on the CPU.
 
     Raises:
         CheckpointError: if it is damaged or not of this form.

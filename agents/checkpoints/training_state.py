@@ -1,7 +1,7 @@
-"""Whether the training state in a file has the types and forms that the agent goes on with.
+"""Checks that the training state in a file has the types and forms that the agent continues with.
 
-What is compared elsewhere is left out here: the environments' state and the replay memory, when they take it over.
-There every stored state is looked at once (``observe``), so that none points beyond a table in the middle of training.
+The environments' state and the replay memory are checked where they are loaded. There every stored state is observed
+once, so that none points beyond a table in the middle of training.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def check_training_state(model: Any, saved: Any) -> None:
 
 
 def _check_observations(model: Any, obs: Any) -> None:
-    """Their forms; not their types, which environments may choose otherwise than their space says."""
+    """Check the observations' shapes; not their types, in which environments may differ from their space."""
     space = model.observation_space
     parts = space.spaces if isinstance(space, spaces.Dict) else {"obs": space}
     found = obs if isinstance(space, spaces.Dict) else {"obs": obs}

@@ -46,7 +46,7 @@ class _Directory(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if at < 0:
-            raise OSError("the file is too short")  # zipfile takes it for a sign that this is no zip file
+            raise OSError("the file is too short")  # zipfile concludes that this is no zip file
         self._at = at
         return at
 
@@ -96,11 +96,11 @@ class Members:
             raise CheckpointError(f"{self.label} is damaged: two sizes of {name!r}")
 
     def names(self) -> list[str]:
-        """In the order of the directory."""
+        """The names of the members, in the order of the directory."""
         return list(self._directory)
 
     def read(self, name: str, limit: int | None = None) -> bytes:
-        """All of a member; refused if it is longer than ``limit``."""
+        """The bytes of a member; refused if there are more than ``limit``."""
         start, size = self._place(name)
         if limit is not None and size > limit:
             raise CheckpointError(f"{self.label}: {name!r} has {size} bytes, more than the {limit} allowed")
@@ -151,7 +151,7 @@ class Members:
         return self._directory[name]
 
     def _place(self, name: str) -> tuple[int, int]:
-        """Where the bytes of a member begin in the file, and how many there are."""
+        """Offset of the bytes of a member in the file, and their number."""
         info = self._info(name)
         begin = info.header_offset
         self._file.seek(begin)

@@ -31,7 +31,7 @@ class ActorCritic:
         overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
         self._dense = None if self.head is None else _dense(policy)
-        self._latest: list[Tensor] = []  # evaluation, where autograd has a part in going back
+        self._latest: list[Tensor] = []  # evaluation, where backward needs autograd
         self._bounds: tuple[Tensor, ...] | None = None
         if isinstance(policy.action_space, spaces.Box):
             low, high = (
@@ -48,7 +48,7 @@ class ActorCritic:
             )
 
     def noise(self, keys: Tensor, steps: range) -> Sequence[Tensor | None]:
-        """What :meth:`sample` needs of randomness at each of these steps, for environments with these keys [N]."""
+        """The random numbers of :meth:`sample` at each of these steps, for environments with these keys [N]."""
         if self.head is None:
             return [None] * len(steps)
         counter = torch.arange(steps.start, steps.stop, device=keys.device).repeat_interleave(len(keys))
@@ -82,20 +82,20 @@ class ActorCritic:
             return values.detach(), *self.head.log_prob_entropy(params.detach(), actions)
 
     @torch.no_grad()
-    def backward(self, grad_values: Tensor, grad_log_prob: Tensor, by_entropy: float) -> None:
+    def backward(self, grad_values: Tensor, grad_log_prob: Tensor, grad_entropy: float) -> None:
         """Add to the parameters' gradients those of a loss of the latest evaluation.
 
         Args:
             grad_values, grad_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
-            by_entropy: by each of the entropies; they are alike.
+            grad_entropy: by each of the entropies; they are alike.
         """
         latest, self._latest = self._latest, []
         if self.head is None:
-            parts = latest if by_entropy else latest[:2]  # no way through a graph that counts for nothing
-            by_entropies = [torch.full_like(entropy, by_entropy) for entropy in parts[2:]]
-            torch.autograd.backward(parts, [grad_values, grad_log_prob, *by_entropies])
+            parts = latest if grad_entropy else latest[:2]  # skips the graph of entropies without weight
+            grad_entropies = [torch.full_like(entropy, grad_entropy) for entropy in parts[2:]]
+            torch.autograd.backward(parts, [grad_values, grad_log_prob, *grad_entropies])
             return
-        grad_params = self.head.backward(grad_log_prob, by_entropy)
+        grad_params = self.head.backward(grad_log_prob, grad_entropy)
         if self._dense is not None:
             self._dense.backward([grad_params, grad_values.unsqueeze(1)])
         else:

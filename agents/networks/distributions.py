@@ -37,7 +37,7 @@ class ActionHead(Protocol):
     """One kind of distribution; ``params`` [B, P] come from the policy's action net."""
 
     def noise(self, rng: Rng) -> Tensor:
-        """What :meth:`sample` needs of randomness, float [B, …] for the B keys of ``rng``."""
+        """The random numbers of :meth:`sample`, float [B, …] for the B keys of ``rng``."""
 
     def sample(self, params: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Random actions, int64 [B] or [B, D], or float [B, D], and their log-probabilities (densities) [B]."""
@@ -45,12 +45,12 @@ class ActionHead(Protocol):
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy, each [B]; remembers what :meth:`backward` needs."""
 
-    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
         """The derivatives of a loss by ``params`` [B, P].
 
         Args:
             grad_log_prob: its derivatives by the latest log-probabilities, [B].
-            by_entropy: by each of the entropies; they are alike.
+            grad_entropy: by each of the entropies; they are alike.
         """
 
 
@@ -74,12 +74,12 @@ class Categorical:
         self._latest = log_p, p, places, entropy, dim
         return log_p.gather(dim, places).squeeze(dim), entropy
 
-    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
         log_p, p, places, entropy, dim = self._latest
         grad_log_prob = grad_log_prob.unsqueeze(dim)
         grad_params = (p * -grad_log_prob).scatter_add_(dim, places, grad_log_prob)
-        if by_entropy:
-            grad_params.sub_((log_p + entropy.unsqueeze(dim)).mul_(p), alpha=by_entropy)
+        if grad_entropy:
+            grad_params.sub_((log_p + entropy.unsqueeze(dim)).mul_(p), alpha=grad_entropy)
         return grad_params.t() if dim == 0 else grad_params
 
 
@@ -107,8 +107,8 @@ class MultiCategorical:
         ]
         return torch.stack([b[0] for b in both]).sum(0), torch.stack([b[1] for b in both]).sum(0)
 
-    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
-        return torch.cat([part.backward(grad_log_prob, by_entropy) for part in self._parts], 1)
+    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+        return torch.cat([part.backward(grad_log_prob, grad_entropy) for part in self._parts], 1)
 
 
 class Bernoulli:
@@ -131,9 +131,9 @@ class Bernoulli:
         self._latest = params, p, actions
         return self._log_prob(params, actions), entropy
 
-    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
         params, p, actions = self._latest
-        return (actions - p) * grad_log_prob.unsqueeze(1) - by_entropy * params * p * (1.0 - p)
+        return (actions - p) * grad_log_prob.unsqueeze(1) - grad_entropy * params * p * (1.0 - p)
 
 
 class DiagGaussian:
@@ -148,7 +148,7 @@ class DiagGaussian:
         return actions, self._log_prob(noise)
 
     def _log_prob(self, scaled: Tensor) -> Tensor:
-        """Of a distance from the mean, counted in standard deviations."""
+        """Log-density at a distance from the mean, counted in standard deviations."""
         return scaled.square().sum(1).mul_(-0.5) - (self.log_std + _HALF_LOG_TWO_PI).sum()
 
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -158,14 +158,14 @@ class DiagGaussian:
         entropy = (0.5 + _HALF_LOG_TWO_PI + self.log_std).sum().expand(params.shape[0])
         return self._log_prob(scaled), entropy
 
-    def backward(self, grad_log_prob: Tensor, by_entropy: float) -> Tensor:
-        """As for the others; the derivatives by ``log_std`` become its gradient."""
+    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+        """The derivatives by ``params``, as for the others; those by ``log_std`` become its gradient."""
         scaled, precision = self._latest
-        by_action = scaled * grad_log_prob.unsqueeze(1)
+        grad_action = scaled * grad_log_prob.unsqueeze(1)
         if self.log_std.requires_grad:
-            gradient = (by_action * scaled).sum(0) - grad_log_prob.sum() + by_entropy * len(grad_log_prob)
+            gradient = (grad_action * scaled).sum(0) - grad_log_prob.sum() + grad_entropy * len(grad_log_prob)
             gradient_of(self.log_std).copy_(gradient)
-        return by_action * precision
+        return grad_action * precision
 
 
 def action_head(distribution: Distribution, log_std: Tensor | None) -> ActionHead | None:

@@ -1,4 +1,4 @@
-"""Fully connected networks, forward and backward by hand, in memory that is kept.
+"""Fully connected networks with forward and backward passes by hand, in memory that is reused.
 
 1. The parameters are those of the policy's own modules, and the numbers are autograd's, but for rounding. What autograd
    spends its time on beside the arithmetic is left out: fresh memory for every intermediate result, which has left the
@@ -32,11 +32,11 @@ from palaestra.agents.networks.extractors import FourierFeatures, SharedMlp
 from palaestra.agents.networks.observation_norm import Normalized, RunningNorm
 
 _FIXED = (nn.Flatten, FourierFeatures, RunningNorm)  # nothing in them is learned by gradients
-_PARTS, _ROWS_TO_SPLIT = 4, 1024  # of a product over rows on a CPU; with fewer rows there is nothing to gain
+_PARTS, _ROWS_TO_SPLIT = 4, 1024  # a product over rows on a CPU is split; fewer rows gain nothing
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
-    """The memory of its gradient, with any contents."""
+    """The memory of a parameter's gradient, with any contents."""
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter)
     return parameter.grad
@@ -47,14 +47,14 @@ class Layer(Protocol):
         """[B, in] → [B, out]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same, and remember what :meth:`backward` needs."""
+        """[B, in] → [B, out]; remembers what :meth:`backward` needs."""
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
         """Set the parameters' gradients; the input's gradient, if asked for."""
 
 
 class _Matrix:
-    """Memory that is kept; asked for more rows than ever before, or another dtype or device, it is made anew."""
+    """A reused matrix; it is allocated anew for more rows than ever before, or another dtype or device."""
 
     def __init__(self) -> None:
         self._kept = self._given = torch.empty(0, 0)
@@ -71,13 +71,13 @@ class _Matrix:
 
 
 class _Passing:
-    """Memory for what one layer makes and the next one uses up: two matrices of each width, in turns."""
+    """Memory for the outputs of layers that the next layer consumes: two matrices of each width, in turns."""
 
     def __init__(self) -> None:
         self._pairs: dict[int, tuple[_Matrix, _Matrix]] = {}
 
     def __call__(self, rows: int, columns: int, beside: Tensor) -> Tensor:
-        """Another one than ``beside``."""
+        """One of the two matrices, not the one that is ``beside``."""
         pair = self._pairs.setdefault(columns, (_Matrix(), _Matrix()))
         first = pair[0](rows, columns, beside)
         return pair[1](rows, columns, beside) if first is beside else first
@@ -110,8 +110,8 @@ class _Tanh(_Identity):
         return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
 
     def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        by_input: Tensor = torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=output)
-        return by_input
+        grad_input: Tensor = torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=output)
+        return grad_input
 
 
 class _ReLU(_Identity):
@@ -121,8 +121,8 @@ class _ReLU(_Identity):
         return x.relu_()
 
     def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        by_input: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=output)
-        return by_input
+        grad_input: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=output)
+        return grad_input
 
 
 class _Linear:
@@ -248,7 +248,7 @@ class DenseNetwork:
     """A trunk and branches; see the module.
 
     Args:
-        prepare: what the first layer is shown of an observation.
+        prepare: preprocesses observations for the first layer.
         trunk, branches: each branch ends in one of the outputs.
     """
 
@@ -264,7 +264,7 @@ class DenseNetwork:
 
     @torch.no_grad()
     def forward(self, obs: Any) -> list[Tensor]:
-        """The same, and remember what one :meth:`backward` needs."""
+        """The outputs [B, …]; remembers what one :meth:`backward` needs."""
         latent = self._trunk.forward(self._prepare(obs))
         return [branch.forward(latent) for branch in self._branches]
 
@@ -273,9 +273,9 @@ class DenseNetwork:
         """Set ``grad`` of all parameters from the outputs' gradients; what was there before is forgotten."""
         learns, total = bool(self._trunk.layers), None
         for branch, grad in zip(self._branches, grads, strict=True):
-            by_latent = branch.backward(grad, learns)
+            grad_latent = branch.backward(grad, learns)
             if learns:
-                total = by_latent if len(grads) == 1 else self._added(total, by_latent)
+                total = grad_latent if len(grads) == 1 else self._added(total, grad_latent)
         if total is not None:
             self._trunk.backward(total, False)
 
@@ -341,7 +341,7 @@ def _flattened(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somebody wants to be told when the module is called."""
+    """True if a hook on the module's calls is registered."""
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(module, name, None) for name in names)
 

@@ -29,7 +29,7 @@ _CLIP, _EPSILON = 10.0, 1e-8
 
 
 class RunningNorm(nn.Module):
-    """Statistics of observations [B, *shape], and their use."""
+    """Statistics of observations [B, *shape], and observations normalised by them."""
 
     mean: Tensor
     variance: Tensor
@@ -75,7 +75,7 @@ class Normalized(BaseFeaturesExtractor):
         self.norms = nn.ModuleList(RunningNorm(parts[key].shape or ()) for key in self.keys)
 
     def forward(self, observations: Any) -> Tensor:
-        """What the other extractor makes of them, [B, features_dim]."""
+        """The other extractor's features of the normalised observations, [B, features_dim]."""
         features: Tensor = self.extractor(self._map(observations))
         return features
 

@@ -1,4 +1,4 @@
-"""Products of dense layers by oneDNN, where it is faster than the library that PyTorch takes.
+"""Products of dense layers by oneDNN, where it is faster than PyTorch's default library.
 
 For matrices of float32 on a CPU, PyTorch's own products go to Intel's MKL, which does not use the AVX-512 of AMD's
 processors; oneDNN, which is part of PyTorch too, does. On an EPYC with two cores (8,192 rows, 64 inputs and outputs) a
@@ -7,7 +7,7 @@ product takes 150 µs instead of 330, and the sum over rows for a weight's gradi
 1. Whether to use it depends on the processor and on the form of the matrices alone, never on a measurement, so that a
    run is repeated to the last bit.
 2. Below the sizes here its calls, which cost more, are slower. It compiles code for every new number of rows, half a
-   millisecond's work: hence multiples of 64 only, not any number of rows that somebody happens to ask for.
+   millisecond's work: hence multiples of 64 only, not any number of rows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 _ROWS = 64
-_PRODUCTS, _NARROW = 2**20, 16  # multiplications of a product at least, and its columns
-_SUM_PRODUCTS, _SUM_NARROW = 2**24, 32  # of a sum over rows; both its sides
+_PRODUCTS, _NARROW = 2**20, 16  # the least multiplications of a product, and columns
+_SUM_PRODUCTS, _SUM_NARROW = 2**24, 32  # the same for a sum over rows, and both its sides
 
 
 @functools.cache
 def is_faster() -> bool:
-    """On this machine: an AMD processor with AVX-512, and a PyTorch with both libraries."""
+    """True on an AMD processor with AVX-512, with a PyTorch that has both libraries."""
     libraries: bool = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     operations = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(
         torch.ops.aten, "mkldnn_linear_backward_weights"
@@ -45,12 +45,12 @@ def _fits(x: Tensor) -> bool:
 
 
 def multiplies(x: Tensor, columns: int) -> bool:
-    """Whether :func:`linear` is the way to a product of x [B, n] with n × ``columns`` numbers."""
+    """True if :func:`linear` is faster for a product of x [B, n] with n × ``columns`` numbers."""
     return is_faster() and columns >= _NARROW and x.numel() * columns > _PRODUCTS and _fits(x)
 
 
 def sums(a: Tensor, b: Tensor) -> bool:
-    """Whether :func:`gradients` is the way to Σ a_i b_iᵀ over the rows of a [B, m] and b [B, n]."""
+    """True if :func:`gradients` is faster for Σ a_i b_iᵀ over the rows of a [B, m] and b [B, n]."""
     thin = min(a.shape[1], b.shape[1])
     return is_faster() and thin >= _SUM_NARROW and a.numel() * b.shape[1] >= _SUM_PRODUCTS and _fits(a)
 
@@ -62,6 +62,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 
 
 def gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the weight [m, n] and the bias [m] of a layer with the input x [B, n], from its output's gradient [B, m]."""
-    by_weight, by_bias = torch.ops.aten.mkldnn_linear_backward_weights(grad.to_mkldnn(), x.to_mkldnn(), weight, True)
-    return by_weight, by_bias
+    """Gradients of the weight [m, n] and bias [m] of a layer with input x [B, n], from its output's gradient [B, m]."""
+    grad_weight, grad_bias = torch.ops.aten.mkldnn_linear_backward_weights(
+        grad.to_mkldnn(), x.to_mkldnn(), weight, True
+    )
+    return grad_weight, grad_bias

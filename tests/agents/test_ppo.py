@@ -184,8 +184,8 @@ def test_the_derivatives_of_the_loss_are_autograds(
     batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
     leaves = [values, log_prob, *([entropy] if with_entropy else [])]
     model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
-    (grad_values, grad_log_prob, by_entropy), means = model._loss(batch, 0.2, clip_range_vf)
-    found = [grad_values, grad_log_prob, *([torch.full_like(entropy, by_entropy)] if with_entropy else [])]
+    (grad_values, grad_log_prob, grad_entropy), means = model._loss(batch, 0.2, clip_range_vf)
+    found = [grad_values, grad_log_prob, *([torch.full_like(entropy, grad_entropy)] if with_entropy else [])]
 
     advantages = batch.advantages
     if normalize:

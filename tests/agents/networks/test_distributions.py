@@ -70,13 +70,13 @@ def test_gradients_equal_sb3(name: str) -> None:
     params = torch.linspace(-2, 2, 8 * width, dtype=torch.float64).view(8, width).requires_grad_()
     weights = torch.linspace(-1, 2, 8, dtype=torch.float64)
     actions, _ = head.sample(params.detach(), head.noise(rng(8)))
-    for by_entropy in (0.3, 0.0):
+    for grad_entropy in (0.3, 0.0):
         with torch.no_grad():
             head.log_prob_entropy(params, actions)
-            ours = head.backward(weights, by_entropy)
+            ours = head.backward(weights, grad_entropy)
         theirs = reference(params)
         log_prob = theirs.log_prob(actions.double() if name == "bernoulli" else actions)
-        (expected,) = torch.autograd.grad((weights * log_prob).sum() + by_entropy * theirs.entropy().sum(), params)
+        (expected,) = torch.autograd.grad((weights * log_prob).sum() + grad_entropy * theirs.entropy().sum(), params)
         torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-7)
 
 

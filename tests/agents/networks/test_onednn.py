@@ -27,11 +27,13 @@ def test_products_are_those_of_float64(rows: int, inputs: int, outputs: int) -> 
         torch.testing.assert_close(
             onednn.linear(x, weight, bias, name).double(), function(exact), rtol=1e-5, atol=3e-6 * inputs**0.5
         )
-    by_input = onednn.linear(grad, weight.t())
-    torch.testing.assert_close(by_input.double(), grad.double() @ weight.double(), rtol=1e-5, atol=3e-6 * outputs**0.5)
-    by_weight, by_bias = onednn.gradients(grad, x, weight)
-    torch.testing.assert_close(by_weight.double(), grad.double().t() @ x.double(), rtol=1e-4, atol=1e-5 * rows**0.5)
-    torch.testing.assert_close(by_bias.double(), grad.double().sum(0), rtol=1e-4, atol=1e-5 * rows**0.5)
+    grad_input = onednn.linear(grad, weight.t())
+    torch.testing.assert_close(
+        grad_input.double(), grad.double() @ weight.double(), rtol=1e-5, atol=3e-6 * outputs**0.5
+    )
+    grad_weight, grad_bias = onednn.gradients(grad, x, weight)
+    torch.testing.assert_close(grad_weight.double(), grad.double().t() @ x.double(), rtol=1e-4, atol=1e-5 * rows**0.5)
+    torch.testing.assert_close(grad_bias.double(), grad.double().sum(0), rtol=1e-4, atol=1e-5 * rows**0.5)
 
 
 def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
