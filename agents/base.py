@@ -36,7 +36,7 @@ from torch import Tensor
 
 from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.checkpoints import model_file
-from palaestra.agents.checkpoints.training_state import check_training_state
+from palaestra.agents.checkpoints.training_state import restore_training_state, training_state
 from palaestra.agents.distributed.process_group import ProcessGroup, process_group
 from palaestra.agents.episode_stats import EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, EpisodeLog
@@ -275,17 +275,17 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         """
         self._save(path, None, exclude, include)
 
-    def _save(self, path: Any, training_state: dict[str, Any] | None, exclude: Any = None, include: Any = None) -> None:
+    def _save(self, path: Any, training: dict[str, Any] | None, exclude: Any = None, include: Any = None) -> None:
         for name, value in self.policy.state_dict().items():
             if not value.isfinite().all():
                 raise DivergedError(f"weights of {name} are not finite at step {self.num_timesteps:,}: not saved")
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
-        model_file.write(self, self._saved_arguments(), buffer, path, training_state)
+        model_file.write(self, self._saved_arguments(), buffer, path, training)
 
     def save_checkpoint(self, path: Any) -> None:
         """Write the model and its training state to one file; see the module."""
-        self._save(path, self._training_state())
+        self._save(path, training_state(self))
 
     @classmethod
     def resume(cls, path: str | pathlib.Path, env: Any, device: torch.device | str = "auto") -> Self:
@@ -301,51 +301,15 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             CheckpointError: if the file is damaged, not ours, without training state, or does not fit ``env``.
         """
         model = cls.load(path, env, device)
-        model_file.read_training_state(path, model.device, model._set_training_state)
+        model_file.read_training_state(path, model.device, lambda saved: restore_training_state(model, saved))
         return model
 
-    def _training_state(self) -> dict[str, Any]:
-        """Tensors, numbers and text only, beside what :meth:`save` keeps."""
-        cuda = self.device.type == "cuda"
-        return {
-            "batch": self.batch.state_dict(),
-            "obs": self._last_obs,
-            "starts": self._last_episode_starts,
-            "sums": self._statistics.sums,
-            "has_success": self._statistics.has_success,
-            "losses": self._losses,
-            "window": list(self.ep_info_buffer or ()),
-            "logged": self._logged(),
-            "generator": torch.cuda.get_rng_state(self.device) if cuda else torch.get_rng_state(),
-            "returns": None if self._reward_scale is None else self._reward_scale.returns,
-        }
+    def _extra_training_state(self) -> dict[str, Any]:
+        """Further tensors, numbers and text of an agent's training state."""
+        return {}
 
-    def _logged(self) -> dict[str, tuple[float, list[str]]]:
-        """Values recorded by the last update, which the next iteration's row will show."""
-        values = self.logger.name_to_value.items() if hasattr(self, "_logger") else ()
-        numbers = {name: value if isinstance(value, int) else float(value) for name, value in values}
-        return {name: (value, list(self.logger.name_to_excluded.get(name) or ())) for name, value in numbers.items()}
-
-    def _set_training_state(self, saved: dict[str, Any]) -> None:
-        """The inverse of :meth:`_training_state`, for a model just loaded.
-
-        Raises:
-            ValueError: if it does not fit the environments.
-        """
-        check_training_state(self, saved)
-        if saved["batch"] is not None:
-            self.batch.load_state_dict(saved["batch"])
-            self._last_obs, self._last_episode_starts = saved["obs"], saved["starts"]
-            self._statistics.sums, self._statistics.has_success = saved["sums"], bool(saved["has_success"])
-            if self._reward_scale is not None:
-                self._reward_scale.returns = saved["returns"]
-        self._losses = saved["losses"]
-        self.ep_info_buffer = deque(saved["window"])
-        self._to_log = dict(saved["logged"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["generator"].cpu(), self.device)
-        else:
-            torch.set_rng_state(saved["generator"])
+    def _set_extra_training_state(self, saved: dict[str, Any]) -> None:
+        """Restore them from the whole training state; raises a ValueError if they do not fit."""
 
     def take_weights(self, path: str | pathlib.Path) -> None:
         """Begin with the weights of a model file, statistics of observations included, and with a new optimizer.

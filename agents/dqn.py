@@ -197,11 +197,11 @@ class DQN(QLearning):
         final = self._stored.final(info["final_obs"])
         self.replay.add(actions, rewards, terminated, truncated, final, self._stored.current(new_obs))
 
-    def _training_state(self) -> dict[str, Any]:
-        return super()._training_state() | {"replay": None if self.replay is None else self.replay.state_dict()}
+    def _extra_training_state(self) -> dict[str, Any]:
+        return super()._extra_training_state() | {"replay": None if self.replay is None else self.replay.state_dict()}
 
-    def _set_training_state(self, saved: dict[str, Any]) -> None:
-        super()._set_training_state(saved)
+    def _set_extra_training_state(self, saved: dict[str, Any]) -> None:
+        super()._set_extra_training_state(saved)
         if saved["replay"] is None:
             return
         parts = saved["replay"]["content"].items()

@@ -52,15 +52,8 @@ class EpisodeLog:
         return EnvError(f"{name} is not finite {where}{shown}", env_index=env_index, episode=episode, step=within)
 
 
-def first_non_finite(values: Tensor) -> tuple[int, int] | None:
-    """(step, environment) of the first NaN or infinity in ``values`` [T, N, …]; None if there is none. Synchronises."""
-    bad = ~values.flatten(2).isfinite().all(2) if values.dim() > 2 else ~values.isfinite()
-    where = bad.nonzero()
-    return None if len(where) == 0 else (int(where[0, 0]), int(where[0, 1]))
-
-
 def raise_non_finite(fields: dict[str, Any], env_indices: Tensor, first_step: int, episodes: EpisodeLog) -> None:
-    """Name the first non-finite number of a rollout.
+    """Name the first non-finite number of a rollout. Synchronises.
 
     Args:
         fields: tensors [T, N, …] by name (or dictionaries of them); integer fields pass.
@@ -74,9 +67,9 @@ def raise_non_finite(fields: dict[str, Any], env_indices: Tensor, first_step: in
     for name, field in fields.items():
         parts = {f"{name}[{key!r}]": part for key, part in field.items()} if isinstance(field, dict) else {name: field}
         for label, values in parts.items():
-            found = first_non_finite(values) if values.is_floating_point() else None
-            if found is not None:
-                step, row = found
+            bad = ~(values.flatten(2).isfinite().all(2) if values.dim() > 2 else values.isfinite())
+            if bad.any():
+                step, row = bad.nonzero()[0].tolist()
                 raise episodes.error(label, first_step + step, row, env_indices, values[step, row])
 
 

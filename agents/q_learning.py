@@ -269,15 +269,14 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         with self._averaged():
             super()._save(*args, **kwargs)
 
-    def _training_state(self) -> dict[str, Any]:
-        return super()._training_state() | {
+    def _extra_training_state(self) -> dict[str, Any]:
+        return {
             "online": None if self._average is None else clone_tensors(self.q_net.state_dict()),
             "finite": self._finite.first,
             "reported_episodes": self._reported_episodes,
         }
 
-    def _set_training_state(self, saved: dict[str, Any]) -> None:
-        super()._set_training_state(saved)
+    def _set_extra_training_state(self, saved: dict[str, Any]) -> None:
         if saved["online"] is not None:
             self._begin_average()
             self.q_net.load_state_dict(saved["online"])

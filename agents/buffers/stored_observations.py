@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Content
-from palaestra.agents.buffers.rollout import map_obs
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv, state_fields
 
 
@@ -75,10 +75,7 @@ def store_for(batch: BatchedEnv, obs: Any) -> MomentStore:
     observations = ObservationStore(not isinstance(obs, dict))
     if isinstance(batch, TensorVectorEnv):
         states = StateStore(batch)
-        if batch.env.has("action_mask") or 2 * _nbytes(states.current(obs)) <= _nbytes(observations.current(obs)):
+        stored, observed = (nbytes(store.current(obs).values()) for store in (states, observations))
+        if batch.env.has("action_mask") or 2 * stored <= observed:
             return states
     return observations
-
-
-def _nbytes(content: Content) -> int:
-    return sum(map_obs(lambda t: t.numel() * t.element_size(), content).values())

@@ -206,8 +206,10 @@ def _from_sb3(
         )
     members.verify_crc()
     weights = _finite_weights(members, _TORCH_FORMAT)
+    space = getattr(env, "single_observation_space", None) or getattr(env, "observation_space", None)
+    usual = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     arguments = dict(overrides)
-    model = model_class(arguments.pop("policy", None) or _usual_policy(env), env, device=device, **arguments)
+    model = model_class(arguments.pop("policy", None) or usual, env, device=device, **arguments)
     check_form("policy weights", model.policy.state_dict(), weights)
     model.policy.load_state_dict(weights)
     return model
@@ -225,11 +227,6 @@ def read_weights(path: Any, policy: nn.Module) -> dict[str, torch.Tensor]:
         weights = _finite_weights(members, found)
         check_form("policy weights", policy.state_dict(), weights)
         return weights
-
-
-def _usual_policy(env: Any) -> str:
-    space = getattr(env, "single_observation_space", None) or getattr(env, "observation_space", None)
-    return "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
 
 
 def _finite_weights(members: Members, file_format: int) -> dict[str, torch.Tensor]:

@@ -1,12 +1,14 @@
-"""Checks that the training state in a file has the types and forms that the agent continues with.
+"""The training state of an agent: taken from it, checked, and restored.
 
-The environments' state and the replay memory are checked where they are loaded. There every stored state is observed
-once, so that none points beyond a table in the middle of training.
+It is checked for the types and forms that the agent continues with. The environments' state and the replay memory are
+checked where they are loaded. There every stored state is observed once, so that none points beyond a table in the
+middle of training.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import torch
@@ -15,7 +17,51 @@ from gymnasium import spaces
 from palaestra.envs.core.state_dict import check_form
 
 
-def check_training_state(model: Any, saved: Any) -> None:
+def training_state(model: Any) -> dict[str, Any]:
+    """Everything that a continued run depends on beside the model: tensors, numbers and text only."""
+    # recorded by the last update, for the next iteration's row
+    values = model.logger.name_to_value.items() if hasattr(model, "_logger") else ()
+    logged = {name: value if isinstance(value, int) else float(value) for name, value in values}
+    cuda = model.device.type == "cuda"
+    return {
+        "batch": model.batch.state_dict(),
+        "obs": model._last_obs,
+        "starts": model._last_episode_starts,
+        "sums": model._statistics.sums,
+        "has_success": model._statistics.has_success,
+        "losses": model._losses,
+        "window": list(model.ep_info_buffer or ()),
+        "logged": {name: (v, list(model.logger.name_to_excluded.get(name) or ())) for name, v in logged.items()},
+        "generator": torch.cuda.get_rng_state(model.device) if cuda else torch.get_rng_state(),
+        "returns": None if model._reward_scale is None else model._reward_scale.returns,
+        **model._extra_training_state(),
+    }
+
+
+def restore_training_state(model: Any, saved: Any) -> None:
+    """Continue with a training state, in a model just loaded.
+
+    Raises:
+        ValueError: if it does not fit the agent or its environments.
+    """
+    _check(model, saved)
+    if saved["batch"] is not None:
+        model.batch.load_state_dict(saved["batch"])
+        model._last_obs, model._last_episode_starts = saved["obs"], saved["starts"]
+        model._statistics.sums, model._statistics.has_success = saved["sums"], bool(saved["has_success"])
+        if model._reward_scale is not None:
+            model._reward_scale.returns = saved["returns"]
+    model._losses = saved["losses"]
+    model.ep_info_buffer = deque(saved["window"])
+    model._to_log = dict(saved["logged"])
+    if model.device.type == "cuda":
+        torch.cuda.set_rng_state(saved["generator"].cpu(), model.device)
+    else:
+        torch.set_rng_state(saved["generator"])
+    model._set_extra_training_state(saved)
+
+
+def _check(model: Any, saved: Any) -> None:
     """Raise a ValueError unless ``saved`` fits the agent and its environments."""
     if not isinstance(saved, dict):
         raise ValueError("the training state is no dictionary")

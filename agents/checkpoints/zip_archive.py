@@ -145,14 +145,11 @@ class Members:
             size -= len(chunk)
             yield chunk
 
-    def _info(self, name: str) -> zipfile.ZipInfo:
-        if name not in self._directory:
-            raise CheckpointError(f"{self.label} is not whole: there is no {name} in it")
-        return self._directory[name]
-
     def _place(self, name: str) -> tuple[int, int]:
         """Offset of the bytes of a member in the file, and their number."""
-        info = self._info(name)
+        if name not in self._directory:
+            raise CheckpointError(f"{self.label} is not whole: there is no {name} in it")
+        info = self._directory[name]
         begin = info.header_offset
         self._file.seek(begin)
         header = self._file.read(_LOCAL_HEADER.size)

@@ -164,19 +164,15 @@ class _Linear:
             for parameter, found in zip((weight, bias), onednn.gradients(grad, self._input, weight), strict=True):
                 gradient_of(parameter).copy_(found)
             return
-        if weight.requires_grad:
-            self._weight_gradient(grad, gradient_of(weight))
+        outputs, inputs = weight.shape
+        if weight.requires_grad and outputs <= inputs:
+            self._sum_of_products(grad, self._input, gradient_of(weight))
+        elif weight.requires_grad:
+            turned = self._turned(inputs, outputs, weight)
+            self._sum_of_products(self._input, grad, turned)
+            gradient_of(weight).copy_(turned.t())
         if bias.requires_grad:
             torch.sum(grad, 0, out=gradient_of(bias))
-
-    def _weight_gradient(self, grad: Tensor, out: Tensor) -> None:
-        outputs, inputs = out.shape
-        if outputs <= inputs:
-            self._sum_of_products(grad, self._input, out)
-        else:
-            turned = self._turned(inputs, outputs, out)
-            self._sum_of_products(self._input, grad, turned)
-            out.copy_(turned.t())
 
     def _sum_of_products(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """Σ a_i b_iᵀ over rows i."""
@@ -274,13 +270,14 @@ class DenseNetwork:
         learns, total = bool(self._trunk.layers), None
         for branch, grad in zip(self._branches, grads, strict=True):
             grad_latent = branch.backward(grad, learns)
-            if learns:
-                total = grad_latent if len(grads) == 1 else self._added(total, grad_latent)
+            if not learns or len(grads) == 1:
+                total = grad_latent if learns else None
+            elif total is None:  # a copy, since the next branch may work in the same memory
+                total = self._total(len(grad_latent), grad_latent.shape[1], grad_latent).copy_(grad_latent)
+            else:
+                total.add_(grad_latent)
         if total is not None:
             self._trunk.backward(total, False)
-
-    def _added(self, total: Tensor | None, grad: Tensor) -> Tensor:
-        return self._total(grad.shape[0], grad.shape[1], grad).copy_(grad) if total is None else total.add_(grad)
 
 
 def dense_network(

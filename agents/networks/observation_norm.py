@@ -54,10 +54,6 @@ class RunningNorm(nn.Module):
             buffer.copy_(value)
 
 
-def _is_numeric(space: Space[Any]) -> bool:
-    return isinstance(space, spaces.Box) and not is_image_space(space)
-
-
 class Normalized(BaseFeaturesExtractor):
     """Another features extractor, on normalised observations."""
 
@@ -71,7 +67,7 @@ class Normalized(BaseFeaturesExtractor):
         super().__init__(observation_space, extractor.features_dim)
         self.extractor = extractor
         parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-        self.keys = [key for key, space in parts.items() if _is_numeric(space)]
+        self.keys = [k for k, space in parts.items() if isinstance(space, spaces.Box) and not is_image_space(space)]
         self.norms = nn.ModuleList(RunningNorm(parts[key].shape or ()) for key in self.keys)
 
     def forward(self, observations: Any) -> Tensor:

@@ -12,6 +12,7 @@ from gymnasium.spaces import Discrete
 from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
+from palaestra.agents.checkpoints.training_state import training_state
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.registry import entries
 
@@ -73,7 +74,7 @@ def all_tensors(model: Any) -> dict[str, torch.Tensor]:
                 walk(f"{name}.{i}", item)
 
     walk("parameters", model.get_parameters())
-    state = model._training_state()
+    state = training_state(model)
     walk("state", {key: value for key, value in state.items() if key != "window"})
     if model._reward_scale is not None:
         walk("scale", model._reward_scale.state())
