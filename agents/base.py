@@ -38,8 +38,8 @@ from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.checkpoints import model_file
 from palaestra.agents.checkpoints.training_state import restore_training_state, training_state
 from palaestra.agents.distributed.process_group import ProcessGroup, process_group
-from palaestra.agents.episode_stats import EpisodeStatistics, append_report, episode_means, to_host
-from palaestra.agents.finite_check import DivergedError, EpisodeLog
+from palaestra.agents.episode_stats import EpisodeLog, EpisodeStatistics, append_report, episode_means, to_host
+from palaestra.agents.finite_check import DivergedError
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.reward_norm import RewardScale

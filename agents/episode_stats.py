@@ -1,4 +1,7 @@
-"""Statistics of episodes that stay on the device until the one copy to the host per iteration."""
+"""Statistics of episodes, and the episode of each step, both on the device until the host needs them.
+
+Each iteration makes one copy to the host, in one tensor.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from palaestra.envs.core import BatchedEnv, EnvError, TensorVectorEnv
 
 
 def to_host(values: Tensor) -> list[float]:
@@ -57,6 +62,44 @@ class EpisodeStatistics:
         else:
             rows.append(torch.zeros_like(ended))
         self.sums = self.sums + torch.stack(rows).sum(1)
+
+
+class EpisodeLog:
+    """The episode of each environment before each step of the run, since the last :meth:`clear`.
+
+    It keeps the batch's own counters, which are never changed in place: nothing is computed until an error is raised.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def clear(self) -> None:
+        self._before.clear()
+
+    def note(self, step: int, batch: BatchedEnv) -> None:
+        """Note the episodes before that step of the run."""
+        if isinstance(batch, TensorVectorEnv):  # episodes of adapted environments cannot be repeated
+            self._before[step] = batch.episode, batch.episode_length
+
+    def place(self, step: int, row: int) -> tuple[int | None, int | None]:
+        """(episode, steps taken in it) of an environment before that step of the run; None if unknown."""
+        if step not in self._before:
+            return None, None
+        episode, length = self._before[step]
+        return int(episode[row]), int(length[row])
+
+    def error(self, name: str, step: int, row: int, env_indices: Tensor, values: Tensor | None = None) -> EnvError:
+        """The error for an observation, reward or last observation of that step of the run that is not finite."""
+        if name.startswith("observation"):
+            episode, within = self.place(step, row)
+        else:  # it belongs to the episode that was running before
+            episode, taken = self.place(step if name == "reward" else step - 1, row)
+            within = None if taken is None else taken + 1
+        env_index = int(env_indices[row])
+        where = f"in environment {env_index} at step {step:,} of the run"
+        where += "" if episode is None else f" (step {within:,} of its episode {episode:,})"
+        shown = "" if values is None else f": {values.flatten()[:8].tolist()}"
+        return EnvError(f"{name} is not finite {where}{shown}", env_index=env_index, episode=episode, step=within)
 
 
 def append_report(window: deque[dict[str, float]], sums: list[float], has_success: bool, size: int) -> None:

@@ -7,7 +7,8 @@
 The numbers are those of Stable-Baselines3's ``VecNormalize(norm_obs=False)``. Here they are tensors on the device and
 travel with the model. Statistics of episodes, evaluations and callbacks see the plain rewards.
 
-Source: Engstrom et al., "Implementation matters in deep policy gradients", ICLR 2020, section 2.
+Sources: Engstrom et al., "Implementation matters in deep policy gradients", ICLR 2020, section 2; Chan, Golub and
+LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1982, for the merged moments.
 """
 
 from __future__ import annotations
@@ -18,9 +19,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palaestra.agents.running_mean_std import merged
+from palaestra.agents.distributed.process_group import process_group
 
 _CLIP, _EPSILON = 10.0, 1e-8
+
+Moments = tuple[Tensor, Tensor, Tensor]  # mean, variance (both float64 […]), count (float64 [])
+
+
+def merge_moments(moments: Moments, values: Tensor) -> Moments:
+    """The moments after taking in ``values`` float64 [B, …], and those of the other processes."""
+    number = values.shape[0]
+    for batch_mean, batch_variance in process_group().gather(values.mean(0), values.var(0, correction=0)):
+        mean, variance, count = moments
+        total = count + number
+        change = batch_mean - mean
+        spread = variance * count + batch_variance * number + change.square() * (count * number / total)
+        moments = mean + change * (number / total), spread / total, total
+    return moments
 
 
 class RewardScale:
@@ -59,7 +74,7 @@ class RewardScale:
     def learn(self, rewards: Tensor, dones: Tensor) -> None:
         """Update the statistics with the rewards [N] of a step that ended the episodes ``dones`` [N]."""
         returns = rewards if self.returns is None else self.returns * self.gamma + rewards
-        self._moments = merged(self._moments, torch.where(returns.isfinite(), returns, 0.0).double())
+        self._moments = merge_moments(self._moments, torch.where(returns.isfinite(), returns, 0.0).double())
         self.returns = torch.where(dones, 0.0, returns)
 
     def scale(self, rewards: Tensor) -> Tensor:

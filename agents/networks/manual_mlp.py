@@ -110,8 +110,7 @@ class _Tanh(_Identity):
         return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
 
     def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        grad_input: Tensor = torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=output)
-        return grad_input
+        return torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=output)  # type: ignore[no-any-return]
 
 
 class _ReLU(_Identity):
@@ -121,8 +120,7 @@ class _ReLU(_Identity):
         return x.relu_()
 
     def backward(self, grad: Tensor, output: Tensor) -> Tensor:
-        grad_input: Tensor = torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=output)
-        return grad_input
+        return torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=output)  # type: ignore[no-any-return]
 
 
 class _Linear:

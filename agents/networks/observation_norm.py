@@ -23,7 +23,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from palaestra.agents.buffers.rollout import map_obs
-from palaestra.agents.running_mean_std import merged
+from palaestra.agents.reward_norm import merge_moments
 
 _CLIP, _EPSILON = 10.0, 1e-8
 
@@ -49,7 +49,7 @@ class RunningNorm(nn.Module):
     @torch.no_grad()
     def learn(self, x: Tensor) -> None:
         """Take in observations [B, *shape]."""
-        moments = merged((self.mean, self.variance, self.count), x.double())
+        moments = merge_moments((self.mean, self.variance, self.count), x.double())
         for buffer, value in zip((self.mean, self.variance, self.count), moments, strict=True):
             buffer.copy_(value)
 

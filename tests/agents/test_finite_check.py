@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from palaestra.agents.finite_check import EpisodeLog, FiniteCheck
+from palaestra.agents.episode_stats import EpisodeLog
+from palaestra.agents.finite_check import FiniteCheck
 from palaestra.envs import EnvError
 
 ENVIRONMENTS = torch.tensor([10, 11, 12])

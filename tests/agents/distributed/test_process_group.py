@@ -22,7 +22,7 @@ from torch.distributed.run import get_args_parser
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents.distributed.process_group import ProcessGroup, is_launched, joined, process_group
-from palaestra.agents.running_mean_std import merged
+from palaestra.agents.reward_norm import merge_moments
 from palaestra.envs import make
 from palaestra.train.cli import main
 from palaestra.train.commands.train import resume_run as resume
@@ -157,7 +157,7 @@ def averages() -> dict[str, Any]:
         "weighted": weighted,
         "mean and std": list(process_group().mean_and_std(own)),
         "variance": process_group().variance(own),
-        "moments": list(merged(moments, own.double())),  # type: ignore[arg-type]
+        "moments": list(merge_moments(moments, own.double())),  # type: ignore[arg-type]
         "lowest": process_group().lowest(torch.tensor([rank, -rank])),
         "texts": process_group().all_gather_text("größer" if rank else ""),
         "same": process_group().broadcast_int(7 + rank),
@@ -172,7 +172,7 @@ def test_the_numbers_that_processes_share() -> None:
         torch.testing.assert_close(torch.stack(found["mean and std"]), torch.stack((values.mean(), values.std())))
         torch.testing.assert_close(found["variance"], values.var())
         moments = tuple(torch.tensor(number, dtype=torch.float64) for number in (5.0, 2.0, 7.0))
-        torch.testing.assert_close(found["moments"], list(merged(moments, values.double())))  # type: ignore[arg-type]
+        torch.testing.assert_close(found["moments"], list(merge_moments(moments, values.double())))  # type: ignore[arg-type]
         assert (found["lowest"].tolist(), found["texts"], found["same"]) == ([0, -1], ["", "größer"], 7)
 
 
