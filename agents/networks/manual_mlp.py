@@ -342,9 +342,8 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def _layer(module: nn.Module, activation: _Identity, is_output: bool, passing: _Passing) -> Layer | None:
-    kind = type(module)
-    if isinstance(module, nn.Linear) and kind is nn.Linear and module.bias is not None:
+    if type(module) is nn.Linear and module.bias is not None:
         return _Linear(module, activation, is_output, passing)
-    if isinstance(module, nn.LayerNorm) and kind is nn.LayerNorm and module.bias is not None and activation.factor == 1:
+    if type(module) is nn.LayerNorm and module.bias is not None and activation.factor == 1:
         return _LayerNorm(module, activation)
     return None
