@@ -98,7 +98,7 @@ def relatives(env: ResolvedEnv) -> list[TensorEnvSpec]:
     """
     try:
         bases = env.load().__mro__ if isinstance(env, TensorEnvSpec) else ()
-    except Exception:  # whatever its module raises; it is told where the environment is made
+    except Exception:  # whatever its module raises; it is reported where the environment is made
         return []
     defaults: dict[str, Any] = {}
     for base in reversed(bases):
@@ -234,6 +234,6 @@ def make(
 
     Raises:
         UnknownEnvError: no such environment.
-        TypeError, ValueError: what the environment says of its arguments.
+        TypeError, ValueError: if the environment refuses its arguments.
     """
     return resolve(id).make(num_envs, device, seed, **env_kwargs)

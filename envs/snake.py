@@ -221,7 +221,7 @@ class Snake(TensorEnv[SnakeState]):
         return self._best_move(state, -self._along_cycle(state))
 
     def _along_cycle(self, state: SnakeState) -> Tensor:
-        """How far along the cycle each neighbour lies, int64 [N, 4] from 1 to K − 1; 4 K for a wall."""
+        """Distance of each neighbour along the cycle, int64 [N, 4] from 1 to K − 1; 4 K for a wall."""
         cells = self.neighbour.view(-1, 4)[state.head]
         ahead = (self.cycle[cells.clamp(min=0)] - self.cycle[state.head].unsqueeze(1)) % self.cells
         return torch.where(cells == WALL, 4 * self.cells, ahead)
@@ -262,7 +262,7 @@ def _turns(size: int) -> tuple[Tensor, Tensor]:
 
 
 def _hamiltonian_cycle(size: int) -> Tensor:
-    """Position of each cell along a closed tour: back and forth over the rows, home by the first column."""
+    """Position of each cell along a closed tour: back and forth over the rows, returning by the first column."""
     tour = []
     for row in range(size):
         columns = range(1, size)
@@ -329,7 +329,7 @@ def _rounded(centres: list[Point]) -> list[Point]:
     for before, here, after in zip(centres, centres[1:], centres[2:], strict=False):
         enter = (before[0] + here[0]) / 2, (before[1] + here[1]) / 2
         leave = (after[0] + here[0]) / 2, (after[1] + here[1]) / 2
-        hub = enter[0] + leave[0] - here[0], enter[1] + leave[1] - here[1]  # of the bend; `here` if there is none
+        hub = enter[0] + leave[0] - here[0], enter[1] + leave[1] - here[1]  # centre of the bend
         straight = hub == here
         for i in range(8):
             t = i / 8 if straight else i * math.pi / 16

@@ -336,7 +336,7 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
 
     By M = U D Uᵀ, where U has ones on its diagonal.
     """
-    shares = []  # of U above its diagonal, last column first
+    shares = []  # columns of U above its diagonal, last first
     scaled = []  # D⁻¹ U⁻¹ b, last entry first
     for k in range(len(right) - 1, 0, -1):
         column, pivot = matrix[:k, k], matrix[k, k]

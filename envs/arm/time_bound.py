@@ -1,4 +1,4 @@
-"""How fast a target can be reached at all: the time-optimal bound T*ₐ of the arm's drives.
+"""The shortest time in which the arm's drives can reach a target: the time-optimal bound T*ₐ.
 
 1. From rest, with acceleration a_i and speed v_i at most and without having to stop, joint i turns by at most
    D_i(T) = a_i T² / 2 within T ≤ v_i / a_i, and v_i T − v_i² / (2 a_i) after that.

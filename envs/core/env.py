@@ -38,7 +38,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Reference:
-    """What a return means: mean returns of known policies, and where the figures come from.
+    """The scale of returns: mean returns of known policies, and the source of the figures.
 
     ``optimum`` is the best attainable mean return (exact, or that of the documented expert), ``random`` the uniform
     random policy's, ``heuristic`` that of a simple rule named in ``source``. None where it is not known.
@@ -96,7 +96,7 @@ class TensorEnv(ABC, Generic[StateT]):
 
     @abstractmethod
     def observe(self, state: StateT) -> Tensor:
-        """What the agent sees, [N, *observation_space.shape] in the space's dtype."""
+        """The observation, [N, *observation_space.shape] in the space's dtype."""
 
     def success(self, state: StateT) -> Tensor:
         """Optional: true if an episode that ends in this state was a success, bool [N]."""
@@ -115,7 +115,7 @@ class TensorEnv(ABC, Generic[StateT]):
         raise NotImplementedError
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
-        """Optional: what else there is to say of evaluated episodes, name → number.
+        """Optional: further figures of evaluated episodes, name → number.
 
         Args:
             returns, lengths, successes: one entry per episode; successes None without a method ``success``.

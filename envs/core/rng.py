@@ -70,7 +70,7 @@ class Stream(enum.IntEnum):
     """Purposes that share a seed and must not share random numbers."""
 
     ENVIRONMENT = 0
-    ACTION_NOISE = 1  # of an agent
+    ACTION_NOISE = 1  # the agent's exploration
     RANDOM_POLICY = 2
     CHECKER = 2  # its actions are a random policy's
 

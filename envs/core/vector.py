@@ -50,7 +50,7 @@ StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
-    """What an agent trains on: a Gymnasium vector environment whose arrays are tensors on one device.
+    """The batch that agents train on: a Gymnasium vector environment whose arrays are tensors on one device.
 
     ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
     ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
@@ -68,7 +68,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     can_truncate: bool = True
 
     def action_masks(self) -> Tensor | None:
-        """Which discrete actions are legal now, bool [N, A]; None where all are."""
+        """The legal discrete actions now, bool [N, A]; None where all are."""
         return None
 
     def final_action_masks(self) -> Tensor | None:
@@ -145,7 +145,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._seed_with(seed)
-        self._final_place: Place = (None, self.episode, 0)  # of ``final_state``
+        self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
     def _seed_with(self, seed: int) -> None:
         self.seed = seed

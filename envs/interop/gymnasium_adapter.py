@@ -127,13 +127,13 @@ class GymnasiumAdapter(HostEnv):
         level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
         try:  # without the warnings in which Gymnasium prints every traceback
             return call(*args, **kwargs)
-        except (EOFError, OSError) as error:  # of a pipe: what environments raise are EnvErrors
+        except (EOFError, OSError) as error:  # the pipe's: what environments raise are EnvErrors
             raise self._death() from error
         finally:
             gymnasium.logger.min_level = level
 
     def _death(self) -> EnvError:
-        """Which process has closed its pipe, and how it ended."""
+        """An error that names the process that closed its pipe, and says how it ended."""
         processes = self.venv.processes
         ended = connection.wait([process.sentinel for process in processes], timeout=2.0)
         for index, process in enumerate(processes):

@@ -53,7 +53,7 @@ def resized(image: Image, width: int) -> Image:
 
 
 class Canvas:
-    """What an environment draws on.
+    """The surface that an environment draws on.
 
     Attributes:
         width, height: in the canvas's own units, which all coordinates, sizes and line widths are given in.
@@ -80,7 +80,7 @@ class Canvas:
         self._surface = pygame.Surface((self._size[0] * _FINER, self._size[1] * _FINER))
 
     def image(self) -> Image:
-        """What has been drawn, uint8 [height, width, 3], both even."""
+        """The finished picture, uint8 [height, width, 3], both even."""
         return _to_image(pygame.transform.smoothscale(self._surface, self._size))
 
     def fill(self, colour: Colour) -> None:

@@ -65,7 +65,7 @@ def _wrap_theirs(name: str, value: Any, make: Callable[[Any, Any], Any], env: An
 
 
 def _named(name: str, value: Any, make: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``make`` gives; its refusal names the setting."""
+    """The result of ``make``; its refusal names the setting."""
     try:
         return make(*arguments)
     except ValueError as error:

@@ -102,7 +102,7 @@ def season_layout(view: SeasonView) -> SeasonLayout:
     x = (0.0, float(view.stages))
     prices = np.concatenate((view.posted, view.optimal))
     known = np.append(prices[~np.isnan(prices)], view.expected.prices)
-    middle = MAPS_TOP + 106.0  # of two rows of maps the lower edge of the first
+    middle = MAPS_TOP + 106.0  # lower edge of the first of two rows of maps
     rows = [(MAPS_TOP, MAPS_BOTTOM)] if view.products == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
     return SeasonLayout(
         plot(126, 144, x, around(known)),

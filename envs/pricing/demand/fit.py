@@ -1,4 +1,4 @@
-"""``palaestra fit-demand``: from somebody's sales to ``demand.json``, a market to train in.
+"""``palaestra fit-demand``: from a sales table to ``demand.json``, a market to train in.
 
 1. Sales per period give each product a demand of its own: Poisson, or negative binomial where the sales vary more than
    that (likelihood ratio, 5 %). Choices give one conditional logit; the Poisson buyers of a period are those that a
@@ -35,7 +35,7 @@ from palaestra.envs.pricing.demand.model import COMPETITOR, CONSTANT, DISPLAY, F
 from palaestra.envs.pricing.demand.sales_csv import SalesError, SalesTable, first_repeat, read_sales
 
 _FEWEST_PRICES, _LEAST_T = 3, 2.0
-_CHARGED_POINTS = 100  # of the distribution of prices that were charged
+_CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
 @dataclass
@@ -64,7 +64,7 @@ def fit_demand(sales: Path, out: Path, buyers: float | None) -> None:
 
 
 def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
-    """The demand behind a file of sales, and what there is to say of the data.
+    """The demand behind a file of sales, and notes on the data.
 
     Args:
         path: of a CSV file, see :mod:`palaestra.envs.pricing.demand.sales_csv`.
@@ -199,7 +199,7 @@ def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
 
 
 def _check_choices(table: SalesTable) -> bool:
-    """Whether there are occasions without a purchase."""
+    """True if there are occasions without a purchase."""
     columns, names = table.columns, table.labels["alternative"]
     if repeat := first_repeat(columns["occasion_id"], columns["alternative"]):
         raise SalesError(f"row {repeat[0] + 2} repeats the occasion and alternative of row {repeat[1] + 2}")

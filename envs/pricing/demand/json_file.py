@@ -37,7 +37,7 @@ _ESTIMATE = {"coefficients", "covariance", "log_likelihood", "observations"}
 
 
 def demand_data(demand: Demand) -> dict[str, Any]:
-    """What ``demand.json`` holds."""
+    """The contents of ``demand.json``."""
     products = {name: _product_data(product) for name, product in demand.products.items()}
     data: dict[str, Any] = {"version": VERSION, "kind": demand.kind, "file": demand.file, "rows": demand.rows}
     data |= {"periods": demand.periods}
