@@ -23,16 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.errors import EnvError as EnvError  # re-exported
+from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
-
 StateT = TypeVar("StateT")
-
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -73,7 +70,7 @@ class TensorEnv(ABC, Generic[StateT]):
     action_space: gymnasium.Space[Any]
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
-    turn_based: ClassVar[bool] = False  # whether it waits for a person's next key, or goes on in real time
+    turn_based: ClassVar[bool] = False  # True if it waits for a person's next key
     picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
     device: torch.device = torch.device("cpu")
 

@@ -88,9 +88,7 @@ class DuopolyPricing(Market[DuopolyState]):
             "nash": np.full(PRICES, self.nash[0]),
         }
         self.answer = answers[rival]  # [the agent's last price] → the rival's next
-        self.after = (
-            np.arange(PRICES) * PRICES + self.answer.repeat(PRICES)[:, None]
-        )  # [states, actions] the next state
+        self.after = np.arange(PRICES) * PRICES + self.answer.repeat(PRICES)[:, None]  # [states, actions] → next state
         self.stages, self.num_states, self.first_state = 1, PRICES**2, self.nash[0] * (PRICES + 1)
         self.observation_space, self.action_space = Box(0.0, 1.0, (2,)), Discrete(PRICES)
         self.answer_table = torch.tensor(self.answer)

@@ -43,7 +43,7 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
     }
     for name in WRAPPER_SETTINGS:
         if name in settings:
-            env = _named(name, settings[name], makers[name], env, settings[name])
+            env = _apply(name, settings[name], makers[name], env)
     return env
 
 
@@ -57,17 +57,13 @@ def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any
     if "randomized" in settings:
         raise WrapperError(f"randomized={settings['randomized']}: only tensor environments can be randomised")
     chosen = [name for name in WRAPPER_SETTINGS if name in settings]
-    return tuple(functools.partial(_wrap_theirs, name, settings[name], makers[name]) for name in chosen)
+    return tuple(functools.partial(_apply, name, settings[name], makers[name]) for name in chosen)
 
 
-def _wrap_theirs(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> Any:
-    return _named(name, value, make, env, value)
-
-
-def _named(name: str, value: Any, make: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of ``make``; its refusal names the setting."""
+def _apply(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> Any:
+    """The environment in the wrapper that ``make`` gives it; its refusal names the setting."""
     try:
-        return make(*arguments)
+        return make(env, value)
     except ValueError as error:
         raise WrapperError(f"{name}={value}: {error}") from error
 

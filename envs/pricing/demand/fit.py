@@ -84,9 +84,6 @@ def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
     return demand, work.notes
 
 
-# --------------------------------------------------------------------------------------------- sales per period
-
-
 def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     columns, names = table.columns, table.labels["product"]
     if buyers is not None:
@@ -95,7 +92,10 @@ def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
         raise SalesError(
             f"row {repeat[0] + 2} repeats the date and product of row {repeat[1] + 2}: add them up to one row"
         )
-    _check_stock(columns)
+    if "stock" in columns and (over := columns["units"] > columns["stock"]).any():
+        raise SalesError(f"row {int(over.argmax()) + 2}: more units were sold than were in stock")
+    if "visitors" in columns and (ghost := (columns["visitors"] == 0.0) & (columns["units"] > 0.0)).any():
+        raise SalesError(f"row {int(ghost.argmax()) + 2}: units were sold without visitors")
     informative = np.ones(table.rows, bool)
     for name in ("stock", "visitors"):
         if name in columns:
@@ -115,13 +115,6 @@ def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     periods = len(table.labels["date"])
     _note_sales(products, columns, periods, names, work)
     return Demand("exponential", products, periods, None, False, work.file, table.rows)
-
-
-def _check_stock(columns: Mapping[str, Array]) -> None:
-    if "stock" in columns and (over := columns["units"] > columns["stock"]).any():
-        raise SalesError(f"row {int(over.argmax()) + 2}: more units were sold than were in stock")
-    if "visitors" in columns and (ghost := (columns["visitors"] == 0.0) & (columns["units"] > 0.0)).any():
-        raise SalesError(f"row {int(ghost.argmax()) + 2}: units were sold without visitors")
 
 
 def _product_of_sales(columns: Mapping[str, Array]) -> Product:
@@ -163,9 +156,6 @@ def _note_sales(
         work.notes.append(
             f"{gaps[0]} has no row on some dates and never 0 units: if it was on sale then, write rows with 0 units"
         )
-
-
-# ------------------------------------------------------------------------------------------------------ choices
 
 
 def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
@@ -246,9 +236,6 @@ def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Pro
     return _product(columns, means, int(columns["chosen"].sum()), 0, estimate)
 
 
-# --------------------------------------------------------------------------------------------------------- both
-
-
 def _check_prices(price: Array) -> None:
     different = len(np.unique(price))
     if different < _FEWEST_PRICES:
@@ -293,9 +280,6 @@ def _product(
         sold_out=sold_out,
         estimate=estimate,
     )
-
-
-# --------------------------------------------------------------------------------------------------------- text
 
 
 def summary(demand: Demand, notes: list[str]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,8 @@ def _demand(data: Any) -> Demand:
     if not isinstance(top["file"], str):
         raise DemandError(f"file must be a name, got {top['file']!r}")
     names = [str(name) for name in top["products"]]
-    shared = _estimate(top["estimate"], "estimate", {PRICE}, _logit_names(names)) if logit else None
+    allowed = {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in names)}
+    shared = _estimate(top["estimate"], "estimate", {PRICE}, allowed) if logit else None
     if shared is not None and sum(name.startswith(CONSTANT) for name in shared.names) < len(names) - 1:
         raise DemandError("estimate.coefficients must have a constant:NAME of all products but at most one")
     if logit and not isinstance(top["outside"], bool):
@@ -129,10 +130,6 @@ def _demand(data: Any) -> Demand:
     )
     demand.check_means()
     return demand
-
-
-def _logit_names(products: Collection[str]) -> set[str]:
-    return {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in products)}
 
 
 def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
@@ -195,9 +192,6 @@ def _estimate(entry: Any, where: str, needed: set[str], allowed: set[str]) -> Es
         log_likelihood=_number(entry["log_likelihood"], f"{where}.log_likelihood", -math.inf),
         n=_count(entry["observations"], f"{where}.observations", 1),
     )
-
-
-# --------------------------------------------------------------------------------------------------- plain data
 
 
 def _entries(data: Any, where: str, names: set[str]) -> Mapping[str, Any]:
