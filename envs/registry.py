@@ -44,13 +44,7 @@ _ENTRIES: dict[str, TensorEnvSpec] = {}
 
 
 def register(
-    id: str,
-    entry_point: str,
-    short_name: str,
-    summary: str,
-    *,
-    presets: Mapping[str, Any] | None = None,
-    **kwargs: Any,
+    id: str, entry_point: str, short_name: str, summary: str, *, presets: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> None:
     """Register an environment here and with Gymnasium.
 

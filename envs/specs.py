@@ -59,9 +59,9 @@ class ResolvedEnv(ABC):
     evaluation_episodes: ClassVar[int]
 
     @property
-    @abstractmethod
     def shortest_name(self) -> str:
         """The shortest name that ``resolve`` knows it by."""
+        return self.absolute_name
 
     @abstractmethod
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
@@ -160,10 +160,6 @@ class GymnasiumSpec(ResolvedEnv):
 
     def __hash__(self) -> int:
         return hash(self.id)
-
-    @property
-    def shortest_name(self) -> str:
-        return self.absolute_name
 
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
         from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter

@@ -24,9 +24,9 @@ from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.user_code import describe
 
-SECONDS = 2.0  # that one rule plays at most
-RESETS = 16  # that are compared
-EPISODES = 8  # whose ends are looked at
+SECONDS = 2.0  # longest play of one rule
+RESETS = 16  # resets that are compared
+EPISODES = 8  # episodes whose ends are looked at
 LONGEST = 10_000  # steps; a longer time limit is out of reach here
 
 
@@ -41,11 +41,6 @@ class GymnasiumSubject:
 
     def make(self, **kwargs: Any) -> Any:
         return gymnasium.make(self.spec, disable_env_checker=True, **{**self.kwargs, **kwargs})
-
-    @property
-    def limit(self) -> int | None:
-        limit: int | None = self.kwargs.get("max_episode_steps", self.spec.max_episode_steps)
-        return limit
 
 
 @dataclass(frozen=True)
@@ -223,8 +218,8 @@ def resets_differ(subject: GymnasiumSubject) -> str | None:
 
 def ends_apart(subject: GymnasiumSubject) -> str | None:
     """The ends of episodes when the time limit is one step longer than the author set it."""
-    limit = subject.limit if subject.limit is not None and subject.limit <= LONGEST else None
-    env = subject.make(**({} if limit is None else {"max_episode_steps": limit + 1}))
+    limit = subject.kwargs.get("max_episode_steps", subject.spec.max_episode_steps)
+    env = subject.make(**({} if limit is None or limit > LONGEST else {"max_episode_steps": limit + 1}))
     ends, length = [], 0
     for call in play(env, subject.seed, LONGEST * EPISODES):
         length += call.number > 0

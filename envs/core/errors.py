@@ -34,12 +34,7 @@ class EnvError(ValueError):
     """
 
     def __init__(
-        self,
-        message: object,
-        *,
-        env_index: int | None = None,
-        episode: int | None = None,
-        step: int | None = None,
+        self, message: object, *, env_index: int | None = None, episode: int | None = None, step: int | None = None
     ) -> None:
         super().__init__(str(message))
         self.env_index, self.episode, self.step = env_index, episode, step

@@ -43,7 +43,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         device: of every tensor in and out.
         seed: of the running episodes.
         env_indices: int64 [N], the global index of each row.
-        can_truncate: whether ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
+        can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
     """
 
     device: torch.device

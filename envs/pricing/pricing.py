@@ -127,9 +127,8 @@ class Pricing(Season):
             estimate = self.demand.products[self.product].estimate
             steeper = estimate.coefficients * [sensitivity if name == PRICE else 1.0 for name in estimate.names]
             wanted = self.demand.wanted(self.product, self.prices, self.stock, steeper, factor)
-            return Season(
-                self.prices, np.broadcast_to(wanted, (self.stages, *wanted.shape)), self.stock, self.unit_cost
-            )
+            season = np.broadcast_to(wanted, (self.stages, *wanted.shape))
+            return Season(self.prices, season, self.stock, self.unit_cost)
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         return {**shifts, "sensitivity_plus_20": market(sensitivity=1.2)}

@@ -24,17 +24,9 @@ import pygame
 import pygame.gfxdraw
 
 Colour = str | tuple[int, int, int] | tuple[int, int, int, int]
-
-
 Point = tuple[float, float]
-
-
 Image = np.ndarray[Any, np.dtype[np.uint8]]  # [height, width, 3], RGB
-
-
 Table = np.ndarray[Any, np.dtype[np.int64]]
-
-
 _FINER = 2  # drawn pixels per wanted pixel, along each axis
 
 
@@ -57,7 +49,7 @@ class Canvas:
 
     Attributes:
         width, height: in the canvas's own units, which all coordinates, sizes and line widths are given in.
-        over: whether the episode ended in the state to be drawn (a state alone need not tell). False if unknown.
+        over: True if the episode ended in the state to be drawn (a state alone need not tell). False if unknown.
         past: the states of the same episode before the one to be drawn, oldest first; empty where they are not known.
         policy: the watched policy's action in every state, int64 [stages, states]; None where it has no known table.
     """
@@ -181,7 +173,7 @@ class Canvas:
 
         ``size`` is the height of the line; the result is its width.
         """
-        if not pygame.font.get_init():  # others' environments shut pygame down when they close
+        if not pygame.font.get_init():  # Gymnasium environments shut pygame down when they close
             pygame.font.init()
         ink = pygame.Color(colour)
         font = pygame.font.Font(None, max(1, round(size * self._scale)))

@@ -53,7 +53,7 @@ def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any
     Raises:
         WrapperError: for ``randomized``, whose attributes such environments may keep anywhere.
     """
-    makers = {"time_aware": _their_time, "frame_stack": _their_stack, "discretized_actions": _their_actions}
+    makers = {"time_aware": _gymnasium_time, "frame_stack": _gymnasium_stack, "discretized_actions": _gymnasium_actions}
     if "randomized" in settings:
         raise WrapperError(f"randomized={settings['randomized']}: only tensor environments can be randomised")
     chosen = [name for name in WRAPPER_SETTINGS if name in settings]
@@ -68,17 +68,17 @@ def _apply(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> 
         raise WrapperError(f"{name}={value}: {error}") from error
 
 
-def _their_time(env: Any, value: Any) -> Any:
+def _gymnasium_time(env: Any, value: Any) -> Any:
     return gymnasium.wrappers.TimeAwareObservation(env, normalize_time=True) if _checked_flag(value) else env
 
 
-def _their_stack(env: Any, value: Any) -> Any:
+def _gymnasium_stack(env: Any, value: Any) -> Any:
     if not is_count(value, 1):
         raise ValueError("must be an integer of at least 1")
     return gymnasium.wrappers.FrameStackObservation(env, value, padding_type="reset")
 
 
-def _their_actions(env: Any, value: Any) -> Any:
+def _gymnasium_actions(env: Any, value: Any) -> Any:
     chosen = {"multidiscrete": False, **_discretization(value)}
     action_bounds(env.action_space, **chosen)
     return gymnasium.wrappers.DiscretizeAction(env, **chosen)

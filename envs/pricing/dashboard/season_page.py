@@ -202,11 +202,9 @@ def _draw_header(canvas: Canvas, view: SeasonView) -> None:
     share, left = percent_of(earned, best), view.stages - int(view.period[-1])
     colour = result_colour(share)
     cents = 0 if best >= 100.0 else 2
-    draw_readout(
-        canvas, 24, format_amount(earned, cents, view.currency), view.earnings, colour if view.over else BRIGHT
-    )
-    of = f"of V* {format_amount(best, cents, view.currency)}"
-    draw_readout(canvas, 204, f"{share:.0f} %", of, colour if view.over else BRIGHT)
+    ink = colour if view.over else BRIGHT
+    draw_readout(canvas, 24, format_amount(earned, cents, view.currency), view.earnings, ink)
+    draw_readout(canvas, 204, f"{share:.0f} %", f"of V* {format_amount(best, cents, view.currency)}", ink)
     if view.over:
         unsold = int(view.stock[-1].sum())
         words = "sold out" if unsold == 0 else f"{unsold} unit{'s' * (unsold > 1)} left"

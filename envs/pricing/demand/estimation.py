@@ -67,9 +67,9 @@ def conditional_logit(
     Args:
         features: x, float [rows, K], a row for each alternative of each occasion, in any order.
         occasion: which occasion a row belongs to, [rows], anything that can be sorted.
-        chosen: whether the alternative was taken, bool [rows]: once per occasion, or with ``outside`` at most once.
+        chosen: True if the alternative was taken, bool [rows]: once per occasion, or with ``outside`` at most once.
         names: of the features.
-        outside: whether a buyer could also take nothing, with the utility 0.
+        outside: True if a buyer could also take nothing, with the utility 0.
 
     Raises:
         ValueError: if an occasion has no choice or several.

@@ -4,7 +4,7 @@ The file holds ``version`` (1), ``kind``, ``file`` and ``rows`` (where the estim
 dates; null if unknown), and ``products`` by name: ``price_range``, ``charged`` ([price, share] pairs), ``means`` of the
 columns, ``unit_cost``, ``units_sold``, ``sold_out``. An ``estimate`` (``coefficients`` by name, their ``covariance`` in
 that order, ``log_likelihood``, ``observations``) belongs to each product, or for the kind ``logit`` to the file, which
-then also has ``buyers`` (per period) and ``outside`` (whether they may take nothing).
+then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _ESTIMATE = {"coefficients", "covariance", "log_likelihood", "observations"}
 def demand_data(demand: Demand) -> dict[str, Any]:
     """The contents of ``demand.json``."""
     products = {name: _product_data(product) for name, product in demand.products.items()}
-    data: dict[str, Any] = {"version": VERSION, "kind": demand.kind, "file": demand.file, "rows": demand.rows}
-    data |= {"periods": demand.periods}
+    data: dict[str, Any] = {"version": VERSION, "kind": demand.kind}
+    data |= {"file": demand.file, "rows": demand.rows, "periods": demand.periods}
     estimates = {name: _estimate_data(product.estimate) for name, product in demand.products.items()}
     if demand.kind == "logit":
         data |= {"buyers": demand.buyers, "outside": demand.outside, "estimate": next(iter(estimates.values()))}

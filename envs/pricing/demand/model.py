@@ -23,10 +23,8 @@ from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.count_distributions import negative_binomial, poisson
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
 
-CONSTANT, PRICE, COMPETITOR, VISITORS, FEATURE, DISPLAY = (
-    *("constant", "price", "competitor_price", "visitors"),
-    *("feature", "display"),
-)
+CONSTANT, PRICE, COMPETITOR = "constant", "price", "competitor_price"
+VISITORS, FEATURE, DISPLAY = "visitors", "feature", "display"
 _LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # default season: periods and units at most, stock over demand
 _MENU = 30  # most prices of a default menu
 _LEAST_MEAN, _LARGEST_MEAN = 1e-9, 1e9  # units per period, where draws of very uncertain coefficients are cut
@@ -59,7 +57,7 @@ class Demand:
     products: Mapping[str, Product]
     periods: int | None  # different dates in the data
     buyers: float | None  # per period, logit only
-    outside: bool  # logit only: whether buyers may take nothing
+    outside: bool  # logit only: True if buyers may take nothing
     file: str
     rows: int
 
@@ -169,7 +167,7 @@ class Demand:
     def best_fixed(self, name: str) -> tuple[float, bool]:
         """The price with the largest expected margin per period, whatever the stock, among those observed.
 
-        The second value says whether it lies at an end of their range, so that the best may lie beyond.
+        The second value is True if it lies at an end of their range, so that the best may lie beyond.
         """
         product = self.products[name]
         grid = np.linspace(*product.price_range, 2001)
