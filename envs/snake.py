@@ -247,8 +247,8 @@ def _neighbours(size: int) -> Tensor:
 
 
 def _turns(size: int) -> tuple[Tensor, Tensor]:
-    """For boards turned so that each heading points up: the board's cell at each turned cell, int64 [4, K], and the
-    turned place of each cell of the board, int64 [4, K + 1], where K (no cell) stays K."""
+    """Tables for boards turned so that each heading points up: int64 [4, K], the board's cell at each turned cell; and
+    int64 [4, K + 1], the turned place of each cell of the board, where K (no cell) stays K."""
     board = torch.arange(size * size).view(size, size)
     turned = torch.stack([torch.rot90(board, heading).flatten() for heading in range(4)])
     return turned, torch.cat((turned.argsort(1), torch.full((4, 1), size * size)), 1)

@@ -15,7 +15,7 @@ from palaestra.envs.wrappers.randomized import Randomized
 from palaestra.envs.wrappers.wrapper import WrapperError, is_count
 
 WRAPPER_SETTINGS = ("randomized", "time_aware", "frame_stack", "discretized_actions")
-"""From the inside out."""
+"""Names of the wrappers, from the inside out."""
 
 
 def take_settings(arguments: dict[str, Any]) -> dict[str, Any]:

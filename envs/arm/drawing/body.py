@@ -111,12 +111,12 @@ def hand_solids(chain: SerialChain, rotation: Floats, position: Floats) -> list[
 
 
 def hand_size(chain: SerialChain) -> float:
-    """From the back of the hand to the tool centre, m."""
+    """Distance from the back of the hand to the tool centre, m."""
     return 0.07 * length_of(chain)
 
 
 def _wrist(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
-    """From the last joint to the flange, and on to the back of the hand."""
+    """The wrist, from the last joint to the flange and on to the back of the hand."""
     length = length_of(chain)
     last, flange = position[-3], position[-2]
     back = position[-1] - hand_size(chain) * rotation[-1, :, 2]

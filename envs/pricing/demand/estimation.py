@@ -49,7 +49,7 @@ class Estimate:
 
     @property
     def standard_errors(self) -> Array:
-        """Float64 [K]."""
+        """Standard errors of the coefficients, float64 [K]."""
         errors: Array = np.sqrt(np.diag(self.covariance))
         return errors
 

@@ -105,7 +105,7 @@ class Demand:
         return self.buyers * share
 
     def _utility(self, name: str, value: Mapping[str, Array]) -> Array:
-        """Of a product at its means, [...]."""
+        """Utility of a product at its means, [...]."""
         means = self.products[name].means
         slopes = [value[column] * means.get(column, 0.0) for column in (PRICE, FEATURE, DISPLAY) if column in value]
         utility: Array = value.get(f"{CONSTANT}:{name}", 0.0) + sum(slopes[1:], slopes[0])
