@@ -1,4 +1,4 @@
-"""From rules and settings to a batch: the class is imported and called, its wrappers go around it, copies are made."""
+"""Batches from rules and settings: the class is imported and called, its wrappers go around it, copies are made."""
 
 from __future__ import annotations
 

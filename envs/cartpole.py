@@ -118,8 +118,8 @@ class CartPole(TensorEnv[CartPoleState]):
         """The cart between the two ends of its track, and the pole between the two angles at which it has fallen."""
         position, angle = float(state.position), float(state.angle)
         scale, track = 118.0, 270.0  # units per metre, and the height of the track
-        middle, top = canvas.width / 2, track - 62.0  # of the cart's hinge
-        x, length = middle + position * scale, 1.35 * 2 * self.half_length * scale  # longer than life, to be seen
+        middle, top = canvas.width / 2, track - 62.0  # position of the hinge
+        x, length = middle + position * scale, 1.35 * 2 * self.half_length * scale  # longer than it is, to be seen
         length = min(length, top - 8.0)
         canvas.fill("#0d141c")
         canvas.rectangle(0, track + 6, canvas.width, canvas.height, "#131d27")

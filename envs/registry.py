@@ -44,13 +44,7 @@ _ENTRIES: dict[str, TensorEnvSpec] = {}
 
 
 def register(
-    id: str,
-    entry_point: str,
-    short_name: str,
-    summary: str,
-    *,
-    presets: Mapping[str, Any] | None = None,
-    **kwargs: Any,
+    id: str, entry_point: str, short_name: str, summary: str, *, presets: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> None:
     """Register an environment here and with Gymnasium.
 
@@ -98,7 +92,7 @@ def relatives(env: ResolvedEnv) -> list[TensorEnvSpec]:
     """
     try:
         bases = env.load().__mro__ if isinstance(env, TensorEnvSpec) else ()
-    except Exception:  # whatever its module raises; it is told where the environment is made
+    except Exception:  # whatever its module raises; it is reported where the environment is made
         return []
     defaults: dict[str, Any] = {}
     for base in reversed(bases):
@@ -137,10 +131,9 @@ def resolve(name: str) -> ResolvedEnv:
         UnknownEnvError: naming the closest match.
         UserCodeError: if the module, the file or the plug-in cannot be imported.
     """
-    place, _, id = (name, "", "") if _is_file(name) else name.rpartition(":")
-    module = _import(place) if place else None
+    place, _, id = (name, "", "") if name.endswith(".py") else name.rpartition(":")
+    module, absolute = (None, id) if not place else _import(place, id)
     classes = {} if module is None else _classes(module)
-    absolute = _absolute(place, id)
     if id in classes:
         return _of_class(classes[id], absolute)
     known = entries()
@@ -159,17 +152,12 @@ def resolve(name: str) -> ResolvedEnv:
     raise UnknownEnvError(f"unknown environment {name!r}{_closest(id, names, '; palaestra envs lists them')}")
 
 
-def _absolute(place: str, id: str) -> str:
-    place = str(Path(place).expanduser().resolve()) if _is_file(place) else place
-    return f"{place}:{id}" if place else id
-
-
-def _is_file(place: str) -> bool:
-    return place.endswith(".py")
-
-
-def _import(place: str) -> ModuleType:
-    return import_file(Path(place).expanduser()) if _is_file(place) else import_module(place)
+def _import(place: str, id: str) -> tuple[ModuleType, str]:
+    """The module or file at ``place``, and a name for ``id`` in it that means the same in any folder."""
+    if not place.endswith(".py"):
+        return import_module(place), f"{place}:{id}"
+    path = Path(place).expanduser()
+    return import_file(path), f"{path.resolve()}:{id}"
 
 
 def _classes(module: ModuleType) -> dict[str, type]:
@@ -234,6 +222,6 @@ def make(
 
     Raises:
         UnknownEnvError: no such environment.
-        TypeError, ValueError: what the environment says of its arguments.
+        TypeError, ValueError: if the environment refuses its arguments.
     """
     return resolve(id).make(num_envs, device, seed, **env_kwargs)

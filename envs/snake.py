@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -102,14 +102,13 @@ class Snake(TensorEnv[SnakeState]):
         head = rng.integers(0, self.cells)
         heading = rng.integers(0, 4)
         fruit = rng.integers(0, self.cells - 1)
-        one = torch.ones_like(head)
         lifetime = torch.zeros(len(head), self.cells, dtype=torch.int16, device=self.device)
         return SnakeState(
             lifetime=lifetime.scatter_(1, head.unsqueeze(1), 1),
             head=head,
             heading=heading,
             fruit=fruit + (fruit >= head),  # uniform over the other cells
-            length=one,
+            length=torch.ones_like(head),
             hunger=torch.zeros_like(head),
         )
 
@@ -171,16 +170,15 @@ class Snake(TensorEnv[SnakeState]):
 
     def draw(self, state: SnakeState, canvas: Canvas) -> None:
         """The board under a header: fruits eaten, share of the board filled (wide bar), patience left (thin bar)."""
-        look = _look(int(state.length) == self.cells, canvas.over)
+        look = _FULL if int(state.length) == self.cells else _DEAD if canvas.over else _ALIVE
         canvas.fill("#0d141c")
         _draw_header(canvas, look, int(state.length) - 1, self.cells - 1, 1.0 - int(state.hunger) / self.hunger_limit)
         left, top, side = 16.0, 112.0, 608.0
         cell = side / self.size
         canvas.rectangle(left - 6, top - 6, side + 12, side + 12, look.frame, radius=18)
         canvas.rectangle(left, top, side, side, "#17222d", radius=13)
-        for index in range(self.cells):
-            row, column = divmod(index, self.size)
-            if (row + column) % 2:
+        for row in range(self.size):
+            for column in range(1 - row % 2, self.size, 2):
                 canvas.rectangle(left + column * cell, top + row * cell, cell, cell, "#1b2835", radius=min(8, cell / 5))
 
         def centre(index: int) -> Point:
@@ -189,8 +187,7 @@ class Snake(TensorEnv[SnakeState]):
 
         if int(state.fruit) < self.cells:
             _draw_apple(canvas, *centre(int(state.fruit)), cell)
-        lifetime = np.asarray(state.lifetime)
-        body = np.argsort(lifetime)[self.cells - int(state.length) :]  # tail to head: lifetimes 1, 2, …, length
+        body = np.argsort(np.asarray(state.lifetime))[self.cells - int(state.length) :]  # tail to head: 1, 2, …
         _draw_body(canvas, look, _rounded([centre(int(index)) for index in body]), cell)
         _draw_head(canvas, look, centre(int(state.head)), _STEPS[int(state.heading)], cell)
 
@@ -221,7 +218,7 @@ class Snake(TensorEnv[SnakeState]):
         return self._best_move(state, -self._along_cycle(state))
 
     def _along_cycle(self, state: SnakeState) -> Tensor:
-        """How far along the cycle each neighbour lies, int64 [N, 4] from 1 to K − 1; 4 K for a wall."""
+        """Distance of each neighbour along the cycle, int64 [N, 4] from 1 to K − 1; 4 K for a wall."""
         cells = self.neighbour.view(-1, 4)[state.head]
         ahead = (self.cycle[cells.clamp(min=0)] - self.cycle[state.head].unsqueeze(1)) % self.cells
         return torch.where(cells == WALL, 4 * self.cells, ahead)
@@ -250,27 +247,21 @@ def _neighbours(size: int) -> Tensor:
 
 
 def _turns(size: int) -> tuple[Tensor, Tensor]:
-    """The board turned so that each heading points up.
-
-    Returns:
-        int64 [4, K], which cell of the board lies at each cell of the turned one, and int64 [4, K + 1], where each cell
-        of the board (and K, no cell) comes to lie.
-    """
+    """Tables for boards turned so that each heading points up: int64 [4, K], the board's cell at each turned cell; and
+    int64 [4, K + 1], the turned place of each cell of the board, where K (no cell) stays K."""
     board = torch.arange(size * size).view(size, size)
     turned = torch.stack([torch.rot90(board, heading).flatten() for heading in range(4)])
     return turned, torch.cat((turned.argsort(1), torch.full((4, 1), size * size)), 1)
 
 
 def _hamiltonian_cycle(size: int) -> Tensor:
-    """Position of each cell along a closed tour: back and forth over the rows, home by the first column."""
+    """Position of each cell along a closed tour: back and forth over the rows, returning by the first column."""
     tour = []
     for row in range(size):
         columns = range(1, size)
         tour += [row * size + column for column in (reversed(columns) if row % 2 else columns)]
     tour += [row * size for row in reversed(range(size))]
-    position = torch.empty(size * size, dtype=torch.int64)
-    position[torch.tensor(tour)] = torch.arange(size * size)
-    return position
+    return torch.tensor(tour).argsort()
 
 
 # Drawing. Coordinates are canvas units.
@@ -278,8 +269,7 @@ def _hamiltonian_cycle(size: int) -> Tensor:
 _STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0))  # (x, y) of UP, RIGHT, DOWN, LEFT
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(NamedTuple):
     """Colours that tell a living snake from a dead one and from a full board."""
 
     head: Colour
@@ -289,12 +279,9 @@ class _Look:
     dead: bool
 
 
-def _look(full: bool, over: bool) -> _Look:
-    if full:
-        return _Look("#ffe48a", "#ee8b3a", "#6b3d14", "#e9b949", False)
-    if over:
-        return _Look("#8fb0a0", "#2f5866", "#0b1016", "#c2504d", True)
-    return _Look("#8cf29a", "#1c7f93", "#0c2a30", "#263644", False)
+_ALIVE = _Look("#8cf29a", "#1c7f93", "#0c2a30", "#263644", dead=False)
+_DEAD = _Look("#8fb0a0", "#2f5866", "#0b1016", "#c2504d", dead=True)
+_FULL = _Look("#ffe48a", "#ee8b3a", "#6b3d14", "#e9b949", dead=False)
 
 
 def _draw_header(canvas: Canvas, look: _Look, fruits: int, most: int, patience: float) -> None:
@@ -312,9 +299,8 @@ def _draw_apple(canvas: Canvas, x: float, y: float, cell: float) -> None:
     """An apple with stem, leaf and shine in a cell about (x, y)."""
     r = 0.3 * cell
     canvas.circle(x, y + 0.34 * r, 1.18 * r, "#00000040")
-    canvas.circle(x - 0.3 * r, y + 0.1 * r, 0.86 * r, "#e5484d")
-    canvas.circle(x + 0.3 * r, y + 0.1 * r, 0.86 * r, "#e5484d")
-    canvas.circle(x, y + 0.3 * r, 0.86 * r, "#e5484d")
+    for dx, dy in ((-0.3, 0.1), (0.3, 0.1), (0.0, 0.3)):
+        canvas.circle(x + dx * r, y + dy * r, 0.86 * r, "#e5484d")
     canvas.line([(x, y - 0.5 * r), (x + 0.12 * r, y - 1.15 * r)], "#7a4b2a", 0.2 * r)
     leaf = [(0.1, -0.75), (0.35, -1.15), (0.75, -1.25), (1.0, -1.1), (0.8, -0.75), (0.45, -0.62)]
     canvas.polygon([(x + dx * r, y + dy * r) for dx, dy in leaf], "#5fc96a")
@@ -329,7 +315,7 @@ def _rounded(centres: list[Point]) -> list[Point]:
     for before, here, after in zip(centres, centres[1:], centres[2:], strict=False):
         enter = (before[0] + here[0]) / 2, (before[1] + here[1]) / 2
         leave = (after[0] + here[0]) / 2, (after[1] + here[1]) / 2
-        hub = enter[0] + leave[0] - here[0], enter[1] + leave[1] - here[1]  # of the bend; `here` if there is none
+        hub = enter[0] + leave[0] - here[0], enter[1] + leave[1] - here[1]  # centre of the bend
         straight = hub == here
         for i in range(8):
             t = i / 8 if straight else i * math.pi / 16

@@ -59,9 +59,9 @@ class ResolvedEnv(ABC):
     evaluation_episodes: ClassVar[int]
 
     @property
-    @abstractmethod
     def shortest_name(self) -> str:
         """The shortest name that ``resolve`` knows it by."""
+        return self.absolute_name
 
     @abstractmethod
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
@@ -71,20 +71,20 @@ class ResolvedEnv(ABC):
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
         """Observation and action space of one environment; errors are those of making it."""
 
-    @abstractmethod
     def kwarg_names(self) -> list[str] | None:
         """Names that ``kwargs`` may have; None where only making the environment tells."""
+        return None
 
-    @abstractmethod
     def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The same arguments without a reference to anything outside them; see ``TensorEnv.self_contained``."""
+        return kwargs
 
-    @abstractmethod
     def build(self, **kwargs: Any) -> TensorEnv[Any] | None:
         """The rules within their wrappers; None where they are not tensor code.
 
         Of the batch's arguments only ``max_episode_steps`` may be among ``kwargs``.
         """
+        return None
 
     @abstractmethod
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:
@@ -161,10 +161,6 @@ class GymnasiumSpec(ResolvedEnv):
     def __hash__(self) -> int:
         return hash(self.id)
 
-    @property
-    def shortest_name(self) -> str:
-        return self.absolute_name
-
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
         from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 
@@ -173,17 +169,8 @@ class GymnasiumSpec(ResolvedEnv):
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
         return _gymnasium_spaces(self, json.dumps(kwargs, sort_keys=True))
 
-    def kwarg_names(self) -> None:
-        return None
-
-    def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        return kwargs
-
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:
         return Reference(solved_at=self.spec.reward_threshold)
-
-    def build(self, **kwargs: Any) -> None:
-        return None
 
 
 @functools.lru_cache(64)

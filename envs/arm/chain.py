@@ -149,7 +149,7 @@ def tables(chain: SerialChain, dtype: torch.dtype, device: torch.device) -> Tabl
 
 
 def _entry(name: str, row: int) -> str:
-    """How a message calls one row of a field."""
+    """The name of one row of a field in messages."""
     if name in ("flange", "tool", "gravity"):
         return name
     return f"{name} of {'link' if name in ('mass', 'centre_of_mass', 'inertia') else 'joint'} {row + 1}"

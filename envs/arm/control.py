@@ -14,7 +14,7 @@ from torch import Tensor
 from palaestra.envs.arm.chain import SerialChain, tables
 from palaestra.envs.arm.dynamics import dot, link_frames, solve_positive, tool_jacobian
 
-_STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # of the search for a configuration; m
+_STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # search for a configuration; the last in m
 
 
 def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tensor) -> Tensor:

@@ -9,9 +9,11 @@
 4. Mass matrix: composite rigid bodies. M_ij = S_i · (I_j + … + I_n) S_j for i ≤ j.
 5. Forward dynamics: M is factored from the last joint to the first, without pivots, as it is positive definite.
 
-Inside, tensors have the environments last (``[…, links, N]``), so that every operation runs along contiguous memory;
-the public functions take and return ``[N, dof]``. They work in any floating dtype on any device, are differentiable,
-never synchronise, and treat each environment alike whatever the others are.
+Inside, tensors have the environments last (``[…, links, N]``), so that every operation runs along contiguous memory.
+The functions from :func:`forward_kinematics` to :func:`joint_friction` are the interface. They take angles ``q`` (rad),
+velocities ``dq`` (rad/s), accelerations ``ddq`` (rad/s²) and torques ``tau`` (N m) as ``[N, dof]``, all of one floating
+dtype and on one device, and raise a ValueError on anything else. All functions are differentiable, never synchronise,
+and treat each environment alike whatever the others are.
 
 Source: Featherstone, "Rigid body dynamics algorithms", 2008, chapters 2, 5 and 6.
 """
@@ -56,95 +58,38 @@ class Pose(NamedTuple):
     position: Tensor  # [N, dof + 2, 3] m
 
 
-# ---------------------------------------------------------------------------------------------------- public
-
-
 def forward_kinematics(chain: SerialChain, q: Tensor) -> Pose:
-    """Frames of all links, the flange and the tool.
-
-    Args:
-        chain: the arm.
-        q: joint angles, float [N, dof] rad.
-
-    Returns:
-        rotation [N, dof + 2, 3, 3] and position [N, dof + 2, 3] (m); index −1 is the tool, −2 the flange.
-
-    Raises:
-        ValueError: if ``q`` has another shape or is not floating-point.
-    """
+    """Frames of all links, the flange (index −2) and the tool (−1)."""
     frames = link_frames(chain, _links_first(chain, q=q)[0])
     rotation = torch.stack(frames[:3], 1)  # [3 rows, 3 columns, L, N]
     return Pose(rotation.permute(3, 2, 0, 1), frames.position.permute(2, 1, 0))
 
 
 def jacobian(chain: SerialChain, q: Tensor) -> Tensor:
-    """Geometric Jacobian of the tool centre.
+    """Geometric Jacobian of the tool centre, [N, 6, dof] in the axes of the base.
 
-    Args:
-        chain: the arm.
-        q: joint angles, float [N, dof] rad.
-
-    Returns:
-        [N, 6, dof] in the axes of the base: rows 0–2 the velocity of the tool centre (m/rad), rows 3–5 the angular
-        velocity of the tool.
-
-    Raises:
-        ValueError: if ``q`` has another shape or is not floating-point.
+    Rows 0–2 are the velocity of the tool centre (m/rad), rows 3–5 the angular velocity of the tool.
     """
     frames = link_frames(chain, _links_first(chain, q=q)[0])
     return tool_jacobian(frames).permute(2, 0, 1)
 
 
 def inverse_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, ddq: Tensor) -> Tensor:
-    """Torques that give the accelerations ``ddq``, without friction: M(q) q̈ + C(q, q̇) q̇ + g(q).
-
-    Args:
-        chain: the arm.
-        q, dq, ddq: angles, velocities and accelerations, float [N, dof] in rad, rad/s, rad/s².
-
-    Returns:
-        [N, dof] N m.
-
-    Raises:
-        ValueError: if the inputs differ in dtype or device or are not floating-point [N, dof].
-    """
+    """Torques [N, dof] (N m) that give the accelerations ``ddq``, without friction: M(q) q̈ + C(q, q̇) q̇ + g(q)."""
     angle, velocity, acceleration = _links_first(chain, q=q, dq=dq, ddq=ddq)
     frames = link_frames(chain, angle)
     return joint_torque(chain, screws(frames), bodies(chain, frames), velocity, acceleration).T
 
 
 def mass_matrix(chain: SerialChain, q: Tensor) -> Tensor:
-    """Joint-space inertia: kinetic energy is ½ q̇ᵀ M q̇.
-
-    Args:
-        chain: the arm.
-        q: joint angles, float [N, dof] rad.
-
-    Returns:
-        [N, dof, dof] kg m², symmetric positive definite.
-
-    Raises:
-        ValueError: if ``q`` has another shape or is not floating-point.
-    """
+    """Joint-space inertia M [N, dof, dof] (kg m²), symmetric positive definite: kinetic energy is ½ q̇ᵀ M q̇."""
     frames = link_frames(chain, _links_first(chain, q=q)[0])
     upper = upper_mass_matrix(screws(frames), bodies(chain, frames)).permute(2, 0, 1).triu()
     return upper + upper.triu(1).mT
 
 
 def forward_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor) -> Tensor:
-    """Accelerations under the torques ``tau``, without friction and limits.
-
-    Args:
-        chain: the arm.
-        q, dq: angles and velocities, float [N, dof] in rad and rad/s.
-        tau: torques, float [N, dof] N m.
-
-    Returns:
-        [N, dof] rad/s².
-
-    Raises:
-        ValueError: if the inputs differ in dtype or device or are not floating-point [N, dof].
-    """
+    """Accelerations [N, dof] (rad/s²) under the torques ``tau``, without friction and limits."""
     angle, velocity, torque = _links_first(chain, q=q, dq=dq, tau=tau)
     frames = link_frames(chain, angle)
     axes, body = screws(frames), bodies(chain, frames)
@@ -152,22 +97,11 @@ def forward_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor) -> 
 
 
 def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
-    """Friction torque that opposes the motion, to be subtracted from the motors' torque.
-
-    Args:
-        chain: the arm.
-        dq: velocities, float [N, dof] rad/s.
-
-    Returns:
-        [N, dof] N m.
-
-    Raises:
-        ValueError: if ``dq`` has another shape or is not floating-point.
-    """
+    """Friction torque [N, dof] (N m) that opposes the motion, to be subtracted from the motors' torque."""
     return friction(chain, _links_first(chain, dq=dq)[0]).T
 
 
-# ---------------------------------------------------------------------------------------------------- environments last
+# From here on the environments are the last dimension.
 
 
 def link_frames(chain: SerialChain, q: Tensor) -> Frames:
@@ -247,9 +181,6 @@ def friction(chain: SerialChain, dq: Tensor) -> Tensor:
     f1, f2, f3 = _vector(tables(chain, dq.dtype, dq.device).friction)
     half = 0.5 * f2  # f / (1 + exp(−x)) = f / 2 · (1 + tanh(x / 2)), whose derivative never overflows
     return ((half * (dq + f3)).tanh() - (half * f3).tanh()) * (0.5 * f1)
-
-
-# ---------------------------------------------------------------------------------------------------- parts
 
 
 def _links_first(chain: SerialChain, **inputs: Tensor) -> list[Tensor]:
@@ -336,7 +267,7 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
 
     By M = U D Uᵀ, where U has ones on its diagonal.
     """
-    shares = []  # of U above its diagonal, last column first
+    shares = []  # columns of U above its diagonal, last first
     scaled = []  # D⁻¹ U⁻¹ b, last entry first
     for k in range(len(right) - 1, 0, -1):
         column, pivot = matrix[:k, k], matrix[k, k]

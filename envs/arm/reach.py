@@ -6,8 +6,8 @@ Rules
        no limit is ever exceeded. There is no dynamics here; ``palaestra/PandaReachTorque-v0`` has it.
     2. An episode ends (terminated) when the tool centre is within 2 cm of the target at the end of a step; the arm need
        not stop there. It is truncated after 100 steps.
-    3. Every episode starts at rest in the arm's ready pose, with a target uniform in a box: x .35 … .65, y ±.2,
-       z .15 … .5 m.
+    3. Every episode starts at rest in the arm's ready pose, with a target uniform in a box: x 0.35 … 0.65, y ±0.2,
+       z 0.15 … 0.5 m.
 
 Actions
     ``control="velocity"``: float32 [dof] in ±1, times each joint's velocity limit.
@@ -62,7 +62,7 @@ CARTESIAN_MOVE = 0.05  # m per step
 MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 STEP_COST, PER_METRE = 0.1, 10.0
 NEAR = 0.05  # m
-DAMPING = 0.05  # of the normalised Jacobian, m
+DAMPING = 0.05  # damping for the normalised Jacobian, m
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Reach(ArmTask[ReachState]):
             return Reference()
         bound = held_out()
         distance = np.linalg.norm(np.array(bound["target"]) - self.start_tool.cpu().numpy(), axis=1)
-        gain = float(PER_METRE * (distance - TOLERANCE).mean()) + 1.0  # of all that arrive
+        gain = float(PER_METRE * (distance - TOLERANCE).mean()) + 1.0  # return of the approach and the arrival
         steps = float(np.ceil(np.array(bound["seconds_within_tolerance"]) / PERIOD).mean())
         random, expert = (-12.4, 1.98) if self.control == "cartesian" else (-13.4, 2.84)
         return Reference(
@@ -191,7 +191,7 @@ class Reach(ArmTask[ReachState]):
 
     @property
     def _is_standard(self) -> bool:
-        """Whether this is the task for which the bound was computed."""
+        """True if this is the task for which the bound was computed."""
         return (self.chain, self.start, self.targets, self.action_delay) == (PANDA, PANDA_READY, TARGET_BOX, 0)
 
     def _towards(self, q: Tensor, motion: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR, NEAR_ANGLE = 0.05, 0.25  # m, rad
 PD_RANGE = 0.2  # rad
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
-DAMPING = 0.05  # of the normalised Jacobian, m
+DAMPING = 0.05  # damping for the normalised Jacobian, m
 
 
 @dataclass(frozen=True)

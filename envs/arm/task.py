@@ -1,4 +1,4 @@
-"""What the two reaching tasks share: where they start and aim, sensors, commands that arrive late, and the picture."""
+"""The base of the two reaching tasks: starts and targets, sensors, delayed commands, and the picture."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ArmTask(TensorEnv[StateT]):
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
 
     def measured(self, q: Tensor, dq: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """What the sensors say of the angles and velocities [dof, N], with their errors [2 dof, N]."""
+        """Sensor readings of the angles and velocities [dof, N], given the errors [2 dof, N]."""
         return q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
 
     def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:
@@ -156,5 +156,5 @@ def length(vector: Tensor) -> Tensor:
 
 
 def remaining(distance: Tensor, tolerance: float) -> Tensor:
-    """How far it still is to the edge of the tolerance."""
+    """Distance to the edge of the tolerance, 0 inside it."""
     return (distance - tolerance).clamp_(min=0.0)

@@ -1,4 +1,4 @@
-"""How fast a target can be reached at all: the time-optimal bound T*ₐ of the arm's drives.
+"""The shortest time in which the arm's drives can reach a target: the time-optimal bound T*ₐ.
 
 1. From rest, with acceleration a_i and speed v_i at most and without having to stop, joint i turns by at most
    D_i(T) = a_i T² / 2 within T ≤ v_i / a_i, and v_i T − v_i² / (2 a_i) after that.
@@ -56,7 +56,8 @@ def minimum_time(chain: SerialChain, start: tuple[float, ...], targets: Tensor, 
     """
     count, table = len(targets), tables(chain, targets.dtype, targets.device)
     centre = torch.tensor(chain.check_configuration(start), dtype=targets.dtype).unsqueeze(1)  # [dof, 1]
-    q = table.q_min + _draws(chain.dof, _STARTS, targets.dtype) * (table.q_max - table.q_min)
+    draws = torch.rand(chain.dof, _STARTS, generator=torch.Generator().manual_seed(0), dtype=targets.dtype)
+    q = table.q_min + draws * (table.q_max - table.q_min)
     q = torch.cat((centre, q[:, 1:]), 1).repeat(1, count)  # [dof, M · starts]
     goal = targets.T.repeat_interleave(_STARTS, 1)
     low, high = torch.zeros(count, dtype=targets.dtype), torch.full((count,), _LONGEST, dtype=targets.dtype)
@@ -73,10 +74,6 @@ def minimum_time(chain: SerialChain, start: tuple[float, ...], targets: Tensor, 
         q = torch.where(reached.repeat_interleave(_STARTS), found, q)
         low, high = torch.where(reached, low, time), torch.where(reached, time, high)
     return high
-
-
-def _draws(rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
 def _largest_turn(velocity: Tensor, acceleration: Tensor, time: Tensor) -> Tensor:

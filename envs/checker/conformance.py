@@ -1,9 +1,9 @@
-"""The conformance checker: does an environment keep the contract that agents and views rely on?
+"""The conformance checker: tests of the contract that agents and views rely on.
 
 ``check_env("snake")`` applies every rule and returns one :class:`Finding` per rule; ``print(table(findings))`` shows
-them. Tensor environments have the rules of :mod:`palaestra.envs.checker.value_rules` and its neighbours, other people's
-those of :mod:`palaestra.envs.checker.gymnasium_rules`. The rules of structure come first: where one fails, the rest
-would only repeat it and are left out.
+them. Tensor environments have the rules of :mod:`palaestra.envs.checker.value_rules`, ``episode_rules`` and
+``optional_rules``, Gymnasium environments those of ``gymnasium_rules``. The rules of structure come first: where one
+fails, the rest would only repeat it and are left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["RULES", "STRUCTURE", "Finding", "Report", "check_env", "examine", "s
 
 STRUCTURE = value_rules.STRUCTURE
 RULES = {**value_rules.VALUES, **PLAY, **MEMBERS}
-GYMNASIUM_STEPS = 500  # of random play per rule, with one environment
+GYMNASIUM_STEPS = 500  # random steps per rule, with one environment
 SPEED_SECONDS = 0.5
 SPEED_ENVS = 1024
 
@@ -119,7 +119,7 @@ def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
 
 
 def _is_unknown(name: str, error: Exception) -> bool:
-    """Whether there is nothing of that name, which is no finding about an environment."""
+    """True if there is nothing of that name, which is no finding about an environment."""
     place = name if name.endswith(".py") else name.rpartition(":")[0]
     if not isinstance(error, UserCodeError):
         return isinstance(error, UnknownEnvError)

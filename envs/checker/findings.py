@@ -1,4 +1,4 @@
-"""What the conformance checker says: one finding per rule, and the table of them.
+"""The conformance checker's answer: one finding per rule, and the table of them.
 
 A rule is a function of its subject that returns None where the environment keeps it, else a text: a plain one says what
 is wrong and what to change, a :class:`Remark` goes with a rule that is kept, and :class:`DoesNotApply` says what the
@@ -29,12 +29,12 @@ class Remark(str):
 
 
 class DoesNotApply(str):
-    """Why the rule has nothing to look at, or what the environment would gain by a member that it does not have."""
+    """The reason why a rule has nothing to look at, or the gain from an optional member that is missing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule found; ``detail`` of a broken rule says what is wrong and what to change."""
+    """The result of one rule; ``detail`` of a broken rule says what is wrong and what to change."""
 
     rule: str
     verdict: Verdict

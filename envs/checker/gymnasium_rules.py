@@ -1,4 +1,4 @@
-"""The rules of the conformance checker for ordinary Gymnasium environments, other people's.
+"""The rules of the conformance checker for ordinary Gymnasium environments.
 
 They play one environment with random actions, a few hundred steps or a few seconds. What an environment of ours
 promises beyond Gymnasium's interface (batch invariance, no host synchronisation) is not asked of it.
@@ -24,9 +24,9 @@ from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.user_code import describe
 
-SECONDS = 2.0  # that one rule plays at most
-RESETS = 16  # that are compared
-EPISODES = 8  # whose ends are looked at
+SECONDS = 2.0  # longest play of one rule
+RESETS = 16  # resets that are compared
+EPISODES = 8  # episodes whose ends are looked at
 LONGEST = 10_000  # steps; a longer time limit is out of reach here
 
 
@@ -41,11 +41,6 @@ class GymnasiumSubject:
 
     def make(self, **kwargs: Any) -> Any:
         return gymnasium.make(self.spec, disable_env_checker=True, **{**self.kwargs, **kwargs})
-
-    @property
-    def limit(self) -> int | None:
-        limit: int | None = self.kwargs.get("max_episode_steps", self.spec.max_episode_steps)
-        return limit
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ GymnasiumRule = Callable[[GymnasiumSubject], str | None]
 
 
 def _call(where: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a method of the environment returns; an error of it is told with its place."""
+    """Call a method of the environment; its errors become EnvErrors that name the place."""
     try:
         return function(*args, **kwargs)
     except Exception as error:  # whatever user code raises
@@ -110,7 +105,7 @@ def same(a: Any, b: Any) -> str | None:
 
 
 def misfit(space: Space[Any], obs: Any, name: str = "observation") -> str | None:
-    """What keeps an observation out of its space; NaN is another rule's."""
+    """The reason why an observation is not in its space, None if it is; NaN is another rule's."""
     if isinstance(space, Dict):
         if not isinstance(obs, dict) or obs.keys() != space.spaces.keys():
             return f"{name} must be a dict of {', '.join(space.spaces)}, got {_shown(obs)}"
@@ -148,7 +143,7 @@ def spaces(subject: GymnasiumSubject) -> str | None:
 
 
 def reset_and_step(subject: GymnasiumSubject) -> str | None:
-    """What the environment itself returns, without the wrappers; then, for many steps, what its types are."""
+    """Form of the returned values without Gymnasium's wrappers; then their types over many steps."""
     env = subject.make().unwrapped
     got = _call("reset", env.reset, seed=subject.seed)
     if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[1], dict):
@@ -222,9 +217,9 @@ def resets_differ(subject: GymnasiumSubject) -> str | None:
 
 
 def ends_apart(subject: GymnasiumSubject) -> str | None:
-    """How episodes end when the time limit comes one step later than the author set it."""
-    limit = subject.limit if subject.limit is not None and subject.limit <= LONGEST else None
-    env = subject.make(**({} if limit is None else {"max_episode_steps": limit + 1}))
+    """The ends of episodes when the time limit is one step longer than the author set it."""
+    limit = subject.kwargs.get("max_episode_steps", subject.spec.max_episode_steps)
+    env = subject.make(**({} if limit is None or limit > LONGEST else {"max_episode_steps": limit + 1}))
     ends, length = [], 0
     for call in play(env, subject.seed, LONGEST * EPISODES):
         length += call.number > 0

@@ -21,8 +21,8 @@ from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, 
 from palaestra.envs.core import Reference, torch_dtype
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 
-EPISODES = 256  # of each policy that the reference is compared with
-SECONDS = 2.0  # that they may take
+EPISODES = 256  # episodes of each policy that the reference is compared with
+SECONDS = 2.0  # time that they may take
 ERRORS = 5.0  # standard errors between a measured return and the documented one
 SMALLEST = 1e-4  # difference that counts: what happens too rarely to be seen earns less
 ROUNDING = 0.005  # a documented figure has three significant digits

@@ -53,7 +53,9 @@ def unfinished_file(path: pathlib.Path) -> Iterator[tuple[IO[bytes], pathlib.Pat
             yield file, pathlib.Path(temporary)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):  # the folder has vanished, or the disk is gone: the first error tells
@@ -84,9 +86,3 @@ def _remove_leftovers(folder: pathlib.Path) -> None:
             status = os.fstat(file.fileno())
             if status.st_size > 0 or time.time() - status.st_mtime > _UNLOCKED_SECONDS:
                 leftover.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -23,22 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.errors import EnvError as EnvError  # re-exported
+from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
-
 StateT = TypeVar("StateT")
-
-
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a return means: mean returns of known policies, and where the figures come from.
+    """The scale of returns: mean returns of known policies, and the source of the figures.
 
     ``optimum`` is the best attainable mean return (exact, or that of the documented expert), ``random`` the uniform
     random policy's, ``heuristic`` that of a simple rule named in ``source``. None where it is not known.
@@ -73,7 +70,7 @@ class TensorEnv(ABC, Generic[StateT]):
     action_space: gymnasium.Space[Any]
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
-    turn_based: ClassVar[bool] = False  # whether it waits for a person's next key, or goes on in real time
+    turn_based: ClassVar[bool] = False  # True if it waits for a person's next key
     picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
     device: torch.device = torch.device("cpu")
 
@@ -96,7 +93,7 @@ class TensorEnv(ABC, Generic[StateT]):
 
     @abstractmethod
     def observe(self, state: StateT) -> Tensor:
-        """What the agent sees, [N, *observation_space.shape] in the space's dtype."""
+        """The observation, [N, *observation_space.shape] in the space's dtype."""
 
     def success(self, state: StateT) -> Tensor:
         """Optional: true if an episode that ends in this state was a success, bool [N]."""
@@ -115,7 +112,7 @@ class TensorEnv(ABC, Generic[StateT]):
         raise NotImplementedError
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
-        """Optional: what else there is to say of evaluated episodes, name → number.
+        """Optional: further figures of evaluated episodes, name → number.
 
         Args:
             returns, lengths, successes: one entry per episode; successes None without a method ``success``.

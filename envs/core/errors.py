@@ -1,8 +1,8 @@
-"""Which environment of a batch it is that the rules fail on.
+"""Errors of environments, and the search for the environment of a batch that the rules fail on.
 
 A batch is one call, so an exception in it says nothing of the environment. But the rules are functions of rows: called
-again on half of them, and half of that half, they fail alike as long as the guilty row is there. It takes about
-2 log₂ N calls, of which there are none until something fails.
+again on half of them, and half of that half, they fail alike as long as the failing row is there. The search takes
+about 2 log₂ N calls, made only after a failure.
 """
 
 from __future__ import annotations
@@ -34,12 +34,7 @@ class EnvError(ValueError):
     """
 
     def __init__(
-        self,
-        message: object,
-        *,
-        env_index: int | None = None,
-        episode: int | None = None,
-        step: int | None = None,
+        self, message: object, *, env_index: int | None = None, episode: int | None = None, step: int | None = None
     ) -> None:
         super().__init__(str(message))
         self.env_index, self.episode, self.step = env_index, episode, step
@@ -62,9 +57,9 @@ def is_machine_failure(error: Exception) -> bool:
 def located(
     method: str, error: Exception, again: Callable[[slice], object], env_indices: Tensor, place: Place
 ) -> EnvError:
-    """What to raise instead of ``error``, which ``method`` raised for what is at ``place``.
+    """The error to raise instead of ``error``, which ``method`` raised for the rows at ``place``.
 
-    ``again`` calls the method on a part of it; ``env_indices`` are those of the batch.
+    ``again`` calls the method on some of these rows; ``env_indices`` are those of the batch.
     """
     rows, episodes, steps = place
     row, what = failing_row(again, len(episodes), error), f"{method} raises {describe(error)}"
@@ -85,7 +80,7 @@ def failing_row(call: Callable[[slice], object], count: int, error: Exception) -
         error: what it raised on all of them.
 
     Returns:
-        None where no row is guilty alone: the rules may look across rows, or keep things of the batch's size inside.
+        None where no row fails alone: the rules may look across rows, or keep things of the batch's size inside.
     """
     first, end = 0, count
     while end - first > 1:
@@ -103,7 +98,7 @@ def _fails_alike(call: Callable[[slice], object], rows: slice, error: Exception)
     """True if it raises the same kind of exception in the same line; the message may well name other numbers."""
     try:
         call(rows)
-    except Exception as other:  # of whatever kind: rules that keep things of the batch's size fail in another way
+    except Exception as other:  # of any kind: rules that keep things of the batch's size fail in another way
         return type(other) is type(error) and _line(other) == _line(error)
     return False
 

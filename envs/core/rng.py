@@ -70,7 +70,7 @@ class Stream(enum.IntEnum):
     """Purposes that share a seed and must not share random numbers."""
 
     ENVIRONMENT = 0
-    ACTION_NOISE = 1  # of an agent
+    ACTION_NOISE = 1  # the agent's exploration
     RANDOM_POLICY = 2
     CHECKER = 2  # its actions are a random policy's
 
@@ -160,11 +160,8 @@ class Rng:
         """Uniform in [low, high), ``dtype`` [N, *shape], with 24 random bits (float32) or 53 (float64)."""
         digits = 53 if dtype == torch.float64 else 24
         unit = _shift(self.bits(shape), _BITS - digits).to(dtype) * 2.0**-digits
-        return (
-            unit
-            if isinstance(low, float) and isinstance(high, float) and (low, high) == (0.0, 1.0)
-            else (unit * (high - low) + low)
-        )
+        standard = isinstance(low, float) and isinstance(high, float) and (low, high) == (0.0, 1.0)
+        return unit if standard else unit * (high - low) + low
 
     def integers(self, low: int, high: int | Tensor, shape: Sequence[int] = ()) -> Tensor:
         """Integers low, …, high − 1, int64 [N, *shape]; ``high`` may be a tensor that broadcasts.

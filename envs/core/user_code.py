@@ -63,15 +63,9 @@ def describe(error: BaseException) -> str:
         return text
     if isinstance(error, SyntaxError):  # its message has the place already
         return f"{type(error).__name__}: {text}"
-    place = _place(error)
-    return f"{type(error).__name__}: {text}" + (f" ({place})" if place else "")
-
-
-def _place(error: BaseException) -> str | None:
-    frames = traceback.walk_tb(error.__traceback__)
     places = [
-        f"{Path(frame.f_code.co_filename).name}:{line}"
-        for frame, line in frames
+        f" ({Path(frame.f_code.co_filename).name}:{line})"
+        for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES and frame.f_code.co_filename[0] != "<"
     ]
-    return places[-1] if places else None
+    return f"{type(error).__name__}: {text}{places[-1] if places else ''}"

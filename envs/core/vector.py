@@ -7,8 +7,8 @@
 3. Resetting rows. On the CPU only the finished rows are reset; elsewhere all rows are and the finished ones selected,
    because finding the rows would synchronise. Both give the same bits, since draws are keyed per row.
 4. Statistics. ``info["episode"]`` holds return and length of each running episode, read where ``info["_episode"]``.
-5. Faults. What the rules raise becomes an :class:`EnvError` that names the environment, its episode and step; the batch
-   is then where it was before that step.
+5. Errors in the rules become an :class:`EnvError` that names the environment, its episode and step; the batch is then
+   where it was before that step.
 """
 
 from __future__ import annotations
@@ -23,34 +23,18 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from palaestra.envs.core.env import StateT, TensorEnv, host_row, map_state, resolve_device, state_fields, torch_dtype
-from palaestra.envs.core.errors import EnvError as EnvError  # re-exported
-from palaestra.envs.core.errors import Place, is_machine_failure, located
+from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.validation import check_actions, check_returned, check_state
 
-
-def _of_rows(argument: Any, rows: slice) -> Any:
-    """Some rows of what the rules are called with."""
-    if isinstance(argument, Rng):
-        return argument.of_rows(rows)
-    return argument[rows] if isinstance(argument, Tensor) else map_state(lambda field: field[rows], argument)
-
-
-def _spread(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask [N] with trailing dimensions to broadcast against ``like`` [N, …]."""
-    return mask.view(-1, *(1,) * (like.dim() - 1))
-
-
 Obs = Tensor | dict[str, Tensor]
-
-
 StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
-    """What an agent trains on: a Gymnasium vector environment whose arrays are tensors on one device.
+    """The batch that agents train on: a Gymnasium vector environment whose arrays are tensors on one device.
 
     ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
     ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
@@ -59,7 +43,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         device: of every tensor in and out.
         seed: of the running episodes.
         env_indices: int64 [N], the global index of each row.
-        can_truncate: whether ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
+        can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
     """
 
     device: torch.device
@@ -68,7 +52,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     can_truncate: bool = True
 
     def action_masks(self) -> Tensor | None:
-        """Which discrete actions are legal now, bool [N, A]; None where all are."""
+        """The legal discrete actions now, bool [N, A]; None where all are."""
         return None
 
     def final_action_masks(self) -> Tensor | None:
@@ -131,21 +115,19 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.max_episode_steps = env.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.can_truncate = self.max_episode_steps is not None
         self.render_mode = render_mode
-        self.metadata = {
-            "autoreset_mode": AutoresetMode.SAME_STEP,
-            "render_modes": ["rgb_array"] if env.has("draw") else [],
-            "render_fps": env.frames_per_second,
-        }
+        modes = ["rgb_array"] if env.has("draw") else []
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": modes}
+        self.metadata["render_fps"] = env.frames_per_second
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
         self._obs_dtype, self._action_dtype = torch_dtype(env.observation_space), torch_dtype(env.action_space)
-        self._has_success, self._has_mask = env.has("success"), env.has("action_mask")
+        self._optional = {name for name in ("success", "action_mask") if env.has(name)}
         self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._seed_with(seed)
-        self._final_place: Place = (None, self.episode, 0)  # of ``final_state``
+        self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
     def _seed_with(self, seed: int) -> None:
         self.seed = seed
@@ -203,12 +185,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     def _step(self, actions: Tensor) -> StepResult:
         final_obs, reward, terminated, truncated = self.advance(actions)
         done = terminated | truncated
-        info: dict[str, Any] = {
-            "final_obs": final_obs,
-            "_final_obs": done,
-            "episode": {"r": self.episode_return, "l": self.episode_length},
-            "_episode": done,
-        }
+        info: dict[str, Any] = {"final_obs": final_obs, "_final_obs": done, "_episode": done}
+        info["episode"] = {"r": self.episode_return, "l": self.episode_length}
         success = self.successes()
         if success is not None:
             info["is_success"] = success
@@ -230,10 +208,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.state = self.final_state = state
         self._final_place = place
         self.episode_length, self.episode_return = length, self.episode_return + reward
-        if self.max_episode_steps is None:
-            truncated = torch.zeros_like(terminated)
-        else:
-            truncated = (length >= self.max_episode_steps) & ~terminated
+        limit = self.max_episode_steps
+        truncated = torch.zeros_like(terminated) if limit is None else (length >= limit) & ~terminated
         return obs, reward, terminated, truncated
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
@@ -269,22 +245,13 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
     def successes(self) -> Tensor | None:
         """Successes of episodes that ended with the latest :meth:`advance`, bool [N]; None if undefined."""
-        if not self._has_success:
-            return None
-        success: Tensor = self._call("success", self._final_place, self.final_state)
-        return success
+        return self._call_optional("success", self._final_place, self.final_state)
 
     def action_masks(self) -> Tensor | None:
-        if not self._has_mask:
-            return None
-        mask: Tensor = self._call("action_mask", (None, self.episode, self.episode_length), self.state)
-        return mask
+        return self._call_optional("action_mask", (None, self.episode, self.episode_length), self.state)
 
     def final_action_masks(self) -> Tensor | None:
-        if not self._has_mask:
-            return None
-        mask: Tensor = self._call("action_mask", self._final_place, self.final_state)
-        return mask
+        return self._call_optional("action_mask", self._final_place, self.final_state)
 
     def shift_indices(self, first_env_index: int) -> None:
         """Make row 0 the environment of that global index; call :meth:`reset` next."""
@@ -296,8 +263,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if self.state is None:
             raise RuntimeError("call reset() first")
         counters = {name: getattr(self, name) for name in ("episode", "episode_length", "episode_return")}
-        place = {"seed": self.seed, "first_env_index": int(self.env_indices[0])}
-        return {"state": state_fields(self.state), **counters, **place}
+        first = int(self.env_indices[0])
+        return {"state": state_fields(self.state), **counters, "seed": self.seed, "first_env_index": first}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on with those episodes.
@@ -346,6 +313,10 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         check_returned(self.env, "observation", obs, shape, self._obs_dtype)
         return obs
 
+    def _call_optional(self, method: str, place: Place, state: StateT | None) -> Tensor | None:
+        result: Tensor | None = self._call(method, place, state) if method in self._optional else None
+        return result
+
     def _call(self, method: str, place: Place, *arguments: Any) -> Any:
         """A method of the rules on rows that are at ``place``.
 
@@ -364,3 +335,15 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
                 return getattr(self.env, method)(*(_of_rows(argument, rows) for argument in arguments))
 
             raise located(f"{type(self.env).__name__}: {method}", error, again, self.env_indices, place) from error
+
+
+def _of_rows(argument: Any, rows: slice) -> Any:
+    """Some rows of an argument of the rules."""
+    if isinstance(argument, Rng):
+        return argument.of_rows(rows)
+    return argument[rows] if isinstance(argument, Tensor) else map_state(lambda field: field[rows], argument)
+
+
+def _spread(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask [N] with trailing dimensions to broadcast against ``like`` [N, …]."""
+    return mask.view(-1, *(1,) * (like.dim() - 1))

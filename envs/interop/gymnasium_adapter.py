@@ -91,10 +91,8 @@ class GymnasiumAdapter(HostEnv):
         """New episodes; row i is seeded with its own seed, drawn from ``seed`` by NumPy's ``SeedSequence``."""
         if seed is not None or not self._seeded:
             self.seed, self._seeded = self.seed if seed is None else seed, True
-            seeds = (
-                np.random.SeedSequence(self.seed).generate_state(self._first + self.num_envs)[self._first :].tolist()
-            )
-            obs, _ = self._ask(self.venv.reset, seed=seeds, options=options)
+            seeds = np.random.SeedSequence(self.seed).generate_state(self._first + self.num_envs)
+            obs, _ = self._ask(self.venv.reset, seed=seeds[self._first :].tolist(), options=options)
         else:
             obs, _ = self._ask(self.venv.reset, options=options)
         self.forget_episodes()
@@ -127,13 +125,13 @@ class GymnasiumAdapter(HostEnv):
         level, gymnasium.logger.min_level = gymnasium.logger.min_level, gymnasium.logger.ERROR + 1
         try:  # without the warnings in which Gymnasium prints every traceback
             return call(*args, **kwargs)
-        except (EOFError, OSError) as error:  # of a pipe: what environments raise are EnvErrors
+        except (EOFError, OSError) as error:  # the pipe's: what environments raise are EnvErrors
             raise self._death() from error
         finally:
             gymnasium.logger.min_level = level
 
     def _death(self) -> EnvError:
-        """Which process has closed its pipe, and how it ended."""
+        """An error that names the process that closed its pipe, and says how it ended."""
         processes = self.venv.processes
         ended = connection.wait([process.sentinel for process in processes], timeout=2.0)
         for index, process in enumerate(processes):
@@ -150,8 +148,9 @@ class GymnasiumAdapter(HostEnv):
         """Images [N, height, width, channels] with their channels first."""
         if isinstance(obs, dict):
             inner = self.venv.single_observation_space.spaces
-            return {key: _turned(value) if _is_channels_last(inner[key]) else value for key, value in obs.items()}
-        return _turned(obs) if _is_channels_last(self.venv.single_observation_space) else obs
+            turned = [key for key in obs if _is_channels_last(inner[key])]
+            return {**obs, **{key: np.moveaxis(obs[key], -1, 1) for key in turned}}
+        return np.moveaxis(obs, -1, 1) if _is_channels_last(self.venv.single_observation_space) else obs
 
     def render(self) -> Any:
         return self.venv.render()
@@ -195,9 +194,8 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         if is_machine_failure(error):
             raise error
         where = "" if self.env_index is None else f" in environment {self.env_index}"
-        fault = EnvError(
-            f"{type(self.unwrapped).__name__}: {method} raises {describe(error)}{where}", env_index=self.env_index
-        )
+        text = f"{type(self.unwrapped).__name__}: {method} raises {describe(error)}{where}"
+        fault = EnvError(text, env_index=self.env_index)
         if self._apart:
             fault.add_note(traceback.format_exc())  # a process cannot hand on the chain of exceptions
         raise fault from error
@@ -239,7 +237,3 @@ def _channels_first(space: Any) -> Any:
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: _channels_first(inner) for key, inner in space.spaces.items()})
     return VecTransposeImage.transpose_space(space) if _is_channels_last(space) else space
-
-
-def _turned(images: Any) -> Any:
-    return np.moveaxis(images, -1, 1)

@@ -39,13 +39,10 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         self._started = False
         self.observation_space = self._batch.single_observation_space
         self.action_space = self._batch.single_action_space
-        drawable = self._batch.env.has("draw")
-        self.metadata = {
-            "render_modes": ["human", "rgb_array"] if drawable else [],
-            "render_fps": self._batch.env.frames_per_second,
-        }
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}")
+        modes = ["human", "rgb_array"] if self._batch.env.has("draw") else []
+        self.metadata = {"render_modes": modes, "render_fps": self._batch.env.frames_per_second}
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"render_mode must be one of {modes}, got {render_mode!r}")
         self.render_mode = render_mode
         self._window: Any = None
         self._over = False  # the episode has ended: pictures may show that

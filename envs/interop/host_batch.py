@@ -48,23 +48,15 @@ class HostEnv(BatchedEnv):
         info: dict[str, Any] = {
             "final_obs": self._to_device(final_obs),
             "_final_obs": self._to_device(done),
-            "episode": {
-                "r": self._to_device(self._episode_return),
-                "l": self._to_device(self._episode_length),
-            },
+            "episode": {"r": self._to_device(self._episode_return), "l": self._to_device(self._episode_length)},
             "_episode": self._to_device(done),
         }
         if success is not None:
             info["is_success"] = self._to_device(success)
         self._episode_return[done] = 0.0
         self._episode_length[done] = 0
-        return (
-            self._to_device(obs),
-            self._to_device(reward, torch.float32),
-            self._to_device(terminated),
-            self._to_device(truncated & ~terminated),
-            info,
-        )
+        ends = self._to_device(terminated), self._to_device(truncated & ~terminated)
+        return self._to_device(obs), self._to_device(reward, torch.float32), *ends, info
 
 
 def with_final_rows(obs: Any, finals: Mapping[int, Any]) -> Any:

@@ -79,7 +79,7 @@ class SB3VecEnv(VecEnv):
         owner = (
             self.batch.env if isinstance(self.batch, TensorVectorEnv) and hasattr(self.batch.env, attr_name) else self
         )
-        return [getattr(owner, attr_name)] * len(self._rows(indices))
+        return [getattr(owner, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         raise NotImplementedError(
@@ -91,7 +91,4 @@ class SB3VecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """True for SB3's Monitor, whose episode statistics the batch gives itself."""
-        return [wrapper_class.__name__ == "Monitor"] * len(self._rows(indices))
-
-    def _rows(self, indices: Any) -> list[int]:
-        return list(self._get_indices(indices))
+        return [wrapper_class.__name__ == "Monitor"] * len(list(self._get_indices(indices)))

@@ -77,7 +77,7 @@ def lambert_w(x: float) -> float:
 
 class Duopoly(NamedTuple):
     price: float
-    profit: float  # of each firm
+    profit: float  # each firm's
 
 
 def logit_duopoly(quality: float, cost: float, mu: float, outside: float, *, collude: bool) -> Duopoly:

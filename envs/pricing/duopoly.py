@@ -11,7 +11,7 @@ Rules
     4. The first period follows one in which both firms posted the lower Nash price.
 
 Grid: 15 prices from p_N − ξ (p_M − p_N) to p_M + ξ (p_M − p_N), with the Nash price p_N, the monopoly price p_M and
-ξ .1; a 2, c 1, μ ¼, a₀ 0, δ .95.
+ξ 0.1; a 2, c 1, μ ¼, a₀ 0, δ 0.95.
 
 Actions
     The index of a price.
@@ -68,7 +68,7 @@ class DuopolyPricing(Market[DuopolyState]):
         """``rival`` is its rule, ``discount`` δ.
 
         Raises:
-            ValueError: if the rule is unknown or δ is not between 0 and .999 (values are iterated).
+            ValueError: if the rule is unknown or δ is not between 0 and 0.999 (values are iterated).
         """
         if rival not in get_args(Rival):
             raise ValueError(f"rival must be one of {', '.join(get_args(Rival))}, got {rival!r}")
@@ -88,9 +88,7 @@ class DuopolyPricing(Market[DuopolyState]):
             "nash": np.full(PRICES, self.nash[0]),
         }
         self.answer = answers[rival]  # [the agent's last price] → the rival's next
-        self.after = (
-            np.arange(PRICES) * PRICES + self.answer.repeat(PRICES)[:, None]
-        )  # [states, actions] the next state
+        self.after = np.arange(PRICES) * PRICES + self.answer.repeat(PRICES)[:, None]  # [states, actions] → next state
         self.stages, self.num_states, self.first_state = 1, PRICES**2, self.nash[0] * (PRICES + 1)
         self.observation_space, self.action_space = Box(0.0, 1.0, (2,)), Discrete(PRICES)
         self.answer_table = torch.tensor(self.answer)

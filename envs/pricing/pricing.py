@@ -3,8 +3,8 @@
 In each of T periods at most one customer arrives, with probability λ_t, and buys at the price p with probability
 b_t(p) = exp(−p / w_t); the scale w_t may change over the season. The rest is :mod:`palaestra.envs.pricing.season`.
 
-``palaestra/PricingStationary-v0`` (``pricing-easy``) has 100 periods, 10 units, λ .5 and w 50; prices 50 … 200.
-``palaestra/Pricing-v0`` (``pricing``) has 100 periods, 15 units, λ .6 and w_t = 30 + 170 (t/99)³, prices 20 … 600:
+``palaestra/PricingStationary-v0`` (``pricing-easy``) has 100 periods, 10 units, λ 0.5 and w 50; prices 50 … 200.
+``palaestra/Pricing-v0`` (``pricing``) has 100 periods, 15 units, λ 0.6 and w_t = 30 + 170 (t/99)³, prices 20 … 600:
 customers who come late pay more, as travellers do.
 
 With ``demand``, the file that ``palaestra fit-demand`` made of real sales, any number of customers may come in a
@@ -49,7 +49,7 @@ class Pricing(Season):
         Args:
             periods: T, 100 unless given; with ``demand`` a season as the data suggest.
             stock: C, 15 unless given; with ``demand`` less than the best fixed price would sell.
-            arrival_rate: probability of a customer, per period or for all; .6 unless given.
+            arrival_rate: probability of a customer, per period or for all; 0.6 unless given.
             prices: the menu, 20 … 600 by 20 unless given; with ``demand`` round prices in the observed range, which
                 none may leave.
             willingness: w, in money, per period or for all; 30 + 170 (t / (T − 1))³ unless given.
@@ -127,9 +127,8 @@ class Pricing(Season):
             estimate = self.demand.products[self.product].estimate
             steeper = estimate.coefficients * [sensitivity if name == PRICE else 1.0 for name in estimate.names]
             wanted = self.demand.wanted(self.product, self.prices, self.stock, steeper, factor)
-            return Season(
-                self.prices, np.broadcast_to(wanted, (self.stages, *wanted.shape)), self.stock, self.unit_cost
-            )
+            season = np.broadcast_to(wanted, (self.stages, *wanted.shape))
+            return Season(self.prices, season, self.stock, self.unit_cost)
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         return {**shifts, "sensitivity_plus_20": market(sensitivity=1.2)}

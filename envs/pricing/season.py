@@ -93,7 +93,7 @@ class Season(InventoryMarket[SeasonState]):
         return after, reward, (period == self.stages) | (stock == 0)
 
     def _wanted(self, distribution: Tensor, uniform: Tensor) -> Tensor:
-        """How many entries of a row of the cdf are at most ``uniform``, int64 [N], by halving the interval."""
+        """Number of entries of a row of the cdf that are at most ``uniform``, int64 [N], by halving the interval."""
         start: Tensor = distribution * self.row
         place = start
         half = (self.row + 1) // 2

@@ -2,8 +2,8 @@
 
 1. Each of 26 weeks brings a Poisson number of category buyers, 20 on average. Each buys one unit (an ounce) of one of
    four brands by a conditional logit with utilities α_brand + β price + γ feature. Yoplait sells to its share.
-2. The manager posts Yoplait's price, $ .06 … .16 per oz by cents, and has 100 units for the season. The rivals stay at
-   their mean prices; nobody advertises (all features are 0).
+2. The manager posts Yoplait's price, $ 0.06 … 0.16 per oz by cents, and has 100 units for the season. The rivals stay
+   at their mean prices, without advertising (all features are 0).
 3. The coefficients are estimates from a scanner panel, 2,412 purchases of 100 households: ``Yogurt``, used by Jain,
    Vilcassim and Chintagunta, Journal of Business & Economic Statistics 1994, as distributed with the R package Ecdat;
    base brand Dannon. The panel records purchases only, so there is no outside option.

@@ -24,17 +24,9 @@ import pygame
 import pygame.gfxdraw
 
 Colour = str | tuple[int, int, int] | tuple[int, int, int, int]
-
-
 Point = tuple[float, float]
-
-
 Image = np.ndarray[Any, np.dtype[np.uint8]]  # [height, width, 3], RGB
-
-
 Table = np.ndarray[Any, np.dtype[np.int64]]
-
-
 _FINER = 2  # drawn pixels per wanted pixel, along each axis
 
 
@@ -53,11 +45,11 @@ def resized(image: Image, width: int) -> Image:
 
 
 class Canvas:
-    """What an environment draws on.
+    """The surface that an environment draws on.
 
     Attributes:
         width, height: in the canvas's own units, which all coordinates, sizes and line widths are given in.
-        over: whether the episode ended in the state to be drawn (a state alone need not tell). False if unknown.
+        over: True if the episode ended in the state to be drawn (a state alone need not tell). False if unknown.
         past: the states of the same episode before the one to be drawn, oldest first; empty where they are not known.
         policy: the watched policy's action in every state, int64 [stages, states]; None where it has no known table.
     """
@@ -80,7 +72,7 @@ class Canvas:
         self._surface = pygame.Surface((self._size[0] * _FINER, self._size[1] * _FINER))
 
     def image(self) -> Image:
-        """What has been drawn, uint8 [height, width, 3], both even."""
+        """The finished picture, uint8 [height, width, 3], both even."""
         return _to_image(pygame.transform.smoothscale(self._surface, self._size))
 
     def fill(self, colour: Colour) -> None:
@@ -181,7 +173,7 @@ class Canvas:
 
         ``size`` is the height of the line; the result is its width.
         """
-        if not pygame.font.get_init():  # others' environments shut pygame down when they close
+        if not pygame.font.get_init():  # Gymnasium environments shut pygame down when they close
             pygame.font.init()
         ink = pygame.Color(colour)
         font = pygame.font.Font(None, max(1, round(size * self._scale)))

@@ -34,7 +34,7 @@ def picture(
         env: the rules, which draw.
         state: one environment's state on the host, see ``TensorVectorEnv.state_of``.
         width: of the picture in pixels, rounded to an even number; the height follows. None for ``env.picture_size``.
-        over: whether the episode ended in this state.
+        over: True if the episode ended in this state.
         past: the episode's earlier states, oldest first, as far as they are known.
         policy: the watched policy's action in every state, int64 [stages, states], where ``env`` can tabulate it.
 

@@ -1,4 +1,4 @@
-"""A window on the screen that shows pictures and hears keys."""
+"""A window on the screen that shows pictures and reads keys."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Window:
         self.paused = False
         self.closed = False
         self._clock = pygame.time.Clock()
-        self._size: tuple[int, int] | None = None  # of the pictures
-        self._shown: tuple[int, int] = (0, 0)  # of the window: smaller where the screen is
+        self._size: tuple[int, int] | None = None  # size of the pictures
+        self._shown: tuple[int, int] = (0, 0)  # size of the window: smaller where the screen is
 
     def show(self, frame: Image) -> bool:
         """Show the picture for one frame's time, or until the pause ends; False once the window is closed.

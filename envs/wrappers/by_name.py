@@ -15,7 +15,7 @@ from palaestra.envs.wrappers.randomized import Randomized
 from palaestra.envs.wrappers.wrapper import WrapperError, is_count
 
 WRAPPER_SETTINGS = ("randomized", "time_aware", "frame_stack", "discretized_actions")
-"""From the inside out."""
+"""Names of the wrappers, from the inside out."""
 
 
 def take_settings(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
     }
     for name in WRAPPER_SETTINGS:
         if name in settings:
-            env = _named(name, settings[name], makers[name], env, settings[name])
+            env = _apply(name, settings[name], makers[name], env)
     return env
 
 
@@ -53,36 +53,32 @@ def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any
     Raises:
         WrapperError: for ``randomized``, whose attributes such environments may keep anywhere.
     """
-    makers = {"time_aware": _their_time, "frame_stack": _their_stack, "discretized_actions": _their_actions}
+    makers = {"time_aware": _gymnasium_time, "frame_stack": _gymnasium_stack, "discretized_actions": _gymnasium_actions}
     if "randomized" in settings:
         raise WrapperError(f"randomized={settings['randomized']}: only tensor environments can be randomised")
     chosen = [name for name in WRAPPER_SETTINGS if name in settings]
-    return tuple(functools.partial(_wrap_theirs, name, settings[name], makers[name]) for name in chosen)
+    return tuple(functools.partial(_apply, name, settings[name], makers[name]) for name in chosen)
 
 
-def _wrap_theirs(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> Any:
-    return _named(name, value, make, env, value)
-
-
-def _named(name: str, value: Any, make: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``make`` gives; its refusal names the setting."""
+def _apply(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> Any:
+    """The environment in the wrapper that ``make`` gives it; its refusal names the setting."""
     try:
-        return make(*arguments)
+        return make(env, value)
     except ValueError as error:
         raise WrapperError(f"{name}={value}: {error}") from error
 
 
-def _their_time(env: Any, value: Any) -> Any:
+def _gymnasium_time(env: Any, value: Any) -> Any:
     return gymnasium.wrappers.TimeAwareObservation(env, normalize_time=True) if _checked_flag(value) else env
 
 
-def _their_stack(env: Any, value: Any) -> Any:
+def _gymnasium_stack(env: Any, value: Any) -> Any:
     if not is_count(value, 1):
         raise ValueError("must be an integer of at least 1")
     return gymnasium.wrappers.FrameStackObservation(env, value, padding_type="reset")
 
 
-def _their_actions(env: Any, value: Any) -> Any:
+def _gymnasium_actions(env: Any, value: Any) -> Any:
     chosen = {"multidiscrete": False, **_discretization(value)}
     action_bounds(env.action_space, **chosen)
     return gymnasium.wrappers.DiscretizeAction(env, **chosen)

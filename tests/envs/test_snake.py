@@ -120,7 +120,7 @@ def test_observation_of_a_hand_worked_position() -> None:
 def test_with_relative_actions_the_board_is_turned_so_that_the_snake_faces_up() -> None:
     """Head in the top right corner: facing right, say, there are walls ahead and to the left: the top left one."""
     env = Snake(4)
-    places = {UP: (3, 15), RIGHT: (0, 3), DOWN: (12, 0), LEFT: (15, 12)}  # of cells 3 and 15 on the turned board
+    places = {UP: (3, 15), RIGHT: (0, 3), DOWN: (12, 0), LEFT: (15, 12)}  # cells 3 and 15 on the turned board
     for heading, (head, fruit) in places.items():
         obs = env.observe(state_of(env, [3], 15, heading))[0]
         assert obs[32:64].nonzero().flatten().tolist() == [head, 16 + fruit]

@@ -72,7 +72,8 @@ def arm_solids(chain: SerialChain, rotation: Floats, position: Floats) -> Solid:
         else:
             solids.append(_housing(here, axis, radius))
         before = here
-    return _together([*solids, *_wrist(chain, rotation, position), *hand_solids(chain, rotation[-1], position[-1])])
+    solids += [*_wrist(chain, rotation, position), *hand_solids(chain, rotation[-1], position[-1])]
+    return Solid(np.concatenate([s.quads for s in solids]), np.concatenate([s.colours for s in solids]))
 
 
 def hand_solids(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
@@ -110,12 +111,12 @@ def hand_solids(chain: SerialChain, rotation: Floats, position: Floats) -> list[
 
 
 def hand_size(chain: SerialChain) -> float:
-    """From the back of the hand to the tool centre, m."""
+    """Distance from the back of the hand to the tool centre, m."""
     return 0.07 * length_of(chain)
 
 
 def _wrist(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
-    """From the last joint to the flange, and on to the back of the hand."""
+    """The wrist, from the last joint to the flange and on to the back of the hand."""
     length = length_of(chain)
     last, flange = position[-3], position[-2]
     back = position[-1] - hand_size(chain) * rotation[-1, :, 2]
@@ -203,7 +204,3 @@ def _loft(rings: Floats, colours: Sequence[Tint]) -> Solid:
     low, high = rings[:-1], rings[1:]
     quads = np.stack((low, np.roll(low, -1, 1), np.roll(high, -1, 1), high), 2)  # [R − 1, S, 4, 3]
     return Solid(quads.reshape(-1, 4, 3), np.repeat(np.array(colours), rings.shape[1], 0))
-
-
-def _together(solids: Sequence[Solid]) -> Solid:
-    return Solid(np.concatenate([s.quads for s in solids]), np.concatenate([s.colours for s in solids]))

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-_NEAR = 0.02  # of the distance that the camera looks at; nothing is drawn larger than it would be at this depth
-_LIGHT = np.array((-0.30, -0.52, 0.80))  # towards the lamp, in the axes of the world
-_AMBIENT, _LAMP, _VIEWER = 0.34, 0.56, 0.16  # shares of the light: everywhere, from the lamp, from the camera
+_NEAR = 0.02  # share of the distance to what is looked at; nothing is drawn larger than it would be at this depth
+_LIGHT = np.array((-0.30, -0.52, 0.80))  # towards the light, in the axes of the world
+_AMBIENT, _LAMP, _VIEWER = 0.34, 0.56, 0.16  # shares of brightness: ambient, from the light, from the camera
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the picture is taken from.
+    """The point of view of a picture.
 
     Attributes:
         position: [3] m.

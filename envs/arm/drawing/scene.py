@@ -60,7 +60,7 @@ def draw_arm(
         box: where targets come from, (low, high) along x, y and z, m.
         trail: [K, 3] earlier places of the tool centre, oldest first, m; may be empty.
         seconds: since the episode began.
-        reached: whether the task is done.
+        reached: True if the task is done.
         tolerance: largest distance that counts as reached, m.
         rotation: [3, 3] how the tool shall be turned, its axes as columns. None if that does not matter.
         angle_tolerance: largest angle that counts as reached, rad.

@@ -51,7 +51,7 @@ def format_amount(value: float, decimals: int, currency: str = "") -> str:
 
 
 def decimals_of(ticks: Sequence[float]) -> int:
-    """How many decimals it takes to write the numbers apart."""
+    """Number of decimals that it takes to tell the numbers apart."""
     return next((d for d in range(6) if all(abs(round(tick, d) - tick) < 1e-9 for tick in ticks)), 6)
 
 
@@ -214,7 +214,7 @@ def draw_readout(canvas: Canvas, x: float, value: str, caption: str, colour: Col
 
 
 def draw_verdict(canvas: Canvas, words: str, detail: str, colour: Colour) -> None:
-    """How it ended, in a banner at the upper right, and a frame around the picture."""
+    """The result of the episode in a banner at the upper right, and a frame around the picture."""
     canvas.rectangle(0, 0, canvas.width, canvas.height, colour, line=6)
     right, wide = canvas.width - 20, 22.0 * len(words) + 40
     canvas.rectangle(right - wide, 13, wide, 52, colour, radius=26)

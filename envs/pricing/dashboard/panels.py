@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas, Colour
 
 OPTIMAL = "#ffb02e"
-OWN = ("#5cb8ff", "#ff85b8")  # of each product, or each firm
+OWN = ("#5cb8ff", "#ff85b8")  # one colour per product or firm
 GOOD, FAIR, POOR = "#3ddc84", "#ffb02e", "#ff5a5f"
 BAND = "#a8752a"
 PLOT_LEFT, PLOT_WIDTH = 78.0, 470.0

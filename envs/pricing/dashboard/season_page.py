@@ -102,7 +102,7 @@ def season_layout(view: SeasonView) -> SeasonLayout:
     x = (0.0, float(view.stages))
     prices = np.concatenate((view.posted, view.optimal))
     known = np.append(prices[~np.isnan(prices)], view.expected.prices)
-    middle = MAPS_TOP + 106.0  # of two rows of maps the lower edge of the first
+    middle = MAPS_TOP + 106.0  # lower edge of the first of two rows of maps
     rows = [(MAPS_TOP, MAPS_BOTTOM)] if view.products == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
     return SeasonLayout(
         plot(126, 144, x, around(known)),
@@ -202,11 +202,9 @@ def _draw_header(canvas: Canvas, view: SeasonView) -> None:
     share, left = percent_of(earned, best), view.stages - int(view.period[-1])
     colour = result_colour(share)
     cents = 0 if best >= 100.0 else 2
-    draw_readout(
-        canvas, 24, format_amount(earned, cents, view.currency), view.earnings, colour if view.over else BRIGHT
-    )
-    of = f"of V* {format_amount(best, cents, view.currency)}"
-    draw_readout(canvas, 204, f"{share:.0f} %", of, colour if view.over else BRIGHT)
+    ink = colour if view.over else BRIGHT
+    draw_readout(canvas, 24, format_amount(earned, cents, view.currency), view.earnings, ink)
+    draw_readout(canvas, 204, f"{share:.0f} %", f"of V* {format_amount(best, cents, view.currency)}", ink)
     if view.over:
         unsold = int(view.stock[-1].sum())
         words = "sold out" if unsold == 0 else f"{unsold} unit{'s' * (unsold > 1)} left"

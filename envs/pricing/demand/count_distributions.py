@@ -1,4 +1,4 @@
-"""How many units customers want: distributions for tables, and choices between products."""
+"""Distributions of the number of units wanted, as tables, and choices between products."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from palaestra.envs.core import Array
 
 _STEPS = 100
 _SINGULAR = 1e-12  # ratio of the smallest to the largest curvature, in units in which each coefficient's own is 1
-_VANISHED = 1e-8  # of the information on a coefficient, against the start
+_VANISHED = 1e-8  # information left on a coefficient, over that at the start
 _OVERDISPERSED = 2.705543  # 5 % point of the likelihood ratio at the boundary a = 0: half a χ² with one degree
 LOG_DISPERSION = "log_dispersion"
 
@@ -49,7 +49,7 @@ class Estimate:
 
     @property
     def standard_errors(self) -> Array:
-        """Float64 [K]."""
+        """Standard errors of the coefficients, float64 [K]."""
         errors: Array = np.sqrt(np.diag(self.covariance))
         return errors
 
@@ -67,9 +67,9 @@ def conditional_logit(
     Args:
         features: x, float [rows, K], a row for each alternative of each occasion, in any order.
         occasion: which occasion a row belongs to, [rows], anything that can be sorted.
-        chosen: whether the alternative was taken, bool [rows]: once per occasion, or with ``outside`` at most once.
+        chosen: True if the alternative was taken, bool [rows]: once per occasion, or with ``outside`` at most once.
         names: of the features.
-        outside: whether a buyer could also take nothing, with the utility 0.
+        outside: True if a buyer could also take nothing, with the utility 0.
 
     Raises:
         ValueError: if an occasion has no choice or several.
@@ -128,7 +128,7 @@ def poisson_likelihood(features: Any, units: Any, offset: Any = 0.0) -> Likeliho
 
     def likelihood(beta: Array) -> tuple[float, Array, Array]:
         log_mean = x @ beta + offset
-        with np.errstate(over="ignore"):  # of a step that is far too long; its −∞ shortens it
+        with np.errstate(over="ignore"):  # a step far too long gives −∞, which shortens it
             mean = np.exp(log_mean)
         return float(y @ log_mean - mean.sum() - constant), x.T @ (y - mean), -(x.T @ (mean[:, None] * x))
 

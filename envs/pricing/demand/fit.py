@@ -1,4 +1,4 @@
-"""``palaestra fit-demand``: from somebody's sales to ``demand.json``, a market to train in.
+"""``palaestra fit-demand``: from a sales table to ``demand.json``, a market to train in.
 
 1. Sales per period give each product a demand of its own: Poisson, or negative binomial where the sales vary more than
    that (likelihood ratio, 5 %). Choices give one conditional logit; the Poisson buyers of a period are those that a
@@ -35,7 +35,7 @@ from palaestra.envs.pricing.demand.model import COMPETITOR, CONSTANT, DISPLAY, F
 from palaestra.envs.pricing.demand.sales_csv import SalesError, SalesTable, first_repeat, read_sales
 
 _FEWEST_PRICES, _LEAST_T = 3, 2.0
-_CHARGED_POINTS = 100  # of the distribution of prices that were charged
+_CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
 @dataclass
@@ -64,7 +64,7 @@ def fit_demand(sales: Path, out: Path, buyers: float | None) -> None:
 
 
 def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
-    """The demand behind a file of sales, and what there is to say of the data.
+    """The demand behind a file of sales, and notes on the data.
 
     Args:
         path: of a CSV file, see :mod:`palaestra.envs.pricing.demand.sales_csv`.
@@ -84,9 +84,6 @@ def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
     return demand, work.notes
 
 
-# --------------------------------------------------------------------------------------------- sales per period
-
-
 def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     columns, names = table.columns, table.labels["product"]
     if buyers is not None:
@@ -95,7 +92,10 @@ def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
         raise SalesError(
             f"row {repeat[0] + 2} repeats the date and product of row {repeat[1] + 2}: add them up to one row"
         )
-    _check_stock(columns)
+    if "stock" in columns and (over := columns["units"] > columns["stock"]).any():
+        raise SalesError(f"row {int(over.argmax()) + 2}: more units were sold than were in stock")
+    if "visitors" in columns and (ghost := (columns["visitors"] == 0.0) & (columns["units"] > 0.0)).any():
+        raise SalesError(f"row {int(ghost.argmax()) + 2}: units were sold without visitors")
     informative = np.ones(table.rows, bool)
     for name in ("stock", "visitors"):
         if name in columns:
@@ -115,13 +115,6 @@ def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     periods = len(table.labels["date"])
     _note_sales(products, columns, periods, names, work)
     return Demand("exponential", products, periods, None, False, work.file, table.rows)
-
-
-def _check_stock(columns: Mapping[str, Array]) -> None:
-    if "stock" in columns and (over := columns["units"] > columns["stock"]).any():
-        raise SalesError(f"row {int(over.argmax()) + 2}: more units were sold than were in stock")
-    if "visitors" in columns and (ghost := (columns["visitors"] == 0.0) & (columns["units"] > 0.0)).any():
-        raise SalesError(f"row {int(ghost.argmax()) + 2}: units were sold without visitors")
 
 
 def _product_of_sales(columns: Mapping[str, Array]) -> Product:
@@ -165,9 +158,6 @@ def _note_sales(
         )
 
 
-# ------------------------------------------------------------------------------------------------------ choices
-
-
 def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     columns, names = table.columns, table.labels["alternative"]
     occasions, periods = len(table.labels["occasion_id"]), len(table.labels.get("date", ())) or None
@@ -199,7 +189,7 @@ def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
 
 
 def _check_choices(table: SalesTable) -> bool:
-    """Whether there are occasions without a purchase."""
+    """True if there are occasions without a purchase."""
     columns, names = table.columns, table.labels["alternative"]
     if repeat := first_repeat(columns["occasion_id"], columns["alternative"]):
         raise SalesError(f"row {repeat[0] + 2} repeats the occasion and alternative of row {repeat[1] + 2}")
@@ -246,9 +236,6 @@ def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Pro
     return _product(columns, means, int(columns["chosen"].sum()), 0, estimate)
 
 
-# --------------------------------------------------------------------------------------------------------- both
-
-
 def _check_prices(price: Array) -> None:
     different = len(np.unique(price))
     if different < _FEWEST_PRICES:
@@ -293,9 +280,6 @@ def _product(
         sold_out=sold_out,
         estimate=estimate,
     )
-
-
-# --------------------------------------------------------------------------------------------------------- text
 
 
 def summary(demand: Demand, notes: list[str]) -> str:

@@ -4,14 +4,14 @@ The file holds ``version`` (1), ``kind``, ``file`` and ``rows`` (where the estim
 dates; null if unknown), and ``products`` by name: ``price_range``, ``charged`` ([price, share] pairs), ``means`` of the
 columns, ``unit_cost``, ``units_sold``, ``sold_out``. An ``estimate`` (``coefficients`` by name, their ``covariance`` in
 that order, ``log_likelihood``, ``observations``) belongs to each product, or for the kind ``logit`` to the file, which
-then also has ``buyers`` (per period) and ``outside`` (whether they may take nothing).
+then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,10 @@ _ESTIMATE = {"coefficients", "covariance", "log_likelihood", "observations"}
 
 
 def demand_data(demand: Demand) -> dict[str, Any]:
-    """What ``demand.json`` holds."""
+    """The contents of ``demand.json``."""
     products = {name: _product_data(product) for name, product in demand.products.items()}
-    data: dict[str, Any] = {"version": VERSION, "kind": demand.kind, "file": demand.file, "rows": demand.rows}
-    data |= {"periods": demand.periods}
+    data: dict[str, Any] = {"version": VERSION, "kind": demand.kind}
+    data |= {"file": demand.file, "rows": demand.rows, "periods": demand.periods}
     estimates = {name: _estimate_data(product.estimate) for name, product in demand.products.items()}
     if demand.kind == "logit":
         data |= {"buyers": demand.buyers, "outside": demand.outside, "estimate": next(iter(estimates.values()))}
@@ -113,7 +113,8 @@ def _demand(data: Any) -> Demand:
     if not isinstance(top["file"], str):
         raise DemandError(f"file must be a name, got {top['file']!r}")
     names = [str(name) for name in top["products"]]
-    shared = _estimate(top["estimate"], "estimate", {PRICE}, _logit_names(names)) if logit else None
+    allowed = {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in names)}
+    shared = _estimate(top["estimate"], "estimate", {PRICE}, allowed) if logit else None
     if shared is not None and sum(name.startswith(CONSTANT) for name in shared.names) < len(names) - 1:
         raise DemandError("estimate.coefficients must have a constant:NAME of all products but at most one")
     if logit and not isinstance(top["outside"], bool):
@@ -129,10 +130,6 @@ def _demand(data: Any) -> Demand:
     )
     demand.check_means()
     return demand
-
-
-def _logit_names(products: Collection[str]) -> set[str]:
-    return {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in products)}
 
 
 def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
@@ -195,9 +192,6 @@ def _estimate(entry: Any, where: str, needed: set[str], allowed: set[str]) -> Es
         log_likelihood=_number(entry["log_likelihood"], f"{where}.log_likelihood", -math.inf),
         n=_count(entry["observations"], f"{where}.observations", 1),
     )
-
-
-# --------------------------------------------------------------------------------------------------- plain data
 
 
 def _entries(data: Any, where: str, names: set[str]) -> Mapping[str, Any]:

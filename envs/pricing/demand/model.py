@@ -1,4 +1,4 @@
-"""A market whose demand was estimated from sales: what ``demand.json`` holds, and what it says of a price.
+"""A market whose demand was estimated from sales: the contents of ``demand.json``, and its answers for a price.
 
 1. ``exponential``: each product by itself. Units per period have the mean
    exp(constant + price · p + competitor_price · p̄_c) × visitors, and are Poisson or, with ``log_dispersion``, negative
@@ -23,12 +23,10 @@ from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.count_distributions import negative_binomial, poisson
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
 
-CONSTANT, PRICE, COMPETITOR, VISITORS, FEATURE, DISPLAY = (
-    *("constant", "price", "competitor_price", "visitors"),
-    *("feature", "display"),
-)
-_LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # of a season that nobody has described
-_MENU = 30  # prices at most, of a menu that nobody has given
+CONSTANT, PRICE, COMPETITOR = "constant", "price", "competitor_price"
+VISITORS, FEATURE, DISPLAY = "visitors", "feature", "display"
+_LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # default season: periods and units at most, stock over demand
+_MENU = 30  # most prices of a default menu
 _LEAST_MEAN, _LARGEST_MEAN = 1e-9, 1e9  # units per period, where draws of very uncertain coefficients are cut
 _LARGEST_LOG_DISPERSION = 20.0
 
@@ -39,16 +37,16 @@ class DemandError(ValueError):
 
 @dataclass(frozen=True)
 class Product:
-    """What is known of one product."""
+    """One product: observed prices and sales, and the estimate of its demand."""
 
     price_range: tuple[float, float]  # lowest and highest observed price
     prices: Array  # [M] ascending, the distribution of the prices that were charged …
     shares: Array  # [M] … and how often
-    means: Mapping[str, float]  # of the columns: price, and competitor_price, visitors, feature, display if given
+    means: Mapping[str, float]  # column means: price, and competitor_price, visitors, feature, display if given
     unit_cost: float
     units_sold: int
     sold_out: int  # rows where the sales equalled the stock, so that demand may have been larger
-    estimate: Estimate  # of the product's own demand, or of the choice between all
+    estimate: Estimate  # the product's own demand, or the choice between all
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Demand:
     products: Mapping[str, Product]
     periods: int | None  # different dates in the data
     buyers: float | None  # per period, logit only
-    outside: bool  # logit only: whether buyers may take nothing
+    outside: bool  # logit only: True if buyers may take nothing
     file: str
     rows: int
 
@@ -107,7 +105,7 @@ class Demand:
         return self.buyers * share
 
     def _utility(self, name: str, value: Mapping[str, Array]) -> Array:
-        """Of a product at its means, [...]."""
+        """Utility of a product at its means, [...]."""
         means = self.products[name].means
         slopes = [value[column] * means.get(column, 0.0) for column in (PRICE, FEATURE, DISPLAY) if column in value]
         utility: Array = value.get(f"{CONSTANT}:{name}", 0.0) + sum(slopes[1:], slopes[0])
@@ -156,7 +154,7 @@ class Demand:
         return menu
 
     def season(self, name: str) -> tuple[int, int]:
-        """Periods and stock of a season that nobody has described.
+        """Periods and stock of the default season.
 
         As many periods as the data have, but at most 100 and no more than sell 300 units at the best fixed price; and
         three quarters of the units that this price sells on average in that time: scarce, so that timing matters.
@@ -169,7 +167,7 @@ class Demand:
     def best_fixed(self, name: str) -> tuple[float, bool]:
         """The price with the largest expected margin per period, whatever the stock, among those observed.
 
-        The second value says whether it lies at an end of their range, so that the best may lie beyond.
+        The second value is True if it lies at an end of their range, so that the best may lie beyond.
         """
         product = self.products[name]
         grid = np.linspace(*product.price_range, 2001)

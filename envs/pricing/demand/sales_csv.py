@@ -99,7 +99,7 @@ def _read(reader: Iterator[list[str]]) -> SalesTable:
 
 
 def _shape(header: Sequence[str]) -> tuple[str, list[str]]:
-    """Which of the two shapes a header has, and its columns that are used."""
+    """The shape of a header, one of the two, and its columns that are used."""
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise SalesError(f"the column {twice[0]} is there twice")
     wanted = {"sales": (SALES, SALES_MORE), "choices": (CHOICES, CHOICES_MORE)}

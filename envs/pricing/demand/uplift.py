@@ -1,4 +1,4 @@
-"""What a policy earns more than simple prices in an estimated market, and how sure that is.
+"""The uplift: earnings of a policy over simple prices in an estimated market, with an interval.
 
 1. Compared are the expected earnings of a season: of the policy, of one fixed price, and of the prices that were
    charged, that is of drawing each period's price from their distribution.

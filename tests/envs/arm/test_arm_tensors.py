@@ -1,4 +1,4 @@
-"""How the arm's functions treat tensors: derivatives, rows of a batch, dtypes and devices, and wrong arguments."""
+"""The arm's functions as tensor code: derivatives, rows of a batch, dtypes and devices, and wrong arguments."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_rotation_error_is_the_rotation_vector(dtype: torch.dtype, tolerance: fl
 
 
 def test_the_angle_is_right_up_to_half_a_turn_and_finite_there() -> None:
-    """Where the axis becomes uncertain; half a turn itself is symmetric, and its axis is left open."""
+    """The axis becomes uncertain there; half a turn itself is symmetric, and its axis is left open."""
     below = math.pi - torch.logspace(-9, -2, 200, dtype=torch.float64)
     for dtype, nearest in ((torch.float32, 1e-4), (torch.float64, 1e-9)):
         angles = below[math.pi - below >= nearest]

@@ -232,7 +232,7 @@ def test_a_target_pose_shows_its_axes() -> None:
     rotation = axis_rotation((1.0, 2.0, -1.0), 2.0)
     image = shot(rotation=rotation, angle_tolerance=0.2)
     for axis, expected in enumerate(((255, 107, 107), (126, 231, 135), (110, 168, 254))):
-        tip = FREE + 0.085 * rotation[:, axis]  # of about 9.4 cm
+        tip = FREE + 0.085 * rotation[:, axis]  # the axis is drawn about 9.4 cm long
         assert np.abs(at(image, tip) - expected).max() < 40
 
 

@@ -1,4 +1,4 @@
-"""What the two reaching tasks share: the contract in all variants, disturbances, reference figures and bad input."""
+"""The base of the two reaching tasks: the contract in all variants, disturbances, reference figures and bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checker on other people's Gymnasium environments: every rule fails on an environment that breaks it."""
+"""The checker on Gymnasium environments: every rule fails on an environment that breaks it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Counter(TensorEnv[CountState]):
 
 
 def key_of(env_index: int, episode: int, seed: int = 0) -> int:
-    """What that episode's reset draws."""
+    """The number drawn by the reset of that episode."""
     batch = TensorVectorEnv(Counter(), 1, device="cpu", seed=seed, first_env_index=env_index)
     batch.reset(options={"episode": episode})
     assert batch.state is not None
@@ -262,7 +262,7 @@ def test_training_stops_with_the_place(agent: Any) -> None:
         small(agent, env, seed=5).learn(4 * 40)
 
 
-# ---------------------------------------------------------------------------------------------------- other people's
+# -------------------------------------------------------------------------------------------- Gymnasium environments
 
 
 class Motor(gymnasium.Env[Any, Any]):
@@ -343,7 +343,7 @@ def broken_step(how: str, mode: str, num_envs: int = 3) -> tuple[EnvError, float
         ("unpicklable", "step raises Unpicklable: "),
     ],
 )
-def test_what_other_peoples_environments_raise_names_them(mode: str, how: str, text: str) -> None:
+def test_errors_in_gymnasium_environments_name_them(mode: str, how: str, text: str) -> None:
     error, seconds = broken_step(how, mode)
     assert str(error).startswith(f"Motor: {text}")
     assert str(error).endswith(" in environment 1")
@@ -401,7 +401,7 @@ def test_a_handler_of_the_parent_does_not_keep_processes_alive() -> None:
 
 
 @pytest.mark.usefixtures("_motor")
-def test_training_on_other_peoples_environments_stops_with_the_place() -> None:
+def test_training_on_gymnasium_environments_stops_with_the_place() -> None:
     env = make("Motor-v0", 3, "cpu", how="step", vectorization_mode="sync")
     with pytest.raises(EnvError, match=r"in environment 1$"):
         small(PPO, env).learn(300)
@@ -525,8 +525,8 @@ class Parts(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize(("agent", "what"), [(PPO, r"observation\['b'\]"), (DQN, "observation")])
-def test_dictionaries_of_other_people(agent: Any, what: str) -> None:
-    """Whose episodes nobody can name."""
+def test_dictionaries_of_sb3_batches(agent: Any, what: str) -> None:
+    """Their episodes are unknown, so the message counts the steps of the run."""
     with pytest.raises(
         EnvError, match=f"^{what} is not finite in environment 0 at step 10 of the run(: .inf.)?$"
     ) as caught:

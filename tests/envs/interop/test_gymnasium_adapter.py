@@ -1,4 +1,4 @@
-"""Other people's environments: against Gymnasium's and Stable-Baselines3's own wrappers on the same seeds."""
+"""Gymnasium environments: against Gymnasium's and Stable-Baselines3's own wrappers on the same seeds."""
 
 from __future__ import annotations
 

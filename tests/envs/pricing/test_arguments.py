@@ -17,7 +17,7 @@ from palaestra.envs.pricing.yogurt import share
 
 
 def test_yoghurt_shares_by_hand() -> None:
-    """At 8 cents the weights e^u are .1110134 (Yoplait), .0501567 (Dannon), .0034082 (Hiland), .0285758 (Weight W.)."""
+    """At 8 cents the weights e^u: Yoplait 0.1110134, Dannon 0.0501567, Hiland 0.0034082, Weight Watchers 0.0285758."""
     dannon, hiland, weight = 0.081634744, 0.053629354, 0.079490882
     rivals = [-36.658447 * dannon, -3.7156 - 36.658447 * hiland, -0.641184 - 36.658447 * weight]
     for price in (0.06, 0.08, 0.16):

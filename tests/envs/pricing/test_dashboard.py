@@ -71,7 +71,7 @@ def rgb(colour: Any) -> tuple[int, int, int]:
 
 
 def distance(image: Image, point: tuple[float, float], colour: Any, reach: int = 1) -> int:
-    """How far the nearest colour about a point of the canvas is from the given one; the picture is 960 wide."""
+    """Distance between a colour and the nearest one about a point of the canvas; the picture is 960 wide."""
     x, y = int(point[0]), int(point[1])
     area = image[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1].astype(int)
     return int(np.abs(area - rgb(colour)).max(2).min())

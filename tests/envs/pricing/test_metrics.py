@@ -135,7 +135,7 @@ def test_lowest_mean(returns: list[float]) -> None:
 
 
 def test_lowest_mean_by_hand() -> None:
-    assert lowest_mean(np.arange(100.0)[::-1]) == 2.0  # of 0, 1, 2, 3, 4
+    assert lowest_mean(np.arange(100.0)[::-1]) == 2.0  # the mean of 0, 1, 2, 3, 4
     assert lowest_mean(np.array([7.0, 3.0])) == 3.0
 
 

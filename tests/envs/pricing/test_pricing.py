@@ -195,7 +195,7 @@ def test_units_wanted_are_the_quantiles_of_the_distribution(wanted: list[float],
 @pytest.mark.parametrize(
     ("period", "stock", "u", "sold", "terminated"),
     [
-        (0, 2, 0.0, 0, False),  # of 0, 1 or 2 wanted units with a third each
+        (0, 2, 0.0, 0, False),  # 0, 1 or 2 wanted units with a third each
         (0, 2, 0.5, 1, False),
         (0, 2, 0.9, 2, True),  # sold out
         (0, 1, 0.9, 1, True),  # two wanted, one left

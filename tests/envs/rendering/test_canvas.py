@@ -25,7 +25,7 @@ HEAD, GOLD, GREY = (140, 242, 154), (255, 228, 138), (143, 176, 160)
 
 
 def coverage(canvas: Canvas) -> float:
-    """How many pixels' worth of white there is on a black canvas."""
+    """The amount of white on a black canvas, in pixels."""
     return float(canvas.image()[..., 0].sum() / 255)
 
 
@@ -133,7 +133,7 @@ def test_text_stands_where_it_is_put(align: Any, left: float) -> None:
     assert (rows.min() + rows.max()) / 2 == pytest.approx(30, abs=3)
 
 
-def test_text_outlives_somebody_else_closing_pygame() -> None:
+def test_text_is_drawn_after_other_code_closed_pygame() -> None:
     before = picture(CartPole(), CartPoleState(0.0, 0.0, 0.0, 0.0))  # type: ignore[arg-type]
     pygame.quit()
     assert (picture(CartPole(), CartPoleState(0.0, 0.0, 0.0, 0.0)) == before).all()  # type: ignore[arg-type]
@@ -265,7 +265,7 @@ def test_importing_the_environments_imports_no_pygame() -> None:
     assert run_python("import sys, palaestra.envs; print('pygame' in sys.modules)") == "False\n"
 
 
-def test_pictures_need_no_display_and_greet_nobody() -> None:
+def test_pictures_need_no_display_and_print_no_greeting() -> None:
     program = (
         "import gymnasium, palaestra.envs\n"
         "env = gymnasium.make('palaestra/SnakeSmall-v0', render_mode='rgb_array'); env.reset(seed=0)\n"

@@ -294,7 +294,7 @@ def test_masks_and_successes_are_those_of_the_environment_inside() -> None:
 
 
 class FlatStack(FrameStack):
-    """A wrapper of somebody else's: two frames in a row."""
+    """A wrapper in user code: two frames in a row."""
 
     def __init__(self, env: TensorEnv[Any]) -> None:
         super().__init__(env, 2)

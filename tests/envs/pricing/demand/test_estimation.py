@@ -73,7 +73,7 @@ def test_refitting_says_what_a_file_lacks(tmp_path: Path, capsys: pytest.Capture
 
 
 def choices(rng: np.random.Generator, occasions: int, *, outside: bool) -> tuple[Any, Any, Any]:
-    """Alternatives (2 … 4 of them) with two features, chosen by β = (−1, .5)."""
+    """Alternatives (2 … 4 of them) with two features, chosen by β = (−1, 0.5)."""
     size = rng.integers(2, 5, occasions)
     occasion = np.repeat(np.arange(occasions), size)
     x = rng.normal(size=(len(occasion), 2))

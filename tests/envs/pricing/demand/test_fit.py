@@ -46,7 +46,7 @@ def tea(path: Path, seed: int = 0, days: int = 150, dispersion: float = 0.0, cos
 
 
 def shop(path: Path, seed: int = 0, buyers: int = 600, *, leave: bool = False) -> Path:
-    """Choices between three brands with utilities 1, 0 and −1 less 2 p, and .6 for a feature; or none of them."""
+    """Choices between three brands with utilities 1, 0 and −1 less 2 p, and 0.6 for a feature; or none of them."""
     rng = np.random.default_rng(seed)
     price = rng.choice([0.8, 1.0, 1.2, 1.4, 1.6], (buyers, 3))
     feature = rng.random((buyers, 3)) < 0.2
@@ -465,7 +465,7 @@ def test_the_uplift_compares_exact_values(demand: Demand) -> None:
     result = market.exact(market.expert)
     best, fixed = market.optimal_value(), market.best_fixed_price()[1]
     assert result["uplift_over_fixed_percent"] == pytest.approx(100.0 * (best / fixed - 1.0), rel=1e-9)
-    shares = demand.products["tea"].shares  # of the same prices: charging them at random is a policy of this market
+    shares = demand.products["tea"].shares  # for the same prices: charging them at random is a policy of this market
     random = market.policy_value(np.tile(shares, (12, 61, 1)))
     assert result["charged_mean"] == pytest.approx(random, rel=1e-9)
     assert result["uplift_over_charged_percent"] == pytest.approx(100.0 * (best / random - 1.0), rel=1e-9)
