@@ -220,8 +220,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if rows.numel() == 0:
             return final_obs
         episode = self.episode[rows] + 1
-        keys = child_key(self._env_keys[rows], episode)
-        place = (rows, episode, 0)
+        keys, place = child_key(self._env_keys[rows], episode), (rows, episode, 0)
         fresh = self._call("reset", place, Rng(keys, 0))
         obs = self._observe(fresh, place)
         self.episode = self.episode.index_copy(0, rows, episode)
@@ -248,6 +247,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         return self._call_optional("success", self._final_place, self.final_state)
 
     def action_masks(self) -> Tensor | None:
+        if "action_mask" not in self._optional:  # asked for before the first reset too
+            return None
         return self._call_optional("action_mask", (None, self.episode, self.episode_length), self.state)
 
     def final_action_masks(self) -> Tensor | None:
