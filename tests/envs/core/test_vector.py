@@ -55,6 +55,11 @@ def counter(num_envs: int = 3, **kwargs: Any) -> TensorVectorEnv[CounterState]:
     return batch
 
 
+def test_rules_without_masks_have_none_even_before_the_first_reset() -> None:
+    batch = TensorVectorEnv(Counter(), 2, device="cpu")
+    assert batch.action_masks() is batch.final_action_masks() is None
+
+
 def test_termination_truncation_and_auto_reset_in_one_table() -> None:
     """Row 0 terminates at step 2, row 1 is truncated at step 4, row 2 terminates there, which is not a truncation."""
     batch = counter()
