@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # before anything imports pygame
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -22,6 +23,13 @@ settings.load_profile("palaestra")
 
 # a job that a script puts in the background inherits an ignored SIGINT, and so would the processes that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def path_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """User code adds its folder to the search path of modules; the next test must not find it there."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
 
 # files with tests of many seconds: they begin first, so that no worker ends long after the others
 LONG = (
