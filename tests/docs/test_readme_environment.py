@@ -70,6 +70,7 @@ class Place:
         unwanted = ("PYTHONPATH", "PYTHONHOME", "PIP_REQUIRE_VIRTUALENV", "DISPLAY", "WAYLAND_DISPLAY")
         environ = {name: value for name, value in os.environ.items() if name not in unwanted}
         environ |= {"HOME": str(root), "PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv)}
+        environ |= {"COLUMNS": "120"}  # a worker of pytest-xdist would hand down its own
         return cls(folder, environ | {"OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"})
 
     def run(self, command: str | list[str]) -> str:
