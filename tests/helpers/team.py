@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from palaestra.agents.distributed.process_group import joined
@@ -43,8 +44,10 @@ def start(size: int, target: Callable[..., None], *arguments: Any) -> list[Any]:
     processes = [
         _CONTEXT.Process(target=target, args=(_environ(rank, size, port), rank, *arguments)) for rank in range(size)
     ]
-    for process in processes:
-        process.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])  # they import the module of ``target``
+        for process in processes:
+            process.start()
     return processes
 
 

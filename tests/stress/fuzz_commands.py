@@ -42,6 +42,7 @@ from palaestra.train.evaluation import episodes
 from palaestra.train.recording import show
 from palaestra.train.results import grid
 from palaestra.train.runs import trainer
+from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.sweep import search
 
 LINE = re.compile(r"palaestra: error: [^\n]+\n")
@@ -217,9 +218,9 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 # ------------------------------------------------------------------------------------------- what comes of them
 
 
-def build(config: RunConfig, run_dir: Path, *args: Any, **kwargs: Any) -> Any:
+def build(config: RunConfig, folder: RunFolder, *args: Any, **kwargs: Any) -> Any:
     """In place of training: make the environments and the agent, if there are few."""
-    shutil.rmtree(run_dir if run_dir.name != "good" else "none", ignore_errors=True)
+    shutil.rmtree(folder.path if folder.path.name != "good" else "none", ignore_errors=True)
     if config.num_envs <= MOST_BUILT:
         env = make(config.env, config.num_envs, config.device, config.seed, **config.env_kwargs)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
 import fuzz_commands as fuzz
 import pytest
@@ -22,20 +23,18 @@ def test_files_and_command_lines_are_accepted_or_refused_in_one_line() -> None:
         assert found.total() == found["exit 0"] + found["exit 2"]
 
 
-def test_the_harness_notices_what_is_not_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_harness_notices_what_is_not_in_order() -> None:
     """A traceback, two lines, and a file left behind."""
+
+    def leave(*args: object, **kwargs: object) -> None:
+        Path("left").mkdir()
+        raise ConfigError("no")
+
     with fuzz.workplace():
         assert fuzz.outcome(["train", "cartpole", "--num-envs", "0"]) == "exit 2"
-        monkeypatch.setattr(fuzz.commands, "train", lambda *args, **kwargs: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with mock.patch.object(fuzz.trainer, "train", side_effect=ZeroDivisionError), pytest.raises(ZeroDivisionError):
             fuzz.outcome(["train", "cartpole"])
-
-        def leave(*args: object, **kwargs: object) -> None:
-            Path("left").mkdir()
-            raise ConfigError("no")
-
-        monkeypatch.setattr(fuzz.commands, "train", leave)
-        with pytest.raises(AssertionError, match="left"):
+        with mock.patch.object(fuzz.trainer, "train", leave), pytest.raises(AssertionError, match="left"):
             fuzz.outcome(["train", "cartpole"])
 
 
