@@ -128,7 +128,7 @@ class _Linear:
         self.module, self._activation = module, activation
         self._is_output = is_output  # it leaves the network, so it gets memory of its own
         self._passing, self._kept = passing, _Matrix()
-        self._parts, self._turned = _Matrix(), _Matrix()
+        self._parts, self._turned, self._has_onednn = _Matrix(), _Matrix(), onednn.is_faster()
 
     def infer(self, x: Tensor) -> Tensor:
         return self._apply(x, self._passing)
@@ -139,7 +139,7 @@ class _Linear:
 
     def _apply(self, x: Tensor, memory: _Matrix | _Passing) -> Tensor:
         weight, bias, activation = self.module.weight, self.module.bias, self._activation
-        if onednn.multiplies(x, len(bias)):
+        if self._has_onednn and onednn.multiplies(x, len(bias)):
             return onednn.linear(x, weight, bias, activation.name)
         out = None if self._is_output else memory(x.shape[0], len(bias), x)
         return activation.apply(
@@ -152,13 +152,14 @@ class _Linear:
         if not to_input:
             return grad
         weight = self.module.weight
-        if onednn.multiplies(grad, weight.shape[1]):
+        if self._has_onednn and onednn.multiplies(grad, weight.shape[1]):
             return onednn.linear(grad, weight.t())
         return torch.mm(grad, weight, out=self._passing(grad.shape[0], weight.shape[1], grad))
 
     def _learn(self, grad: Tensor) -> None:
         weight, bias = self.module.weight, self.module.bias
-        if weight.requires_grad and bias.requires_grad and onednn.sums(grad, self._input):
+        learns = weight.requires_grad and bias.requires_grad
+        if self._has_onednn and learns and onednn.sums(grad, self._input):
             for parameter, found in zip((weight, bias), onednn.gradients(grad, self._input, weight), strict=True):
                 gradient_of(parameter).copy_(found)
             return

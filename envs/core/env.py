@@ -12,7 +12,6 @@ The separation of a typed state record from a base that owns the resets follows 
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -167,31 +165,6 @@ class TensorEnv(ABC, Generic[StateT]):
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(self.device))
         return self
-
-
-def state_fields(state: Any) -> dict[str, Tensor]:
-    """The tensors of a state record (dataclass or NamedTuple) by name."""
-    if dataclasses.is_dataclass(state):
-        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    if isinstance(state, tuple) and hasattr(state, "_asdict"):
-        return dict(state._asdict())
-    raise EnvError(f"a state must be a dataclass or a NamedTuple of tensors, got {type(state).__name__}")
-
-
-def map_state(function: Callable[..., Any], state: StateT, *others: StateT) -> StateT:
-    """A state record whose fields are ``function`` of the fields of the given ones."""
-    fields = [state_fields(s) for s in (state, *others)]
-    return type(state)(**{name: function(*(f[name] for f in fields)) for name in fields[0]})
-
-
-def host_row(state: StateT, row: int) -> StateT:
-    """One environment's share of a state on the host: NumPy arrays, and Python scalars for scalar fields."""
-
-    def pick(field: Tensor) -> Any:
-        value = field[row].detach().cpu()
-        return value.item() if value.dim() == 0 else value.numpy()
-
-    return map_state(pick, state)
 
 
 def torch_dtype(space: gymnasium.Space[Any]) -> torch.dtype:

@@ -13,65 +13,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, Generic
 
-import gymnasium
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from palaestra.envs.core.env import StateT, TensorEnv, host_row, map_state, resolve_device, state_fields, torch_dtype
+from palaestra.envs.core.batched_env import BatchedEnv, StepResult
+from palaestra.envs.core.env import StateT, TensorEnv, resolve_device, torch_dtype
 from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
-from palaestra.envs.core.validation import check_actions, check_returned, check_state
-
-Obs = Tensor | dict[str, Tensor]
-StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
-
-
-class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
-    """The batch that agents train on: a Gymnasium vector environment whose arrays are tensors on one device.
-
-    ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
-    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
-
-    Attributes:
-        device: of every tensor in and out.
-        seed: of the running episodes.
-        env_indices: int64 [N], the global index of each row.
-        can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
-    """
-
-    device: torch.device
-    seed: int
-    env_indices: Tensor
-    can_truncate: bool = True
-
-    def action_masks(self) -> Tensor | None:
-        """The legal discrete actions now, bool [N, A]; None where all are."""
-        return None
-
-    def final_action_masks(self) -> Tensor | None:
-        """As :meth:`action_masks`, for ``final_obs`` of the latest step."""
-        return None
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        raise NotImplementedError
-
-    def step(self, actions: Tensor) -> StepResult:
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Any] | None:
-        """All that its future depends on, as tensors and numbers; None where it is unknown."""
-        return None
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
-        raise NotImplementedError
+from palaestra.envs.core.validation import check_state, refuse_actions, refuse_returned
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
@@ -197,13 +156,14 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """A step without the auto-reset: (observation, reward, terminated, truncated), all [N, …]."""
         if self.state is None:
             raise RuntimeError("call reset() before step()")
-        check_actions(actions, self.env.action_space, self.num_envs, self.device)
+        if not self._accepts(actions):
+            refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
         actions = actions.to(self._action_dtype)
         length = self.episode_length + 1
         place = (None, self.episode, length)
         state, reward, terminated = self._call("step", place, self.state, actions, Rng(self._episode_keys, length))
-        check_returned(self.env, "reward", reward, (self.num_envs,), torch.float32)
-        check_returned(self.env, "terminated", terminated, (self.num_envs,), torch.bool)
+        self._check("reward", reward, (self.num_envs,), torch.float32)
+        self._check("terminated", terminated, (self.num_envs,), torch.bool)
         obs = self._observe(state, place)
         self.state = self.final_state = state
         self._final_place = place
@@ -285,8 +245,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         try:
             self.env.observe(state)
         except Exception as error:  # rules that look something up raise anything on what they never made
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"the state is none that this environment could be in ({reason})") from error
+            raise ValueError(f"this environment is never in such a state ({type(error).__name__}: {error})") from error
         self._seed_with(int(saved["seed"]))
         self.shift_indices(int(saved["first_env_index"]))
         for name, value in counters.items():
@@ -311,8 +270,24 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     def _observe(self, state: StateT, place: Place) -> Tensor:
         obs: Tensor = self._call("observe", place, state)
         shape = (len(place[1]), *self.env.observation_space.shape)  # type: ignore[misc]
-        check_returned(self.env, "observation", obs, shape, self._obs_dtype)
+        self._check("observation", obs, shape, self._obs_dtype)
         return obs
+
+    def _accepts(self, actions: Any) -> bool:
+        """True for actions of the space; nothing synchronises, so values are looked at on the CPU only."""
+        space = self.env.action_space
+        shape, device = (self.num_envs, *(space.shape or ())), self.device.type
+        fits = isinstance(actions, Tensor) and actions.shape == shape and actions.device.type == device
+        if fits and device == "cpu" and isinstance(space, Discrete):
+            low, high = actions.aminmax()
+            return bool(low >= space.start) and bool(high < space.start + space.n)
+        return fits
+
+    def _check(self, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """Raise an EnvError unless ``value``, which the rules returned, has that form."""
+        fits = isinstance(value, Tensor) and value.shape == shape and value.dtype == dtype
+        if not fits or value.device.type != self.device.type:
+            refuse_returned(self.env, name, value, shape, dtype)
 
     def _call_optional(self, method: str, place: Place, state: StateT | None) -> Tensor | None:
         result: Tensor | None = self._call(method, place, state) if method in self._optional else None
@@ -336,6 +311,31 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
                 return getattr(self.env, method)(*(_of_rows(argument, rows) for argument in arguments))
 
             raise located(f"{type(self.env).__name__}: {method}", error, again, self.env_indices, place) from error
+
+
+def state_fields(state: Any) -> dict[str, Tensor]:
+    """The tensors of a state record (dataclass or NamedTuple) by name."""
+    if dataclasses.is_dataclass(state):
+        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    if isinstance(state, tuple) and hasattr(state, "_asdict"):
+        return dict(state._asdict())
+    raise EnvError(f"a state must be a dataclass or a NamedTuple of tensors, got {type(state).__name__}")
+
+
+def map_state(function: Callable[..., Any], state: StateT, *others: StateT) -> StateT:
+    """A state record whose fields are ``function`` of the fields of the given ones."""
+    fields = [state_fields(s) for s in (state, *others)]
+    return type(state)(**{name: function(*(f[name] for f in fields)) for name in fields[0]})
+
+
+def host_row(state: StateT, row: int) -> StateT:
+    """One environment's share of a state on the host: NumPy arrays, and Python scalars for scalar fields."""
+
+    def pick(field: Tensor) -> Any:
+        value = field[row].detach().cpu()
+        return value.item() if value.dim() == 0 else value.numpy()
+
+    return map_state(pick, state)
 
 
 def _of_rows(argument: Any, rows: slice) -> Any:

@@ -75,7 +75,10 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "snake-grid": (lambda: make("snake-small", 64, "meta", observation="grid"), {"clip_range_vf": 0.2}),
     "cartpole": (lambda: make("cartpole", 64, "meta"), {}),
     "reach": (lambda: make("reach", 64, "meta"), {}),
-    "reach-torque": (lambda: make("reach-torque", 64, "meta", payload=(0.0, 1.0), action_delay=1), {}),
+    "reach-torque": (  # a step has thousands of operations
+        lambda: make("reach-torque", 64, "meta", payload=(0.0, 1.0), action_delay=1),
+        {"n_steps": 2},
+    ),
     "pricing": (lambda: make("pricing", 64, "meta"), {"normalize_reward": True}),
     "continuous": (lambda: TensorVectorEnv(probes.ContinuousTarget(), 64, device="meta"), {}),
 }

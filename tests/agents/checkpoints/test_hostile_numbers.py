@@ -55,7 +55,7 @@ def test_priorities_from_which_nothing_could_be_drawn_are_refused(change: Callab
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        (lambda s: s["batch"]["state"]["fruit"], "none that this environment could be in .*index"),
+        (lambda s: s["batch"]["state"]["fruit"], "never in such a state .*index"),
         (lambda s: s["replay"]["content"]["fruit"], "index"),
     ],
 )

@@ -417,7 +417,8 @@ PROBES = [
 
 @pytest.mark.parametrize("env", [entry.id for entry in entries() if entry.id.startswith("palaestra/")])
 def test_every_registered_environment_passes(env: str) -> None:
-    findings = check_env(env)
+    less = {"num_envs": 64, "steps": 8} if "Torque" in env else {}  # its steps are long
+    findings = check_env(env, **less)
     assert all(finding.passed for finding in findings), table(findings)
     assert [finding.rule for finding in findings] == ["builds", *STRUCTURE, *RULES]
 

@@ -36,7 +36,7 @@ from palaestra.train.runs.run_folder import RunFolder, only_process
 
 ITERATION = 8 * 64
 SIZES = {"num_envs": 64, "total_timesteps": 10 * ITERATION, "checkpoint_every": ITERATION}
-SETTINGS = ["n_steps=8", "batch_size=256"]
+SETTINGS = ["n_steps=8", "batch_size=256", "env.max_episode_steps=40"]  # so that evaluations are short
 
 
 @pytest.fixture(autouse=True)

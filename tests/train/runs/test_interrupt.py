@@ -28,9 +28,10 @@ from palaestra.train.runs.interrupt import StopSignal
 from palaestra.train.runs.run_folder import RunFolder, only_process
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
-PPO_RUN = ("cartpole", "ppo", 64 * 8 * 40, ["n_steps=8", "batch_size=256"], 64)
-DQN_RUN = ("snake-small", "dqn", 64 * 300, ["learning_starts=1000", "batch_size=128", "buffer_size=5000"], 64)
-PQN_RUN = ("snake-small", "pqn", 64 * 8 * 40, ["n_steps=8", "batch_size=256"], 64)
+TINY = ["n_steps=8", "batch_size=256", "env.max_episode_steps=40"]  # so that evaluations are short
+PPO_RUN = ("cartpole", "ppo", 64 * 8 * 40, TINY, 64)
+DQN_RUN = ("snake-small", "dqn", 64 * 300, ["learning_starts=1000", "batch_size=128", "buffer_size=5000", TINY[-1]], 64)
+PQN_RUN = ("snake-small", "pqn", 64 * 8 * 40, TINY, 64)
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +102,8 @@ def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_
 
 
 def tiny(folder: Path) -> None:
-    settings = ["n_steps=8", "batch_size=256"]
     sizes = {"num_envs": 64, "total_timesteps": 8 * 64 * 10, "checkpoint_every": 8 * 64}
-    train_command("cartpole", "ppo", folder, "disabled", settings=settings, **sizes)
+    train_command("cartpole", "ppo", folder, "disabled", settings=TINY, **sizes)
 
 
 class Killed(BaseException):
@@ -236,9 +236,8 @@ def saved_at(monkeypatch: pytest.MonkeyPatch, folder: Path, cost: float, **optio
         patch.setattr(checkpoints, "save", save)
         patch.setattr(callbacks.time, "perf_counter", lambda: now)
         patch.setattr(PPO, "train", train)
-        settings = ["n_steps=8", "batch_size=256"]
         sizes = {"num_envs": 64, "total_timesteps": 512 * 40}
-        train_command("cartpole", "ppo", folder, "disabled", settings=settings, **sizes, **options)
+        train_command("cartpole", "ppo", folder, "disabled", settings=TINY, **sizes, **options)
     return [count // 512 for count in steps]
 
 

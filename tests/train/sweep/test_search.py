@@ -470,7 +470,7 @@ def test_the_files_to_the_letter(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 # ---------------------------------------------------------------------------------------------------- for real
 
-TINY = ["--total-timesteps", "4096", "--num-envs", "32", "--set", "n_steps=8"]
+TINY = ["--total-timesteps", "4096", "--num-envs", "32", "--set", "n_steps=8", "--set", "env.max_episode_steps=40"]
 
 
 def test_real_trials_end_to_end(

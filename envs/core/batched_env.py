@@ -1,0 +1,53 @@
+"""The batch that agents train on, whoever runs the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import torch
+from torch import Tensor
+
+Obs = Tensor | dict[str, Tensor]
+StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
+
+
+class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
+    """The batch that agents train on: a Gymnasium vector environment whose arrays are tensors on one device.
+
+    ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
+    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
+
+    Attributes:
+        device: of every tensor in and out.
+        seed: of the running episodes.
+        env_indices: int64 [N], the global index of each row.
+        can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
+    """
+
+    device: torch.device
+    seed: int
+    env_indices: Tensor
+    can_truncate: bool = True
+
+    def action_masks(self) -> Tensor | None:
+        """The legal discrete actions now, bool [N, A]; None where all are."""
+        return None
+
+    def final_action_masks(self) -> Tensor | None:
+        """As :meth:`action_masks`, for ``final_obs`` of the latest step."""
+        return None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        raise NotImplementedError
+
+    def step(self, actions: Tensor) -> StepResult:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """All that its future depends on, as tensors and numbers; None where it is unknown."""
+        return None
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        raise NotImplementedError
