@@ -20,6 +20,7 @@ from torch import nn
 from palaestra.agents.checkpoints.zip_archive import CheckpointError
 
 _SAFE_PACKAGES = ("torch", "stable_baselines3", "palaestra")
+CUSTOM_SCHEDULE = {"schedule": "custom"}  # in place of a function
 _MAX_SPACE = 1 << 24  # numbers in an observation or action
 
 
@@ -42,7 +43,7 @@ def encode(name: str, value: Any) -> Any:
     if isinstance(value, LinearSchedule):
         return {"schedule": "linear", "start": value.start, "end": value.end, "end_fraction": value.end_fraction}
     if callable(value):
-        return {"schedule": "custom"}
+        return CUSTOM_SCHEDULE
     raise CheckpointError(f"cannot store {name}={value!r} as plain data; pass it again when loading")
 
 
@@ -56,7 +57,7 @@ def decode(name: str, value: Any) -> Any:
         return _safe_class(name, value["class"])
     if value.get("schedule") == "linear":
         return LinearSchedule(float(value["start"]), float(value["end"]), float(value["end_fraction"]))
-    if value.get("schedule") == "custom":
+    if value == CUSTOM_SCHEDULE:
         raise CheckpointError(f"{name} was a function, which a safe file cannot hold: pass {name}=… to load()")
     return {key: decode(f"{name}.{key}", item) for key, item in value.items()}
 

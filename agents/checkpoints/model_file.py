@@ -33,7 +33,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from torch import nn
 
 from palaestra.agents.buffers.memory_limits import at_most
-from palaestra.agents.checkpoints.json_values import decode, decode_space, encode, encode_space
+from palaestra.agents.checkpoints.json_values import CUSTOM_SCHEDULE, decode, decode_space, encode, encode_space
 from palaestra.agents.checkpoints.tensor_members import (
     map_tensors,
     read_torch_file,
@@ -167,7 +167,8 @@ def read(
 ) -> ModelT:
     """A model from a file that :func:`write` or vanilla SB3 made; see ``PPO.load``.
 
-    With ``to_act`` it acts and predicts but cannot learn: it has no optimizer.
+    With ``to_act`` it acts and predicts but cannot learn: it has no optimizer, and schedules that were functions, which
+    a file cannot hold, are not asked for.
     """
     overrides = overrides or {}
     with _opened(path) as members:
@@ -182,6 +183,7 @@ def read(
         if to_act:
             kwargs = decode("policy_kwargs", content["arguments"].get("policy_kwargs")) or {}
             overrides = {**overrides, "policy_kwargs": {**kwargs, "optimizer_class": _NoOptimizer}}
+            content["arguments"] = {k: v for k, v in content["arguments"].items() if v != CUSTOM_SCHEDULE}
         too_many = CheckpointError("the settings describe networks larger than the weights in the file")
         with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
             model = _build(model_class, content, env, device, overrides)

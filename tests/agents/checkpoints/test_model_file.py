@@ -178,6 +178,14 @@ def own_schedule(progress: float) -> float:
     return 1e-3 * progress
 
 
+def test_a_model_whose_schedule_was_a_function_acts(tmp_path: Path) -> None:
+    """Its learning rate is not needed to act, so nobody is asked for it."""
+    model = PPO("MlpPolicy", cartpole(), n_steps=8, batch_size=16, learning_rate=own_schedule, clip_range=own_schedule)
+    model.save(tmp_path / "m.zip")
+    acting = files.read(PPO, tmp_path / "m.zip", to_act=True)
+    assert (acting.act(torch.tensor(observations())) == model.act(torch.tensor(observations()))).all()
+
+
 def test_what_a_safe_file_cannot_hold_is_passed_again() -> None:
     model = PPO(OwnPolicy, cartpole(), n_steps=8, batch_size=16, learning_rate=own_schedule)
     buffer = io.BytesIO()
