@@ -17,13 +17,17 @@ easy as 1, 2, 3", SC 2011.
 from __future__ import annotations
 
 import enum
+import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _BITS = 64
+_LONGEST = 2**31  # range of integers
 _MASK = (1 << _BITS) - 1
 
 
@@ -64,6 +68,22 @@ def child_key(key: Tensor, counter: Tensor | int) -> Tensor:
     """Key of the ``counter``-th child (0, 1, …) of each key. Both int64, [N]."""
     step = _signed((counter + 1) * _GAMMA) if isinstance(counter, int) else (counter + 1) * _GAMMA_S
     return _mix(key + step)
+
+
+def _digits(dtype: torch.dtype) -> int:
+    """Random bits of a number in [0, 1)."""
+    return 53 if dtype == torch.float64 else 24
+
+
+@functools.lru_cache(maxsize=1024)
+def _largest_below(low: float, high: float, dtype: torch.dtype) -> float | None:
+    """The largest number below ``high``, if the largest draw from [low, high) would be rounded up to it; else None."""
+    if not abs(high - low) <= torch.finfo(dtype).max:
+        raise ValueError(f"numbers from {low} up to {high}: the range must be finite, and fit into {dtype}")
+    kind: Any = np.float64 if dtype == torch.float64 else np.float32
+    bottom, top = kind(low), kind(high)
+    most = kind(1.0 - 2.0 ** -_digits(dtype)) * kind(high - low) + bottom
+    return None if top <= bottom or most < top else float(np.nextafter(top, bottom))
 
 
 class Stream(enum.IntEnum):
@@ -157,17 +177,34 @@ class Rng:
         shape: Sequence[int] = (),
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
-        """Uniform in [low, high), ``dtype`` [N, *shape], with 24 random bits (float32) or 53 (float64)."""
-        digits = 53 if dtype == torch.float64 else 24
+        """Uniform in [low, high), ``dtype`` [N, *shape], with 24 random bits (float32) or 53 (float64).
+
+        What would be rounded to ``high`` is the largest number below it.
+
+        Raises:
+            ValueError: if a range of plain numbers is not finite, or wider than ``dtype`` can hold.
+        """
+        digits = _digits(dtype)
         unit = _shift(self.bits(shape), _BITS - digits).to(dtype) * 2.0**-digits
-        standard = isinstance(low, float) and isinstance(high, float) and (low, high) == (0.0, 1.0)
-        return unit if standard else unit * (high - low) + low
+        if isinstance(low, Tensor) or isinstance(high, Tensor):
+            low, high = (torch.as_tensor(bound, dtype=dtype, device=self.device) for bound in (low, high))
+            return torch.minimum(unit * (high - low) + low, torch.nextafter(high, low))
+        if (low, high) == (0.0, 1.0):
+            return unit
+        limit = _largest_below(float(low), float(high), dtype)
+        drawn = unit.mul_(high - low).add_(low)
+        return drawn if limit is None else drawn.clamp_(max=limit)
 
     def integers(self, low: int, high: int | Tensor, shape: Sequence[int] = ()) -> Tensor:
         """Integers low, …, high − 1, int64 [N, *shape]; ``high`` may be a tensor that broadcasts.
 
         The range may be up to 2^31; probabilities are equal to within range / 2^32.
+
+        Raises:
+            ValueError: if a range of plain numbers is empty or longer.
         """
+        if not isinstance(high, Tensor) and not 0 < high - low <= _LONGEST:
+            raise ValueError(f"integers from {low} up to {high}, exclusive: the range must be 1 to 2^31 long")
         return ((_shift(self.bits(shape), 32) * (high - low)) >> 32) + low
 
     def normal(self, shape: Sequence[int] = (), dtype: torch.dtype = torch.float32) -> Tensor:

@@ -32,7 +32,7 @@ from palaestra.envs.core import EnvError, StepResult
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import describe
-from palaestra.envs.interop.host_batch import HostEnv, with_final_rows
+from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
 
 SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
@@ -104,7 +104,11 @@ class GymnasiumAdapter(HostEnv):
         obs, reward, terminated, truncated, info = self._ask(self.venv.step, chosen)
         finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool))).tolist()
         final = with_final_rows(obs, {i: info["final_obs"][i] for i in finished})
-        success = info.get("final_info", {}).get("is_success")
+        success, last = None, info.get("final_info", {})
+        if "is_success" in last:
+            told = last["is_success"]  # an array; Gymnasium makes dictionaries of dictionaries
+            rows = [i for i in finished if last["_is_success"][i]]
+            success = success_flags({i: told if isinstance(told, dict) else told[i] for i in rows}, self.num_envs)
         return self._result(self._turned(obs), self._turned(final), reward, terminated, truncated, success)
 
     def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gymnasium.vector.utils import batch_space
 
-from palaestra.envs.core import BatchedEnv, StepResult, resolve_device
+from palaestra.envs.core import BatchedEnv, EnvError, StepResult, resolve_device
 from palaestra.envs.core.host import keep_freed_memory
 
 
@@ -57,6 +57,21 @@ class HostEnv(BatchedEnv):
         self._episode_length[done] = 0
         ends = self._to_device(terminated), self._to_device(truncated & ~terminated)
         return self._to_device(obs), self._to_device(reward, torch.float32), *ends, info
+
+
+def success_flags(told: Mapping[int, Any], num_envs: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """``info["is_success"]`` of finished episodes, by row, as bool [num_envs]; the other rows are False.
+
+    Raises:
+        EnvError: if one is neither a truth value nor a number, nor an array of one.
+    """
+    flags = np.zeros(num_envs, dtype=bool)
+    for row, value in told.items():
+        array = np.asarray(value)
+        if array.size != 1 or not isinstance(array.item(), bool | int | float):
+            raise EnvError(f'info["is_success"] must be a truth value or a number, got {value!r}')
+        flags[row] = bool(array.item())
+    return flags
 
 
 def with_final_rows(obs: Any, finals: Mapping[int, Any]) -> Any:

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.envs.core import StepResult
-from palaestra.envs.interop.host_batch import HostEnv, with_final_rows
+from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
 
 
 class VecEnvAdapter(HostEnv):
@@ -41,10 +41,9 @@ class VecEnvAdapter(HostEnv):
         finished = np.flatnonzero(done).tolist()
         last = {i: infos[i]["terminal_observation"] for i in finished if "terminal_observation" in infos[i]}
         final = with_final_rows(obs, last)
-        success = [info.get("is_success") for info in infos]
-        known = all(success[i] is not None for i in finished) and len(finished) > 0
-        flags = np.array([bool(flag) for flag in success]) if known else None
-        result = self._result(obs, final, reward, done & ~truncated, truncated, flags)
+        told = {i: infos[i]["is_success"] for i in finished if infos[i].get("is_success") is not None}
+        success = success_flags(told, self.num_envs) if told and len(told) == len(finished) else None
+        result = self._result(obs, final, reward, done & ~truncated, truncated, success)
         # a Monitor below a reward-changing wrapper knows the true return
         for i in finished:
             if "episode" in infos[i]:

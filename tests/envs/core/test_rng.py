@@ -151,6 +151,52 @@ def test_uniform_never_reaches_one_in_float32() -> None:
     assert biggest.uniform().item() == 1 - 2.0**-24
 
 
+EXTREMES = torch.tensor([-1, 0, 2**63 - 1, -(2**63)])  # all bits set, none, and all but the first, and the first alone
+
+
+@given(
+    st.sampled_from([torch.float32, torch.float64]),
+    st.one_of(
+        st.tuples(st.floats(-1e6, 1e6), st.floats(0, 1e6)).map(lambda pair: (pair[0], pair[0] + pair[1])),
+        st.sampled_from([(1000.0, 1001.0), (0.0, 0.1), (-0.7, 0.7), (1e8, 1e8 + 16), (0.0, 1e-45), (-1e38, 1e38)]),
+    ),
+    st.booleans(),
+)
+def test_uniform_is_half_open_in_every_range(dtype: torch.dtype, bounds: tuple[float, float], tensors: bool) -> None:
+    """The largest and smallest bits; a range that has no number of that type between its ends gives the lower end."""
+    rng = Rng(torch.zeros(4, dtype=torch.int64), 0)
+    rng.bits = lambda shape=(): EXTREMES  # type: ignore[method-assign]
+    low, high = (torch.tensor(bound, dtype=dtype) for bound in bounds)
+    drawn = rng.uniform(low, high, dtype=dtype) if tensors else rng.uniform(*bounds, dtype=dtype)
+    assert drawn.dtype == dtype
+    assert (drawn >= low).all()
+    assert ((drawn < high) | (low == high)).all()
+
+
+def test_a_million_draws_of_a_short_range_stay_below_its_end() -> None:
+    """Rounding alone would give 1001 in one of 32,768 draws."""
+    assert make(1_000_000).uniform(1000.0, 1001.0).max().item() == 1001 - 2.0**-14
+
+
+@pytest.mark.parametrize("bounds", [(-3e38, 3e38), (0.0, math.inf), (math.nan, 1.0)])
+def test_uniform_refuses_ranges_that_are_not_finite(bounds: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"the range must be finite, and fit into torch\.float32"):
+        make(4).uniform(*bounds)
+
+
+@pytest.mark.parametrize("bounds", [(0, 2**31 + 1), (0, 2**33), (3, 3), (3, 2)])
+def test_integers_refuse_ranges_that_are_empty_or_too_long(bounds: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="the range must be 1 to 2\\^31 long"):
+        make(4).integers(*bounds)
+
+
+def test_the_longest_range_of_integers() -> None:
+    """The largest and the smallest bits give its ends."""
+    rng = Rng(torch.zeros(4, dtype=torch.int64), 0)
+    rng.bits = lambda shape=(): EXTREMES  # type: ignore[method-assign]
+    assert rng.integers(-7, 2**31 - 7).tolist() == [2**31 - 8, -7, 2**30 - 8, 2**30 - 7]
+
+
 def test_uniform_between_bounds() -> None:
     low, high = torch.tensor([-1.0, 2.0]), torch.tensor([1.0, 10.0])
     u = make(20_000).uniform(low, high, (2,))

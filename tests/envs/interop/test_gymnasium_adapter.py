@@ -14,7 +14,7 @@ from gymnasium.wrappers import RecordEpisodeStatistics
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from palaestra.envs import make
+from palaestra.envs import EnvError, make
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 
@@ -160,6 +160,55 @@ def test_success_is_reported_where_the_environment_says() -> None:
     venv.reset()
     info = venv.step(torch.tensor([0, 1]))[4]
     assert info["is_success"].tolist() == [False, True]
+
+
+class Telling(Timer):
+    """Says so in its own way; unfinished episodes say nothing."""
+
+    def __init__(self, tell: Any) -> None:
+        super().__init__()
+        self.tell = tell
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, _ = super().step(action)
+        return obs, reward, terminated, truncated, {"is_success": self.tell(terminated)} if terminated else {}
+
+
+TELLING = {  # of the end that action 1 brings
+    **{kind.__name__: kind for kind in (bool, int, float, np.bool_, np.float32, np.int64, np.uint8)},
+    "comparison": lambda done: np.float64(0.01) < 0.05,
+    "0-d": lambda done: np.array(done),
+    "one element": lambda done: np.array([done]),
+    "(1, 1)": lambda done: np.array([[float(done)]]),
+}
+
+
+def telling(tell: Any, adapter: str) -> Any:
+    """Two such environments."""
+    if adapter == "VecEnv":
+        return VecEnvAdapter(DummyVecEnv([lambda: Telling(tell)] * 2), "cpu")
+    spec = gymnasium.envs.registration.EnvSpec("Telling-v0", entry_point=lambda: Telling(tell), max_episode_steps=5)
+    return GymnasiumAdapter(spec, 2, device="cpu", vectorization_mode="sync")
+
+
+@pytest.mark.parametrize("adapter", ["Gymnasium", "VecEnv"])
+@pytest.mark.parametrize("tell", TELLING.values(), ids=TELLING)
+def test_success_may_be_said_in_any_type(tell: Any, adapter: str) -> None:
+    env = telling(tell, adapter)
+    env.reset(seed=0)
+    env.step(torch.tensor([0, 0]))
+    *_, info = env.step(torch.tensor([0, 1]))
+    assert info["is_success"].dtype == torch.bool
+    assert info["is_success"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("adapter", ["Gymnasium", "VecEnv"])
+@pytest.mark.parametrize("said", ["yes", np.array([True, False]), {"no": 1}])
+def test_success_of_another_type_is_named(said: Any, adapter: str) -> None:
+    env = telling(lambda done: said, adapter)
+    env.reset(seed=0)
+    with pytest.raises(EnvError, match=r'info\["is_success"\] must be a truth value or a number, got '):
+        env.step(torch.tensor([1, 1]))
 
 
 def test_a_monitor_below_a_reward_wrapper_gives_the_true_return() -> None:
