@@ -99,12 +99,11 @@ def start_run(
         check_shares(config)
         check_restarts(run_dir)
         if restarted and run_dir is not None and run_dir.exists():
-            folder = RunFolder(run_dir)
-            if folder.is_finished(config):
-                _tell_finished(folder)
+            left = interrupted_plan(config, RunFolder(run_dir))
+            if left.folder.is_finished(config):
+                _tell_finished(left.folder)
                 return None
-            if (left := interrupted_plan(config, folder)) is not None:
-                return left
+            return left
         return Plan(config, RunFolder.new(config, run_dir))
 
     _carry_out(plan, track)

@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def save(model: Agent, folder: RunFolder) -> None:
         OSError: if it cannot be written, or the folder has vanished; what is there stays.
     """
     check_there(folder)
-    path = folder.checkpoints_folder / f"{model.num_timesteps:015d}.zip"
+    path = folder.checkpoint_file(model.num_timesteps)
     if process_group().rank > 0:
         model.save_checkpoint(_share(path, process_group().rank, process_group().size))
     process_group().barrier()
@@ -42,9 +42,9 @@ def save(model: Agent, folder: RunFolder) -> None:
     for old in folder.checkpoints()[KEPT:]:
         old.unlink()
     kept = {checkpoint.stem for checkpoint in folder.checkpoints()}
-    for share in path.parent.glob(f"*{_SHARE.format('*', '*')}"):
-        if share.stem not in kept:
-            share.unlink()
+    for file in folder.checkpoint_files():
+        if file.suffix.startswith(".rank") and file.stem not in kept:
+            file.unlink()
 
 
 def _share(checkpoint: Path, rank: int, size: int) -> Path:
@@ -59,14 +59,19 @@ def _processes(checkpoint: Path) -> int:
 
 
 def check_there(folder: RunFolder) -> None:
-    """Raise an OSError if the run folder was deleted, since writing would silently recreate it."""
+    """Raise an OSError if the run folder was deleted, since writing would silently recreate it, or leads elsewhere."""
+    if folder.checkpoints_folder.is_symlink():
+        raise OSError(errno.ELOOP, "a link is not followed", str(folder.checkpoints_folder))
     if not folder.config_file.is_file():
         raise FileNotFoundError(errno.ENOENT, "the run folder has vanished", str(folder.path))
 
 
 def discard(folder: RunFolder) -> None:
-    """Delete all checkpoints."""
-    shutil.rmtree(folder.checkpoints_folder, ignore_errors=True)
+    """Delete all checkpoints, and their folder if nothing else is in it."""
+    with contextlib.suppress(OSError):  # the run is finished all the same
+        for path in (*folder.checkpoints(), *folder.checkpoint_files()):  # without its .zip a share counts for nothing
+            path.unlink(missing_ok=True)
+        folder.checkpoints_folder.rmdir()
 
 
 def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[str], None]) -> Agent:

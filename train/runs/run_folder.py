@@ -4,7 +4,8 @@
 commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so far),
 ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
 (:mod:`palaestra.train.runs.checkpoints`). Those go last: a folder with an evaluation and without checkpoints is
-finished. ``.lock`` is held while a process works in the folder. A folder that exists is never overwritten.
+finished. ``.lock`` is held while a process works in the folder. A folder that exists is never overwritten, and nothing
+is deleted in it but files that training has named; links are not followed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import csv
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from palaestra.train.config.schema import ConfigError
 
 ROOT = Path("runs")
 _LOCK = ".lock"
-_WITHOUT_VALUE = {_LOCK, "config.yaml", "progress.csv", "wandb", "wandb-id.txt", "best.zip", "checkpoints"}
+_CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
 class TrainingEvaluation(NamedTuple):
@@ -204,17 +206,39 @@ class RunFolder:
             raise ConfigError(f"{self.path} holds no {self.model_file.name}")
         return self.model_file
 
+    def checkpoint_file(self, steps: int) -> Path:
+        """The checkpoint after so many steps."""
+        return self.checkpoints_folder / f"{steps:015d}.zip"
+
+    def checkpoint_files(self) -> list[Path]:
+        """Every file of the checkpoints that training has named: those, and the shares of several processes."""
+        if self.checkpoints_folder.is_symlink() or not self.checkpoints_folder.is_dir():
+            return []
+        files = (path for path in self.checkpoints_folder.iterdir() if _CHECKPOINT.fullmatch(path.name))
+        return [path for path in files if not path.is_symlink()]
+
     def checkpoints(self) -> list[Path]:
         """All checkpoints, the newest first."""
-        return sorted(self.checkpoints_folder.glob("*.zip"), reverse=True)
+        return sorted((path for path in self.checkpoint_files() if path.suffix == ".zip"), reverse=True)
 
-    def is_worthless(self) -> bool:
-        """True if the folder exists and holds only what a run leaves that was killed before its first checkpoint."""
-        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _WITHOUT_VALUE
+    def is_untouched(self) -> bool:
+        """True if the folder is there and nothing but the lock is in it."""
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {_LOCK}
+
+    def clear(self) -> None:
+        """Delete what a run of this configuration has left that was killed before its first checkpoint."""
+        for path in (self.progress_file, self.wandb_id_file, self.best_file, *self.checkpoint_files()):
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of the folder; see :func:`only_process`."""
+        """Keep other processes out of the folder; see :func:`only_process`.
+
+        Raises:
+            ConfigError: also if ``checkpoints`` is a link.
+        """
+        if self.checkpoints_folder.is_symlink():
+            raise ConfigError(f"{self.checkpoints_folder} is a link, which is not followed: put a folder in its place")
         with only_process(self.path):
             yield
 

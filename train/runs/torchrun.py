@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,18 +107,16 @@ def check_restarts(run_dir: Path | None) -> None:
         raise ConfigError("--max-restarts needs --run-dir DIR: processes that are started anew must find their run")
 
 
-def interrupted_plan(config: RunConfig, folder: RunFolder) -> Plan | None:
-    """The plan to go on in the folder that a killed process has left; None to begin anew, for which the place is free.
+def interrupted_plan(config: RunConfig, folder: RunFolder) -> Plan:
+    """The plan to go on in the folder that a killed process has left, or to begin anew in it.
 
     Raises:
-        ConfigError: if it is another run's.
+        ConfigError: if it is another run's, or was none.
     """
-    if (found := folder.config()) is not None and found != config:
-        raise ConfigError(
-            f"run folder {folder.path} exists already, with another configuration; a run is never overwritten"
-        )
+    if (found := folder.config()) != config and not (found is None and folder.is_untouched()):
+        what = "without" if found is None else "with another"
+        raise ConfigError(f"run folder {folder.path} exists already, {what} configuration; a run is never overwritten")
     if folder.can_go_on():
         return Plan(config, folder, folder.path)
-    if folder.is_worthless():
-        shutil.rmtree(folder.path)
-    return None
+    folder.clear()
+    return Plan(config, folder)

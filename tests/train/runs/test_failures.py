@@ -70,6 +70,27 @@ def steps_kept(folder: Path) -> list[int]:
     return [int(path.stem) // ITERATION for path in RunFolder(folder).checkpoints()]
 
 
+def test_copies_of_checkpoints_do_not_push_out_new_ones(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's copies, whose names are after ours in the alphabet, are there to the end."""
+    kept: list[list[int]] = []
+    save = checkpoints.save
+
+    def save_beside_copies(model: Any, folder: RunFolder) -> None:
+        save(model, folder)
+        for name in ("keep-1.zip", "keep-2.zip", "keep-3.zip"):
+            (folder.checkpoints_folder / name).write_text("a copy")
+        kept.append(steps_kept(folder.path))
+
+    monkeypatch.setattr(checkpoints, "save", save_beside_copies)
+    train(tmp_path / "run")
+    assert kept == [[1], *([n + 1, n] for n in range(1, 10))]
+    check_same(tmp_path / "run", whole)
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"keep-1.zip", "keep-2.zip", "keep-3.zip"}
+
+
 # ------------------------------------------------------------------------------------------- the disk
 
 
@@ -415,7 +436,7 @@ def test_a_checkpoint_that_does_not_fit_is_not_passed_over(tmp_path: Path, monke
     (tmp_path / "checkpoints").mkdir()
     model = DQN("MlpPolicy", make("cartpole", 8, "cpu"), buffer_size=100_000, learning_starts=16).learn(64)
     model.save(tmp_path / "model.zip")
-    model.save_checkpoint(tmp_path / "checkpoints" / "64.zip")
+    model.save_checkpoint(RunFolder(tmp_path).checkpoint_file(64))
     said: list[str] = []
     monkeypatch.setattr(memory_limits, "_free", lambda device: 2**20)
     with pytest.raises(MemoryError, match=r"a replay memory of 100,008 transitions \(buffer_size\) needs"):

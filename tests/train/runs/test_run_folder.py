@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ import pytest
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.loggers.csv_logger import ITERATION, STEP
+from palaestra.train.runs import checkpoints
 from palaestra.train.runs.run_folder import RunFolder, find_model, find_unfinished, only_process
+from palaestra.train.runs.torchrun import Plan, interrupted_plan
 
 OLD_RUN = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
 HOLD = """
@@ -57,6 +60,69 @@ def test_a_run_is_finished_when_evaluated_without_checkpoints_after_all_steps(ru
     shutil.rmtree(run.checkpoints_folder)
     run.evaluation_file.unlink()
     assert not run.is_finished(config)
+
+
+def test_checkpoints_are_files_that_training_has_named(run: RunFolder, tmp_path: Path) -> None:
+    run.checkpoints_folder.mkdir()
+    for name in ("000000000000512.zip", "000000000001024.zip", "000000000001024.rank1of2"):
+        (run.checkpoints_folder / name).touch()
+    foreign = ["keep-1.zip", "512.zip", "000000000000512 (copy).zip", "0000000000005120.zip", "notes.txt", "a.rank1of2"]
+    for name in foreign:
+        (run.checkpoints_folder / name).touch()
+    (tmp_path / "000000000009999.zip").touch()
+    (run.checkpoints_folder / "000000000009999.zip").symlink_to(tmp_path / "000000000009999.zip")
+    assert [path.name for path in run.checkpoints()] == ["000000000001024.zip", "000000000000512.zip"]
+    checkpoints.discard(run)
+    assert {path.name for path in run.checkpoints_folder.iterdir()} == {*foreign, "000000000009999.zip"}
+    assert (tmp_path / "000000000009999.zip").exists()
+
+
+def test_a_folder_of_checkpoints_goes_with_them(run: RunFolder) -> None:
+    run.checkpoints_folder.mkdir()
+    for name in ("000000000000512.zip", "000000000000512.rank1of2", ".000000000000512.zip.abc.unfinished"):
+        (run.checkpoints_folder / name).touch()
+    checkpoints.discard(run)
+    assert not run.checkpoints_folder.exists()
+
+
+def test_a_link_to_checkpoints_is_not_followed(run: RunFolder, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "000000000000512.zip").touch()
+    run.checkpoints_folder.symlink_to(elsewhere)
+    assert run.checkpoints() == []
+    with pytest.raises(ConfigError, match="checkpoints is a link, which is not followed"), run.lock():
+        pass
+    with pytest.raises(OSError, match="a link is not followed"):
+        checkpoints.check_there(run)
+    checkpoints.discard(run)
+    assert (elsewhere / "000000000000512.zip").exists()
+
+
+def test_a_restarted_process_begins_anew_only_where_nothing_but_its_own_is(run: RunFolder, tmp_path: Path) -> None:
+    """Own files of a run that was killed before its first checkpoint go, whatever else is there stays."""
+    config = run.config()
+    assert config is not None
+    for path in (run.model_file, run.evaluation_file, run.facts_file):
+        path.unlink(missing_ok=True)
+    (run.path / "notes.txt").touch()
+    assert interrupted_plan(config, run) == Plan(config, run)
+    assert run.config_file.exists()
+    assert (run.path / "notes.txt").exists()
+    assert not run.progress_file.exists()
+    with pytest.raises(ConfigError, match="with another configuration; a run is never overwritten"):
+        interrupted_plan(dataclasses.replace(config, seed=config.seed + 1), run)
+    foreign = RunFolder(tmp_path / "project")
+    foreign.checkpoints_folder.mkdir(parents=True)
+    foreign.wandb_folder.mkdir()
+    with pytest.raises(ConfigError, match="without configuration; a run is never overwritten"):
+        interrupted_plan(config, foreign)
+    assert foreign.checkpoints_folder.is_dir()
+    assert foreign.wandb_folder.is_dir()
+    empty = RunFolder(tmp_path / "empty")
+    empty.path.mkdir()
+    (empty.path / ".lock").touch()
+    assert interrupted_plan(config, empty) == Plan(config, empty)
 
 
 def test_evaluations_leave_out_half_a_line_and_the_final_evaluation(tmp_path: Path) -> None:
