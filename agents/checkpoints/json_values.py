@@ -69,7 +69,7 @@ def _safe_class(name: str, path: Any) -> type:
             found: Any = importlib.import_module(module_name)
             for part in class_name.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a module that does not fit this installation raises anything
             raise CheckpointError(f"{name}: there is no class {path}") from error
         if isinstance(found, type) and issubclass(found, nn.Module | torch.optim.Optimizer):
             return found

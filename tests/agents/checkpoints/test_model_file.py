@@ -26,6 +26,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, LinearSchedule
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError, SharedMlp
+from palaestra.agents.checkpoints import json_values
 from palaestra.agents.checkpoints import model_file as files
 from palaestra.agents.checkpoints.zip_archive import seal
 from palaestra.envs import SB3VecEnv, TensorVectorEnv, make
@@ -344,6 +345,17 @@ def test_weights_that_are_pickles_are_refused(
         PPO.load(altered({member: content}, good_file_of_format_2()))
     assert PPO.load(altered({member: content})).num_timesteps == 64  # ours are there, so SB3's are not looked at
     assert not (tmp_path / "trace").exists()
+
+
+def test_a_module_that_cannot_be_imported_has_no_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.utils.cpp_extension, which fails an assertion of setuptools where distutils was imported before it."""
+
+    def fails(name: str) -> None:
+        raise AssertionError(name)
+
+    monkeypatch.setattr(json_values.importlib, "import_module", fails)
+    with pytest.raises(CheckpointError, match=r"there is no class torch\.nn:Tanh"):
+        json_values.decode("activation_fn", {"class": "torch.nn:Tanh"})
 
 
 DANGEROUS = [
