@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 PLUGIN_GROUP = "palaestra.envs"
+_REGISTERED_BEFORE = frozenset(gymnasium.registry)  # Gymnasium's own ids, and those of what was imported first
 
 
 class UnknownEnvError(ValueError):
@@ -139,9 +140,13 @@ def resolve(name: str) -> ResolvedEnv:
     known = entries()
     for entry in known:
         if id in (entry.id, entry.short_name):
+            if entry.id.startswith("palaestra/"):
+                _check_it_is_from(module, place, id, "palaestra")
             # from a module that registers it when it is imported, which its id alone would not
             return replace(entry, absolute_name=absolute) if place else entry
     if id in gymnasium.registry:
+        if id in _REGISTERED_BEFORE and str(gymnasium.spec(id).entry_point).startswith("gymnasium.envs."):
+            _check_it_is_from(module, place, id, "gymnasium")
         return _of_spec(gymnasium.spec(id), absolute)
     if module is not None:
         raise UnknownEnvError(_none_of_that_name(module, place, id, list(classes)))
@@ -198,6 +203,12 @@ def _none_of_that_name(module: ModuleType, place: str, id: str, classes: list[st
         why = f"comes from {found.__module__}: name that" if imported else "is neither a TensorEnv nor a gymnasium.Env"
         return f"{place} has no environment {id!r}: the class {why}{otherwise}"
     return f"{place} has no environment {id!r}{_closest(id, classes, otherwise)}"
+
+
+def _check_it_is_from(module: ModuleType | None, place: str, id: str, owner: str) -> None:
+    """Raise an UnknownEnvError where the id is the package ``owner``'s and another was named, such as old gym."""
+    if module is not None and module.__name__.partition(".")[0] != owner:
+        raise UnknownEnvError(f"{place} does not register {id!r}, which is {owner}'s: name it without {place}:")
 
 
 def _closest(name: str, names: list[str], otherwise: str) -> str:

@@ -96,6 +96,31 @@ register("me/Tiny-v0", "palaestra.envs.snake:Snake", "tiny", "Snake on 4×4", si
 """
 
 
+@pytest.mark.parametrize(
+    ("name", "owner"),
+    [("json:CartPole-v1", "gymnasium"), ("json:snake", "palaestra"), ("json:palaestra/Snake-v0", "palaestra")],
+)
+def test_a_module_that_does_not_register_an_id_is_told(name: str, owner: str) -> None:
+    """As old gym, which has a CartPole-v1 of its own that is not Gymnasium's."""
+    place, _, id = name.partition(":")
+    message = f"^{place} does not register '{id}', which is {owner}'s: name it without {place}:$"
+    with pytest.raises(UnknownEnvError, match=message):
+        resolve(name)
+    assert resolve(f"{owner}.envs:{id}").id == resolve(id).id
+
+
+def test_a_file_may_register_a_class_of_gymnasiums(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import gymnasium\n"
+        "gymnasium.register('LongPole-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=1000)\n"
+    )
+    try:
+        assert resolve(f"{file}:LongPole-v0").id == "LongPole-v0"
+    finally:
+        gymnasium.registry.pop("LongPole-v0", None)
+
+
 @pytest.fixture
 def _plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two installed plug-ins, one of which fails to import."""

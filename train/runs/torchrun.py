@@ -4,7 +4,8 @@
    read; the others only their shares of checkpoints.
 2. The process that fails first tells why; the others, which then lose contact with it, end without a word.
 3. torchrun starts all processes anew when one of them dies. They go on in the run folder, which must have been named
-   therefore: from the newest whole checkpoint, or from the start if there was none yet.
+   therefore: from the newest whole checkpoint, or from the start if there was none yet. It starts them anew after a
+   refusal too, which it cannot tell from a death; what was refused is refused again then.
 
 See :mod:`palaestra.agents.distributed.process_group` for what they exchange.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -28,6 +30,7 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.run_folder import RunFolder
 
 _RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
+_REFUSED = "palaestra/refused"  # in torchrun's store
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ def broadcast_plan(make: Callable[[bool], Plan | None]) -> Plan | None:
     group, restarts = process_group(), int(os.environ.get(_RESTARTS, 0))
     restarts = -int(group.lowest(torch.tensor(-restarts)))  # each machine counts those that began there
     if group.size == 1:
-        return make(restarts > 0)
-    plan = make(restarts > 0) if group.rank == 0 else None
+        return _planned(make, restarts > 0)
+    plan = _planned(make, restarts > 0) if group.rank == 0 else None
     text = (
         "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.folder.path), str(plan.resume or "")])
     )
@@ -76,6 +79,33 @@ def broadcast_plan(make: Callable[[bool], Plan | None]) -> Plan | None:
     if not Path(run_dir).is_dir():
         raise ConfigError(f"process {group.rank} does not see the run folder {run_dir}: machines must share it")
     return Plan(RunConfig.from_dict(config), RunFolder(Path(run_dir)), Path(resume) if resume else None)
+
+
+def _planned(make: Callable[[bool], Plan | None], restarted: bool) -> Plan | None:
+    """The plan of this process.
+
+    Raises:
+        ConfigError: what was refused before torchrun started the processes anew.
+    """
+    store = _store_of_torchrun()
+    if store is not None and restarted and store.check([_REFUSED]):
+        raise ConfigError(store.get(_REFUSED).decode())
+    try:
+        return make(restarted)
+    except Exception as error:
+        if store is not None:
+            store.set(_REFUSED, str(error))
+        raise
+
+
+def _store_of_torchrun() -> Any:
+    """torchrun's own store, which outlives the processes that it starts; None where it would start none anew."""
+    if int(os.environ.get(_MAX_RESTARTS, 0)) == 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    import torch.distributed
+
+    distributed: Any = torch.distributed
+    return distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
 
 
 def check_shares(config: RunConfig) -> None:

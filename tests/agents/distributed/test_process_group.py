@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,6 +320,24 @@ def test_a_killed_process_is_started_anew_and_nothing_is_lost(walk: str, undistu
     assert log.read_text().count("32 environments in 2 processes") == 2
     assert same_weights(run, undisturbed)
     assert curves(run)[:-1] == curves(undisturbed)[:-1]  # the last has a final evaluation of more episodes
+
+
+def test_a_refusal_is_not_undone_by_a_restart(walk: str, undisturbed: Path, tmp_path: Path) -> None:
+    """A finished run of the same configuration is there; processes that are started anew may not take it for theirs."""
+    run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
+    done = subprocess.run(
+        [*program, "-m", "palaestra.train", *arguments(walk, run)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("palaestra: error: run folder") == 2, done.stderr
+    assert done.stderr.count("exists already; a run is never overwritten") == 2
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def _children(pid: int) -> list[int]:
