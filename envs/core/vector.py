@@ -24,13 +24,13 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from palaestra.envs.core import errors
 from palaestra.envs.core.batched_env import BatchedEnv, StepResult
 from palaestra.envs.core.env import StateT, TensorEnv, resolve_device, torch_dtype
 from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
-from palaestra.envs.core.validation import check_state, refuse_actions, refuse_returned
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
@@ -111,7 +111,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             episode = self.episode + 1
         keys, place = child_key(self._env_keys, episode), (None, episode, 0)
         state = self._call("reset", place, Rng(keys, 0))
-        check_state(self.env, state_fields(state), self.num_envs)
+        errors.check_state(self.env, state_fields(state), self.num_envs)
         obs = self._observe(state, place)
         self.state, self.episode, self._episode_keys = state, episode, keys
         self.episode_length = torch.zeros_like(episode)  # [N] steps
@@ -157,7 +157,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if self.state is None:
             raise RuntimeError("call reset() before step()")
         if not self._accepts(actions):
-            refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
+            errors.refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
         actions = actions.to(self._action_dtype)
         length = self.episode_length + 1
         place = (None, self.episode, length)
@@ -287,7 +287,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """Raise an EnvError unless ``value``, which the rules returned, has that form."""
         fits = isinstance(value, Tensor) and value.shape == shape and value.dtype == dtype
         if not fits or value.device.type != self.device.type:
-            refuse_returned(self.env, name, value, shape, dtype)
+            errors.refuse_returned(self.env, name, value, shape, dtype)
 
     def _call_optional(self, method: str, place: Place, state: StateT | None) -> Tensor | None:
         result: Tensor | None = self._call(method, place, state) if method in self._optional else None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palaestra.envs.core import Array, StateT
-from palaestra.envs.pricing.expected_path import ExpectedPath, expected_path
 from palaestra.envs.pricing.market import Market
+from palaestra.envs.pricing.metrics import ExpectedPath, expected_path
 
 if TYPE_CHECKING:
     from palaestra.envs.pricing.dashboard.season_page import SeasonView

@@ -1,4 +1,5 @@
-"""Measures of a pricing policy beyond its mean return: exact, from the probability of every state.
+"""Measures of a pricing policy beyond its mean return, and the mean path of the optimal one: exact, from the
+probability of every state.
 
 1. Prices count in every period in which there is something to sell; ``price_deviation`` is the standard deviation of
    the price of one such period taken at random (price dispersion).
@@ -8,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from palaestra.envs.core import Array
 from palaestra.envs.pricing.finite_mdp import FiniteMDP
 
 LOWEST = 0.05  # share of the episodes that count as bad ones
+_LIKELY = 0.01  # probability of a state that counts on the mean path
 
 
 def percent_of(value: float, best: float) -> float:
@@ -63,3 +66,28 @@ def lowest_mean(returns: Array, share: float = LOWEST) -> float:
     """Mean of the lowest returns, of at least one (conditional value at risk)."""
     count = max(1, round(share * len(returns)))
     return float(np.sort(returns)[:count].mean())
+
+
+class ExpectedPath(NamedTuple):
+    stock: Array  # float64 [T + 1, products] left before each period, and at the end
+    revenue: Array  # float64 [T + 1] earned until then
+    prices: tuple[float, float]  # lowest and highest that is posted with some probability
+
+
+def expected_path(problem: FiniteMDP, prices: Array, units: Array) -> ExpectedPath:
+    """Mean stock and mean revenue over time under the optimal policy of a market with a deadline, exact.
+
+    The distribution over states is carried forwards. What is earned until a period is what is expected at the start
+    less what is still expected from the states reached by then; after the last period it is V*.
+
+    Args:
+        problem: the market.
+        prices: of each action, float64 [actions] or [actions, products].
+        units: left of each product in each state, int64 [states, products].
+    """
+    policy, menu = problem.optimal_policy(), prices.reshape(len(prices), -1)
+    shares = problem.state_distribution(policy)
+    to_come = (shares * problem.solution.value).sum(1)
+    likely = (shares[:-1, :, None] >= _LIKELY) & (units > 0)  # [T, states, products]
+    posted = menu[policy][likely]
+    return ExpectedPath(shares @ units, to_come[0] - to_come, (float(posted.min()), float(posted.max())))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands.shared_options import ENV_HELP, UsageError
+from palaestra.train.commands import ENV_HELP, UsageError
 
 
 def bench(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands.shared_options import EnvArgument, SetOption
+from palaestra.train.commands import EnvArgument, SetOption
 
 if TYPE_CHECKING:
     from gymnasium import Space

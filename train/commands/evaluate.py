@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palaestra.train.commands.shared_options import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption
+from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption
 
 if TYPE_CHECKING:
     from palaestra.train.evaluation.episodes import Evaluation

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands.shared_options import UsageError
+from palaestra.train.commands import UsageError
 
 
 def fit_demand(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands.shared_options import ENV_HELP
+from palaestra.train.commands import ENV_HELP
 
 
 def results(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands.shared_options import EnvArgument, SetOption
+from palaestra.train.commands import EnvArgument, SetOption
 
 
 def sweep(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands.shared_options import ENV_HELP, SetOption, UsageError
+from palaestra.train.commands import ENV_HELP, SetOption, UsageError
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:

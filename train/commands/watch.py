@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands.evaluate import SCRIPTED, find_player
-from palaestra.train.commands.shared_options import (
+from palaestra.train.commands import (
     EnvOption,
     PlayerArgument,
     SeedOption,
@@ -18,6 +17,7 @@ from palaestra.train.commands.shared_options import (
     StochasticOption,
     UsageError,
 )
+from palaestra.train.commands.evaluate import SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.recording.show import Watched

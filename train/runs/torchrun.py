@@ -66,9 +66,9 @@ def broadcast_plan(make: Callable[[bool], Plan | None]) -> Plan | None:
     """
     group, restarts = process_group(), int(os.environ.get(_RESTARTS, 0))
     restarts = -int(group.lowest(torch.tensor(-restarts)))  # each machine counts those that began there
-    if group.size == 1:
-        return _planned(make, restarts > 0)
     plan = _planned(make, restarts > 0) if group.rank == 0 else None
+    if group.size == 1:
+        return plan
     text = (
         "" if plan is None else yaml.safe_dump([plan.config.as_dict(), str(plan.folder.path), str(plan.resume or "")])
     )

@@ -50,8 +50,7 @@ from palaestra.envs.pricing.dashboard.panels import (
     plot,
     result_colour,
 )
-from palaestra.envs.pricing.expected_path import ExpectedPath
-from palaestra.envs.pricing.metrics import percent_of
+from palaestra.envs.pricing.metrics import ExpectedPath, percent_of
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas, Table

@@ -24,8 +24,8 @@ from palaestra.envs.pricing.dashboard.chart import Chart, HeatMap, PriceScale, f
 from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyLayout, duopoly_layout
 from palaestra.envs.pricing.dashboard.season_page import SALE, SeasonLayout, season_layout
 from palaestra.envs.pricing.duopoly import DuopolyState
-from palaestra.envs.pricing.expected_path import expected_path
 from palaestra.envs.pricing.inventory import InventoryMarket
+from palaestra.envs.pricing.metrics import expected_path
 from palaestra.envs.pricing.season import SeasonState
 from palaestra.envs.pricing.two_products import TwoProductsState
 from palaestra.envs.rendering.canvas import Canvas, Image
