@@ -184,8 +184,6 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         cut = values(*(map_obs(lambda o: o[rows], part) for part in final))
         return rewards.index_add(0, rows, cut, alpha=self.gamma)
 
-    # ------------------------------------------------------------------------------------------------ the host
-
     def _sync_to_host(self, check: Tensor) -> bool:
         """Copy the episode statistics, the check and the last losses to the host: the iteration's only copy.
 
@@ -245,8 +243,6 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         self._record_losses([total / self._group.size for total in losses])
         self._refuse_divergence()
         return self
-
-    # ------------------------------------------------------------------------------------------------ files
 
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")

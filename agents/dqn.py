@@ -56,6 +56,7 @@ from palaestra.agents.options import (
     saved_arguments,
 )
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
+from palaestra.envs.core import StepResult
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
 _FIRST_BETA = 0.4  # β of the importance weights at first; rises to 1 over the run
@@ -157,8 +158,6 @@ class DQN(QLearning):
         collected = self._train_frequency * self.n_envs * self._group.size
         return (self.gradient_steps if self.gradient_steps >= 0 else collected) * self.batch_size / collected
 
-    # ------------------------------------------------------------------------------------------------ collection
-
     def _episodes_began(self) -> None:
         super()._episodes_began()
         self._stored = store_for(self.batch, self._last_obs)
@@ -181,16 +180,8 @@ class DQN(QLearning):
             priorities=Priorities(size, alpha, self.device) if alpha > 0.0 else None,
         )
 
-    def _store(
-        self,
-        q_values: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        terminated: Tensor,
-        truncated: Tensor,
-        info: dict[str, Any],
-        new_obs: Any,
-    ) -> None:
+    def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
+        new_obs, rewards, terminated, truncated, info = outcome
         assert self.replay is not None
         if self._reward_scale is not None:
             self._reward_scale.learn(rewards, terminated | truncated)
@@ -222,8 +213,6 @@ class DQN(QLearning):
             content = {name: stored[start : start + _CHECKED_AT_ONCE] for name, stored in replay.content.items()}
             self._stored.observe(content)
             self._stored.action_masks(content)
-
-    # ------------------------------------------------------------------------------------------------ the update
 
     def _on_step(self) -> None:
         """SB3's, which counts the steps of this process only, while the interval counts those of all processes."""

@@ -140,8 +140,6 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
         """SB3 warns of MLPs on a GPU; with thousands of environments that is the point."""
 
-    # ------------------------------------------------------------------------------------------------ collection
-
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
@@ -207,8 +205,6 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         last_values = self._actor_critic.values(self._last_obs)
         self.rollout_buffer.compute_returns_and_advantage(last_values)
 
-    # ------------------------------------------------------------------------------------------------ the host
-
     def _report(self, first_step: int) -> None:
         """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""
         buffer = self.rollout_buffer
@@ -232,8 +228,6 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         if iteration > 0:
             self.logger.record("time/iterations", iteration, exclude="tensorboard")
         self._record_progress()
-
-    # ------------------------------------------------------------------------------------------------ the update
 
     def train(self) -> None:
         """Update the policy from the rollout. No synchronisation, unless ``target_kl`` is set."""

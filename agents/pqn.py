@@ -40,6 +40,7 @@ from palaestra.agents.options import (
     saved_arguments,
 )
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
+from palaestra.envs.core import StepResult
 
 
 class PQN(QLearning):
@@ -111,16 +112,8 @@ class PQN(QLearning):
         self.rollout_buffer.reset()
         return super().collect_rollouts(*args, **kwargs)
 
-    def _store(
-        self,
-        q_values: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        terminated: Tensor,
-        truncated: Tensor,
-        info: dict[str, Any],
-        new_obs: Any,
-    ) -> None:
+    def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
+        _, rewards, terminated, truncated, info = outcome
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._best, scaled, truncated, info, self.batch.final_action_masks())

@@ -41,6 +41,7 @@ from palaestra.agents.flat_optimizer import clone_tensors
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.networks.q_network import QFunction
 from palaestra.agents.options import NotZero
+from palaestra.envs.core import StepResult
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.state_dict import fill
 
@@ -104,8 +105,6 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         # SB3 takes the first step of a run with the ε that the last one ended with
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
-
-    # ------------------------------------------------------------------------------------------------ acting
 
     @torch.no_grad()
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
@@ -175,8 +174,6 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             return 1.0
         return self.exploration_rate if self._exponents is None else self.exploration_rate**self._exponents
 
-    # ------------------------------------------------------------------------------------------------ collection
-
     def collect_rollouts(
         self,
         env: VecEnv,
@@ -213,9 +210,10 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._episode_log.note(self._steps_collected, self.batch)
         q_values, mask = self._online.infer(obs), self.batch.action_masks()
         actions = epsilon_greedy(q_values, self._epsilon(), Rng(self._action_keys, self._steps_collected), mask)
-        new_obs, rewards, terminated, truncated, info = self.batch.step(actions)
+        outcome = self.batch.step(actions)
+        new_obs, rewards, terminated, truncated, info = outcome
         dones = terminated | truncated
-        self._store(masked(q_values, mask), actions, rewards, terminated, truncated, info, new_obs)
+        self._store(masked(q_values, mask), actions, outcome)
         self._finite.add("reward", self._steps_collected, rewards)
         self._finite.add("observation", self._steps_collected + 1, new_obs)
         if info["final_obs"] is not new_obs:  # targets look at it where an episode was cut
@@ -227,20 +225,9 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._steps_collected += 1
         return rewards, dones, info
 
-    def _store(
-        self,
-        q_values: Tensor,
-        actions: Tensor,
-        rewards: Tensor,
-        terminated: Tensor,
-        truncated: Tensor,
-        info: dict[str, Any],
-        new_obs: Any,
-    ) -> None:
+    def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
         """Keep a step; ``self._last_obs`` is still the observation before it."""
         raise NotImplementedError
-
-    # ------------------------------------------------------------------------------------------------ the host
 
     def _report(self, log_interval: int | None) -> None:
         if not self._sync_to_host(self._finite.result()):
@@ -256,8 +243,6 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         """SB3's log under SB3's keys; means over episodes."""
         self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
         self._record_progress()
-
-    # ------------------------------------------------------------------------------------------------ files
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """SB3's; the average begins again from the new weights."""

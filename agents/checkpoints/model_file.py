@@ -67,9 +67,6 @@ class _NoOptimizer:
         self.param_groups: list[dict[str, Any]] = []
 
 
-# ---------------------------------------------------------------------------------------------------- writing
-
-
 def write(
     model: Any, arguments: dict[str, Any], sb3_zip: io.BytesIO, path: Any, training_state: dict[str, Any] | None = None
 ) -> None:
@@ -107,9 +104,6 @@ def write(
 def with_suffix(path: pathlib.Path) -> pathlib.Path:
     """SB3's rule for model names: ``.zip`` is added to a name without a suffix."""
     return path if path.suffix else path.with_suffix(".zip")
-
-
-# ---------------------------------------------------------------------------------------------------- reading
 
 
 def agent_of(path: str | os.PathLike[str]) -> str:
@@ -325,9 +319,6 @@ def _is_counter(own: Any, value: Any) -> bool:
     if isinstance(own, int):
         return type(value) is int and 0 <= value < _MAX_COUNT
     return type(value) in (int, float) and abs(value) < _MAX_COUNT
-
-
-# ---------------------------------------------------------------------------------------------------- training state
 
 
 def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:

@@ -47,9 +47,6 @@ _STORAGES = tuple(f"torch {kind}Storage" for kind in _KINDS)
 _BY_NAME = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")  # name or make objects too
 
 
-# ---------------------------------------------------------------------------------------------------- writing
-
-
 def write_tree(archive: zipfile.ZipFile, name: str, value: Any) -> None:
     """Write nested dictionaries, lists and tuples of tensors and plain values as NAME.json and NAME.safetensors."""
     tensors: dict[str, torch.Tensor] = {}
@@ -79,9 +76,6 @@ def _encoded(value: Any, place: str, tensors: dict[str, torch.Tensor], places: d
         items = [_encoded(item, f"{place}.{index}", tensors, places) for index, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
     return value
-
-
-# ---------------------------------------------------------------------------------------------------- reading
 
 
 def read_tree(members: Members, name: str) -> Any:

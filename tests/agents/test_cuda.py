@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import probes
 import pytest
 import torch
 from torch import Tensor
 
 from palaestra.agents import DQN, PPO, PQN, base
-from palaestra.envs import TensorVectorEnv, make, probes
+from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.registry import entries

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import probes
 import pytest
 import stable_baselines3
 import torch
@@ -26,7 +27,7 @@ from walk import Rows, logged, walk, weights
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents import q_learning as base
 from palaestra.agents.buffers.replay import Transitions
-from palaestra.envs import EnvError, SB3VecEnv, TensorEnv, TensorVectorEnv, make, probes
+from palaestra.envs import EnvError, SB3VecEnv, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, env_keys
 
 SMALL: dict[str, Any] = {

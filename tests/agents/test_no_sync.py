@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import probes
 import pytest
 import torch
 from stable_baselines3.common.logger import Logger
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from palaestra.agents import DQN, PPO, PQN, SharedMlp, base, q_learning
-from palaestra.envs import TensorVectorEnv, make, probes
+from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.registry import entries
 from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import probes
 import pytest
 import stable_baselines3
 import torch
@@ -25,7 +26,7 @@ from walk import Rows, Walk, logged, walk, weights
 
 from palaestra.agents import PPO, DivergedError
 from palaestra.agents import ppo as ppo_module
-from palaestra.envs import EnvError, SB3VecEnv, TensorEnv, TensorVectorEnv, make, probes
+from palaestra.envs import EnvError, SB3VecEnv, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng
 
 # ------------------------------------------------------------------------------------------- the same numbers as SB3

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import probes
 import pytest
 import stable_baselines3
 import torch
@@ -19,7 +20,7 @@ from walk import Walk, logged, walk, weights
 
 from palaestra.agents import DQN, PQN, CheckpointError, DuelingPolicy, SharedMlp
 from palaestra.agents import q_learning as base
-from palaestra.envs import EnvError, TensorEnv, TensorVectorEnv, probes
+from palaestra.envs import EnvError, TensorEnv, TensorVectorEnv
 
 SMALL: dict[str, Any] = {
     "n_steps": 16,

@@ -24,7 +24,7 @@ DATA = [
 ]
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 ENVIRONMENT_FOLDERS = ("arm", "pricing")
-ENVIRONMENT_FILES = ("snake", "cartpole", "probes")
+ENVIRONMENT_FILES = ("snake", "cartpole")
 PACKAGES = {".".join(("palaestra", *path.parent.relative_to(ROOT).parts)) for path in SOURCES}
 
 
@@ -89,7 +89,7 @@ def test_the_wheel_holds_every_package_and_every_file_beside_the_modules() -> No
 def test_the_walk_sees_the_package() -> None:
     names = {name_of(path) for path in SOURCES}
     assert {"envs.core.env", "envs.snake", "envs.core.rng"} <= names
-    assert {name_of(path) for path in ENVIRONMENTS} >= {"envs.snake", "envs.cartpole", "envs.probes"}
+    assert {name_of(path) for path in ENVIRONMENTS} >= {"envs.snake", "envs.cartpole"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)

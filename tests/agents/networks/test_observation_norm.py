@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import probes
 import pytest
 import stable_baselines3
 import torch
@@ -16,7 +17,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 
 from palaestra.agents import DQN, PPO, PQN, SharedMlp
 from palaestra.agents.networks.observation_norm import Normalized, RunningNorm, learn_observations, with_normalization
-from palaestra.envs import TensorVectorEnv, make, probes
+from palaestra.envs import TensorVectorEnv, make
 
 AGENTS: dict[Any, dict[str, Any]] = {
     PPO: {"n_steps": 16, "batch_size": 64, "n_epochs": 1},

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import probes
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from torch import Tensor
 
-from palaestra.envs import Reference, TensorEnv, UnknownEnvError, entries, probes
+from palaestra.envs import Reference, TensorEnv, UnknownEnvError, entries
 from palaestra.envs.checker.conformance import RULES, STRUCTURE, check_env, table
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv

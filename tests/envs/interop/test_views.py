@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import probes
 import pytest
 import torch
 from gymnasium.spaces import Discrete
@@ -16,7 +17,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from palaestra.envs import NumpyVectorEnv, SB3VecEnv, SingleEnv, entries, make, probes
+from palaestra.envs import NumpyVectorEnv, SB3VecEnv, SingleEnv, entries, make
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
 

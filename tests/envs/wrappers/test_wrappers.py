@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import probes
 import pytest
 import torch
 import yaml
@@ -15,7 +16,7 @@ from gymnasium.spaces import Box, Discrete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palaestra.envs import Reference, SingleEnv, TensorEnv, TensorVectorEnv, make, probes
+from palaestra.envs import Reference, SingleEnv, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.arm.reach import Reach
 from palaestra.envs.cartpole import GRAVITY, HALF_LENGTH, CartPole
 from palaestra.envs.checker.conformance import check_env

@@ -11,7 +11,7 @@ value of a state under the optimal policy, γ the discount:
 6. :class:`EndlessReward`      truncation bootstraps: V = 1 / (1 − γ).
 7. :class:`ContinuousTarget`   continuous actions: a = o, V = 0.
 
-They are not registered. The idea of probes in order of difficulty is Andy Jones's ("Debugging RL, without the agonizing
+The idea of probes in order of difficulty is Andy Jones's ("Debugging RL, without the agonizing
 pain", 2021).
 """
 
