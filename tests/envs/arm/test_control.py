@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mujoco_arm import random_chain, random_states
+from time_bound import held_out_targets, minimum_time
 from torch import Tensor
 
 from palaestra.envs import make
 from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
 from palaestra.envs.arm.control import damped_least_squares, inverse_kinematics, rotation_error
-from palaestra.envs.arm.reach import PERIOD, Reach
-from palaestra.envs.arm.time_bound import held_out, held_out_targets, minimum_time
+from palaestra.envs.arm.reach import PERIOD, Reach, held_out
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy

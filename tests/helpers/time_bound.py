@@ -9,18 +9,15 @@
    1 µs on average, and sequential quadratic programming agrees to 20 µs. Within a tolerance it aims at the edge of
    the ball around the target and creeps along it: 0.1 ms on average.)
 
-``reach_bound.json`` holds the bounds of the targets of 1,000 held-out episodes of ``palaestra/PandaReach-v0``, those
-that ``palaestra evaluate`` plays by default. It was made, in about a minute on one core, by
+``envs/arm/reach_bound.json`` holds the bounds of the targets of 1,000 held-out episodes of ``palaestra/PandaReach-v0``,
+those that ``palaestra evaluate`` plays by default. It was made, in about a minute on one core, by
 
-    python -m palaestra.envs.arm.time_bound
+    python tests/helpers/time_bound.py
 """
 
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +25,10 @@ from torch import Tensor
 from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
+from palaestra.envs.arm.reach import BOUNDS
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 
-FILE = Path(__file__).with_name("reach_bound.json")
 HELD_OUT_SEED, HELD_OUT = 2**32, 1000  # the episodes of palaestra evaluate
 _STARTS, _BISECTIONS = 32, 18
 _ITERATIONS, _ITERATIONS_NEAR = 30, 120  # to a point, and to the edge of a tolerance
@@ -98,13 +95,6 @@ def _approach(chain: SerialChain, goal: Tensor, tolerance: float, q: Tensor, low
     return q
 
 
-@cache
-def held_out() -> dict[str, Any]:
-    """The stored bounds: ``target`` [1000][3] m, ``seconds`` [1000] (T*ₐ) and ``seconds_within_tolerance`` [1000]."""
-    content: dict[str, Any] = json.loads(FILE.read_text())
-    return content
-
-
 def held_out_targets() -> Tensor:
     """Targets [1000, 3] m of the first episode of 1,000 environments with the seed of ``palaestra evaluate``."""
     keys = child_key(env_keys(HELD_OUT_SEED, torch.arange(HELD_OUT)), 0)
@@ -117,7 +107,7 @@ def main() -> None:
     targets = held_out_targets()
     exact, near = (minimum_time(PANDA, PANDA_READY, targets, tolerance) for tolerance in (0.0, TOLERANCE))
     content = {
-        "made_by": "python -m palaestra.envs.arm.time_bound",
+        "made_by": "python tests/helpers/time_bound.py",
         "episodes": f"seed {HELD_OUT_SEED}, environments 0 to {HELD_OUT - 1}, episode 0",
         "start": PANDA_READY,
         "tolerance": TOLERANCE,
@@ -125,8 +115,8 @@ def main() -> None:
         "seconds": [round(t, 5) for t in exact.tolist()],
         "seconds_within_tolerance": [round(t, 5) for t in near.tolist()],
     }
-    FILE.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace("],[", "],\n["))
-    print(f"{FILE}: mean {exact.mean():.4f} s, within {TOLERANCE} m {near.mean():.4f} s")
+    BOUNDS.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace("],[", "],\n["))
+    print(f"{BOUNDS}: mean {exact.mean():.4f} s, within {TOLERANCE} m {near.mean():.4f} s")
 
 
 if __name__ == "__main__":
