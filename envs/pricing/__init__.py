@@ -1,7 +1,6 @@
 """Dynamic pricing in tensors: markets whose optimal policies are known exactly."""
 
-from palaestra.envs.pricing.closed_forms import equal_markup_logit, gallego_van_ryzin, logit_duopoly
-from palaestra.envs.pricing.duopoly import DuopolyPricing
+from palaestra.envs.pricing.duopoly import DuopolyPricing, logit_duopoly
 from palaestra.envs.pricing.finite_mdp import FiniteMDP, Solution
 from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.pricing import Pricing
@@ -18,7 +17,5 @@ __all__ = [
     "Solution",
     "TwoProducts",
     "Yogurt",
-    "equal_markup_logit",
-    "gallego_van_ryzin",
     "logit_duopoly",
 ]

@@ -28,9 +28,10 @@ American Economic Review 2020; the rival's rules are ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -39,7 +40,6 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_number
-from palaestra.envs.pricing.closed_forms import logit_duopoly
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.market import Market
 
@@ -171,3 +171,29 @@ class DuopolyPricing(Market[DuopolyState]):
     def states(self, stage: int) -> DuopolyState:
         own, rival = (torch.tensor(i, device=self.device) for i in np.divmod(np.arange(self.num_states), PRICES))
         return DuopolyState(torch.zeros_like(own), own, rival, torch.zeros_like(own, dtype=torch.float32))
+
+
+class Duopoly(NamedTuple):
+    price: float
+    profit: float  # each firm's
+
+
+def logit_duopoly(quality: float, cost: float, mu: float, outside: float, *, collude: bool) -> Duopoly:
+    """Symmetric prices of two firms in a logit market: Nash equilibrium, or the joint monopoly (``collude``).
+
+    Demand q_i = exp((a − p_i)/μ) / (Σ exp((a − p_j)/μ) + exp(a₀/μ)); p − c = μ / (1 − q) when each firm is for itself,
+    μ / (1 − 2q) when both are one.
+
+    Source: Calvano, Calzolari, Denicolò and Pastorello, American Economic Review 2020, section II.
+    """
+    firms = 2 if collude else 1
+
+    def demand(price: float) -> float:
+        weight = math.exp((quality - price - outside) / mu)
+        return weight / (1.0 + 2.0 * weight)
+
+    low, high = cost, cost + 100.0 * mu + abs(quality)
+    for _ in range(200):  # the condition grows in p
+        price = (low + high) / 2
+        low, high = (price, high) if price - cost < mu / (1.0 - firms * demand(price)) else (low, price)
+    return Duopoly(price, (price - cost) * demand(price))

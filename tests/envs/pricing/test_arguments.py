@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from closed_forms import equal_markup_logit, gallego_van_ryzin
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.pricing import Pricing, Season, TwoProducts, Yogurt, equal_markup_logit, gallego_van_ryzin
+from palaestra.envs.pricing import Pricing, Season, TwoProducts, Yogurt
 from palaestra.envs.pricing.demand.count_distributions import logit_shares, poisson
 from palaestra.envs.pricing.yogurt import share
 

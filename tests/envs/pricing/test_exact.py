@@ -10,20 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from closed_forms import equal_markup_logit, gallego_van_ryzin, lambert_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.pricing import (
-    DuopolyPricing,
-    Market,
-    Pricing,
-    Season,
-    TwoProducts,
-    Yogurt,
-    equal_markup_logit,
-    gallego_van_ryzin,
-)
-from palaestra.envs.pricing.closed_forms import lambert_w
+from palaestra.envs.pricing import DuopolyPricing, Market, Pricing, Season, TwoProducts, Yogurt
 from palaestra.envs.pricing.demand.count_distributions import poisson
 
 Outcomes = Callable[[int, Any, int], Iterator[tuple[float, float, Any]]]

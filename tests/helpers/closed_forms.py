@@ -1,4 +1,4 @@
-"""Optimal prices that can be written down, to test the solvers against."""
+"""Optimal prices that can be written down, as independent references for the solvers of ``palaestra.envs.pricing``."""
 
 from __future__ import annotations
 
@@ -73,29 +73,3 @@ def lambert_w(x: float) -> float:
     for _ in range(50):
         w -= (w - x * math.exp(-w)) / (1.0 + w)
     return w
-
-
-class Duopoly(NamedTuple):
-    price: float
-    profit: float  # each firm's
-
-
-def logit_duopoly(quality: float, cost: float, mu: float, outside: float, *, collude: bool) -> Duopoly:
-    """Symmetric prices of two firms in a logit market: Nash equilibrium, or the joint monopoly (``collude``).
-
-    Demand q_i = exp((a − p_i)/μ) / (Σ exp((a − p_j)/μ) + exp(a₀/μ)); p − c = μ / (1 − q) when each firm is for itself,
-    μ / (1 − 2q) when both are one.
-
-    Source: Calvano, Calzolari, Denicolò and Pastorello, American Economic Review 2020, section II.
-    """
-    firms = 2 if collude else 1
-
-    def demand(price: float) -> float:
-        weight = math.exp((quality - price - outside) / mu)
-        return weight / (1.0 + 2.0 * weight)
-
-    low, high = cost, cost + 100.0 * mu + abs(quality)
-    for _ in range(200):  # the condition grows in p
-        price = (low + high) / 2
-        low, high = (price, high) if price - cost < mu / (1.0 - firms * demand(price)) else (low, price)
-    return Duopoly(price, (price - cost) * demand(price))
