@@ -29,7 +29,6 @@ American Economic Review 2020; the rival's rules are ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -45,8 +44,7 @@ from palaestra.envs.pricing.market import Market
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
-    from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyView
-    from palaestra.envs.rendering.canvas import Canvas, Table
+    from palaestra.envs.rendering.canvas import Canvas
 
 Rival = Literal["tit-for-tat", "undercut", "best-response", "nash"]
 QUALITY, COST, MU, OUTSIDE = 2.0, 1.0, 0.25, 0.0
@@ -112,35 +110,9 @@ class DuopolyPricing(Market[DuopolyState]):
         return self.best_actions(torch.zeros_like(state.price), state.price * PRICES + state.rival)
 
     def draw(self, state: DuopolyState, canvas: Canvas) -> None:
-        from palaestra.envs.pricing.dashboard.duopoly_page import draw_duopoly
+        from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyView, draw_duopoly
 
-        draw_duopoly(canvas, self.duopoly_view([*canvas.past, state], canvas.policy, over=canvas.over))
-
-    def duopoly_view(self, states: Sequence[Any], policy: Table | None = None, *, over: bool = False) -> DuopolyView:
-        """The dashboard's data.
-
-        Args:
-            states: one environment's states on the host, oldest first.
-            policy: the watched policy's table, int64 [1, S]; None where it has none.
-            over: True if the episode ended in the last state.
-        """
-        from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyView
-
-        period, own, rival = np.array([(s.period, s.price, s.rival) for s in states], np.int64).T
-        known = () if policy is None else (policy,)
-        return DuopolyView(
-            prices=self.prices,
-            nash_price=self.nash_price,
-            monopoly_price=self.monopoly_price,
-            policies=(*known, self.optimal_policy()),
-            percents=(*map(self.percent_of_optimum, known), 100.0),
-            period=period,
-            own=own,
-            rival=rival,
-            profit=np.array([s.revenue for s in states]),
-            optimal_profit=self.optimal_profits(int(period[-1])),
-            over=over,
-        )
+        draw_duopoly(canvas, DuopolyView(self, [*canvas.past, state], canvas.policy, over=canvas.over))
 
     def optimal_profits(self, periods: int) -> Array:
         """Profit of the optimal policy after 0 … ``periods`` periods, float64: only the end is random."""

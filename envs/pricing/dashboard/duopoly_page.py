@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from palaestra.envs.core import Array
 from palaestra.envs.pricing.dashboard.chart import (
     BRIGHT,
     MUTED,
@@ -36,9 +36,10 @@ from palaestra.envs.pricing.dashboard.panels import (
     MAPS_WIDTH,
     OPTIMAL,
     OWN,
+    MarketView,
     around,
-    captions,
     draw_panels,
+    draw_scale,
     map_row,
     plot,
     result_colour,
@@ -46,26 +47,24 @@ from palaestra.envs.pricing.dashboard.panels import (
 from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
+    from palaestra.envs.pricing.duopoly import DuopolyPricing
     from palaestra.envs.rendering.canvas import Canvas, Table
 
 _SHORTEST = 20  # periods on the axis
 
 
-@dataclass(frozen=True)
-class DuopolyView:
+class DuopolyView(MarketView):
     """Everything that the dashboard shows: A prices, n visited states after p periods."""
 
-    prices: Array  # float64 [A]
-    nash_price: float
-    monopoly_price: float
-    policies: tuple[Table, ...]  # int64 [1, A · A] each: the watched one if its table is known, then the optimal one
-    percents: tuple[float, ...]  # the exact value of each, relative to V*
-    period: Array  # int64 [n] periods gone
-    own: Array  # int64 [n] the agent's last price, its index
-    rival: Array  # int64 [n] the rival's last price, its index
-    profit: Array  # float64 [n] so far
-    optimal_profit: Array  # float64 [p + 1] the optimal policy's, after 0 … p periods
-    over: bool
+    def __init__(
+        self, market: DuopolyPricing, states: Sequence[Any], policy: Table | None = None, *, over: bool = False
+    ) -> None:
+        super().__init__(market, states, policy)
+        self.market, self.over = market, over
+        self.prices = market.prices  # float64 [A]
+        self.own, self.rival = np.array([(s.price, s.rival) for s in states], np.int64).T  # [n] last prices, indices
+        self.profit = np.array([s.revenue for s in states])  # float64 [n] so far
+        self.optimal_profit = market.optimal_profits(int(self.period[-1]))  # float64 [p + 1] after 0 … p periods
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def draw_duopoly(canvas: Canvas, view: DuopolyView) -> None:
 def _draw_prices(canvas: Canvas, view: DuopolyView, chart: Chart) -> None:
     chart.draw_axes(canvas, "price", 4)
     chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("rival", OWN[1], "line"), ("optimal here", BAND, "band")])
-    for level, name, below in ((view.nash_price, "Nash", 12), (view.monopoly_price, "monopoly", -12)):
+    for level, name, below in ((view.market.nash_price, "Nash", 12), (view.market.monopoly_price, "monopoly", -12)):
         chart.draw_dashed(canvas, np.array(chart.x), np.full(2, level), MUTED, 1.6)
         x, y = chart.place(chart.x[1], level)
         canvas.text(name, x - 4, y + below, SMALL, MUTED, "right")
@@ -129,13 +128,13 @@ def _draw_maps(canvas: Canvas, view: DuopolyView, layout: DuopolyLayout) -> None
     labels = {(tick - low) / (high - low) * (size - 1): format_amount(tick, 1) for tick in round_ticks(low, high, 4)}
     canvas.text("price by own and rival's last price", 586, MAPS_TOP - 40, SMALL, BRIGHT)
     layout.maps[0].draw_rows(canvas, labels)
-    for policy, heat, caption in zip(view.policies, layout.maps, captions(view.percents), strict=True):
+    for policy, heat, caption in zip(view.policies, layout.maps, view.captions, strict=True):
         canvas.text(caption, heat.left, heat.top - 13, SMALL, MUTED)
         heat.draw(canvas, view.prices[policy[0].reshape(size, size)], scale)
         heat.draw_columns(canvas, labels)
         heat.draw_ring(canvas, view.rival[-1], view.own[-1])
     canvas.text("rival's last price", MAPS_LEFT + MAPS_WIDTH / 2, MAPS_BOTTOM + 15, SMALL, MUTED, "center")
-    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, layout.maps[0].height, "")
+    draw_scale(canvas, scale, MAPS_BOTTOM - 24.0)
 
 
 def _draw_header(canvas: Canvas, view: DuopolyView) -> None:

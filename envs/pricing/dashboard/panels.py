@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.dashboard.chart import BACKGROUND, PANEL, Chart, HeatMap
+from palaestra.envs.pricing.dashboard.chart import BACKGROUND, PANEL, Chart, HeatMap, PriceScale
 
 if TYPE_CHECKING:
-    from palaestra.envs.rendering.canvas import Canvas, Colour
+    from palaestra.envs.pricing.market import Market
+    from palaestra.envs.rendering.canvas import Canvas, Colour, Table
 
 OPTIMAL = "#ffb02e"
 OWN = ("#5cb8ff", "#ff85b8")  # one colour per product or firm
@@ -17,6 +20,24 @@ GOOD, FAIR, POOR = "#3ddc84", "#ffb02e", "#ff5a5f"
 BAND = "#a8752a"
 PLOT_LEFT, PLOT_WIDTH = 78.0, 470.0
 MAPS_LEFT, MAPS_WIDTH, MAPS_TOP, MAPS_BOTTOM = 624.0, 250.0, 152.0, 500.0
+
+
+class MarketView:
+    """What a dashboard shows of a market and n states that an episode has visited.
+
+    Attributes:
+        policies: tables, int64 [T, S] each: the watched policy's if it is known, then the optimal one's.
+        captions: of each, with its exact value relative to V*.
+        period: int64 [n] periods gone.
+    """
+
+    def __init__(self, market: Market[Any], states: Sequence[Any], policy: Table | None) -> None:
+        """``states`` are one environment's on the host, oldest first; ``policy`` is the watched one's table."""
+        self.policies, self.captions = [market.optimal_policy()], ["optimum"]
+        if policy is not None:
+            self.policies.insert(0, policy)
+            self.captions = [f"policy {market.percent_of_optimum(policy):.1f} %", "optimum 100 %"]
+        self.period: Array = np.array([state.period for state in states], np.int64)
 
 
 def plot(top: float, height: float, x: tuple[float, float], y: tuple[float, float]) -> Chart:
@@ -44,11 +65,9 @@ def draw_panels(canvas: Canvas) -> None:
     canvas.rectangle(574, 96, 374, 434, PANEL, radius=12)
 
 
-def captions(percents: Sequence[float]) -> list[str]:
-    """Titles of the maps: the policy and its exact value relative to V*, the optimal policy last."""
-    if len(percents) == 1:
-        return ["optimum"]
-    return [f"policy {percents[0]:.1f} %", "optimum 100 %"]
+def draw_scale(canvas: Canvas, scale: PriceScale, bottom: float, currency: str = "") -> None:
+    """The scale of prices, beside the maps."""
+    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, bottom - MAPS_TOP, currency)
 
 
 def result_colour(percent: float) -> Colour:

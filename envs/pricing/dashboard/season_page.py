@@ -15,8 +15,9 @@ The duopoly's dashboard is in :mod:`palaestra.envs.pricing.dashboard.duopoly_pag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,52 +39,51 @@ from palaestra.envs.pricing.dashboard.chart import (
 from palaestra.envs.pricing.dashboard.panels import (
     BAND,
     MAPS_BOTTOM,
-    MAPS_LEFT,
     MAPS_TOP,
-    MAPS_WIDTH,
     OPTIMAL,
     OWN,
+    MarketView,
     around,
-    captions,
     draw_panels,
+    draw_scale,
     map_row,
     plot,
     result_colour,
 )
-from palaestra.envs.pricing.metrics import ExpectedPath, percent_of
+from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
+    from palaestra.envs.pricing.inventory import InventoryMarket
     from palaestra.envs.rendering.canvas import Canvas, Table
 
 SALE = "#8df5a8"
 
 
-@dataclass(frozen=True)
-class SeasonView:
-    """Everything that the dashboard shows: T periods, P products, S states, A actions, n visited states."""
+class SeasonView(MarketView):
+    """Everything that the dashboard shows: P products, A actions, n visited states."""
 
-    stages: int
-    prices: Array  # float64 [A, P]
-    units: Array  # int64 [S, P] left in each state
-    capacity: Array  # int64 [P] units at the start
-    currency: str
-    time_unit: str
-    earnings: str  # "revenue" or "profit"
-    optimum: float  # V*
-    expected: ExpectedPath
-    policies: tuple[Table, ...]  # int64 [T, S] each: the watched one if its table is known, then the optimal one
-    percents: tuple[float, ...]  # the exact value of each, relative to V*
-    period: Array  # int64 [n] periods gone
-    stock: Array  # int64 [n, P]
-    posted: Array  # float64 [n, P] price of the last period, NaN before the first
-    optimal: Array  # float64 [n, P] the optimal price now; prices are NaN where nothing was in stock
-    sold: Array  # int64 [n, P] in the last period
-    revenue: Array  # float64 [n] so far
-    over: bool
-
-    @property
-    def products(self) -> int:
-        return len(self.capacity)
+    def __init__(
+        self, market: InventoryMarket[Any], states: Sequence[Any], policy: Table | None = None, *, over: bool = False
+    ) -> None:
+        super().__init__(market, states, policy)
+        self.market, self.stages = market, market.stages
+        self.currency, self.time_unit = market.currency, market.time_unit
+        self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost else "revenue"
+        self.prices = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
+        self.capacity: Array = market.units[market.first_state]  # int64 [P] units at the start
+        self.products = len(self.capacity)
+        action = np.array([state.price for state in states], np.int64)
+        self.stock, self.sold = (  # int64 [n, P], sold in the last period
+            np.array([getattr(state, name) for state in states], np.int64).reshape(len(states), -1)
+            for name in ("stock", "sold")
+        )
+        index = np.ravel_multi_index(self.stock.T, self.capacity + 1)
+        best = self.prices[self.policies[-1][np.minimum(self.period, self.stages - 1), index]]
+        # float64 [n, P], the price of the last period and the optimal one now; NaN where nothing was in stock
+        self.posted = np.where((action[:, None] < 0) | (self.stock + self.sold == 0), np.nan, self.prices[action])
+        self.optimal = np.where((self.period[:, None] == self.stages) | (self.stock == 0), np.nan, best)
+        self.revenue = np.array([state.revenue for state in states], np.float64)  # [n] so far
+        self.over = over or bool(self.period[-1] == self.stages) or not self.stock[-1].any()
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def season_layout(view: SeasonView) -> SeasonLayout:
     """The axes hold all that was posted and earned, and what the optimal policy is likely to post and earn."""
     x = (0.0, float(view.stages))
     prices = np.concatenate((view.posted, view.optimal))
-    known = np.append(prices[~np.isnan(prices)], view.expected.prices)
+    known = np.append(prices[~np.isnan(prices)], view.market.expected.prices)
     middle = MAPS_TOP + 106.0  # lower edge of the first of two rows of maps
     rows = [(MAPS_TOP, MAPS_BOTTOM)] if view.products == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
     return SeasonLayout(
@@ -144,7 +144,7 @@ def _draw_prices(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
 
 def _draw_paths(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
     """Stock and revenue beside their means under the optimal policy."""
-    time, expected = np.arange(view.stages + 1), view.expected
+    time, expected = np.arange(view.stages + 1), view.market.expected
     layout.stock.draw_axes(canvas, "units in stock", 3)
     for i in range(view.products):
         layout.stock.draw_dashed(canvas, time, expected.stock[:, i], OPTIMAL)
@@ -168,7 +168,7 @@ def _draw_maps(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
         title = f"{name} by {view.time_unit} and units in stock" if i == 0 else name
         canvas.text(title, 586, top - (40 if i == 0 else 16), SMALL, BRIGHT)
         maps[0].draw_rows(canvas, {tick - 1: format_amount(tick, 0) for tick in whole_ticks(1, maps[0].rows, 4)})
-        for policy, heat, caption in zip(view.policies, maps, captions(view.percents), strict=True):
+        for policy, heat, caption in zip(view.policies, maps, view.captions, strict=True):
             if i == 0:
                 canvas.text(caption, heat.left, top - 13, SMALL, MUTED)
             heat.draw(canvas, price_map(view, policy, i), scale)
@@ -177,12 +177,12 @@ def _draw_maps(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
             heat.draw_way(canvas, view.period, view.stock[:, i] - 1)
             if view.period[-1] < view.stages and view.stock[-1, i] > 0:
                 heat.draw_ring(canvas, view.period[-1], view.stock[-1, i] - 1)
-    scale.draw(canvas, MAPS_LEFT + MAPS_WIDTH + 10, MAPS_TOP, MAPS_BOTTOM - MAPS_TOP, view.currency)
+    draw_scale(canvas, scale, MAPS_BOTTOM, view.currency)
 
 
 def price_scale(view: SeasonView) -> PriceScale:
     """The colours of all prices in the tables of products that are in stock."""
-    posted = np.concatenate([view.prices[policy][:, view.units > 0].ravel() for policy in view.policies])
+    posted = np.concatenate([view.prices[policy][:, view.market.units > 0].ravel() for policy in view.policies])
     return PriceScale(float(posted.min()), float(posted.max()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +20,8 @@ from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.pricing import DuopolyPricing, Market, Pricing, Season, TwoProducts, Yogurt
 from palaestra.envs.pricing.dashboard import panels
 from palaestra.envs.pricing.dashboard.chart import Chart, HeatMap, PriceScale, format_amount, round_ticks
-from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyLayout, duopoly_layout
-from palaestra.envs.pricing.dashboard.season_page import SALE, SeasonLayout, season_layout
+from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyLayout, DuopolyView, duopoly_layout
+from palaestra.envs.pricing.dashboard.season_page import SALE, SeasonLayout, SeasonView, season_layout
 from palaestra.envs.pricing.duopoly import DuopolyState
 from palaestra.envs.pricing.inventory import InventoryMarket
 from palaestra.envs.pricing.metrics import expected_path
@@ -56,14 +55,15 @@ def layout_of(market: InventoryMarket[Any], policies: int, posted: Any, revenue:
     """Layout of a dashboard with one or two policies that has to show these prices, and this much revenue."""
     first: Any = market.states(0)
     start = type(first)(**{name: value.numpy()[-1] for name, value in vars(first).items()})
-    view = market.season_view([start], market.optimal_policy() if policies == 2 else None)
-    prices = np.asarray(posted, np.float64)
-    return season_layout(dataclasses.replace(view, posted=prices, optimal=prices, revenue=np.array([revenue])))
+    view = SeasonView(market, [start], market.optimal_policy() if policies == 2 else None)
+    view.posted = view.optimal = np.asarray(posted, np.float64)
+    view.revenue = np.array([revenue])
+    return season_layout(view)
 
 
 def layout_of_firms(market: DuopolyPricing, policies: int, state: Any = None) -> DuopolyLayout:
     table = market.optimal_policy() if policies == 2 else None
-    return duopoly_layout(market.duopoly_view([state or firms(0, 1, 1)], table))
+    return duopoly_layout(DuopolyView(market, [state or firms(0, 1, 1)], table))
 
 
 def rgb(colour: Any) -> tuple[int, int, int]:
@@ -291,7 +291,7 @@ def test_the_value_of_a_policy_is_exact_and_each_markets_own() -> None:
     for market in (SMALL, other, SMALL):
         expected = 100 * market.policy_value(SMALL.myopic_policy()) / market.optimal_value()
         assert market.percent_of_optimum(SMALL.myopic_policy()) == expected
-    assert panels.captions([100.0]) == ["optimum"]
+    assert SeasonView(SMALL, [season(0, 6)]).captions == ["optimum"]
 
 
 # ----------------------------------------------------------------------------------------------------- from the stage
