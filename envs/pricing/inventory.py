@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from palaestra.envs.core import Array, StateT
+import torch
+from torch import Tensor
+
+from palaestra.envs.core import Array
 from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.metrics import ExpectedPath, expected_path
 
@@ -13,12 +17,19 @@ if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
 
-class InventoryMarket(Market[StateT]):
-    """A market whose states are the units left, counted in the order of :attr:`units`.
+@dataclass(frozen=True)
+class SeasonState:
+    """N seasons; units are [N, products] where there are several."""
 
-    The state record has the fields ``period``, ``stock``, ``price`` (the last action, −1 before the first), ``sold``
-    (in the last period) and ``revenue`` (so far).
-    """
+    period: Tensor  # int64 [N] periods gone, 0 … T
+    stock: Tensor  # int64 [N] units left
+    price: Tensor  # int64 [N] action of the last period; −1 before the first
+    sold: Tensor  # int64 [N] units sold in the last period
+    revenue: Tensor  # float32 [N] so far
+
+
+class InventoryMarket(Market[SeasonState]):
+    """A market whose states are the units left, counted in the order of :attr:`units`."""
 
     units: Array
     unit_cost: float = 0.0
@@ -28,7 +39,12 @@ class InventoryMarket(Market[StateT]):
         """Mean stock and revenue over time under the optimal policy."""
         return expected_path(self, self.prices, self.units)
 
-    def draw(self, state: StateT, canvas: Canvas) -> None:
+    def draw(self, state: SeasonState, canvas: Canvas) -> None:
         from palaestra.envs.pricing.dashboard.season_page import SeasonView, draw_season
 
         draw_season(canvas, SeasonView(self, [*canvas.past, state], canvas.policy, over=canvas.over))
+
+    def states(self, stage: int) -> SeasonState:
+        stock = torch.tensor(self.units, device=self.device).squeeze(1)
+        zero = torch.zeros(self.num_states, dtype=torch.int64, device=self.device)
+        return SeasonState(zero + stage, stock, zero - 1, torch.zeros_like(stock), zero.float())

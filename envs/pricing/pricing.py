@@ -25,8 +25,9 @@ from palaestra.envs.pricing.arguments import checked_count, checked_prices, per_
 from palaestra.envs.pricing.demand.json_file import demand_content, load_demand
 from palaestra.envs.pricing.demand.model import PRICE
 from palaestra.envs.pricing.demand.uplift import uplift
+from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.pricing.market import Market
-from palaestra.envs.pricing.season import Season, SeasonState
+from palaestra.envs.pricing.season import Season
 
 _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
 

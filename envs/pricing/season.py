@@ -22,7 +22,6 @@ Management Science 1994, in discrete time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,22 +31,13 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_distribution, checked_number, checked_prices
-from palaestra.envs.pricing.inventory import InventoryMarket
+from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
 
 
-@dataclass(frozen=True)
-class SeasonState:
-    period: Tensor  # int64 [N] periods gone, 0 … T
-    stock: Tensor  # int64 [N] units left, 0 … C
-    price: Tensor  # int64 [N] menu index posted in the last period; −1 before the first
-    sold: Tensor  # int64 [N] units sold in the last period
-    revenue: Tensor  # float32 [N] so far
-
-
-class Season(InventoryMarket[SeasonState]):
+class Season(InventoryMarket):
     """One product over a season; subclasses say what customers want. See the module for the rules."""
 
     def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: float = 0.0) -> None:
@@ -134,9 +124,3 @@ class Season(InventoryMarket[SeasonState]):
     def expected_reward(self, stage: int) -> Array:
         mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])
         return np.tile(mean * (self.prices - self.unit_cost), (self.num_states, 1))
-
-    def states(self, stage: int) -> SeasonState:
-        zero = torch.zeros(self.num_states, dtype=torch.int64, device=self.device)
-        return SeasonState(
-            zero + stage, torch.arange(self.num_states, device=self.device), zero - 1, zero, zero.float()
-        )

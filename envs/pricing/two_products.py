@@ -20,7 +20,6 @@ management", Operations Research 1997, in discrete time with logit choice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,23 +30,14 @@ from torch import Tensor
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_count, checked_number, checked_prices, per_period
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
-from palaestra.envs.pricing.inventory import InventoryMarket
+from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 from palaestra.envs.pricing.market import Market
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
 
 
-@dataclass(frozen=True)
-class TwoProductsState:
-    period: Tensor  # int64 [N] periods gone, 0 … T
-    stock: Tensor  # int64 [N, 2] units left
-    price: Tensor  # int64 [N] action of the last period; −1 before the first
-    sold: Tensor  # int64 [N, 2] units sold in the last period
-    revenue: Tensor  # float32 [N] so far
-
-
-class TwoProducts(InventoryMarket[TwoProductsState]):
+class TwoProducts(InventoryMarket):
     """Two products over a season; see the module for the rules."""
 
     def __init__(
@@ -85,12 +75,12 @@ class TwoProducts(InventoryMarket[TwoProductsState]):
         self.price_table = torch.tensor(self.prices, dtype=torch.float32)
         self.first_stock = torch.tensor(self.stock)
 
-    def reset(self, rng: Rng) -> TwoProductsState:
+    def reset(self, rng: Rng) -> SeasonState:
         zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
         stock = self.first_stock.expand(rng.num_envs, 2).clone()
-        return TwoProductsState(zero, stock, zero - 1, torch.zeros_like(stock), zero.float())
+        return SeasonState(zero, stock, zero - 1, torch.zeros_like(stock), zero.float())
 
-    def step(self, state: TwoProductsState, action: Tensor, rng: Rng) -> tuple[TwoProductsState, Tensor, Tensor]:
+    def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
         # index_select: [] starts threads even for small batches, and they wait where cores are busy
         cdf = self.cdf.index_select(0, self._index(state) * len(self.prices) + action)  # [N, 2]
         below = rng.uniform().unsqueeze(1) < cdf  # the first, the first or the second
@@ -98,17 +88,17 @@ class TwoProducts(InventoryMarket[TwoProductsState]):
         sold = torch.stack((first, below[:, 1] & ~first), 1).long()
         reward = (self.price_table.index_select(0, action) * sold).sum(1)
         period, stock = state.period + 1, state.stock - sold
-        after = TwoProductsState(period, stock, action, sold, state.revenue + reward)
+        after = SeasonState(period, stock, action, sold, state.revenue + reward)
         return after, reward, (period == self.stages) | (stock.sum(1) == 0)
 
-    def observe(self, state: TwoProductsState) -> Tensor:
+    def observe(self, state: SeasonState) -> Tensor:
         left = (self.stages - state.period) / self.stages
         return torch.cat((left.unsqueeze(1), state.stock / self.first_stock), 1)
 
-    def expert(self, state: TwoProductsState) -> Tensor:
+    def expert(self, state: SeasonState) -> Tensor:
         return self.best_actions(state.period, self._index(state))
 
-    def _index(self, state: TwoProductsState) -> Tensor:
+    def _index(self, state: SeasonState) -> Tensor:
         return state.stock[:, 0] * (self.stock[1] + 1) + state.stock[:, 1]
 
     def action_values(self, stage: int, value: Array) -> Array:
@@ -143,8 +133,3 @@ class TwoProducts(InventoryMarket[TwoProductsState]):
     def expected_reward(self, stage: int) -> Array:
         reward: Array = (self.buys * self.prices).sum(2)
         return reward
-
-    def states(self, stage: int) -> TwoProductsState:
-        stock = torch.tensor(self.units, device=self.device)
-        zero = torch.zeros(self.num_states, dtype=torch.int64, device=self.device)
-        return TwoProductsState(zero + stage, stock, zero - 1, torch.zeros_like(stock), zero.float())

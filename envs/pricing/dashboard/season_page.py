@@ -63,7 +63,7 @@ class SeasonView(MarketView):
     """Everything that the dashboard shows: P products, A actions, n visited states."""
 
     def __init__(
-        self, market: InventoryMarket[Any], states: Sequence[Any], policy: Table | None = None, *, over: bool = False
+        self, market: InventoryMarket, states: Sequence[Any], policy: Table | None = None, *, over: bool = False
     ) -> None:
         super().__init__(market, states, policy)
         self.market, self.stages = market, market.stages

@@ -23,10 +23,8 @@ from palaestra.envs.pricing.dashboard.chart import Chart, HeatMap, PriceScale, f
 from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyLayout, DuopolyView, duopoly_layout
 from palaestra.envs.pricing.dashboard.season_page import SALE, SeasonLayout, SeasonView, season_layout
 from palaestra.envs.pricing.duopoly import DuopolyState
-from palaestra.envs.pricing.inventory import InventoryMarket
+from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 from palaestra.envs.pricing.metrics import expected_path
-from palaestra.envs.pricing.season import SeasonState
-from palaestra.envs.pricing.two_products import TwoProductsState
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.picture import picture
 from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, RandomPolicy
@@ -44,14 +42,14 @@ def season(period: int, stock: int, price: int = -1, sold: int = 0, revenue: flo
 
 
 def pair(period: int, stock: Sequence[int], price: int = -1, sold: Sequence[int] = (0, 0), revenue: float = 0.0) -> Any:
-    return TwoProductsState(period, np.array(stock), price, np.array(sold), revenue)  # type: ignore[arg-type]
+    return SeasonState(period, np.array(stock), price, np.array(sold), revenue)  # type: ignore[arg-type]
 
 
 def firms(period: int, own: int, rival: int, profit: float = 0.0) -> Any:
     return DuopolyState(period, own, rival, profit)  # type: ignore[arg-type]
 
 
-def layout_of(market: InventoryMarket[Any], policies: int, posted: Any, revenue: float) -> SeasonLayout:
+def layout_of(market: InventoryMarket, policies: int, posted: Any, revenue: float) -> SeasonLayout:
     """Layout of a dashboard with one or two policies that has to show these prices, and this much revenue."""
     first: Any = market.states(0)
     start = type(first)(**{name: value.numpy()[-1] for name, value in vars(first).items()})

@@ -17,8 +17,7 @@ from palaestra.envs.core import map_state
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.pricing import Market, Pricing, Season, TwoProducts, Yogurt
 from palaestra.envs.pricing.demand.count_distributions import poisson
-from palaestra.envs.pricing.season import SeasonState
-from palaestra.envs.pricing.two_products import TwoProductsState
+from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import TensorEnvSpec
 
 NAMES = ["pricing-easy", "pricing", "pricing-two", "pricing-yogurt", "pricing-duopoly"]
@@ -220,7 +219,7 @@ def test_a_product_that_is_sold_out_is_not_on_offer() -> None:
     for left, shares in (((0, 4), (0.0, 1.0)), ((2, 0), (1.0, 0.0)), ((2, 4), (1.0, 1.0))):
         weights = [math.exp(a - 0.04 * p) * s for a, p, s in zip((5, 3), (160, 100), shares, strict=True)]
         stock = torch.tensor(left).expand(n, 2)
-        state = TwoProductsState(number, stock, number - 1, torch.zeros_like(stock), number.float())
+        state = SeasonState(number, stock, number - 1, torch.zeros_like(stock), number.float())
         after, reward, _ = market.step(state, number + prices, Rng(keys, 1))
         for i, price in enumerate((160, 100)):
             chance = 0.8 * weights[i] / (1 + sum(weights))
