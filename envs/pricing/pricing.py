@@ -105,34 +105,23 @@ class Pricing(Season):
     def perturbed_markets(self) -> dict[str, Market[Any]]:
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,
         and where w changes its mean in every period."""
-        if self.demand is not None:
-            return self._shifted_estimate()
 
-        def market(rate: Array, scale: Array) -> Season:
-            return Season(self.prices, one_customer(np.minimum(rate, 1.0), scale, self.prices), self.stock)
-
-        shifts: dict[str, Market[Any]] = {
-            "demand_minus_20": market(0.8 * self.rate, self.scale),
-            "demand_plus_20": market(1.2 * self.rate, self.scale),
-            "sensitivity_plus_20": market(self.rate, self.scale / 1.2),
-        }
-        if np.ptp(self.scale) > 0.0:
-            shifts["willingness_flat"] = market(self.rate, np.full_like(self.scale, self.scale.mean()))
-        return shifts
-
-    def _shifted_estimate(self) -> dict[str, Market[Any]]:
-        """The same of an estimated market, whose price coefficient is the sensitivity."""
-
-        def market(factor: float = 1.0, sensitivity: float = 1.0) -> Season:
-            assert self.demand is not None
-            estimate = self.demand.products[self.product].estimate
-            steeper = estimate.coefficients * [sensitivity if name == PRICE else 1.0 for name in estimate.names]
-            wanted = self.demand.wanted(self.product, self.prices, self.stock, steeper, factor)
-            season = np.broadcast_to(wanted, (self.stages, *wanted.shape))
-            return Season(self.prices, season, self.stock, self.unit_cost)
+        def market(demand: float = 1.0, sensitivity: float = 1.0) -> Season:
+            if self.demand is None:
+                wanted = one_customer(np.minimum(demand * self.rate, 1.0), self.scale / sensitivity, self.prices)
+            else:
+                estimate = self.demand.products[self.product].estimate
+                steeper = estimate.coefficients * [sensitivity if name == PRICE else 1.0 for name in estimate.names]
+                each = self.demand.wanted(self.product, self.prices, self.stock, steeper, demand)
+                wanted = np.broadcast_to(each, (self.stages, *each.shape))
+            return Season(self.prices, wanted, self.stock, self.unit_cost)
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
-        return {**shifts, "sensitivity_plus_20": market(sensitivity=1.2)}
+        shifts["sensitivity_plus_20"] = market(sensitivity=1.2)
+        if self.demand is None and np.ptp(self.scale) > 0.0:
+            flat = one_customer(self.rate, np.full_like(self.scale, self.scale.mean()), self.prices)
+            shifts["willingness_flat"] = Season(self.prices, flat, self.stock)
+        return shifts
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
