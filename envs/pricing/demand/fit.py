@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +35,6 @@ from palaestra.envs.pricing.demand.sales_csv import SalesError, SalesTable, firs
 
 _FEWEST_PRICES, _LEAST_T = 3, 2.0
 _CHARGED_POINTS = 100  # points of the distribution of prices that were charged
-
-
-@dataclass
-class _Fit:
-    """A demand in the making."""
-
-    file: str
-    notes: list[str] = field(default_factory=list)
 
 
 def fit_demand(sales: Path, out: Path, buyers: float | None) -> None:
@@ -74,17 +65,14 @@ def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
         SalesError: if the sales cannot be used.
     """
     table = read_sales(path)
-    work = _Fit(path.name)
-    if table.ignored:
-        work.notes.append(f"columns that are not used: {', '.join(table.ignored)}")
+    notes = [f"columns that are not used: {', '.join(table.ignored)}"] if table.ignored else []
     try:
-        demand = _fit_sales(table, work, buyers) if table.shape == "sales" else _fit_choices(table, work, buyers)
+        return (_fit_sales if table.shape == "sales" else _fit_choices)(table, buyers, notes), notes
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
-    return demand, work.notes
 
 
-def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
+def _fit_sales(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
     columns, names = table.columns, table.labels["product"]
     if buyers is not None:
         raise SalesError("--buyers is for choices; these are sales per period")
@@ -101,7 +89,7 @@ def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
         if name in columns:
             informative &= columns[name] > 0.0
     if not informative.all():
-        work.notes.append(f"{(~informative).sum():,} rows without stock or visitors are left out")
+        notes.append(f"{(~informative).sum():,} rows without stock or visitors are left out")
     columns = {name: column[informative] for name, column in columns.items()}
     by_product = np.argsort(columns["product"], kind="stable")
     ends = np.cumsum(np.bincount(columns["product"], minlength=len(names)))
@@ -113,8 +101,8 @@ def _fit_sales(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
             problems.append(f"{name}: {error}")
     _refuse(problems)
     periods = len(table.labels["date"])
-    _note_sales(products, columns, periods, names, work)
-    return Demand("exponential", products, periods, None, False, work.file, table.rows)
+    _note_sales(products, columns, periods, names, notes)
+    return Demand("exponential", products, periods, None, False, table.file, table.rows)
 
 
 def _product_of_sales(columns: Mapping[str, Array]) -> Product:
@@ -138,27 +126,27 @@ def _product_of_sales(columns: Mapping[str, Array]) -> Product:
 
 
 def _note_sales(
-    products: Mapping[str, Product], columns: Mapping[str, Array], periods: int, names: list[str], work: _Fit
+    products: Mapping[str, Product], columns: Mapping[str, Array], periods: int, names: list[str], notes: list[str]
 ) -> None:
     sold_out = sum(product.sold_out for product in products.values())
     if sold_out:
         share = 100.0 * sold_out / len(columns["price"])
-        work.notes.append(
+        notes.append(
             f"{sold_out:,} rows ({share:.1f}%) sold all their stock; they are used as they are, "
             "so demand is underestimated"
         )
     if COMPETITOR in columns and any(COMPETITOR not in product.means for product in products.values()):
-        work.notes.append("where competitor_price never varies it is left out")
+        notes.append("where competitor_price never varies it is left out")
     rows = np.bincount(columns["product"], minlength=len(names))
     without_sales = np.bincount(columns["product"], columns["units"] == 0.0, minlength=len(names))
     gaps = [name for name, n, zeros in zip(names, rows, without_sales, strict=True) if n < periods and not zeros]
     if gaps:
-        work.notes.append(
+        notes.append(
             f"{gaps[0]} has no row on some dates and never 0 units: if it was on sale then, write rows with 0 units"
         )
 
 
-def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
+def _fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
     columns, names = table.columns, table.labels["alternative"]
     occasions, periods = len(table.labels["occasion_id"]), len(table.labels.get("date", ())) or None
     if buyers is None and periods is None:
@@ -167,12 +155,12 @@ def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
     if "available" in columns:
         columns = {name: column[columns["available"] > 0.0] for name, column in columns.items()}
     if outside:
-        work.notes.append("occasions without a purchase are buyers who left: an outside option is estimated")
+        notes.append("occasions without a purchase are buyers who left: an outside option is estimated")
     elif len(names) < 2:
         raise SalesError("needs at least two alternatives, or occasions where nothing was chosen")
     if "household_id" in columns:
-        work.notes.append("household_id is not used: occasions are taken as independent")
-    features, kept = _choice_features(columns, names, outside, work)
+        notes.append("household_id is not used: occasions are taken as independent")
+    features, kept = _choice_features(columns, names, outside, notes)
     try:
         estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
         _check_slope(estimate)
@@ -185,7 +173,7 @@ def _fit_choices(table: SalesTable, work: _Fit, buyers: float | None) -> Demand:
         for k, name in enumerate(names)
     }
     per_period = buyers if buyers is not None else occasions / (periods or 1)
-    return Demand("logit", products, periods, per_period, outside, work.file, table.rows)
+    return Demand("logit", products, periods, per_period, outside, table.file, table.rows)
 
 
 def _check_choices(table: SalesTable) -> bool:
@@ -215,7 +203,7 @@ def _check_choices(table: SalesTable) -> bool:
 
 
 def _choice_features(
-    columns: Mapping[str, Array], names: list[str], outside: bool, work: _Fit
+    columns: Mapping[str, Array], names: list[str], outside: bool, notes: list[str]
 ) -> tuple[Array, list[str]]:
     """Features [rows, K] and their names; without an outside option the first alternative is the base."""
     features, kept = [columns["price"]], [PRICE]
@@ -224,7 +212,7 @@ def _choice_features(
             features.append(columns[name])
             kept.append(name)
         elif name in columns:
-            work.notes.append(f"{name} never varies and is left out")
+            notes.append(f"{name} never varies and is left out")
     for k, name in list(enumerate(names))[0 if outside else 1 :]:
         features.append((columns["alternative"] == k).astype(np.float64))
         kept.append(f"{CONSTANT}:{name}")

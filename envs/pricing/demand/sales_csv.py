@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,11 @@ class SalesError(ValueError):
 class SalesTable:
     """Columns of a file; a text column holds numbers that stand for the texts in ``labels``."""
 
+    file: str
     shape: str  # "sales" or "choices"
     columns: dict[str, Array]  # float64 or, of texts, int64 [rows]
     labels: dict[str, list[str]]
-    ignored: list[str] = field(default_factory=list)  # columns of other names
+    ignored: list[str]  # columns of other names
 
     @property
     def rows(self) -> int:
@@ -61,17 +62,16 @@ def read_sales(path: Path) -> SalesTable:
         raise SalesError(f"no such file: {path}")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            table = _read(csv.reader(file, strict=True))
+            return _read(path.name, csv.reader(file, strict=True))
     except UnicodeDecodeError:
         raise SalesError(f"{path} is not UTF-8 text: save it as CSV UTF-8") from None
     except csv.Error as error:
         raise SalesError(f"{path} is not a CSV file: {error}") from None
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
-    return table
 
 
-def _read(reader: Iterator[list[str]]) -> SalesTable:
+def _read(file: str, reader: Iterator[list[str]]) -> SalesTable:
     header = [name.strip().lower() for name in next(reader, [])]
     if not any(header):
         raise SalesError("the file is empty")
@@ -95,7 +95,7 @@ def _read(reader: Iterator[list[str]]) -> SalesTable:
         raise SalesError("the file has a header but no rows")
     columns = {name: np.concatenate(parts) for name, parts in pieces.items()}
     ignored = [name for name in header if name and name not in pieces]
-    return SalesTable(shape, columns, {name: list(texts) for name, texts in index.items()}, ignored)
+    return SalesTable(file, shape, columns, {name: list(texts) for name, texts in index.items()}, ignored)
 
 
 def _shape(header: Sequence[str]) -> tuple[str, list[str]]:
