@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.rendering.canvas import Canvas, Image, Table
 
-
-class Drawable(Protocol):
-    """The part of an environment's rules that draws."""
-
-    @property
-    def picture_size(self) -> tuple[int, int]:
-        """Width and height of the canvas, in its units."""
-        ...
-
-    def draw(self, state: Any, canvas: Canvas) -> None:
-        """Draw one environment; the state's fields are NumPy arrays and Python scalars."""
+if TYPE_CHECKING:
+    from palaestra.envs.core import TensorEnv
 
 
 def picture(
-    env: Drawable,
+    env: TensorEnv[Any],
     state: Any,
     width: int | None = None,
     over: bool = False,

@@ -32,13 +32,7 @@ from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import MAX_STEPS
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
-from palaestra.train.recording.playback import (
-    GymnasiumPlayback,
-    PolicyFunction,
-    TensorPlayback,
-    WatchError,
-    open_playback,
-)
+from palaestra.train.recording.playback import Playback, PolicyFunction, TensorPlayback, WatchError, open_playback
 from palaestra.train.recording.show import no_display
 from palaestra.train.recording.video import captioned, mosaic
 
@@ -171,7 +165,7 @@ class _Person:
 class _Side:
     """One player's episode and its picture."""
 
-    def __init__(self, playback: TensorPlayback | GymnasiumPlayback, who: str, width: int) -> None:
+    def __init__(self, playback: Playback, who: str, width: int) -> None:
         self.playback, self.who, self._width = playback, who, width
 
     def start(self, episode: int) -> None:
@@ -212,7 +206,7 @@ class _Game:
         self,
         name: str,
         person: _Person,
-        playbacks: Sequence[TensorPlayback | GymnasiumPlayback],
+        playbacks: Sequence[Playback],
         rival: str,
         reference: Reference,
     ) -> None:

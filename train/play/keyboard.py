@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import pygame
 from gymnasium.spaces import Discrete
 
-from palaestra.train.recording.playback import GymnasiumPlayback, TensorPlayback, WatchError
+from palaestra.train.recording.playback import Playback, TensorPlayback, WatchError
 
 ENTER = (pygame.K_SPACE, pygame.K_RETURN, pygame.K_KP_ENTER)
 _MOST_WAITING = 2  # keys in real time: a player who presses three within one step wants the last two
@@ -44,30 +44,13 @@ class Keyboard(Protocol):
     held: set[int]
 
 
-class Controller(Protocol):
-    """Turns keys into actions.
+class KeyboardController:
+    """Keys that stand for actions; ``actions`` is asked anew each time, since a key's meaning may change.
 
     Attributes:
         turn_based: whether the environment waits for each action.
         help: which keys do what.
     """
-
-    turn_based: bool
-    help: str
-
-    @property
-    def status(self) -> str:
-        """A hint to show now; empty for none."""
-
-    def start(self) -> None:
-        """An episode begins."""
-
-    def choose(self, keyboard: Keyboard, allowed: Callable[[int], bool]) -> int | None:
-        """The action to take now; None to wait. ``allowed`` tells of each action whether it may be taken."""
-
-
-class KeyboardController:
-    """Keys that stand for actions; ``actions`` is asked anew each time, since a key's meaning may change."""
 
     def __init__(self, actions: Callable[[], Mapping[Combination, int]], turn_based: bool) -> None:
         self._actions, self.turn_based = actions, turn_based
@@ -79,12 +62,15 @@ class KeyboardController:
 
     @property
     def status(self) -> str:
+        """A hint to show now; empty for none."""
         return "press a key to start" if self._last is None else ""
 
     def start(self) -> None:
+        """An episode begins."""
         self._last = None
 
     def choose(self, keyboard: Keyboard, allowed: Callable[[int], bool]) -> int | None:
+        """The action to take now; None to wait. ``allowed`` tells of each action whether it may be taken."""
         actions = {keys: action for keys, action in self._actions().items() if allowed(action)}
         while not self.turn_based and len(keyboard.taps) > _MOST_WAITING:
             keyboard.taps.popleft()
@@ -110,7 +96,7 @@ def _meant(actions: Mapping[Combination, int], held: set[int], key: int) -> int 
 
 
 class MenuController:
-    """Any discrete action, chosen from a list."""
+    """The same for any discrete action, chosen from a list."""
 
     turn_based = True
 
@@ -146,7 +132,7 @@ class MenuController:
         return None
 
 
-def controller_for(playback: TensorPlayback | GymnasiumPlayback, name: str) -> Controller:
+def controller_for(playback: Playback, name: str) -> KeyboardController | MenuController:
     """The controller for a playback that has been started; ``name`` is for messages.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -32,36 +32,6 @@ class WatchError(ValueError):
     """There is nothing to watch in this way; the message says why."""
 
 
-class Playback(Protocol):
-    """A batch of environments that is played and drawn.
-
-    Attributes:
-        fps: its own pace in steps per second.
-        returns: float [N], of the episodes running or just ended.
-        success: bool [N], whether an episode that just ended was a success.
-    """
-
-    fps: float
-    returns: Rows
-    success: Rows
-
-    @property
-    def env(self) -> BatchedEnv:
-        """The batch."""
-
-    def start(self, episode: int) -> None:
-        """Begin an episode everywhere."""
-
-    def step(self) -> Rows:
-        """One step; which episodes ended with it, bool [N]. Pictures now show how they ended."""
-
-    def reset_finished(self) -> None:
-        """Go on to the next episode where one ended."""
-
-    def picture(self, row: int, width: int, over: bool) -> Image:
-        """One environment, ``width`` pixels wide; ``over`` if its episode ended with the last step."""
-
-
 class _Past(Sequence[Any]):
     """One environment's share of the batch's earlier states, converted on access, since most drawings need none."""
 
@@ -78,7 +48,14 @@ class _Past(Sequence[Any]):
 
 
 class TensorPlayback:
-    """Tensor environments: the two halves of a step, with the final states in between."""
+    """Tensor environments: the two halves of a step, with the final states in between.
+
+    Attributes:
+        env: the batch that is played.
+        fps: its own pace in steps per second.
+        returns: float [N], of the episodes running or just ended.
+        success: bool [N], whether an episode that just ended was a success.
+    """
 
     def __init__(self, env: TensorVectorEnv[Any], policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy
@@ -88,11 +65,13 @@ class TensorPlayback:
         self._table = _table(env.env, policy)
 
     def start(self, episode: int) -> None:
+        """Begin an episode everywhere."""
         self._states.clear()
         self._obs, _ = self.env.reset(options={"episode": episode})
 
     @torch.no_grad()
     def step(self) -> Rows:
+        """One step; which episodes ended with it, bool [N]. Pictures now show how they ended."""
         env = self.env
         self._states.append(env.state)
         self._final_obs, _, terminated, truncated = env.advance(self.policy(env, self._obs))
@@ -104,9 +83,11 @@ class TensorPlayback:
         return self._done.cpu().numpy()
 
     def reset_finished(self) -> None:
+        """Go on to the next episode where one ended."""
         self._obs = self.env.reset_finished(self._done, self._final_obs)
 
     def picture(self, row: int, width: int, over: bool) -> Image:
+        """One environment, ``width`` pixels wide; ``over`` if its episode ended with the last step."""
         steps = min(int(self.env.episode_length[row]), len(self._states))
         past = _Past(list(self._states)[len(self._states) - steps :], row)
         return picture(self.env.env, self.env.state_of(row), width, over, past, self._table)
@@ -133,7 +114,7 @@ class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class GymnasiumPlayback:
-    """A Gymnasium environment with ``render_mode="rgb_array"``."""
+    """The same of Gymnasium environments with ``render_mode="rgb_array"``."""
 
     def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
         self.env, self.policy, self._seed = env, policy, env.seed
@@ -163,6 +144,9 @@ class GymnasiumPlayback:
         return resized(frame, width)
 
 
+Playback = TensorPlayback | GymnasiumPlayback
+
+
 def open_playback(
     name: str,
     policy: PolicyFunction,
@@ -172,7 +156,7 @@ def open_playback(
     device: str,
     env_index: int | None,
     episode: int | None,
-) -> TensorPlayback | GymnasiumPlayback:
+) -> Playback:
     """The playback for an environment by name."""
     found = resolve(name)
     if found.can_replay:

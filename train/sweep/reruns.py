@@ -26,7 +26,7 @@ from palaestra.train.config.run_config import RunConfig
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.sweep.search_space import Space, Value
 from palaestra.train.sweep.study import POLL, SEEDS, folder_name, number_of
-from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, evaluations, score
+from palaestra.train.sweep.trial import LaunchTrial, TrialProcess, evaluations, score
 
 BEST, RUNS, LEVEL = 3, 3, 0.05
 PRESET = "preset"
@@ -88,7 +88,7 @@ def train_again(
     if waiting:
         names = ", ".join(candidate.name for candidate in candidates)
         tell(f"again on fresh seeds: {names}; {len(waiting)} run{'s' if len(waiting) != 1 else ''} to make")
-    running: list[tuple[Candidate, Path, RunningTrial]] = []
+    running: list[tuple[Candidate, Path, TrialProcess]] = []
     try:
         while waiting or running:
             if stopped():

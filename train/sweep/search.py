@@ -25,7 +25,7 @@ from palaestra.train.runs.interrupt import StopSignal
 from palaestra.train.runs.run_folder import only_process
 from palaestra.train.sweep.custom_space import first_of, user_space
 from palaestra.train.sweep.search_space import Space, default_space
-from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, TrialProcess
+from palaestra.train.sweep.trial import LaunchTrial, TrialProcess
 
 if TYPE_CHECKING:
     import optuna
@@ -91,7 +91,7 @@ def sweep(
 def _launch(jobs: int) -> LaunchTrial:
     threads = max(1, available_cores() // jobs) if jobs > 1 else None
 
-    def launch(config: RunConfig, folder: Path) -> RunningTrial:
+    def launch(config: RunConfig, folder: Path) -> TrialProcess:
         return TrialProcess(config, folder, threads)
 
     return launch

@@ -19,11 +19,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, with_settings
 from palaestra.train.config.schema import ConfigError, options_of, parse
+
+if TYPE_CHECKING:
+    import optuna
 
 Value = float | int | str | bool | None
 MINIBATCHES, WIDTH, COMPLEMENT = "minibatches", "width", "one_minus_"  # dimensions that are no settings
@@ -31,14 +34,6 @@ HORIZONS = ("gamma", "gae_lambda")
 _DIGITS = 4  # significant ones of a value, so that people can read it
 SCHEDULE = re.compile(r"linear\(([^,]+), ([^)]+)\)")
 _HIDDEN = "policy_kwargs.features_extractor_kwargs.hidden"
-
-
-class Suggester(Protocol):
-    """The part of ``optuna.Trial`` that a dimension needs."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = ...) -> int: ...
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Range:
     log: bool
     whole: bool = False
 
-    def suggest(self, trial: Suggester) -> Value:
+    def suggest(self, trial: optuna.Trial) -> Value:
         if self.whole:
             return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
@@ -73,7 +68,7 @@ class Choice:
     name: str
     choices: tuple[Value, ...]
 
-    def suggest(self, trial: Suggester) -> Value:
+    def suggest(self, trial: optuna.Trial) -> Value:
         chosen: Value = trial.suggest_categorical(self.name, self.choices)
         return chosen
 
@@ -103,7 +98,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
     start: dict[str, Value] | None
 
-    def suggest(self, trial: Suggester) -> dict[str, Value]:
+    def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         return {dimension.name: dimension.suggest(trial) for dimension in self.dimensions}
 
     def config(self, point: dict[str, Value]) -> RunConfig:

@@ -33,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.sweep.search_space import Space
-from palaestra.train.sweep.trial import LaunchTrial, RunningTrial, score
+from palaestra.train.sweep.trial import LaunchTrial, TrialProcess, score
 
 HEARTBEAT, GRACE = 15, 120  # s
 LOCK_PATIENCE = 60.0  # s that SQLite waits for other workers
@@ -192,7 +192,7 @@ class ClaimedTrial:
     """A trial that this worker runs."""
 
     trial: optuna.Trial
-    process: RunningTrial
+    process: TrialProcess
     reported: int = 0  # steps, of REPORTS
     seen: int = 0  # evaluations
     settled: bool = False  # the storage knows how it ended

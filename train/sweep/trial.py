@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Protocol
 
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.runs.child_process import ChildProcess, failure
@@ -36,27 +35,6 @@ class Evaluated:
     score: float
 
 
-class RunningTrial(Protocol):
-    """A trial that runs, or has ended."""
-
-    def evaluations(self) -> list[Evaluated]:
-        """All so far, in their order."""
-
-    def ended(self) -> bool: ...
-
-    def error(self) -> str | None:
-        """The error of a trial that has ended; None if it went well."""
-
-    def stop(self) -> None:
-        """Ask it to save and end."""
-
-    def wait(self) -> None:
-        """Until it has ended, by force after a while."""
-
-
-LaunchTrial = Callable[[RunConfig, Path], RunningTrial]  # configuration and folder of a trial → it runs
-
-
 class TrialProcess:
     """A trial in a process of its own, on this machine; its output goes to ``<folder>.log``."""
 
@@ -71,20 +49,27 @@ class TrialProcess:
         self.child.send(json.dumps(config.as_dict()))
 
     def evaluations(self) -> list[Evaluated]:
+        """All so far, in their order."""
         return evaluations(self._folder, self._steps)
 
     def ended(self) -> bool:
         return self.child.status() is not None
 
     def error(self) -> str | None:
+        """The error of a trial that has ended; None if it went well."""
         status = self.child.wait() or 0
         return None if status == 0 and RunFolder(self._folder).is_evaluated() else failure(status, self._log)
 
     def stop(self) -> None:
+        """Ask it to save and end."""
         self.child.stop()
 
     def wait(self) -> None:
+        """Until it has ended, by force after a while."""
         self.child.end(self.PATIENCE)
+
+
+LaunchTrial = Callable[[RunConfig, Path], TrialProcess]  # configuration and folder of a trial → it runs
 
 
 def evaluations(folder: Path, total_timesteps: int) -> list[Evaluated]:
