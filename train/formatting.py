@@ -1,8 +1,14 @@
-"""Numbers for people to read: counts with a unit, spans of time."""
+"""What people read: counts with a unit, spans of time, and progress."""
 
 from __future__ import annotations
 
 import datetime
+import sys
+
+
+def tell(text: str) -> None:
+    """Progress and warnings, apart from what a command prints on standard output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def two_digits(number: float) -> str:

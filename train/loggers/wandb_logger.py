@@ -23,7 +23,6 @@ import netrc
 import os
 import re
 import secrets
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from urllib.parse import urlsplit
 
 from stable_baselines3.common.logger import KVWriter
 
+from palaestra.train.formatting import tell
 from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, ScalarRow, scalar_row
 
 if TYPE_CHECKING:
@@ -218,10 +218,6 @@ def resolve_mode(mode: str) -> Mode:
     return wanted if wanted in get_args(Mode) else "auto"  # type: ignore[return-value]
 
 
-def _to_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 class Tracker:
     """A run's tracking: give ``outputs`` to SB3's ``Logger``, and call :meth:`finish` at the end.
 
@@ -243,7 +239,7 @@ class Tracker:
         progress_file: Path,
         id_file: Path,
         resume_step: int | None = None,
-        warn: Callable[[str], None] = _to_stderr,
+        warn: Callable[[str], None] = tell,
     ) -> Tracker:
         """Open the curves, and W&B in the background. Call it early: wandb then loads beside the rest.
 

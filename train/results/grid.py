@@ -31,6 +31,7 @@ from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import find_preset, own_preset
 from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError, require_choice
+from palaestra.train.formatting import tell
 from palaestra.train.runs.child_process import ChildProcess, failure
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -126,12 +127,12 @@ def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: RunCom
         number, run = numbered
         place = f"[{number}/{len(runs)}] {run.command}"
         if not fresh and is_finished(run):
-            _tell(f"{place}: kept")
+            tell(f"{place}: kept")
             return None
-        _tell(f"{place}: running since {time.strftime('%H:%M:%S')}, output in {run.log}")
+        tell(f"{place}: running since {time.strftime('%H:%M:%S')}, output in {run.log}")
         error = _train(run, threads, start)
         if error is not None:
-            _tell(f"failed: {run.command}: {error}")
+            tell(f"failed: {run.command}: {error}")
         return error
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -180,9 +181,4 @@ def _move_aside(folder: Path) -> None:
     if folder.exists():
         aside = next(p for n in count(1) if not (p := folder.with_name(f"{folder.name}.old{n}")).exists())
         folder.rename(aside)
-        _tell(f"{folder} moved to {aside}")
-
-
-def _tell(text: str) -> None:
-    """Progress, apart from the table on standard output."""
-    print(text, file=sys.stderr, flush=True)
+        tell(f"{folder} moved to {aside}")

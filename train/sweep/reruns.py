@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import ttest_ind
 
 from palaestra.train.config.run_config import RunConfig
+from palaestra.train.formatting import tell
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.sweep.search_space import Space, Value
 from palaestra.train.sweep.study import POLL, SEEDS, folder_name, number_of
@@ -69,13 +70,7 @@ def choose(space: Space, trials: Sequence[FrozenTrial], folder: Path) -> list[Ca
     return found
 
 
-def train_again(
-    candidates: Sequence[Candidate],
-    launch: LaunchTrial,
-    jobs: int,
-    stopped: Callable[[], bool],
-    tell: Callable[[str], None],
-) -> bool:
+def train_again(candidates: Sequence[Candidate], launch: LaunchTrial, jobs: int, stopped: Callable[[], bool]) -> bool:
     """Make the runs that are not there yet, and read them all; False if ``stopped`` said so."""
     if len(candidates) == 1:
         return not stopped()

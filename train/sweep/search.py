@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from palaestra.envs.core.host import available_cores
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.formatting import tell
 from palaestra.train.runs.interrupt import StopSignal
 from palaestra.train.runs.run_folder import only_process
 from palaestra.train.sweep.custom_space import first_of, user_space
@@ -83,31 +84,18 @@ def sweep(
     for package in ("optuna", "matplotlib", "scipy"):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(f"palaestra sweep needs {package}: pip install 'palaestra[sweep]'")
-    folder = default_folder(space.base) if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
-    return _search(space, trials, jobs, folder, url, as_json, launch or _launch(jobs))
+    from palaestra.train.sweep.study import Worker, open_storage, open_study, storage_errors
 
-
-def _launch(jobs: int) -> LaunchTrial:
     threads = max(1, available_cores() // jobs) if jobs > 1 else None
-
-    def launch(config: RunConfig, folder: Path) -> TrialProcess:
-        return TrialProcess(config, folder, threads)
-
-    return launch
-
-
-def _search(
-    space: Space, trials: int, jobs: int, folder: Path, url: str | None, as_json: bool, launch: LaunchTrial
-) -> bool:
-    from palaestra.train.sweep.study import Worker, open_storage, open_study, storage_errors, tell
-
+    launch = launch or (lambda config, folder: TrialProcess(config, folder, threads))
+    folder = folder or default_folder(space.base)
+    folder.mkdir(parents=True, exist_ok=True)
     name = f"{space.base.resolved_env.short_name}/{folder.resolve().name}"
     with storage_errors(), StopSignal(lambda _: tell("stopping: trials save and end; again: at once")) as stop:
         storage = open_storage(url or f"sqlite:///{(folder / 'sweep.db').resolve()}")
         study = open_study(storage, name, space, str(folder) if url is None else f"the storage's study {name}")
         tell(f"varied: {'; '.join(space.describe())}")
-        done = Worker(study, storage, space, folder, launch, tell).run(trials, jobs, lambda: stop.requested)
+        done = Worker(study, storage, space, folder, launch).run(trials, jobs, lambda: stop.requested)
         if done:
             with ExitStack() as held:
                 try:
@@ -127,11 +115,11 @@ def _outcome(
 ) -> bool | None:
     """Train the best again and report; whether there is a best, None if stopped."""
     from palaestra.train.sweep.reruns import choose, train_again
-    from palaestra.train.sweep.study import counted, tell
+    from palaestra.train.sweep.study import counted
     from palaestra.train.sweep.summary import report
 
     candidates = choose(space, counted(study), folder / "again")
-    if not train_again(candidates, launch, jobs, lambda: stop.requested, tell):
+    if not train_again(candidates, launch, jobs, lambda: stop.requested):
         return None
     print(report(space, study, candidates, folder, as_json))
     return len(candidates) > 1

@@ -17,7 +17,6 @@ Sources: Bergstra et al. 2011 (TPE); Li et al. 2020, "A System for Massively Par
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.formatting import tell
 from palaestra.train.sweep.search_space import Space
 from palaestra.train.sweep.trial import LaunchTrial, TrialProcess, score
 
@@ -209,10 +209,8 @@ class Worker:
         space: Space,
         folder: Path,
         launch: LaunchTrial,
-        tell: Callable[[str], None],
     ) -> None:
-        self.study, self.storage, self.space, self.folder = study, storage, space, folder
-        self.launch, self.tell = launch, tell
+        self.study, self.storage, self.space, self.folder, self.launch = study, storage, space, folder, launch
         self.jobs: list[ClaimedTrial] = []
 
     def run(self, wanted: int, at_once: int, stopped: Callable[[], bool]) -> bool:
@@ -228,7 +226,7 @@ class Worker:
                     if not others and len(counted(self.study)) >= wanted:
                         return True
                     if not told:
-                        self.tell(f"waiting for {others} trial{'s' if others != 1 else ''} of other workers")
+                        tell(f"waiting for {others} trial{'s' if others != 1 else ''} of other workers")
                     told, looked = True, time.monotonic()
                 time.sleep(POLL)
             return False
@@ -258,7 +256,7 @@ class Worker:
                     raise
                 job.process.stop()  # for a long while no heartbeat came through, and the trial was given to another
                 job.settled = True
-                self.tell(f"trial {number_of(job.trial)} was taken for dead and is run by another worker")
+                tell(f"trial {number_of(job.trial)} was taken for dead and is run by another worker")
             if ended:
                 job.process.wait()
                 self.jobs.remove(job)
@@ -298,10 +296,8 @@ class Worker:
         self.study.tell(job.trial, value, state)
         job.settled = True
         done = sum(trial.state.is_finished() for trial in counted(self.study))
-        self.tell(f"[{done}/{wanted}] trial {number_of(job.trial)} {text}   {self._told(job)}")
-
-    def _told(self, job: ClaimedTrial) -> str:
-        return ", ".join(f"{key} {value}" for key, value in self.space.shown(job.trial.params).items())
+        settings = ", ".join(f"{key} {value}" for key, value in self.space.shown(job.trial.params).items())
+        tell(f"[{done}/{wanted}] trial {number_of(job.trial)} {text}   {settings}")
 
     def _give_up(self) -> None:
         """End what runs, which only an interruption or an error leaves running; its trials are put back."""
@@ -315,8 +311,3 @@ class Worker:
                     self.study, self.study.tell(job.trial, state=TrialState.FAIL)
                 )
         self.jobs.clear()
-
-
-def tell(text: str) -> None:
-    """Progress, apart from the table on standard output."""
-    print(text, file=sys.stderr, flush=True)

@@ -307,7 +307,7 @@ def test_an_interrupted_trial_is_put_back_with_its_values_seed_and_folder(tmp_pa
     storage = study.open_storage(f"sqlite:///{tmp_path / 'sweep.db'}")
     opened = study.open_study(storage, "x", rates(), "here")
     launcher = Launcher()
-    worker = study.Worker(opened, storage, rates(), tmp_path, launcher, lambda _: None)
+    worker = study.Worker(opened, storage, rates(), tmp_path, launcher)
     looks = iter([False] * 15 + [True] * 100)
     assert not worker.run(4, 1, lambda: next(looks))
     assert launcher.folders() == ["trial-0000", "trial-0001"]
@@ -323,10 +323,11 @@ def test_the_trial_of_a_dead_worker_is_tried_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(study, "GRACE", 1)
     storage = study.open_storage(f"sqlite:///{tmp_path / 'sweep.db'}")
     opened = study.open_study(storage, "x", rates(), "here")
-    dead = study.Worker(opened, storage, rates(), tmp_path, Launcher(), lambda _: None)
+    dead = study.Worker(opened, storage, rates(), tmp_path, Launcher())
     assert dead._start(2)  # and is never heard of again
     launcher, told = Launcher(), []
-    worker = study.Worker(opened, storage, rates(), tmp_path, launcher, told.append)
+    monkeypatch.setattr(study, "tell", told.append)
+    worker = study.Worker(opened, storage, rates(), tmp_path, launcher)
     assert worker.run(2, 1, lambda: False)
     assert launcher.folders() == ["trial-0001", "trial-0000"]
     assert any("waiting for 1 trial of other workers" in line for line in told)
@@ -346,7 +347,7 @@ space, folder = t.rates(), Path(sys.argv[1])
 storage = study.open_storage(f"sqlite:///{folder / 'sweep.db'}")
 opened = study.open_study(storage, "shared", space, "here")
 launcher = t.Launcher()
-assert study.Worker(opened, storage, space, folder, launcher, lambda _: None).run(12, 2, lambda: False)
+assert study.Worker(opened, storage, space, folder, launcher).run(12, 2, lambda: False)
 print(len(launcher.made))
 """
 
