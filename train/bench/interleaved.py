@@ -40,6 +40,20 @@ class Sample:
 Workload = Callable[[float], Sample]  # works for at least so many seconds, in whole units of its work
 
 
+def repeating(unit: Callable[[], int], clock: Clock = time.perf_counter) -> Workload:
+    """Does ``unit``, which gives the steps that it made, over and over."""
+
+    def work(seconds: float) -> Sample:
+        start = now = clock()
+        steps = 0
+        while not steps or now - start < seconds:
+            steps += unit()
+            now = clock()
+        return Sample(steps, {WHOLE: now - start})
+
+    return work
+
+
 def measure_interleaved(
     workloads: dict[str, Workload],
     repeats: int,

@@ -23,7 +23,7 @@ import torch
 
 from palaestra.envs.core import Array
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.bench.interleaved import OURS, WHOLE, Clock, Sample, Workload
+from palaestra.train.bench.interleaved import OURS, Clock, Sample, Workload, repeating
 
 if TYPE_CHECKING:
     from palaestra.envs.arm import SerialChain
@@ -112,23 +112,17 @@ class Rollouts:
     def __call__(self, seconds: float) -> Sample:
         from mujoco.rollout import Rollout
 
-        steps, (arms, steps_each) = 0, self.torque.shape[:2]
+        arms, steps_each = self.torque.shape[:2]
+        arrays = {"state": self.state, "sensordata": self.sensors}
         with Rollout(nthread=self.threads) as pool:
-            start = now = self.clock()
-            while not steps or now - start < seconds:
+
+            def roll() -> int:
                 pool.rollout(
-                    self.models,
-                    self.data,
-                    self.start,
-                    self.torque,
-                    nstep=steps_each,
-                    state=self.state,
-                    sensordata=self.sensors,
-                    skip_checks=True,
+                    self.models, self.data, self.start, self.torque, nstep=steps_each, skip_checks=True, **arrays
                 )
-                steps += arms * steps_each
-                now = self.clock()
-        return Sample(steps, {WHOLE: now - start})
+                return int(arms * steps_each)
+
+            return repeating(roll, self.clock)(seconds)
 
 
 def mujoco_workloads(arm: Arm, num_arms: int) -> dict[str, Workload]:

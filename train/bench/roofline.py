@@ -31,7 +31,7 @@ from torch.utils.flop_counter import flop_registry
 
 from palaestra.agents.networks import onednn
 from palaestra.envs.core import BatchedEnv
-from palaestra.train.bench.interleaved import COLLECTION, UPDATE, Clock, device_clock
+from palaestra.train.bench.interleaved import COLLECTION, UPDATE, Clock, Workload, device_clock
 
 SQUARES = (512, 1024, 2048)  # sides of the matrices
 COPIES = (2**16, 2**20, 2**24)  # float32 numbers: 256 KiB to 64 MiB
@@ -140,9 +140,9 @@ def count_stepping(batch: BatchedEnv, actions: list[Tensor], ceilings: Ceilings)
     return Work().plus(done(), 1.0 / (batch.num_envs * len(actions)))
 
 
-def count_learning(agent: Any, iterate: Callable[[], object], ceilings: Ceilings) -> dict[str, Work]:
-    """Collection and update, of one step of one environment; ``iterate`` lets the agent collect and learn once."""
-    iterate()
+def count_learning(agent: Any, learn: Workload, ceilings: Ceilings) -> dict[str, Work]:
+    """Collection and update, of one step of one environment; ``learn`` lets the agent collect and learn."""
+    learn(0.0)
     update, train, first = Work(), agent.train, agent.num_timesteps
     with metered(ceilings) as done:
 
@@ -154,15 +154,12 @@ def count_learning(agent: Any, iterate: Callable[[], object], ceilings: Ceilings
 
         agent.train = counted
         try:
-            iterate()
+            learn(0.0)
         finally:
             agent.train = train
         whole = done()
     share = 1.0 / (agent.num_timesteps - first)
     return {COLLECTION: Work().plus(whole.plus(update, -1.0), share), UPDATE: Work().plus(update, share)}
-
-
-# ---------------------------------------------------------------------------------------------------- ceilings
 
 
 @dataclass(frozen=True)
@@ -232,9 +229,6 @@ def widest_layer(policy: nn.Module, rows: int) -> tuple[int, int, int]:
     layers = [m for m in policy.modules() if isinstance(m, nn.Linear)]
     largest = max(layers, key=lambda m: m.weight.numel())
     return rows, largest.in_features, largest.out_features
-
-
-# ---------------------------------------------------------------------------------------------------- the section
 
 
 def stage(work: Work, steps_per_second: list[float], ceilings: Ceilings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,25 +50,23 @@ def measure_scaling(env: str, agent: str = "ppo", repeats: int = 3, device: str 
         ConfigError: the environment is not one of ours.
     """
     use_available_cores()
-    until = time.perf_counter() + SCALING_LIMIT
+    measured = partial(
+        measure_interleaved, repeats=repeats, seconds=SCALING_SECONDS, until=time.perf_counter() + SCALING_LIMIT
+    )
     config = bench_config(env, agent, device)
     if not config.resolved_env.in_tensors:
         raise ConfigError(f"{config.env} steps its copies one after another: only tensor environments scale")
     say("stepping, 1 to 65,536 environments")
-    steps = measure_interleaved({str(n): _stepping(config, n) for n in NUM_ENVS}, repeats, SCALING_SECONDS, until=until)
+    steps = measured({str(n): _stepping(config, n) for n in NUM_ENVS})
     sized = {str(n): sized_config(config, n) for n in NUM_ENVS}
     sized = {name: made for name, made in sized.items() if _fits(made)}
     say(f"{agent}, 1 to 65,536 environments")
-    learned = measure_interleaved(
-        {name: _learning(made) for name, made in sized.items()}, repeats, SCALING_SECONDS, until=until
-    )
+    learned = measured({name: _learning(made) for name, made in sized.items()})
     say(f"{agent}, networks of width {', '.join(map(str, WIDTHS))}")
     wide = {str(width): with_width(config, width) for width in WIDTHS}
-    by_width = measure_interleaved(
-        {name: _learning(made) for name, made in wide.items()}, repeats, SCALING_SECONDS, until=until
-    )
+    by_width = measured({name: _learning(made) for name, made in wide.items()})
     say(f"{agent}, one thread and all")
-    by_threads = measure_interleaved(_threads(config), repeats, SCALING_SECONDS, until=until)
+    by_threads = measured(_threads(config))
     return {
         "env": config.env,
         "agent": config.agent,

@@ -22,15 +22,14 @@ from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import (
     OURS,
-    WHOLE,
     Clock,
-    Sample,
     Workload,
     WorkloadError,
     device_clock,
     measure_interleaved,
+    repeating,
 )
-from palaestra.train.bench.libraries import GYMNAX
+from palaestra.train.bench.libraries import GYMNAX, installed
 from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import GYMNASIUM_TWINS
 from palaestra.train.bench.physics import arm_of, mujoco_workloads, physics_section
@@ -71,11 +70,7 @@ def measure_stepping(
 
 def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, LibraryProcess]:
     """A process for each number of environments, if it has that environment and is installed."""
-    if config.env not in GYMNASIUM_TWINS:
-        return {}
-    missing = GYMNAX.missing()
-    if missing is not None:
-        failures[GYMNAX.name] = missing
+    if config.env not in GYMNASIUM_TWINS or not installed((GYMNAX,), failures):
         return {}
     spec = {"module": GYMNAX.module, "device": config.device, "threads": torch.get_num_threads()}
     spec["env"] = GYMNASIUM_TWINS[config.env]
@@ -113,17 +108,12 @@ def stepping(batch: BatchedEnv, actions: list[Tensor], clock: Clock) -> Workload
     batch.reset()
     ring = cycle(actions)
 
-    def work(seconds: float) -> Sample:
-        start = now = clock()
-        steps = 0
-        while not steps or now - start < seconds:
-            for action in islice(ring, PASS):
-                batch.step(action)
-            steps += batch.num_envs * PASS
-            now = clock()
-        return Sample(steps, {WHOLE: now - start})
+    def step() -> int:
+        for action in islice(ring, PASS):
+            batch.step(action)
+        return batch.num_envs * PASS
 
-    return work
+    return repeating(step, clock)
 
 
 def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = time.perf_counter) -> Workload:
@@ -132,16 +122,13 @@ def numpy_stepping(id: str, num_envs: int, actions: list[Any], clock: Clock = ti
     env.reset(seed=0)
     ring, resets = cycle(actions), 0
 
-    def work(seconds: float) -> Sample:
+    def step() -> int:
         nonlocal resets
-        start = now = clock()
         steps = 0
-        while not steps or now - start < seconds:
-            for action in islice(ring, PASS):
-                _, _, terminated, truncated, _ = env.step(action)
-                steps += num_envs - resets
-                resets = int(np.count_nonzero(terminated | truncated))
-            now = clock()
-        return Sample(steps, {WHOLE: now - start})
+        for action in islice(ring, PASS):
+            _, _, terminated, truncated, _ = env.step(action)
+            steps += num_envs - resets
+            resets = int(np.count_nonzero(terminated | truncated))
+        return steps
 
-    return work
+    return repeating(step, clock)

@@ -34,7 +34,7 @@ from palaestra.envs.core.host import keep_freed_memory, use_available_cores
 from palaestra.envs.registry import make
 from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError, measure_interleaved, rates
-from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3
+from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3, installed
 from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
 from palaestra.train.bench.memory_plan import plan
@@ -120,9 +120,6 @@ def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfi
     return replace(config, agent_kwargs=kwargs)
 
 
-# ---------------------------------------------------------------------------------------------------- learning
-
-
 def measure_learning(
     config: RunConfig, repeats: int, failures: dict[str, str], until: float
 ) -> tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any]]:
@@ -158,12 +155,7 @@ def start(config: RunConfig, failures: dict[str, str]) -> dict[str, LibraryProce
     spec = {"config": config.as_dict(), "threads": torch.get_num_threads(), "device": config.device}
     wanted = dict.fromkeys(names(config), OURS_AND_SB3)
     if config.env == CARTPOLE and config.agent == "ppo":
-        for peer in LEARNERS:
-            missing = peer.missing()
-            if missing is None:
-                wanted[peer.name] = peer.module
-            else:
-                failures[peer.name] = missing
+        wanted |= {peer.name: peer.module for peer in installed(LEARNERS, failures)}
     if config.agent not in TWINS:
         failures["SB3"] = f"it has no {config.agent}"
     processes = {name: LibraryProcess({**spec, "name": name, "module": module}) for name, module in wanted.items()}
@@ -192,16 +184,13 @@ def equal_work(samples: dict[str, Any], failures: dict[str, str]) -> dict[str, A
     return kept
 
 
-# ---------------------------------------------------------------------------------------------------- limits
-
-
 def measure_roofline(config: RunConfig, stepping: dict[str, Any], samples: list[dict[str, Any]]) -> dict[str, Any]:
     """The bounds of stepping (at the largest size), collection and update, and the device they were measured on."""
     num_envs = max(map(int, stepping))
     ours = agent(config, OURS)
     layer = roofline.widest_layer(ours.policy, config.agent_kwargs["batch_size"])
     ceilings = roofline.measure_ceilings(torch.device(ours.device), layer)
-    work = roofline.count_learning(ours, learning_unit(ours), ceilings)
+    work = roofline.count_learning(ours, learning(ours), ceilings)
     batch = make(config.env, num_envs, config.device, **config.env_kwargs)
     work_of_stepping = roofline.count_stepping(batch, random_actions(batch), ceilings)
     speed = {part: rates(samples, part) for part in (COLLECTION, UPDATE)}
@@ -210,15 +199,6 @@ def measure_roofline(config: RunConfig, stepping: dict[str, Any], samples: list[
     }
     stages |= {part: roofline.stage(work[part], speed[part], ceilings) for part in speed}
     return {"device": str(ours.device), "ceilings": roofline.plain(ceilings), "stages": stages}
-
-
-def learning_unit(ours: Any) -> Any:
-    """One iteration of an agent of ours."""
-    work = learning(ours)
-    return lambda: work(0.0)
-
-
-# ---------------------------------------------------------------------------------------------------- the machine
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch
 from palaestra.envs.core import resolve_device
 from palaestra.envs.core.host import use_available_cores
 from palaestra.train.bench.interleaved import OURS, WorkloadError
-from palaestra.train.bench.libraries import LEARNERS
+from palaestra.train.bench.libraries import LEARNERS, installed
 from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
@@ -76,15 +76,8 @@ def _others(config: RunConfig, left_out: dict[str, str]) -> list[str]:
     if config.env != CARTPOLE or config.agent != "ppo":
         left_out["others"] = "they have published settings for PPO on CartPole"
         return []
-    found = ["SB3"]
-    for peer in LEARNERS:
-        if peer.name in SOLVERS:
-            missing = peer.missing()
-            if missing is None:
-                found.append(peer.name)
-            else:
-                left_out[peer.name] = missing
-    return found
+    found = installed([peer for peer in LEARNERS if peer.name in SOLVERS], left_out)
+    return ["SB3", *(peer.name for peer in found)]
 
 
 def _ours(config: RunConfig, seed: int, score: float) -> float | None:

@@ -83,7 +83,7 @@ def test_work_of_ppo_does_not_depend_on_the_library(faster: bool, monkeypatch: p
     small = {"n_steps": 64, "n_epochs": 1, "batch_size": 4096}
     config = throughput.replace(config, num_envs=64, agent_kwargs={**config.agent_kwargs, **small})
     agent = sb3.agent(config, OURS)
-    assert roofline.count_learning(agent, throughput.learning_unit(agent), TOP)[UPDATE].flops == 52_352
+    assert roofline.count_learning(agent, sb3.learning(agent), TOP)[UPDATE].flops == 52_352
 
 
 def test_work_of_ppo_on_cartpole() -> None:
@@ -95,7 +95,7 @@ def test_work_of_ppo_on_cartpole() -> None:
     small = {"n_steps": 16, "n_epochs": 3, "batch_size": 64}
     config = throughput.replace(config, num_envs=16, agent_kwargs={**config.agent_kwargs, **small})
     agent = sb3.agent(config, OURS)
-    work = roofline.count_learning(agent, throughput.learning_unit(agent), TOP)
+    work = roofline.count_learning(agent, sb3.learning(agent), TOP)
     assert work[UPDATE].flops == 3 * 52_352
     assert 17_792 <= work[COLLECTION].flops <= 17_792 * (1 + 1 / 16) + 8832  # values of cut episodes and at the end
     roots = sum(p.numel() for p in agent.policy.parameters()) / 64  # Adam's, per sample of a minibatch

@@ -11,6 +11,7 @@ the settings.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -42,6 +43,12 @@ class Peer:
         if self.compiles and not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
             return "no C++ compiler here"
         return None
+
+
+def installed(peers: Sequence[Peer], left_out: dict[str, str]) -> list[Peer]:
+    """Those that can run here; ``left_out`` takes the names of the others, and why."""
+    left_out |= {peer.name: reason for peer in peers if (reason := peer.missing()) is not None}
+    return [peer for peer in peers if peer.name not in left_out]
 
 
 OURS_AND_SB3 = "sb3"

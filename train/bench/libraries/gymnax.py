@@ -6,22 +6,20 @@ what every step returns is kept, so that nothing is optimised away. Compilation 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import gymnax
 import jax
 import jax.numpy as jnp
 
-from palaestra.train.bench.interleaved import WHOLE, Sample
+from palaestra.train.bench.interleaved import Workload, repeating
 
 PASS = 16  # as in our own stepping
 
 
-def build(spec: dict[str, Any]) -> Callable[[float], Sample]:
+def build(spec: dict[str, Any]) -> Workload:
     """A workload with ``spec["num_envs"]`` environments."""
-    num_envs = spec["num_envs"]
+    num_envs: int = spec["num_envs"]
     env = gymnax.make(spec["env"])[0]
     step = jax.vmap(env.step)
 
@@ -40,15 +38,10 @@ def build(spec: dict[str, Any]) -> Callable[[float], Sample]:
     actions = jax.random.randint(key, (PASS, num_envs), 0, 2, dtype=jnp.int32)
     carry = key, state
 
-    def work(seconds: float) -> Sample:
+    def steps() -> int:
         nonlocal carry
-        start = now = time.perf_counter()
-        steps = 0
-        while not steps or now - start < seconds:
-            carry, seen = compiled(*carry, actions)
-            jax.block_until_ready(seen)
-            steps += num_envs * PASS
-            now = time.perf_counter()
-        return Sample(steps, {WHOLE: now - start})
+        carry, seen = compiled(*carry, actions)
+        jax.block_until_ready(seen)
+        return num_envs * PASS
 
-    return work
+    return repeating(steps)
