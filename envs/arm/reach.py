@@ -34,7 +34,6 @@ rad/s for velocities), ``action_delay`` the number of steps from a command to it
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,13 +49,12 @@ from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.task import (
     TARGET_BOX,
     TOLERANCE,
+    ArmState,
     ArmTask,
     delayed,
     error_observation,
-    joint_observation,
     length,
     remaining,
-    sensor_noise,
 )
 from palaestra.envs.core import Array, Reference
 
@@ -73,18 +71,7 @@ NEAR = 0.05  # m
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 
 
-@dataclass(frozen=True)
-class ReachState:
-    q: Tensor  # float32 [N, dof] rad
-    dq: Tensor  # float32 [N, dof] rad/s
-    tool: Tensor  # float32 [N, 3] m, the tool centre at q
-    target: Tensor  # float32 [N, 3] m
-    steps: Tensor  # int64 [N] of this episode
-    noise: Tensor  # float32 [N, 2 dof] rad and rad/s, of the sensors; [N, 0] without
-    pending: Tensor  # float32 [N, delay, dof] commands on their way, rad/s
-
-
-class Reach(ArmTask[ReachState]):
+class Reach(ArmTask[ArmState]):
     """Bring the tool to a point by joint velocities; see the module for the rules."""
 
     max_episode_steps = 100
@@ -107,20 +94,10 @@ class Reach(ArmTask[ReachState]):
         self.action_space = Box(-1.0, 1.0, (chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
         self.moves = torch.tensor(MOVES, dtype=torch.float32) * (CARTESIAN_MOVE / PERIOD)  # [7, 3] m/s
 
-    def reset(self, rng: Rng) -> ReachState:
-        n, dof = rng.num_envs, self.chain.dof
-        target = rng.uniform(self.target_low, self.target_high, (3,))
-        return ReachState(
-            q=self.start_q.expand(n, -1).clone(),
-            dq=torch.zeros(n, dof, device=self.device),
-            tool=self.start_tool.expand(n, -1).clone(),
-            target=target,
-            steps=torch.zeros(n, dtype=torch.int64, device=self.device),
-            noise=sensor_noise(rng, self.sensor_noise, self.chain.dof),
-            pending=torch.zeros(n, self.action_delay, dof, device=self.device),
-        )
+    def reset(self, rng: Rng) -> ArmState:
+        return ArmState(**self.at_rest(rng, rng.uniform(self.target_low, self.target_high, (3,))))
 
-    def step(self, state: ReachState, action: Tensor, rng: Rng) -> tuple[ReachState, Tensor, Tensor]:
+    def step(self, state: ArmState, action: Tensor, rng: Rng) -> tuple[ArmState, Tensor, Tensor]:
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
         command, pending = delayed(state.pending, self._command(q, action).T)
         q, dq = self._drive(q, dq, command.T)
@@ -129,29 +106,29 @@ class Reach(ArmTask[ReachState]):
         distance = length(state.target.T - tool)
         reached = distance <= TOLERANCE
         gained = remaining(before, TOLERANCE) - remaining(distance, TOLERANCE)
-        after = ReachState(
+        after = ArmState(
             q.T.contiguous(),
             dq.T.contiguous(),
             tool.T.contiguous(),
             state.target,
             state.steps + 1,
-            sensor_noise(rng, self.sensor_noise, self.chain.dof),
+            self.draw_noise(rng),
             pending,
         )
         return after, PER_METRE * gained - STEP_COST + reached, reached
 
-    def observe(self, state: ReachState) -> Tensor:
+    def observe(self, state: ArmState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T
         if self.sensor_noise:
             q, dq = self.measured(q, dq, state.noise.T)
             tool = link_frames(self.chain, q).position[:, -1]
         error = error_observation(state.target.T - tool, NEAR)
-        return torch.cat((joint_observation(self.chain, q, dq), tool, error)).T.contiguous()
+        return torch.cat((self.joint_observation(q, dq), tool, error)).T.contiguous()
 
-    def success(self, state: ReachState) -> Tensor:
+    def success(self, state: ArmState) -> Tensor:
         return length((state.target - state.tool).T) <= TOLERANCE
 
-    def expert(self, state: ReachState) -> Tensor:
+    def expert(self, state: ArmState) -> Tensor:
         """Damped least squares straight to the target, as fast as the slowest joint allows."""
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()
         if self.control == "cartesian":
@@ -162,7 +139,7 @@ class Reach(ArmTask[ReachState]):
         command = 2.0 * change / (share * PERIOD) - dq  # arrives with constant acceleration
         return (command / limit).clamp(-1.0, 1.0).T.contiguous()
 
-    def draw(self, state: ReachState, canvas: Canvas) -> None:
+    def draw(self, state: ArmState, canvas: Canvas) -> None:
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
         self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
 

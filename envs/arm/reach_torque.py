@@ -54,14 +54,12 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.task import (
     TARGET_BOX,
     TOLERANCE,
+    ArmState,
     ArmTask,
-    checked_range,
     delayed,
     error_observation,
-    joint_observation,
     length,
     remaining,
-    sensor_noise,
 )
 from palaestra.envs.core import Array, Reference
 
@@ -81,18 +79,11 @@ DAMPING = 0.05  # damping for the normalised Jacobian, m
 
 
 @dataclass(frozen=True)
-class ReachTorqueState:
-    q: Tensor  # float32 [N, dof] rad
-    dq: Tensor  # float32 [N, dof] rad/s
-    tool: Tensor  # float32 [N, 3] m, the tool centre at q
+class ReachTorqueState(ArmState):
     tool_rotation: Tensor  # float32 [N, 3, 3], its axes as columns
-    target: Tensor  # float32 [N, 3] m
     target_rotation: Tensor  # float32 [N, 3, 3], axes as columns
     payload: Tensor  # float32 [N] kg
     friction: Tensor  # float32 [N] factor
-    steps: Tensor  # int64 [N] of this episode
-    noise: Tensor  # float32 [N, 2 dof] rad and rad/s, of the sensors; [N, 0] without
-    pending: Tensor  # float32 [N, delay, dof] actions on their way
 
 
 class ReachTorque(ArmTask[ReachTorqueState]):
@@ -118,8 +109,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             raise ValueError(f'control must be "torque" or "pd", got {control!r}')
         super().__init__(chain, start, targets, sensor_noise, action_delay)
         self.control = control
-        self.payload = checked_range("payload", payload, " in kg")
-        self.friction = checked_range("friction", friction, "")
+        self.payload = _checked_range("payload", payload, " in kg")
+        self.friction = _checked_range("friction", friction, "")
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 15,))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
@@ -131,21 +122,14 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.damping = 2.0 * (self.stiffness * inertia).sqrt()  # [dof, 1] N m s/rad, critical at the start
 
     def reset(self, rng: Rng) -> ReachTorqueState:
-        n, dof = rng.num_envs, self.chain.dof
         target = rng.uniform(self.target_low, self.target_high, (3,))
         turn = rng.uniform(-self.turns, self.turns, (3,))
         return ReachTorqueState(
-            q=self.start_q.expand(n, -1).clone(),
-            dq=torch.zeros(n, dof, device=self.device),
-            tool=self.start_tool.expand(n, -1).clone(),
-            tool_rotation=self.start_rotation.expand(n, -1, -1).clone(),
-            target=target,
+            tool_rotation=self.start_rotation.expand(rng.num_envs, -1, -1).clone(),
             target_rotation=_hand_down(turn.T).permute(2, 0, 1).contiguous(),
             payload=rng.uniform(*self.payload),
             friction=rng.uniform(*self.friction),
-            steps=torch.zeros(n, dtype=torch.int64, device=self.device),
-            noise=sensor_noise(rng, self.sensor_noise, dof),
-            pending=torch.zeros(n, self.action_delay, dof, device=self.device),
+            **self.at_rest(rng, target),
         )
 
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
@@ -159,7 +143,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             tool=frames.position[:, -1].T.contiguous(),
             tool_rotation=_tool_rotation(frames).permute(2, 0, 1).contiguous(),
             steps=state.steps + 1,
-            noise=sensor_noise(rng, self.sensor_noise, self.chain.dof),
+            noise=self.draw_noise(rng),
             pending=pending,
         )
         (distance, angle), (old_distance, old_angle) = self._errors(after), self._errors(state)
@@ -176,7 +160,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             tool, rotation = frames.position[:, -1], _tool_rotation(frames)
         position = error_observation(state.target.T - tool, NEAR)
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
-        return torch.cat((joint_observation(self.chain, q, dq), tool, position, turn)).T.contiguous()
+        return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
 
     def success(self, state: ReachTorqueState) -> Tensor:
         distance, angle = self._errors(state)
@@ -258,6 +242,21 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """Distance (m) and angle (rad) to the target pose, each [N]."""
         turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
         return length((state.target - state.tool).T), length(turn)
+
+
+def _checked_range(name: str, values: Any, unit: str) -> tuple[float, float]:
+    """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a pair (low, high){unit}, got {values!r}") from None
+    if not 0.0 <= low <= high < float("inf"):
+        raise ValueError(f"{name} must be a pair (low, high){unit} with 0 ≤ low ≤ high, got {values!r}")
+    return low, high
 
 
 def _tool_rotation(frames: Frames) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,17 @@ TOLERANCE = 0.02  # m
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
 
 
+@dataclass(frozen=True)
+class ArmState:
+    q: Tensor  # float32 [N, dof] rad
+    dq: Tensor  # float32 [N, dof] rad/s
+    tool: Tensor  # float32 [N, 3] m, the tool centre at q
+    target: Tensor  # float32 [N, 3] m
+    steps: Tensor  # int64 [N] of this episode
+    noise: Tensor  # float32 [N, 2 dof] rad and rad/s, of the sensors; [N, 0] without
+    pending: Tensor  # float32 [N, delay, dof] commands on their way: rad/s, or actions
+
+
 class ArmTask(TensorEnv[StateT]):
     """An arm that starts at rest in one configuration and has targets in a box."""
 
@@ -40,14 +52,45 @@ class ArmTask(TensorEnv[StateT]):
         self.chain = chain
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
-        self.sensor_noise, self.action_delay = checked_disturbances(sensor_noise, action_delay)
+        if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
+            raise ValueError(f"sensor_noise must be at least 0 rad, got {sensor_noise}")
+        if not isinstance(action_delay, int) or action_delay < 0:
+            raise ValueError(f"action_delay must be a whole number of steps, at least 0, got {action_delay}")
+        self.sensor_noise, self.action_delay = float(sensor_noise), action_delay
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
 
+    def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
+        """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
+        n, dof = rng.num_envs, self.chain.dof
+        return {
+            "q": self.start_q.expand(n, -1).clone(),
+            "dq": torch.zeros(n, dof, device=self.device),
+            "tool": self.start_tool.expand(n, -1).clone(),
+            "target": target,
+            "steps": torch.zeros(n, dtype=torch.int64, device=self.device),
+            "noise": self.draw_noise(rng),
+            "pending": torch.zeros(n, self.action_delay, dof, device=self.device),
+        }
+
+    def draw_noise(self, rng: Rng) -> Tensor:
+        """Errors of the measured angles (rad) and velocities (rad/s), [N, 2 dof]; [N, 0] without."""
+        if not self.sensor_noise:
+            return torch.zeros(rng.num_envs, 0, device=rng.device)
+        noise = rng.normal((2 * self.chain.dof,)) * self.sensor_noise
+        noise[:, self.chain.dof :] *= VELOCITY_NOISE
+        return noise
+
     def measured(self, q: Tensor, dq: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Sensor readings of the angles and velocities [dof, N], given the errors [2 dof, N]."""
         return q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
+
+    def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
+        """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""
+        table = tables(self.chain, q.dtype, q.device)
+        middle, half = (table.q_max + table.q_min) / 2, (table.q_max - table.q_min) / 2
+        return torch.cat(((q - middle) / half, dq / table.velocity))
 
     def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:
         """The arm, its target and the way the tool came; ``pose`` is the orientation wanted, if any."""
@@ -94,55 +137,11 @@ def _check_corners(chain: SerialChain, box: BoxShape, start: tuple[float, ...]) 
     inverse_kinematics(chain, torch.tensor(list(itertools.product(*box)), dtype=torch.float64), start)
 
 
-def checked_disturbances(sensor_noise: Any, action_delay: Any) -> tuple[float, int]:
-    """The two arguments.
-
-    Raises:
-        ValueError: if one is negative, not finite or not a whole number of steps.
-    """
-    if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
-        raise ValueError(f"sensor_noise must be at least 0 rad, got {sensor_noise}")
-    if not isinstance(action_delay, int) or action_delay < 0:
-        raise ValueError(f"action_delay must be a whole number of steps, at least 0, got {action_delay}")
-    return float(sensor_noise), action_delay
-
-
-def checked_range(name: str, values: Any, unit: str) -> Interval:
-    """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
-
-    Raises:
-        ValueError: if it is something else.
-    """
-    try:
-        low, high = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a pair (low, high){unit}, got {values!r}") from None
-    if not 0.0 <= low <= high < float("inf"):
-        raise ValueError(f"{name} must be a pair (low, high){unit} with 0 ≤ low ≤ high, got {values!r}")
-    return low, high
-
-
-def sensor_noise(rng: Rng, deviation: float, dof: int) -> Tensor:
-    """Errors of the measured angles (rad) and velocities (rad/s), [N, 2 dof]; [N, 0] for a deviation of 0."""
-    if not deviation:
-        return torch.zeros(rng.num_envs, 0, device=rng.device)
-    noise = rng.normal((2 * dof,)) * deviation
-    noise[:, dof:] *= VELOCITY_NOISE
-    return noise
-
-
 def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
     """The command that takes effect now [N, A], and those still on their way [N, delay, A]."""
     if pending.shape[1] == 0:
         return command, pending
     return pending[:, 0], torch.cat((pending[:, 1:], command.unsqueeze(1)), 1)
-
-
-def joint_observation(chain: SerialChain, q: Tensor, dq: Tensor) -> Tensor:
-    """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""
-    table = tables(chain, q.dtype, q.device)
-    middle, half = (table.q_max + table.q_min) / 2, (table.q_max - table.q_min) / 2
-    return torch.cat(((q - middle) / half, dq / table.velocity))
 
 
 def error_observation(error: Tensor, near: float) -> Tensor:

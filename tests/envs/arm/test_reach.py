@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from palaestra.envs import TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, forward_kinematics
 from palaestra.envs.arm.chain import tables
-from palaestra.envs.arm.reach import PERIOD, Reach, ReachState
+from palaestra.envs.arm.reach import PERIOD, Reach
+from palaestra.envs.arm.task import ArmState
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
 
 LOW, HIGH = np.array([[0.35, 0.65], [-0.2, 0.2], [0.15, 0.5]]).T  # m
@@ -156,7 +157,7 @@ def test_observation_part_by_part() -> None:
     play = Play(env, 50)
     for action in commands(1, 15, 50, 7):
         play.step(action)
-    state: ReachState = play.states[-1]
+    state: ArmState = play.states[-1]
     q, dq, target, obs = (v.double().numpy() for v in (state.q, state.dq, state.target, env.observe(state)))
     low, high = np.array(PANDA.q_min), np.array(PANDA.q_max)
     tool = forward_kinematics(PANDA, torch.tensor(q)).position[:, -1].numpy()
