@@ -101,9 +101,6 @@ def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
     return friction(chain, _links_first(chain, dq=dq)[0]).T
 
 
-# From here on the environments are the last dimension.
-
-
 def link_frames(chain: SerialChain, q: Tensor) -> Frames:
     """Frames [3, dof + 2, N] of the links, the flange and the tool from angles [dof, N]."""
     cos, sin = q.cos(), q.sin()

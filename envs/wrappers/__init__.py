@@ -10,10 +10,6 @@ of the state inside and the wrapper's own behind them, so that an episode replay
 
 :func:`wrapped` applies :data:`WRAPPER_SETTINGS` (``--set env.frame_stack=4``) from the inside out in the order above;
 :func:`gymnasium_wrappers` says the same with Gymnasium's own wrappers, whose numbers 2 to 4 equal.
-
-Source: domain randomisation is Tobin et al., "Domain randomization for transferring deep neural networks from
-simulation to the real world", IROS 2017; time in the observation is Pardo et al., "Time limits in reinforcement
-learning", ICML 2018; stacked frames are Mnih et al., "Human-level control through deep reinforcement learning", 2015.
 """
 
 from palaestra.envs.wrappers.by_name import WRAPPER_SETTINGS, gymnasium_wrappers, take_settings, wrapped

@@ -169,9 +169,6 @@ def _text(base: Any, value: Value) -> str:
     return json.dumps(value)
 
 
-# ---------------------------------------------------------------------------------------------------- the default space
-
-
 def default_space(base: RunConfig, fixed: Sequence[str] = ()) -> Space:
     """The space around ``base``; ``fixed`` are its "key=value" settings that stay."""
     keys = {parse(text)[0] for text in fixed}

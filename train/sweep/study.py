@@ -49,9 +49,6 @@ warnings.filterwarnings("ignore", "Heartbeat of storage")  # Worker keeps it
 optuna.logging.set_verbosity(logging.ERROR)  # we tell what happens
 
 
-# ---------------------------------------------------------------------------------------------------- the storage
-
-
 def open_storage(url: str) -> RDBStorage:
     """The database behind a URL, made where it is not there yet.
 
@@ -139,9 +136,6 @@ def _difference(theirs: Any, ours: Any) -> tuple[Any, Any]:
             x for x in ours if x not in theirs
         ) or "less"
     return theirs, ours
-
-
-# ---------------------------------------------------------------------------------------------------- its trials
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

@@ -104,9 +104,6 @@ def _csv(rows: Sequence[TrialRow]) -> str:
     return out.getvalue()
 
 
-# ---------------------------------------------------------------------------------------------------- text
-
-
 def _text(space: Space, rows: Sequence[TrialRow], candidates: Sequence[Candidate], folder: Path) -> str:
     counts = {state: sum(row["state"] == state for row in rows) for state in _STATES.values()}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
