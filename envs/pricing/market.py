@@ -96,12 +96,8 @@ class Market(TensorEnv[StateT], FiniteMDP):
             **robustness(self.perturbed_markets(), table),
         }
 
-    @property
-    def reference(self) -> Reference:
-        return self._reference
-
     @cached_property
-    def _reference(self) -> Reference:
+    def reference(self) -> Reference:
         best = self.optimal_value()
         return Reference(
             optimum=best,

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from palaestra.envs.rendering.canvas import Canvas, Image, Table
 
-if TYPE_CHECKING:
-    from palaestra.envs.core import TensorEnv
+
+class Drawable(Protocol):
+    """The part of an environment's rules that draws."""
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Width and height of the canvas, in its units."""
+        ...
+
+    def draw(self, state: Any, canvas: Canvas) -> None:
+        """Draw one environment; the state's fields are NumPy arrays and Python scalars."""
 
 
 def picture(
-    env: TensorEnv[Any],
+    env: Drawable,
     state: Any,
     width: int | None = None,
     over: bool = False,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,7 @@ class Painter:
         """A circle of ``radius`` m that faces the camera, its line ``width`` canvas units wide."""
         (x, y), depth = self._place(centre)
         size = self.camera.focal * radius / depth + width / 2
-        self._items.append((depth, self._draw_ring, (x, y, size, colour, width)))
+        self._items.append((depth, partial(self.canvas.circle, line=width), (x, y, size, colour)))
 
     def paint(self) -> None:
         """Draw all that was collected."""
@@ -141,6 +142,3 @@ class Painter:
             shift = (1.0 - share) * radius * 0.7
             self.canvas.circle(x - shift, y - shift, share * radius, self.canvas.mix(dark, colour, 2 * tint - tint**2))
         self.canvas.circle(x - 0.33 * radius, y - 0.36 * radius, 0.2 * radius, light)
-
-    def _draw_ring(self, x: float, y: float, radius: float, colour: Colour, width: float) -> None:
-        self.canvas.circle(x, y, radius, colour, line=width)

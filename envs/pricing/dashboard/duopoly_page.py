@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from palaestra.envs.core import Array
 from palaestra.envs.pricing.dashboard.chart import (
     BRIGHT,
     MUTED,
@@ -47,7 +48,6 @@ from palaestra.envs.pricing.dashboard.panels import (
 from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
-    from palaestra.envs.pricing.duopoly import DuopolyPricing
     from palaestra.envs.rendering.canvas import Canvas, Table
 
 _SHORTEST = 20  # periods on the axis
@@ -56,15 +56,14 @@ _SHORTEST = 20  # periods on the axis
 class DuopolyView(MarketView):
     """Everything that the dashboard shows: A prices, n visited states after p periods."""
 
-    def __init__(
-        self, market: DuopolyPricing, states: Sequence[Any], policy: Table | None = None, *, over: bool = False
-    ) -> None:
+    def __init__(self, market: Any, states: Sequence[Any], policy: Table | None = None, *, over: bool = False) -> None:
+        """``market`` is a ``DuopolyPricing``, whose module imports this one."""
         super().__init__(market, states, policy)
         self.market, self.over = market, over
-        self.prices = market.prices  # float64 [A]
+        self.prices: Array = market.prices  # float64 [A]
         self.own, self.rival = np.array([(s.price, s.rival) for s in states], np.int64).T  # [n] last prices, indices
         self.profit = np.array([s.revenue for s in states])  # float64 [n] so far
-        self.optimal_profit = market.optimal_profits(int(self.period[-1]))  # float64 [p + 1] after 0 … p periods
+        self.optimal_profit: Array = market.optimal_profits(int(self.period[-1]))  # float64 [p + 1] after 0 … p periods
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,6 @@ from palaestra.envs.pricing.dashboard.panels import (
 from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
-    from palaestra.envs.pricing.inventory import InventoryMarket
     from palaestra.envs.rendering.canvas import Canvas, Table
 
 SALE = "#8df5a8"
@@ -62,14 +61,13 @@ SALE = "#8df5a8"
 class SeasonView(MarketView):
     """Everything that the dashboard shows: P products, A actions, n visited states."""
 
-    def __init__(
-        self, market: InventoryMarket, states: Sequence[Any], policy: Table | None = None, *, over: bool = False
-    ) -> None:
+    def __init__(self, market: Any, states: Sequence[Any], policy: Table | None = None, *, over: bool = False) -> None:
+        """``market`` is an ``InventoryMarket``, whose module imports this one."""
         super().__init__(market, states, policy)
-        self.market, self.stages = market, market.stages
+        self.market, self.stages = market, int(market.stages)
         self.currency, self.time_unit = market.currency, market.time_unit
         self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost else "revenue"
-        self.prices = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
+        self.prices: Array = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
         self.capacity: Array = market.units[market.first_state]  # int64 [P] units at the start
         self.products = len(self.capacity)
         action = np.array([state.price for state in states], np.int64)

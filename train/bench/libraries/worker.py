@@ -14,8 +14,6 @@ from dataclasses import asdict
 from importlib import import_module
 from typing import Any, TextIO
 
-from palaestra.train.bench.interleaved import Workload
-
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
@@ -30,18 +28,14 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
     try:
-        workload = _build(json.loads(requests.readline()))
+        spec = json.loads(requests.readline())
+        prepare(spec["threads"], spec["device"])
+        workload = import_module(f"palaestra.train.bench.libraries.{spec['module']}").build(spec)
         answer({})
         for line in requests:
             answer(_measure(workload, json.loads(line)))
     except Exception as error:  # a library may raise anything; the benchmark names it and goes on
         answer({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"})
-
-
-def _build(spec: dict[str, Any]) -> Workload:
-    prepare(spec["threads"], spec["device"])
-    workload: Workload = import_module(f"palaestra.train.bench.libraries.{spec['module']}").build(spec)
-    return workload
 
 
 def prepare(threads: int, device: str) -> None:
