@@ -55,8 +55,7 @@ def _history(space: Space, trials: Sequence[FrozenTrial]) -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     finished, stopped = _split(trials)
-    numbers = [trial.number for trial in finished]
-    scores = [float(trial.value or 0.0) for trial in finished]
+    numbers, scores = _points(finished)
     last = max(trial.number for trial in trials)
     best = list(itertools.accumulate(scores, max))
     axes.step([*numbers, last], [*best, best[-1]], where="post", color=BLUE, lw=1, label="best so far")
