@@ -203,12 +203,7 @@ class _Game:
     """Episodes, and the frames that show them."""
 
     def __init__(
-        self,
-        name: str,
-        person: _Person,
-        playbacks: Sequence[Playback],
-        rival: str,
-        reference: Reference,
+        self, name: str, person: _Person, playbacks: Sequence[Playback], rival: str, reference: Reference
     ) -> None:
         playback = playbacks[0]
         own = playback.env.env.picture_size[0] if isinstance(playback, TensorPlayback) else 640

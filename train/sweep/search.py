@@ -32,13 +32,7 @@ if TYPE_CHECKING:
     import optuna
 
 
-def plan(
-    env: str,
-    agent: str | None,
-    settings: Sequence[str],
-    varies: Sequence[str],
-    **options: Any,
-) -> Space:
+def plan(env: str, agent: str | None, settings: Sequence[str], varies: Sequence[str], **options: Any) -> Space:
     """The space to search, checked before anything starts.
 
     Raises:

@@ -197,12 +197,7 @@ class Worker:
     """Runs trials of a study, ``jobs`` at a time, until it has as many as wanted."""
 
     def __init__(
-        self,
-        study: optuna.Study,
-        storage: RDBStorage,
-        space: Space,
-        folder: Path,
-        launch: LaunchTrial,
+        self, study: optuna.Study, storage: RDBStorage, space: Space, folder: Path, launch: LaunchTrial
     ) -> None:
         self.study, self.storage, self.space, self.folder, self.launch = study, storage, space, folder, launch
         self.jobs: list[ClaimedTrial] = []
