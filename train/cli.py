@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from palaestra.train.commands import UsageError
+from palaestra.train.runs.interrupt import Interrupted, StopSignal
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
 
@@ -77,11 +78,14 @@ def main() -> None:
     sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
     command = typer.main.get_command(app)
     try:
-        status = command.main(prog_name="palaestra", standalone_mode=False)
+        with StopSignal(print, requested=True):
+            status = command.main(prog_name="palaestra", standalone_mode=False)
     except _ClickError as error:
         status = _fail(_usage_text(error))
-    except (typer.Abort, KeyboardInterrupt):
+    except Interrupted:
         status = 130
+    except (typer.Abort, KeyboardInterrupt):
+        status = _fail("interrupted", 130)
     except BrokenPipeError:  # the reader (head, less) has gone
         sys.stderr.close()
         status = 1

@@ -8,6 +8,7 @@ becomes an :class:`EnvError` that names it. It steps on the host in NumPy; one c
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import signal
@@ -33,6 +34,7 @@ from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
+from palaestra.envs.interop.worker_process import NAME, Starting, serve
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
 
 SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
@@ -66,14 +68,16 @@ class GymnasiumAdapter(HostEnv):
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         wrappers = (*gymnasium_wrappers(take_settings(kwargs)), *kwargs.pop("wrappers", ()))
         mode = _chosen_mode(kwargs.pop("vectorization_mode", "auto"), spec, num_envs, kwargs)
-        self.venv: Any = gymnasium.make_vec(
-            spec,
-            num_envs,
-            vectorization_mode=mode,
-            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
-            wrappers=(*wrappers, functools.partial(_Guard, first_env_index=first_env_index)),
-            **kwargs,
-        )
+        own = {"autoreset_mode": AutoresetMode.SAME_STEP} | ({"worker": serve} if mode == "async" else {})
+        with Starting():
+            self.venv: Any = gymnasium.make_vec(
+                spec,
+                num_envs,
+                vectorization_mode=mode,
+                vector_kwargs=own,
+                wrappers=(*wrappers, functools.partial(_Guard, first_env_index=first_env_index)),
+                **kwargs,
+            )
         self._first = first_env_index
         for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
             env.env_index = first_env_index + index
@@ -160,8 +164,13 @@ class GymnasiumAdapter(HostEnv):
         return self.venv.render()
 
     def close_extras(self, **kwargs: Any) -> None:
-        if self._busy and isinstance(self.venv, AsyncVectorEnv):
+        if isinstance(self.venv, AsyncVectorEnv):
+            if not self._busy:
+                with contextlib.suppress(EOFError, OSError):  # one has died
+                    return self.venv.close()
             # a fault, or Ctrl-C, in the middle of a step: answers may be half read, and asking again would hang
+            for process in self.venv.processes:
+                process.kill()
             self.venv._state = AsyncState.DEFAULT
             self.venv.close(terminate=True)
         else:
@@ -176,11 +185,9 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], first_env_index: int = 0) -> None:
         super().__init__(env)
         name, _, index = multiprocessing.current_process().name.rpartition("-")
-        self._apart = name == "Worker<AsyncVectorEnv>"
+        self._apart = name == NAME
         if self._apart:
             self.env_index = first_env_index + int(index)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent tells the others
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # training's own handler may have been inherited
 
     def reset(self, **kwargs: Any) -> Any:
         try:

@@ -139,26 +139,37 @@ def _tell_finished(folder: RunFolder) -> None:
 def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
     """Train as process 0 has planned."""
     from palaestra.train.runs import trainer
+    from palaestra.train.runs.interrupt import Interrupted
     from palaestra.train.runs.torchrun import broadcast_plan, joined_processes
 
     with joined_processes() as group:
         plan = broadcast_plan(make_plan)
         if plan is None:
             return
-        result = trainer.train(plan.config, plan.folder, track, plan.resume)
+        try:
+            result = trainer.train(plan.config, plan.folder, track, plan.resume)
+            if result.interrupted:
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if group.rank == 0:
+                _tell_interrupted(plan.folder)
+            raise Interrupted from None
         if group.rank == 0:
             _finish(result)
-        elif result.interrupted:
-            raise KeyboardInterrupt
+
+
+def _tell_interrupted(folder: RunFolder) -> None:
+    run, newest = shlex.quote(str(folder.path)), next(iter(folder.checkpoints()), None)  # to be pasted into a shell
+    if not folder.can_go_on():
+        print(f"interrupted before the first checkpoint: there is nothing to go on from in {run}")
+    else:
+        steps = "" if newest is None else f" after {int(newest.stem):,} steps"
+        print(f"interrupted{steps}; go on with: palaestra train --resume {run}")
 
 
 def _finish(result: RunResult) -> None:
     from palaestra.train.commands.evaluate import report
 
-    if result.interrupted:
-        run = shlex.quote(str(result.run_dir))  # to be pasted into a shell
-        print(f"interrupted after {result.num_timesteps:,} steps; go on with: palaestra train --resume {run}")
-        raise KeyboardInterrupt
     assert result.evaluation is not None
     print(report(result.evaluation))
     print(verdict(result))

@@ -123,8 +123,10 @@ def evaluate(
             rules = env.env
         elif first:
             env.seed += first
-        parts.append(run_episodes(env, policy))
-        env.close()
+        try:
+            parts.append(run_episodes(env, policy))
+        finally:
+            env.close()
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     flags = [part.successes for part in parts if part.successes is not None]

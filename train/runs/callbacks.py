@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import cast
+from typing import Any, cast
 
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
 
 from palaestra.agents.distributed.process_group import process_group
+from palaestra.envs.core import BatchedEnv
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
@@ -84,7 +86,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         if self.model.num_timesteps < self._next or not self._leads:
             return
         self._next += self._interval
-        result = evaluate_run(cast(Agent, self.model), self.config, self._episodes, VALIDATION_SEED)
+        result = evaluate_run(AgentPolicy(cast(Agent, self.model)), self.config, self._episodes, VALIDATION_SEED)
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
         for key, value in eval_metrics(result).items():
@@ -95,10 +97,21 @@ class EvalAndCheckpointCallback(BaseCallback):
             self.model.save(self.folder.best_file)
 
 
-def evaluate_run(model: Agent, config: RunConfig, episodes: int, seed: int = 0, run: str = "agent") -> Evaluation:
-    """Evaluate a model on the environment of its run."""
-    policy = AgentPolicy(model, name=run)
-    device = str(model.device)
+class StoppablePolicy(AgentPolicy):
+    """An agent that raises Stopped when it is to act after a signal."""
+
+    def __init__(self, model: Agent, stop: StopSignal, name: str) -> None:
+        super().__init__(model, name=name)
+        self._stop = stop
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        self._stop.check()
+        return super().__call__(env, obs)
+
+
+def evaluate_run(policy: AgentPolicy, config: RunConfig, episodes: int, seed: int = 0) -> Evaluation:
+    """Evaluate an agent on the environment of its run."""
+    device = str(policy.model.device)
     return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=config.env_kwargs)
 
 

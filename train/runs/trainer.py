@@ -34,7 +34,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
-from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, eval_metrics, evaluate_run
+from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, StoppablePolicy, eval_metrics, evaluate_run
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.run_folder import RunFolder
@@ -98,19 +98,22 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
         ConfigError: if another process works in that folder.
         RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
     """
-    started = time.perf_counter()
+    started, stop = time.perf_counter(), StopSignal(print if process_group().rank == 0 else _silent)
     use_available_cores()
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
-    with alone, _determinism(config.deterministic):
+    with alone, _determinism(config.deterministic), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             env = _environments(config)
             try:
+                stop.check()
                 if process_group().rank > 0:
-                    return _follow(config, env, folder, resume)
-                return _train(config, env, folder, track, resume, started)
+                    return _follow(config, env, folder, resume, stop)
+                return _train(config, env, folder, track, resume, stop, started)
             finally:
                 env.close()
+        except Stopped:
+            raise KeyboardInterrupt from None
         except Exception as error:
             failure = explained(error, config, folder)
             if failure is None:
@@ -140,11 +143,19 @@ def _determinism(wanted: bool) -> Iterator[None]:
 
 
 def _train(
-    config: RunConfig, env: BatchedEnv, folder: RunFolder, track: str, resume: Path | None, started: float
+    config: RunConfig,
+    env: BatchedEnv,
+    folder: RunFolder,
+    track: str,
+    resume: Path | None,
+    stop: StopSignal,
+    started: float,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
     progress = ProgressOutput(config.total_timesteps, reference.percent_of_optimal)
     model = _agent(config, env, folder, resume, progress.message)
+    stop.check()
+    stop.say = progress.message
     tracker = Tracker.start(
         folder.path,
         config.as_dict(),
@@ -155,16 +166,17 @@ def _train(
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, evaluation = model.num_timesteps, None
-    callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, StopSignal(progress.message))
+    callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     try:
-        with progress, callback.stop:
+        with progress:
             progress.message(_headline(config, env))
             remaining = max(0, config.total_timesteps - start_step)
+            stop.when = " after this iteration"
             model.learn(remaining, callback, reset_num_timesteps=resume is None)
             checkpoints.save(model, folder)
             model.save(folder.model_file)
-        seconds = time.perf_counter() - started
-        evaluation = _final_evaluation(model, config, folder, tracker)
+        seconds, stop.when = time.perf_counter() - started, ""
+        evaluation = _final_evaluation(model, config, folder, tracker, stop)
     except (Stopped, KeyboardInterrupt):
         seconds = time.perf_counter() - started
     finally:
@@ -181,17 +193,17 @@ def _train(
     )
 
 
-def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None) -> RunResult:
+def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None, stop: StopSignal) -> RunResult:
     """Train together with process 0, silently, and write this process's share of checkpoints."""
     started, interrupted = time.perf_counter(), False
     model = _agent(config, env, folder, resume, _silent)
     model.set_logger(Logger(None, []))
-    callback = EvalAndCheckpointCallback(config, folder, None, StopSignal(_silent))
     try:
-        with callback.stop:
-            remaining = max(0, config.total_timesteps - model.num_timesteps)
-            model.learn(remaining, callback, reset_num_timesteps=resume is None)
-            checkpoints.save(model, folder)
+        remaining = max(0, config.total_timesteps - model.num_timesteps)
+        model.learn(
+            remaining, EvalAndCheckpointCallback(config, folder, None, stop), reset_num_timesteps=resume is None
+        )
+        checkpoints.save(model, folder)
     except (Stopped, KeyboardInterrupt):
         interrupted = True
     seconds = time.perf_counter() - started
@@ -230,21 +242,24 @@ def _numbers(result: Evaluation) -> dict[str, float]:
     return {key: value for key, value in result.as_dict().items() if isinstance(value, int | float)}
 
 
-def _final_evaluation(model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker) -> Evaluation:
+def _final_evaluation(
+    model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker, stop: StopSignal
+) -> Evaluation:
     """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
-    result = evaluate_run(model, config, config.resolved_env.evaluation_episodes, run=str(folder.path))
+    policy = StoppablePolicy(model, stop, str(folder.path))
+    result = evaluate_run(policy, config, config.resolved_env.evaluation_episodes)
     write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
     for key, value in eval_metrics(result).items():
         model.logger.record(key, value)
     model.logger.dump(model.num_timesteps)
-    video = _record_episode(model, config, folder.video_file)
+    video = _record_episode(policy, config, folder.video_file)
     if video is not None:
         tracker.log_video(video, model.num_timesteps)
     tracker.log_model(folder.model_file, f"{config.env}-{config.agent}")
     return result
 
 
-def _record_episode(model: Agent, config: RunConfig, file: Path) -> Path | None:
+def _record_episode(policy: AgentPolicy, config: RunConfig, file: Path) -> Path | None:
     """The file with an episode of the trained agent; None where the environment cannot be drawn."""
     if not config.resolved_env.has("draw", config.env_kwargs):
         return None
@@ -252,10 +267,10 @@ def _record_episode(model: Agent, config: RunConfig, file: Path) -> Path | None:
 
     watch(
         config.env,
-        AgentPolicy(model),
+        policy,
         env_kwargs=config.env_kwargs,
         seed=EVALUATION_SEEDS,
-        device=str(model.device),
+        device=str(policy.model.device),
         record=file,
         max_steps=1000,
         label=config.agent,

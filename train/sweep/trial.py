@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -99,7 +100,8 @@ def main(folder: Path) -> None:
         shutil.rmtree(folder)  # killed before its first checkpoint
     if not folder.exists():
         RunFolder.new(config, folder)
-    trainer.train(config, run, "disabled", resume=folder if goes_on else None)
+    with contextlib.suppress(KeyboardInterrupt):  # stopped before training began
+        trainer.train(config, run, "disabled", resume=folder if goes_on else None)
 
 
 def _stop_without_worker() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -18,12 +19,13 @@ import yaml
 from kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
-from palaestra.envs.specs import TensorEnvSpec
+from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train_command
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs import callbacks, checkpoints, trainer
+from palaestra.train.evaluation import episodes as evaluation
+from palaestra.train.runs import callbacks, checkpoints, interrupt, trainer
 from palaestra.train.runs.interrupt import StopSignal
 from palaestra.train.runs.run_folder import RunFolder, only_process
 
@@ -38,6 +40,8 @@ PQN_RUN = ("snake-small", "pqn", 64 * 8 * 40, TINY, 64)
 def short_endings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Final evaluations of this process are short and leave no video."""
     monkeypatch.setattr(TensorEnvSpec, "evaluation_episodes", 10)
+    monkeypatch.setattr(GymnasiumSpec, "evaluation_episodes", 2)
+    monkeypatch.setattr(GymnasiumSpec, "validation_episodes", 2)
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)
 
 
@@ -203,16 +207,152 @@ def test_settings_that_do_not_fit_take_the_weights(killed_run: Path, capsys: pyt
     assert "going on from the weights" in out
 
 
-def test_the_second_signal_ends_at_once() -> None:
+def test_the_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    monkeypatch.setattr(interrupt, "TOGETHER", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal(said.append) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-    assert said == ["stopping after this iteration; again: at once"]
+    assert said == ["stopping; again: at once"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_two_signals_together_are_one() -> None:
+    """``timeout`` sends SIGTERM twice, torchrun SIGTERM after SIGINT, a closing terminal SIGHUP twice."""
+    said: list[str] = []
+    with StopSignal(said.append) as stop:
+        for number in interrupt.SIGNALS:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+        assert stop.requested
+    assert len(said) == 1
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal(print) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_forked_process_ends_when_it_is_told_to() -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+
+    def work() -> None:
+        ready.set()
+        time.sleep(60)
+
+    with StopSignal(print):
+        process = context.Process(target=work)
+        process.start()
+        ready.wait(20)
+        process.terminate()
+        process.join(20)
+    assert process.exitcode == -signal.SIGTERM
+
+
+ENV = """
+import gymnasium, numpy as np
+
+class Plain(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.time += 1
+        return np.zeros(2, np.float32), float(action), False, self.time == 20, {}
+"""
+
+
+def signal_all(number: int) -> None:
+    """As to a group of processes, whose parent hears of it last."""
+    for process in multiprocessing.active_children():
+        os.kill(process.pid or 0, number)
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [
+        ("start", signal.SIGTERM),
+        ("training", signal.SIGINT),
+        ("training", signal.SIGTERM),
+        ("training", signal.SIGHUP),
+        ("last iteration", signal.SIGTERM),
+        ("evaluation", signal.SIGTERM),
+    ],
+)
+def test_a_signal_to_all_processes_loses_nothing(
+    when: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The environments' processes get it too; the iteration is finished all the same."""
+    (tmp_path / "plain.py").write_text(ENV)
+    learn, agent, episodes = PPO.train, trainer._agent, evaluation.run_episodes
+    at = {"training": 2 * 32, "last iteration": 4 * 32}.get(when)
+
+    def signalled_learn(self: PPO) -> None:
+        if self.num_timesteps == at:
+            signal_all(number)
+        learn(self)
+
+    def signalled_agent(*args: Any) -> Any:
+        signal_all(number)
+        return agent(*args)
+
+    def signalled_episodes(*args: Any) -> Any:
+        if not (tmp_path / "run" / "eval.json").exists() and args[1].name != "agent":  # the final evaluation
+            signal_all(number)
+        return episodes(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PPO, "train", signalled_learn)
+        if when == "start":
+            patch.setattr(trainer, "_agent", signalled_agent)
+        if when == "evaluation":
+            patch.setattr(evaluation, "run_episodes", signalled_episodes)
+        sizes = {"num_envs": 4, "total_timesteps": 128, "device": "cpu"}
+        settings = ["n_steps=8", "batch_size=32", "env.vectorization_mode=async"]
+        with pytest.raises(KeyboardInterrupt):
+            train_command(f"{tmp_path}/plain.py:Plain", "ppo", tmp_path / "run", "disabled", settings=settings, **sizes)
+    assert not multiprocessing.active_children()
+    out = capsys.readouterr().out
+    kept = [int(path.stem) for path in RunFolder(tmp_path / "run").checkpoints()]
+    if when == "start":
+        assert "interrupted before the first checkpoint" in out
+        assert kept == []
+        return
+    steps = at or 128
+    assert f"interrupted after {steps} steps; go on with: palaestra train --resume {tmp_path / 'run'}\n" in out
+    assert kept[0] == steps
+    resume(str(tmp_path / "run"), "disabled")
+    assert RunFolder(tmp_path / "run").is_evaluated()
+
+
+def test_a_recording_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the last episode; the weights are saved, and going on evaluates them again."""
+
+    def record(policy: Any, config: Any, file: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        batch = config.resolved_env.make(1, "cpu")
+        policy(batch, batch.reset()[0])
+
+    monkeypatch.setattr(trainer, "_record_episode", record)
+    with pytest.raises(KeyboardInterrupt):
+        tiny(tmp_path / "run")
+    assert "interrupted after 5,120 steps; go on with" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------- checkpoints and files

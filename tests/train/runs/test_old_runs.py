@@ -22,6 +22,7 @@ from palaestra.agents import DQN, PPO, PQN, DuelingPolicy, SharedMlp
 from palaestra.envs import make
 from palaestra.train.commands.train import resume_run
 from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.runs.callbacks import evaluate_run
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ def test_models_are_evaluated(run: Path) -> None:
     config = folder.config()
     assert config is not None
     model = AGENTS[config.agent].load(folder.model(), make(config.env, 2, "cpu", **config.env_kwargs))
-    result = evaluate_run(model, config, episodes=20)
+    result = evaluate_run(AgentPolicy(model), config, episodes=20)
     assert result.episodes == 20
     if folder.evaluation_file.is_file():
         assert result.mean == pytest.approx(folder.evaluation()["mean"], rel=0.1)

@@ -1,0 +1,82 @@
+"""The process of one Gymnasium environment, on both sides.
+
+1. Signals to a whole group of processes (Ctrl-C, ``timeout``, a scheduler, a terminal that closes) are the parent's: it
+   finishes its step, which needs the environments, and then ends them. Their process ignores them, by a function and
+   not by ``SIG_IGN``, which simulators that an environment starts would inherit.
+2. So it does not end when it is told to terminate; it is killed.
+3. It ends when its parent has died, however that died.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from gymnasium.vector.async_vector_env import _async_worker
+
+NAME = "Worker<AsyncVectorEnv>"  # and the index, in Gymnasium
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_LOOKING = 0.5  # s between two looks at the parent
+
+
+def serve(index: int, env_fn: Callable[[], Any], *connections: Any) -> None:
+    """What the process runs: Gymnasium's own answers to its parent."""
+    for number in _SIGNALS:
+        signal.signal(number, _leave_to_parent)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see _hold_signals
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    with suppress(EOFError, ConnectionError):  # the parent has closed its end
+        _async_worker(index, env_fn, *connections)
+
+
+def _leave_to_parent(*signal_and_frame: Any) -> None:
+    """Do nothing."""
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOKING)
+    os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+class Starting:
+    """A block that starts such processes, and kills them if it fails."""
+
+    running = False
+
+    def __enter__(self) -> None:
+        self._before, Starting.running = multiprocessing.active_children(), True
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        Starting.running = False
+        if kind is not None:
+            _kill_others(self._before)
+
+
+def _kill_others(spared: list[Any]) -> None:
+    for process in multiprocessing.active_children():
+        if process not in spared and process.daemon and process.name.startswith(NAME):
+            process.kill()
+            process.join()
+
+
+def _hold_signals(how: int) -> None:
+    """Signals wait from the fork until :func:`serve` ignores them, here until the fork is done."""
+    if Starting.running:
+        signal.pthread_sigmask(how, _SIGNALS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _hold_signals(signal.SIG_BLOCK), after_in_parent=lambda: _hold_signals(signal.SIG_UNBLOCK)
+    )
+# before multiprocessing's own, which asks them to terminate and waits
+atexit.register(_kill_others, [])
