@@ -22,12 +22,14 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         device: of every tensor in and out.
         seed: of the running episodes.
         env_indices: int64 [N], the global index of each row.
+        max_episode_steps: the time limit; None where there is none, or none is known.
         can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
     """
 
     device: torch.device
     seed: int
     env_indices: Tensor
+    max_episode_steps: int | None = None
     can_truncate: bool = True
 
     def action_masks(self) -> Tensor | None:

@@ -78,6 +78,9 @@ class GymnasiumAdapter(HostEnv):
                 wrappers=(*wrappers, functools.partial(_Guard, first_env_index=first_env_index)),
                 **kwargs,
             )
+        limit = kwargs.get("max_episode_steps")
+        limit = spec.max_episode_steps if limit is None else limit
+        self.max_episode_steps = None if limit == -1 else limit  # as Gymnasium reads it
         self._first = first_env_index
         for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
             env.env_index = first_env_index + index

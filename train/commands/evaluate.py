@@ -125,6 +125,8 @@ def report(result: Evaluation) -> str:
         f"  deviation      {result.std:.3f}",
         f"  mean length    {result.mean_length:.1f} steps",
     ]
+    if result.cut is not None:
+        lines.append(f"  cut            {result.cut}")
     if result.success_rate is not None:
         lines.append(f"  success rate   {100 * result.success_rate:.1f}%")
     if result.ratio_to_optimal_percent is not None:

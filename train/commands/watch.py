@@ -68,7 +68,7 @@ def watch(
         episode=episode,
     )
     if shown.path is not None:
-        cut = " (cut at the longest length for this kind of file)" if shown.cut else ""
+        cut = " (cut at the longest length for this kind of file, or for an episode)" if shown.cut else ""
         print(f"{shown.path}: {shown.frames} frame{'s' if shown.frames != 1 else ''}{cut}")
 
 

@@ -1,7 +1,9 @@
 """Evaluation of a policy on episodes that training never saw.
 
 1. One episode per environment: all episodes of a batch are run to their end and the first of each row is counted, so
-   that short episodes are not counted more often than long ones.
+   that short episodes are not counted more often than long ones. Episodes without a time limit may never end: they are
+   cut after ``MAX_STEPS`` steps, those of Gymnasium environments after ``MAX_HOST_STEPS``, and count with what they
+   have collected until then.
 2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing.
 3. Statistics: mean, standard deviation, interquartile mean, and a 95 % percentile-bootstrap interval of the mean
    (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
@@ -12,20 +14,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
+from palaestra.envs.core import BatchedEnv, Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.policies import Policy, on_states
 from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
 
-MAX_STEPS = 100_000  # per episode: an environment without an end is cut here
+MAX_STEPS = 100_000  # of an episode in tensors without a time limit
+MAX_HOST_STEPS = 10_000  # the same in a Gymnasium environment, whose copies step one after another
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Episodes:
     returns: np.ndarray[Any, np.dtype[np.float64]]
     lengths: np.ndarray[Any, np.dtype[np.int64]]
     successes: np.ndarray[Any, np.dtype[np.bool_]] | None
+    cut: np.ndarray[Any, np.dtype[np.bool_]]  # those that had no end within ``most_steps``
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class Evaluation:
     mean_length: float
     reference: dict[str, Any]
     more: dict[str, float]  # what the environment adds
+    cut_episodes: int = 0  # that had no end when they were cut
+    cut_after: int | None = None  # steps
+
+    @property
+    def cut(self) -> str | None:
+        """Says in a line how many episodes were cut, and how to choose where; None where all have ended."""
+        if not self.cut_episodes:
+            return None
+        share = f"{self.cut_episodes:,} of {self.episodes:,} episodes had no end and were cut"
+        return f"{share} after {self.cut_after:,} steps (--set env.max_episode_steps=N sets a limit)"
 
     @property
     def score(self) -> float:
@@ -68,18 +82,21 @@ class Evaluation:
         return plain | more
 
 
-def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
-    """Play the first episode of each row of ``env`` to its end.
+def most_steps(env: BatchedEnv) -> int:
+    """Steps after which an episode is cut, unless it has ended; with a time limit they all have."""
+    if env.max_episode_steps is not None:
+        return env.max_episode_steps
+    return MAX_STEPS if isinstance(env, TensorVectorEnv) else MAX_HOST_STEPS
 
-    Raises:
-        EnvError: if an episode lasts longer than ``MAX_STEPS`` steps.
-    """
+
+def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
+    """Play the first episode of each row of ``env`` to its end, or for :func:`most_steps`."""
     obs, _ = env.reset()
     n, device = env.num_envs, env.device
     finished = torch.zeros(n, dtype=torch.bool, device=device)
     returns, lengths = torch.zeros(n, device=device), torch.zeros(n, dtype=torch.int64, device=device)
     successes: torch.Tensor | None = None
-    for step in range(MAX_STEPS):
+    for step in range(most_steps(env)):
         obs, _, terminated, truncated, info = env.step(policy(env, obs))
         first = (terminated | truncated) & ~finished
         returns = torch.where(first, info["episode"]["r"], returns)
@@ -90,11 +107,10 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
         finished |= first
         if step % 8 == 7 and bool(finished.all()):  # looking costs a synchronisation
             break
-    else:
-        raise EnvError(f"{int((~finished).sum())} of {n} episodes did not end within {MAX_STEPS:,} steps")
-    return Episodes(
-        returns.double().cpu().numpy(), lengths.cpu().numpy(), None if successes is None else successes.cpu().numpy()
-    )
+    returns = torch.where(finished, returns, info["episode"]["r"])
+    lengths = torch.where(finished, lengths, info["episode"]["l"])
+    flags = None if successes is None else successes.cpu().numpy()
+    return Episodes(returns.double().cpu().numpy(), lengths.cpu().numpy(), flags, ~finished.cpu().numpy())
 
 
 def evaluate(
@@ -129,10 +145,15 @@ def evaluate(
             env.close()
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
-    flags = [part.successes for part in parts if part.successes is not None]
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
-    successes = np.concatenate(flags) if flags else None
-    return summarise(env_name, policy.name, seed, returns, lengths, successes, rules, exact)
+    successes = None
+    if any(part.successes is not None for part in parts):  # an environment may tell of its successes only
+        none = [np.zeros(len(part.returns), dtype=bool) for part in parts]
+        told = [flags if part.successes is None else part.successes for part, flags in zip(parts, none, strict=True)]
+        successes = np.concatenate(told)
+    result = summarise(env_name, policy.name, seed, returns, lengths, successes, rules, exact)
+    cut = np.concatenate([part.cut for part in parts])
+    return replace(result, cut_episodes=int(cut.sum()), cut_after=int(lengths.max())) if cut.any() else result
 
 
 def summarise(

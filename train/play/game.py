@@ -25,11 +25,11 @@ import pygame
 import torch
 from torch import Tensor
 
-from palaestra.envs.core import BatchedEnv, EnvError, Reference
+from palaestra.envs.core import BatchedEnv, Reference
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError, Window
 from palaestra.train.config.run_config import environment
-from palaestra.train.evaluation.episodes import MAX_STEPS
+from palaestra.train.evaluation.episodes import most_steps
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
 from palaestra.train.recording.playback import Playback, PolicyFunction, TensorPlayback, WatchError, open_playback
@@ -185,14 +185,8 @@ class _Side:
             self.playback.reset_finished()
 
     def finish(self) -> None:
-        """Play to the end at once.
-
-        Raises:
-            EnvError: if there is none in sight.
-        """
-        while not self.over:
-            if self.steps >= MAX_STEPS:
-                raise EnvError(f"the episode of {self.who} did not end within {MAX_STEPS:,} steps")
+        """Play to the end at once, or until an evaluation would cut the episode."""
+        while not self.over and self.steps < most_steps(self.playback.env):
             self.act(look=False)
 
     def tile(self) -> Image:

@@ -6,7 +6,8 @@
    batch is watched alone by its (seed, env index, episode).
 3. Videos have at most 30 frames per second (GIF 15): of a faster environment every k-th step is shown, and always the
    last one. A picture shows the end of the first round.
-4. Gymnasium environments are recorded through their own ``render``, in the order in which they come.
+4. Episodes without a time limit are cut where an evaluation cuts them.
+5. Gymnasium environments are recorded through their own ``render``, in the order in which they come.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from palaestra.envs.rendering.canvas import Image
 from palaestra.envs.rendering.window import NoDisplayError, Window
+from palaestra.train.evaluation.episodes import most_steps
 from palaestra.train.recording.playback import Playback, PolicyFunction, Rows, WatchError, open_playback
 from palaestra.train.recording.video import (
     PICTURE_SUFFIX,
@@ -62,7 +64,7 @@ class Watched:
         path: the file, or None for a window.
         frames: how many pictures were shown or written.
         returns: of every episode that ended, in the order of rounds and tiles.
-        cut: whether the recording stopped at ``max_steps`` before the last episode ended.
+        cut: whether the recording stopped at ``max_steps``, or an episode was cut before it ended.
     """
 
     path: Path | None
@@ -188,9 +190,10 @@ class _Show:
     def frames(self, rounds: Iterable[int], only_ends: bool = False) -> Iterator[Image]:
         """The frames of all rounds; ``only_ends`` leaves out what lies between the start and the end of a round."""
         for episode in rounds:
-            yield from self._round(episode, only_ends)
-            if self.cut:
+            if self.steps_left == 0:
+                self.cut = True
                 return
+            yield from self._round(episode, only_ends)
 
     def _round(self, episode: int, only_ends: bool) -> Iterator[Image]:
         playback = self.playback
@@ -200,13 +203,13 @@ class _Show:
         tiles = [playback.picture(row, self.tile_width, over=False) for row in range(count)]
         frame = self._compose(tiles, episode, over, lost, score)
         yield frame
+        longest = most_steps(playback.env)
         for step in itertools.count(1):
             done = playback.step() & ~over
             score = np.where(over, score, playback.returns)
             over = over | done
             self.steps_left -= 1
-            self.cut = self.steps_left == 0 and not over.all()
-            end = over.all() or self.cut
+            end = over.all() or self.steps_left == 0 or step == longest
             due = end or (step % self.stride == 0 and not only_ends)
             for row in np.flatnonzero(done | (due & ~over)):
                 tiles[row] = playback.picture(int(row), self.tile_width, over=bool(done[row]))
@@ -217,6 +220,7 @@ class _Show:
                 yield frame
             if end:
                 break
+        self.cut = self.cut or not over.all()
         self.returns += score[over].tolist()
         yield from itertools.repeat(frame, 0 if only_ends else round(self.fps))  # a second to see how it ended
 

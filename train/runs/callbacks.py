@@ -1,7 +1,7 @@
 """Evaluations and checkpoints at regular intervals during training.
 
 1. A tenth of the steps apart: an evaluation on episodes of its own seed, neither trained nor finally evaluated on; the
-   agent with the best one so far is kept as ``best.zip``.
+   agent with the best one so far is kept as ``best.zip``. What goes wrong with one is told, and never ends training.
 2. Between two iterations, every ``checkpoint_every``: a checkpoint, and ``model.zip`` from the same moment. Where
    saving takes long, distances in minutes grow until it takes less than ``SAVING_SHARE`` of the time.
 """
@@ -16,7 +16,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from palaestra.agents.distributed.process_group import process_group
-from palaestra.envs.core import BatchedEnv
+from palaestra.envs.core import BatchedEnv, EnvError
+from palaestra.envs.core.user_code import describe
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
@@ -48,6 +49,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
+        self._said = False  # what went wrong with evaluations
 
     def _on_training_start(self) -> None:
         self._next = (self.num_timesteps // self._interval + 1) * self._interval
@@ -86,7 +88,9 @@ class EvalAndCheckpointCallback(BaseCallback):
         if self.model.num_timesteps < self._next or not self._leads:
             return
         self._next += self._interval
-        result = evaluate_run(AgentPolicy(cast(Agent, self.model)), self.config, self._episodes, VALIDATION_SEED)
+        result = self._evaluation()
+        if result is None:
+            return
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
         for key, value in eval_metrics(result).items():
@@ -95,6 +99,20 @@ class EvalAndCheckpointCallback(BaseCallback):
             self._best = result.score
             checkpoints.check_there(self.folder)
             self.model.save(self.folder.best_file)
+
+    def _evaluation(self) -> Evaluation | None:
+        """One during training; None if it failed. What went wrong is said once."""
+        result, trouble = None, None
+        try:
+            result = evaluate_run(AgentPolicy(cast(Agent, self.model)), self.config, self._episodes, VALIDATION_SEED)
+            trouble = result.cut
+        except Exception as error:  # whatever user code raises
+            text = str(error) if isinstance(error, EnvError) else describe(error)
+            trouble = f"failed ({text}); training goes on without"
+        if trouble and not self._said:
+            self.stop.say(f"evaluation at step {self.num_timesteps:,}: {trouble}")
+            self._said = True
+        return result
 
 
 class StoppablePolicy(AgentPolicy):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from palaestra.agents import PPO
-from palaestra.envs import EnvError, Reference, Rng, TensorEnv, TensorVectorEnv, make
+from palaestra.envs import Reference, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import Array, BatchedEnv
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.probes import ProbeState
@@ -70,10 +70,14 @@ def test_only_the_first_episode_of_each_row_counts() -> None:
     assert result.successes.tolist() == (expected % 2 == 1).tolist()
 
 
-def test_an_episode_without_an_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_episodes_without_an_end_are_cut_and_count_with_what_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows last 1 … 10 steps with a reward of 1 each; cut after 7, the last three have 7."""
     monkeypatch.setattr(module, "MAX_STEPS", 7)
-    with pytest.raises(EnvError, match="3 of 10 episodes did not end within 7 steps"):
-        run_episodes(ladder(10), RandomPolicy())
+    result = run_episodes(ladder(10), RandomPolicy())
+    assert result.lengths.tolist() == result.returns.tolist() == [1, 2, 3, 4, 5, 6, 7, 7, 7, 7]
+    assert result.cut.tolist() == 7 * [False] + 3 * [True]
+    assert result.successes is not None
+    assert result.successes.tolist() == [True, False, True, False, True, False, True, False, False, False]
 
 
 # ------------------------------------------------------------------------------------------- statistics

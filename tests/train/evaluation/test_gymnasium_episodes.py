@@ -1,0 +1,170 @@
+"""Held-out episodes of Gymnasium environments: those without an end, and what goes wrong while training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from palaestra.envs import BatchedEnv, specs
+from palaestra.envs.specs import GymnasiumSpec
+from palaestra.train.commands.evaluate import report
+from palaestra.train.config.run_config import resolve_config
+from palaestra.train.evaluation import episodes as module
+from palaestra.train.evaluation.episodes import evaluate
+from palaestra.train.recording.show import watch
+from palaestra.train.runs import callbacks
+from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.trainer import RunResult, train
+
+
+class Corridor(gymnasium.Env[Any, Any]):
+    """Five cells; a step costs 1, the right end pays 10 and is a success, which alone is told; no time limit.
+
+    The agent begins in the middle. Where the ``goal`` is out of reach no episode ends.
+    """
+
+    observation_space, action_space = Box(0.0, 4.0, (1,)), Discrete(2)
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+    broken = False
+
+    def __init__(self, goal: int = 4, render_mode: str | None = None) -> None:
+        self.goal, self.render_mode = goal, render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.cell = 2
+        return np.float32([self.cell]), {}
+
+    def step(self, action: Any) -> Any:
+        if self.broken:
+            raise RuntimeError("the floor is wet")
+        self.cell = min(4, max(0, self.cell + 2 * int(action) - 1))
+        there = self.cell == self.goal
+        return np.float32([self.cell]), 10.0 * there - 1, there, False, {"is_success": True} if there else {}
+
+    def render(self) -> Any:
+        return np.full((20, 30, 3), 40 * self.cell, np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    gymnasium.register("Corridor-v0", entry_point=Corridor)
+    monkeypatch.setattr(module, "MAX_HOST_STEPS", 50)
+    yield
+    del gymnasium.registry["Corridor-v0"]
+    specs._gymnasium_spaces.cache_clear()
+
+
+class Parity:
+    """Even rows go right, odd ones into the wall."""
+
+    name, deterministic = "parity", True
+
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        return 1 - env.env_indices % 2
+
+
+# ------------------------------------------------------------------------------------------- no end
+
+
+@pytest.mark.parametrize("batch", [2, 4, 6])
+def test_cut_episodes_count_with_what_they_have(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half reach the goal after 2 steps with 10 − 2, half are cut after 50 with −50."""
+    monkeypatch.setattr(GymnasiumSpec, "default_batch", batch)
+    result = evaluate("Corridor-v0", Parity(), episodes=12)
+    assert (result.mean, result.mean_length, result.success_rate) == ((8 - 50) / 2, (2 + 50) / 2, 0.5)
+    assert (result.cut_episodes, result.cut_after) == (6, 50)
+    line = "6 of 12 episodes had no end and were cut after 50 steps (--set env.max_episode_steps=N sets a limit)"
+    assert line in report(result)
+    assert result.as_dict()["cut_episodes"] == 6
+
+
+@pytest.mark.parametrize("limit", [20, 80])
+def test_a_time_limit_takes_the_place_of_the_cut(limit: int) -> None:
+    result = evaluate("Corridor-v0", Parity(), episodes=4, env_kwargs={"max_episode_steps": limit})
+    assert (result.mean_length, result.cut_episodes, result.cut) == ((2 + limit) / 2, 0, None)
+    assert "cut" not in report(result)
+
+
+def test_successes_that_alone_are_told_are_a_share_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a batch without one nobody tells of it."""
+    monkeypatch.setattr(GymnasiumSpec, "default_batch", 1)
+
+    class FirstFails(Parity):
+        episodes = 0
+
+        def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+            self.episodes += int(obs[0, 0] == 2 and env.seed not in seen)
+            seen.add(env.seed)
+            return torch.tensor([int(self.episodes > 1)])
+
+    seen: set[int] = set()
+    assert evaluate("Corridor-v0", FirstFails(), episodes=4).success_rate == 0.75
+
+
+def test_a_recording_is_cut_where_an_evaluation_is(tmp_path: Path) -> None:
+    seen = watch("Corridor-v0", Parity(), record=tmp_path / "x.png", grid=(1, 2))
+    assert (seen.cut, seen.returns) == (True, [8])
+    seen = watch("Corridor-v0", Parity(), record=tmp_path / "x.mp4", grid=(1, 2), episodes=4)
+    assert (seen.cut, seen.returns, seen.frames) == (True, [8, 8], 2 * (1 + 50 + 30))
+    seen = watch("Corridor-v0", Parity(), record=tmp_path / "x.mp4", episodes=4, max_steps=4)
+    assert (seen.cut, seen.returns) == (True, [8, 8])  # two episodes fit, two do not
+
+
+# ------------------------------------------------------------------------------------------- while training
+
+
+def trained(folder: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> RunResult:
+    """After four iterations, each with an evaluation."""
+    monkeypatch.setattr(GymnasiumSpec, "validation_episodes", 2)
+    monkeypatch.setattr(GymnasiumSpec, "evaluation_episodes", 4)
+    monkeypatch.setattr(callbacks, "EVALUATIONS", 4)
+    settings = ("n_steps=8", "batch_size=16", "n_epochs=1", *settings)
+    config = resolve_config("Corridor-v0", "ppo", num_envs=2, total_timesteps=64, device="cpu", settings=settings)
+    return train(config, RunFolder.new(config, folder), "disabled")
+
+
+def test_training_without_an_end_in_sight_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = trained(tmp_path / "run", monkeypatch, "env.goal=7")
+    assert result.evaluation is not None
+    assert (result.evaluation.mean, result.evaluation.cut_episodes) == (-50, 4)
+    assert len(RunFolder(tmp_path / "run").evaluations()) == 4
+    told = [line for line in capsys.readouterr().out.splitlines() if "no end" in line]
+    assert told == [
+        "evaluation at step 16: 2 of 2 episodes had no end and were cut after 50 steps "
+        "(--set env.max_episode_steps=N sets a limit)"
+    ]
+
+
+def test_an_evaluation_that_fails_never_ends_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, calls = callbacks.evaluate, []
+
+    def evaluate_with_trouble(*args: Any, **kwargs: Any) -> Any:
+        calls.append(len(calls))
+        monkeypatch.setattr(Corridor, "broken", len(calls) in (2, 3))
+        try:
+            return whole(*args, **kwargs)
+        finally:
+            Corridor.broken = False
+
+    monkeypatch.setattr(callbacks, "evaluate", evaluate_with_trouble)
+    result = trained(tmp_path / "run", monkeypatch, "env.max_episode_steps=5")
+    assert result.evaluation is not None
+    assert [one.step for one in RunFolder(tmp_path / "run").evaluations()] == [16, 64]
+    told = [line for line in capsys.readouterr().out.splitlines() if "wet" in line]
+    assert len(told) == 1
+    assert told[0].startswith(
+        "evaluation at step 32: failed (Corridor: step raises RuntimeError: the floor is wet (test_"
+    )
