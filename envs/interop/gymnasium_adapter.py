@@ -34,6 +34,7 @@ from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
+from palaestra.envs.interop.simulator_seeds import simulator_seeds
 from palaestra.envs.interop.worker_process import NAME, Starting, serve
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
 
@@ -81,9 +82,7 @@ class GymnasiumAdapter(HostEnv):
         limit = kwargs.get("max_episode_steps")
         limit = spec.max_episode_steps if limit is None else limit
         self.max_episode_steps = None if limit == -1 else limit  # as Gymnasium reads it
-        self._first = first_env_index
-        for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
-            env.env_index = first_env_index + index
+        self._name_environments(first_env_index)
         self.single_observation_space = _channels_first(self.venv.single_observation_space)
         self.single_action_space, self._first_action = self.venv.single_action_space, 0
         if isinstance(self.single_action_space, spaces.Discrete):
@@ -95,15 +94,25 @@ class GymnasiumAdapter(HostEnv):
         self._seeded = self._busy = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """New episodes; row i is seeded with its own seed, drawn from ``seed`` by NumPy's ``SeedSequence``."""
+        """New episodes; each row has a seed of its own, see :mod:`palaestra.envs.interop.simulator_seeds`."""
         if seed is not None or not self._seeded:
             self.seed, self._seeded = self.seed if seed is None else seed, True
-            seeds = np.random.SeedSequence(self.seed).generate_state(self._first + self.num_envs)
-            obs, _ = self._ask(self.venv.reset, seed=seeds[self._first :].tolist(), options=options)
+            seeds = simulator_seeds(self.seed, self._first, self.num_envs)
+            obs, _ = self._ask(self.venv.reset, seed=seeds, options=options)
         else:
             obs, _ = self._ask(self.venv.reset, options=options)
         self.forget_episodes()
         return self._to_device(self._turned(obs)), {}
+
+    def shift_indices(self, first_env_index: int) -> None:
+        """Make row 0 the environment of that global index; call :meth:`reset` with a seed next."""
+        self.env_indices = self.env_indices - self._first + first_env_index
+        self._name_environments(first_env_index)
+
+    def _name_environments(self, first_env_index: int) -> None:
+        self._first = first_env_index
+        for index, env in enumerate(getattr(self.venv, "envs", ())):  # in processes, they know
+            env.env_index = first_env_index + index
 
     def step(self, actions: Tensor) -> StepResult:
         chosen = actions.cpu().numpy()

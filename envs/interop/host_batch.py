@@ -16,6 +16,9 @@ from palaestra.envs.core.host import keep_freed_memory
 class HostEnv(BatchedEnv):
     """A batch that is stepped on the host: copies between host and device, and episode statistics."""
 
+    steps: int
+    """Since all environments were reset from outside."""
+
     def _set_up(self, num_envs: int, device: torch.device | str, seed: int, first_env_index: int = 0) -> None:
         keep_freed_memory()
         self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
@@ -24,11 +27,13 @@ class HostEnv(BatchedEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._episode_return = np.zeros(num_envs)
         self._episode_length = np.zeros(num_envs, dtype=np.int64)
+        self.steps = 0
 
     def forget_episodes(self) -> None:
         """Start the episode statistics anew, after the environments were reset behind this adapter."""
         self._episode_return[:] = 0.0
         self._episode_length[:] = 0
+        self.steps = 0
 
     def _to_device(self, array: Any, dtype: torch.dtype | None = None) -> Any:
         if isinstance(array, dict):
@@ -45,6 +50,7 @@ class HostEnv(BatchedEnv):
         done = terminated | truncated
         self._episode_return += reward
         self._episode_length += 1
+        self.steps += 1
         info: dict[str, Any] = {
             "final_obs": self._to_device(final_obs),
             "_final_obs": self._to_device(done),

@@ -4,7 +4,9 @@
    that short episodes are not counted more often than long ones. Episodes without a time limit may never end: they are
    cut after ``MAX_STEPS`` steps, those of Gymnasium environments after ``MAX_HOST_STEPS``, and count with what they
    have collected until then.
-2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing.
+2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing, nor do the
+   seeds of simulators; see :mod:`palaestra.envs.interop.simulator_seeds`. Episode k is that of environment k: it
+   depends neither on the batch nor on what was played before.
 3. Statistics: mean, standard deviation, interquartile mean, and a 95 % percentile-bootstrap interval of the mean
    (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
 4. Where an environment can compute a policy's expected return exactly, that is the score.
@@ -21,11 +23,12 @@ import numpy as np
 import torch
 
 from palaestra.envs.core import BatchedEnv, Reference, TensorEnv, TensorVectorEnv
+from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.policies import Policy, on_states
 from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
 
-EVALUATION_SEEDS = 2**32  # added to the seed of an evaluation
+EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
 
 MAX_STEPS = 100_000  # of an episode in tensors without a time limit
 MAX_HOST_STEPS = 10_000  # the same in a Gymnasium environment, whose copies step one after another
@@ -133,12 +136,10 @@ def evaluate(
     rules: TensorEnv[Any] | None = None
     found, kwargs = resolve(env_name), dict(env_kwargs or {})
     for first in range(0, episodes, found.default_batch):
-        env = found.make(min(found.default_batch, episodes - first), device, EVALUATION_SEEDS + seed, **kwargs)
+        count, kwargs["first_env_index"] = min(found.default_batch, episodes - first), first
+        env = found.make(count, device, EVALUATION_SEEDS + seed, **kwargs)
         if isinstance(env, TensorVectorEnv):
-            env.shift_indices(first)
             rules = env.env
-        elif first:
-            env.seed += first
         try:
             parts.append(run_episodes(env, policy))
         finally:

@@ -13,15 +13,17 @@ from palaestra.agents import DQN, PPO, PQN
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
+from palaestra.envs.interop.host_batch import HostEnv
 
 
-def action_rng(env: BatchedEnv, calls: int) -> Rng:
-    """The random numbers of a policy's next action: of the running episode where the batch counts its episodes, so that
-    they depend neither on the batch nor on what was played before; else of the number of calls."""
+def action_rng(env: BatchedEnv) -> Rng:
+    """The random numbers of a policy's next action, which depend neither on the batch nor on what was played before: of
+    the running episode where the batch counts its episodes, else of the steps since its reset."""
     keys = env_keys(env.seed, env.env_indices, Stream.RANDOM_POLICY)
     if isinstance(env, TensorVectorEnv):
         return Rng(child_key(keys, env.episode), env.episode_length)
-    return Rng(keys, calls)
+    assert isinstance(env, HostEnv)
+    return Rng(keys, env.steps)
 
 
 class Policy(Protocol):
@@ -41,13 +43,8 @@ class RandomPolicy:
 
     name, deterministic = "random", False
 
-    def __init__(self) -> None:
-        self._step = 0
-
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
-        rng = action_rng(env, self._step)
-        self._step += 1
-        return sample_actions(env.single_action_space, rng)
+        return sample_actions(env.single_action_space, action_rng(env))
 
 
 class ExpertPolicy:
@@ -68,15 +65,12 @@ class AgentPolicy:
     def __init__(self, model: PPO | DQN | PQN, deterministic: bool = True, name: str = "agent") -> None:
         self.model, self.deterministic, self.name = model, deterministic, name
         model.policy.set_training_mode(False)
-        self._step = 0
 
     @torch.no_grad()
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         if self.deterministic:
             return self.model.act(obs, mask=env.action_masks())
-        rng = action_rng(env, self._step)
-        self._step += 1
-        return self.model.act(obs, rng, env.action_masks())
+        return self.model.act(obs, action_rng(env), env.action_masks())
 
 
 @dataclass(frozen=True)

@@ -117,13 +117,14 @@ class GymnasiumPlayback:
     """The same of Gymnasium environments with ``render_mode="rgb_array"``."""
 
     def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
-        self.env, self.policy, self._seed = env, policy, env.seed
+        self.env, self.policy = env, policy
         self.fps = float(env.metadata.get("render_fps", 30))
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
 
     def start(self, episode: int) -> None:
-        """Begin anew with the seed that is ``episode`` above the batch's, so that any of them can be played again."""
-        self._obs, _ = self.env.reset(seed=self._seed + episode)
+        """Begin anew, as the environments that come that many batches after the first."""
+        self.env.shift_indices(episode * self.env.num_envs)
+        self._obs, _ = self.env.reset(seed=self.env.seed)
 
     @torch.no_grad()
     def step(self) -> Rows:

@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from palaestra.envs import EnvError, make
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
+from palaestra.envs.interop.simulator_seeds import simulator_seeds
 
 
 class Timer(gymnasium.Env[Any, Any]):
@@ -54,7 +55,7 @@ def _timers() -> Iterator[None]:
 
 def singles(id: str, num_envs: int, seed: int) -> list[gymnasium.Env[Any, Any]]:
     """The adapter's environments, one by one, reset with its seeds."""
-    seeds = np.random.SeedSequence(seed).generate_state(num_envs).tolist()
+    seeds = simulator_seeds(seed, 0, num_envs)
     envs = [RecordEpisodeStatistics(gymnasium.make(id)) for _ in range(num_envs)]
     for env, own in zip(envs, seeds, strict=True):
         env.reset(seed=own)

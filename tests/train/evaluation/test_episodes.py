@@ -12,13 +12,13 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from hypothesis import given
 from hypothesis import strategies as st
+from probes import ProbeState
 from torch import Tensor
 
 from palaestra.agents import PPO
 from palaestra.envs import Reference, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import Array, BatchedEnv
 from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.probes import ProbeState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train.evaluation import episodes as module
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate, run_episodes, summarise
@@ -238,6 +238,18 @@ def subjects() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_nor_does_that_of_other_peoples_environments(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor on the processes that they run in."""
+    model = PPO("MlpPolicy", make("CartPole-v1", 4, "cpu"), n_steps=8, batch_size=32, seed=0)
+    policy, results = AgentPolicy(model, deterministic), []
+    for batch, mode in ((20, "sync"), (3, "sync"), (7, "async")):
+        monkeypatch.setattr(GymnasiumSpec, "default_batch", batch)
+        results.append(evaluate("CartPole-v1", policy, episodes=20, env_kwargs={"vectorization_mode": mode}))
+    assert results[0] == results[1] == results[2]
+    assert evaluate("CartPole-v1", policy, episodes=20, seed=1).mean_length != results[0].mean_length
+
+
 @pytest.mark.parametrize("name", ["random", "expert", "agent", "sampled"])
 def test_the_result_does_not_depend_on_the_internal_batch_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on what the same policy object has played before."""
@@ -276,11 +288,11 @@ def test_the_random_policy_is_near_its_reference() -> None:
 
 
 def test_other_peoples_environments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gymnasium's CartPole under the random policy lasts 22 steps or so, and batches have seeds of their own."""
+    """Gymnasium's CartPole under the random policy lasts 22 steps or so."""
     monkeypatch.setattr(GymnasiumSpec, "default_batch", 60)
     policy = Recorder()
     result = evaluate("CartPole-v1", policy, episodes=120)
-    assert {seed for seed, _, _ in policy.seen} == {EVALUATION_SEEDS, EVALUATION_SEEDS + 60}
+    assert policy.seen == {(EVALUATION_SEEDS, 0, 59), (EVALUATION_SEEDS, 60, 119)}
     assert result.mean == result.mean_length
     assert 17 < result.mean < 28
     assert result.percent_of_optimal is None

@@ -13,12 +13,12 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs import BatchedEnv, specs
+from palaestra.envs import BatchedEnv, make, specs
 from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train.commands.evaluate import report
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation import episodes as module
-from palaestra.train.evaluation.episodes import evaluate
+from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate
 from palaestra.train.recording.show import watch
 from palaestra.train.runs import callbacks
 from palaestra.train.runs.run_folder import RunFolder
@@ -34,12 +34,15 @@ class Corridor(gymnasium.Env[Any, Any]):
     observation_space, action_space = Box(0.0, 4.0, (1,)), Discrete(2)
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
     broken = False
+    seeds: ClassVar[list[int]] = []  # of all resets
 
     def __init__(self, goal: int = 4, render_mode: str | None = None) -> None:
         self.goal, self.render_mode = goal, render_mode
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
+        if seed is not None:
+            self.seeds.append(seed)
         self.cell = 2
         return np.float32([self.cell]), {}
 
@@ -58,6 +61,7 @@ class Corridor(gymnasium.Env[Any, Any]):
 def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gymnasium.register("Corridor-v0", entry_point=Corridor)
     monkeypatch.setattr(module, "MAX_HOST_STEPS", 50)
+    monkeypatch.setattr(Corridor, "seeds", [])
     yield
     del gymnasium.registry["Corridor-v0"]
     specs._gymnasium_spaces.cache_clear()
@@ -70,6 +74,11 @@ class Parity:
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         return 1 - env.env_indices % 2
+
+
+class Right(Parity):
+    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        return torch.ones(env.num_envs, dtype=torch.int64)
 
 
 # ------------------------------------------------------------------------------------------- no end
@@ -99,14 +108,9 @@ def test_successes_that_alone_are_told_are_a_share_of_all(monkeypatch: pytest.Mo
     monkeypatch.setattr(GymnasiumSpec, "default_batch", 1)
 
     class FirstFails(Parity):
-        episodes = 0
-
         def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
-            self.episodes += int(obs[0, 0] == 2 and env.seed not in seen)
-            seen.add(env.seed)
-            return torch.tensor([int(self.episodes > 1)])
+            return (env.env_indices > 0).long()
 
-    seen: set[int] = set()
     assert evaluate("Corridor-v0", FirstFails(), episodes=4).success_rate == 0.75
 
 
@@ -115,8 +119,34 @@ def test_a_recording_is_cut_where_an_evaluation_is(tmp_path: Path) -> None:
     assert (seen.cut, seen.returns) == (True, [8])
     seen = watch("Corridor-v0", Parity(), record=tmp_path / "x.mp4", grid=(1, 2), episodes=4)
     assert (seen.cut, seen.returns, seen.frames) == (True, [8, 8], 2 * (1 + 50 + 30))
-    seen = watch("Corridor-v0", Parity(), record=tmp_path / "x.mp4", episodes=4, max_steps=4)
+    seen = watch("Corridor-v0", Right(), record=tmp_path / "x.mp4", episodes=4, max_steps=4)
     assert (seen.cut, seen.returns) == (True, [8, 8])  # two episodes fit, two do not
+
+
+# ------------------------------------------------------------------------------------------- seeds
+
+
+def test_evaluations_share_no_episode(tmp_path: Path) -> None:
+    """Neither with another seed, nor with training, nor with the evaluations while training."""
+    used: list[set[int]] = []
+    for seed in (0, 1, 32, 64, 2**14 - 1, 2**14, 2**40, callbacks.VALIDATION_SEED):
+        Corridor.seeds.clear()
+        evaluate("Corridor-v0", Right(), episodes=100, seed=seed)
+        used.append(set(Corridor.seeds))
+        assert len(used[-1]) == 100
+    Corridor.seeds.clear()
+    for seed in (0, 1, 32, 2**32 - 1):
+        make("Corridor-v0", 1000, "cpu", seed).reset()
+    used.append(set(Corridor.seeds))
+    assert len(set().union(*used)) == 8 * 100 + 4 * 1000
+
+
+def test_a_recording_shows_the_episodes_of_the_evaluation(tmp_path: Path) -> None:
+    evaluate("Corridor-v0", Right(), episodes=6, seed=3)
+    evaluated = Corridor.seeds.copy()
+    Corridor.seeds.clear()
+    watch("Corridor-v0", Right(), record=tmp_path / "x.mp4", seed=EVALUATION_SEEDS + 3, grid=(1, 2), episodes=6)
+    assert Corridor.seeds == evaluated
 
 
 # ------------------------------------------------------------------------------------------- while training

@@ -24,6 +24,7 @@ from palaestra.agents import PPO
 from palaestra.envs import TensorVectorEnv, make, resolve
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.interop.simulator_seeds import simulator_seeds
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError
 from palaestra.train import cli
@@ -345,7 +346,7 @@ def test_every_gymnasium_episode_is_the_same_for_both_however_long_the_one_befor
 
     rival = Player("CartPole-v1", {}, Left(), "cpu", "left")
     played, _ = run("CartPole-v1", press, rival=rival)
-    seeds = [int(np.random.SeedSequence(SEED + episode).generate_state(1)[0]) for episode in range(3)]
+    seeds = simulator_seeds(SEED, 0, 3)  # those of the first three evaluation episodes
     first = [gymnasium.make("CartPole-v1").reset(seed=seed)[0].tolist() for seed in seeds]
     assert [start for start in starts if start in first] == first
     assert sum(one.finished for one in played) >= 3

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs import BatchedEnv, TensorVectorEnv, make
+from palaestra.envs.interop.simulator_seeds import simulator_seeds
 from palaestra.envs.rendering.canvas import Canvas, Image, resized
 from palaestra.envs.rendering.picture import picture
 from palaestra.envs.rendering.window import NoDisplayError, Window
@@ -249,7 +250,7 @@ def test_other_peoples_environments_show_how_they_end(tmp_path: Path) -> None:
     """Against Gymnasium itself, stepped by hand with the same seed."""
     watch("CartPole-v1", straight, record=tmp_path / "end.png", seed=3)
     env = gymnasium.make("CartPole-v1", render_mode="rgb_array")
-    env.reset(seed=int(np.random.SeedSequence(3).generate_state(1)[0]))
+    env.reset(seed=simulator_seeds(3, 0, 1)[0])
     steps = 1
     while not env.step(1)[2]:
         steps += 1
