@@ -22,11 +22,11 @@ def checked_prices(prices: Any) -> Array:
     return menu
 
 
-def checked_count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least ``least``."""
+def checked_count(name: str, value: Any) -> int:
+    """A whole number of at least 1."""
     whole = isinstance(value, int | float | np.integer) and np.isfinite(value) and int(value) == value
-    if not whole or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if not whole or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     return int(value)
 
 

@@ -62,9 +62,9 @@ def robustness(perturbed: Mapping[str, FiniteMDP], policy: Array) -> dict[str, f
     return numbers
 
 
-def lowest_mean(returns: Array, share: float = LOWEST) -> float:
+def lowest_mean(returns: Array) -> float:
     """Mean of the lowest returns, of at least one (conditional value at risk)."""
-    count = max(1, round(share * len(returns)))
+    count = max(1, round(LOWEST * len(returns)))
     return float(np.sort(returns)[:count].mean())
 
 
