@@ -46,16 +46,7 @@ from torch import Tensor
 from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
-from palaestra.envs.arm.task import (
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    delayed,
-    error_observation,
-    length,
-    remaining,
-)
+from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
@@ -105,7 +96,6 @@ class Reach(ArmTask[ArmState]):
         before = length((state.target - state.tool).T)
         distance = length(state.target.T - tool)
         reached = distance <= TOLERANCE
-        gained = remaining(before, TOLERANCE) - remaining(distance, TOLERANCE)
         after = ArmState(
             q.T.contiguous(),
             dq.T.contiguous(),
@@ -115,7 +105,7 @@ class Reach(ArmTask[ArmState]):
             self.draw_noise(rng),
             pending,
         )
-        return after, PER_METRE * gained - STEP_COST + reached, reached
+        return after, PER_METRE * gained(before, distance, TOLERANCE) - STEP_COST + reached, reached
 
     def observe(self, state: ArmState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T

@@ -51,16 +51,7 @@ from palaestra.envs.arm.dynamics import (
     tool_jacobian,
     upper_mass_matrix,
 )
-from palaestra.envs.arm.task import (
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    delayed,
-    error_observation,
-    length,
-    remaining,
-)
+from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
@@ -148,8 +139,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         )
         (distance, angle), (old_distance, old_angle) = self._errors(after), self._errors(state)
         reached = (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
-        metres = remaining(old_distance, TOLERANCE) - remaining(distance, TOLERANCE)
-        radians = remaining(old_angle, ANGLE_TOLERANCE) - remaining(angle, ANGLE_TOLERANCE)
+        metres = gained(old_distance, distance, TOLERANCE)
+        radians = gained(old_angle, angle, ANGLE_TOLERANCE)
         return after, PER_METRE * metres + PER_RADIAN * radians - STEP_COST + reached, reached
 
     def observe(self, state: ReachTorqueState) -> Tensor:

@@ -154,6 +154,6 @@ def length(vector: Tensor) -> Tensor:
     return dot(vector, vector).sqrt_()
 
 
-def remaining(distance: Tensor, tolerance: float) -> Tensor:
-    """Distance to the edge of the tolerance, 0 inside it."""
-    return (distance - tolerance).clamp_(min=0.0)
+def gained(before: Tensor, after: Tensor, tolerance: float) -> Tensor:
+    """By how much a distance has become smaller; within the tolerance all distances are alike."""
+    return (before - tolerance).clamp_(min=0.0) - (after - tolerance).clamp_(min=0.0)
