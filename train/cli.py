@@ -14,12 +14,13 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
 
 from palaestra.train.commands import UsageError
+from palaestra.train.output import LastingOutput, go_on_without
 from palaestra.train.runs.interrupt import Interrupted, StopSignal
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
@@ -75,6 +76,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="palaestra")
+    training = sys.argv[1:2] == ["train"]  # whose result is a folder, and what it prints only a display
+    sys.stderr = cast(TextIO, LastingOutput(sys.stderr))
+    sys.stdout = cast(TextIO, output := LastingOutput(sys.stdout, go_on_without if training else None))
     sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
     command = typer.main.get_command(app)
     try:
@@ -86,16 +90,19 @@ def main() -> None:
         status = 130
     except (typer.Abort, KeyboardInterrupt):
         status = _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader (head, less) has gone
-        sys.stderr.close()
-        status = 1
     except Exception as error:
         if not _is_for_users(error):
             raise
         of_disk = isinstance(error, OSError) and error.errno not in _WRONG_PATHS
         failed = type(error).__name__ in _BREAKDOWNS or of_disk
         status = _fail(" ".join(str(error).split()), 1 if failed else 2)
-    sys.exit(status if isinstance(status, int) else 0)
+    status = status if isinstance(status, int) else 0
+    output.flush()
+    if output.lost is not None and not training and status == 0:
+        # a reader that has gone (head, less) has seen enough
+        broken = output.lost.errno == errno.EPIPE
+        status = 1 if broken else _fail(f"standard output: {output.lost.strerror}", 1)
+    sys.exit(status)
 
 
 def _in_this_locale(error: UnicodeError) -> tuple[bytes, int]:

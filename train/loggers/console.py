@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -25,6 +26,7 @@ from rich.text import Text
 from stable_baselines3.common.logger import KVWriter
 
 from palaestra.train.formatting import hours
+from palaestra.train.output import LastingOutput, go_on_without
 
 LINE_INTERVAL = 5.0  # s between plain lines
 REDRAWS_PER_SECOND = 2.0
@@ -71,7 +73,8 @@ class ProgressOutput(KVWriter):
         """
         self._total = max(1, total_timesteps)
         self._percent_of_optimal = percent_of_optimal
-        self._console = console or Console(highlight=False)
+        output = cast(TextIO, LastingOutput(sys.stdout, go_on_without))
+        self._console = console or Console(file=output, highlight=False)
         self._clock = clock
         self._live: Live | None = None
         self._start = self._row_time = clock()
