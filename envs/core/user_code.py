@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import linecache
 import sys
 import traceback
 from pathlib import Path
@@ -57,15 +58,21 @@ def import_file(path: Path) -> ModuleType:
 
 
 def describe(error: BaseException) -> str:
-    """Kind, message and place of an exception in one line; the place is the last one outside the libraries."""
+    """Kind, message and place of an exception in one line; the place is the last one outside the libraries.
+
+    An exception without a message, as a bare ``assert`` raises, is told by its line of code.
+    """
     text = " ".join(str(error).split())
     if isinstance(error, UserCodeError):  # one of these descriptions
         return text
     if isinstance(error, SyntaxError):  # its message has the place already
         return f"{type(error).__name__}: {text}"
     places = [
-        f" ({Path(frame.f_code.co_filename).name}:{line})"
+        (frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES and frame.f_code.co_filename[0] != "<"
     ]
-    return f"{type(error).__name__}: {text}{places[-1] if places else ''}"
+    if not places:
+        return f"{type(error).__name__}: {text}"
+    file, line = places[-1]
+    return f"{type(error).__name__}: {text or linecache.getline(file, line).strip()} ({Path(file).name}:{line})"
