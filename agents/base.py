@@ -39,11 +39,11 @@ from palaestra.agents.checkpoints import model_file
 from palaestra.agents.checkpoints.training_state import restore_training_state, training_state
 from palaestra.agents.distributed.process_group import ProcessGroup, process_group
 from palaestra.agents.episode_stats import EpisodeLog, EpisodeStatistics, append_report, episode_means, to_host
-from palaestra.agents.finite_check import DivergedError
+from palaestra.agents.finite_check import DivergedError, one_step, raise_non_finite
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.reward_norm import RewardScale
-from palaestra.envs.core import BatchedEnv
+from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
@@ -160,6 +160,16 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         """Call it when collection starts: the keys of the actions' random numbers, the same for every step."""
         self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, Stream.ACTION_NOISE)
 
+    def _step(self, actions: Tensor) -> StepResult:
+        """A step of all environments; an EnvError names what is not finite where one of them raises because of that."""
+        try:
+            return self.batch.step(actions)
+        except EnvError:
+            given = {"observation": self._last_obs, "action": actions}
+            fields = [one_step(name, self._steps_collected, field) for name, field in given.items()]
+            raise_non_finite(fields, self.batch.env_indices, self._episode_log)
+            raise
+
     def _bootstrap(
         self,
         values: Callable[..., Tensor],
@@ -181,7 +191,9 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         rows = truncated.nonzero().squeeze(1)
         if rows.numel() == 0:
             return rewards
-        cut = values(*(map_obs(lambda o: o[rows], part) for part in final))
+        final = tuple(map_obs(lambda o: o[rows], part) for part in final)
+        self._episode_log.cut.append((self._steps_collected, rows, final[0]))
+        cut = values(*final)
         return rewards.index_add(0, rows, cut, alpha=self.gamma)
 
     def _sync_to_host(self, check: Tensor) -> bool:

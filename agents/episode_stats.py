@@ -65,16 +65,24 @@ class EpisodeStatistics:
 
 
 class EpisodeLog:
-    """The episode of each environment before each step of the run, since the last :meth:`clear`.
+    """The episode of each environment before each step, and how cut ones ended, since the last :meth:`clear`.
 
-    It keeps the batch's own counters, which are never changed in place: nothing is computed until an error is raised.
+    It keeps the batch's own tensors, which are never changed in place: nothing is computed until an error is raised.
+
+    Attributes:
+        rewards: [N] of each step, as the environments gave them.
+        cut: the last observations of episodes that were cut: (step of the run, rows [B], observations [B, …]).
     """
 
     def __init__(self) -> None:
         self._before: dict[int, tuple[Tensor, Tensor]] = {}
+        self.rewards: list[Tensor] = []
+        self.cut: list[tuple[int, Tensor, Any]] = []
 
     def clear(self) -> None:
         self._before.clear()
+        self.rewards.clear()
+        self.cut.clear()
 
     def note(self, step: int, batch: BatchedEnv) -> None:
         """Note the episodes before that step of the run."""
@@ -89,17 +97,23 @@ class EpisodeLog:
         return int(episode[row]), int(length[row])
 
     def error(self, name: str, step: int, row: int, env_indices: Tensor, values: Tensor | None = None) -> EnvError:
-        """The error for an observation, reward or last observation of that step of the run that is not finite."""
+        """The error for an observation, action, reward or last observation of that step that is not finite."""
         if name.startswith("observation"):
             episode, within = self.place(step, row)
         else:  # it belongs to the episode that was running before
-            episode, taken = self.place(step if name == "reward" else step - 1, row)
+            episode, taken = self.place(step if name in ("action", "reward") else step - 1, row)
             within = None if taken is None else taken + 1
         env_index = int(env_indices[row])
         where = f"in environment {env_index} at step {step:,} of the run"
         where += "" if episode is None else f" (step {within:,} of its episode {episode:,})"
-        shown = "" if values is None else f": {values.flatten()[:8].tolist()}"
+        shown = "" if values is None else f": {_first_not_finite(values)}"
         return EnvError(f"{name} is not finite {where}{shown}", env_index=env_index, episode=episode, step=within)
+
+
+def _first_not_finite(values: Tensor) -> str:
+    """The value, and its place where there are several."""
+    place = (~values.isfinite()).nonzero()[0].tolist()
+    return f"{values[tuple(place)].item()}" + (f" at {place}" if values.numel() > 1 else "")
 
 
 def append_report(window: deque[dict[str, float]], sums: list[float], has_success: bool, size: int) -> None:

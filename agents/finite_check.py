@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.episode_stats import EpisodeLog
 
 
@@ -14,25 +16,44 @@ class DivergedError(RuntimeError):
     """Losses, gradients or weights are not finite: nothing can be learned any more."""
 
 
-def raise_non_finite(fields: dict[str, Any], env_indices: Tensor, first_step: int, episodes: EpisodeLog) -> None:
-    """Name the first non-finite number of a rollout. Synchronises.
+Field = tuple[str, int, Any, Tensor | None]
+"""(name, first step of the run, tensors [T, N, …] or a dictionary of them, rows int64 [N] of the batch or None)."""
+
+
+def one_step(name: str, step: int, field: Any, rows: Tensor | None = None) -> Field:
+    """A field with tensors [N, …] of one step."""
+    return name, step, map_obs(lambda o: o.unsqueeze(0), field), rows
+
+
+def raise_non_finite(fields: Iterable[Field], env_indices: Tensor, episodes: EpisodeLog) -> None:
+    """Name the earliest number that is not finite; of the same step the first in the order of ``fields``. Synchronises.
 
     Args:
-        fields: tensors [T, N, …] by name (or dictionaries of them); integer fields pass.
+        fields: where to look.
         env_indices: int64 [N].
-        first_step: environment steps taken per environment before this rollout.
         episodes: in which it was collected.
 
     Raises:
-        EnvError: naming the field, the environment, its episode and the step.
+        EnvError: naming the field, the environment, its episode and the step, and the value.
     """
-    for name, field in fields.items():
-        parts = {f"{name}[{key!r}]": part for key, part in field.items()} if isinstance(field, dict) else {name: field}
-        for label, values in parts.items():
+    found: list[tuple[int, int, str, int, Tensor]] = []
+    for name, first_step, field, rows in fields:
+        for label, values in _parts(name, field):
             bad = ~(values.flatten(2).isfinite().all(2) if values.dim() > 2 else values.isfinite())
             if bad.any():
-                step, row = bad.nonzero()[0].tolist()
-                raise episodes.error(label, first_step + step, row, env_indices, values[step, row])
+                step, place = bad.nonzero()[0].tolist()
+                row = place if rows is None else int(rows[place])
+                found.append((first_step + step, len(found), label, row, values[step, place]))
+    if found:
+        step, _, label, row, value = min(found, key=lambda each: each[:2])
+        raise episodes.error(label, step, row, env_indices, value)
+
+
+def _parts(name: str, field: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of a field with their names, one for each key of a dictionary."""
+    if isinstance(field, dict):
+        return [(f"{name}[{key!r}]", part) for key, part in field.items()]
+    return [(name, field)]
 
 
 class FiniteCheck:
@@ -42,19 +63,25 @@ class FiniteCheck:
         # step of the run at which it was seen, −1 for never
         names = ("observation", "last observation", "reward")
         self.first = {name: torch.full((num_envs,), -1, device=device) for name in names}
+        self._seen: dict[tuple[str, int], tuple[str, Tensor]] = {}  # on the CPU: which part, and its values
 
     def add(self, name: str, step: int, field: Any, rows: Tensor | None = None) -> None:
         """Look at observations, last observations of episodes, or rewards [N, …] of a step of the run.
 
         Only at ``rows`` bool [N], if given.
         """
-        for part in field.values() if isinstance(field, dict) else (field,):
+        for label, part in _parts(name, field):
             if part.is_floating_point():
                 # 0 · x is 0 for every finite x, however large, and NaN else
                 good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
                 first = self.first[name]
-                seen = good | (first >= 0) if rows is None else good | (first >= 0) | ~rows
-                self.first[name] = torch.where(seen, first, step)
+                known = good | (first >= 0) if rows is None else good | (first >= 0) | ~rows
+                if part.device.type == "cpu":  # where a look waits for nothing
+                    if known.all():
+                        continue
+                    for row in (~known).nonzero().flatten().tolist():
+                        self._seen[name, row] = label, part[row]
+                self.first[name] = torch.where(known, first, step)
 
     def result(self) -> Tensor:
         """float32 [1], finite if everything added was finite."""
@@ -65,7 +92,7 @@ class FiniteCheck:
         """Name the first place. Synchronises.
 
         Raises:
-            EnvError: naming the field, the environment, its episode and the step.
+            EnvError: naming the field, the environment, its episode and the step, and on the CPU the value.
         """
         found = [
             (int(first[row]), name, row)
@@ -73,4 +100,5 @@ class FiniteCheck:
             for row in (first >= 0).nonzero().flatten().tolist()
         ]
         step, name, row = min(found)
-        raise episodes.error(name, step, row, env_indices)
+        label, values = self._seen.get((name, row), (name, None))
+        raise episodes.error(label, step, row, env_indices, values)

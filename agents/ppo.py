@@ -37,9 +37,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm, prepare
-from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer, map_obs
+from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
 from palaestra.agents.episode_stats import LazyNumpy
-from palaestra.agents.finite_check import DivergedError, raise_non_finite
+from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
 from palaestra.agents.networks.actor_critic import ActorCritic
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.options import (
@@ -172,10 +172,11 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             self.policy.reset_noise(self.n_envs)
         mask = self.batch.action_masks()
         actions, values, log_probs = self._actor_critic.sample(obs, self._noise_now(step), mask)
-        new_obs, rewards, terminated, truncated, info = self.batch.step(self._actor_critic.for_env(actions))
+        new_obs, rewards, terminated, truncated, info = self._step(self._actor_critic.for_env(actions))
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._actor_critic.values, scaled, truncated, info)
+        self._episode_log.rewards.append(rewards)
         self.rollout_buffer.add(obs, actions, scaled, dones, values, log_probs, mask)
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
@@ -207,21 +208,27 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     def _report(self, first_step: int) -> None:
         """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""
-        buffer = self.rollout_buffer
-        checked: dict[str, Any] = {"observation": buffer.observations, "reward": buffer.rewards}
-        last = {"observation": map_obs(lambda o: o.unsqueeze(0), self._last_obs)}  # its value is in the advantages
-        fields = (*checked.values(), *last.values(), buffer.values)
+        buffer, log = self.rollout_buffer, self._episode_log
+        ends = [final for _, _, final in log.cut]
+        fields = (buffer.observations, self._last_obs, buffer.rewards, buffer.values, *ends)
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
         finite = self._sync_to_host(sums)
         self._refuse_divergence()
         if not finite:
-            self._episode_log.note(self._steps_collected, self.batch)
-            raise_non_finite(checked, self.batch.env_indices, first_step, self._episode_log)
-            raise_non_finite(last, self.batch.env_indices, self._steps_collected, self._episode_log)
+            log.note(self._steps_collected, self.batch)
+            given: list[Field] = [
+                ("observation", first_step, buffer.observations, None),
+                one_step("observation", self._steps_collected, self._last_obs),  # its value is in the advantages
+                *(one_step("last observation", step + 1, final, rows) for step, rows, final in log.cut),
+                ("reward", first_step, torch.stack(log.rewards), None),
+            ]
+            raise_non_finite(given, self.batch.env_indices, log)
             if not buffer.values.isfinite().all():
                 raise DivergedError(f"the values of observations are not finite at step {self.num_timesteps:,}")
+            bootstrapped: Field = ("value of the last observation", first_step + 1, buffer.rewards, None)
+            raise_non_finite([bootstrapped], self.batch.env_indices, log)
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""

@@ -210,7 +210,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._episode_log.note(self._steps_collected, self.batch)
         q_values, mask = self._online.infer(obs), self.batch.action_masks()
         actions = epsilon_greedy(q_values, self._epsilon(), Rng(self._action_keys, self._steps_collected), mask)
-        outcome = self.batch.step(actions)
+        outcome = self._step(actions)
         new_obs, rewards, terminated, truncated, info = outcome
         dones = terminated | truncated
         self._store(masked(q_values, mask), actions, outcome)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palaestra.agents.episode_stats import EpisodeLog
-from palaestra.agents.finite_check import FiniteCheck
+from palaestra.agents.finite_check import Field, FiniteCheck, one_step, raise_non_finite
 from palaestra.envs import EnvError
 
 ENVIRONMENTS = torch.tensor([10, 11, 12])
@@ -42,12 +42,15 @@ def test_it_names_field_environment_and_step(bad: float, shape: tuple[int, ...])
     good, spoilt = torch.ones(shape), spoiled(shape, (1,) * len(shape), bad)
     found = check((good, GOOD), (spoilt, GOOD), (good, GOOD))
     assert not is_finite(found)
-    with pytest.raises(EnvError, match=r"^observation is not finite in environment 11 at step 6 of the run$"):
+    place = f" at {[1] * (len(shape) - 1)}" if len(shape) > 1 else ""
+    with pytest.raises(EnvError) as caught:
         found.raise_error(ENVIRONMENTS, EpisodeLog())
+    assert str(caught.value) == f"observation is not finite in environment 11 at step 6 of the run: {bad}{place}"
     found = check((good, GOOD), (good, GOOD), (good, spoiled((3,), (2,), bad)))
     assert not is_finite(found)
-    with pytest.raises(EnvError, match=r"^reward is not finite in environment 12 at step 7 of the run$"):
+    with pytest.raises(EnvError) as caught:
         found.raise_error(ENVIRONMENTS, EpisodeLog())
+    assert str(caught.value) == f"reward is not finite in environment 12 at step 7 of the run: {bad}"
 
 
 def test_the_first_place_counts() -> None:
@@ -80,7 +83,8 @@ def test_every_part_of_a_dictionary_is_looked_at(key: str) -> None:
     parts[key].view(3, -1)[1, -1] = torch.nan
     found = check((parts, GOOD))
     assert not is_finite(found)
-    with pytest.raises(EnvError, match="observation is not finite in environment 11 at step 5"):
+    label = rf"^observation\['{key}'\] is not finite in environment 11 at step 5 of the run: nan"
+    with pytest.raises(EnvError, match=label):
         found.raise_error(ENVIRONMENTS, EpisodeLog())
 
 
@@ -93,3 +97,34 @@ def test_only_the_given_rows_are_looked_at() -> None:
     assert not is_finite(found)
     with pytest.raises(EnvError, match="observation is not finite in environment 11 at step 6"):
         found.raise_error(ENVIRONMENTS, EpisodeLog())
+
+
+# ------------------------------------------------------------------------------------------- a whole rollout
+
+
+def complaint(*fields: Field) -> str | None:
+    try:
+        raise_non_finite(fields, ENVIRONMENTS, EpisodeLog())
+    except EnvError as error:
+        return str(error)
+    return None
+
+
+def test_the_earliest_number_of_a_rollout_is_named() -> None:
+    """Rewards of step t come after the observations of step t and before those of step t + 1."""
+    nan, inf = float("nan"), float("inf")
+    good: Field = ("observation", 20, torch.zeros(4, 3, 2), None)
+    assert complaint(good, ("reward", 20, torch.zeros(4, 3), None)) is None
+    rewards: Field = ("reward", 20, spoiled((4, 3), (1, 2), -inf), None)
+    late: Field = ("observation", 20, spoiled((4, 3, 2), (2, 0, 1), nan), None)
+    assert complaint(late, rewards) == "reward is not finite in environment 12 at step 21 of the run: -inf"
+    soon: Field = ("observation", 20, spoiled((4, 3, 2), (1, 0, 1), nan), None)
+    assert complaint(soon, rewards) == "observation is not finite in environment 10 at step 21 of the run: nan at [1]"
+    assert complaint(late, one_step("last observation", 22, spoiled((1, 2), (0, 0), inf), torch.tensor([2]))) == (
+        "observation is not finite in environment 10 at step 22 of the run: nan at [1]"
+    )
+    cut = one_step(
+        "last observation", 22, {"a": torch.zeros(2, 1), "b": spoiled((2, 9), (1, 7), inf)}, torch.tensor([0, 2])
+    )
+    text = "last observation['b'] is not finite in environment 12 at step 22 of the run: inf at [7]"
+    assert complaint(good, cut) == text
