@@ -27,7 +27,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from palaestra.envs.core import BatchedEnv, TensorEnv
 from palaestra.envs.core.suggest import closest
-from palaestra.envs.core.user_code import UserCodeError, describe, import_file, import_module
+from palaestra.envs.core.user_code import RAISED, UserCodeError, describe, import_file, import_module
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def relatives(env: ResolvedEnv) -> list[TensorEnvSpec]:
     """
     try:
         bases = env.load().__mro__ if isinstance(env, TensorEnvSpec) else ()
-    except Exception:  # whatever its module raises; it is reported where the environment is made
+    except RAISED:  # it is reported where the environment is made
         return []
     defaults: dict[str, Any] = {}
     for base in reversed(bases):
@@ -120,7 +120,7 @@ def plugin_errors() -> dict[str, str]:
     for point in entry_points(group=PLUGIN_GROUP):
         try:
             point.load()
-        except Exception as error:  # a plug-in may raise anything; it is reported by name and stops nothing else
+        except RAISED as error:  # it is reported by name and stops nothing else
             errors[point.name] = describe(error)
     return errors
 

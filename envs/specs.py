@@ -18,8 +18,9 @@ from gymnasium import Space
 from gymnasium.envs.registration import EnvSpec
 
 from palaestra.envs.building import load_tensor_env, vector_env
-from palaestra.envs.core import BatchedEnv, Reference, TensorEnv
-from palaestra.envs.core.user_code import import_module
+from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv
+from palaestra.envs.core.errors import is_machine_failure
+from palaestra.envs.core.user_code import RAISED, describe, import_module
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
 
 if TYPE_CHECKING:
@@ -66,6 +67,20 @@ class ResolvedEnv(ABC):
     @abstractmethod
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
         """A batch; see :func:`palaestra.envs.make`."""
+
+    def open(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
+        """The same where it has been made before, with the same arguments.
+
+        Raises:
+            EnvError: what it raises this time.
+        """
+        try:
+            return self.make(num_envs, device, seed, **kwargs)
+        except RAISED as error:
+            if isinstance(error, EnvError) or is_machine_failure(error):
+                raise
+            count = "another one" if num_envs == 1 else f"{num_envs} at once"
+            raise EnvError(f"{self.short_name} was made before, but not {count}: {describe(error)}") from error
 
     @abstractmethod
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:

@@ -12,9 +12,11 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated, Any, TextIO, cast
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 from typer.core import TyperGroup
@@ -82,7 +84,7 @@ def main() -> None:
     sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
     command = typer.main.get_command(app)
     try:
-        with StopSignal(print, requested=True):
+        with StopSignal(print, requested=True), _exits_raised():
             status = command.main(prog_name="palaestra", standalone_mode=False)
     except _ClickError as error:
         status = _fail(_usage_text(error))
@@ -90,6 +92,10 @@ def main() -> None:
         status = 130
     except (typer.Abort, KeyboardInterrupt):
         status = _fail("interrupted", 130)
+    except SystemExit as error:
+        if type(error) is not SystemExit:  # one of ours: all is told
+            raise
+        status = _fail(f"user code or a library wants to end the process (SystemExit: {error})", 1)
     except Exception as error:
         if not _is_for_users(error):
             raise
@@ -103,6 +109,23 @@ def main() -> None:
         broken = output.lost.errno == errno.EPIPE
         status = 1 if broken else _fail(f"standard output: {output.lost.strerror}", 1)
     sys.exit(status)
+
+
+@contextmanager
+def _exits_raised() -> Iterator[None]:
+    """``os._exit``, which ends the process without a word, raises a SystemExit; not in processes that are forked."""
+    real, process = os._exit, os.getpid()
+
+    def exit_(status: int) -> NoReturn:
+        if os.getpid() == process:
+            raise SystemExit(status)
+        real(status)
+
+    os._exit = exit_
+    try:
+        yield
+    finally:
+        os._exit = real
 
 
 def _in_this_locale(error: UnicodeError) -> tuple[bytes, int]:

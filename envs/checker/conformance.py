@@ -23,7 +23,7 @@ from palaestra.envs.checker.gymnasium_rules import GymnasiumSubject
 from palaestra.envs.checker.optional_rules import MEMBERS
 from palaestra.envs.checker.value_rules import Subject, random_actions
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
-from palaestra.envs.core.user_code import UserCodeError, describe
+from palaestra.envs.core.user_code import RAISED, UserCodeError, describe
 from palaestra.envs.registry import UnknownEnvError, resolve
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv
 
@@ -77,7 +77,7 @@ def examine(
         raise ValueError(f"num_envs must be at least 8, got {num_envs}")
     try:
         built = build(env, kwargs or {})
-    except Exception as error:  # the author's constructor may raise anything: that is the finding
+    except RAISED as error:  # that is the finding
         if isinstance(env, str) and _is_unknown(env, error):
             raise
         said = str(error) if isinstance(error, UserCodeError) else describe(error)
@@ -118,7 +118,7 @@ def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
     return built
 
 
-def _is_unknown(name: str, error: Exception) -> bool:
+def _is_unknown(name: str, error: BaseException) -> bool:
     """True if there is nothing of that name, which is no finding about an environment."""
     place = name if name.endswith(".py") else name.rpartition(":")[0]
     if not isinstance(error, UserCodeError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from palaestra.envs.core import EnvError
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 
 SubjectT = TypeVar("SubjectT")
 Verdict = Literal["pass", "fail", "does not apply"]
@@ -52,7 +52,7 @@ def judge(name: str, rule: Callable[[SubjectT], str | None], subject: SubjectT) 
         outcome = rule(subject)
     except EnvError as error:  # written for people
         outcome = str(error)
-    except Exception as error:  # a broken environment may raise anything; the checker reports it and goes on
+    except RAISED as error:  # the checker reports it and goes on
         outcome = describe(error)
     if outcome is None or isinstance(outcome, Remark):
         return Finding(name, "pass", outcome or "")
@@ -67,7 +67,7 @@ def others_verdict(checks: dict[str, Callable[[Any], None]], env: Any) -> str | 
             warnings.simplefilter("always")
             try:
                 check(env)
-            except Exception as error:  # checkers raise AssertionError, and whatever the environment raises
+            except RAISED as error:  # checkers raise AssertionError
                 return f"{name}: {_one_line(describe(error))}"
         said += [f"{name} warns: {_one_line(str(warning.message))}" for warning in caught]
     return Remark("\n".join(dict.fromkeys(said))) if said else None

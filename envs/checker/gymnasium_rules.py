@@ -22,7 +22,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.core import EnvError
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 
 SECONDS = 2.0  # longest play of one rule
 RESETS = 16  # resets that are compared
@@ -65,7 +65,7 @@ def _call(where: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
     """Call a method of the environment; its errors become EnvErrors that name the place."""
     try:
         return function(*args, **kwargs)
-    except Exception as error:  # whatever user code raises
+    except RAISED as error:
         raise EnvError(f"{where} raises {describe(error)}") from error
 
 

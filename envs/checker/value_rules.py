@@ -21,7 +21,7 @@ from torch import Tensor
 from palaestra.envs.core import EnvError, StepResult, TensorEnv, TensorVectorEnv, state_fields, torch_dtype
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 
 SHORT = 5  # steps of a shortened episode
 
@@ -190,7 +190,7 @@ def no_sync(subject: Subject) -> str | None:
         for name in OPTIONAL:
             if batch.env.has(name):
                 getattr(batch.env, name)(batch.state)
-    except Exception as error:  # any error at all: that is the finding
+    except RAISED as error:  # any error at all: that is the finding
         return f'{_SYNC_HINT}; on device="meta": {describe(error)}'
     return None
 

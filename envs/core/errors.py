@@ -15,7 +15,7 @@ import torch
 from gymnasium.spaces import Discrete, Space
 from torch import Tensor
 
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 
 # int64 [B] each: rows of the batch (None for all), their episodes, the steps of those (or the same of all)
 Place = tuple[Tensor | None, Tensor, Tensor | int]
@@ -81,20 +81,20 @@ def _error(env: Any, name: str, problem: str) -> EnvError:
     return EnvError(f"{type(env).__name__}: {name} {problem}")
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """True if the memory of the host or of a device ran out."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in _MEMORY_TEXTS)
 
 
-def is_machine_failure(error: Exception) -> bool:
+def is_machine_failure(error: BaseException) -> bool:
     """True if memory ran out or a device broke down, for which the rules are not to blame."""
     return is_out_of_memory(error) or isinstance(error, _BROKEN_DEVICE)
 
 
 def located(
-    method: str, error: Exception, again: Callable[[slice], object], env_indices: Tensor, place: Place
+    method: str, error: BaseException, again: Callable[[slice], object], env_indices: Tensor, place: Place
 ) -> EnvError:
     """The error to raise instead of ``error``, which ``method`` raised for the rows at ``place``.
 
@@ -110,7 +110,7 @@ def located(
     return EnvError(f"{what} {where}", env_index=env_index, episode=episode, step=step)
 
 
-def failing_row(call: Callable[[slice], object], count: int, error: Exception) -> int | None:
+def failing_row(call: Callable[[slice], object], count: int, error: BaseException) -> int | None:
     """The first row on which alone ``call`` fails as it did on all of them.
 
     Args:
@@ -133,15 +133,15 @@ def failing_row(call: Callable[[slice], object], count: int, error: Exception) -
     return first
 
 
-def _fails_alike(call: Callable[[slice], object], rows: slice, error: Exception) -> bool:
+def _fails_alike(call: Callable[[slice], object], rows: slice, error: BaseException) -> bool:
     """True if it raises the same kind of exception in the same line; the message may well name other numbers."""
     try:
         call(rows)
-    except Exception as other:  # of any kind: rules that keep things of the batch's size fail in another way
+    except RAISED as other:  # of any kind: rules that keep things of the batch's size fail in another way
         return type(other) is type(error) and _line(other) == _line(error)
     return False
 
 
-def _line(error: Exception) -> tuple[str, int | None]:
+def _line(error: BaseException) -> tuple[str, int | None]:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return frame.filename, frame.lineno

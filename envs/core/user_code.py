@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+RAISED = (Exception, SystemExit)  # what user code may raise: sys.exit too, but Ctrl-C is the user's
 _LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", *sys.stdlib_module_names}
 
 
@@ -26,7 +27,7 @@ def import_module(name: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever user code raises
+    except RAISED as error:
         raise UserCodeError(f"cannot import {name}: {describe(error)}") from error
 
 
@@ -51,7 +52,7 @@ def import_file(path: Path) -> ModuleType:
         sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # see import_module
+    except RAISED as error:
         del sys.modules[name]
         raise UserCodeError(f"cannot import {path.name}: {describe(error)}") from error
     return module

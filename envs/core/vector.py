@@ -31,6 +31,7 @@ from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, loca
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.core.state_dict import check_form
+from palaestra.envs.core.user_code import RAISED
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
@@ -303,7 +304,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             return getattr(self.env, method)(*arguments)
         except EnvError:
             raise
-        except Exception as error:  # whatever user code raises
+        except RAISED as error:
             if self.device.type == "meta" or is_machine_failure(error):  # rows of the meta device hold no numbers
                 raise
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from palaestra.envs.core import EnvError, StepResult
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
 from palaestra.envs.interop.simulator_seeds import simulator_seeds
 from palaestra.envs.interop.worker_process import NAME, Starting, serve
@@ -160,8 +160,9 @@ class GymnasiumAdapter(HostEnv):
                 how = f"ended with exit code {process.exitcode}"
                 if process.exitcode < 0:
                     how = f"was killed by {signal.Signals(-process.exitcode).name}"
+                step = int(self._episode_length[index]) + 1
                 index += self._first
-                return EnvError(f"the process of environment {index} {how}", env_index=index)
+                return EnvError(f"the process of environment {index} {how} in step {step}", env_index=index, step=step)
         return EnvError("the process of an environment does not answer any more")
 
     def _turned(self, obs: Any) -> Any:
@@ -200,25 +201,30 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._apart = name == NAME
         if self._apart:
             self.env_index = first_env_index + int(index)
+        Starting.made.append(self)
+        self._episode, self._step = -1, 0
 
     def reset(self, **kwargs: Any) -> Any:
+        self._episode, self._step = self._episode + 1, 0
         try:
             return self.env.reset(**kwargs)
-        except Exception as error:  # whatever user code raises
+        except RAISED as error:
             self._blame(error, "reset")
 
     def step(self, action: Any) -> Any:
+        self._step += 1
         try:
             return self.env.step(action)
-        except Exception as error:  # see above
+        except RAISED as error:
             self._blame(error, "step")
 
-    def _blame(self, error: Exception, method: str) -> NoReturn:
+    def _blame(self, error: BaseException, method: str) -> NoReturn:
         if is_machine_failure(error):
             raise error
-        where = "" if self.env_index is None else f" in environment {self.env_index}"
-        text = f"{type(self.unwrapped).__name__}: {method} raises {describe(error)}{where}"
-        fault = EnvError(text, env_index=self.env_index)
+        where = "in " if self.env_index is None else f"in environment {self.env_index}, "
+        where += f"episode {self._episode}, step {self._step}"
+        text = f"{type(self.unwrapped).__name__}: {method} raises {describe(error)} {where}"
+        fault = EnvError(text, env_index=self.env_index, episode=self._episode, step=self._step)
         if self._apart:
             fault.add_note(traceback.format_exc())  # a process cannot hand on the chain of exceptions
         raise fault from error

@@ -6,6 +6,7 @@ It steps on the host in NumPy; one copy to the device and one back per step.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from palaestra.envs.core import StepResult
+from palaestra.envs.core import EnvError, StepResult
+from palaestra.envs.core.user_code import describe
 from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
 
 
@@ -32,11 +34,11 @@ class VecEnvAdapter(HostEnv):
             self.seed = seed
             self.venv.seed(seed)
         self.forget_episodes()
-        return self._to_device(self.venv.reset()), {}
+        return self._to_device(self._ask("reset", self.venv.reset)), {}
 
     def step(self, actions: Tensor) -> StepResult:
         obs: Any
-        obs, reward, done, infos = self.venv.step(actions.cpu().numpy())
+        obs, reward, done, infos = self._ask("step", self.venv.step, actions.cpu().numpy())
         truncated = np.array([bool(info.get("TimeLimit.truncated")) for info in infos]) & done
         finished = np.flatnonzero(done).tolist()
         last = {i: infos[i]["terminal_observation"] for i in finished if "terminal_observation" in infos[i]}
@@ -50,6 +52,18 @@ class VecEnvAdapter(HostEnv):
                 result[4]["episode"]["r"][i] = float(infos[i]["episode"]["r"])
                 result[4]["episode"]["l"][i] = int(infos[i]["episode"]["l"])
         return result
+
+    def _ask(self, method: str, call: Callable[..., Any], *args: Any) -> Any:
+        """Let all environments work.
+
+        Raises:
+            EnvError: one of them has ended its process, or wanted to.
+        """
+        try:
+            return call(*args)
+        except (SystemExit, EOFError, ConnectionError) as error:  # the latter two are SubprocVecEnv's pipes
+            text = f"{type(self.venv).__name__}: {method} raises {describe(error)}: an environment ended its process"
+            raise EnvError(text) from error
 
     def close_extras(self, **kwargs: Any) -> None:
         self.venv.close()

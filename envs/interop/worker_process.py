@@ -17,9 +17,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium.vector.async_vector_env import _async_worker
+
+from palaestra.envs.core.user_code import RAISED
 
 NAME = "Worker<AsyncVectorEnv>"  # and the index, in Gymnasium
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -48,17 +50,21 @@ def _end_with(parent: int) -> None:
 
 
 class Starting:
-    """A block that starts such processes, and kills them if it fails."""
+    """A block that makes environments, here or in processes, and ends all of them if it fails."""
 
     running = False
+    made: ClassVar[list[Any]] = []  # here
 
     def __enter__(self) -> None:
         self._before, Starting.running = multiprocessing.active_children(), True
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        Starting.running = False
+        made, Starting.made, Starting.running = Starting.made, [], False
         if kind is not None:
             _kill_others(self._before)
+            for env in made:
+                with suppress(*RAISED):
+                    env.close()
 
 
 def _kill_others(spared: list[Any]) -> None:

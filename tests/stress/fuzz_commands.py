@@ -218,6 +218,10 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 # ------------------------------------------------------------------------------------------- what comes of them
 
 
+class Accepted(SystemExit):
+    """The words were accepted; a plain SystemExit would be an environment's."""
+
+
 def build(config: RunConfig, folder: RunFolder, *args: Any, **kwargs: Any) -> Any:
     """In place of training: make the environments and the agent, if there are few."""
     shutil.rmtree(folder.path if folder.path.name != "good" else "none", ignore_errors=True)
@@ -230,12 +234,12 @@ def build(config: RunConfig, folder: RunFolder, *args: Any, **kwargs: Any) -> An
                 raise
         finally:
             env.close()
-    raise SystemExit(0)
+    raise Accepted(0)
 
 
 def stop(*args: Any, **kwargs: Any) -> Any:
     """In place of what would play or measure."""
-    raise SystemExit(0)
+    raise Accepted(0)
 
 
 @contextlib.contextmanager

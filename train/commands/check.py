@@ -37,7 +37,7 @@ def check(
     from palaestra.envs.checker.findings import Finding, table
     from palaestra.envs.checker.value_rules import Subject
     from palaestra.envs.core.host import use_available_cores
-    from palaestra.envs.core.user_code import describe
+    from palaestra.envs.core.user_code import RAISED, describe
     from palaestra.train.config.compatibility import check_env_kwargs
     from palaestra.train.config.run_config import env_settings, environment
 
@@ -53,7 +53,7 @@ def check(
     if report.subject is not None and report.runs:
         try:
             speed = steps_per_second(report.subject)
-        except Exception as error:  # a longer play may meet an error that short ones did not
+        except RAISED as error:  # a longer play may meet an error that short ones did not
             findings.append(Finding("longer play", "fail", describe(error)))
     if as_json:
         rows = [{"rule": f.rule, "verdict": f.verdict, "detail": f.detail} for f in findings]
@@ -69,11 +69,12 @@ def check(
 def _blame_settings(env: str, report: Report) -> None:
     """Raise a ConfigError if the environment can be made without the settings."""
     from palaestra.envs.checker.conformance import build
+    from palaestra.envs.core.user_code import RAISED
     from palaestra.train.config.schema import ConfigError
 
     try:
         build(env, {})
-    except Exception:  # it fails by itself, as the report says
+    except RAISED:  # it fails by itself, as the report says
         return
     raise ConfigError(f"{env}: {report.findings[0].detail}")
 

@@ -24,13 +24,14 @@ def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON li
 
 def list_envs() -> list[dict[str, Any]]:
     """One row per environment, as plain data; one that failed to import or to be made has its error instead."""
+    from palaestra.envs.core.user_code import RAISED
     from palaestra.envs.registry import entries, plugin_errors
 
     rows: list[dict[str, Any]] = []
     for entry in entries():
         try:
             rows.append(_row(entry))
-        except Exception as error:  # user code may raise anything; the others are listed
+        except RAISED as error:  # the others are listed
             rows.append({"name": entry.short_name, "error": f"{type(error).__name__}: {error}"})
     rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
     return rows

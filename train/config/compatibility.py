@@ -19,7 +19,7 @@ from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.train.config.schema import ConfigError, Option, require_choice
@@ -39,7 +39,7 @@ def spaces_of(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> tuple[Space[Any],
         return env.spaces(env_kwargs)
     except WrapperError as error:
         raise ConfigError(f"env.{error}") from error
-    except Exception as error:  # whatever the author's constructor raises; the message names the place
+    except RAISED as error:  # the message names the place
         raise ConfigError(f"{env.absolute_name} cannot be made: {describe(error)}") from error
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from palaestra.envs.core import BatchedEnv, Reference, TensorEnv, TensorVectorEnv
+from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.policies import Policy, on_states
@@ -132,12 +132,19 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    parts = []
+    parts: list[Episodes] = []
     rules: TensorEnv[Any] | None = None
     found, kwargs = resolve(env_name), dict(env_kwargs or {})
-    for first in range(0, episodes, found.default_batch):
-        count, kwargs["first_env_index"] = min(found.default_batch, episodes - first), first
-        env = found.make(count, device, EVALUATION_SEEDS + seed, **kwargs)
+    batch = found.default_batch
+    while (first := sum(len(part.returns) for part in parts)) < episodes:
+        count, kwargs["first_env_index"] = min(batch, episodes - first), first
+        try:
+            env = found.open(count, device, EVALUATION_SEEDS + seed, **kwargs)
+        except EnvError:
+            if batch == 1:
+                raise
+            batch = 1  # some can be open once only
+            continue
         if isinstance(env, TensorVectorEnv):
             rules = env.env
         try:

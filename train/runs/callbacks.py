@@ -17,7 +17,7 @@ from torch import Tensor
 
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv, EnvError
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
@@ -106,7 +106,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         try:
             result = evaluate_run(AgentPolicy(cast(Agent, self.model)), self.config, self._episodes, VALIDATION_SEED)
             trouble = result.cut
-        except Exception as error:  # whatever user code raises
+        except RAISED as error:
             text = str(error) if isinstance(error, EnvError) else describe(error)
             trouble = f"failed ({text}); training goes on without"
         if trouble and not self._said:

@@ -19,7 +19,7 @@ class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is wha
 def explained(error: Exception, config: RunConfig, folder: RunFolder) -> RunFailed | None:
     """The error with advice, in one line; None for unexpected errors, whose traceback is needed."""
     if isinstance(error, EnvError):
-        text = f"{_sentence(error)} {_kept(folder, 'train it again from there')}{_look(error, folder)}"
+        text = f"{_sentence(error)} {_kept(folder, 'train it again from there')}{_look(error, config, folder)}"
     elif isinstance(error, DivergedError):
         text = f"training has diverged: {_sentence(error)} {_kept(folder, None)}{_calmer(config, folder)}"
     elif is_out_of_memory(error):
@@ -46,9 +46,10 @@ def _kept(folder: RunFolder, purpose: str | None) -> str:
     return f"The checkpoint of step {int(newest.stem):,} is kept{again}. "
 
 
-def _look(error: EnvError, folder: RunFolder) -> str:
+def _look(error: EnvError, config: RunConfig, folder: RunFolder) -> str:
     """The command that shows the episode, where it is known which one it was and there is an agent to play it."""
-    if error.env_index is None or error.episode is None or not folder.model_file.is_file():
+    known = error.env_index is not None and error.episode is not None
+    if not (known and config.resolved_env.can_replay and folder.model_file.is_file()):
         return ""
     place = f"--training --env-index {error.env_index} --episode {error.episode}"
     return f"To see that episode: palaestra watch {_quoted(folder.path)} {place}"

@@ -42,6 +42,10 @@ class Plan:
     resume: Path | None = None
 
 
+class _ToldElsewhere(SystemExit):
+    """This process ends because another one has failed."""
+
+
 @contextmanager
 def joined_processes() -> Iterator[ProcessGroup]:
     """This process alone, or with the others that torchrun has started, who wait for each other at the end."""
@@ -51,7 +55,7 @@ def joined_processes() -> Iterator[ProcessGroup]:
             group.barrier()
         except Exception:
             if not group.first_to_fail():  # another one has told why
-                raise SystemExit(1) from None
+                raise _ToldElsewhere(1) from None
             raise
         except BaseException:
             group.first_to_fail()

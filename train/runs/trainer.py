@@ -126,7 +126,7 @@ def _environments(config: RunConfig) -> BatchedEnv:
     count, device, place = process_group().share(config.num_envs, "num_envs"), device_of(config.device), {}
     if process_group().size > 1:
         place = {"first_env_index": process_group().rank * count}
-    return config.resolved_env.make(count, device, config.seed, **config.env_kwargs, **place)
+    return config.resolved_env.open(count, device, config.seed, **config.env_kwargs, **place)
 
 
 @contextmanager
@@ -176,6 +176,7 @@ def _train(
             checkpoints.save(model, folder)
             model.save(folder.model_file)
         seconds, stop.when = time.perf_counter() - started, ""
+        env.close()  # some can be open once only
         evaluation = _final_evaluation(model, config, folder, tracker, stop)
     except (Stopped, KeyboardInterrupt):
         seconds = time.perf_counter() - started

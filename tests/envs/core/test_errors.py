@@ -27,6 +27,7 @@ from palaestra.envs import EnvError, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import state_fields
 from palaestra.envs.core.errors import is_machine_failure, is_out_of_memory
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
+from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 
 METHODS = ("reset", "step", "observe", "success", "action_mask")
 
@@ -41,6 +42,7 @@ class Counter(TensorEnv[CountState]):
     """Episodes of ``length`` steps; ``method`` raises where a row has the key and the count of ``at``."""
 
     max_episode_steps = None
+    error: type[BaseException] = ZeroDivisionError
 
     def __init__(self, length: int = 4, method: str = "", at: tuple[int, int] = (0, 0)) -> None:
         self.length, self.method, self.at = length, method, at
@@ -70,7 +72,7 @@ class Counter(TensorEnv[CountState]):
 
     def look(self, method: str, key: Tensor, count: Tensor) -> None:
         if method == self.method and bool(((key == self.at[0]) & (count == self.at[1])).any()):
-            raise ZeroDivisionError(f"the wheel came off at {count.tolist()}")
+            raise self.error(f"the wheel came off at {count.tolist()}")
 
 
 def key_of(env_index: int, episode: int, seed: int = 0) -> int:
@@ -255,6 +257,19 @@ def test_memory_that_ran_out_is_recognised_in_one_place(error: Exception, memory
     assert (is_out_of_memory(error), is_machine_failure(error)) == (memory, machine)
 
 
+def test_rules_that_exit_are_named_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counter, "error", SystemExit)
+    env = TensorVectorEnv(Counter(4, "step", (key_of(2, 1, seed=5), 3)), 4, device="cpu", seed=5)
+    with pytest.raises(EnvError, match=r"step raises SystemExit: .* in environment 2, episode 1, step 3$"):
+        small(PPO, env, seed=5).learn(4 * 40)
+
+
+def test_ctrl_c_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counter, "error", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        TensorVectorEnv(Counter(4, "reset", (key_of(0, 0), 0)), 4, device="cpu").reset()
+
+
 @pytest.mark.parametrize("agent", [PPO, DQN, PQN])
 def test_training_stops_with_the_place(agent: Any) -> None:
     env = TensorVectorEnv(Counter(4, "step", (key_of(2, 1, seed=5), 3)), 4, device="cpu", seed=5)
@@ -341,14 +356,16 @@ def broken_step(how: str, mode: str, num_envs: int = 3) -> tuple[EnvError, float
         ("step", "step raises RuntimeError: the motor is on fire, 100%d sure"),
         ("reset", "reset raises OSError: no contact with the motor, 100%d sure"),
         ("unpicklable", "step raises Unpicklable: "),
+        ("sys.exit", "step raises SystemExit: 9"),
     ],
 )
 def test_errors_in_gymnasium_environments_name_them(mode: str, how: str, text: str) -> None:
     error, seconds = broken_step(how, mode)
     assert str(error).startswith(f"Motor: {text}")
-    assert str(error).endswith(" in environment 1")
+    place = (1, 1, 0) if how == "reset" else (1, 0, 3)
+    assert str(error).endswith(" in environment {}, episode {}, step {}".format(*place))
     assert "(test_errors.py:" in str(error)
-    assert (error.env_index, error.episode, error.step) == (1, None, None)
+    assert (error.env_index, error.episode, error.step) == place
     if mode == "sync":
         assert error.__cause__ is not None
     else:  # the chain ends at the border of the process
@@ -362,14 +379,13 @@ def test_errors_in_gymnasium_environments_name_them(mode: str, how: str, text: s
     ("how", "text"),
     [
         ("exit", "ended with exit code 7"),
-        ("sys.exit", "ended with exit code 9"),
         ("kill", "was killed by SIGKILL"),
     ],
 )
 def test_the_death_of_a_process_is_told_at_once(how: str, text: str) -> None:
     error, seconds = broken_step(how, "async")
-    assert str(error) == f"the process of environment 1 {text}"
-    assert error.env_index == 1
+    assert str(error) == f"the process of environment 1 {text} in step 3"
+    assert (error.env_index, error.step) == (1, 3)
     assert seconds < 3.0
     assert not multiprocessing.active_children()
 
@@ -403,7 +419,14 @@ def test_a_handler_of_the_parent_does_not_keep_processes_alive() -> None:
 @pytest.mark.usefixtures("_motor")
 def test_training_on_gymnasium_environments_stops_with_the_place() -> None:
     env = make("Motor-v0", 3, "cpu", how="step", vectorization_mode="sync")
-    with pytest.raises(EnvError, match=r"in environment 1$"):
+    with pytest.raises(EnvError, match=r"in environment 1, episode 0, step 3$"):
+        small(PPO, env).learn(300)
+
+
+def test_an_environment_of_a_vec_env_that_exits() -> None:
+    """Which one it is only its traceback tells."""
+    env = VecEnvAdapter(DummyVecEnv([lambda: Motor("sys.exit", Motor.made)]), "cpu")
+    with pytest.raises(EnvError, match=r"^DummyVecEnv: step raises SystemExit: 9 \(test_errors.py:\d+\): "):
         small(PPO, env).learn(300)
 
 
