@@ -16,6 +16,7 @@ Sources: Bergstra et al. 2011 (TPE); Li et al. 2020, "A System for Massively Par
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import time
 import warnings
@@ -28,7 +29,7 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import tell
@@ -53,14 +54,17 @@ def open_storage(url: str) -> RDBStorage:
     """The database behind a URL, made where it is not there yet.
 
     Raises:
-        ConfigError: if it cannot be reached.
+        ConfigError: if it cannot be reached, or PostgreSQL's driver is missing.
     """
-    sqlite = {"connect_args": {"timeout": LOCK_PATIENCE}} if url.startswith("sqlite") else None
+    url = _with_driver(url)
+    engine: dict[str, Any] = {"pool_pre_ping": True}  # connections that a restarted server has closed are made anew
+    if url.startswith("sqlite"):
+        engine = {"connect_args": {"timeout": LOCK_PATIENCE}}
     for attempt in range(10):
         try:
             return RDBStorage(
                 url,
-                engine_kwargs=sqlite,
+                engine_kwargs=engine,
                 heartbeat_interval=HEARTBEAT,
                 grace_period=GRACE,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(_RETRIES),
@@ -73,6 +77,16 @@ def open_storage(url: str) -> RDBStorage:
     raise AssertionError
 
 
+def _with_driver(url: str) -> str:
+    """The URL with the driver that the extra brings: SQLAlchemy's own choice depends on its version."""
+    scheme, separator, rest = url.partition("://")
+    if scheme not in ("postgresql", "postgres") or not separator:
+        return url
+    if importlib.util.find_spec("psycopg") is None:
+        raise ConfigError(f"--storage {scheme}://… needs psycopg: pip install 'palaestra[sweep]'")
+    return f"postgresql+psycopg://{rest}"
+
+
 def _may_pass(error: Exception) -> bool:
     return isinstance(error, SQLAlchemyError) and any(word in str(error) for word in ("exists", "locked", "UNIQUE"))
 
@@ -82,7 +96,7 @@ def storage_errors() -> Iterator[None]:
     """A ConfigError in place of errors of a database that goes away in the middle; no trial is lost."""
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, OperationalError) as error:
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ or error
         text = str(cause).splitlines()[0]
         raise ConfigError(f"the storage failed ({text}); the same command goes on with the sweep") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,93 +21,26 @@ pytest.importorskip("optuna", reason="the extra sweep is not installed")
 pytest.importorskip("matplotlib", reason="the extra sweep is not installed")
 pytest.importorskip("scipy", reason="the extra sweep is not installed")
 
+import fake_trials
 import optuna
+from fake_trials import BASE, Launcher, rates, write_run
 from optuna.trial import TrialState
 
 from palaestra.train import cli
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import load_presets
-from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
+from palaestra.train.config.run_config import read_file, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.sweep import reruns, search, study, trial
 from palaestra.train.sweep.custom_space import user_space
-from palaestra.train.sweep.search_space import Choice, Range, Space, default_space
+from palaestra.train.sweep.search_space import Choice, Range, default_space
 from palaestra.train.sweep.trial import Evaluated, evaluations, score
-
-BASE = resolve_config(
-    "cartpole", total_timesteps=1000, num_envs=1024, settings=["batch_size=4096", "learning_rate=linear(2e-3, 0)"]
-)
-HEADER = ["global_step", "time/total_timesteps", "eval/mean_reward"]
-
-
-def write_run(folder: Path, steps: int, scores: list[float], held_out: float | None) -> None:
-    """What a run leaves: a row without evaluation first, the final evaluation's row last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [[1, 1, ""]] + [[steps * (i + 1) // 10, steps * (i + 1) // 10, value] for i, value in enumerate(scores)]
-    if held_out is not None:
-        rows.append([steps, "", held_out])
-        (folder / "eval.json").write_text(json.dumps({"mean": held_out}))
-    with (folder / "progress.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
-
-
-@dataclass
-class Fake:
-    """A trial whose score is known: 100 · (1 − |log10 learning rate + 3|), reached evenly over ten looks."""
-
-    config: RunConfig
-    folder: Path
-    error_text: str | None = None
-    looks: int = 0
-    stops: int = 0
-
-    def goal(self) -> float:
-        rate = float(str(self.config.agent_kwargs["learning_rate"]).removeprefix("linear(").partition(",")[0])
-        return 100 * (1 - abs(math.log10(rate) + 3))
-
-    def evaluations(self) -> list[Evaluated]:
-        return evaluations(self.folder, 1000)
-
-    def ended(self) -> bool:
-        self.looks += 1
-        scores = [self.goal() * (i + 1) / 10 for i in range(min(10, self.looks))]
-        done = self.looks >= 10 and self.error_text is None
-        write_run(self.folder, 1000, scores, self.goal() + self.config.seed % 2 if done else None)
-        return self.looks >= 10 or self.stops > 0
-
-    def error(self) -> str | None:
-        return self.error_text
-
-    def stop(self) -> None:
-        self.stops += 1
-
-    def wait(self) -> None:
-        pass
-
-
-@dataclass
-class Launcher:
-    """Starts fakes and remembers them; ``failing`` are the folders of those that go wrong."""
-
-    failing: tuple[str, ...] = ()
-    made: list[Fake] = field(default_factory=list)
-
-    def __call__(self, config: RunConfig, folder: Path) -> Fake:
-        self.made.append(Fake(config, folder, "it broke" if folder.name in self.failing else None))
-        return self.made[-1]
-
-    def folders(self) -> list[str]:
-        return [fake.folder.name for fake in self.made]
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "POLL", 0.0)
     monkeypatch.setattr(reruns, "POLL", 0.0)
-
-
-def rates(*extra: str) -> Space:
-    return user_space(BASE, ["learning_rate=1e-5..1e-1", *extra])
 
 
 def trials_of(folder: Path, name: str | None = None) -> list[optuna.trial.FrozenTrial]:
@@ -340,7 +272,7 @@ WORKER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-import test_search as t
+import fake_trials as t
 from palaestra.train.sweep import study
 study.POLL = 0.001
 space, folder = t.rates(), Path(sys.argv[1])
@@ -353,7 +285,7 @@ print(len(launcher.made))
 
 
 def test_two_workers_on_one_file_make_exactly_as_many_trials_as_wanted(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WORKER, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WORKER, str(tmp_path), str(Path(fake_trials.__file__).parent)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     made = [int(worker.communicate(timeout=120)[0]) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
