@@ -88,7 +88,7 @@ CASES = {
         "minigrid:MiniGrid-Empty-5x5-v0", "minigrid", ["--set", "env.wrappers=[minigrid.wrappers:ImgObsWrapper]"]
     ),
     "pong": Case("ale_py:ALE/Pong-v5", "ale_py", [*ATARI, *SHORT]),
-    "highway": Case("highway_env:highway-v0", "highway_env", SHORT),
+    "highway": Case("highway_env:highway-fast-v0", "highway_env", SHORT),
     "parking": Case("highway_env:parking-v0", "highway_env", SHORT),
     "panda": Case("panda_gym:PandaReach-v3", "panda_gym"),
     "flappybird": Case("flappy_bird_gymnasium:FlappyBird-v0", "flappy_bird_gymnasium"),
