@@ -149,7 +149,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             if self._reward_scale is not None:
                 self._reward_scale.forget_episodes()
             if isinstance(self.batch, VecEnvAdapter):
-                self.batch.forget_episodes()  # SB3 reset the environments behind it
+                self.batch.restarted()  # SB3 reset the environments behind it
             self._episodes_began()
         return total, callback
 

@@ -9,11 +9,13 @@ becomes an :class:`EnvError` that names it. It steps on the host in NumPy; one c
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import multiprocessing
 import signal
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any, NoReturn
@@ -23,9 +25,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor
 
@@ -33,11 +34,14 @@ from palaestra.envs.core import EnvError, StepResult
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import RAISED, describe
-from palaestra.envs.interop.host_batch import HostEnv, success_flags, with_final_rows
+from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
+from palaestra.envs.interop.returned import action_mask, copied, fitting, mask_size, number, shown
 from palaestra.envs.interop.simulator_seeds import simulator_seeds
+from palaestra.envs.interop.sync_loop import SyncLoop
 from palaestra.envs.interop.worker_process import NAME, Starting, serve
 from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
 
+_RETURNED = {"reset": "(observation, info)", "step": "(observation, reward, terminated, truncated, info)"}
 SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
 
 
@@ -67,6 +71,8 @@ class GymnasiumAdapter(HostEnv):
         """
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        spec = copy.copy(spec)
+        spec.order_enforce = False  # a layer around every step that this adapter does not need
         wrappers = (*gymnasium_wrappers(take_settings(kwargs)), *kwargs.pop("wrappers", ()))
         mode = _chosen_mode(kwargs.pop("vectorization_mode", "auto"), spec, num_envs, kwargs)
         own = {"autoreset_mode": AutoresetMode.SAME_STEP} | ({"worker": serve} if mode == "async" else {})
@@ -77,32 +83,30 @@ class GymnasiumAdapter(HostEnv):
                 vectorization_mode=mode,
                 vector_kwargs=own,
                 wrappers=(*wrappers, functools.partial(_Guard, first_env_index=first_env_index)),
-                **kwargs,
+                **{"disable_env_checker": True, **kwargs},  # _Guard looks at what is returned
             )
         limit = kwargs.get("max_episode_steps")
         limit = spec.max_episode_steps if limit is None else limit
         self.max_episode_steps = None if limit == -1 else limit  # as Gymnasium reads it
         self._name_environments(first_env_index)
+        self._stepper: Any = self.venv
+        if isinstance(self.venv, SyncVectorEnv):
+            self._stepper = SyncLoop(self.venv.envs, self.venv.single_observation_space)
         self.single_observation_space = _channels_first(self.venv.single_observation_space)
-        self.single_action_space, self._first_action = self.venv.single_action_space, 0
-        if isinstance(self.single_action_space, spaces.Discrete):
-            self._first_action = int(self.single_action_space.start)
-            self.single_action_space = spaces.Discrete(int(self.single_action_space.n))
+        self.single_action_space = self.venv.single_action_space
         self.metadata = {**self.venv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.render_mode, self.spec = self.venv.render_mode, spec
-        self._set_up(num_envs, device, seed, first_env_index)
+        self._set_up(self.venv.single_observation_space, num_envs, device, seed, first_env_index)
         self._seeded = self._busy = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes; each row has a seed of its own, see :mod:`palaestra.envs.interop.simulator_seeds`."""
+        seeds = None
         if seed is not None or not self._seeded:
             self.seed, self._seeded = self.seed if seed is None else seed, True
             seeds = simulator_seeds(self.seed, self._first, self.num_envs)
-            obs, _ = self._ask(self.venv.reset, seed=seeds, options=options)
-        else:
-            obs, _ = self._ask(self.venv.reset, options=options)
-        self.forget_episodes()
-        return self._to_device(self._turned(obs)), {}
+        obs, info = self._ask(self._stepper.reset, seed=seeds, options=options)
+        return self._begin(obs, _rows(info, "mask")), {}
 
     def shift_indices(self, first_env_index: int) -> None:
         """Make row 0 the environment of that global index; call :meth:`reset` with a seed next."""
@@ -115,17 +119,11 @@ class GymnasiumAdapter(HostEnv):
             env.env_index = first_env_index + index
 
     def step(self, actions: Tensor) -> StepResult:
-        chosen = actions.cpu().numpy()
-        chosen = chosen + self._first_action if self._first_action else chosen
-        obs, reward, terminated, truncated, info = self._ask(self.venv.step, chosen)
-        finished = np.flatnonzero(info.get("_final_obs", np.zeros(self.num_envs, dtype=bool))).tolist()
-        final = with_final_rows(obs, {i: info["final_obs"][i] for i in finished})
-        success, last = None, info.get("final_info", {})
-        if "is_success" in last:
-            told = last["is_success"]  # an array; Gymnasium makes dictionaries of dictionaries
-            rows = [i for i in finished if last["_is_success"][i]]
-            success = success_flags({i: told if isinstance(told, dict) else told[i] for i in rows}, self.num_envs)
-        return self._result(self._turned(obs), self._turned(final), reward, terminated, truncated, success)
+        obs, reward, terminated, truncated, info = self._ask(self._stepper.step, self._for_env(actions))
+        finals, last = _rows(info, "final_obs"), info.get("final_info", {})
+        success = last["is_success"].astype(bool) if "is_success" in last else None
+        masks = _rows(info, "mask"), _rows(last, "mask")
+        return self._result(obs, finals, reward, (terminated, truncated), success, *masks)
 
     def _ask(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let all environments work.
@@ -165,14 +163,6 @@ class GymnasiumAdapter(HostEnv):
                 return EnvError(f"the process of environment {index} {how} in step {step}", env_index=index, step=step)
         return EnvError("the process of an environment does not answer any more")
 
-    def _turned(self, obs: Any) -> Any:
-        """Images [N, height, width, channels] with their channels first."""
-        if isinstance(obs, dict):
-            inner = self.venv.single_observation_space.spaces
-            turned = [key for key in obs if _is_channels_last(inner[key])]
-            return {**obs, **{key: np.moveaxis(obs[key], -1, 1) for key in turned}}
-        return np.moveaxis(obs, -1, 1) if _is_channels_last(self.venv.single_observation_space) else obs
-
     def render(self) -> Any:
         return self.venv.render()
 
@@ -197,6 +187,9 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env[Any, Any], first_env_index: int = 0) -> None:
         super().__init__(env)
+        self._space, self._mask_size = env.observation_space, mask_size(env.action_space)
+        has_method = self._mask_size is not None and env.has_wrapper_attr("action_masks")
+        self._mask_method = env.get_wrapper_attr("action_masks") if has_method else None
         name, _, index = multiprocessing.current_process().name.rpartition("-")
         self._apart = name == NAME
         if self._apart:
@@ -207,23 +200,58 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     def reset(self, **kwargs: Any) -> Any:
         self._episode, self._step = self._episode + 1, 0
         try:
-            return self.env.reset(**kwargs)
+            obs, info = self.env.reset(**kwargs)
+            return fitting(self._space, obs), self._kept(info, ended=False)
         except RAISED as error:
             self._blame(error, "reset")
 
     def step(self, action: Any) -> Any:
         self._step += 1
         try:
-            return self.env.step(action)
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            obs, kept = fitting(self._space, obs), {}
+            reward = reward if type(reward) is float else number("reward", reward)
+            terminated = terminated if type(terminated) is bool else bool(number("terminated", terminated))
+            truncated = truncated if type(truncated) is bool else bool(number("truncated", truncated))
+            if terminated or truncated:
+                obs = copied(obs)  # the reset may change it in place
+            if type(info) is not dict or info or self._mask_method is not None:
+                kept = self._kept(info, terminated or truncated)
+            return obs, reward, terminated, truncated, kept
         except RAISED as error:
             self._blame(error, "step")
+
+    def _kept(self, info: Any, ended: bool) -> dict[str, Any]:
+        """What agents use of an ``info``, as a batch of environments can put it together."""
+        if not isinstance(info, dict):
+            raise EnvError(f"info must be a dict, got {shown(info)}")
+        kept: dict[str, Any] = {}
+        if self._mask_size is not None:
+            mask = info.get("action_mask") if self._mask_method is None else self._mask_method()
+            if mask is not None:
+                kept["mask"] = action_mask(mask, self._mask_size)
+        if ended and info.get("is_success") is not None:
+            kept["is_success"] = bool(number('info["is_success"]', info["is_success"]))
+        return kept
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except Exception as error:  # the episodes are over: what they gave is worth more than a tidy end
+            warnings.warn(f"{type(self.unwrapped).__name__}: close raises {describe(error)}", stacklevel=2)
 
     def _blame(self, error: BaseException, method: str) -> NoReturn:
         if is_machine_failure(error):
             raise error
+        if isinstance(error, EnvError):
+            what = f": {error}"
+        elif isinstance(error, ValueError) and "to unpack" in str(error):  # in one of Gymnasium's wrappers, or here
+            what = f" must return {_RETURNED[method]}, {str(error).partition('(')[0].strip()}"
+        else:
+            what = f" raises {describe(error)}"
         where = "in " if self.env_index is None else f"in environment {self.env_index}, "
         where += f"episode {self._episode}, step {self._step}"
-        text = f"{type(self.unwrapped).__name__}: {method} raises {describe(error)} {where}"
+        text = f"{type(self.unwrapped).__name__}: {method}{what} {where}"
         fault = EnvError(text, env_index=self.env_index, episode=self._episode, step=self._step)
         if self._apart:
             fault.add_note(traceback.format_exc())  # a process cannot hand on the chain of exceptions
@@ -257,12 +285,15 @@ def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
         env.close()
 
 
-def _is_channels_last(space: Any) -> bool:
-    return is_image_space(space) and not is_image_space_channels_first(space)
-
-
 def _channels_first(space: Any) -> Any:
     """The space of observations with images turned."""
     if isinstance(space, spaces.Dict):
         return spaces.Dict({key: _channels_first(inner) for key, inner in space.spaces.items()})
-    return VecTransposeImage.transpose_space(space) if _is_channels_last(space) else space
+    return VecTransposeImage.transpose_space(space) if is_channels_last(space) else space
+
+
+def _rows(info: dict[str, Any], name: str) -> dict[int, Any]:
+    """What rows say under that name, by row."""
+    if name not in info:
+        return {}
+    return {i: info[name][i] for i in np.flatnonzero(info[f"_{name}"]).tolist()}

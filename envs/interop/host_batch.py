@@ -1,33 +1,46 @@
-"""Common base of the adapters of environments on the host: NumPy arrays in and out of tensors on the device."""
+"""Common base of the adapters of environments on the host: NumPy arrays in and out of tensors on the device.
+
+Observations and actions have the environment's own numbers here: agents, which count choices from 0, translate
+(:mod:`palaestra.agents.networks.numbering`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space, spaces
 from gymnasium.vector.utils import batch_space
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from torch import Tensor
 
-from palaestra.envs.core import BatchedEnv, EnvError, StepResult, resolve_device
+from palaestra.envs.core import Array, BatchedEnv, EnvError, StepResult, resolve_device
 from palaestra.envs.core.host import keep_freed_memory
+from palaestra.envs.interop.returned import mask_size
 
 
 class HostEnv(BatchedEnv):
-    """A batch that is stepped on the host: copies between host and device, and episode statistics."""
+    """A batch that is stepped on the host: copies between host and device, action masks, episode statistics."""
 
     steps: int
     """Since all environments were reset from outside."""
 
-    def _set_up(self, num_envs: int, device: torch.device | str, seed: int, first_env_index: int = 0) -> None:
+    def _set_up(self, given: Space[Any], num_envs: int, device: torch.device | str, seed: int, first: int) -> None:
+        """``given`` is the space of the observations that :meth:`_begin` and :meth:`_result` get."""
         keep_freed_memory()
         self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
-        self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
+        self.env_indices = torch.arange(first, first + num_envs, device=self.device)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._observed = self._reader(given, self.single_observation_space)
         self._episode_return = np.zeros(num_envs)
         self._episode_length = np.zeros(num_envs, dtype=np.int64)
         self.steps = 0
+        self._mask: Tensor | None = None
+        self._final_mask: Tensor | None = None
 
     def forget_episodes(self) -> None:
         """Start the episode statistics anew, after the environments were reset behind this adapter."""
@@ -35,55 +48,114 @@ class HostEnv(BatchedEnv):
         self._episode_length[:] = 0
         self.steps = 0
 
-    def _to_device(self, array: Any, dtype: torch.dtype | None = None) -> Any:
-        if isinstance(array, dict):
-            return {key: self._to_device(item) for key, item in array.items()}
-        tensor = torch.as_tensor(np.asarray(array))
-        if dtype is None and tensor.dtype == torch.float64:
-            dtype = torch.float32
-        # a copy, since the environment may write its next observation into the same memory
-        return tensor.to(self.device, dtype, copy=True)
+    def action_masks(self) -> Tensor | None:
+        return self._mask
+
+    def final_action_masks(self) -> Tensor | None:
+        return self._final_mask
+
+    def _begin(self, obs: Any, masks: Mapping[int, Array]) -> Any:
+        """The first observations, with action masks by row, empty where the environment has none."""
+        self.forget_episodes()
+        self._mask = self._final_mask = self._whole_mask(masks) if masks else None
+        return self._observed(obs)
+
+    def _whole_mask(self, masks: Mapping[int, Array]) -> Tensor:
+        """Masks by row as bool [N, A]; rows without one have all actions."""
+        whole = np.ones((self.num_envs, mask_size(self.single_action_space) or 0), dtype=bool)
+        for row, mask in masks.items():
+            whole[row] = mask
+        return self._to_device(whole)
+
+    def _for_env(self, actions: Tensor) -> Array:
+        """Actions in the dtype of their space, in memory of their own, since the environment may change it."""
+        array: Array = actions.detach().cpu().numpy()
+        dtype = self.single_action_space.dtype
+        if array.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+            array = np.rint(array)
+        return array.astype(dtype)
+
+    def _to_device(self, array: Array) -> Tensor:
+        """A copy, since the environment may write its next observation into the same memory."""
+        own = array.astype(np.float32 if array.dtype == np.float64 else array.dtype, order="C")
+        tensor = torch.from_numpy(own)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     def _result(
-        self, obs: Any, final_obs: Any, reward: Any, terminated: Any, truncated: Any, success: Any
+        self,
+        obs: Any,
+        finals: Mapping[int, Any],
+        reward: Array,
+        ends: tuple[Array, Array],
+        success: Array | None = None,
+        masks: Mapping[int, Array] | None = None,
+        final_masks: Mapping[int, Array] | None = None,
     ) -> StepResult:
+        """What a step gives, from arrays, with what only finished rows have by row."""
+        terminated, truncated = ends
         done = terminated | truncated
+        ended = bool(done.any())
         self._episode_return += reward
         self._episode_length += 1
         self.steps += 1
+        seen, over = self._observed(obs), self._to_device(done)
         info: dict[str, Any] = {
-            "final_obs": self._to_device(final_obs),
-            "_final_obs": self._to_device(done),
+            "final_obs": self._observed(with_final_rows(obs, finals)) if finals else seen,
+            "_final_obs": over,
             "episode": {"r": self._to_device(self._episode_return), "l": self._to_device(self._episode_length)},
-            "_episode": self._to_device(done),
+            "_episode": over,
         }
         if success is not None:
             info["is_success"] = self._to_device(success)
+        if self._mask is not None:
+            unfinished = {row: mask for row, mask in (masks or {}).items() if not done[row]}
+            self._mask = self._whole_mask(masks or {})
+            self._final_mask = self._whole_mask({**unfinished, **(final_masks or {})})
+        elif masks:
+            warnings.warn(_LATE_MASK, stacklevel=2)
+        if not ended:
+            return seen, self._to_device(reward), over, over, info
         self._episode_return[done] = 0.0
         self._episode_length[done] = 0
-        ends = self._to_device(terminated), self._to_device(truncated & ~terminated)
-        return self._to_device(obs), self._to_device(reward, torch.float32), *ends, info
+        cut = self._to_device(truncated & ~terminated)
+        return seen, self._to_device(reward), self._to_device(terminated), cut, info
+
+    def _reader(self, given: Space[Any], seen: Space[Any]) -> Callable[[Any], Any]:
+        """A function from observations [N, …] of the space ``given`` to tensors of the space ``seen``."""
+        if isinstance(given, spaces.Dict):
+            inner = {key: self._reader(part, seen[key]) for key, part in given.spaces.items()}  # type: ignore[index]
+            return lambda obs: {key: read(obs[key]) for key, read in inner.items()}
+        if isinstance(given, spaces.Discrete | spaces.MultiDiscrete):
+            first, count = given.start, given.n if isinstance(given, spaces.Discrete) else given.nvec
+            return lambda obs: self._to_device(_within(obs, first, first + count - 1, given))
+        if given != seen:  # an image whose channels come last
+            return lambda obs: self._to_device(np.moveaxis(obs, -1, 1))
+        return self._to_device
 
 
-def success_flags(told: Mapping[int, Any], num_envs: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """``info["is_success"]`` of finished episodes, by row, as bool [num_envs]; the other rows are False.
+_LATE_MASK = "the environment gives an action mask with steps but not with reset: it is not used"
+
+
+def _within(obs: Array, low: Any, high: Any, space: Space[Any]) -> Array:
+    """Numbers of choices, which are looked up where they are used.
 
     Raises:
-        EnvError: if one is neither a truth value nor a number, nor an array of one.
+        EnvError: if one is not in the space.
     """
-    flags = np.zeros(num_envs, dtype=bool)
-    for row, value in told.items():
-        array = np.asarray(value)
-        if array.size != 1 or not isinstance(array.item(), bool | int | float):
-            raise EnvError(f'info["is_success"] must be a truth value or a number, got {value!r}')
-        flags[row] = bool(array.item())
-    return flags
+    outside = (obs < low) | (obs > high)
+    if outside.any():
+        row = int(np.argwhere(outside)[0][0])
+        raise EnvError(f"observation {obs[row]} of environment {row} of the batch is not in {space}", env_index=row)
+    return obs
+
+
+def is_channels_last(space: Space[Any]) -> bool:
+    """True for images whose channels come last."""
+    return is_image_space(space) and not is_image_space_channels_first(space)  # type: ignore[arg-type]
 
 
 def with_final_rows(obs: Any, finals: Mapping[int, Any]) -> Any:
-    """A copy of a batch of observations with the last ones of finished episodes, by row; itself where none finished."""
-    if not finals:
-        return obs
+    """A copy of a batch of observations with the last ones of finished episodes, by row."""
     if isinstance(obs, dict):
         return {key: with_final_rows(array, {i: last[key] for i, last in finals.items()}) for key, array in obs.items()}
     final = obs.copy()
