@@ -24,9 +24,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
-import gymnasium
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -41,25 +41,13 @@ from palaestra.agents.distributed.process_group import ProcessGroup, process_gro
 from palaestra.agents.episode_stats import EpisodeLog, EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, one_step, raise_non_finite
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
+from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
-from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
-from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
-from palaestra.envs.registry import resolve
-
-
-def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | str]:
-    """The constructor's ``env`` and ``device``: ids are made, batches wrapped for SB3, "auto" is the batch's device."""
-    if isinstance(env, str) and (found := resolve(env)).in_tensors:
-        env = found.make(1, device)
-    if isinstance(env, BatchedEnv | NumpyVectorEnv):
-        env = OnDeviceAlgorithm._wrap_env(env)
-    if isinstance(env, SB3VecEnv) and str(device) == "auto":
-        device = env.batch.device
-    return env, device
+from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
 class OnDeviceAlgorithm(BaseAlgorithm):
@@ -69,6 +57,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     normalize_observation: bool
     normalize_reward: bool
     gamma: float
+    remarks: tuple[str, ...] = ()  # lines for the user where a run begins
     _kept_flat_optimizer: FlatOptimizer
     _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
     _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too
@@ -98,6 +87,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             self.policy_kwargs = with_normalization(self.policy_class, self.policy_kwargs)
 
     def _set_up_device(self) -> None:
+        self._numbering = Numbering(self.observation_space, self.action_space)
         if self.env is not None:
             self._attach(self.env)
         self._losses: Tensor | None = None  # the last update's numbers, named in _summaries
@@ -112,14 +102,9 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        env = with_sb3s_interface(env)
         if isinstance(env, SB3VecEnv):
             return env
-        if isinstance(env, BatchedEnv | NumpyVectorEnv):
-            return SB3VecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
-        if isinstance(env, gymnasium.vector.VectorEnv):
-            raise ValueError(
-                "a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead"
-            )
         return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
@@ -142,8 +127,9 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         # entries are reports here, not episodes; append_report() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
-            self._last_obs = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
-            self._last_obs = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, self._last_obs)
+            first = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
+            first = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, first)
+            self._last_obs = self._numbering.from_env(first)
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
             self._statistics.clear()
             if self._reward_scale is not None:
@@ -156,6 +142,16 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _episodes_began(self) -> None:
         """All environments were reset from outside; ``_last_obs`` are their first observations."""
 
+    def speak_to(self, batch: BatchedEnv) -> None:
+        """Take and give the numbers of that batch's choices."""
+        self._numbering = Numbering(batch.single_observation_space, batch.single_action_space)
+
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> Any:
+        """SB3's: actions and no state for NumPy observations, both in the environment's own numbers and units."""
+        with self._as_sb3_has_it():
+            actions, state = super().predict(self._numbering.from_env(observation), *args, **kwargs)
+        return self._numbering.to_env(actions), state
+
     def _draw_keys(self) -> None:
         """Call it when collection starts: the keys of the actions' random numbers, the same for every step."""
         self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, Stream.ACTION_NOISE)
@@ -163,12 +159,16 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _step(self, actions: Tensor) -> StepResult:
         """A step of all environments; an EnvError names what is not finite where one of them raises because of that."""
         try:
-            return self.batch.step(actions)
+            outcome = self.batch.step(self._numbering.to_env(actions))
         except EnvError:
             given = {"observation": self._last_obs, "action": actions}
             fields = [one_step(name, self._steps_collected, field) for name, field in given.items()]
             raise_non_finite(fields, self.batch.env_indices, self._episode_log)
             raise
+        if not self._numbering.renames_observations:
+            return outcome
+        obs, *ends, info = outcome
+        return self._numbering.from_env(obs), *ends, {**info, "final_obs": self._numbering.from_env(info["final_obs"])}
 
     def _bootstrap(
         self,
@@ -259,7 +259,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
         ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
-        ours += ("_kept_flat_optimizer",)
+        ours += ("_kept_flat_optimizer", "_numbering", "remarks")
         ours += ("_learning_since", *self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 
@@ -288,8 +288,13 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             if not value.isfinite().all():
                 raise DivergedError(f"weights of {name} are not finite at step {self.num_timesteps:,}: not saved")
         buffer = io.BytesIO()
-        super().save(buffer, exclude, include)
+        with self._as_sb3_has_it():
+            super().save(buffer, exclude, include)
         model_file.write(self, self._saved_arguments(), buffer, path, training)
+
+    def _as_sb3_has_it(self) -> AbstractContextManager[None]:
+        """Inside this block the policy has weights with which vanilla SB3 acts alike."""
+        return nullcontext()
 
     def save_checkpoint(self, path: Any) -> None:
         """Write the model and its training state to one file; see the module."""
@@ -325,7 +330,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         Raises:
             CheckpointError: if the file is damaged, or its network is another one.
         """
-        weights: dict[str, Any] = {"policy": model_file.read_weights(path, self.policy)}
+        weights: dict[str, Any] = {"policy": model_file.read_weights(path, self)}
         self.set_parameters(weights, exact_match=False)
 
     @classmethod

@@ -39,7 +39,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from palaestra.agents.base import prepare
 from palaestra.agents.buffers.prioritized import Priorities
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
 from palaestra.agents.buffers.stored_observations import store_for
@@ -57,6 +56,7 @@ from palaestra.agents.options import (
 )
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
 from palaestra.envs.core import StepResult
+from palaestra.envs.interop.sb3_vec_env import prepare
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
 _FIRST_BETA = 0.4  # β of the importance weights at first; rises to 1 over the run

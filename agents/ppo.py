@@ -16,13 +16,16 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations; see :mod:`palaestra.agents.reward_norm` and
    :mod:`palaestra.agents.networks.observation_norm`.
-9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+9. ``scale_actions=True`` lets the policy act in −1 … 1 and scales its actions to the environment's Box; see
+   :mod:`palaestra.agents.networks.action_units`.
+10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, ClassVar, Unpack
 
 import stable_baselines3
@@ -36,10 +39,11 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from palaestra.agents.base import OnDeviceAlgorithm, prepare
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
+from palaestra.agents.networks.action_units import units_remarks
 from palaestra.agents.networks.actor_critic import ActorCritic
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.options import (
@@ -55,6 +59,7 @@ from palaestra.agents.options import (
 )
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.interop.sb3_vec_env import prepare
 
 ValueClipRange = Annotated[float, Ge(0), NotZero("must be above 0, or null for no clipping")]
 _DRAWN_AT_ONCE = 16_384  # random actions: the cost of a call is small beside that, and so is the memory
@@ -101,6 +106,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         target_kl: NonNegative | None = None,
         normalize_observation: bool = False,
         normalize_reward: bool = False,
+        scale_actions: bool = False,
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -111,6 +117,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
+        self.scale_actions = scale_actions
         replaced = {
             "ent_coef": self.ent_coef_schedule(1.0),
             "batch_size": self._group.share(batch_size, "batch_size"),
@@ -128,13 +135,18 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
         self._prepare_policy()
         super()._setup_model()
-        self._actor_critic = ActorCritic(self.policy)
+        self._actor_critic = ActorCritic(self.policy, self.scale_actions)
+        self.remarks = units_remarks(self.policy, self.scale_actions)
         self._noise_steps = max(1, _DRAWN_AT_ONCE // self.n_envs)
         self._set_up_device()
 
     def _attach(self, env: VecEnv) -> None:
         super()._attach(env)
         if isinstance(self.batch, TensorVectorEnv) and self.batch.env.has("action_mask"):
+            self._actor_critic.require_masks()
+
+    def _episodes_began(self) -> None:
+        if self.batch.action_masks() is not None:  # Gymnasium environments show them with their first observation
             self._actor_critic.require_masks()
 
     def _maybe_recommend_cpu(self, mlp_class_name: str = "ActorCriticPolicy") -> None:
@@ -199,7 +211,12 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         The most likely action, or one sampled with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal
         ones. The tensor twin of :meth:`predict`.
         """
-        return self._actor_critic.act(obs, rng, mask)
+        actions: Tensor = self._numbering.to_env(self._actor_critic.act(self._numbering.from_env(obs), rng, mask))
+        return actions
+
+    def _as_sb3_has_it(self) -> AbstractContextManager[None]:
+        units = self._actor_critic.units
+        return super()._as_sb3_has_it() if units is None else units.applied()
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:

@@ -26,7 +26,6 @@ from stable_baselines3.common.type_aliases import RolloutReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
-from palaestra.agents.base import prepare
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
 from palaestra.agents.networks.extractors import DuelingPolicy, LayerNormPolicy
 from palaestra.agents.options import (
@@ -41,6 +40,7 @@ from palaestra.agents.options import (
 )
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
 from palaestra.envs.core import StepResult
+from palaestra.envs.interop.sb3_vec_env import prepare
 
 
 class PQN(QLearning):

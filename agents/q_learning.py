@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import stable_baselines3
 import torch
 from annotated_types import Ge, Le
@@ -113,15 +114,28 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         The greedy action, or ε-greedy with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal ones. The
         tensor twin of :meth:`predict`.
         """
-        q_values = (self._average or self.q_net)(obs)
+        q_values = (self._average or self.q_net)(self._numbering.from_env(obs))
         if rng is None:
-            return masked(q_values, mask).argmax(1)
-        return epsilon_greedy(q_values, self.exploration_rate, rng, mask)
+            actions = masked(q_values, mask).argmax(1)
+        else:
+            actions = epsilon_greedy(q_values, self.exploration_rate, rng, mask)
+        own: Tensor = self._numbering.to_env(actions)
+        return own
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """SB3's: actions and no state for NumPy observations; ε-greedy unless ``deterministic``."""
-        with self._averaged():
+        with self._averaged(), self._counting_from_zero():
             return super().predict(*args, **kwargs)
+
+    @contextmanager
+    def _counting_from_zero(self) -> Iterator[None]:
+        """SB3 draws random actions from the action space; inside this block those count from 0 too."""
+        space: Any = self.action_space
+        first, space.start = space.start, np.int64(0)
+        try:
+            yield
+        finally:
+            space.start = first
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

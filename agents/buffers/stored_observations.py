@@ -12,7 +12,10 @@ from torch import Tensor
 
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Content
+from palaestra.agents.networks.numbering import Numbering
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv, state_fields
+
+_MASK = "action mask"  # its name among the observations
 
 
 class MomentStore(Protocol):
@@ -32,22 +35,26 @@ class MomentStore(Protocol):
 
 
 class ObservationStore:
-    """Stores observations as they are: a tensor, or a dictionary of them."""
+    """Stores observations as they are, a tensor or a dictionary of them, and the action masks, if there are any."""
 
-    def __init__(self, single: bool) -> None:
-        self._single = single
+    def __init__(self, batch: BatchedEnv, single: bool) -> None:
+        self._batch, self._single = batch, single
 
     def current(self, obs: Any) -> Content:
-        return {"": obs} if self._single else obs
+        return self._with_mask(obs, self._batch.action_masks())
 
     def final(self, final_obs: Any) -> Content:
-        return self.current(final_obs)
+        return self._with_mask(final_obs, self._batch.final_action_masks())
+
+    def _with_mask(self, obs: Any, mask: Tensor | None) -> Content:
+        content = {"": obs} if self._single else obs
+        return content if mask is None else {**content, _MASK: mask}
 
     def observe(self, content: Content) -> Any:
-        return content[""] if self._single else content
+        return content[""] if self._single else {key: part for key, part in content.items() if key != _MASK}
 
     def action_masks(self, content: Content) -> Tensor | None:
-        return None
+        return content.get(_MASK)
 
 
 class StateStore:
@@ -55,6 +62,7 @@ class StateStore:
 
     def __init__(self, batch: TensorVectorEnv[Any]) -> None:
         self._batch, self._rules = batch, batch.env
+        self._numbering = Numbering(batch.single_observation_space, batch.single_action_space)
         self._record: Any = type(batch.state)
 
     def current(self, obs: Any) -> Content:
@@ -64,7 +72,7 @@ class StateStore:
         return state_fields(self._batch.final_state)
 
     def observe(self, content: Content) -> Any:
-        return self._rules.observe(self._record(**content))
+        return self._numbering.from_env(self._rules.observe(self._record(**content)))
 
     def action_masks(self, content: Content) -> Tensor | None:
         return self._rules.action_mask(self._record(**content)) if self._rules.has("action_mask") else None
@@ -72,7 +80,7 @@ class StateStore:
 
 def store_for(batch: BatchedEnv, obs: Any) -> MomentStore:
     """States where they take at most half the memory, or where there are action masks; else observations."""
-    observations = ObservationStore(not isinstance(obs, dict))
+    observations = ObservationStore(batch, not isinstance(obs, dict))
     if isinstance(batch, TensorVectorEnv):
         states = StateStore(batch)
         stored, observed = (nbytes(store.current(obs).values()) for store in (states, observations))

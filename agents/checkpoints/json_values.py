@@ -88,7 +88,7 @@ def encode_space(space: gymnasium.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
-        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
     if isinstance(space, spaces.MultiBinary):
         return {"type": "MultiBinary", "n": np.asarray(space.n).tolist()}
     if isinstance(space, spaces.Dict):
@@ -107,7 +107,7 @@ def decode_space(data: dict[str, Any]) -> gymnasium.Space[Any]:
     if kind == "Discrete":
         return spaces.Discrete(data["n"], start=data["start"])
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(data["nvec"])
+        return spaces.MultiDiscrete(data["nvec"], start=data.get("start"))  # older files do not say it
     if kind == "MultiBinary":
         _check_size(int(np.prod(data["n"], dtype=float)))
         return spaces.MultiBinary(data["n"])

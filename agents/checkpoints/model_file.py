@@ -24,13 +24,13 @@ import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import check_for_correct_spaces
-from torch import nn
 
 from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import CUSTOM_SCHEDULE, decode, decode_space, encode, encode_space
@@ -42,6 +42,7 @@ from palaestra.agents.checkpoints.tensor_members import (
 )
 from palaestra.agents.checkpoints.zip_archive import SUMS, Members, read_json, seal
 from palaestra.agents.checkpoints.zip_archive import CheckpointError as CheckpointError
+from palaestra.agents.networks.numbering import counted_from_zero
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.state_dict import check_form
 
@@ -52,6 +53,7 @@ _TORCH_STATE = "training.tensors"
 _SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
 _MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, *_OURS, _TORCH_STATE, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
+_SPACES = ("observation_space", "action_space")
 _SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
 _MAX_ENVS = 1 << 24
 _MAX_COUNT = 1 << 62
@@ -211,17 +213,20 @@ def _from_sb3(
     return model
 
 
-def read_weights(path: Any, policy: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights in a model file of any agent, ours or vanilla SB3's, for a policy of the same form."""
+def read_weights(path: Any, model: Any) -> dict[str, torch.Tensor]:
+    """The weights in a model file of any agent, ours or vanilla SB3's, for a model with a policy of the same form."""
     with _opened(path) as members:
-        found = _TORCH_FORMAT
+        found, scaled = _TORCH_FORMAT, False
         if {_MEMBER, SUMS} & {*members.names()}:
-            found = _settings(members)["format"]
+            content = _settings(members)
+            found, scaled = content["format"], bool(content["arguments"].get("scale_actions", False))
             members.verify()
         else:
             members.verify_crc()
         weights = _finite_weights(members, found)
-        check_form("policy weights", policy.state_dict(), weights)
+        check_form("policy weights", model.policy.state_dict(), weights)
+        if isinstance(model.action_space, spaces.Box) and scaled != getattr(model, "scale_actions", scaled):
+            raise CheckpointError(f"{members.label} was trained with scale_actions={scaled}: set that here too")
         return weights
 
 
@@ -294,14 +299,16 @@ def _build(
     policy = policy if isinstance(policy, str | type) else decode("policy", policy)
     if not isinstance(policy, str) and not issubclass(policy, BasePolicy):
         raise CheckpointError(f"{policy.__name__} is not a policy")
-    observation_space, action_space = (decode_space(content[k]) for k in ("observation_space", "action_space"))
+    observation_space, action_space = (decode_space(content[k]) for k in _SPACES)
     model = model_class(policy, env, device=device, _init_setup_model=False, **arguments)
     if env is None:
         if type(content["num_envs"]) is not int or not 1 <= content["num_envs"] <= _MAX_ENVS:
             raise CheckpointError(f"bad number of environments {content['num_envs']!r}")
         model.observation_space, model.action_space, model.n_envs = observation_space, action_space, content["num_envs"]
     else:
-        check_for_correct_spaces(model.env, observation_space, action_space)
+        # older files count actions from 0; the model has the spaces of ``env``
+        theirs = SimpleNamespace(**{k: counted_from_zero(getattr(model.env, k)) for k in _SPACES})
+        check_for_correct_spaces(theirs, *map(counted_from_zero, (observation_space, action_space)))  # type: ignore[arg-type]
     model._setup_model()
     if unknown := {*stored} - {*model._saved_arguments()}:
         raise CheckpointError(f"the settings hold {min(unknown)!r}, which no saved {model_class.__name__} has")

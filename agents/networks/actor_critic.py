@@ -18,6 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
+from palaestra.agents.networks.action_units import ActionUnits
 from palaestra.agents.networks.distributions import action_head
 from palaestra.agents.networks.manual_mlp import DenseNetwork, dense_network
 from palaestra.envs.core.rng import Rng
@@ -26,7 +27,8 @@ from palaestra.envs.core.rng import Rng
 class ActorCritic:
     """The computations of one policy, for observations [B, …] on its device."""
 
-    def __init__(self, policy: ActorCriticPolicy) -> None:
+    def __init__(self, policy: ActorCriticPolicy, scale_actions: bool = False) -> None:
+        """With ``scale_actions`` −1 … 1 of the policy is the range of a bounded Box; see :class:`ActionUnits`."""
         self.policy = policy
         overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
@@ -34,10 +36,10 @@ class ActorCritic:
         self._latest: list[Tensor] = []  # evaluation, where backward needs autograd
         self._bounds: tuple[Tensor, ...] | None = None
         if isinstance(policy.action_space, spaces.Box):
-            low, high = (
-                torch.as_tensor(b).to(policy.device) for b in (policy.action_space.low, policy.action_space.high)
-            )
+            space = policy.action_space
+            low, high = (torch.as_tensor(b, dtype=torch.float32).to(policy.device) for b in (space.low, space.high))
             self._bounds = low, high
+        self.units = ActionUnits.of(policy) if scale_actions and not policy.squash_output else None
 
     def require_masks(self) -> None:
         """Raise a ValueError if the policy cannot keep to action masks."""
@@ -109,7 +111,7 @@ class ActorCritic:
             params, _ = self._params_and_values(obs, mask, learns=False)
             return self.for_env(self.head.sample(params, self.head.noise(rng))[0])
         if self.head is not None and mask is not None:
-            return self._params_and_values(obs, mask, learns=False)[0].argmax(1)
+            return self.head.most_likely(self._params_and_values(obs, mask, learns=False)[0])
         return self.for_env(self.policy._predict(obs, deterministic=rng is None))
 
     def values(self, obs: Any) -> Tensor:
@@ -119,13 +121,18 @@ class ActorCritic:
         return self.policy.predict_values(obs).flatten()
 
     def for_env(self, actions: Tensor) -> Tensor:
-        """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does."""
+        """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does.
+
+        They are in the environment's units then.
+        """
         if self._bounds is None:
             return actions
         low, high = self._bounds
         actions = actions.view(-1, *low.shape)
         if self.policy.squash_output:
             return low + 0.5 * (actions + 1.0) * (high - low)
+        if self.units is not None:
+            actions = self.units.to_env(actions)
         return actions.clamp(low, high)
 
     def _params_and_values(self, obs: Any, mask: Tensor | None, learns: bool) -> tuple[Tensor, Tensor]:

@@ -42,6 +42,9 @@ class ActionHead(Protocol):
     def sample(self, params: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Random actions, int64 [B] or [B, D], or float [B, D], and their log-probabilities (densities) [B]."""
 
+    def most_likely(self, params: Tensor) -> Tensor:
+        """The actions of greatest probability, as :meth:`sample` gives them."""
+
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy, each [B]; remembers what :meth:`backward` needs."""
 
@@ -64,6 +67,9 @@ class Categorical:
         # times the last entry, which rounding leaves a little off 1: the largest draw never picks a probability of 0
         actions = (cdf[:, :-1] <= noise.unsqueeze(1) * cdf[:, -1:]).sum(1)
         return actions, log_p.gather(1, actions.unsqueeze(1)).squeeze(1)
+
+    def most_likely(self, params: Tensor) -> Tensor:
+        return params.argmax(1)
 
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         # over few actions a CPU is faster along the batch; its last bits depend on the place there
@@ -98,6 +104,9 @@ class MultiCategorical:
         ]
         return torch.stack([actions for actions, _ in drawn], 1), torch.stack([log_p for _, log_p in drawn]).sum(0)
 
+    def most_likely(self, params: Tensor) -> Tensor:
+        return torch.stack([logits.argmax(1) for logits in torch.split(params, self.sizes, 1)], 1)
+
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         both = [
             part.log_prob_entropy(logits, action)
@@ -121,6 +130,9 @@ class Bernoulli:
     def sample(self, params: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         actions = (noise < params.sigmoid()).to(torch.int8)
         return actions, self._log_prob(params, actions)
+
+    def most_likely(self, params: Tensor) -> Tensor:
+        return (params > 0.0).to(torch.int8)
 
     def _log_prob(self, params: Tensor, actions: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(params, actions.to(params.dtype), reduction="none").sum(1)
@@ -146,6 +158,9 @@ class DiagGaussian:
     def sample(self, params: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         actions = params + self.log_std.exp() * noise
         return actions, self._log_prob(noise)
+
+    def most_likely(self, params: Tensor) -> Tensor:
+        return params
 
     def _log_prob(self, scaled: Tensor) -> Tensor:
         """Log-density at a distance from the mean, counted in standard deviations."""

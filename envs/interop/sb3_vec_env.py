@@ -10,12 +10,16 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
+import torch
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.envs.core import Array, BatchedEnv, TensorVectorEnv
+from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.numpy_bridge import to_actions, to_numpy
+from palaestra.envs.registry import resolve
 
 
 class SB3VecEnv(VecEnv):
@@ -92,3 +96,26 @@ class SB3VecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """True for SB3's Monitor, whose episode statistics the batch gives itself."""
         return [wrapper_class.__name__ == "Monitor"] * len(list(self._get_indices(indices)))
+
+
+def with_sb3s_interface(env: Any) -> Any:
+    """A batch, of tensors or of NumPy arrays, as a ``VecEnv``; anything else as it is.
+
+    Raises:
+        ValueError: for other vector environments of Gymnasium's.
+    """
+    if isinstance(env, BatchedEnv | NumpyVectorEnv):
+        return SB3VecEnv(env.batch if isinstance(env, NumpyVectorEnv) else env)
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        raise ValueError("a gymnasium.vector.VectorEnv cannot be adapted: pass its id to palaestra.envs.make instead")
+    return env
+
+
+def prepare(env: Any, device: torch.device | str) -> tuple[Any, torch.device | str]:
+    """The constructor's ``env`` and ``device``: ids are made, batches wrapped for SB3, "auto" is the batch's device."""
+    if isinstance(env, str) and (found := resolve(env)).in_tensors:
+        env = found.make(1, device)
+    env = with_sb3s_interface(env)
+    if isinstance(env, SB3VecEnv) and str(device) == "auto":
+        device = env.batch.device
+    return env, device

@@ -83,7 +83,7 @@ def default_policy(agent: str, space: Space[Any]) -> str:
 def can_act(agent: str, space: Space[Any]) -> bool:
     """True if the agent can learn to act in ``space``."""
     if isinstance(space, spaces.Discrete):
-        return bool(space.start == 0)  # agents count actions from 0
+        return True
     takes_more = not issubclass(AGENTS[agent], QLearning)
     boxed = isinstance(space, spaces.Box) and space.is_bounded()
     return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))

@@ -65,9 +65,13 @@ class AgentPolicy:
     def __init__(self, model: PPO | DQN | PQN, deterministic: bool = True, name: str = "agent") -> None:
         self.model, self.deterministic, self.name = model, deterministic, name
         model.policy.set_training_mode(False)
+        self._spoken_to: BatchedEnv | None = None
 
     @torch.no_grad()
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        if env is not self._spoken_to:
+            self.model.speak_to(env)
+            self._spoken_to = env
         if self.deterministic:
             return self.model.act(obs, mask=env.action_masks())
         return self.model.act(obs, action_rng(env), env.action_masks())

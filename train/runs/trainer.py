@@ -169,7 +169,8 @@ def _train(
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     try:
         with progress:
-            progress.message(_headline(config, env))
+            for line in (_headline(config, env), *model.remarks):
+                progress.message(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"
             model.learn(remaining, callback, reset_num_timesteps=resume is None)

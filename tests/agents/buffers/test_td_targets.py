@@ -51,7 +51,7 @@ def model(env: Point | None = None, **kwargs: Any) -> DQN:
     batch = TensorVectorEnv(env or Point(), 1, device="cpu")
     batch.reset()
     agent = DQN("MlpPolicy", batch, gamma=0.5, policy_kwargs={"net_arch": []}, seed=0, **kwargs)
-    agent._stored = ObservationStore(True) if env is None else StateStore(batch)
+    agent._stored = ObservationStore(batch, single=True) if env is None else StateStore(batch)
     layers = ((agent.q_net, [1.0, -1.0], [0.0, 2.0]), (agent.q_net_target, [10.0, 0.0], [0.0, 3.0]))
     for net, weight, bias in layers:
         net.load_state_dict(

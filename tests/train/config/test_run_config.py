@@ -307,6 +307,7 @@ normalize_advantage b - -
 ent_coef f 0 - schedule
 vf_coef f 0 -
 use_sde b - -
+scale_actions b - -
 sde_sample_freq i -1 -
 target_kl f 0 - null
 """,
@@ -455,15 +456,24 @@ def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.Monkey
     assert moves.env_kwargs == {"control": "cartesian"}
 
 
-def test_discrete_actions_must_begin_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Agents number them from 0; with Discrete(2, start=1) every run would fail at its first step."""
+@pytest.mark.parametrize("agent", ["ppo", "dqn", "pqn"])
+def test_discrete_actions_may_begin_anywhere(monkeypatch: pytest.MonkeyPatch, agent: str) -> None:
     from gymnasium.spaces import Box, Discrete
 
     monkeypatch.setattr(
         "palaestra.train.config.run_config.spaces_of", lambda env, kwargs: (Box(-1, 1, (4,)), Discrete(2, start=1))
     )
-    with pytest.raises(ConfigError, match=r"has Discrete\(2, start=1\)$"):
-        resolve_config("cartpole", "pqn")
+    assert resolve_config("cartpole", agent).agent == agent
+
+
+def test_actions_are_scaled_where_there_is_no_preset() -> None:
+    """Environments with a preset learn as before; a run's config.yaml stands for itself."""
+    scaled = resolve_config("Pendulum-v1", "ppo")
+    assert scaled.agent_kwargs["scale_actions"]
+    assert "scale_actions" not in resolve_config("reach", "ppo").agent_kwargs
+    older = {k: v for k, v in scaled.agent_kwargs.items() if k != "scale_actions"}
+    file = scaled.as_dict() | {"agent_kwargs": older}
+    assert "scale_actions" not in resolve_config(file=file).agent_kwargs
 
 
 @pytest.mark.parametrize(("num_envs", "n_steps", "least"), [(64, 1, 1), (64, 2, 65), (8, 20, 153), (1, 3, 3)])
