@@ -159,7 +159,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _step(self, actions: Tensor) -> StepResult:
         """A step of all environments; an EnvError names what is not finite where one of them raises because of that."""
         try:
-            outcome = self.batch.step(self._numbering.to_env(actions))
+            given = self._numbering.to_env(actions) if self._numbering.renames_actions else actions
+            outcome = self.batch.step(given)
         except EnvError:
             given = {"observation": self._last_obs, "action": actions}
             fields = [one_step(name, self._steps_collected, field) for name, field in given.items()]

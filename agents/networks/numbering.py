@@ -25,7 +25,7 @@ class Numbering:
         self._seen, self._acted = _shift(observation_space, -1), _shift(action_space, 1)
         if isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.integer):
             self._acted = functools.partial(_whole, dtype=action_space.dtype)
-        self.renames_observations = self._seen is not None
+        self.renames_observations, self.renames_actions = self._seen is not None, self._acted is not None
 
     def from_env(self, obs: Any) -> Any:
         """Observations that count from 0."""
