@@ -119,7 +119,13 @@ def resume_run(name: str, track: str) -> None:
     def plan(restarted: bool) -> Plan | None:
         check_track(track)
         source = find_unfinished(name)
-        folder = RunFolder(source.parent if source.is_file() else source)
+        folder = RunFolder(source)
+        if source.is_file():
+            folder = RunFolder(source.parent)
+            if source.parent.name == folder.checkpoints_folder.name:
+                folder = RunFolder(source.parent.parent)
+        if restarted:  # since the run went on from that file
+            source = folder.path
         config = folder.config()
         if config is None:
             raise ConfigError(f"{folder.path} has no {folder.config_file.name} to go on with")

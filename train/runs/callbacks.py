@@ -45,7 +45,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._episodes = config.resolved_env.validation_episodes
         self._interval = max(1, config.total_timesteps // EVALUATIONS)
         self._leads = process_group().rank == 0  # the others only train, and save their shares
-        self._best = folder.best_score() if self._leads else math.inf
+        self._best = folder.best_score() if folder.best_file.is_file() else -math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None

@@ -4,8 +4,9 @@
 commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so far),
 ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
 (:mod:`palaestra.train.runs.checkpoints`). Those go last: a folder with an evaluation and without checkpoints is
-finished. ``.lock`` is held while a process works in the folder. A folder that exists is never overwritten, and nothing
-is deleted in it but files that training has named; links are not followed.
+finished. ``abandoned-STEP/`` is a run folder too, see :mod:`palaestra.train.runs.abandoned`. ``.lock`` is held while a
+process works in the folder. A folder that exists is never overwritten, and nothing is deleted in it but files that
+training has named; links are not followed.
 """
 
 from __future__ import annotations
@@ -158,21 +159,27 @@ class RunFolder:
             raise ConfigError(f"{self.facts_file} is damaged: it holds no object")
         return facts
 
-    def evaluations(self) -> list[TrainingEvaluation]:
-        """The evaluations during training so far, in their order; none without curves.
-
-        A line that is only half written is skipped, and so is the final evaluation, whose episodes are held out.
-        """
-        from palaestra.train.loggers.csv_logger import ITERATION, STEP
-
+    def _curves(self) -> list[dict[str, str]]:
+        """The rows of the curves, without one that is only half written; none without curves."""
         try:
             with self.progress_file.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
+                return list(csv.DictReader(line for line in file if line.endswith("\n")))
         except FileNotFoundError:
             return []
+
+    def last_step(self) -> int:
+        """The last step in the curves; 0 without curves."""
+        from palaestra.train.loggers.csv_logger import STEP
+
+        return int(next((row[STEP] for row in reversed(self._curves())), 0))
+
+    def evaluations(self) -> list[TrainingEvaluation]:
+        """The evaluations during training so far, without the final one, whose episodes are held out."""
+        from palaestra.train.loggers.csv_logger import ITERATION, STEP
+
         return [
             TrainingEvaluation(int(row[STEP]), float(row["eval/mean_reward"]))
-            for row in rows
+            for row in self._curves()
             if row.get("eval/mean_reward") and row.get(ITERATION)
         ]
 

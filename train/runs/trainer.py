@@ -34,6 +34,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
+from palaestra.train.runs.abandoned import set_aside
 from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, StoppablePolicy, eval_metrics, evaluate_run
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.interrupt import Stopped, StopSignal
@@ -221,7 +222,10 @@ def _agent(
 ) -> Agent:
     """A new agent, whose configuration is written to the folder, or a resumed one."""
     if resume is not None:
-        return checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
+        model = checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
+        if resume.is_file() and process_group().rank == 0:
+            set_aside(folder, resume, model, tell)
+        return model
     if process_group().rank == 0:
         write_whole(folder.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
