@@ -49,6 +49,8 @@ from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
+_DTYPES = {np.dtype(np.float64): torch.float32}  # of NumPy observations, where it is another one
+
 
 class OnDeviceAlgorithm(BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
@@ -103,9 +105,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         env = with_sb3s_interface(env)
-        if isinstance(env, SB3VecEnv):
-            return env
-        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        return env if isinstance(env, SB3VecEnv) else BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
@@ -127,8 +127,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         # entries are reports here, not episodes; append_report() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
-            first = map_obs(lambda o: torch.as_tensor(o).to(self.device), self._last_obs)
-            first = map_obs(lambda o: o.float() if o.dtype == torch.float64 else o, first)
+            # copies, since a VecEnv may write its next observations into the same memory
+            first = map_obs(lambda o: torch.tensor(o, dtype=_DTYPES.get(o.dtype), device=self.device), self._last_obs)
             self._last_obs = self._numbering.from_env(first)
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
             self._statistics.clear()

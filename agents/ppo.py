@@ -16,8 +16,7 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations; see :mod:`palaestra.agents.reward_norm` and
    :mod:`palaestra.agents.networks.observation_norm`.
-9. ``scale_actions=True`` lets the policy act in −1 … 1 and scales its actions to the environment's Box; see
-   :mod:`palaestra.agents.networks.action_units`.
+9. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
 10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
@@ -67,20 +66,15 @@ _MEANS = ("policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "cl
 
 
 class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
-    """PPO with Stable-Baselines3's interface, for thousands of environments on one device.
+    """PPO with Stable-Baselines3's interface, for thousands of environments on one device; see the module.
 
     ``env`` is a :class:`BatchedEnv` (from :func:`palaestra.envs.make`), a Gymnasium environment, an SB3 ``VecEnv``, or
-    an id (one environment, as in SB3). All other arguments are SB3's, and ``normalize_reward``; ``device`` defaults to
-    the environment's.
+    an id (one environment, as in SB3); ``device`` defaults to the environment's.
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
     _unsaved: ClassVar[tuple[str, ...]] = (
-        "rollout_buffer_class",
-        "ent_coef_schedule",
-        "_actor_critic",
-        "_noise",
-        "_noise_steps",
+        *("rollout_buffer_class", "ent_coef_schedule", "_actor_critic", "_noise", "_noise_steps"),
     )
     _summaries: ClassVar[tuple[str, ...]] = (*_MEANS, "loss", "grad_norm", "explained_variance", "std")
 
@@ -211,12 +205,11 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         The most likely action, or one sampled with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal
         ones. The tensor twin of :meth:`predict`.
         """
-        actions: Tensor = self._numbering.to_env(self._actor_critic.act(self._numbering.from_env(obs), rng, mask))
-        return actions
+        actions = self._actor_critic.act(self._numbering.from_env(obs), rng, mask)
+        return self._numbering.to_env(actions)  # type: ignore[no-any-return]
 
     def _as_sb3_has_it(self) -> AbstractContextManager[None]:
-        units = self._actor_critic.units
-        return super()._as_sb3_has_it() if units is None else units.applied()
+        return super()._as_sb3_has_it() if (units := self._actor_critic.units) is None else units.applied()
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:

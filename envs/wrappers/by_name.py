@@ -10,9 +10,9 @@ import gymnasium
 
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.wrappers.discretized_actions import DiscretizedActions, action_bounds
-from palaestra.envs.wrappers.observations import FrameStack, TimeAware
+from palaestra.envs.wrappers.observations import FrameStack, StackedObservations, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
-from palaestra.envs.wrappers.wrapper import WrapperError, is_count
+from palaestra.envs.wrappers.wrapper import WrapperError
 
 WRAPPER_SETTINGS = ("randomized", "time_aware", "frame_stack", "discretized_actions")
 """Names of the wrappers, from the inside out."""
@@ -53,7 +53,11 @@ def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any
     Raises:
         WrapperError: for ``randomized``, whose attributes such environments may keep anywhere.
     """
-    makers = {"time_aware": _gymnasium_time, "frame_stack": _gymnasium_stack, "discretized_actions": _gymnasium_actions}
+    makers = {
+        "time_aware": _gymnasium_time,
+        "frame_stack": StackedObservations,
+        "discretized_actions": _gymnasium_actions,
+    }
     if "randomized" in settings:
         raise WrapperError(f"randomized={settings['randomized']}: only tensor environments can be randomised")
     chosen = [name for name in WRAPPER_SETTINGS if name in settings]
@@ -70,12 +74,6 @@ def _apply(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> 
 
 def _gymnasium_time(env: Any, value: Any) -> Any:
     return gymnasium.wrappers.TimeAwareObservation(env, normalize_time=True) if _checked_flag(value) else env
-
-
-def _gymnasium_stack(env: Any, value: Any) -> Any:
-    if not is_count(value, 1):
-        raise ValueError("must be an integer of at least 1")
-    return gymnasium.wrappers.FrameStackObservation(env, value, padding_type="reset")
 
 
 def _gymnasium_actions(env: Any, value: Any) -> Any:

@@ -6,16 +6,19 @@ Source: time, Pardo et al., "Time limits in reinforcement learning", ICML 2018; 
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.wrappers.stacking import stacked, stacked_space, stacking_axis
 from palaestra.envs.wrappers.wrapper import Wrapper, is_count, join, shown, split
 
 
@@ -62,7 +65,8 @@ class TimeAware(Wrapper):
 class FrameStack(Wrapper):
     """The latest ``count`` observations, oldest first, [N, count, *shape]; before the first one stand copies of it.
 
-    The agents' networks take them flat, count · size numbers. Equals
+    The agents' networks take them flat, count · size numbers; images are stacked in their channels, see
+    :mod:`palaestra.envs.wrappers.stacking`. But for those it equals
     ``gymnasium.wrappers.FrameStackObservation(padding_type="reset")``.
     """
 
@@ -73,22 +77,51 @@ class FrameStack(Wrapper):
             raise ValueError("must be an integer of at least 1")
         if not isinstance(env.observation_space, Box):
             raise ValueError(f"needs Box observations, got {shown(env.observation_space)}")
-        self.count = count
-        self.observation_space = batch_space(env.observation_space, count)
+        self.count, self._axis = count, stacking_axis(env.observation_space, count)
+        self.observation_space = stacked_space(env.observation_space, count)
 
     def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
         return self.env, split(state)[0]
 
     def reset(self, rng: Rng) -> Any:
         inner = self.env.reset(rng)
-        return join(inner, frames=torch.stack([self.env.observe(inner)] * self.count, 1))
+        return join(inner, frames=torch.cat([self._newest(inner)] * self.count, 1))
 
     def step(self, state: Any, action: Tensor, rng: Rng) -> tuple[Any, Tensor, Tensor]:
         inner, frames = split(state)
         after, reward, terminated = self.env.step(inner, action, rng)
-        newest = self.env.observe(after).unsqueeze(1)
-        return join(after, frames=torch.cat((frames[:, 1:], newest), 1)), reward, terminated
+        newest = self._newest(after)
+        return join(after, frames=torch.cat((frames[:, newest.shape[1] :], newest), 1)), reward, terminated
 
     def observe(self, state: Any) -> Tensor:
         frames: Tensor = split(state)[1]
         return frames
+
+    def _newest(self, inner: Any) -> Tensor:
+        obs = self.env.observe(inner)
+        return obs.unsqueeze(1) if self._axis is None else obs.movedim(self._axis, 1)
+
+
+class StackedObservations(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The same for a Gymnasium environment, and for every entry of a Dict, in memory of its own."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], count: int) -> None:
+        """Raises ValueError if ``count`` is not at least 1, or for observations that cannot be stacked."""
+        super().__init__(env)
+        if not is_count(count, 1):
+            raise ValueError("must be an integer of at least 1")
+        self.observation_space = stacked_space(env.observation_space, count)
+        self._frames: deque[Any] = deque(maxlen=count)
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(**kwargs)
+        self._frames.extend([copy.deepcopy(obs)] * (self._frames.maxlen or 1))
+        return self._together(), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, *outcome = self.env.step(action)
+        self._frames.append(copy.deepcopy(obs))  # the environment may change it in place
+        return self._together(), *outcome
+
+    def _together(self) -> Any:
+        return stacked(self.env.observation_space, list(self._frames))

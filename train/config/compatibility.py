@@ -9,9 +9,10 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import Space, spaces
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
@@ -57,6 +58,13 @@ def check_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
         require_choice(key, names, "environment setting")
 
 
+def is_float_image(space: Space[Any]) -> bool:
+    """True for images [C, H, W] whose numbers are 0 … 1 already."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not np.issubdtype(space.dtype, np.floating):
+        return False
+    return bool((space.low == 0.0).all() and (space.high == 1.0).all()) and is_image_space_channels_first(space)
+
+
 def default_policy(agent: str, space: Space[Any]) -> str:
     """SB3's name of the policy for such observations.
 
@@ -69,7 +77,7 @@ def default_policy(agent: str, space: Space[Any]) -> str:
         raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}")
     if isinstance(space, spaces.Dict):
         policy = "MultiInputPolicy"
-    elif is_image_space(space) and min(sorted(space.shape or ())[1:]) >= _SMALLEST_IMAGE:
+    elif (is_image_space(space) or is_float_image(space)) and min(sorted(space.shape or ())[1:]) >= _SMALLEST_IMAGE:
         policy = "CnnPolicy"
     else:
         policy = "MlpPolicy"

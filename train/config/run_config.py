@@ -32,6 +32,7 @@ from palaestra.train.config.compatibility import (
     check_env_kwargs,
     check_sizes,
     default_policy,
+    is_float_image,
     spaces_of,
 )
 from palaestra.train.config.schema import (
@@ -246,6 +247,8 @@ def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
     if policy != "MlpPolicy":
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
         kept = {k: v for k, v in config.agent_kwargs.get("policy_kwargs", {}).items() if k not in network}
+        if is_float_image(observations):
+            kept |= {"normalize_images": False, "features_extractor_kwargs": {"normalized_image": True}}
         agent_kwargs |= {"policy": policy, "policy_kwargs": kept}
     return replace(config, agent_kwargs=agent_kwargs)
 
