@@ -1,8 +1,8 @@
 """Any Gymnasium environment as a :class:`~palaestra.envs.core.BatchedEnv`, so that one agent loop serves all.
 
 N copies are stepped by Gymnasium's ``SyncVectorEnv``, one after another, or ``AsyncVectorEnv``, a process each, where a
-step takes longer than asking a process for it. Both give the same episodes. Images are turned to channels first and
-discrete actions numbered from 0, as the agents expect. What an environment raises, and the death of its process,
+step takes longer than asking a process for it. Both give the same episodes. Images are turned to channels first, and
+texts in a Dict are left out. What an environment raises, and the death of its process,
 becomes an :class:`EnvError` that names it. It steps on the host in NumPy; one copy to the device and one back per step.
 """
 
@@ -35,11 +35,11 @@ from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
-from palaestra.envs.interop.returned import action_mask, copied, fitting, mask_size, number, shown
+from palaestra.envs.interop.returned import action_mask, copied, fitting, mask_size, number, shown, without_texts
 from palaestra.envs.interop.simulator_seeds import simulator_seeds
 from palaestra.envs.interop.sync_loop import SyncLoop
 from palaestra.envs.interop.worker_process import NAME, Starting, serve
-from palaestra.envs.wrappers import gymnasium_wrappers, take_settings
+from palaestra.envs.wrappers import gymnasium_wrappers, named_wrappers, take_settings
 
 _RETURNED = {"reset": "(observation, info)", "step": "(observation, reward, terminated, truncated, info)"}
 SLOW_STEP = 1e-3  # s; asking a process for a step takes about a tenth of it
@@ -63,7 +63,8 @@ class GymnasiumAdapter(HostEnv):
         Args:
             first_env_index: global index of row 0, when a larger batch is split over processes.
             kwargs: of ``gymnasium.make_vec``, whose errors about missing extras pass through, and of the wrappers (see
-                :mod:`palaestra.envs.wrappers`), which become Gymnasium's own. ``vectorization_mode`` is ``"sync"``,
+                :mod:`palaestra.envs.wrappers`), which become Gymnasium's own. ``wrappers`` are others, by name or as
+                classes, innermost, and ``around`` classes that come last. ``vectorization_mode`` is ``"sync"``,
                 ``"async"`` or (the default) ``"auto"``.
 
         Raises:
@@ -73,7 +74,8 @@ class GymnasiumAdapter(HostEnv):
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         spec = copy.copy(spec)
         spec.order_enforce = False  # a layer around every step that this adapter does not need
-        wrappers = (*gymnasium_wrappers(take_settings(kwargs)), *kwargs.pop("wrappers", ()))
+        settings = gymnasium_wrappers(take_settings(kwargs))
+        wrappers = (*named_wrappers(kwargs.pop("wrappers", ())), without_texts, *settings, *kwargs.pop("around", ()))
         mode = _chosen_mode(kwargs.pop("vectorization_mode", "auto"), spec, num_envs, kwargs)
         own = {"autoreset_mode": AutoresetMode.SAME_STEP} | ({"worker": serve} if mode == "async" else {})
         with Starting():

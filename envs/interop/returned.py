@@ -6,11 +6,14 @@ without loss (a list, a whole number in a float, a tensor) is.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import Space, spaces
+from gymnasium.wrappers import FilterObservation
 from torch import Tensor
 
 from palaestra.envs.core import Array, EnvError
@@ -45,6 +48,18 @@ def _converted(space: Space[Any], obs: Any, name: str) -> Array:
     if not np.can_cast(array.dtype, converted.dtype, "same_kind") and (lost := converted != array).any():
         raise EnvError(f"{name} must be {space.dtype}, got {array[lost].flat[0]} in an array of {array.dtype}")
     return converted
+
+
+def without_texts(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """The environment without the texts in its Dict observations, which no agent reads; said once."""
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict):
+        return env
+    texts = [key for key, part in space.spaces.items() if part.dtype is not None and part.dtype.kind == "U"]
+    if not texts or len(texts) == len(space.spaces):
+        return env
+    warnings.warn(f"observation {', '.join(texts)} is left out: agents read no texts", stacklevel=2)
+    return FilterObservation(env, [key for key in space.spaces if key not in texts])
 
 
 def copied(obs: Any) -> Any:

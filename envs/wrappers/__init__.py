@@ -12,7 +12,13 @@ of the state inside and the wrapper's own behind them, so that an episode replay
 :func:`gymnasium_wrappers` says the same with Gymnasium's own wrappers, whose numbers 2 to 4 equal.
 """
 
-from palaestra.envs.wrappers.by_name import WRAPPER_SETTINGS, gymnasium_wrappers, take_settings, wrapped
+from palaestra.envs.wrappers.by_name import (
+    WRAPPER_SETTINGS,
+    gymnasium_wrappers,
+    named_wrappers,
+    take_settings,
+    wrapped,
+)
 from palaestra.envs.wrappers.discretized_actions import DiscretizedActions
 from palaestra.envs.wrappers.observations import FrameStack, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
@@ -27,6 +33,7 @@ __all__ = [
     "Wrapper",
     "WrapperError",
     "gymnasium_wrappers",
+    "named_wrappers",
     "take_settings",
     "wrapped",
 ]

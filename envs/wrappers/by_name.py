@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from palaestra.envs.core import TensorEnv
+from palaestra.envs.core.user_code import describe, import_file, import_module
 from palaestra.envs.wrappers.discretized_actions import DiscretizedActions, action_bounds
 from palaestra.envs.wrappers.observations import FrameStack, StackedObservations, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
@@ -62,6 +64,37 @@ def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any
         raise WrapperError(f"randomized={settings['randomized']}: only tensor environments can be randomised")
     chosen = [name for name in WRAPPER_SETTINGS if name in settings]
     return tuple(functools.partial(_apply, name, settings[name], makers[name]) for name in chosen)
+
+
+def named_wrappers(given: Any) -> tuple[Callable[[Any], Any], ...]:
+    """Gymnasium wrappers by name, "module:Class" or {"module:Class": {argument: value}}; classes as they are.
+
+    Raises:
+        WrapperError: naming what is none.
+        UserCodeError: if its module cannot be imported.
+    """
+    if not isinstance(given, list | tuple):
+        raise WrapperError(f"wrappers={given}: must be a list of module:Class, or of {{module:Class: arguments}}")
+    return tuple(item if callable(item) else _named_wrapper(item) for item in given)
+
+
+def _named_wrapper(item: Any) -> Callable[[Any], Any]:
+    name, arguments = next(iter(item.items())) if isinstance(item, dict) and len(item) == 1 else (item, {})
+    place, _, cls = str(name).rpartition(":")
+    if not place or not isinstance(name, str) or not isinstance(arguments, dict | None):
+        raise WrapperError(f"wrappers: expected module:Class, or {{module:Class: arguments}}, got {item}")
+    module = import_file(Path(place).expanduser()) if place.endswith(".py") else import_module(place)
+    found = getattr(module, cls, None)
+    if not isinstance(found, type) or not issubclass(found, gymnasium.Wrapper):
+        raise WrapperError(f"wrappers: {name} is not a gymnasium.Wrapper")
+    return functools.partial(_with_arguments, name, found, arguments or {})
+
+
+def _with_arguments(name: str, wrapper: Any, arguments: dict[str, Any], env: Any) -> Any:
+    try:
+        return wrapper(env, **arguments)
+    except Exception as error:  # whatever its constructor raises
+        raise WrapperError(f"wrappers: {name} raises {describe(error)}") from error
 
 
 def _apply(name: str, value: Any, make: Callable[[Any, Any], Any], env: Any) -> Any:

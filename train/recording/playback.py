@@ -168,7 +168,7 @@ def open_playback(
         return TensorPlayback(env, policy)
     if env_index is not None or episode is not None:
         raise WatchError(f"{name} is not a palaestra environment: its episodes cannot be replayed by index")
-    kwargs = {**env_kwargs, "render_mode": "rgb_array", "wrappers": (_LastPicture,)}
+    kwargs = {**env_kwargs, "render_mode": "rgb_array", "around": (_LastPicture,)}
     adapter = found.make(count, device, seed, **kwargs)
     assert isinstance(adapter, GymnasiumAdapter)
     return GymnasiumPlayback(adapter, policy)
