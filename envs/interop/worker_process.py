@@ -30,13 +30,18 @@ _LOOKING = 0.5  # s between two looks at the parent
 
 def serve(index: int, env_fn: Callable[[], Any], *connections: Any) -> None:
     """What the process runs: Gymnasium's own answers to its parent."""
+    leave_signals_to_parent()
+    with suppress(EOFError, ConnectionError):  # the parent has closed its end
+        _async_worker(index, env_fn, *connections)
+
+
+def leave_signals_to_parent() -> None:
+    """The first thing that such a process does; it will end with its parent too."""
     for number in _SIGNALS:
         signal.signal(number, _leave_to_parent)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)  # see _hold_signals
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    with suppress(EOFError, ConnectionError):  # the parent has closed its end
-        _async_worker(index, env_fn, *connections)
 
 
 def _leave_to_parent(*signal_and_frame: Any) -> None:

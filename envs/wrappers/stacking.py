@@ -52,7 +52,7 @@ def stacked_space(space: Space[Any], count: int) -> Space[Any]:
     if axis is None:
         return batch_space(space, count)
     low, high = (np.concatenate([np.moveaxis(bound, axis, 0)] * count) for bound in (space.low, space.high))
-    return Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
+    return Box(low, high, dtype=space.dtype)
 
 
 def _in_a_row(space: MultiDiscrete | MultiBinary, count: int) -> Space[Any]:

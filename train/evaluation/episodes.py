@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +26,9 @@ import torch
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
+from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.policies import Policy, on_states
+from palaestra.train.evaluation.processes import play_in_processes, processes_for
 from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
@@ -116,6 +119,39 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
     return Episodes(returns.double().cpu().numpy(), lengths.cpu().numpy(), flags, ~finished.cpu().numpy())
 
 
+class _NotOpenedError(EnvError):
+    """Not one environment could be made where others had been."""
+
+
+def _play(
+    found: ResolvedEnv, policy: Policy, device: str, seed: int, kwargs: dict[str, Any], numbers: range
+) -> tuple[list[Episodes], TensorEnv[Any] | None]:
+    """Episodes of those numbers, a batch at a time, or one by one where an environment can be open once only.
+
+    Returns:
+        The episodes, and the rules of an environment in tensors.
+    """
+    parts: list[Episodes] = []
+    rules, first, batch = None, numbers.start, found.default_batch
+    while first < numbers.stop:
+        count = min(batch, numbers.stop - first)
+        try:
+            env = found.open(count, device, EVALUATION_SEEDS + seed, **kwargs, first_env_index=first)
+        except EnvError as error:
+            if batch == 1:
+                raise _NotOpenedError(str(error)) from error
+            batch = 1
+            continue
+        if isinstance(env, TensorVectorEnv):
+            rules = env.env
+        try:
+            parts.append(run_episodes(env, policy))
+        finally:
+            env.close()
+        first += count
+    return parts, rules
+
+
 def evaluate(
     env_name: str,
     policy: Policy,
@@ -132,25 +168,18 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    found, kwargs = resolve(env_name), dict(env_kwargs or {})
+    processes = processes_for(found, policy, episodes, device, kwargs)
     parts: list[Episodes] = []
     rules: TensorEnv[Any] | None = None
-    found, kwargs = resolve(env_name), dict(env_kwargs or {})
-    batch = found.default_batch
-    while (first := sum(len(part.returns) for part in parts)) < episodes:
-        count, kwargs["first_env_index"] = min(batch, episodes - first), first
-        try:
-            env = found.open(count, device, EVALUATION_SEEDS + seed, **kwargs)
-        except EnvError:
-            if batch == 1:
-                raise
-            batch = 1  # some can be open once only
-            continue
-        if isinstance(env, TensorVectorEnv):
-            rules = env.env
-        try:
-            parts.append(run_episodes(env, policy))
-        finally:
-            env.close()
+    if processes > 1:
+        apart = kwargs | {"vectorization_mode": "sync"}
+        with contextlib.suppress(_NotOpenedError):  # while another process has it open: it is tried here
+            parts = play_in_processes(
+                lambda numbers: _play(found, policy, device, seed, apart, numbers)[0], policy, episodes, processes
+            )
+    if not parts:
+        parts, rules = _play(found, policy, device, seed, kwargs, range(episodes))
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}

@@ -67,8 +67,12 @@ class AgentPolicy:
         model.policy.set_training_mode(False)
         self._spoken_to: BatchedEnv | None = None
 
+    def check(self) -> None:
+        """Raises what is to end its episodes; nothing here."""
+
     @torch.no_grad()
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+        self.check()
         if env is not self._spoken_to:
             self.model.speak_to(env)
             self._spoken_to = env

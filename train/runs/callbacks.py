@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, cast
+from typing import cast
 
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import Tensor
 
 from palaestra.agents.distributed.process_group import process_group
-from palaestra.envs.core import BatchedEnv, EnvError
+from palaestra.envs.core import EnvError
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
@@ -116,15 +115,14 @@ class EvalAndCheckpointCallback(BaseCallback):
 
 
 class StoppablePolicy(AgentPolicy):
-    """An agent that raises Stopped when it is to act after a signal."""
+    """An agent that raises Stopped after a signal."""
 
     def __init__(self, model: Agent, stop: StopSignal, name: str) -> None:
         super().__init__(model, name=name)
         self._stop = stop
 
-    def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
+    def check(self) -> None:
         self._stop.check()
-        return super().__call__(env, obs)
 
 
 def evaluate_run(policy: AgentPolicy, config: RunConfig, episodes: int, seed: int = 0) -> Evaluation:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +16,19 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs import BatchedEnv, make, specs
+from palaestra.agents import PPO
+from palaestra.envs import BatchedEnv, EnvError, make, specs
 from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train.commands.evaluate import report
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation import episodes as module
+from palaestra.train.evaluation import processes
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate
+from palaestra.train.evaluation.policies import AgentPolicy, RandomPolicy
 from palaestra.train.recording.show import watch
 from palaestra.train.runs import callbacks
+from palaestra.train.runs.callbacks import StoppablePolicy
+from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import RunResult, train
 
@@ -147,6 +155,66 @@ def test_a_recording_shows_the_episodes_of_the_evaluation(tmp_path: Path) -> Non
     Corridor.seeds.clear()
     watch("Corridor-v0", Right(), record=tmp_path / "x.mp4", seed=EVALUATION_SEEDS + 3, grid=(1, 2), episodes=6)
     assert Corridor.seeds == evaluated
+
+
+# ------------------------------------------------------------------------------------------- processes
+
+
+@pytest.fixture
+def _two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "available_cores", lambda: 2)
+    monkeypatch.setattr(processes, "FEW", 5)
+
+
+def cartpole_agent(**kwargs: Any) -> AgentPolicy:
+    return AgentPolicy(PPO("MlpPolicy", make("CartPole-v1", 4, "cpu"), n_steps=8, batch_size=32, seed=0), **kwargs)
+
+
+@pytest.mark.usefixtures("_two_processes")
+@pytest.mark.parametrize("policy", [RandomPolicy(), cartpole_agent(), cartpole_agent(deterministic=False)])
+def test_processes_play_the_same_episodes(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_processes, calls = processes.play_in_processes, []
+    monkeypatch.setattr(module, "play_in_processes", lambda *args: calls.append(args[2:]) or in_processes(*args))
+    here = evaluate("CartPole-v1", policy, episodes=37, env_kwargs={"vectorization_mode": "sync"})
+    assert not calls
+    assert evaluate("CartPole-v1", policy, episodes=37) == here
+    assert calls == [(37, 2)]
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("_two_processes")
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (None, r"^Corridor: step raises RuntimeError: the floor is wet \(.*\) in environment (0|10), episode 0, step 1$"),
+        (os._exit, r"^a process of the evaluation has died \(exit code 7\)$"),
+    ],
+)
+def test_what_happens_in_a_process_is_told(trouble: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Corridor, "broken", True)
+    if trouble is not None:
+        monkeypatch.setattr(Corridor, "step", lambda self, action: trouble(7))
+    with pytest.raises(EnvError, match=message):
+        evaluate("Corridor-v0", RandomPolicy(), episodes=20)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.usefixtures("_two_processes")
+def test_an_evaluation_in_processes_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_HOST_STEPS", 10**9)
+    began, stop = time.monotonic(), StopSignal(print)
+
+    class Told(StoppablePolicy):
+        def check(self) -> None:
+            stop.requested = time.monotonic() > began + 0.5
+            super().check()
+
+    policy = Told(cartpole_agent().model, stop, "agent")  # type: ignore[arg-type]
+    monkeypatch.setattr(Told, "__call__", Parity.__call__)
+    with pytest.raises(Stopped):
+        evaluate("Corridor-v0", policy, episodes=20)
+    assert time.monotonic() - began < 30
+    assert not multiprocessing.active_children()
 
 
 # ------------------------------------------------------------------------------------------- while training
