@@ -49,8 +49,6 @@ from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
-_DTYPES = {np.dtype(np.float64): torch.float32}  # of NumPy observations, where it is another one
-
 
 class OnDeviceAlgorithm(BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
@@ -128,8 +126,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
             # copies, since a VecEnv may write its next observations into the same memory
-            first = map_obs(lambda o: torch.tensor(o, dtype=_DTYPES.get(o.dtype), device=self.device), self._last_obs)
-            self._last_obs = self._numbering.from_env(first)
+            own = map_obs(lambda o: np.float32(o) if o.dtype == np.float64 else o, self._last_obs)
+            self._last_obs = self._numbering.from_env(map_obs(lambda o: torch.tensor(o, device=self.device), own))
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
             self._statistics.clear()
             if self._reward_scale is not None:
@@ -159,11 +157,10 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _step(self, actions: Tensor) -> StepResult:
         """A step of all environments; an EnvError names what is not finite where one of them raises because of that."""
         try:
-            given = self._numbering.to_env(actions) if self._numbering.renames_actions else actions
-            outcome = self.batch.step(given)
+            outcome = self.batch.step(self._numbering.to_env(actions) if self._numbering.renames_actions else actions)
         except EnvError:
-            given = {"observation": self._last_obs, "action": actions}
-            fields = [one_step(name, self._steps_collected, field) for name, field in given.items()]
+            seen = {"observation": self._last_obs, "action": actions}
+            fields = [one_step(name, self._steps_collected, field) for name, field in seen.items()]
             raise_non_finite(fields, self.batch.env_indices, self._episode_log)
             raise
         if not self._numbering.renames_observations:
@@ -194,8 +191,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             return rewards
         final = tuple(map_obs(lambda o: o[rows], part) for part in final)
         self._episode_log.cut.append((self._steps_collected, rows, final[0]))
-        cut = values(*final)
-        return rewards.index_add(0, rows, cut, alpha=self.gamma)
+        return rewards.index_add(0, rows, values(*final), alpha=self.gamma)
 
     def _sync_to_host(self, check: Tensor) -> bool:
         """Copy the episode statistics, the check and the last losses to the host: the iteration's only copy.

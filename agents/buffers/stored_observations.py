@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from palaestra.agents.buffers.memory_limits import nbytes
@@ -71,6 +72,7 @@ class StateStore:
     def final(self, final_obs: Any) -> Content:
         return state_fields(self._batch.final_state)
 
+    @torch.no_grad()
     def observe(self, content: Content) -> Any:
         return self._numbering.from_env(self._rules.observe(self._record(**content)))
 

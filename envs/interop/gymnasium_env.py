@@ -72,7 +72,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             info["is_success"] = bool(batch.env.success(batch.state))
         if self.render_mode == "human":
             self.render()
-        return self._row(obs), float(reward), bool(terminated), bool(truncated), info
+        return self._row(obs), float(reward.detach()), bool(terminated), bool(truncated), info
 
     def render(self) -> Any:
         """The picture, uint8 [height, width, 3], or None after showing it in a window (``human``)."""
@@ -95,7 +95,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             self._window = None
 
     def _row(self, obs: Tensor) -> Any:
-        row = obs[0].numpy()
+        row = obs[0].detach().numpy()
         return row.copy() if row.shape else row[()]
 
 

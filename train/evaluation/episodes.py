@@ -95,6 +95,7 @@ def most_steps(env: BatchedEnv) -> int:
     return MAX_STEPS if isinstance(env, TensorVectorEnv) else MAX_HOST_STEPS
 
 
+@torch.no_grad()
 def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
     """Play the first episode of each row of ``env`` to its end, or for :func:`most_steps`."""
     obs, _ = env.reset()

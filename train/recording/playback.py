@@ -64,6 +64,7 @@ class TensorPlayback:
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
         self._table = _table(env.env, policy)
 
+    @torch.no_grad()
     def start(self, episode: int) -> None:
         """Begin an episode everywhere."""
         self._states.clear()
@@ -82,6 +83,7 @@ class TensorPlayback:
             self.success = success.cpu().numpy()
         return self._done.cpu().numpy()
 
+    @torch.no_grad()
     def reset_finished(self) -> None:
         """Go on to the next episode where one ended."""
         self._obs = self.env.reset_finished(self._done, self._final_obs)
