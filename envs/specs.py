@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gymnasium import Space
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from palaestra.envs.building import load_tensor_env, vector_env
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv
 from palaestra.envs.core.errors import is_machine_failure
-from palaestra.envs.core.user_code import RAISED, describe, import_module
+from palaestra.envs.core.user_code import RAISED, describe, import_module, source_digest
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
 
 if TYPE_CHECKING:
@@ -94,6 +94,10 @@ class ResolvedEnv(ABC):
         """The same arguments without a reference to anything outside them; see ``TensorEnv.self_contained``."""
         return kwargs
 
+    @abstractmethod
+    def source(self) -> str:
+        """A digest of the source code, see :func:`palaestra.envs.core.user_code.source_digest`."""
+
     def build(self, **kwargs: Any) -> TensorEnv[Any] | None:
         """The rules within their wrappers; None where they are not tensor code.
 
@@ -137,6 +141,9 @@ class TensorEnvSpec(ResolvedEnv):
         if not (isinstance(found, type) and issubclass(found, TensorEnv)):
             raise TypeError(f"{self.entry_point} is not a TensorEnv")
         return found
+
+    def source(self) -> str:
+        return source_digest(self.load())
 
     def build(self, **kwargs: Any) -> TensorEnv[Any]:
         arguments = {**self.kwargs, **kwargs}
@@ -183,6 +190,12 @@ class GymnasiumSpec(ResolvedEnv):
 
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
         return _gymnasium_spaces(self, json.dumps(kwargs, sort_keys=True))
+
+    def source(self) -> str:
+        made = self.spec.entry_point
+        if made is None:
+            return ""
+        return source_digest(load_env_creator(made) if isinstance(made, str) else made)
 
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:
         return Reference(solved_at=self.spec.reward_threshold)

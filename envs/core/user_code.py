@@ -10,6 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 RAISED = (Exception, SystemExit)  # what user code may raise: sys.exit too, but Ctrl-C is the user's
 _LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", *sys.stdlib_module_names}
@@ -56,6 +57,20 @@ def import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise UserCodeError(f"cannot import {path.name}: {describe(error)}") from error
     return module
+
+
+def source_digest(code: Any) -> str:
+    """SHA-256 of the files that define a class and its bases, or a function, without those of libraries."""
+    files = set()
+    for part in getattr(code, "__mro__", (code,)):
+        name = part.__module__
+        own = not name.startswith("palaestra.") or name.startswith("palaestra.envs.")
+        if own and not name.startswith("palaestra.envs.core.") and name.split(".")[0] not in _LIBRARIES - {"palaestra"}:
+            files.add(getattr(sys.modules.get(name), "__file__", None))
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if file is not None):
+        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def describe(error: BaseException) -> str:

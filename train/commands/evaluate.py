@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +77,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     """
     from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores
-    from palaestra.train.config.compatibility import AGENTS
+    from palaestra.train.config.compatibility import AGENTS, check_forms, space_forms
     from palaestra.train.config.run_config import env_settings, resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Player, RandomPolicy
@@ -91,7 +92,8 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
             raise ConfigError(f"{env} has no expert")
         return Player(env, played.env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
     model_file = find_model(name)
-    config = RunFolder(model_file.parent).config()
+    folder = RunFolder(model_file.parent)
+    config = folder.config()
     if config is None and env is None:
         raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
     if config is None or (env is not None and not config.plays_in(env)):
@@ -99,10 +101,17 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
         config = resolve_config(env, _agent_in(model_file), settings=settings)
     else:
         config = with_settings(config, settings)
+        folder.check_environment(config, _note)
     use_available_cores()
     model = read(AGENTS[config.agent], model_file, to_act=True)
+    trained = space_forms(model.observation_space, model.action_space)
+    check_forms(trained, config.resolved_env, config.env_kwargs)
     policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
     return Player(config.env, config.env_kwargs, policy, str(model.device), config.agent)
+
+
+def _note(text: str) -> None:
+    print(f"palaestra: {text}", file=sys.stderr)
 
 
 def _agent_in(model_file: Path) -> str:

@@ -7,6 +7,7 @@ into memory.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,24 @@ def spaces_of(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> tuple[Space[Any],
         raise ConfigError(f"env.{error}") from error
     except RAISED as error:  # the message names the place
         raise ConfigError(f"{env.absolute_name} cannot be made: {describe(error)}") from error
+
+
+def space_forms(observations: Space[Any], actions: Space[Any]) -> dict[str, str]:
+    """The forms of observations and actions, without their bounds, which an agent does not depend on."""
+    return {"observations": _form(observations), "actions": _form(actions)}
+
+
+def _form(space: Space[Any]) -> str:
+    if isinstance(space, spaces.Dict):
+        return f"{{{', '.join(f'{key}: {_form(inner)}' for key, inner in space.spaces.items())}}}"
+    return f"Box{space.shape}" if isinstance(space, spaces.Box) else _shown(space)
+
+
+def check_forms(trained: Mapping[str, str], env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
+    """Raise a ConfigError unless an agent that was trained with these forms fits the environment."""
+    for what, found in space_forms(*spaces_of(env, env_kwargs)).items():
+        if trained.get(what, found) != found:
+            raise ConfigError(f"the agent was trained with {what} {trained[what]}, and {env.short_name} has {found}")
 
 
 def check_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def set_aside(folder: RunFolder, source: Path, model: Agent, tell: Callable[[str
     checkpoints = sorted((path for path in folder.checkpoint_files() if path.stem > own), reverse=True)
     files, checkpoints = ([p for p in group if p.is_file() and not p.is_symlink()] for group in (files, checkpoints))
     aside = _new_folder(folder, max(last, step), [*files, *checkpoints])
-    for path in (folder.config_file, folder.progress_file, folder.model_file):
+    for path in (folder.config_file, folder.environment_file, folder.progress_file, folder.model_file):
         if path.is_file() and not (aside / path.name).exists():
             write_whole(aside / path.name, path.read_bytes())
     for path in files:

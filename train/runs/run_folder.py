@@ -16,14 +16,15 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palaestra.train.config.compatibility import check_policy
+from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
 from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
 
@@ -48,6 +49,11 @@ class RunFolder:
     @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        """The forms of observations and actions, and a digest of the environment's source."""
+        return self.path / "environment.json"
 
     @property
     def facts_file(self) -> Path:
@@ -149,15 +155,38 @@ class RunFolder:
         Raises:
             ConfigError: if the file is damaged.
         """
-        if not self.facts_file.is_file():
+        return self._object_in(self.facts_file)
+
+    def _object_in(self, file: Path) -> dict[str, Any]:
+        if not file.is_file():
             return {}
         try:
-            facts = json.loads(self.facts_file.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ConfigError(f"{self.facts_file} is damaged: {error}") from error
-        if not isinstance(facts, dict):
-            raise ConfigError(f"{self.facts_file} is damaged: it holds no object")
-        return facts
+            raise ConfigError(f"{file} is damaged: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"{file} is damaged: it holds no object")
+        return content
+
+    def write_environment(self, config: RunConfig) -> None:
+        """Note what the environment is like, for :meth:`check_environment`."""
+        env = config.resolved_env
+        content = {**space_forms(*env.spaces(config.env_kwargs)), "source": env.source()}
+        write_whole(self.environment_file, json.dumps(content, indent=1))
+
+    def check_environment(self, config: RunConfig, tell: Callable[[str], None]) -> None:
+        """Tell if the environment's source has changed since the run began; runs before that was noted tell nothing.
+
+        Raises:
+            ConfigError: if observations or actions have another form now.
+        """
+        noted = self._object_in(self.environment_file)
+        if not noted:
+            return
+        check_forms(noted, config.resolved_env, config.env_kwargs)
+        if noted.get("source") != config.resolved_env.source():
+            name = config.resolved_env.short_name
+            tell(f"the source of {name} has changed since training began: scores may not compare")
 
     def _curves(self) -> list[dict[str, str]]:
         """The rows of the curves, without one that is only half written; none without curves."""

@@ -222,12 +222,14 @@ def _agent(
 ) -> Agent:
     """A new agent, whose configuration is written to the folder, or a resumed one."""
     if resume is not None:
+        folder.check_environment(config, tell)
         model = checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
         if resume.is_file() and process_group().rank == 0:
             set_aside(folder, resume, model, tell)
         return model
     if process_group().rank == 0:
         write_whole(folder.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+        folder.write_environment(config)
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
     if config.init_from is not None:
         model.take_weights(config.init_from)
