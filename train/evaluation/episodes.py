@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.policies import Policy, on_states
-from palaestra.train.evaluation.processes import play_in_processes, processes_for
+from palaestra.train.evaluation.processes import NotOpenedError, play_in_processes, processes_for
 from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
@@ -120,27 +121,36 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
     return Episodes(returns.double().cpu().numpy(), lengths.cpu().numpy(), flags, ~finished.cpu().numpy())
 
 
-class _NotOpenedError(EnvError):
-    """Not one environment could be made where others had been."""
-
-
 def _play(
-    found: ResolvedEnv, policy: Policy, device: str, seed: int, kwargs: dict[str, Any], numbers: range
+    found: ResolvedEnv,
+    policy: Policy,
+    device: str,
+    seed: int,
+    kwargs: dict[str, Any],
+    numbers: range,
+    *,
+    apart: bool = False,
 ) -> tuple[list[Episodes], TensorEnv[Any] | None]:
     """Episodes of those numbers, a batch at a time, or one by one where an environment can be open once only.
 
     Returns:
         The episodes, and the rules of an environment in tensors.
+
+    Raises:
+        NotOpenedError: if the batch cannot be made and others play ``apart``.
     """
     parts: list[Episodes] = []
     rules, first, batch = None, numbers.start, found.default_batch
     while first < numbers.stop:
         count = min(batch, numbers.stop - first)
+        place = {"first_env_index": first} | ({"vectorization_mode": "sync"} if apart else {})
         try:
-            env = found.open(count, device, EVALUATION_SEEDS + seed, **kwargs, first_env_index=first)
+            env = found.open(count, device, EVALUATION_SEEDS + seed, **kwargs | place)
         except EnvError as error:
+            if apart:
+                raise NotOpenedError(str(error)) from error
             if batch == 1:
-                raise _NotOpenedError(str(error)) from error
+                raise
             batch = 1
             continue
         if isinstance(env, TensorVectorEnv):
@@ -174,24 +184,24 @@ def evaluate(
     parts: list[Episodes] = []
     rules: TensorEnv[Any] | None = None
     if processes > 1:
-        apart = kwargs | {"vectorization_mode": "sync"}
-        with contextlib.suppress(_NotOpenedError):  # while another process has it open: it is tried here
-            parts = play_in_processes(
-                lambda numbers: _play(found, policy, device, seed, apart, numbers)[0], policy, episodes, processes
-            )
+        with contextlib.suppress(NotOpenedError):  # perhaps while another process has it open: it is tried here
+            play = partial(_play, found, policy, device, seed, kwargs, apart=True)
+            parts = play_in_processes(lambda numbers: play(numbers)[0], policy, episodes, processes)
     if not parts:
         parts, rules = _play(found, policy, device, seed, kwargs, range(episodes))
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
-    successes = None
-    if any(part.successes is not None for part in parts):  # an environment may tell of its successes only
-        none = [np.zeros(len(part.returns), dtype=bool) for part in parts]
-        told = [flags if part.successes is None else part.successes for part, flags in zip(parts, none, strict=True)]
-        successes = np.concatenate(told)
-    result = summarise(env_name, policy.name, seed, returns, lengths, successes, rules, exact)
+    result = summarise(env_name, policy.name, seed, returns, lengths, _successes(parts), rules, exact)
     cut = np.concatenate([part.cut for part in parts])
     return replace(result, cut_episodes=int(cut.sum()), cut_after=int(lengths.max())) if cut.any() else result
+
+
+def _successes(parts: list[Episodes]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """The successes of all episodes, or None without any report; an environment may report successes only."""
+    if all(part.successes is None for part in parts):
+        return None
+    return np.concatenate([part.cut & False if part.successes is None else part.successes for part in parts])
 
 
 def summarise(

@@ -20,7 +20,7 @@ import torch
 
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.host import available_cores
-from palaestra.envs.core.user_code import describe
+from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.worker_process import NAME, Starting, leave_signals_to_parent
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.policies import AgentPolicy, Policy, RandomPolicy
@@ -29,6 +29,10 @@ FEW = 50  # fewer episodes are not worth while
 LOOKING = 0.2  # s between two looks at the signals
 
 T = TypeVar("T")
+
+
+class NotOpenedError(EnvError):
+    """An environment cannot be opened, perhaps because another process has done so."""
 
 
 def processes_for(env: ResolvedEnv, policy: Policy, episodes: int, device: str, env_kwargs: dict[str, Any]) -> int:
@@ -78,7 +82,7 @@ def _work(play: Callable[[range], list[T]], episodes: range, pipe: Any) -> None:
     torch.set_num_threads(1)
     try:
         pipe.send(play(episodes))
-    except Exception as error:  # whatever user code raises
+    except RAISED as error:
         try:
             answer: Exception = pickle.loads(pickle.dumps(error))
         except Exception:  # of a class that cannot be sent
