@@ -190,6 +190,7 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], first_env_index: int = 0) -> None:
         super().__init__(env)
         self._space, self._mask_size = env.observation_space, mask_size(env.action_space)
+        self._env_step, self._form = env.step, (self._space.shape, self._space.dtype)
         has_method = self._mask_size is not None and env.has_wrapper_attr("action_masks")
         self._mask_method = env.get_wrapper_attr("action_masks") if has_method else None
         name, _, index = multiprocessing.current_process().name.rpartition("-")
@@ -210,7 +211,12 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> Any:
         self._step += 1
         try:
-            obs, reward, terminated, truncated, info = self.env.step(action)
+            result = self._env_step(action)
+            obs, reward, terminated, truncated, info = result
+            goes_on = terminated is False and truncated is False and type(info) is dict and not info
+            usual = goes_on and type(reward) is float and type(obs) is np.ndarray and self._mask_method is None
+            if usual and (obs.shape, obs.dtype) == self._form:
+                return result
             obs, kept = fitting(self._space, obs), {}
             reward = reward if type(reward) is float else number("reward", reward)
             terminated = terminated if type(terminated) is bool else bool(number("terminated", terminated))

@@ -22,7 +22,7 @@ class SyncLoop:
 
     def __init__(self, envs: Sequence[Any], space: Space[Any]) -> None:
         self.envs, n = envs, len(envs)
-        self._obs = create_empty_array(space, n, np.zeros)
+        self._obs: Any = create_empty_array(space, n, np.zeros)
         self._rewards = np.zeros(n)
         self._terminated, self._truncated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
 
@@ -39,14 +39,19 @@ class SyncLoop:
     def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
         """One step of all, with new episodes where one ended; see :meth:`reset`."""
         infos: dict[str, Any] = {}
+        self._terminated[:] = self._truncated[:] = False
+        whole = not isinstance(self._obs, dict)
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             obs, self._rewards[i], terminated, truncated, info = env.step(action)
-            self._terminated[i], self._truncated[i] = terminated, truncated
             if terminated or truncated:
+                self._terminated[i], self._truncated[i] = terminated, truncated
                 self._collect(infos, {"final_obs": obs}, i)
                 self._collect(infos.setdefault("final_info", {}), info, i)
                 obs, info = env.reset()
-            _write(self._obs, i, obs)
+            if whole:
+                self._obs[i] = obs
+            else:
+                _write(self._obs, i, obs)
             if info:
                 self._collect(infos, info, i)
         return self._obs, self._rewards, self._terminated, self._truncated, infos
