@@ -13,9 +13,10 @@ the module calls :func:`register`. A plug-in that fails to import is kept with i
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,6 +36,22 @@ if TYPE_CHECKING:
 
 PLUGIN_GROUP = "palaestra.envs"
 _REGISTERED_BEFORE = frozenset(gymnasium.registry)  # Gymnasium's own ids, and those of what was imported first
+
+
+_REGISTERING = {  # how ids begin → the module whose import registers them, the package that holds it
+    "ALE/": ("ale_py", "ale-py"),
+    **dict.fromkeys(("MiniGrid-", "BabyAI-"), ("minigrid", "minigrid")),
+    **dict.fromkeys(
+        ("Fetch", "HandManipulate", "HandReach", "AdroitHand", "PointMaze", "AntMaze", "FrankaKitchen"),
+        ("gymnasium_robotics", "gymnasium-robotics"),
+    ),
+    "Panda": ("panda_gym", "panda-gym"),
+    **dict.fromkeys(
+        ("highway-", "merge-", "roundabout-", "parking-", "intersection-", "racetrack-"), ("highway_env", "highway-env")
+    ),
+    "FlappyBird-": ("flappy_bird_gymnasium", "flappy-bird-gymnasium"),
+    **dict.fromkeys(("stocks-", "forex-"), ("gym_anytrading", "gym-anytrading")),
+}
 
 
 class UnknownEnvError(ValueError):
@@ -132,6 +149,8 @@ def resolve(name: str) -> ResolvedEnv:
         UnknownEnvError: naming the closest match.
         UserCodeError: if the module, the file or the plug-in cannot be imported.
     """
+    if name.partition(":")[0].partition(".")[0] == "pettingzoo":
+        raise UnknownEnvError(f"{name} is for several players and no Gymnasium environment; agents here play alone")
     place, _, id = (name, "", "") if name.endswith(".py") else name.rpartition(":")
     module, absolute = (None, id) if not place else _import(place, id)
     classes = {} if module is None else _classes(module)
@@ -153,8 +172,19 @@ def resolve(name: str) -> ResolvedEnv:
     for plugin, error in plugin_errors().items():
         if plugin in (id, id.partition("/")[0]):
             raise UserCodeError(f"the plug-in {plugin} cannot be imported: {error}")
+    raise UnknownEnvError(f"unknown environment {name!r}{_way_out(id, known)}")
+
+
+def _way_out(id: str, known: Sequence[TensorEnvSpec]) -> str:
+    """Where an unknown id comes from, or the closest known one, or where there are lists."""
+    for start, (module, package) in _REGISTERING.items():
+        if id.startswith(start):
+            missing = "" if importlib.util.find_spec(module) else f" (after pip install {package})"
+            return f"; {package} registers it: name it {module}:{id}{missing}"
     names = [n for entry in known for n in (entry.short_name, entry.id)] + sorted(gymnasium.registry)
-    raise UnknownEnvError(f"unknown environment {name!r}{_closest(id, names, '; palaestra envs lists them')}")
+    points = (str(spec.entry_point).split(".") for spec in gymnasium.registry.values())
+    kinds = sorted({parts[2] for parts in points if parts[:2] == ["gymnasium", "envs"]})
+    return _closest(id, names, f"; palaestra envs lists ours, and Gymnasium has {', '.join(kinds)}")
 
 
 def _import(place: str, id: str) -> tuple[ModuleType, str]:

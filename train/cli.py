@@ -58,7 +58,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     help="Train reinforcement-learning agents on thousands of parallel environments, and see how good they are.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,10 +65,15 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _main(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _main(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if show_version:
         print(f"palaestra {version('palaestra')}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main() -> None:

@@ -72,7 +72,8 @@ def _call(where: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
 def play(env: Any, seed: int, steps: int) -> Iterator[Played]:
     """Steps with random actions, in new episodes where one ends; fewer where they take longer than a rule may."""
     start = time.perf_counter()
-    env.action_space.seed(seed)
+    actions = copy.deepcopy(env.action_space)  # that of a class gives its random numbers to all environments in turn
+    actions.seed(seed)
     obs, _ = _call("reset", env.reset, seed=seed)
     # a copy, since the environment may write its next observation into the same memory
     yield Played(0, copy.deepcopy(obs))
@@ -80,7 +81,7 @@ def play(env: Any, seed: int, steps: int) -> Iterator[Played]:
         if time.perf_counter() - start > SECONDS:
             return
         where = f"step {number}"
-        obs, reward, terminated, truncated, _ = _call(where, env.step, env.action_space.sample())
+        obs, reward, terminated, truncated, _ = _call(where, env.step, actions.sample())
         yield Played(number, copy.deepcopy(obs), reward, terminated, truncated)
         if terminated or truncated:
             obs, _ = _call(f"reset after {where}", env.reset)

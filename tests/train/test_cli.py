@@ -56,6 +56,14 @@ def test_help_and_version_do_not_import_torch() -> None:
         assert "palaestra" in done.stdout
 
 
+def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(monkeypatch) == 0
+    alone = capsys.readouterr()
+    assert run_cli(monkeypatch, "--help") == 0
+    assert alone == capsys.readouterr()
+    assert alone.out.count("\n") > 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -92,6 +100,8 @@ def test_help_and_version_do_not_import_torch() -> None:
         ("bench cartpole --agent pq", "did you mean 'pqn'"),
         ("bench reach-torque --agent dqn", "dqn needs a Discrete action space"),
         ("bench cartpole --device tpu", "device"),
+        ("bench cartpole --device mps", "Apple's GPUs have no 64-bit floats, which agents compute with: use cpu"),
+        ("train cartpole --device mps", "device=mps: Apple's GPUs have no 64-bit floats"),
         ("bench cartpole --scaling --solve", "give one of them"),
         ("bench CartPole-v1 --scaling", "only tensor environments scale"),
     ],

@@ -43,13 +43,13 @@ def bench(
     """
     from palaestra.train.bench import report, throughput, time_to_solve
     from palaestra.train.bench import scaling as scales
-    from palaestra.train.config.compatibility import AGENTS
+    from palaestra.train.config.compatibility import AGENTS, check_device
     from palaestra.train.config.schema import require_choice
     from palaestra.train.markdown import with_section, write_section
 
     if scaling and solve:
         raise UsageError("--scaling and --solve are two benchmarks: give one of them")
-    require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
+    check_device(device)
     require_choice(agent, AGENTS, "agent")
     kind = "scaling" if scaling else "solve" if solve else ""
     section = report.section_name(env, agent, device, kind)

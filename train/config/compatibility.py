@@ -163,7 +163,9 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
 
 
 def check_device(device: str) -> None:
-    """Raise a ConfigError unless PyTorch knows such a device."""
+    """Raise a ConfigError unless PyTorch knows such a device, and agents can compute on it."""
+    if device.partition(":")[0] == "mps":
+        raise ConfigError(f"device={device}: Apple's GPUs have no 64-bit floats, which agents compute with: use cpu")
     require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
     try:
         torch.device("cpu" if device == "auto" else device)

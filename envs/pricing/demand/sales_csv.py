@@ -31,6 +31,8 @@ _TEXTS = ("date", "product", "occasion_id", "alternative", "household_id")
 _FLAGS = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "0.0": 0.0, "1.0": 1.0}
 _FLAG_COLUMNS = ("chosen", "available")
 _PIECE = 20_000  # rows
+# beyond these the likelihoods take too much memory, or lose the digits that tell one row from another
+_LARGEST, _LARGEST_OF_OTHERS = {"units": 1e6}, 1e9
 
 
 class SalesError(ValueError):
@@ -145,6 +147,10 @@ def _column(name: str, cells: Sequence[str], index: dict[str, dict[str, int]], f
         i = int(wrong.argmax())
         rule = "above 0" if name in ("price", "competitor_price") else "a whole number" if whole else "a number"
         raise SalesError(f"row {first + i}: {name} must be {rule}, finite and not negative, got {cells[i].strip()!r}")
+    largest = _LARGEST.get(name, _LARGEST_OF_OTHERS)
+    if (values > largest).any():
+        i = int((values > largest).argmax())
+        raise SalesError(f"row {first + i}: {name} must be at most {largest:,.0f}, got {cells[i].strip()!r}")
     return values
 
 

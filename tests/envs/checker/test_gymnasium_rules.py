@@ -275,6 +275,21 @@ class Parts(Walk):
         return self.observe(), 1.0, self.age >= 9, False, {}
 
 
+class SpacesOfTheClass(Walk):
+    """Many write them so; the copies share their random numbers."""
+
+    observation_space: Any = Box(-1.0, 1.0, (2,))
+    action_space: Any = Discrete(2)
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode, self.place, self.age = render_mode, 0.0, 0
+
+
+def test_spaces_may_belong_to_the_class() -> None:
+    findings = check(SpacesOfTheClass)
+    assert all(finding.passed for finding in findings.values()), findings
+
+
 def test_what_does_not_apply_is_no_fault() -> None:
     findings = check(Parts, None)
     assert {rule for rule, f in findings.items() if f.verdict == "does not apply"} == {"pictures", "resets differ"}
