@@ -175,11 +175,14 @@ def _tell_interrupted(folder: RunFolder) -> None:
 
 def _finish(result: RunResult) -> None:
     from palaestra.train.commands.evaluate import report
+    from palaestra.train.runs.run_folder import RunFolder
 
     assert result.evaluation is not None
     print(report(result.evaluation))
     print(verdict(result))
     print(f"run folder: {result.run_dir}")
+    if not RunFolder(result.run_dir).video_file.is_file():
+        print(f"an episode: palaestra watch {shlex.quote(str(result.run_dir))} --record episode.mp4")
     if isinstance(result.curves, Path):
         print(f"curves: wandb leet {result.curves}")
     elif result.curves:

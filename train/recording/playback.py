@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
+import os
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from palaestra.envs import BatchedEnv, TensorVectorEnv, resolve
 from palaestra.envs.core import host_row
+from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
 from palaestra.envs.rendering.canvas import Image, resized
 from palaestra.envs.rendering.picture import picture
@@ -103,7 +107,7 @@ def _table(rules: Any, policy: Any) -> Any:
     return rules.tabulate(on_states(policy, rules))
 
 
-class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
+class _Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
     """Keeps the picture of the state in which an episode ended: the batch resets before it could be asked for."""
 
     last: Any = None
@@ -111,8 +115,15 @@ class _LastPicture(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         result = super().step(action)
         if result[2] or result[3]:
-            self.last = self.env.render()
+            self.last = self.seen()
         return result
+
+    def seen(self) -> Any:
+        """What ``render`` gives or, instead of raising it here, what it raises."""
+        try:
+            return self.env.render()
+        except RAISED as error:
+            return error
 
 
 class GymnasiumPlayback:
@@ -120,7 +131,8 @@ class GymnasiumPlayback:
 
     def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy
-        self.fps = float(env.metadata.get("render_fps", 30))
+        fps = env.metadata.get("render_fps")
+        self.fps = float(fps) if isinstance(fps, int | float | np.number) and 0 < fps <= 1000 else 30.0
         self.returns, self.success = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=bool)
 
     def start(self, episode: int) -> None:
@@ -141,7 +153,9 @@ class GymnasiumPlayback:
 
     def picture(self, row: int, width: int, over: bool) -> Image:
         member = self.env.venv.envs[row]
-        frame = member.get_wrapper_attr("last") if over else member.render()
+        frame = member.get_wrapper_attr("last") if over else member.get_wrapper_attr("seen")()
+        if isinstance(frame, BaseException):
+            raise WatchError(f"the environment gives no picture: render() raises {describe(frame)}{_way_out(frame)}")
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
             raise WatchError("the environment's render() gives no picture (uint8 [height, width, 3])")
         return resized(frame, width)
@@ -170,7 +184,30 @@ def open_playback(
         return TensorPlayback(env, policy)
     if env_index is not None or episode is not None:
         raise WatchError(f"{name} is not a palaestra environment: its episodes cannot be replayed by index")
-    kwargs = {**env_kwargs, "render_mode": "rgb_array", "around": (_LastPicture,)}
-    adapter = found.make(count, device, seed, **kwargs)
+    _choose_opengl()
+    # in this process: those of other processes have no pictures
+    kwargs = {**env_kwargs, "render_mode": "rgb_array", "vectorization_mode": "sync", "around": (_Pictures,)}
+    try:
+        adapter = found.make(count, device, seed, **kwargs)
+    except RAISED as error:
+        raise WatchError(f"{name} cannot be made with render_mode='rgb_array': {describe(error)}") from error
     assert isinstance(adapter, GymnasiumAdapter)
+    if type(adapter.venv.envs[0].unwrapped).render is gymnasium.Env.render:
+        adapter.close()
+        raise WatchError(f"{name} draws no pictures: its class has no render method")
     return GymnasiumPlayback(adapter, policy)
+
+
+def _choose_opengl() -> None:
+    """Let MuJoCo draw without a display where it can: it tries to open a window else."""
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        return
+    for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+        if ctypes.util.find_library(library):
+            os.environ.setdefault("MUJOCO_GL", backend)
+
+
+def _way_out(error: BaseException) -> str:
+    if not any(word in str(error) for word in ("OpenGL", "EGL", "OSMesa", "GLContext", "gladLoadGL")):
+        return ""
+    return "; without a display install libegl1 and set MUJOCO_GL=egl, or libosmesa6 and MUJOCO_GL=osmesa"
