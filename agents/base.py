@@ -344,7 +344,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             path: the file; ``.zip`` is added where the name lacks it.
             env: environments to train on; None for prediction only.
             device: where to put the model; with an ``env``, its device.
-            kwargs: constructor arguments that replace the stored ones.
+            kwargs: constructor arguments that replace the stored ones; so do those in SB3's ``custom_objects``.
 
         Raises:
             CheckpointError: if the file is damaged, not ours, or does not fit ``env``.

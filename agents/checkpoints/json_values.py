@@ -73,8 +73,11 @@ def _safe_class(name: str, path: Any) -> type:
             raise CheckpointError(f"{name}: there is no class {path}") from error
         if isinstance(found, type) and issubclass(found, nn.Module | torch.optim.Optimizer):
             return found
+    argument, _, key = name.partition(".")
+    own = str(path).rpartition(":")[2]
+    way_out = f"{argument}={{{key!r}: {own}}}" if key else f"{argument}={own}"
     raise CheckpointError(
-        f"{name}: {path} is not a network class of torch, stable_baselines3 or palaestra; pass it to load()"
+        f"{name}: {path} is not a network class of torch, stable_baselines3 or palaestra; pass {way_out} to load()"
     )
 
 

@@ -34,6 +34,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 
 from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import CUSTOM_SCHEDULE, decode, decode_space, encode, encode_space
+from palaestra.agents.checkpoints.load_arguments import load_arguments
 from palaestra.agents.checkpoints.tensor_members import (
     map_tensors,
     read_torch_file,
@@ -166,7 +167,7 @@ def read(
     With ``to_act`` it acts and predicts but cannot learn: it has no optimizer, and schedules that were functions, which
     a file cannot hold, are not asked for.
     """
-    overrides = overrides or {}
+    overrides = load_arguments(model_class, overrides or {})
     with _opened(path) as members:
         if not {_MEMBER, SUMS} & {*members.names()} and "_stable_baselines3_version" in members.names():
             return _from_sb3(model_class, members, env, device, overrides)  # type: ignore[no-any-return]
@@ -177,8 +178,7 @@ def read(
         weights = _finite_weights(members, content["format"])
         ours = content["format"] == FORMAT
         if to_act:
-            kwargs = decode("policy_kwargs", content["arguments"].get("policy_kwargs")) or {}
-            overrides = {**overrides, "policy_kwargs": {**kwargs, "optimizer_class": _NoOptimizer}}
+            overrides = {**overrides, "policy_kwargs": {"optimizer_class": _NoOptimizer}}
             content["arguments"] = {k: v for k, v in content["arguments"].items() if v != CUSTOM_SCHEDULE}
         too_many = CheckpointError("the settings describe networks larger than the weights in the file")
         with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
@@ -294,6 +294,11 @@ def _build(
 ) -> Any:
     """The model without its weights: constructor, spaces and counters."""
     stored = {name: value for name, value in content["arguments"].items() if name not in overrides}
+    if overrides.get("policy_kwargs"):  # those that are given replace the file's one by one
+        kept = content["arguments"].get("policy_kwargs") or {}
+        kept = {name: value for name, value in kept.items() if name not in overrides["policy_kwargs"]}
+        kwargs = {**decode("policy_kwargs", kept), **overrides["policy_kwargs"]}
+        overrides = {**overrides, "policy_kwargs": kwargs}
     arguments = {name: decode(name, value) for name, value in stored.items()} | overrides
     policy = arguments.pop("policy", content["policy"])
     policy = policy if isinstance(policy, str | type) else decode("policy", policy)

@@ -182,12 +182,15 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     observations, actions = spaces_of(env, env_kwargs)
     policy = AGENTS[agent].policy_aliases[arguments.get("policy", "MlpPolicy")]
     kwargs = arguments.get("policy_kwargs", {})
+    sde = {"use_sde": True} if arguments.get("use_sde") else {}
+    if sde and not isinstance(actions, spaces.Box):
+        raise ConfigError(f"use_sde=True is for continuous actions; {env.short_name} has {_shown(actions)}")
     given = ", ".join(f"{key}={value}" for key, value in kwargs.items())
     too_large = ConfigError(f"policy_kwargs ({given}): such networks do not fit into memory")
     try:
         # weights, gradients and Adam's two moments; the run's own random numbers begin later
         with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
-            policy(observations, actions, lambda _: 1e-3, **kwargs)
+            policy(observations, actions, lambda _: 1e-3, **sde, **kwargs)
     except ConfigError:
         raise
     except Exception as error:  # whatever their constructors raise

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -83,11 +82,7 @@ def _work(play: Callable[[range], list[T]], episodes: range, pipe: Any) -> None:
     try:
         pipe.send(play(episodes))
     except RAISED as error:
-        try:
-            answer: Exception = pickle.loads(pickle.dumps(error))
-        except Exception:  # of a class that cannot be sent
-            answer = EnvError(describe(error))
-        pipe.send(answer)
+        pipe.send(error if isinstance(error, EnvError | MemoryError) else EnvError(describe(error)))
 
 
 def _answer(pipe: Any, process: Any) -> Any:

@@ -18,7 +18,7 @@ from palaestra.agents import DQN, SharedMlp
 from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, resolve
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.compatibility import AGENTS, check_policy
 from palaestra.train.config.presets import (
     ANY_GYMNASIUM_ENV,
     ANY_TENSOR_ENV,
@@ -705,3 +705,13 @@ def test_unreadable_files_are_config_errors(tmp_path: Path) -> None:
 )
 def test_checkpoint_intervals(text: Any, steps: float, seconds: float) -> None:
     assert checkpoint_interval(text) == (steps, seconds)
+
+
+def test_state_dependent_exploration() -> None:
+    """SB3's policies can squash actions with it alone, and it is for continuous actions."""
+    squashed, pendulum, cartpole = {"squash_output": True}, resolve("Pendulum-v1"), resolve("cartpole")
+    check_policy("ppo", pendulum, {}, {"use_sde": True, "policy_kwargs": squashed})
+    with pytest.raises(ConfigError, match=r"squash_output=True is only available when using gSDE"):
+        check_policy("ppo", pendulum, {}, {"policy_kwargs": squashed})
+    with pytest.raises(ConfigError, match=r"^use_sde=True is for continuous actions; cartpole has Discrete\(2\)$"):
+        check_policy("ppo", cartpole, {}, {"use_sde": True})

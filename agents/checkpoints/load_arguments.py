@@ -1,0 +1,19 @@
+"""The arguments of SB3's ``load`` as constructor arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load_arguments(model_class: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Those of ``custom_objects`` too, which stand for what the file holds.
+
+    Names that no constructor has are ignored, as SB3 ignores those that a file lacks. Environments are always reset.
+    """
+    arguments = {name: value for name, value in given.items() if name not in ("custom_objects", "force_reset")}
+    custom = given.get("custom_objects") or {}
+    if not isinstance(custom, dict):
+        raise TypeError(f"custom_objects must be a dictionary, got {custom!r}")
+    named = {"policy" if name == "policy_class" else name: value for name, value in custom.items()}
+    known = ("policy", *model_class._json_arguments)
+    return {name: value for name, value in named.items() if name in known} | arguments
