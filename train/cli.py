@@ -22,8 +22,7 @@ import typer
 from typer.core import TyperGroup
 
 from palaestra.train.commands import UsageError
-from palaestra.train.output import LastingOutput, go_on_without
-from palaestra.train.runs.interrupt import Interrupted, StopSignal
+from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
 

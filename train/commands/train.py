@@ -144,8 +144,8 @@ def _tell_finished(folder: RunFolder) -> None:
 
 def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
     """Train as process 0 has planned."""
+    from palaestra.train.interruptions import Interrupted
     from palaestra.train.runs import trainer
-    from palaestra.train.runs.interrupt import Interrupted
     from palaestra.train.runs.torchrun import broadcast_plan, joined_processes
 
     with joined_processes() as group:

@@ -29,7 +29,6 @@ from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.policies import Policy, on_states
-from palaestra.train.evaluation.processes import NotOpenedError, play_in_processes, processes_for
 from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
@@ -121,6 +120,10 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
     return Episodes(returns.double().cpu().numpy(), lengths.cpu().numpy(), flags, ~finished.cpu().numpy())
 
 
+class NotOpenedError(EnvError):
+    """An environment cannot be opened, perhaps because another process has done so."""
+
+
 def _play(
     found: ResolvedEnv,
     policy: Policy,
@@ -180,13 +183,15 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     found, kwargs = resolve(env_name), dict(env_kwargs or {})
-    processes = processes_for(found, policy, episodes, device, kwargs)
     parts: list[Episodes] = []
     rules: TensorEnv[Any] | None = None
-    if processes > 1:
-        with contextlib.suppress(NotOpenedError):  # perhaps while another process has it open: it is tried here
+    if not found.in_tensors:
+        from palaestra.train.evaluation.processes import play_in_processes, processes_for
+
+        if (processes := processes_for(policy, episodes, device, kwargs)) > 1:
             play = partial(_play, found, policy, device, seed, kwargs, apart=True)
-            parts = play_in_processes(lambda numbers: play(numbers)[0], policy, episodes, processes)
+            with contextlib.suppress(NotOpenedError):  # perhaps while another process has it open: it is tried here
+                parts = play_in_processes(lambda numbers: play(numbers)[0], policy, episodes, processes)
     if not parts:
         parts, rules = _play(found, policy, device, seed, kwargs, range(episodes))
     returns = np.concatenate([part.returns for part in parts])

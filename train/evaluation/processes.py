@@ -21,7 +21,6 @@ from palaestra.envs.core import EnvError
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.worker_process import NAME, Starting, leave_signals_to_parent
-from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.policies import AgentPolicy, Policy, RandomPolicy
 
 FEW = 50  # fewer episodes are not worth while
@@ -30,13 +29,9 @@ LOOKING = 0.2  # s between two looks at the signals
 T = TypeVar("T")
 
 
-class NotOpenedError(EnvError):
-    """An environment cannot be opened, perhaps because another process has done so."""
-
-
-def processes_for(env: ResolvedEnv, policy: Policy, episodes: int, device: str, env_kwargs: dict[str, Any]) -> int:
+def processes_for(policy: Policy, episodes: int, device: str, env_kwargs: dict[str, Any]) -> int:
     """How many to play the episodes in; 1 for this one."""
-    able = not env.in_tensors and isinstance(policy, AgentPolicy | RandomPolicy) and episodes >= FEW
+    able = isinstance(policy, AgentPolicy | RandomPolicy) and episodes >= FEW
     able = able and device == "cpu" and env_kwargs.get("vectorization_mode", "auto") == "auto"
     able = able and "fork" in multiprocessing.get_all_start_methods()
     able = able and not any(

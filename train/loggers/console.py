@@ -26,7 +26,7 @@ from rich.text import Text
 from stable_baselines3.common.logger import KVWriter
 
 from palaestra.train.formatting import hours
-from palaestra.train.output import LastingOutput, go_on_without
+from palaestra.train.interruptions import LastingOutput, go_on_without
 
 LINE_INTERVAL = 5.0  # s between plain lines
 REDRAWS_PER_SECOND = 2.0

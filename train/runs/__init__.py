@@ -1,1 +1,1 @@
-"""A training run: folder, checkpoints, interruptions, failures."""
+"""A training run: folder, checkpoints, callbacks, failures."""

@@ -22,8 +22,8 @@ from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.runs import checkpoints
-from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.machine import process_seconds
 from palaestra.train.runs.run_folder import RunFolder
 

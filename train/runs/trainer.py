@@ -31,13 +31,13 @@ from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
 from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, StoppablePolicy, eval_metrics, evaluate_run
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
 

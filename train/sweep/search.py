@@ -22,7 +22,7 @@ from palaestra.envs.core.host import available_cores
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import tell
-from palaestra.train.runs.interrupt import Interrupted, StopSignal
+from palaestra.train.interruptions import Interrupted, StopSignal
 from palaestra.train.runs.run_folder import only_process
 from palaestra.train.sweep.custom_space import first_of, user_space
 from palaestra.train.sweep.search_space import Space, default_space

@@ -25,10 +25,10 @@ from palaestra.train.evaluation import episodes as module
 from palaestra.train.evaluation import processes
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, RandomPolicy
+from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.recording.show import watch
 from palaestra.train.runs import callbacks
 from palaestra.train.runs.callbacks import StoppablePolicy
-from palaestra.train.runs.interrupt import Stopped, StopSignal
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import RunResult, train
 

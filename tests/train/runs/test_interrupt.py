@@ -25,8 +25,8 @@ from palaestra.train.commands.train import start_run as train_command
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation import episodes as evaluation
+from palaestra.train.interruptions import StopSignal
 from palaestra.train.runs import callbacks, checkpoints, interrupt, trainer
-from palaestra.train.runs.interrupt import StopSignal
 from palaestra.train.runs.run_folder import RunFolder, only_process
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}

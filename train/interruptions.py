@@ -1,21 +1,24 @@
-"""Stopping where nothing is lost: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end training between two iterations.
+"""Interruptions from outside the process, by which no work is lost: signals, and output that cannot be written.
 
-1. A second signal ends it at once. ``timeout``, torchrun and closing terminals send a process two signals for one, so
-   those within ``TOGETHER`` seconds of the first count as one.
+1. Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end training between two iterations; a second signal ends it at once.
+   ``timeout``, torchrun and closing terminals send a process two signals for one, so those within ``TOGETHER`` seconds
+   of the first count as one.
 2. The first signal only sets a flag, for an exception in the middle of anything may be lost (those in the hooks of a
    fork are) or leave half of it done. Commands that have nothing to finish end with the first.
 3. A forked process inherits the handler and no training; there signals do what they do by default.
+4. The reader of the output may go (``| head``), its disk be full, its terminal be closed: the work goes on without it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 TOGETHER = 1.0  # s
@@ -71,3 +74,42 @@ class StopSignal:
         """Raise Stopped if training is to stop."""
         if self.requested:
             raise Stopped
+
+
+class LastingOutput:
+    """A stream that leaves out what it cannot write, and tells that the first time.
+
+    Attributes:
+        lost: why the first text was left out; None if all was written.
+    """
+
+    def __init__(self, stream: TextIO | None, tell: Callable[[str], None] | None = None) -> None:
+        """``stream`` is None where the process was started without one; ``tell`` takes the reason."""
+        self.lost: OSError | None = None
+        self._stream, self._tell = stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"), tell
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        first, self.lost = self.lost is None, self.lost or error
+        if first and self._tell is not None:
+            self._tell(error.strerror or str(error))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def go_on_without(reason: str) -> None:
+    """Tell on standard error that standard output is given up."""
+    print(f"palaestra: standard output: {reason}; going on without it", file=LastingOutput(sys.stderr))

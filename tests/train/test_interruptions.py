@@ -16,7 +16,7 @@ import pytest
 
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
-from palaestra.train.output import LastingOutput
+from palaestra.train.interruptions import LastingOutput
 from palaestra.train.runs import trainer
 from palaestra.train.runs.run_folder import RunFolder
 
