@@ -235,9 +235,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def _record_progress(self) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
-        elapsed = max(
-            time.perf_counter() - self._learning_since, sys.float_info.epsilon
-        )  # a clock that is never set back
+        # a clock that is never set back
+        elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)
         for name, value in episode_means(self.ep_info_buffer or ()).items():
             self.logger.record(name, value)
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
@@ -256,8 +255,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
         ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
-        ours += ("_kept_flat_optimizer", "_numbering", "remarks")
-        ours += ("_learning_since", *self._counters, *self._unsaved)
+        ours += ("_kept_flat_optimizer", "_numbering", "remarks", "_learning_since", *self._counters, *self._unsaved)
         return [*super()._excluded_save_params(), *ours]
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
