@@ -174,7 +174,7 @@ def cartpole_agent(**kwargs: Any) -> AgentPolicy:
 @pytest.mark.parametrize("policy", [RandomPolicy(), cartpole_agent(), cartpole_agent(deterministic=False)])
 def test_processes_play_the_same_episodes(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     in_processes, calls = processes.play_in_processes, []
-    monkeypatch.setattr(module, "play_in_processes", lambda *args: calls.append(args[2:]) or in_processes(*args))
+    monkeypatch.setattr(processes, "play_in_processes", lambda *args: calls.append(args[2:]) or in_processes(*args))
     here = evaluate("CartPole-v1", policy, episodes=37, env_kwargs={"vectorization_mode": "sync"})
     assert not calls
     assert evaluate("CartPole-v1", policy, episodes=37) == here
