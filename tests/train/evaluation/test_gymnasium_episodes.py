@@ -134,23 +134,26 @@ def test_a_recording_is_cut_where_an_evaluation_is(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------- seeds
 
 
+HERE = {"vectorization_mode": "sync"}  # without a trial of how long steps take, which has a seed too
+
+
 def test_evaluations_share_no_episode(tmp_path: Path) -> None:
     """Neither with another seed, nor with training, nor with the evaluations while training."""
     used: list[set[int]] = []
     for seed in (0, 1, 32, 64, 2**14 - 1, 2**14, 2**40, callbacks.VALIDATION_SEED):
         Corridor.seeds.clear()
-        evaluate("Corridor-v0", Right(), episodes=100, seed=seed)
+        evaluate("Corridor-v0", Right(), episodes=100, seed=seed, env_kwargs=HERE)
         used.append(set(Corridor.seeds))
         assert len(used[-1]) == 100
     Corridor.seeds.clear()
     for seed in (0, 1, 32, 2**32 - 1):
-        make("Corridor-v0", 1000, "cpu", seed).reset()
+        make("Corridor-v0", 1000, "cpu", seed, **HERE).reset()
     used.append(set(Corridor.seeds))
     assert len(set().union(*used)) == 8 * 100 + 4 * 1000
 
 
 def test_a_recording_shows_the_episodes_of_the_evaluation(tmp_path: Path) -> None:
-    evaluate("Corridor-v0", Right(), episodes=6, seed=3)
+    evaluate("Corridor-v0", Right(), episodes=6, seed=3, env_kwargs=HERE)
     evaluated = Corridor.seeds.copy()
     Corridor.seeds.clear()
     watch("Corridor-v0", Right(), record=tmp_path / "x.mp4", seed=EVALUATION_SEEDS + 3, grid=(1, 2), episodes=6)
