@@ -29,6 +29,7 @@ from palaestra.train.config.schema import ConfigError, Option, require_choice
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
 _SMALLEST_IMAGE = 36  # pixels; the CNN's three layers leave nothing of a smaller one
+_FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
 
 
 def spaces_of(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> tuple[Space[Any], Space[Any]]:
@@ -93,8 +94,12 @@ def default_policy(agent: str, space: Space[Any]) -> str:
     parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
     if not all(isinstance(p, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for p in parts):
         kinds = "Box, Discrete, MultiDiscrete, MultiBinary or a Dict of them"
-        raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}")
+        raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}{_FLATTENED}")
     if isinstance(space, spaces.Dict):
+        for key, part in space.spaces.items():
+            if is_image_space(part) and min(sorted(part.shape or ())[1:]) < _SMALLEST_IMAGE:
+                least = f"networks read images of at least {_SMALLEST_IMAGE} × {_SMALLEST_IMAGE} pixels in a Dict"
+                raise ConfigError(f"observation[{key!r}] is {_shown(part)}, and {least}{_FLATTENED}")
         policy = "MultiInputPolicy"
     elif (is_image_space(space) or is_float_image(space)) and min(sorted(space.shape or ())[1:]) >= _SMALLEST_IMAGE:
         policy = "CnnPolicy"
