@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 RAISED = (Exception, SystemExit)  # what user code may raise: sys.exit too, but Ctrl-C is the user's
-_LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", *sys.stdlib_module_names}
+_LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", "wandb", *sys.stdlib_module_names}
 
 
 class UserCodeError(ValueError):

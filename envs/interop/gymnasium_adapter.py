@@ -197,7 +197,8 @@ class _Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._apart = name == NAME
         if self._apart:
             self.env_index = first_env_index + int(index)
-        Starting.made.append(self)
+        if Starting.running:
+            Starting.made.append(self)
         self._episode, self._step = -1, 0
 
     def reset(self, **kwargs: Any) -> Any:
@@ -289,6 +290,8 @@ def _is_slow(spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
             if terminated or truncated:
                 env.reset()
         return bool(np.median(durations) > SLOW_STEP)
+    except EnvError:  # what an environment raises is told where its episodes count
+        return False
     finally:
         env.close()
 

@@ -126,7 +126,7 @@ def test_a_terminal_that_closes(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     os.close(side)
-    progress, deadline = Path("run/progress.csv"), time.monotonic() + 60
+    progress, deadline = Path("run/progress.csv"), time.monotonic() + 120
     os.set_blocking(main, False)
     while time.monotonic() < deadline and not (progress.exists() and progress.read_text().count("\n") > 2):
         time.sleep(0.05)
@@ -135,6 +135,6 @@ def test_a_terminal_that_closes(tmp_path: Path) -> None:
         except BlockingIOError:
             continue
     os.close(main)
-    assert process.wait(60) == 130
+    assert process.wait(120) == 130
     newest = RunFolder(Path("run")).checkpoints()[0]
     assert int(newest.stem) > 0

@@ -118,8 +118,6 @@ def _advice(act: Space[Any]) -> str:
     """The change to make to actions that no agent can choose."""
     from gymnasium import spaces
 
-    if isinstance(act, spaces.Discrete):
-        return f"{act}: count the actions from 0"
     if isinstance(act, spaces.Box):
         return f"{act}: give the actions finite bounds"
     return f"{act}: use Discrete, Box, MultiDiscrete or MultiBinary actions"

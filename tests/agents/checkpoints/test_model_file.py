@@ -193,7 +193,7 @@ def test_what_a_safe_file_cannot_hold_is_passed_again() -> None:
     model.save(buffer)
     with pytest.raises(CheckpointError, match=r"learning_rate was a function.*pass learning_rate="):
         PPO.load(buffer)
-    with pytest.raises(CheckpointError, match=r"OwnPolicy is not a network class.*pass it to load"):
+    with pytest.raises(CheckpointError, match=r"OwnPolicy is not a network class.*pass policy=OwnPolicy to load"):
         PPO.load(buffer, learning_rate=own_schedule)
     loaded = PPO.load(buffer, learning_rate=own_schedule, policy=OwnPolicy)
     assert type(loaded.policy) is OwnPolicy

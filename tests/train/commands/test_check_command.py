@@ -68,7 +68,6 @@ FAULTS = {
         "spaces",
         "action_space is float64: use dtype=np.float32",
     ),
-    "actions from 1": ("Discrete(2)", "Discrete(2, start=1)", "agents", "count the actions from 0"),
     "shape": (OBSERVE, "state.place", "shapes, dtypes, device", "observation must have shape (1, 2), got (1,)"),
     "dtype": (
         OBSERVE,

@@ -291,7 +291,7 @@ def test_other_peoples_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gymnasium's CartPole under the random policy lasts 22 steps or so."""
     monkeypatch.setattr(GymnasiumSpec, "default_batch", 60)
     policy = Recorder()
-    result = evaluate("CartPole-v1", policy, episodes=120)
+    result = evaluate("CartPole-v1", policy, episodes=120, env_kwargs={"vectorization_mode": "sync"})
     assert policy.seen == {(EVALUATION_SEEDS, 0, 59), (EVALUATION_SEEDS, 60, 119)}
     assert result.mean == result.mean_length
     assert 17 < result.mean < 28

@@ -526,6 +526,6 @@ def test_a_run_beside_the_person(
     assert run_cli(monkeypatch, "play", "snake", "--versus", "here") == 2
     assert "this agent plays palaestra/SnakeSmall-v0, not snake" in capsys.readouterr().err
     assert run_cli(monkeypatch, "play", "snake-small", "--versus", "here", "--set", "env.size=6") == 2
-    assert "trained on other observations" in capsys.readouterr().err
+    assert "trained with observations Box(65,), and snake-small has Box(145,)" in capsys.readouterr().err
     shutil.copy("here/model.zip", "bare.zip")
     assert run_cli(monkeypatch, "play", "snake-small", "--versus", "bare.zip", "--set", "env.size=4") == 0

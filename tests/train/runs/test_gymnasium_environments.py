@@ -258,13 +258,13 @@ def test_the_agents_that_can_act() -> None:
     able = {name: [agent for agent in AGENTS if can_act(agent, space)] for name, space in ACTIONS.items()}
     assert able == {
         "discrete": ["ppo", "dqn", "pqn"],
-        "from one": [],  # as it is; the adapter numbers them from 0
+        "from one": ["ppo", "dqn", "pqn"],
         "box": ["ppo"],
         "several": ["ppo"],
         "switches": ["ppo"],
     }
     assert not can_act("ppo", spaces.Box(-np.inf, np.inf, (2,)))
-    assert spaces_of(resolve("Any-v0"), {"observation": "state", "action": "from one"})[1] == spaces.Discrete(3)
+    assert spaces_of(resolve("Any-v0"), {"observation": "state", "action": "from one"})[1] == ACTIONS["from one"]
 
 
 def test_a_network_of_the_preset_gives_way_to_one_for_pictures() -> None:

@@ -20,13 +20,14 @@ from kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
+from palaestra.train import interruptions
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train_command
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation import episodes as evaluation
 from palaestra.train.interruptions import StopSignal
-from palaestra.train.runs import callbacks, checkpoints, interrupt, trainer
+from palaestra.train.runs import callbacks, checkpoints, trainer
 from palaestra.train.runs.run_folder import RunFolder, only_process
 
 ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -209,7 +210,7 @@ def test_settings_that_do_not_fit_take_the_weights(killed_run: Path, capsys: pyt
 
 def test_the_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(interrupt, "TOGETHER", 0.0)
+    monkeypatch.setattr(interruptions, "TOGETHER", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     with StopSignal(said.append) as stop:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -224,7 +225,7 @@ def test_two_signals_together_are_one() -> None:
     """``timeout`` sends SIGTERM twice, torchrun SIGTERM after SIGINT, a closing terminal SIGHUP twice."""
     said: list[str] = []
     with StopSignal(said.append) as stop:
-        for number in interrupt.SIGNALS:
+        for number in interruptions.SIGNALS:
             os.kill(os.getpid(), number)
             os.kill(os.getpid(), number)
         assert stop.requested
