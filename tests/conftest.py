@@ -21,8 +21,11 @@ settings.register_profile(
 )
 settings.load_profile("palaestra")
 
-# a job that a script puts in the background inherits an ignored SIGINT, and so would the processes that tests interrupt
+# a job that a script puts in the background inherits an ignored SIGINT, one under nohup an ignored SIGHUP, and so would
+# the processes that tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
