@@ -302,10 +302,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """
         try:
             return getattr(self.env, method)(*arguments)
-        except EnvError:
-            raise
         except RAISED as error:
-            if self.device.type == "meta" or is_machine_failure(error):  # rows of the meta device hold no numbers
+            # rows of the meta device hold no numbers
+            if isinstance(error, EnvError) or self.device.type == "meta" or is_machine_failure(error):
                 raise
 
             def again(rows: slice) -> object:

@@ -16,7 +16,7 @@ from stable_baselines3.common.preprocessing import is_image_space_channels_first
 
 from palaestra.envs.wrappers.wrapper import shown
 
-_SMALLEST_IMAGE = 36  # pixels; agents flatten what is smaller
+SMALLEST_IMAGE = 36  # pixels; a CNN's three layers leave nothing of a smaller one, so agents flatten that
 
 
 def stacking_axis(space: Box, count: int) -> int | None:
@@ -31,7 +31,7 @@ def stacking_axis(space: Box, count: int) -> int | None:
     channels, pixels = count * space.shape[axis], min(space.shape[1:] if axis == -3 else space.shape[:2])
     if channels < pixels:
         return axis
-    if pixels < _SMALLEST_IMAGE:
+    if pixels < SMALLEST_IMAGE:
         return None
     raise ValueError(f"{channels} channels cannot be told from {pixels} pixels: take fewer")
 

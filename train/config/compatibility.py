@@ -24,11 +24,11 @@ from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
+from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
 from palaestra.train.config.schema import ConfigError, Option, require_choice
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
-_SMALLEST_IMAGE = 36  # pixels; the CNN's three layers leave nothing of a smaller one
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
 
 
@@ -97,11 +97,11 @@ def default_policy(agent: str, space: Space[Any]) -> str:
         raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}{_FLATTENED}")
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
-            if is_image_space(part) and min(sorted(part.shape or ())[1:]) < _SMALLEST_IMAGE:
-                least = f"networks read images of at least {_SMALLEST_IMAGE} × {_SMALLEST_IMAGE} pixels in a Dict"
+            if is_image_space(part) and min(sorted(part.shape or ())[1:]) < SMALLEST_IMAGE:
+                least = f"networks read images of at least {SMALLEST_IMAGE} × {SMALLEST_IMAGE} pixels in a Dict"
                 raise ConfigError(f"observation[{key!r}] is {_shown(part)}, and {least}{_FLATTENED}")
         policy = "MultiInputPolicy"
-    elif (is_image_space(space) or is_float_image(space)) and min(sorted(space.shape or ())[1:]) >= _SMALLEST_IMAGE:
+    elif (is_image_space(space) or is_float_image(space)) and min(sorted(space.shape or ())[1:]) >= SMALLEST_IMAGE:
         policy = "CnnPolicy"
     else:
         policy = "MlpPolicy"
