@@ -180,7 +180,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
         ``values`` maps observations, and the rows of ``mask`` if there is one, to values [B].
         """
-        if not self.batch.can_truncate:
+        if not self.batch.can_truncate or not info.get("ended", True):
             return rewards
         final = (info["final_obs"],) if mask is None else (info["final_obs"], mask)
         if self.device.type != "cpu":  # finding the rows would wait for the device

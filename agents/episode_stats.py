@@ -51,7 +51,7 @@ class EpisodeStatistics:
 
     def add(self, info: dict[str, Any]) -> None:
         """Take in the ``info`` of one environment step."""
-        if "_episode" not in info:
+        if "_episode" not in info or not info.get("ended", True):
             return
         ended = info["_episode"].float()
         episode = info["episode"]

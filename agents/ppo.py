@@ -14,8 +14,7 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 7. ``ent_coef`` may be a schedule, like ``learning_rate``.
 8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
-   shifts and scales observations; see :mod:`palaestra.agents.reward_norm` and
-   :mod:`palaestra.agents.networks.observation_norm`.
+   shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
 9. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
 10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
@@ -40,6 +39,7 @@ from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
+from palaestra.agents.collection_threads import collection_threads
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
 from palaestra.agents.networks.action_units import units_remarks
@@ -156,13 +156,14 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._draw_keys()
         first_step = self._steps_collected
         self._episode_log.clear()
-        for step in range(n_rollout_steps):
-            rewards, dones, info = self._collect_step(step)
-            self.num_timesteps += self.n_envs * self._group.size
-            callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
-            callback.update_locals({"new_obs": self._last_obs, "infos": []})
-            if not callback.on_step():
-                return False
+        with collection_threads(self.batch, self._actor_critic.is_dense):
+            for step in range(n_rollout_steps):
+                rewards, dones, info = self._collect_step(step)
+                self.num_timesteps += self.n_envs * self._group.size
+                callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
+                callback.update_locals({"new_obs": self._last_obs, "infos": []})
+                if not callback.on_step():
+                    return False
         self._finish_rollout()
         self._report(first_step)
         callback.update_locals(locals())

@@ -36,6 +36,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
+from palaestra.agents.collection_threads import collection_threads
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import clone_tensors
@@ -202,15 +203,16 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
         self._draw_keys()
-        for taken in range(1, train_freq.frequency + 1):
-            rewards, dones, info = self._collect_step()
-            self.num_timesteps += self.n_envs * self._group.size
-            callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
-            callback.update_locals({"new_obs": self._last_obs, "infos": []})
-            if not callback.on_step():
-                return RolloutReturn(taken * self.n_envs * self._group.size, 0, continue_training=False)
-            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-            self._on_step()
+        with collection_threads(self.batch, self._online.is_dense):
+            for taken in range(1, train_freq.frequency + 1):
+                rewards, dones, info = self._collect_step()
+                self.num_timesteps += self.n_envs * self._group.size
+                callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
+                callback.update_locals({"new_obs": self._last_obs, "infos": []})
+                if not callback.on_step():
+                    return RolloutReturn(taken * self.n_envs * self._group.size, 0, continue_training=False)
+                self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+                self._on_step()
         callback.on_rollout_end()
         ends = self.num_timesteps >= self._total_timesteps
         if ends or self._steps_collected % _REPORT_STEPS < train_freq.frequency:

@@ -41,6 +41,11 @@ class ActorCritic:
             self._bounds = low, high
         self.units = ActionUnits.of(policy) if scale_actions and not policy.squash_output else None
 
+    @property
+    def is_dense(self) -> bool:
+        """True for fully connected networks."""
+        return self._dense is not None
+
     def require_masks(self) -> None:
         """Raise a ValueError if the policy cannot keep to action masks."""
         if self.head is None:

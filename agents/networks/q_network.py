@@ -20,6 +20,11 @@ class QFunction:
         self._latest: Tensor = torch.empty(0)  # Q-values, where autograd goes back from them
         self.is_dueling = type(network) is DuelingQNetwork
 
+    @property
+    def is_dense(self) -> bool:
+        """True for fully connected networks."""
+        return self._dense is not None
+
     @torch.no_grad()
     def infer(self, obs: Any) -> Tensor:
         """Q-values [B, A], without gradients."""

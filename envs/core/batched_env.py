@@ -16,7 +16,8 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     """The batch that agents train on: a Gymnasium vector environment whose arrays are tensors on one device.
 
     ``step`` resets finished rows at once (SAME_STEP) and puts the last observation of each episode, dense, in
-    ``info["final_obs"]``. :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
+    ``info["final_obs"]``. ``info["ended"]`` is False where the host knows that no episode ended.
+    :class:`TensorVectorEnv` runs our own environments, the adapters Gymnasium's and SB3's.
 
     Attributes:
         device: of every tensor in and out.

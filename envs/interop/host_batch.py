@@ -32,10 +32,14 @@ class HostEnv(BatchedEnv):
         """``given`` is the space of the observations that :meth:`_begin` and :meth:`_result` get."""
         keep_freed_memory()
         self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
+        self._on_host = self.device.type == "cpu"
+        self._action_dtype = np.dtype(self.single_action_space.dtype)
+        self._rounds = self._action_dtype.kind in "iu"
         self.env_indices = torch.arange(first, first + num_envs, device=self.device)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._observed = self._reader(given, self.single_observation_space)
+        self._none_ended = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         self._episode_return = np.zeros(num_envs)
         self._episode_length = np.zeros(num_envs, dtype=np.int64)
         self.steps = 0
@@ -69,17 +73,16 @@ class HostEnv(BatchedEnv):
 
     def _for_env(self, actions: Tensor) -> Array:
         """Actions in the dtype of their space, in memory of their own, since the environment may change it."""
-        array: Array = actions.detach().cpu().numpy()
-        dtype = self.single_action_space.dtype
-        if array.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+        array: Array = (actions if actions.device.type == "cpu" else actions.cpu()).numpy(force=True)
+        if self._rounds and array.dtype.kind == "f":
             array = np.rint(array)
-        return array.astype(dtype)
+        return array.astype(self._action_dtype)
 
     def _to_device(self, array: Array) -> Tensor:
         """A copy, since the environment may write its next observation into the same memory."""
-        own = array.astype(np.float32 if array.dtype == np.float64 else array.dtype, order="C")
+        own = array.astype(np.float32, order="C") if array.dtype == np.float64 else array.copy()
         tensor = torch.from_numpy(own)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
+        return tensor if self._on_host else tensor.to(self.device)
 
     def _result(
         self,
@@ -94,12 +97,13 @@ class HostEnv(BatchedEnv):
         """What a step gives, from arrays, with what only finished rows have by row."""
         terminated, truncated = ends
         done = terminated | truncated
-        ended = bool(done.any())
+        ended = bool(np.count_nonzero(done))
         self._episode_return += reward
         self._episode_length += 1
         self.steps += 1
-        seen, over = self._observed(obs), self._to_device(done)
+        seen, over = self._observed(obs), self._to_device(done) if ended else self._none_ended
         info: dict[str, Any] = {
+            "ended": ended,
             "final_obs": self._observed(with_final_rows(obs, finals)) if finals else seen,
             "_final_obs": over,
             "episode": {"r": self._to_device(self._episode_return), "l": self._to_device(self._episode_length)},

@@ -1,14 +1,14 @@
 """Copies of a Gymnasium environment in this process, stepped one after another.
 
-What Gymnasium's ``SyncVectorEnv`` gives, with less around each step: an observation is written into the batch's memory
+What Gymnasium's ``SyncVectorEnv`` does, with less around each step: an observation is written into the batch's memory
 as soon as it is there, so an environment may give the same array every time, and only what agents use of an ``info``
 is collected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Space
@@ -16,58 +16,98 @@ from gymnasium.vector.utils import create_empty_array
 
 from palaestra.envs.core import Array
 
+RowValues = dict[str, dict[int, Any]]
+"""What some rows say, by name (``mask``, ``final_obs``, ``final_mask``, ``is_success``) and row."""
+
+Zeros = Callable[..., Array]
+
+
+class Batch(NamedTuple):
+    """The arrays that a step fills; all change with the next one."""
+
+    obs: Any  # [N, …], in dicts where the space has them
+    rewards: Array  # [N], NaN where the running call has not come yet
+    terminated: Array  # bool [N]
+    truncated: Array  # bool [N]
+
+    @classmethod
+    def of(cls, space: Space[Any], count: int, zeros: Zeros = np.zeros) -> Batch:
+        """For ``count`` environments whose observations are in ``space``, made by ``zeros(shape, dtype=…)``."""
+        ends = (zeros((count,), dtype=np.bool_), zeros((count,), dtype=np.bool_))
+        return cls(create_empty_array(space, count, zeros), zeros((count,), dtype=np.float64), *ends)
+
+    def part(self, rows: slice) -> Batch:
+        """The same memory of some rows."""
+        return Batch(_part(self.obs, rows), *(array[rows] for array in self[1:]))
+
 
 class SyncLoop:
-    """N guarded environments in a row. The arrays that it gives are its own, and change with the next call."""
+    """N guarded environments in a row, which fill ``batch``."""
 
-    def __init__(self, envs: Sequence[Any], space: Space[Any]) -> None:
-        self.envs, n = envs, len(envs)
-        self._obs: Any = create_empty_array(space, n, np.zeros)
-        self._rewards = np.zeros(n)
-        self._terminated, self._truncated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    processes: Sequence[Any] = ()
 
-    def reset(self, seed: Sequence[int] | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """New episodes everywhere: observations, and the rows' infos by name, each with a mask of where it is given."""
-        infos: dict[str, Any] = {}
+    def __init__(self, envs: Sequence[Any], batch: Batch) -> None:
+        self.envs, self.batch = envs, batch
+
+    def reset(self, seeds: Sequence[int] | None = None, options: dict[str, Any] | None = None) -> RowValues:
+        """New episodes everywhere."""
+        told: RowValues = {}
+        self.batch.rewards.fill(np.nan)
         for i, env in enumerate(self.envs):
-            obs, info = env.reset(seed=None if seed is None else seed[i], options=options)
-            _write(self._obs, i, obs)
-            if info:
-                self._collect(infos, info, i)
-        return self._obs, infos
+            obs, info = env.reset(seed=None if seeds is None else seeds[i], options=options)
+            _write(self.batch.obs, i, obs)
+            self.batch.rewards[i] = 0.0
+            for name, value in info.items():
+                told.setdefault(name, {})[i] = value
+        return told
 
-    def step(self, actions: Array) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
-        """One step of all, with new episodes where one ended; see :meth:`reset`."""
-        infos: dict[str, Any] = {}
-        self._terminated[:] = self._truncated[:] = False
-        whole = not isinstance(self._obs, dict)
+    def step(self, actions: Array) -> RowValues:
+        """One step of all, with new episodes where one ended."""
+        told: RowValues = {}
+        store, rewards, terminations, truncations = self.batch
+        rewards.fill(np.nan)
+        terminations[:] = truncations[:] = False
+        whole = isinstance(store, np.ndarray)
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
-            obs, self._rewards[i], terminated, truncated, info = env.step(action)
+            obs, reward, terminated, truncated, info = env.step(action)
             if terminated or truncated:
-                self._terminated[i], self._truncated[i] = terminated, truncated
-                self._collect(infos, {"final_obs": obs}, i)
-                self._collect(infos.setdefault("final_info", {}), info, i)
+                terminations[i], truncations[i] = terminated, truncated
+                told.setdefault("final_obs", {})[i] = obs
+                for name, value in info.items():
+                    told.setdefault("final_mask" if name == "mask" else name, {})[i] = value
                 obs, info = env.reset()
             if whole:
-                self._obs[i] = obs
+                store[i] = obs
             else:
-                _write(self._obs, i, obs)
+                _write(store, i, obs)
+            rewards[i] = reward
             if info:
-                self._collect(infos, info, i)
-        return self._obs, self._rewards, self._terminated, self._truncated, infos
+                for name, value in info.items():
+                    told.setdefault(name, {})[i] = value
+        return told
 
-    def _collect(self, infos: dict[str, Any], info: dict[str, Any], i: int) -> None:
-        """Put a row's infos where Gymnasium's batches have them."""
-        for key, value in info.items():
-            if key not in infos:
-                infos[key] = np.full(len(self.envs), None)
-                infos[f"_{key}"] = np.zeros(len(self.envs), dtype=bool)
-            infos[key][i], infos[f"_{key}"][i] = value, True
+    def number(self, first_env_index: int) -> None:
+        """Tell the environments their global indices."""
+        for index, env in enumerate(self.envs):
+            env.env_index = first_env_index + index
+
+    def render(self) -> tuple[Any, ...]:
+        return tuple(env.render() for env in self.envs)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def _part(store: Any, rows: slice) -> Any:
+    if isinstance(store, dict):
+        return {key: _part(inner, rows) for key, inner in store.items()}
+    return tuple(_part(inner, rows) for inner in store) if isinstance(store, tuple) else store[rows]
 
 
 def _write(store: Any, i: int, obs: Any) -> None:
-    if isinstance(store, dict):
-        for key, part in store.items():
+    if isinstance(store, dict | tuple):
+        for key, part in store.items() if isinstance(store, dict) else enumerate(store):
             _write(part, i, obs[key])
     else:
         store[i] = obs

@@ -1,4 +1,4 @@
-"""The process of one Gymnasium environment, on both sides.
+"""A process of Gymnasium environments, on both sides.
 
 1. Signals to a whole group of processes (Ctrl-C, ``timeout``, a scheduler, a terminal that closes) are the parent's: it
    finishes its step, which needs the environments, and then ends them. Their process ignores them, by a function and
@@ -15,24 +15,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from gymnasium.vector.async_vector_env import _async_worker
-
 from palaestra.envs.core.user_code import RAISED
 
-NAME = "Worker<AsyncVectorEnv>"  # and the index, in Gymnasium
+NAME = "environments"  # and the first of them
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _LOOKING = 0.5  # s between two looks at the parent
-
-
-def serve(index: int, env_fn: Callable[[], Any], *connections: Any) -> None:
-    """What the process runs: Gymnasium's own answers to its parent."""
-    leave_signals_to_parent()
-    with suppress(EOFError, ConnectionError):  # the parent has closed its end
-        _async_worker(index, env_fn, *connections)
 
 
 def leave_signals_to_parent() -> None:
@@ -74,13 +64,13 @@ class Starting:
 
 def _kill_others(spared: list[Any]) -> None:
     for process in multiprocessing.active_children():
-        if process not in spared and process.daemon and process.name.startswith(NAME):
+        if process not in spared and process.name.startswith(NAME):
             process.kill()
             process.join()
 
 
 def _hold_signals(how: int) -> None:
-    """Signals wait from the fork until :func:`serve` ignores them, here until the fork is done."""
+    """Signals wait from the fork until the process ignores them, here until the fork is done."""
     if Starting.running:
         signal.pthread_sigmask(how, _SIGNALS)
 

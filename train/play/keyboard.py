@@ -149,7 +149,7 @@ def controller_for(playback: Playback, name: str) -> KeyboardController | MenuCo
         if not rules.keys_in(batch.state_of(0)):
             return MenuController(space, rules.action_name)
         return KeyboardController(lambda: _named(rules.keys_in(batch.state_of(0))), rules.turn_based)
-    own = playback.env.venv.envs[0].unwrapped
+    own = playback.env.envs[0].unwrapped
     if not hasattr(own, "get_keys_to_action"):
         return MenuController(space, "action {}".format)
     actions = _coded(own.get_keys_to_action())

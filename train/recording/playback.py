@@ -152,7 +152,7 @@ class GymnasiumPlayback:
         """The step itself has reset what ended."""
 
     def picture(self, row: int, width: int, over: bool) -> Image:
-        member = self.env.venv.envs[row]
+        member = self.env.envs[row]
         frame = member.get_wrapper_attr("last") if over else member.get_wrapper_attr("seen")()
         if isinstance(frame, BaseException):
             raise WatchError(f"the environment gives no picture: render() raises {describe(frame)}{_way_out(frame)}")
@@ -192,7 +192,7 @@ def open_playback(
     except RAISED as error:
         raise WatchError(f"{name} cannot be made with render_mode='rgb_array': {describe(error)}") from error
     assert isinstance(adapter, GymnasiumAdapter)
-    if type(adapter.venv.envs[0].unwrapped).render is gymnasium.Env.render:
+    if type(adapter.envs[0].unwrapped).render is gymnasium.Env.render:
         adapter.close()
         raise WatchError(f"{name} draws no pictures: its class has no render method")
     return GymnasiumPlayback(adapter, policy)

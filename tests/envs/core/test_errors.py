@@ -289,7 +289,7 @@ class Motor(gymnasium.Env[Any, Any]):
         self.observation_space, self.action_space = Box(-1.0, 1.0, (2,), np.float32), Discrete(2)
         self.how, self.faulty = how, faulty
         name = multiprocessing.current_process().name
-        self.number = int(name.rpartition("-")[2]) if name.startswith("Worker<") else Motor.made
+        self.number = int(name.rpartition("-")[2]) if name.startswith("environments-") else Motor.made
         Motor.made += 1
         self.steps = self.resets = 0
 
@@ -396,7 +396,7 @@ def test_a_process_that_died_between_two_calls(asked: str) -> None:
     batch = make("Motor-v0", 3, "cpu", how="", vectorization_mode="async")
     assert isinstance(batch, GymnasiumAdapter)
     batch.reset()
-    victim = batch.venv.processes[2]
+    victim = batch.loop.processes[2]
     os.kill(victim.pid, signal.SIGKILL)
     victim.join()
     with pytest.raises(EnvError, match="the process of environment 2 was killed by SIGKILL"):

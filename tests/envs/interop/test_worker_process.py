@@ -15,13 +15,14 @@ import torch
 
 from palaestra.envs import make
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
+from palaestra.envs.interop.process_loop import ProcessLoop
 
 PARENT = """
 import os, signal, time
 from palaestra.envs import make
 batch = make("CartPole-v1", 3, "cpu", vectorization_mode="async")
 batch.reset()
-print(*(process.pid for process in batch.venv.processes), flush=True)
+print(*(process.pid for process in batch.loop.processes), flush=True)
 {end}
 """
 
@@ -56,7 +57,7 @@ def test_signals_are_the_parents(number: int) -> None:
     batch = make("CartPole-v1", 3, "cpu", vectorization_mode="async")
     assert isinstance(batch, GymnasiumAdapter)
     batch.reset(seed=0)
-    for process in batch.venv.processes:
+    for process in batch.loop.processes:
         os.kill(process.pid, number)
     time.sleep(0.1)
     batch.step(torch.zeros(3, dtype=torch.int64))
@@ -70,7 +71,7 @@ def test_a_block_that_fails_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -
     def interrupted(self: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gymnasium.vector.AsyncVectorEnv._check_spaces", interrupted)
+    monkeypatch.setattr(ProcessLoop, "_answers", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make("CartPole-v1", 3, "cpu", vectorization_mode="async")
     assert not multiprocessing.active_children()
