@@ -39,7 +39,7 @@ from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
-from palaestra.agents.collection_threads import collection_threads
+from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
 from palaestra.agents.networks.action_units import units_remarks
@@ -156,7 +156,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._draw_keys()
         first_step = self._steps_collected
         self._episode_log.clear()
-        with collection_threads(self.batch, self._actor_critic.is_dense):
+        with one_thread(self.batch.is_on_host and self._actor_critic.is_dense):
             for step in range(n_rollout_steps):
                 rewards, dones, info = self._collect_step(step)
                 self.num_timesteps += self.n_envs * self._group.size

@@ -36,7 +36,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
-from palaestra.agents.collection_threads import collection_threads
+from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy
 from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import clone_tensors
@@ -203,7 +203,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
         self._draw_keys()
-        with collection_threads(self.batch, self._online.is_dense):
+        with one_thread(self.batch.is_on_host and self._online.is_dense):
             for taken in range(1, train_freq.frequency + 1):
                 rewards, dones, info = self._collect_step()
                 self.num_timesteps += self.n_envs * self._group.size

@@ -299,3 +299,20 @@ def joined() -> Iterator[ProcessGroup]:
         group.close()
         _current = ProcessGroup()
         distributed.destroy_process_group()
+
+
+@contextmanager
+def one_thread(wanted: bool) -> Iterator[None]:
+    """A block that this process computes with one thread, if ``wanted``.
+
+    One thread computes the actions of few environments as fast as several, which keep cores busy for a while after each
+    product; processes in which such environments step need the cores.
+    """
+    threads = torch.get_num_threads()
+    if wanted:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_num_threads(threads)

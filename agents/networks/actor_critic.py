@@ -19,8 +19,9 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
 from palaestra.agents.networks.action_units import ActionUnits
+from palaestra.agents.networks.dense_network import dense_network
 from palaestra.agents.networks.distributions import action_head
-from palaestra.agents.networks.manual_mlp import DenseNetwork, dense_network
+from palaestra.agents.networks.manual_mlp import DenseNetwork
 from palaestra.envs.core.rng import Rng
 
 

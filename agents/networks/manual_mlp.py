@@ -6,32 +6,25 @@
 2. The gradient of a weight matrix, a product over all rows of a batch, is computed in the orientation that puts the
    thinner factor first, and in parts. On a CPU this is 4 to 10 times as fast for the few inputs or outputs of a first
    or last layer.
-3. On a CPU tanh x is computed as 2 σ(2x) − 1, to within 2.5e-7: PyTorch's sigmoid is ten times as fast as its tanh.
-   Large products are oneDNN's, activation included, where that is the faster library
-   (:mod:`palaestra.agents.networks.onednn`).
+3. On a CPU that is not Intel's, tanh x is computed as 2 σ(2x) − 1, to within 2.5e-7: on an AMD processor PyTorch's
+   sigmoid is ten times as fast as its tanh, while on an Intel one tanh is three times as fast as these two steps. Large
+   products are oneDNN's, activation included, where that is faster (:mod:`palaestra.agents.networks.onednn`).
 4. Memory is touched as little as possible, for what does not fit into the caches is slow: activations work in place,
    and what flows backward takes the place of what flowed forward.
 5. Layers: Linear, LayerNorm, Tanh, ReLU; before the first of them anything without parameters to learn. Networks with
-   others (convolutions, a user's own) are left to autograd; see :func:`dense_network`.
+   others (convolutions, a user's own) are left to autograd; see :mod:`palaestra.agents.networks.dense_network`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from stable_baselines3.common.policies import BaseModel
-from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor, nn
 
 from palaestra.agents.networks import onednn
-from palaestra.agents.networks.extractors import FourierFeatures, SharedMlp
-from palaestra.agents.networks.observation_norm import Normalized, RunningNorm
 
-_FIXED = (nn.Flatten, FourierFeatures, RunningNorm)  # nothing in them is learned by gradients
 _PARTS, _ROWS_TO_SPLIT = 4, 1024  # a product over rows on a CPU is split; fewer rows gain nothing
 
 
@@ -70,7 +63,7 @@ class _Matrix:
         return self._given
 
 
-class _Passing:
+class Passing:
     """Memory for the outputs of layers that the next layer consumes: two matrices of each width, in turns."""
 
     def __init__(self) -> None:
@@ -78,12 +71,14 @@ class _Passing:
 
     def __call__(self, rows: int, columns: int, beside: Tensor) -> Tensor:
         """One of the two matrices, not the one that is ``beside``."""
-        pair = self._pairs.setdefault(columns, (_Matrix(), _Matrix()))
+        pair = self._pairs.get(columns)
+        if pair is None:
+            pair = self._pairs[columns] = _Matrix(), _Matrix()
         first = pair[0](rows, columns, beside)
         return pair[1](rows, columns, beside) if first is beside else first
 
 
-class _Identity:
+class Activation:
     """An activation, which works in place on ``factor`` times its input."""
 
     name, factor = "none", 1
@@ -96,24 +91,29 @@ class _Identity:
         return grad
 
 
-class _Tanh(_Identity):
-    name, factor = "tanh", 2  # a layer before it can double its output at no cost
-
-    def __init__(self) -> None:
-        self._minus_one = torch.tensor(-1.0)
+class Tanh(Activation):
+    name = "tanh"
 
     def apply(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
-            return x.mul_(0.5).tanh_()
-        if self._minus_one.dtype != x.dtype:
-            self._minus_one = self._minus_one.to(x.dtype)
-        return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
+        return x.tanh_()
 
     def backward(self, grad: Tensor, output: Tensor) -> Tensor:
         return torch.ops.aten.tanh_backward.grad_input(grad, output, grad_input=output)  # type: ignore[no-any-return]
 
 
-class _ReLU(_Identity):
+class TanhBySigmoid(Tanh):
+    factor = 2  # a layer before it can double its output at no cost
+
+    def __init__(self) -> None:
+        self._minus_one = torch.tensor(-1.0)
+
+    def apply(self, x: Tensor) -> Tensor:
+        if self._minus_one.dtype != x.dtype:
+            self._minus_one = self._minus_one.to(x.dtype)
+        return torch.add(self._minus_one, x.sigmoid_(), alpha=2, out=x)
+
+
+class ReLU(Activation):
     name = "relu"
 
     def apply(self, x: Tensor) -> Tensor:
@@ -123,12 +123,20 @@ class _ReLU(_Identity):
         return torch.ops.aten.threshold_backward.grad_input(grad, output, 0, grad_input=output)  # type: ignore[no-any-return]
 
 
-class _Linear:
-    def __init__(self, module: nn.Linear, activation: _Identity, is_output: bool, passing: _Passing) -> None:
+class DenseLayer:
+    def __init__(self, module: nn.Linear, activation: Activation, is_output: bool, passing: Passing) -> None:
         self.module, self._activation = module, activation
+        self._learned = module._parameters  # nn.Module finds them slowly
+        self._weight_is_at, self._turned_weight = 0, module.weight
         self._is_output = is_output  # it leaves the network, so it gets memory of its own
         self._passing, self._kept = passing, _Matrix()
         self._parts, self._turned, self._has_onednn = _Matrix(), _Matrix(), onednn.is_faster()
+
+    def _weight_and_bias(self) -> tuple[Tensor, Tensor]:
+        weight, bias = self._learned["weight"], self._learned["bias"]
+        assert weight is not None
+        assert bias is not None
+        return weight, bias
 
     def infer(self, x: Tensor) -> Tensor:
         return self._apply(x, self._passing)
@@ -137,27 +145,29 @@ class _Linear:
         self._input, self._output = x, self._apply(x, self._kept)
         return self._output
 
-    def _apply(self, x: Tensor, memory: _Matrix | _Passing) -> Tensor:
-        weight, bias, activation = self.module.weight, self.module.bias, self._activation
+    def _apply(self, x: Tensor, memory: _Matrix | Passing) -> Tensor:
+        weight, bias = self._weight_and_bias()
+        activation = self._activation
         if self._has_onednn and onednn.multiplies(x, len(bias)):
             return onednn.linear(x, weight, bias, activation.name)
+        if weight.data_ptr() != self._weight_is_at:
+            self._weight_is_at, self._turned_weight = weight.data_ptr(), weight.detach().t()
         out = None if self._is_output else memory(x.shape[0], len(bias), x)
-        return activation.apply(
-            torch.addmm(bias, x, weight.t(), beta=activation.factor, alpha=activation.factor, out=out)
-        )
+        factor = activation.factor
+        return activation.apply(torch.addmm(bias, x, self._turned_weight, beta=factor, alpha=factor, out=out))
 
     def backward(self, grad: Tensor, to_input: bool) -> Tensor:
         grad = self._activation.backward(grad, self._output)
         self._learn(grad)
         if not to_input:
             return grad
-        weight = self.module.weight
+        weight, _ = self._weight_and_bias()
         if self._has_onednn and onednn.multiplies(grad, weight.shape[1]):
             return onednn.linear(grad, weight.t())
         return torch.mm(grad, weight, out=self._passing(grad.shape[0], weight.shape[1], grad))
 
     def _learn(self, grad: Tensor) -> None:
-        weight, bias = self.module.weight, self.module.bias
+        weight, bias = self._weight_and_bias()
         learns = weight.requires_grad and bias.requires_grad
         if self._has_onednn and learns and onednn.sums(grad, self._input):
             for parameter, found in zip((weight, bias), onednn.gradients(grad, self._input, weight), strict=True):
@@ -184,8 +194,8 @@ class _Linear:
         torch.sum(torch.bmm(left, right, out=parts), 0, out=out)
 
 
-class _LayerNorm:
-    def __init__(self, module: nn.LayerNorm, activation: _Identity) -> None:
+class NormLayer:
+    def __init__(self, module: nn.LayerNorm, activation: Activation) -> None:
         self.module, self._activation = module, activation
 
     def infer(self, x: Tensor) -> Tensor:
@@ -208,9 +218,6 @@ class _LayerNorm:
             if parameter.requires_grad:
                 gradient_of(parameter).copy_(gradient)
         return grad_input  # type: ignore[no-any-return]
-
-
-_ACTIVATIONS: dict[type[nn.Module], type[_Identity]] = {nn.Tanh: _Tanh, nn.ReLU: _ReLU}
 
 
 class Chain:
@@ -277,74 +284,3 @@ class DenseNetwork:
                 total.add_(grad_latent)
         if total is not None:
             self._trunk.backward(total, False)
-
-
-def dense_network(
-    model: BaseModel, trunk: Iterable[nn.Module], branches: Sequence[Iterable[nn.Module]]
-) -> DenseNetwork | None:
-    """The hand-made twin of a network of SB3's; None if a module has no twin here, and autograd must do.
-
-    A branch may be the last layers only, or all of them after an empty trunk.
-    """
-    prepare: Any = functools.partial(
-        preprocess_obs, observation_space=model.observation_space, normalize_images=model.normalize_images
-    )
-    stem = _chain(trunk, _Passing(), is_output=False)
-    passing = _Passing()  # one after the other, the branches share it
-    limbs = [_chain(branch, passing, is_output=True) for branch in branches]
-    found = [limb for limb in limbs if limb is not None and limb.layers]
-    if stem is None or len(found) < len(limbs) or (stem.layers and any(limb._fixed for limb in found)):
-        return None
-    return DenseNetwork(prepare, stem, found)
-
-
-def _chain(modules: Iterable[nn.Module], passing: _Passing, is_output: bool) -> Chain | None:
-    flat = [*_flattened(modules)]
-    if any(has_hooks(module) for module in flat):
-        return None
-    fixed = 0
-    while fixed < len(flat) and type(flat[fixed]) in _FIXED:
-        fixed += 1
-    learned, layers = flat[fixed:], []
-    if is_output and learned and type(learned[-1]) is not nn.Linear:
-        return None
-    while learned:
-        module, learned = learned[0], learned[1:]
-        activation = _Identity()
-        if learned and type(learned[0]) in _ACTIVATIONS:
-            activation, learned = _ACTIVATIONS[type(learned[0])](), learned[1:]
-        layer = _layer(module, activation, is_output and not learned, passing)
-        if layer is None:
-            return None
-        layers.append(layer)
-    return Chain(flat[:fixed], layers)
-
-
-def _flattened(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
-    """The layers in their order, out of containers and extractors whose inside is known."""
-    for module in modules:
-        if type(module) is nn.Sequential and not has_hooks(module):
-            yield from _flattened(module)
-        elif type(module) is FlattenExtractor:
-            yield module.flatten
-        elif type(module) is SharedMlp:
-            yield from _flattened(module.layers)
-        elif type(module) is Normalized and module.keys == [""]:
-            yield from module.norms
-            yield from _flattened([module.extractor])
-        else:
-            yield module
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """True if a hook on the module's calls is registered."""
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, name, None) for name in names)
-
-
-def _layer(module: nn.Module, activation: _Identity, is_output: bool, passing: _Passing) -> Layer | None:
-    if type(module) is nn.Linear and module.bias is not None:
-        return _Linear(module, activation, is_output, passing)
-    if type(module) is nn.LayerNorm and module.bias is not None and activation.factor == 1:
-        return _LayerNorm(module, activation)
-    return None

@@ -31,13 +31,21 @@ def is_faster() -> bool:
     operations = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(
         torch.ops.aten, "mkldnn_linear_backward_weights"
     )
-    return libraries and operations and torch.backends.cpu.get_cpu_capability() == "AVX512" and _is_amd()
+    return (
+        libraries and operations and torch.backends.cpu.get_cpu_capability() == "AVX512" and _is_made_by("AuthenticAMD")
+    )
 
 
-def _is_amd() -> bool:
+@functools.cache
+def has_fast_tanh() -> bool:
+    """True where PyTorch's tanh is the one of MKL's that is made for the processor."""
+    return torch.backends.mkl.is_available() and _is_made_by("GenuineIntel")  # type: ignore[no-untyped-call]
+
+
+def _is_made_by(vendor: str) -> bool:
     description = pathlib.Path("/proc/cpuinfo")
     known = description.read_text(errors="replace") if description.exists() else platform.processor()
-    return "AuthenticAMD" in known
+    return vendor in known
 
 
 def _fits(x: Tensor) -> bool:

@@ -8,8 +8,9 @@ import torch
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
+from palaestra.agents.networks.dense_network import dense_network, has_hooks
 from palaestra.agents.networks.extractors import DuelingQNetwork
-from palaestra.agents.networks.manual_mlp import DenseNetwork, dense_network, has_hooks
+from palaestra.agents.networks.manual_mlp import DenseNetwork
 
 
 class QFunction:

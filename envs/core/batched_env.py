@@ -24,6 +24,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         seed: of the running episodes.
         env_indices: int64 [N], the global index of each row.
         max_episode_steps: the time limit; None where there is none, or none is known.
+        is_on_host: True if it steps few environments on the host, in NumPy.
         can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
     """
 
@@ -32,6 +33,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     env_indices: Tensor
     max_episode_steps: int | None = None
     can_truncate: bool = True
+    is_on_host: bool = False
 
     def action_masks(self) -> Tensor | None:
         """The legal discrete actions now, bool [N, A]; None where all are."""

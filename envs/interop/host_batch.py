@@ -25,6 +25,7 @@ from palaestra.envs.interop.returned import mask_size
 class HostEnv(BatchedEnv):
     """A batch that is stepped on the host: copies between host and device, action masks, episode statistics."""
 
+    is_on_host = True
     steps: int
     """Since all environments were reset from outside."""
 

@@ -12,7 +12,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from torch import Tensor, nn
 
 from palaestra.agents import DQN, PPO, PQN, DuelingPolicy, SharedMlp
-from palaestra.agents.networks.manual_mlp import _Tanh, dense_network
+from palaestra.agents.networks import onednn
+from palaestra.agents.networks.dense_network import dense_network
+from palaestra.agents.networks.manual_mlp import Tanh, TanhBySigmoid
 from palaestra.envs import make
 
 MODEL: Any = SimpleNamespace(observation_space=Box(-1, 1, (4,)), normalize_images=True)
@@ -124,9 +126,29 @@ def test_tanh_to_within_the_stated_error() -> None:
     x = torch.cat((torch.linspace(-12, 12, 1_000_001), torch.logspace(-30, 38, 1000), torch.tensor([torch.inf])))
     x = torch.cat((x, -x))
     exact = x.double().tanh()
-    assert float((_Tanh().apply(2 * x).double() - exact).abs().max()) <= 2.5e-7
-    assert _Tanh().apply(torch.tensor([0.0, torch.nan])).isnan().tolist() == [False, True]
-    assert _Tanh().apply(torch.zeros(3)).tolist() == [0.0] * 3
+    assert float((TanhBySigmoid().apply(2 * x).double() - exact).abs().max()) <= 2.5e-7
+    assert TanhBySigmoid().apply(torch.tensor([0.0, torch.nan])).isnan().tolist() == [False, True]
+    assert TanhBySigmoid().apply(torch.zeros(3)).tolist() == [0.0] * 3
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_processor_chooses_how_tanh_is_computed(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either way the outputs and gradients are autograd's."""
+    monkeypatch.setattr(onednn, "has_fast_tanh", lambda: fast)
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    network = dense_network(MODEL, [], [layers])
+    assert network is not None
+    kinds = [type(layer._activation) for layer in network._branches[0].layers]  # type: ignore[attr-defined]
+    assert kinds[0] is (Tanh if fast else TanhBySigmoid)
+    x = torch.randn(32, 4)
+    expected = layers(x)
+    gradients = torch.autograd.grad(expected.square().sum(), list(layers.parameters()))
+    (output,) = network.forward(x)
+    torch.testing.assert_close(output, expected.detach(), rtol=0, atol=2e-6)
+    network.backward([2 * output])
+    for parameter, gradient in zip(layers.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_that_do_not_learn_keep_their_weights() -> None:

@@ -62,6 +62,7 @@ def test_it_is_for_amds_avx512(vendor: str, capability: str, faster: bool, monke
     monkeypatch.setattr(pathlib.Path, "read_text", lambda self, **kwargs: f"processor : 0\nvendor_id : {vendor}\n")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert onednn.is_faster.__wrapped__() == faster
+    assert onednn.has_fast_tanh.__wrapped__() == (vendor == "GenuineIntel")
 
 
 @pytest.mark.parametrize("layers", [{"activation_fn": nn.Tanh}, {"activation_fn": nn.ReLU}])

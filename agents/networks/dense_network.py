@@ -1,0 +1,113 @@
+"""Which networks of Stable-Baselines3 have a hand-made twin (:mod:`palaestra.agents.networks.manual_mlp`), and it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+
+from palaestra.agents.networks import onednn
+from palaestra.agents.networks.extractors import FourierFeatures, SharedMlp
+from palaestra.agents.networks.manual_mlp import (
+    Activation,
+    Chain,
+    DenseLayer,
+    DenseNetwork,
+    Layer,
+    NormLayer,
+    Passing,
+    ReLU,
+    Tanh,
+    TanhBySigmoid,
+)
+from palaestra.agents.networks.observation_norm import Normalized, RunningNorm
+
+_FIXED = (nn.Flatten, FourierFeatures, RunningNorm)  # nothing in them is learned by gradients
+
+
+def dense_network(
+    model: BaseModel, trunk: Iterable[nn.Module], branches: Sequence[Iterable[nn.Module]]
+) -> DenseNetwork | None:
+    """The hand-made twin of a network of SB3's; None if a module has no twin here, and autograd must do.
+
+    A branch may be the last layers only, or all of them after an empty trunk.
+    """
+    prepare: Any = functools.partial(
+        preprocess_obs, observation_space=model.observation_space, normalize_images=model.normalize_images
+    )
+    stem = _chain(trunk, Passing(), is_output=False)
+    passing = Passing()  # one after the other, the branches share it
+    limbs = [_chain(branch, passing, is_output=True) for branch in branches]
+    found = [limb for limb in limbs if limb is not None and limb.layers]
+    if stem is None or len(found) < len(limbs) or (stem.layers and any(limb._fixed for limb in found)):
+        return None
+    return DenseNetwork(prepare, stem, found)
+
+
+def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool) -> Chain | None:
+    flat = [*_flattened(modules)]
+    if any(has_hooks(module) for module in flat):
+        return None
+    fixed = 0
+    while fixed < len(flat) and type(flat[fixed]) in _FIXED:
+        fixed += 1
+    learned, layers = flat[fixed:], []
+    if is_output and learned and type(learned[-1]) is not nn.Linear:
+        return None
+    while learned:
+        module, learned = learned[0], learned[1:]
+        follows = _activation(learned[0], _device_of(module)) if learned else None
+        if follows is not None:
+            learned = learned[1:]
+        layer = _layer(module, follows or Activation(), is_output and not learned, passing)
+        if layer is None:
+            return None
+        layers.append(layer)
+    return Chain(flat[:fixed], layers)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+
+
+def _flattened(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
+    """The layers in their order, out of containers and extractors whose inside is known."""
+    for module in modules:
+        if type(module) is nn.Sequential and not has_hooks(module):
+            yield from _flattened(module)
+        elif type(module) is FlattenExtractor:
+            yield module.flatten
+        elif type(module) is SharedMlp:
+            yield from _flattened(module.layers)
+        elif type(module) is Normalized and module.keys == [""]:
+            yield from module.norms
+            yield from _flattened([module.extractor])
+        else:
+            yield module
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """True if a hook on the module's calls is registered."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name, None) for name in names)
+
+
+def _layer(module: nn.Module, activation: Activation, is_output: bool, passing: Passing) -> Layer | None:
+    if type(module) is nn.Linear and module.bias is not None:
+        return DenseLayer(module, activation, is_output, passing)
+    if type(module) is nn.LayerNorm and module.bias is not None and not isinstance(activation, Tanh):
+        return NormLayer(module, activation)
+    return None
+
+
+def _activation(module: nn.Module, device: torch.device) -> Activation | None:
+    """The hand-made twin of an activation; None for other modules."""
+    if type(module) is nn.Tanh:
+        return TanhBySigmoid() if device.type == "cpu" and not onednn.has_fast_tanh() else Tanh()
+    return ReLU() if type(module) is nn.ReLU else None
