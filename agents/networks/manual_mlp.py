@@ -127,7 +127,7 @@ class DenseLayer:
     def __init__(self, module: nn.Linear, activation: Activation, is_output: bool, passing: Passing) -> None:
         self.module, self._activation = module, activation
         self._learned = module._parameters  # nn.Module finds them slowly
-        self._weight_is_at, self._turned_weight = 0, module.weight
+        self._weight_is_at, self._turned_weight = -1, module.weight  # where it was when it was transposed
         self._is_output = is_output  # it leaves the network, so it gets memory of its own
         self._passing, self._kept = passing, _Matrix()
         self._parts, self._turned, self._has_onednn = _Matrix(), _Matrix(), onednn.is_faster()
