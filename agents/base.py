@@ -163,10 +163,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             fields = [one_step(name, self._steps_collected, field) for name, field in seen.items()]
             raise_non_finite(fields, self.batch.env_indices, self._episode_log)
             raise
-        if not self._numbering.renames_observations:
-            return outcome
-        obs, *ends, info = outcome
-        return self._numbering.from_env(obs), *ends, {**info, "final_obs": self._numbering.from_env(info["final_obs"])}
+        return self._numbering.step_from_env(outcome) if self._numbering.renames_observations else outcome
 
     def _bootstrap(
         self,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,39 @@ class LazyNumpy:
 
     def __getitem__(self, index: Any) -> Any:
         return np.asarray(self)[index]
+
+
+class StepInfos(Sequence[dict[str, Any]]):
+    """Stable-Baselines3's ``infos`` of a step, which are put together when a callback looks, before the next step.
+
+    Raises:
+        RuntimeError: if a callback looks for the first time after the next step of environments that keep only their
+            latest ones.
+    """
+
+    def __init__(self, env: Any, done: Tensor, truncated: Tensor, info: dict[str, Any]) -> None:
+        """``env`` is the agent's ``VecEnv``, of which the rest are a step's tensors."""
+        self._infos: list[dict[str, Any]] | None = info.get("infos")
+        self._env, self._ends, self._info, self._step = env, (done, truncated), info, info.get("step")
+
+    def _looked_at(self) -> list[dict[str, Any]]:
+        if self._infos is None:
+            if getattr(self._env.batch, "steps", None) != self._step:
+                raise RuntimeError("infos of an earlier step are gone: look at them in _on_step, keep list(infos)")
+            self._infos = self._env.infos(*self._ends, self._info.get("given", self._info))
+        return self._infos
+
+    def __len__(self) -> int:
+        return len(self._ends[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._looked_at()[index]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._looked_at())
+
+    def __repr__(self) -> str:
+        return repr(self._looked_at())
 
 
 class EpisodeStatistics:

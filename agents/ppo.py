@@ -40,7 +40,7 @@ from torch import Tensor
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
 from palaestra.agents.distributed.process_group import one_thread
-from palaestra.agents.episode_stats import LazyNumpy
+from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
 from palaestra.agents.networks.action_units import units_remarks
 from palaestra.agents.networks.actor_critic import ActorCritic
@@ -158,10 +158,10 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._episode_log.clear()
         with one_thread(self.batch.is_on_host and self._actor_critic.is_dense):
             for step in range(n_rollout_steps):
-                rewards, dones, info = self._collect_step(step)
+                rewards, dones, infos = self._collect_step(step)
                 self.num_timesteps += self.n_envs * self._group.size
                 callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
-                callback.update_locals({"new_obs": self._last_obs, "infos": []})
+                callback.update_locals({"new_obs": self._last_obs})
                 if not callback.on_step():
                     return False
         self._finish_rollout()
@@ -171,7 +171,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         return True
 
     @torch.no_grad()
-    def _collect_step(self, step: int) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def _collect_step(self, step: int) -> tuple[Tensor, Tensor, StepInfos]:
         """Act, step the environments and store the transition. No synchronisation."""
         obs: Any = self._last_obs
         self._episode_log.note(self._steps_collected, self.batch)
@@ -188,7 +188,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
-        return rewards, dones, info
+        return rewards, dones, StepInfos(self.env, dones, truncated, info)
 
     def _noise_now(self, step: int) -> Tensor | None:
         """The noise of this step's actions, which is drawn for several steps of the rollout at once."""

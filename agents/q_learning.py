@@ -37,7 +37,7 @@ from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.distributed.process_group import one_thread
-from palaestra.agents.episode_stats import LazyNumpy
+from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import clone_tensors
 from palaestra.agents.networks.observation_norm import learn_observations
@@ -205,10 +205,10 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._draw_keys()
         with one_thread(self.batch.is_on_host and self._online.is_dense):
             for taken in range(1, train_freq.frequency + 1):
-                rewards, dones, info = self._collect_step()
+                rewards, dones, infos = self._collect_step()
                 self.num_timesteps += self.n_envs * self._group.size
                 callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
-                callback.update_locals({"new_obs": self._last_obs, "infos": []})
+                callback.update_locals({"new_obs": self._last_obs})
                 if not callback.on_step():
                     return RolloutReturn(taken * self.n_envs * self._group.size, 0, continue_training=False)
                 self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
@@ -220,7 +220,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         return RolloutReturn(train_freq.frequency * self.n_envs * self._group.size, 0, continue_training=True)
 
     @torch.no_grad()
-    def _collect_step(self) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def _collect_step(self) -> tuple[Tensor, Tensor, StepInfos]:
         """Act, step the environments and store the transition. No synchronisation."""
         obs: Any = self._last_obs
         self._episode_log.note(self._steps_collected, self.batch)
@@ -239,7 +239,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             learn_observations(self.policy, new_obs)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         self._steps_collected += 1
-        return rewards, dones, info
+        return rewards, dones, StepInfos(self.env, dones, truncated, info)
 
     def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
         """Keep a step; ``self._last_obs`` is still the observation before it."""

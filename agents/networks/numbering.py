@@ -15,6 +15,8 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
+from palaestra.envs.core import StepResult
+
 _Translation = Callable[[Any], Any]  # of tensors and of NumPy arrays
 
 
@@ -34,6 +36,12 @@ class Numbering:
     def to_env(self, actions: Any) -> Any:
         """Actions by the environment's numbers."""
         return actions if self._acted is None else self._acted(actions)
+
+    def step_from_env(self, outcome: StepResult) -> StepResult:
+        """A step whose observations count from 0; the environment's own ``info`` stays beside them as ``given``."""
+        obs, *ends, info = outcome
+        renamed = {**info, "given": info, "final_obs": self.from_env(info["final_obs"])}
+        return self.from_env(obs), ends[0], ends[1], ends[2], renamed
 
 
 def _same(numbers: Any) -> Any:

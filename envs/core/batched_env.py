@@ -43,6 +43,10 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         """As :meth:`action_masks`, for ``final_obs`` of the latest step."""
         return None
 
+    def infos(self) -> list[dict[str, Any]] | None:
+        """What the environments themselves said of the latest step, a copy; None where they say nothing."""
+        return None
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         raise NotImplementedError
 

@@ -30,6 +30,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._mask_method = env.get_wrapper_attr("action_masks") if has_method else None
         if Starting.running:
             Starting.made.append(self)
+        self.said = _NOTHING  # the info of the latest step
         self._episode, self._step = -1, 0
 
     def reset(self, **kwargs: Any) -> Any:
@@ -45,6 +46,7 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             result = self._env_step(action)
             obs, reward, terminated, truncated, info = result
+            self.said = info
             goes_on = terminated is False and truncated is False and isinstance(reward, float)
             told = self._mask_method is not None or type(info) is not dict or "action_mask" in info
             fits = type(obs) is np.ndarray and obs.shape == self._shape and obs.dtype is self._dtype
@@ -56,6 +58,8 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
             truncated = truncated if type(truncated) is bool else bool(number("truncated", truncated))
             if terminated or truncated:
                 obs = copied(obs)  # the reset may change it in place
+                if isinstance(info, dict) and info:
+                    self.said = {key: value.copy() if hasattr(value, "copy") else value for key, value in info.items()}
             if type(info) is not dict or info or self._mask_method is not None:
                 kept = self._kept(info, terminated or truncated)
             return obs, reward, terminated, truncated, kept

@@ -99,7 +99,7 @@ class GymnasiumAdapter(HostEnv):
         if seed is not None or not self._seeded:
             self.seed, self._seeded = self.seed if seed is None else seed, True
             seeds = simulator_seeds(self.seed, self._first, self.num_envs)
-        told = self._named(self.loop.reset, seeds, options)
+        told: RowValues = self._named(self.loop.reset, seeds, options)
         return self._begin(self.loop.batch.obs, told.get("mask", {})), {}
 
     def shift_indices(self, first_env_index: int) -> None:
@@ -109,7 +109,7 @@ class GymnasiumAdapter(HostEnv):
         self.loop.number(first_env_index)
 
     def step(self, actions: Tensor) -> StepResult:
-        told = self._named(self.loop.step, self._for_env(actions))
+        told: RowValues = self._named(self.loop.step, self._for_env(actions))
         obs, reward, *ends = self.loop.batch
         success = None
         if "is_success" in told:
@@ -119,7 +119,11 @@ class GymnasiumAdapter(HostEnv):
         masks = told.get("mask"), told.get("final_mask")
         return self._result(obs, told.get("final_obs", {}), reward, (ends[0], ends[1]), success, *masks)
 
-    def _named(self, call: Callable[..., RowValues], *args: Any) -> RowValues:
+    def infos(self) -> list[dict[str, Any]]:
+        said: list[dict[str, Any]] = self._named(self.loop.infos)
+        return said
+
+    def _named(self, call: Callable[..., Any], *args: Any) -> Any:
         """What the environments say; the death of a process is told with the step."""
         try:
             return call(*args)

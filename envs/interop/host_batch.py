@@ -105,6 +105,7 @@ class HostEnv(BatchedEnv):
         seen, over = self._observed(obs), self._to_device(done) if ended else self._none_ended
         info: dict[str, Any] = {
             "ended": ended,
+            "step": self.steps,
             "final_obs": self._observed(with_final_rows(obs, finals)) if finals else seen,
             "_final_obs": over,
             "episode": {"r": self._to_device(self._episode_return), "l": self._to_device(self._episode_length)},

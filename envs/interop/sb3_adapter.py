@@ -62,6 +62,7 @@ class VecEnvAdapter(HostEnv):
             after = [self.venv.reset_infos[i] if over else infos[i] for i, over in enumerate(done)]
             masks, final_masks = self._masks(after), self._masks_in({i: infos[i] for i in finished})
         result = self._result(obs, last, reward, (done & ~truncated, truncated), success, masks, final_masks)
+        result[4]["infos"] = infos
         # a Monitor below a reward-changing wrapper knows the true return
         for i in finished:
             if "episode" in infos[i]:

@@ -49,12 +49,13 @@ class SB3VecEnv(VecEnv):
 
     def step_wait(self) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
         obs, reward, terminated, truncated, info = self.batch.step(to_actions(self._actions, self.batch))
-        done = to_numpy(terminated | truncated)
-        return to_numpy(obs), to_numpy(reward), done, self._infos(np.flatnonzero(done), truncated, info)
+        done = terminated | truncated
+        return to_numpy(obs), to_numpy(reward), to_numpy(done), self.infos(done, truncated, info)
 
-    def _infos(self, finished: Array, truncated: Tensor, info: dict[str, Any]) -> list[dict[str, Any]]:
-        """SB3's info dictionaries; empty for the rows that go on."""
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+    def infos(self, done: Tensor, truncated: Tensor, info: dict[str, Any]) -> list[dict[str, Any]]:
+        """SB3's info dictionaries of the latest step: what the environments say, and how episodes ended."""
+        said, finished = self.batch.infos(), np.flatnonzero(to_numpy(done))
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)] if said is None else said
         if len(finished) == 0:
             return infos
         host = to_numpy({key: info[key] for key in ("final_obs", "episode", "is_success") if key in info})
@@ -63,8 +64,8 @@ class SB3VecEnv(VecEnv):
         for i in finished:
             final = host["final_obs"]
             last = {key: array[i] for key, array in final.items()} if isinstance(final, dict) else final[i]
-            infos[i] = {"terminal_observation": last, "TimeLimit.truncated": bool(cut[i])}
-            if "episode" in host:
+            infos[i] |= {"terminal_observation": last, "TimeLimit.truncated": bool(cut[i])}
+            if "episode" not in infos[i]:  # an environment's own statistics stand
                 r, length = float(host["episode"]["r"][i]), int(host["episode"]["l"][i])
                 infos[i]["episode"] = {"r": r, "l": length, "t": round(elapsed, 6)}
             if "is_success" in host:

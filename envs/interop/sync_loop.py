@@ -7,6 +7,7 @@ is collected.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +86,10 @@ class SyncLoop:
                 for name, value in info.items():
                     told.setdefault(name, {})[i] = value
         return told
+
+    def infos(self) -> list[dict[str, Any]]:
+        """Copies of what the environments said with the latest step."""
+        return copy.deepcopy([env.said for env in self.envs])
 
     def number(self, first_env_index: int) -> None:
         """Tell the environments their global indices."""
