@@ -42,6 +42,7 @@ from torch import Tensor
 from palaestra.agents.buffers.prioritized import Priorities
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
 from palaestra.agents.buffers.stored_observations import store_for
+from palaestra.agents.checkpoints.replay_file import read_replay, write_replay
 from palaestra.agents.networks.extractors import DuelingPolicy
 from palaestra.agents.options import (
     AtLeastOne,
@@ -81,7 +82,7 @@ class DQN(QLearning):
         "DuelingPolicy": DuelingPolicy,
     }
     _counters: ClassVar[tuple[str, ...]] = (*QLearning._counters, "_owed")
-    _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_stored")
+    _unsaved: ClassVar[tuple[str, ...]] = (*QLearning._unsaved, "replay", "_stored", "_just_loaded")
 
     def __init__(
         self,
@@ -144,6 +145,7 @@ class DQN(QLearning):
         self._setup_q_learning()
         self._owed = 0.0  # samples that are still to be replayed
         self.replay: Replay | None = None
+        self._just_loaded = False  # from a file that has not been compared with the environments
         if self.samples_per_insert is None and 0.0 < self._replayed_per_insert() < _RARELY:
             warnings.warn(
                 f"a transition is replayed {self._replayed_per_insert():.3g} times on average with {self.n_envs} "
@@ -162,10 +164,19 @@ class DQN(QLearning):
         super()._episodes_began()
         self._stored = store_for(self.batch, self._last_obs)
         content = self._stored.current(self._last_obs)
+        if self.replay is not None and self._just_loaded:
+            self._compare(self.replay, content)
         if self.replay is not None and _form(self.replay.content) == _form(content):
             self.replay.restart(content)
             return
         self.replay = self._empty_replay(content)
+
+    def _compare(self, replay: Replay, content: Content) -> None:
+        """Raise a ValueError unless a memory from a file holds what these environments' moments are."""
+        if _form(replay.content) != _form(content):
+            raise ValueError("the replay memory in the file holds other contents than these environments have")
+        self._check_moments(replay)
+        self._just_loaded = False
 
     def _empty_replay(self, content: Content) -> Replay:
         capacity = -(-self.buffer_size // self._group.size)  # this process's part
@@ -195,16 +206,58 @@ class DQN(QLearning):
         super()._set_extra_training_state(saved)
         if saved["replay"] is None:
             return
-        parts = saved["replay"]["content"].items()
-        content = {name: torch.zeros(self.n_envs, *p.shape[1:], dtype=p.dtype, device=p.device) for name, p in parts}
+        replay = self._replay_of(saved["replay"])
         if saved["batch"] is not None:  # else the next call of learn() looks at it
             self._stored = store_for(self.batch, self._last_obs)
-            if _form(content) != _form(self._stored.current(self._last_obs)):
-                raise ValueError("the replay memory in the file holds other contents than these environments have")
-        self.replay = self._empty_replay(content)
-        self.replay.load_state_dict(saved["replay"])
-        if saved["batch"] is not None:
-            self._check_moments(self.replay)
+            self._compare(replay, self._stored.current(self._last_obs))
+        self.replay = replay
+
+    def _replay_of(self, saved: dict[str, Any]) -> Replay:
+        """The memory of a file; raises a ValueError if it is of another size, or holds what no memory does."""
+        size = Replay.rows_for(-(-self.buffer_size // self._group.size), self.n_envs) * self.n_envs
+        for name, part in saved["content"].items():
+            if not part.dim() or len(part) != size:
+                raise ValueError(f"replay.{name} has the form {tuple(part.shape)} in the file, {size} moments here")
+        replay = self._empty_replay({name: part[: self.n_envs] for name, part in saved["content"].items()})
+        replay.load_state_dict(saved)
+        return replay
+
+    def save_replay_buffer(self, path: Any) -> None:
+        """Write the replay memory, whole or not at all; ``.pkl`` is added as SB3 does, but nothing is pickled.
+
+        Raises:
+            ValueError: if there is none yet, or each of several processes has a part.
+        """
+        if self.replay is None:
+            raise ValueError("there is no replay memory before learn() has begun")
+        if self._group.size > 1:
+            raise ValueError("each process has a part of the replay memory: save_checkpoint() keeps all")
+        write_replay(path, self.replay.state_dict(), self)
+
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
+        """Go on with the memory of a file that :meth:`save_replay_buffer` wrote; nothing in it is executed.
+
+        Args:
+            path: as it was given to :meth:`save_replay_buffer`.
+            truncate_last_traj: False: episodes that are running go on, if the environments are where the file's were.
+                Where the next call of ``learn`` resets them, and wherever they differ, the file's are cut.
+
+        Raises:
+            CheckpointError: if the file is damaged, not ours, or of another form; the present memory is kept then.
+        """
+
+        def use(saved: dict[str, Any]) -> None:
+            replay = self._replay_of(saved)
+            self._just_loaded = True
+            starts: Any = self._last_episode_starts
+            if isinstance(starts, Tensor):  # in the middle of episodes
+                content = self._stored.current(self._last_obs)
+                self._compare(replay, content)
+                if truncate_last_traj or not replay.ends_at(content):
+                    replay.restart(content)
+            self.replay = replay
+
+        read_replay(path, self, use)
 
     @torch.no_grad()
     def _check_moments(self, replay: Replay) -> None:

@@ -107,6 +107,16 @@ class PQN(QLearning):
             self.n_envs,
         )
 
+    def save_replay_buffer(self, *args: Any, **kwargs: Any) -> None:
+        """Not for this agent.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("PQN has no replay memory: it learns from rollouts, and save() keeps the model")
+
+    load_replay_buffer = save_replay_buffer
+
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
         """Fill the buffer with ``n_steps`` steps of all environments."""
         self.rollout_buffer.reset()

@@ -286,22 +286,6 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             fill("finite", self._finite.first, saved["finite"])
             self._reported_episodes = int(saved["reported_episodes"])
 
-    def save_replay_buffer(self, path: Any) -> None:
-        """Not supported: :meth:`save_checkpoint` keeps the replay memory beside all else that training needs.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("the replay memory is saved by save_checkpoint(), with the model")
-
-    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
-        """Not supported: SB3's files of this kind are pickles, which may execute anything.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("a replay memory is loaded by resume(), with the model that save_checkpoint() wrote")
-
     def _saved_arguments(self) -> dict[str, Any]:
         arguments = super()._saved_arguments()
         return arguments | ({"train_freq": self._train_frequency} if "train_freq" in arguments else {})

@@ -102,6 +102,10 @@ class Replay:
         """T: one row more than the transitions kept of each environment, for where it is now."""
         return -(-buffer_size // num_envs) + 1
 
+    def ends_at(self, content: Content) -> bool:
+        """Whether the environments are where the memory left them."""
+        return all(torch.equal(store[self._here()], content[name]) for name, store in self.content.items())
+
     def restart(self, content: Content) -> None:
         """Store the first content after a reset from outside, which cuts the running episodes here."""
         self._advance(torch.ones_like(self.position))

@@ -98,10 +98,15 @@ def write(
         if training_state is not None:
             write_tree(archive, _STATE, training_state)
     seal(sb3_zip)
-    if isinstance(path, str | os.PathLike):
-        write_whole(with_suffix(pathlib.Path(path)), sb3_zip.getbuffer())
+    write_to(with_suffix(pathlib.Path(path)) if isinstance(path, str | os.PathLike) else path, sb3_zip)
+
+
+def write_to(path: Any, content: io.BytesIO) -> None:
+    """Write a file, whole or not at all, or to a binary file that is open."""
+    if isinstance(path, pathlib.Path):
+        write_whole(path, content.getbuffer())
     else:
-        path.write(sb3_zip.getbuffer())
+        path.write(content.getbuffer())
 
 
 def with_suffix(path: pathlib.Path) -> pathlib.Path:
@@ -111,12 +116,12 @@ def with_suffix(path: pathlib.Path) -> pathlib.Path:
 
 def agent_of(path: str | os.PathLike[str]) -> str:
     """The name of the class of the agent in a model file, such as "PPO"; nothing else of it is read."""
-    with _opened(path) as members:
+    with opened(path) as members:
         return str(_settings(members)["agent"])
 
 
 @contextmanager
-def _opened(source: Any) -> Iterator[Members]:
+def opened(source: Any, expected: tuple[str, ...] = _MEMBERS, kind: str = "a model file") -> Iterator[Members]:
     """The members of a model file; whatever goes wrong with them is a CheckpointError."""
     named = isinstance(source, str | os.PathLike)
     label = str(source) if named else "the file"
@@ -129,8 +134,8 @@ def _opened(source: Any) -> Iterator[Members]:
     try:
         members = Members(source, label)
         for name in members.names():
-            if name not in _MEMBERS:
-                raise CheckpointError(f"{label} holds {name!r}, which does not belong into a model file")
+            if name not in expected:
+                raise CheckpointError(f"{label} holds {name!r}, which does not belong into {kind}")
         yield members
     except CheckpointError as error:
         if label in str(error):
@@ -168,7 +173,7 @@ def read(
     a file cannot hold, are not asked for.
     """
     overrides = load_arguments(model_class, overrides or {})
-    with _opened(path) as members:
+    with opened(path) as members:
         if not {_MEMBER, SUMS} & {*members.names()} and "_stable_baselines3_version" in members.names():
             return _from_sb3(model_class, members, env, device, overrides)  # type: ignore[no-any-return]
         content = _settings(members)
@@ -215,7 +220,7 @@ def _from_sb3(
 
 def read_weights(path: Any, model: Any) -> dict[str, torch.Tensor]:
     """The weights in a model file of any agent, ours or vanilla SB3's, for a model with a policy of the same form."""
-    with _opened(path) as members:
+    with opened(path) as members:
         found, scaled = _TORCH_FORMAT, False
         if {_MEMBER, SUMS} & {*members.names()}:
             content = _settings(members)
@@ -335,7 +340,7 @@ def _is_counter(own: Any, value: Any) -> bool:
 
 def read_training_state(path: Any, device: torch.device, use: Callable[[dict[str, Any]], None]) -> None:
     """Pass the training state that :func:`write` added to ``use``, which may raise any error if it is wrong."""
-    with _opened(path) as members:
+    with opened(path) as members:
         ours = _settings(members)["format"] == FORMAT
         names = (f"{_STATE}.json", f"{_STATE}.safetensors") if ours else (_TORCH_STATE,)
         if names[0] not in members.names():
