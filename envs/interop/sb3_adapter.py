@@ -19,6 +19,7 @@ from palaestra.envs.core import Array, EnvError, StepResult
 from palaestra.envs.core.user_code import describe
 from palaestra.envs.interop.host_batch import HostEnv
 from palaestra.envs.interop.returned import action_mask, copied, mask_size, number
+from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 
 
 class VecEnvAdapter(HostEnv):
@@ -101,6 +102,8 @@ class VecEnvAdapter(HostEnv):
 
 
 def _has_method(venv: VecEnv, name: str) -> bool:
+    if isinstance(inner := venv.unwrapped, SB3VecEnv):  # which tells sb3-contrib that all actions are legal
+        return inner.has_masks
     try:
         return venv.has_attr(name)
     except Exception:  # of VecEnvs that know of no attributes, whatever they raise

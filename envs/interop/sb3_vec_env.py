@@ -6,6 +6,7 @@ NumPy arrays.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor
 from palaestra.envs.core import Array, BatchedEnv, TensorVectorEnv
 from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
 from palaestra.envs.interop.numpy_bridge import to_actions, to_numpy
+from palaestra.envs.interop.returned import mask_size
 from palaestra.envs.registry import resolve
 
 
@@ -80,11 +82,26 @@ class SB3VecEnv(VecEnv):
         self.batch.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The batch has one value of every attribute, given once per index."""
+        """The batch has one value of every attribute, given once per index; each row has its ``action_masks``."""
+        rows = list(self._get_indices(indices))
+        if attr_name == "action_masks" and mask_size(self.action_space) is not None:
+            return [functools.partial(self._masks_of, row) for row in rows]
         owner = (
             self.batch.env if isinstance(self.batch, TensorVectorEnv) and hasattr(self.batch.env, attr_name) else self
         )
-        return [getattr(owner, attr_name)] * len(list(self._get_indices(indices)))
+        return [getattr(owner, attr_name)] * len(rows)
+
+    @property
+    def has_masks(self) -> bool:
+        """False where all actions are always legal, as their masks then say."""
+        batch = self.batch
+        return batch.env.has("action_mask") if isinstance(batch, TensorVectorEnv) else batch.action_masks() is not None
+
+    def _masks_of(self, row: int) -> Array:
+        """The legal actions of one environment now, bool [A]."""
+        mask = self.batch.action_masks()
+        legal: Array = np.ones(mask_size(self.action_space) or 0, dtype=bool) if mask is None else to_numpy(mask[row])
+        return legal
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         raise NotImplementedError(
@@ -92,7 +109,13 @@ class SB3VecEnv(VecEnv):
         )
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
-        raise NotImplementedError("the environments of a batch have no methods of their own: call the batch's")
+        """sb3-contrib's ``action_masks()`` alone: the legal actions of each environment, bool [A]."""
+        if method_name != "action_masks":
+            raise NotImplementedError("the environments of a batch have no methods of their own: call the batch's")
+        rows, masks = list(self._get_indices(indices)), self.batch.action_masks()
+        if masks is None or mask_size(self.action_space) is None:
+            return [legal() for legal in self.get_attr("action_masks", rows)]
+        return list(to_numpy(masks)[rows])
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         """True for SB3's Monitor, whose episode statistics the batch gives itself."""

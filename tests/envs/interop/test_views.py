@@ -16,10 +16,12 @@ from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check
+from stable_baselines3.common.vec_env import VecMonitor
 
 from palaestra.envs import NumpyVectorEnv, SB3VecEnv, SingleEnv, entries, make
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
+from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 
 IDS = [entry.id for entry in entries() if entry.id.startswith("palaestra/")]
 
@@ -127,6 +129,50 @@ def test_sb3_attributes() -> None:
         view.set_attr("size", 8)
     with pytest.raises(NotImplementedError, match="no methods of their own"):
         view.env_method("step")
+
+
+class Left(probes.ActionReward):
+    """Action 1 is legal where the row's draw says so."""
+
+    def reset(self, rng: Any) -> Any:
+        return probes.ProbeState((rng.uniform() < 0.5).float())
+
+    def step(self, state: Any, action: Any, rng: Any) -> Any:
+        return self.reset(rng), action.float(), action > 1
+
+    def action_mask(self, state: Any) -> Any:
+        return torch.stack((state.signal > -1, state.signal > 0), 1)
+
+
+def test_sb3_contribs_questions_about_action_masks() -> None:
+    """``has_attr`` and ``env_method``, which wrappers pass on."""
+    batch = TensorVectorEnv(Left(), 5, device="cpu", seed=2)
+    view = VecMonitor(SB3VecEnv(batch))
+    assert view.has_attr("action_masks")
+    view.reset()
+    some = []
+    for _ in range(6):
+        masks = view.env_method("action_masks")
+        expected = batch.action_masks()
+        assert expected is not None
+        assert np.array_equal(np.stack(masks), expected.numpy())
+        assert np.array_equal(view.env_method("action_masks", indices=[4, 1]), [masks[4], masks[1]])
+        assert np.array_equal(view.get_attr("action_masks", 3)[0](), masks[3])
+        some += [mask[1] for mask in masks]
+        view.step(np.array([int(np.flatnonzero(mask)[-1]) for mask in masks]))
+    assert 0 < sum(some) < len(some)
+    assert VecEnvAdapter(view)._has_method
+
+
+def test_masks_of_environments_without_any_allow_all() -> None:
+    view = SB3VecEnv(make("snake-small", 2, "cpu"))
+    assert view.has_attr("action_masks")
+    assert np.array_equal(np.stack(view.env_method("action_masks")), np.ones((2, 3), bool))
+    assert not VecEnvAdapter(VecMonitor(view))._has_method
+    continuous = SB3VecEnv(TensorVectorEnv(probes.ContinuousTarget(), 2, device="cpu"))
+    assert not continuous.has_attr("action_masks")
+    with pytest.raises(AttributeError, match="action_masks"):
+        continuous.env_method("action_masks")
 
 
 def test_single_env_plays_any_row_and_episode_of_a_batch() -> None:
