@@ -106,8 +106,8 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
     ) -> None:
-        if rollout_buffer_class is not None:
-            raise ValueError("rollout_buffer_class must be None: rollouts are kept in tensors on the device")
+        if rollout_buffer_class is not None or kwargs.get("rollout_buffer_kwargs"):
+            raise ValueError("rollout_buffer_class must be None, without kwargs: rollouts are tensors on the device")
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
