@@ -1,4 +1,4 @@
-"""This process: seconds since it started, and the most memory it held on the host and on a GPU.
+"""This process: seconds since it started, the most memory it held, and what the last bits of its numbers depend on.
 
 Linux tells when a process started (``/proc``, to a hundredth of a second). Elsewhere the count starts when this module
 is imported, which the command does before anything heavy.
@@ -7,12 +7,15 @@ is imported, which the command does before anything heavy.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 _IMPORTED = time.monotonic()
 _STAT = Path("/proc/self/stat")
+_CPUINFO = Path("/proc/cpuinfo")
 _START_TIME = 22  # number of the field in /proc/self/stat: clock ticks after boot, see proc(5)
 
 
@@ -43,3 +46,22 @@ def peak_device_mib() -> float | None:
     if not (torch.cuda.is_available() and torch.cuda.is_initialized()):  # type: ignore[no-untyped-call]
         return None
     return torch.cuda.max_memory_allocated() / 2**20
+
+
+def arithmetic() -> dict[str, Any]:
+    """Threads, processors and version of PyTorch, on which sums depend to the last bit; ``GPU`` is None without one."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    processor = f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+    return {"threads": torch.get_num_threads(), "processor": processor, "GPU": gpu, "torch": str(torch.__version__)}
+
+
+def _processor() -> str:
+    """Its name, as Linux gives it, or Python elsewhere."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

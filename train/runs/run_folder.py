@@ -27,6 +27,7 @@ from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
 from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs.machine import arithmetic
 
 ROOT = Path("runs")
 _LOCK = ".lock"
@@ -52,7 +53,7 @@ class RunFolder:
 
     @property
     def environment_file(self) -> Path:
-        """The forms of observations and actions, and a digest of the environment's source."""
+        """The forms of observations and actions, a digest of the environment's source, and threads and processor."""
         return self.path / "environment.json"
 
     @property
@@ -169,13 +170,13 @@ class RunFolder:
         return content
 
     def write_environment(self, config: RunConfig) -> None:
-        """Note what the environment is like, for :meth:`check_environment`."""
+        """Note what the environment and the machine are like, for :meth:`check_environment`."""
         env = config.resolved_env
-        content = {**space_forms(*env.spaces(config.env_kwargs)), "source": env.source()}
+        content = {**space_forms(*env.spaces(config.env_kwargs)), "source": env.source(), "arithmetic": arithmetic()}
         write_whole(self.environment_file, json.dumps(content, indent=1))
 
     def check_environment(self, config: RunConfig, tell: Callable[[str], None]) -> None:
-        """Tell if the environment's source has changed since the run began; runs before that was noted tell nothing.
+        """Tell if the environment's source or the machine is another; runs before that was noted tell nothing.
 
         Raises:
             ConfigError: if observations or actions have another form now.
@@ -187,6 +188,11 @@ class RunFolder:
         if noted.get("source") != config.resolved_env.source():
             name = config.resolved_env.short_name
             tell(f"the source of {name} has changed since training began: scores may not compare")
+        began, now = noted.get("arithmetic"), arithmetic()
+        other = [name for name in now if isinstance(began, dict) and name in began and began[name] != now[name]]
+        if isinstance(began, dict) and other:
+            then, here = (", ".join(f"{name} {facts[name]}" for name in other) for facts in (began, now))
+            tell(f"training began with {then} and goes on with {here}: the result is not the same to the last bit")
 
     def _curves(self) -> list[dict[str, str]]:
         """The rows of the curves, without one that is only half written; none without curves."""
