@@ -26,7 +26,11 @@ from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
 if TYPE_CHECKING:
     import torch
 
-_BATCH_KWARGS = ("max_episode_steps", *WRAPPER_SETTINGS)  # that a configuration may give every environment of ours
+_BATCH_KWARGS = {
+    "max_episode_steps": "int | None",
+    **dict.fromkeys(WRAPPER_SETTINGS, ""),
+    "frame_stack": "int",
+}  # that a configuration may give every environment of ours
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,8 @@ class ResolvedEnv(ABC):
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
         """Observation and action space of one environment; errors are those of making it."""
 
-    def kwarg_names(self) -> list[str] | None:
-        """Names that ``kwargs`` may have; None where only making the environment tells."""
+    def kwarg_kinds(self) -> dict[str, str] | None:
+        """Names that ``kwargs`` may have, with their declared types; None where only making the environment tells."""
         return None
 
     def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -157,9 +161,10 @@ class TensorEnvSpec(ResolvedEnv):
         rules = self.build(**kwargs)
         return rules.observation_space, rules.action_space
 
-    def kwarg_names(self) -> list[str]:
-        accepted = inspect.signature(self.load().__init__).parameters
-        return [*(name for name in accepted if name != "self"), *_BATCH_KWARGS]
+    def kwarg_kinds(self) -> dict[str, str]:
+        accepted = inspect.signature(self.load().__init__).parameters.items()
+        kinds = {name: inspect.formatannotation(p.annotation).strip("'") for name, p in accepted if name != "self"}
+        return {name: "" if kind.startswith("inspect.") else kind for name, kind in kinds.items()} | _BATCH_KWARGS
 
     def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return self.load().self_contained(kwargs)

@@ -21,6 +21,7 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
+from palaestra.train.command_line import CommandLine
 from palaestra.train.commands import UsageError
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
@@ -43,7 +44,7 @@ class _Commands(TyperGroup):
         name = cmd_name.replace("-", "_")
         function = getattr(import_module(f"palaestra.train.commands.{name}"), name)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name)(function)
+        one.command(cmd_name, cls=CommandLine)(function)
         return typer.main.get_command(one)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from palaestra.train.formatting import whole_number
+
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
 RUN_HELP = "Run folder, model file, or latest."
 
@@ -24,6 +26,17 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the episodes; h
 StochasticOption = Annotated[
     bool, typer.Option("--stochastic", help="Sample the agent's actions instead of taking the most likely.")
 ]
+
+
+def read_count(text: object) -> int:
+    """A number of steps, episodes, ... from the command line, at least 1."""
+    try:
+        count = whole_number(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: {error}") from error
+    if count < 1:
+        raise typer.BadParameter(f"{text}: must be at least 1")
+    return count
 
 
 class UsageError(ValueError):

@@ -38,13 +38,13 @@ def check(
     from palaestra.envs.checker.value_rules import Subject
     from palaestra.envs.core.host import use_available_cores
     from palaestra.envs.core.user_code import RAISED, describe
-    from palaestra.train.config.compatibility import check_env_kwargs
+    from palaestra.train.config.compatibility import checked_env_kwargs
     from palaestra.train.config.run_config import env_settings, environment
 
     use_available_cores()
     kwargs = env_settings(settings or ())
     if kwargs:
-        check_env_kwargs(environment(env), kwargs)
+        kwargs = checked_env_kwargs(environment(env), kwargs)
     report = examine(env, kwargs)
     if kwargs and report.subject is None:
         _blame_settings(env, report)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption
+from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption, read_count
 
 if TYPE_CHECKING:
     from palaestra.train.evaluation.episodes import Evaluation
@@ -22,7 +22,7 @@ SCRIPTED = ("random", "expert")
 def evaluate(
     run: PlayerArgument,
     env: EnvOption = None,
-    episodes: Annotated[int, typer.Option(help="How many.", min=1)] = 1000,
+    episodes: Annotated[int, typer.Option(parser=read_count, metavar="N", help="How many.")] = 1000,
     seed: SeedOption = 0,
     stochastic: StochasticOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

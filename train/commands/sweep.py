@@ -7,15 +7,22 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands import EnvArgument, SetOption
+from palaestra.train.commands import EnvArgument, SetOption, read_count
 
 
 def sweep(
     env: EnvArgument,
-    trials: Annotated[int, typer.Option(help="How many in all, those of other workers and earlier calls too.", min=1)],
+    trials: Annotated[
+        int,
+        typer.Option(
+            parser=read_count, metavar="N", help="How many in all, those of other workers and earlier calls too."
+        ),
+    ],
     agent: Annotated[str | None, typer.Option(help="ppo (the default), dqn or pqn.")] = None,
-    total_timesteps: Annotated[int | None, typer.Option(help="Environment steps of each trial.")] = None,
-    num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
+    total_timesteps: Annotated[
+        int | None, typer.Option(parser=read_count, metavar="N", help="Environment steps of each trial.")
+    ] = None,
+    num_envs: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="Parallel environments.")] = None,
     jobs: Annotated[int, typer.Option(help="Trials at a time, which share the cores.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of everything random; each trial trains with its own.", min=0)] = 0,
     folder: Annotated[
@@ -37,7 +44,7 @@ def sweep(
     one --storage. The exit status is 1 if no trial was any good.
 
     \b
-    palaestra sweep cartpole --trials 40 --total-timesteps 300000
+    palaestra sweep cartpole --trials 40 --total-timesteps 300k
     palaestra sweep snake-small --trials 20 --vary learning_rate=1e-4..1e-2 --vary n_steps=16,32,64
     palaestra sweep pricing --trials 100 --jobs 4 --storage postgresql://user@host/sweeps
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import ENV_HELP, SetOption, UsageError
+from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 def train(
     env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
     agent: Annotated[str | None, typer.Option(help="ppo (the default), dqn or pqn.")] = None,
-    total_timesteps: Annotated[int | None, typer.Option(help="Environment steps, over all environments.")] = None,
-    num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
+    total_timesteps: Annotated[
+        int | None,
+        typer.Option(parser=read_count, metavar="N", help="Environment steps, over all environments: 300k, 5M."),
+    ] = None,
+    num_envs: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="Parallel environments.")] = None,
     device: Annotated[str | None, typer.Option(help="auto (the default), cpu or cuda.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random (default: 0).", min=0)] = None,
     run_dir: Annotated[
@@ -37,7 +40,7 @@ def train(
     init_from: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of that run.")] = None,
     checkpoint_every: Annotated[
         str | None,
-        typer.Option(metavar="N|Mm", help="Steps (100000) or minutes (1m, the default) between checkpoints."),
+        typer.Option(metavar="N|Mm", help="Steps (100k) or minutes (1m, the default) between checkpoints."),
     ] = None,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
@@ -52,7 +55,7 @@ def train(
     \b
     palaestra train snake-small
     palaestra train snake-small --agent dqn
-    palaestra train snake --total-timesteps 5000000 --seed 1
+    palaestra train snake --total-timesteps 5M --seed 1
     palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
     palaestra train CartPole-v1 --num-envs 16
     palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1

@@ -16,6 +16,7 @@ from palaestra.train.commands import (
     SetOption,
     StochasticOption,
     UsageError,
+    read_count,
 )
 from palaestra.train.commands.evaluate import SCRIPTED, find_player
 
@@ -28,7 +29,7 @@ def watch(
     env: EnvOption = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .mp4, .gif or .png instead.")] = None,
     grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of environments.")] = "1x1",
-    episodes: Annotated[int | None, typer.Option(help="How many episodes.", min=1)] = None,
+    episodes: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="How many episodes.")] = None,
     seed: SeedOption = 0,
     env_index: Annotated[int | None, typer.Option(help="Show that environment of the seed.", min=0)] = None,
     episode: Annotated[int | None, typer.Option(help="Show that episode of the environment.", min=0)] = None,

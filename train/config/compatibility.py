@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
-from palaestra.train.config.schema import ConfigError, Option, require_choice
+from palaestra.train.config.schema import ConfigError, Option, options_of, require_choice
+from palaestra.train.formatting import whole_number
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
@@ -64,18 +66,40 @@ def check_forms(trained: Mapping[str, str], env: ResolvedEnv, env_kwargs: dict[s
             raise ConfigError(f"the agent was trained with {what} {trained[what]}, and {env.short_name} has {found}")
 
 
-def check_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
-    """Check the names of the arguments, where they are known; their values are checked when the environment is made.
+def checked_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with whole numbers read, their names checked where they are known; making it checks their values.
 
     Raises:
         ConfigError: naming the setting.
     """
-    if not env_kwargs or (names := env.kwarg_names()) is None:
-        return
-    if "max_episode_steps" in env_kwargs:
-        Option(AtLeastOne | None).check("env.max_episode_steps", env_kwargs["max_episode_steps"])
-    for key in env_kwargs:
-        require_choice(key, names, "environment setting")
+    if not env_kwargs or (kinds := env.kwarg_kinds()) is None:
+        return env_kwargs
+    checked = {}
+    for key, value in env_kwargs.items():
+        require_choice(key, kinds, "environment setting")
+        if key == "max_episode_steps":
+            value = Option(AtLeastOne | None).check(f"env.{key}", value)
+        elif kinds[key].startswith("int") and isinstance(value, str):
+            with suppress(ValueError):  # what is none the environment refuses
+                value = whole_number(value)
+        checked[key] = value
+    return checked
+
+
+def checked_agent_kwargs(agent: str, agent_kwargs: dict[str, Any], env: ResolvedEnv) -> dict[str, Any]:
+    """The agent's arguments, each in its proper type.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    options, checked = options_of(AGENTS[agent]), {}
+    for key, value in agent_kwargs.items():
+        if key not in options and key in (env.kwarg_kinds() or ()):
+            raise ConfigError(f"unknown {agent} setting {key!r}; did you mean 'env.{key}', of the environment?")
+        require_choice(key, options, f"{agent} setting")
+        checked[key] = options[key].check(key, value)
+    require_choice(checked.get("policy", "MlpPolicy"), AGENTS[agent].policy_aliases, "policy")
+    return checked
 
 
 def is_float_image(space: Space[Any]) -> bool:

@@ -29,8 +29,9 @@ from palaestra.train.config.compatibility import (
     AGENTS,
     check_actions,
     check_device,
-    check_env_kwargs,
     check_sizes,
+    checked_agent_kwargs,
+    checked_env_kwargs,
     default_policy,
     is_float_image,
     spaces_of,
@@ -41,7 +42,6 @@ from palaestra.train.config.schema import (
     Option,
     checkpoint_interval,
     load_yaml,
-    options_of,
     parse,
     require_choice,
     schedule,
@@ -174,7 +174,7 @@ def resolve_config(
     config = _layered(dict(file or {}), given)
     of_env = [setting for setting in settings if setting.startswith("env.")]
     config = _put_settings(config, of_env)  # first, since the policy follows from the observations
-    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    config = replace(config, env_kwargs=checked_env_kwargs(config.resolved_env, config.env_kwargs))
     observations, actions = spaces_of(config.resolved_env, config.env_kwargs)
     config = _with_policy(config, observations)
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
@@ -293,7 +293,7 @@ def validated(config: RunConfig) -> RunConfig:
         ConfigError: naming the first setting that is wrong.
     """
     config = _validated_values(config)
-    check_env_kwargs(config.resolved_env, config.env_kwargs)
+    config = replace(config, env_kwargs=checked_env_kwargs(config.resolved_env, config.env_kwargs))
     actions = spaces_of(config.resolved_env, config.env_kwargs)[1]
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
     return config
@@ -311,19 +311,10 @@ def _validated_values(config: RunConfig) -> RunConfig:
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
     counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
     config = replace(config, **counts)
-    config = replace(config, agent_kwargs=_checked_agent_kwargs(config))
+    config = replace(config, agent_kwargs=checked_agent_kwargs(config.agent, config.agent_kwargs, config.resolved_env))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)
     return config
-
-
-def _checked_agent_kwargs(config: RunConfig) -> dict[str, Any]:
-    options, agent_kwargs = options_of(AGENTS[config.agent]), {}
-    for key, value in config.agent_kwargs.items():
-        require_choice(key, options, f"{config.agent} setting")
-        agent_kwargs[key] = options[key].check(key, value)
-    require_choice(agent_kwargs.get("policy", "MlpPolicy"), AGENTS[config.agent].policy_aliases, "policy")
-    return agent_kwargs
 
 
 def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents.options import AtLeastOne, CommonOptions, NotZero
 from palaestra.envs.core.suggest import closest
+from palaestra.train.formatting import EXAMPLES, whole_number
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -32,7 +34,9 @@ def require_choice(name: str, names: Iterable[str], what: str) -> None:
     names = list(names)
     if name in names:
         return
-    close = closest(str(name), names)
+    from palaestra.train.config.other_names import SETTINGS
+
+    close = SETTINGS[str(name)] if SETTINGS.get(str(name)) in names else closest(str(name), names)
     hint = f"; did you mean {close!r}?" if close else f"; known: {', '.join(names)}"
     raise ConfigError(f"unknown {what} {name!r}{hint}")
 
@@ -118,6 +122,9 @@ class Option:
         """
         if value is None and self.optional:
             return None
+        if self.kind is int and isinstance(value, str):
+            with suppress(ValueError):
+                value = whole_number(value)
         value = number(value) if self.is_number else value
         if self.schedule and isinstance(value, str):
             ends = _LINEAR.fullmatch(value.strip())
@@ -155,7 +162,7 @@ class Option:
         )
 
 
-_EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "str", dict: "dict"}
+_EXPECTED = {int: f"an integer, {EXAMPLES}", float: "a number", bool: "true or false", str: "str", dict: "dict"}
 
 
 def _kind(declared: Any) -> Any:
@@ -182,7 +189,7 @@ def checkpoint_interval(value: Any) -> tuple[float, float]:
     try:
         return Option(AtLeastOne).check("checkpoint_every", value), math.inf
     except ConfigError as error:
-        raise ConfigError(f"checkpoint_every={value}: expected steps (100000) or minutes (5m)") from error
+        raise ConfigError(f"checkpoint_every={value}: expected steps (100k) or minutes (5m)") from error
 
 
 def schedule(value: Any) -> Any:

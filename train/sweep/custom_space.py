@@ -19,7 +19,7 @@ from typing import Any
 
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.config.schema import ConfigError, number, options_of, parse, require_choice
+from palaestra.train.config.schema import ConfigError, Option, number, options_of, parse, require_choice
 from palaestra.train.sweep.search_space import (
     COMPLEMENT,
     HORIZONS,
@@ -72,7 +72,8 @@ def _dimension(base: RunConfig, text: str) -> Dimension:
     ends = _BETWEEN.fullmatch(values)
     if ends is not None:
         return _range(base, key, text, *(number(end) for end in ends.groups()))
-    choices = tuple(_choice(f"{key}={part.strip()}") for part in _parts(values))
+    rule = options_of(AGENTS[base.agent]).get(key)
+    choices = tuple(_choice(f"{key}={part.strip()}", rule) for part in _parts(values))
     if len(set(map(str, choices))) < max(2, len(choices)):
         raise ConfigError(f"--vary {text}: expected at least two values, all different")
     return Choice(key, choices)
@@ -90,8 +91,10 @@ def _parts(values: str) -> list[str]:
     return parts
 
 
-def _choice(text: str) -> Value:
-    value = parse(text)[1]
+def _choice(text: str, rule: Option | None) -> Value:
+    key, value = parse(text)
+    if rule is not None and rule.kind is int:
+        value = rule.check(key, value)
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 

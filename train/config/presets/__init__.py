@@ -59,7 +59,7 @@ def find_preset(env: ResolvedEnv, agent: str) -> Preset | None:
         return found
     for entry in relatives(env):
         if (found := own_preset(entry, agent)) is not None:
-            accepted = env.kwarg_names() or ()
+            accepted = env.kwarg_kinds() or ()
             return replace(found, env_kwargs={k: v for k, v in found.env_kwargs.items() if k in accepted})
     return None
 

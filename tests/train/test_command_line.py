@@ -1,0 +1,94 @@
+"""Options under the names that other programs have for them, and what a mistyped one comes near to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import typer
+
+from palaestra.train.command_line import CommandLine
+from palaestra.train.commands import UsageError
+from palaestra.train.commands.evaluate import evaluate
+from palaestra.train.commands.train import train
+
+
+def read(command: Any, text: str) -> dict[str, Any]:
+    """The parameters that a command line gives."""
+    one = typer.Typer(add_completion=False, rich_markup_mode=None)
+    one.command("train", cls=CommandLine)(command)
+    params: dict[str, Any] = typer.main.get_command(one).make_context("train", text.split()).params
+    return params
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "notes"),
+    [
+        ("--algo dqn --env snake -n 1e5", "snake --agent dqn --total-timesteps 100000", 3),
+        ("snake --n-timesteps=1e5 --n_envs 2k", "snake --total-timesteps 100_000 --num-envs 2000", 2),
+        ("--env-id=snake --total_timesteps 5M", "--total-timesteps 5000000 snake", 2),
+        (
+            "snake --set lr=1e-3 --set=net_arch=[64]",
+            "snake --set learning_rate=1e-3 --set policy_kwargs.net_arch=[64]",
+            2,
+        ),
+        (
+            "snake --set env.lr=1 --run-dir --algo",
+            "snake --set env.lr=1 --run-dir --algo",
+            0,
+        ),  # values stay as they are
+        ("-- --algo", "-- --algo", 0),
+    ],
+)
+def test_names_of_other_programs(capsys: pytest.CaptureFixture[str], theirs: str, ours: str, notes: int) -> None:
+    assert read(train, theirs) == read(train, ours)
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == notes
+    assert all(line.startswith("palaestra: ") and line.endswith(" here") for line in told)
+
+
+def test_run_may_be_an_option() -> None:
+    assert read(evaluate, "--run latest --n-eval-episodes 5k") == read(evaluate, "latest --episodes 5000")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("snake --env.size 8", "--set env.size=8"),
+        ("snake --env.size=8", "--set env.size=8"),
+        ("snake --set env.size 8", "--set env.size=8"),
+        ("snake env.size=8", "--set env.size=8"),
+        ("snake learning_rate=1e-3", "--set learning_rate=1e-3"),
+        ("snake seed=3", "--seed 3"),
+        ("snake --learning-rate 1e-3", "--set learning_rate=1e-3"),
+        ("snake --learning_rat=1e-3", "--set learning_rate=1e-3"),
+        ("snake --lr --seed 3", "--set learning_rate=VALUE"),
+        ("snake --sed=3", "--seed"),
+        ("snake -seed 3", "--seed"),
+        ("snake --cuda", "--device cuda"),
+        ("snake --hyperparams n_steps:16", "--set KEY=VALUE"),
+    ],
+)
+def test_guesses_by_meaning(text: str, meant: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read(train, text)
+    assert str(error.value).endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "message"),
+    [
+        (train, "snake --foo", "no such option: --foo; palaestra train --help lists them"),
+        (train, "snake again", "unexpected argument: again"),
+        (evaluate, "latest --learning-rate 1", "no such option: --learning-rate; palaestra train --help lists them"),
+        (train, "snake --total-timesteps 5X", "5X: expected a whole number, such as 300k, 5M or 1e5"),
+        (train, "snake --total-timesteps 1.5", "1.5: expected a whole number, such as 300k, 5M or 1e5"),
+        (train, "snake --total-timesteps -3M", "-3M: must be at least 1"),
+        (train, "snake --num-envs 0", "0: must be at least 1"),
+        (evaluate, "latest --episodes 1e30", "1e30: it is too large"),
+    ],
+)
+def test_what_means_nothing_here(command: Any, text: str, message: str) -> None:
+    with pytest.raises((UsageError, typer.BadParameter)) as error:
+        read(command, text)
+    assert str(error.value) == message
