@@ -144,6 +144,8 @@ def _fewer(command: list[str]) -> list[str]:
     if command[0] == "train" and "--resume" not in command:
         short = ["--set", "env.max_episode_steps=20"] if "reach-torque" in command else []  # 30 ms each
         return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short]
+    if command[0] == "train" and "--total-timesteps" in command:
+        return ["--total-timesteps", "1024"]
     return ["--episodes", "64"] if command[0] == "evaluate" else []
 
 

@@ -14,6 +14,7 @@ from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:
+    from palaestra.train.config.run_config import RunConfig
     from palaestra.train.runs.run_folder import RunFolder
     from palaestra.train.runs.torchrun import Plan
     from palaestra.train.runs.trainer import RunResult
@@ -45,7 +46,10 @@ def train(
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
     ] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with that run, a finished one up to --total-timesteps."),
+    ] = None,
 ) -> None:
     """Train an agent with the preset of that environment, then evaluate it on held-out episodes.
 
@@ -61,6 +65,7 @@ def train(
     palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
     palaestra train snake --init-from latest
     palaestra train --resume latest
+    palaestra train --resume latest --total-timesteps 10M
 
     Several processes train one agent, each with its share of the environments:
 
@@ -73,10 +78,12 @@ def train(
         if not env and config is None:
             raise UsageError("give an environment to train on, --config FILE or --resume RUN")
         start_run(env or None, agent, run_dir, track, config, settings=settings or (), **options)
-    elif env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
-        raise UsageError("--resume goes on with the run's own settings: of the other options only --track may be given")
-    else:
-        resume_run(resume, track)
+        return
+    del options["total_timesteps"]
+    if env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
+        others = "of the other options only --track and --total-timesteps may be given"
+        raise UsageError(f"--resume goes on with the run's own settings: {others}")
+    resume_run(resume, track, total_timesteps)
 
 
 def start_run(
@@ -112,8 +119,8 @@ def start_run(
     _carry_out(plan, track)
 
 
-def resume_run(name: str, track: str) -> None:
-    """Go on with a run from its newest checkpoint, up to the number of steps in its configuration."""
+def resume_run(name: str, track: str, total_timesteps: int | None = None) -> None:
+    """Go on with a run from its newest checkpoint, or with a finished one up to another number of steps."""
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.run_folder import RunFolder, find_unfinished
     from palaestra.train.runs.torchrun import Plan, check_shares
@@ -132,7 +139,9 @@ def resume_run(name: str, track: str) -> None:
         config = folder.config()
         if config is None:
             raise ConfigError(f"{folder.path} has no {folder.config_file.name} to go on with")
-        if source == folder.path and folder.is_finished(config):
+        if total_timesteps is not None and not (restarted and config.total_timesteps == total_timesteps):
+            config = _lengthened(folder, source, config, total_timesteps)
+        elif source == folder.path and folder.is_finished(config):
             _tell_finished(folder)
             return None
         check_shares(config)
@@ -141,8 +150,31 @@ def resume_run(name: str, track: str) -> None:
     _carry_out(plan, track)
 
 
+def _lengthened(folder: RunFolder, source: Path, config: RunConfig, total_timesteps: int) -> RunConfig:
+    """The configuration of a finished run with more steps.
+
+    Raises:
+        ConfigError: if the run is not finished, has trained as much, or a single file of it is given.
+    """
+    from palaestra.train.config.run_config import validated
+    from palaestra.train.config.schema import ConfigError
+
+    run, wanted = shlex.quote(str(folder.path)), f"--total-timesteps {total_timesteps}"
+    if not folder.is_finished(config):
+        planned = f"go on to its {config.total_timesteps:,} steps first: palaestra train --resume {run}"
+        raise ConfigError(f"{wanted}: {folder.path} is not finished; {planned}")
+    if source != folder.path:
+        raise ConfigError(f"{wanted} trains a finished run further: name its folder, {folder.path}, not {source.name}")
+    done = folder.facts()["num_timesteps"]
+    if total_timesteps <= done:
+        raise ConfigError(f"{wanted}: must be above the {done:,} steps that {folder.path} has trained already")
+    return validated(replace(config, total_timesteps=total_timesteps))
+
+
 def _tell_finished(folder: RunFolder) -> None:
-    print(f"{folder.path} is finished: see palaestra evaluate {shlex.quote(str(folder.path))}")
+    run = shlex.quote(str(folder.path))
+    print(f"{folder.path} is finished: see palaestra evaluate {run}")
+    print(f"to train it further: palaestra train --resume {run} --total-timesteps N")
 
 
 def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:

@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
 from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
@@ -149,6 +151,9 @@ class RunFolder:
             ConfigError: if the file is damaged.
         """
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
+
+    def write_config(self, config: RunConfig) -> None:
+        write_whole(self.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
 
     def facts(self) -> dict[str, Any]:
         """The content of ``run.json``; empty where there is none, as after a kill.

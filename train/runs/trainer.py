@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import yaml
 from stable_baselines3.common.logger import Logger
 
 from palaestra.agents.distributed.process_group import process_group
@@ -226,14 +225,25 @@ def _agent(
         model = checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
         if resume.is_file() and process_group().rank == 0:
             set_aside(folder, resume, model, tell)
+        if process_group().rank == 0 and folder.config() != config:
+            _lengthen(config, folder, model, tell)
         return model
     if process_group().rank == 0:
-        write_whole(folder.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+        folder.write_config(config)
         folder.write_environment(config)
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
     if config.init_from is not None:
         model.take_weights(config.init_from)
     return model
+
+
+def _lengthen(config: RunConfig, folder: RunFolder, model: Agent, tell: Callable[[str], None]) -> None:
+    """Note that a finished run goes on to more steps, and tell what becomes of its learning rate."""
+    folder.write_config(config)
+    given, total = config.agent_kwargs.get("learning_rate", ""), config.total_timesteps
+    rate = f"{model.lr_schedule(1 - model.num_timesteps / total):.3g}"
+    over = f", {given} over all of them, is {rate} now" if isinstance(given, str) and given else f" stays {rate}"
+    tell(f"the run goes on from {model.num_timesteps:,} to {total:,} steps: the learning rate{over}")
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:
