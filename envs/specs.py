@@ -26,11 +26,9 @@ from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
 if TYPE_CHECKING:
     import torch
 
-_BATCH_KWARGS = {
-    "max_episode_steps": "int | None",
-    **dict.fromkeys(WRAPPER_SETTINGS, ""),
-    "frame_stack": "int",
-}  # that a configuration may give every environment of ours
+_WRAPPER_KINDS = dict(zip(WRAPPER_SETTINGS, ("dict", "bool", "int", "int | dict"), strict=True))
+_BATCH_KWARGS = {"max_episode_steps": "int | None", **_WRAPPER_KINDS}
+"""Arguments that a configuration may give every environment of ours, and their types."""
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from palaestra.train.commands import ENV_HELP
 
 if TYPE_CHECKING:
     from palaestra.envs.specs import TensorEnvSpec
 
 
-def envs(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False) -> None:
-    """List the environments with their reference scores.
+def envs(
+    name: Annotated[str, typer.Argument(metavar="[ENV]", help=f"{ENV_HELP} Tells all about that one.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list, or one object with ENV.")] = False,
+) -> None:
+    """List the environments with their reference scores, or tell what there is to know about one.
 
     \b
     palaestra envs
+    palaestra envs snake
     palaestra envs --json
     """
-    rows = list_envs()
-    print(json.dumps(rows, indent=1) if as_json else envs_table(rows))
+    width = max(shutil.get_terminal_size((200, 24)).columns, 20)
+    if not name:
+        rows = list_envs()
+        print(json.dumps(rows, indent=1) if as_json else envs_table(rows, width))
+        return
+    from palaestra.train.config.description import describe_env
+    from palaestra.train.config.run_config import environment
+
+    found = describe_env(environment(name))
+    print(json.dumps(found, indent=1) if as_json else env_page(found, min(width, 100)))
 
 
 def list_envs() -> list[dict[str, Any]]:
@@ -65,8 +82,8 @@ def agents_for(entry: TensorEnvSpec) -> list[str]:
     return [agent for agent in AGENTS if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])]
 
 
-def envs_table(rows: list[dict[str, Any]]) -> str:
-    """The rows for people to read."""
+def envs_table(rows: list[dict[str, Any]], width: int) -> str:
+    """The rows for people to read, what the environments are below the figures where the lines are too short."""
     heads = ("name", "agents", "random", "heuristic", "optimum", "solved at", "what it is")
     lines = [heads]
     for row in rows:
@@ -76,14 +93,81 @@ def envs_table(rows: list[dict[str, Any]]) -> str:
         figures = (_figure(row[key]) for key in ("random", "heuristic", "optimum", "solved_at"))
         lines.append((row["name"], " ".join(row["agents"]), *figures, row["summary"]))
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    text = []
-    for line in lines:
-        cells = [
-            cell.rjust(w) if 2 <= i <= 5 else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        text.append("  ".join(cells).rstrip())
+    if width >= sum(widths) + 12:
+        return "\n".join(_aligned(line, widths) for line in lines)
+    if width >= sum(widths[:6]) + 10:
+        pairs = ((_aligned(line[:6], widths), _wrapped(line[6], width, "    ")) for line in lines[1:])
+        return "\n".join([_aligned(heads[:6], widths), *(part for pair in pairs for part in pair)])
+    listed: list[str] = []
+    for name, agents, *scores, summary in lines[1:]:
+        known = (f"{head} {figure}" for head, figure in zip(heads[2:6], scores, strict=True) if figure.strip("–"))
+        listed += [name, *(_wrapped(part, width, "  ") for part in (summary, agents, ", ".join(known)) if part)]
+    return "\n".join(listed)
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    cells = (c.rjust(w) if 2 <= i <= 5 else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=False)))
+    return "  ".join(cells).rstrip()
+
+
+def _wrapped(text: str, width: int, indent: str) -> str:
+    """The text in lines of that width; words and paths stay whole."""
+    options: Any = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, **options)
+
+
+def env_page(found: dict[str, Any], width: int) -> str:
+    """All about one environment, for people to read."""
+    reference = found["reference"]
+    limit = "none" if found["max_episode_steps"] is None else f"{found['max_episode_steps']:,} steps"
+    facts = {"observations": found["observations"], "actions": found["actions"], "time limit": limit}
+    for name in ("random", "heuristic", "optimum", "solved_at"):
+        if reference[name] is not None:
+            facts[f"{name.replace('_', ' ')}{'' if name == 'solved_at' else ' return'}"] = _figure(reference[name])
+    if reference["source"]:
+        facts["source"] = reference["source"]
+    title = found["name"] if found["name"] == found["id"] else f"{found['name']} ({found['id']})"
+    text = [_wrapped(title, width, ""), ""]
+    for line in found["card"].splitlines():
+        indent = len(line) - len(line.lstrip())
+        text += [_wrapped(line.strip(), width, " " * indent)]
+    text += ["", *_table(list(facts.items()), width)]
+    rows = [("--set", "type", "default"), *((r["key"], r["type"], r["default"]) for r in found["env_settings"])]
+    if len(rows) > 1:
+        text += ["", "environment", *_table(rows, width)]
+    for name, agent in found["agents"].items():
+        text += ["", _wrapped(_preset_line(name, agent["preset"]), width, "")]
+        heads = ("--set", "type and range", "in the preset")
+        text += _table([heads, *map(_setting_row, agent["settings"])], width)
     return "\n".join(text)
+
+
+def _setting_row(setting: dict[str, str]) -> tuple[str, str, str]:
+    default, preset = setting["default"], setting["preset"]
+    value = f"{preset} (default {default})" if preset and default not in ("", preset) else preset or default
+    return setting["key"], setting["type"], value
+
+
+def _preset_line(agent: str, preset: dict[str, Any]) -> str:
+    whose = "a preset of its own" if preset["of_its_own"] else "the preset for all of its kind"
+    with_ = "".join(f", env.{key}={value}" for key, value in preset["env_kwargs"].items())
+    return f"{agent}: {whose}, --num-envs {preset['num_envs']} --total-timesteps {preset['total_timesteps']}{with_}"
+
+
+def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Rows with their last cell wrapped in its column, or each row in lines of its own where that is too narrow."""
+    widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1)]
+    indent = 2 + sum(widths)
+    if width - indent < 20:
+        return [_wrapped("  ".join(cell for cell in row if cell), width, "  ") for row in rows]
+    lines = []
+    for row in rows:
+        start = "  " + "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False))
+        if indent + max(map(len, row[-1].split()), default=0) > width:  # below, since words stay whole
+            lines += [start.rstrip(), _wrapped(row[-1], width, " " * 6)]
+        else:
+            lines.append((start + _wrapped(row[-1], width, " " * indent).strip()).rstrip())
+    return lines
 
 
 def _figure(value: float | None) -> str:

@@ -46,6 +46,10 @@ def train(
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop."),
+    ] = False,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN", help="Go on with that run, a finished one up to --total-timesteps."),
@@ -63,6 +67,7 @@ def train(
     palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
     palaestra train CartPole-v1 --num-envs 16
     palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
+    palaestra train snake --agent dqn --dry-run
     palaestra train snake --init-from latest
     palaestra train --resume latest
     palaestra train --resume latest --total-timesteps 10M
@@ -74,10 +79,13 @@ def train(
     """
     options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
+    if resume is not None and dry_run:
+        raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     if resume is None:
         if not env and config is None:
             raise UsageError("give an environment to train on, --config FILE or --resume RUN")
-        start_run(env or None, agent, run_dir, track, config, settings=settings or (), **options)
+        start = print_config if dry_run else start_run
+        start(env or None, agent, run_dir, track, config, settings=settings or (), **options)
         return
     del options["total_timesteps"]
     if env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
@@ -95,16 +103,12 @@ def start_run(
     **options: Any,
 ) -> None:
     """Resolve the configuration, train, print the verdict; ``options`` are those of ``resolve_config``."""
-    from palaestra.train.config.run_config import read_file, resolve_config
-    from palaestra.train.runs.run_folder import RunFolder, find_model
+    from palaestra.train.runs.run_folder import RunFolder
     from palaestra.train.runs.torchrun import Plan, check_restarts, check_shares, interrupted_plan
     from palaestra.train.runs.trainer import check_track
 
     def plan(restarted: bool) -> Plan | None:
-        file = None if config_file is None else read_file(config_file)
-        config = resolve_config(env, agent, file=file, **options)
-        if config.init_from is not None:
-            config = replace(config, init_from=str(find_model(config.init_from).resolve()))
+        config = _configured(env, agent, config_file, options)
         check_track(track)
         check_shares(config)
         check_restarts(run_dir)
@@ -117,6 +121,36 @@ def start_run(
         return Plan(config, RunFolder.new(config, run_dir))
 
     _carry_out(plan, track)
+
+
+def print_config(
+    env: str | None,
+    agent: str | None,
+    run_dir: Path | None,
+    track: str,
+    config_file: Path | None = None,
+    **options: Any,
+) -> None:
+    """What :func:`start_run` would write to ``config.yaml``, after the same checks; nothing is started or written."""
+    from palaestra.train.runs.run_folder import RunFolder
+    from palaestra.train.runs.trainer import check_track
+
+    config = _configured(env, agent, config_file, options)
+    check_track(track)
+    RunFolder.check_new(config, run_dir)
+    print(RunFolder.config_text(config), end="")
+
+
+def _configured(env: str | None, agent: str | None, config_file: Path | None, options: dict[str, Any]) -> RunConfig:
+    """The resolved configuration of a new run."""
+    from palaestra.train.config.run_config import read_file, resolve_config
+    from palaestra.train.runs.run_folder import find_model
+
+    file = None if config_file is None else read_file(config_file)
+    config = resolve_config(env, agent, file=file, **options)
+    if config.init_from is not None:
+        config = replace(config, init_from=str(find_model(config.init_from).resolve()))
+    return config
 
 
 def resume_run(name: str, track: str, total_timesteps: int | None = None) -> None:

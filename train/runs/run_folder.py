@@ -108,7 +108,7 @@ class RunFolder:
         Raises:
             ConfigError: if the agent cannot be built, or the given folder exists already or cannot be made.
         """
-        check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
+        cls.check_new(config, path)
         if path is None:
             stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
             base = ROOT / config.resolved_env.short_name / config.agent / f"{stamp}-s{config.seed}"
@@ -120,6 +120,13 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"cannot make run folder {path}: {error.strerror}") from error
         return cls(path)
+
+    @staticmethod
+    def check_new(config: RunConfig, path: Path | None) -> None:
+        """Raise a ConfigError if the agent cannot be built, or the given folder exists already."""
+        check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
+        if path is not None and path.exists():
+            raise ConfigError(f"run folder {path} exists already; a run is never overwritten")
 
     @classmethod
     def find(cls, name: str, to_resume: bool = False) -> RunFolder:
@@ -152,8 +159,12 @@ class RunFolder:
         """
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
 
+    @staticmethod
+    def config_text(config: RunConfig) -> str:
+        return yaml.safe_dump(config.as_dict(), sort_keys=False)
+
     def write_config(self, config: RunConfig) -> None:
-        write_whole(self.config_file, yaml.safe_dump(config.as_dict(), sort_keys=False).encode())
+        write_whole(self.config_file, self.config_text(config).encode())
 
     def facts(self) -> dict[str, Any]:
         """The content of ``run.json``; empty where there is none, as after a kill.
