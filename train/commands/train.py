@@ -138,7 +138,7 @@ def print_config(
     config = _configured(env, agent, config_file, options)
     check_track(track)
     RunFolder.check_new(config, run_dir)
-    print(RunFolder.config_text(config), end="")
+    print(config.as_yaml(), end="")
 
 
 def _configured(env: str | None, agent: str | None, config_file: Path | None, options: dict[str, Any]) -> RunConfig:

@@ -97,6 +97,9 @@ class RunConfig:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def as_yaml(self) -> str:
+        return yaml.safe_dump(self.as_dict(), sort_keys=False)
+
     @classmethod
     def from_dict(cls, data: Any) -> RunConfig:
         """Read back a ``config.yaml``.

@@ -167,6 +167,24 @@ def test_latest_is_the_newest_with_a_model_and_to_resume_with_a_checkpoint(
         find_model(str(runs[1].path))
 
 
+def test_latest_looks_into_no_more_folders_than_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand runs took seconds: each was asked for its model."""
+    monkeypatch.chdir(tmp_path)
+    runs = [RunFolder(Path(f"runs/env{i % 3}/ppo/{i:02d}")) for i in range(30)]
+    for age, run in enumerate(runs):
+        run.path.mkdir(parents=True)
+        run.config_file.touch()
+        os.utime(run.config_file, (1e9 + age, 1e9 + age))
+        if run is not runs[-1]:
+            run.model_file.touch()
+    Path("runs/env0/notes.txt").touch()
+    asked = []
+    real = RunFolder.can_go_on
+    monkeypatch.setattr(RunFolder, "can_go_on", lambda run, *resume: asked.append(run) or real(run, *resume))
+    assert RunFolder.find("latest") == runs[-2]
+    assert asked == [runs[-1], runs[-2]]
+
+
 def test_new_folders_of_one_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = resolve_config("cartpole", "ppo")
