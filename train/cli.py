@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import errno
+import inspect
 import io
 import os
 import sys
@@ -31,6 +32,7 @@ COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "res
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 _BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "WorkloadError")  # these, and full disks, are no bad usage
+_OF_COMPLETION = (["--install-completion"], ["--show-completion"])
 _WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
 
@@ -47,6 +49,11 @@ class _Commands(TyperGroup):
         one.command(cmd_name, cls=CommandLine)(function)
         return typer.main.get_command(one)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):  # the first sentence of each, whole
+            helps = ((name, inspect.cleandoc(self.get_command(ctx, name).help)) for name in COMMANDS)
+            formatter.write_dl([(name, " ".join(text.partition("\n\n")[0].split())) for name, text in helps])
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             close = difflib.get_close_matches(args[0], COMMANDS, 1, 0.5)
@@ -58,7 +65,6 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     help="Train reinforcement-learning agents on thousands of parallel environments, and see how good they are.",
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -97,7 +103,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = _fail("interrupted", 130)
     except SystemExit as error:
-        if type(error) is not SystemExit:  # one of ours: all is told
+        completion = "_PALAESTRA_COMPLETE" in os.environ or sys.argv[1:2] in _OF_COMPLETION
+        if type(error) is not SystemExit or completion:  # one of ours, or typer's: all is told
             raise
         status = _fail(f"user code or a library wants to end the process (SystemExit: {error})", 1)
     except Exception as error:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 from typer.core import TyperCommand
@@ -20,6 +21,11 @@ _KEYED = ("--set", "--vary")  # options whose values are KEY=VALUE
 
 class CommandLine(TyperCommand):
     """A command that knows what other programs call its options."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help without typer's names of types."""
+        text = re.sub(r"\s*\[x>=\d+\]|;\s*x>=\d+(?=\])", "", super().get_help(ctx))
+        return re.sub(r" <(str|path|list\[str\])>", lambda match: " " * len(match[0]), text)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._in_own_words(ctx, args))

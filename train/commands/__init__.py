@@ -17,12 +17,16 @@ RUN_HELP = "Run folder, model file, or latest."
 
 EnvArgument = Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP)]
 PlayerArgument = Annotated[str, typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or random, or expert.")]
-EnvOption = Annotated[str | None, typer.Option("--env", help=f"{ENV_HELP} Needed for random and expert.")]
+EnvOption = Annotated[
+    str | None, typer.Option("--env", metavar="ENV", help=f"{ENV_HELP} Needed for random and expert.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Agent setting, or env.KEY for the environment; repeatable."),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of the episodes; held out from training.", min=0)]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Seed of the episodes; held out from training.", min=0)
+]
 StochasticOption = Annotated[
     bool, typer.Option("--stochastic", help="Sample the agent's actions instead of taking the most likely.")
 ]

@@ -13,9 +13,11 @@ from palaestra.train.commands import ENV_HELP, UsageError
 
 def bench(
     env: Annotated[str, typer.Argument(metavar="[ENV]", help=ENV_HELP)] = "cartpole",
-    agent: Annotated[str, typer.Option(help="ppo, dqn or pqn.")] = "ppo",
-    repeats: Annotated[int, typer.Option(help="Measurements of each, in turns; the median counts.", min=1)] = 3,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    agent: Annotated[str, typer.Option(metavar="NAME", help="ppo, dqn or pqn.")] = "ppo",
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="Measurements of each, in turns; the median counts.", min=1)
+    ] = 3,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Instead: 1 to 65,536 environments, wider networks, one thread and all.")
     ] = False,

@@ -12,9 +12,11 @@ from palaestra.train.commands import UsageError
 
 def fit_demand(
     sales: Annotated[Path, typer.Argument(metavar="SALES.csv", help="Sales per period, or choices of buyers.")],
-    out: Annotated[Path, typer.Option(help="The file to write; it must not be there yet.")] = Path("demand.json"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write; it must not be there yet.")] = Path(
+        "demand.json"
+    ),
     buyers: Annotated[
-        float | None, typer.Option(help="Buyers per period, for choices (default: occasions per date).")
+        float | None, typer.Option(metavar="X", help="Buyers per period, for choices (default: occasions per date).")
     ] = None,
 ) -> None:
     """Estimate how demand answers to prices from your own sales, to train a seller on it.

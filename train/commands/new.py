@@ -10,7 +10,9 @@ import typer
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package and the environment.")],
-    template: Annotated[str, typer.Option(help="What to start from: minimal, grid or continuous.")] = "minimal",
+    template: Annotated[
+        str, typer.Option(metavar="NAME", help="What to start from: minimal, grid or continuous.")
+    ] = "minimal",
     parent: Annotated[Path, typer.Option("--dir", metavar="PARENT", help="The folder to write it in.")] = Path("."),
 ) -> None:
     """Write an installable package with a new environment, to be changed into your own.

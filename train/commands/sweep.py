@@ -18,13 +18,15 @@ def sweep(
             parser=read_count, metavar="N", help="How many in all, those of other workers and earlier calls too."
         ),
     ],
-    agent: Annotated[str | None, typer.Option(help="ppo (the default), dqn or pqn.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo (the default), dqn or pqn.")] = None,
     total_timesteps: Annotated[
         int | None, typer.Option(parser=read_count, metavar="N", help="Environment steps of each trial.")
     ] = None,
     num_envs: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="Parallel environments.")] = None,
-    jobs: Annotated[int, typer.Option(help="Trials at a time, which share the cores.", min=1)] = 1,
-    seed: Annotated[int, typer.Option(help="Of everything random; each trial trains with its own.", min=0)] = 0,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Trials at a time, which share the cores.", min=1)] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of everything random; each trial trains with its own.", min=0)
+    ] = 0,
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Of the sweep (default: runs/ENV/sweeps/AGENT).")
     ] = None,

@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 def train(
     env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
-    agent: Annotated[str | None, typer.Option(help="ppo (the default), dqn or pqn.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo (the default), dqn or pqn.")] = None,
     total_timesteps: Annotated[
         int | None,
         typer.Option(parser=read_count, metavar="N", help="Environment steps, over all environments: 300k, 5M."),
     ] = None,
     num_envs: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="Parallel environments.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto (the default), cpu or cuda.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random (default: 0).", min=0)] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="auto (the default), cpu or cuda.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything random (default: 0).", min=0)] = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Run folder to make (default: runs/ENV/AGENT/TIME-sSEED).")
+        Path | None, typer.Option(metavar="PATH", help="Run folder to make (default: a new one below runs/).")
     ] = None,
-    track: Annotated[str, typer.Option(help="Weights & Biases: auto, online, offline or disabled.")] = "auto",
+    track: Annotated[
+        str, typer.Option(metavar="NAME", help="Weights & Biases: auto, online, offline or disabled.")
+    ] = "auto",
     settings: SetOption = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings, as in a run's config.yaml; options beat them.")
@@ -52,7 +54,7 @@ def train(
     ] = False,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with that run, a finished one up to --total-timesteps."),
+        typer.Option(metavar="RUN", help="Go on with a run, a finished one with more steps (--total-timesteps)."),
     ] = None,
 ) -> None:
     """Train an agent with the preset of that environment, then evaluate it on held-out episodes.

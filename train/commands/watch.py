@@ -31,8 +31,12 @@ def watch(
     grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of environments.")] = "1x1",
     episodes: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="How many episodes.")] = None,
     seed: SeedOption = 0,
-    env_index: Annotated[int | None, typer.Option(help="Show that environment of the seed.", min=0)] = None,
-    episode: Annotated[int | None, typer.Option(help="Show that episode of the environment.", min=0)] = None,
+    env_index: Annotated[
+        int | None, typer.Option(metavar="N", help="Show that environment of the seed.", min=0)
+    ] = None,
+    episode: Annotated[
+        int | None, typer.Option(metavar="N", help="Show that episode of the environment.", min=0)
+    ] = None,
     training: Annotated[
         bool, typer.Option("--training", help="Episodes of training, with the run's own seed, not held-out ones.")
     ] = False,
