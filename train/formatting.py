@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 import sys
-from decimal import Decimal
 
 EXAMPLES = "such as 300k, 5M or 1e5"
 _EXPONENTS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "B": 9}
@@ -56,6 +55,8 @@ def whole_number(text: str) -> int:
     Raises:
         ValueError: if it is none, is not whole, or is beyond 64 bits; also for 1.000, which is a thousand to some.
     """
+    from decimal import Decimal  # palaestra --help does without
+
     found = _COUNT.fullmatch(text.strip())
     if not found:
         raise ValueError(f"expected a whole number, {EXAMPLES}")
