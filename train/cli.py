@@ -22,8 +22,7 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
-from palaestra.train.command_line import CommandLine
-from palaestra.train.commands import UsageError
+from palaestra.train.commands import CommandLine, UsageError
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")

@@ -1,18 +1,9 @@
-"""What people read and write: counts with a unit, spans of time, and progress."""
+"""What people read: counts with a unit, spans of time, and progress."""
 
 from __future__ import annotations
 
 import datetime
-import re
 import sys
-
-EXAMPLES = "such as 300k, 5M or 1e5"
-_EXPONENTS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "B": 9}
-_COUNT = re.compile(
-    r"(?P<digits>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(?P<part>\.\d+)?)"
-    r"(?:[eE](?P<exponent>[+-]?\d{1,3}))?\s?(?P<unit>[kKMGB]?)"
-)
-_MOST = 2**63 - 1
 
 
 def tell(text: str) -> None:
@@ -47,23 +38,3 @@ def minutes(seconds: float) -> str:
 def hours(seconds: float) -> str:
     """Hours, minutes and seconds, like 1:15:04; 0:00:00 for less than none."""
     return str(datetime.timedelta(seconds=max(0, int(seconds))))
-
-
-def whole_number(text: str) -> int:
-    """The number that the text means.
-
-    Raises:
-        ValueError: if it is none, is not whole, or is beyond 64 bits; also for 1.000, which is a thousand to some.
-    """
-    from decimal import Decimal  # palaestra --help does without
-
-    found = _COUNT.fullmatch(text.strip())
-    if not found:
-        raise ValueError(f"expected a whole number, {EXAMPLES}")
-    shift = int(found["exponent"] or 0) + _EXPONENTS[found["unit"]]
-    value = Decimal(f"{re.sub('[,_]', '', found['digits'])}e{shift}")
-    if (found["part"] and not (found["exponent"] or found["unit"])) or value != value.to_integral_value():
-        raise ValueError(f"expected a whole number, {EXAMPLES}")
-    if abs(value) > _MOST:
-        raise ValueError("it is too large")
-    return int(value)

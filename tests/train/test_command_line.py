@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import typer
 
-from palaestra.train.command_line import CommandLine
-from palaestra.train.commands import UsageError
+from palaestra.train.commands import CommandLine, UsageError
 from palaestra.train.commands.evaluate import evaluate
 from palaestra.train.commands.train import train
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palaestra.train.config.run_config import resolve_config
-from palaestra.train.formatting import hours, minutes, three_digits, two_digits, whole_number
+from palaestra.train.config.schema import whole_number
+from palaestra.train.formatting import hours, minutes, three_digits, two_digits
 
 
 @pytest.mark.parametrize(

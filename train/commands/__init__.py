@@ -2,15 +2,22 @@
 
 Each file has a function of the command's name, whose signature is the command line and whose docstring is its help;
 :mod:`palaestra.train.cli` finds it there. The files import nothing heavy before a command runs.
+
+:class:`CommandLine` reads the options in the words of other programs too:
+
+1. Names that Stable-Baselines3's zoo and CleanRL have for the same thing are taken, and a line tells ours.
+2. ENV and RUN may be given as options, and the words of an option's name be joined by underscores.
+3. What is no option is refused, with what comes nearest to it in meaning or in spelling.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import difflib
+import re
+from typing import Annotated, Any
 
 import typer
-
-from palaestra.train.formatting import whole_number
+from typer.core import TyperCommand
 
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
 RUN_HELP = "Run folder, model file, or latest."
@@ -34,6 +41,8 @@ StochasticOption = Annotated[
 
 def read_count(text: object) -> int:
     """A number of steps, episodes, ... from the command line, at least 1."""
+    from palaestra.train.config.schema import whole_number
+
     try:
         count = whole_number(str(text))
     except ValueError as error:
@@ -45,3 +54,132 @@ def read_count(text: object) -> int:
 
 class UsageError(ValueError):
     """The command line does not make sense; the message says why."""
+
+
+_KEYED = ("--set", "--vary")  # options whose values are KEY=VALUE
+
+
+class CommandLine(TyperCommand):
+    """A command that knows what other programs call its options."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help without typer's names of types."""
+        text = re.sub(r"\s*\[x>=\d+\]|;\s*x>=\d+(?=\])", "", super().get_help(ctx))
+        return re.sub(r" <(str|path|list\[str\])>", lambda match: " " * len(match[0]), text)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if ctx.resilient_parsing else self._in_own_words(ctx, args))
+
+    def _in_own_words(self, ctx: Any, args: list[str]) -> list[str]:
+        """The same arguments under the names that they have here.
+
+        Raises:
+            UsageError: on an option that is none, and on an argument too many.
+        """
+        params: Any = self.get_params(ctx)
+        self._has_value = {name: not p.is_flag for p in params if p.param_type_name == "option" for name in p.opts}
+        arguments = [p for p in params if p.param_type_name == "argument"]
+        places = 10_000 if any(argument.nargs < 0 for argument in arguments) else len(arguments)
+        read, left = [], list(args)
+        while left and left[0] != "--":
+            text = left.pop(0)
+            if text.startswith("-") and text != "-":
+                name, equals, value = text.partition("=")
+                own = self._own_name(name, [argument.name for argument in arguments])
+                if own is None:
+                    following = value if equals else "".join(left[:1])
+                    raise UsageError(f"no such option: {name}{self._meant_by(name, following)}")
+                if own in _KEYED and equals:
+                    text = f"{own}={_own_setting(own, value)}"
+                elif own:
+                    text = own + equals + value
+                elif equals or left:
+                    text = value if equals else left.pop(0)
+                    places -= 1
+                read.append(text)
+                if self._has_value.get(own) and not equals and left:
+                    value = left.pop(0)
+                    read.append(_own_setting(own, value) if own in _KEYED else value)
+            else:
+                places -= 1
+                if places < 0:
+                    raise UsageError(f"unexpected argument: {text}{self._meant_by_argument(text, read)}")
+                read.append(text)
+        return read + left
+
+    def _own_name(self, name: str, arguments: list[str]) -> str | None:
+        """The option of that name here, "" if it is an argument that needs none, None if there is no such thing."""
+        if name in self._has_value:
+            return name
+        from palaestra.train.config.other_names import OPTIONS
+
+        own = OPTIONS.get(name, name.replace("_", "-"))
+        own = OPTIONS.get(own, own)
+        if own in self._has_value:
+            _tell(f"{name} is {own} here")
+            return own
+        if own.removeprefix("--") in arguments:
+            _tell(f"{own.removeprefix('--').upper()} is given without {name} here")
+            return ""
+        return None
+
+    def _meant_by(self, name: str, value: str) -> str:
+        """A hint at what comes nearest to an option that is none."""
+        from palaestra.train.config.other_names import OPTION_HINTS
+
+        plain = name.replace("_", "-")
+        value = value if value and not value.startswith("--") else "VALUE"
+        if plain in OPTION_HINTS and OPTION_HINTS[plain].partition(" ")[0] in self._has_value:
+            return f"; did you mean {OPTION_HINTS[plain]}?"
+        if f"-{name}" in self._has_value:
+            return f"; did you mean -{name}?"
+        spelt = difflib.get_close_matches(name, self._has_value, 1, 0.8)
+        if spelt:
+            return f"; did you mean {spelt[0]}?"
+        if "--set" in self._has_value and (key := self._setting_named(name.lstrip("-"))):
+            return f"; did you mean --set {key}={value}?"
+        spelt = difflib.get_close_matches(name, self._has_value, 1, 0.6)
+        return f"; did you mean {spelt[0]}?" if spelt else f"; palaestra {self.name} --help lists them"
+
+    def _meant_by_argument(self, text: str, before: list[str]) -> str:
+        """A hint at what an argument too many belongs to."""
+        key, equals, value = text.partition("=")
+        if before[-2:-1] == ["--set"] and "=" not in before[-1]:
+            return f"; did you mean --set {before[-1]}={text}?"
+        if equals and f"--{key.replace('_', '-')}" in self._has_value:
+            return f"; did you mean --{key.replace('_', '-')} {value}?"
+        if equals and "--set" in self._has_value and (found := self._setting_named(key)):
+            return f"; did you mean --set {found}={value}?"
+        return ""
+
+    def _setting_named(self, name: str) -> str | None:
+        """The setting that is most like that name; None if none is."""
+        if name.startswith("env."):
+            return name
+        if "--agent" not in self._has_value:  # other commands take those of environments only
+            return None
+        from palaestra.train.config.compatibility import AGENTS
+        from palaestra.train.config.other_names import SETTINGS
+        from palaestra.train.config.schema import options_of
+
+        key = SETTINGS.get(name.replace("-", "_"), name.replace("-", "_"))
+        known = sorted({option for agent in AGENTS.values() for option in options_of(agent)} | set(SETTINGS.values()))
+        return next(iter(difflib.get_close_matches(key, known, 1, 0.8)), None)
+
+
+def _own_setting(option: str, text: str) -> str:
+    """KEY=VALUE with the key that the setting has here."""
+    from palaestra.train.config.other_names import SETTINGS
+
+    key, equals, value = text.partition("=")
+    if key.strip() not in SETTINGS:
+        return text
+    own = SETTINGS[key.strip()]
+    _tell(f"{option} {key.strip()} is {option} {own} here")
+    return own + equals + value
+
+
+def _tell(text: str) -> None:
+    from palaestra.train.formatting import tell
+
+    tell(f"palaestra: {text}")

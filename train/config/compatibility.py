@@ -26,8 +26,7 @@ from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
-from palaestra.train.config.schema import ConfigError, Option, options_of, require_choice
-from palaestra.train.formatting import whole_number
+from palaestra.train.config.schema import ConfigError, Option, options_of, require_choice, whole_number
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}

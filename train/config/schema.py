@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from decimal import Decimal
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
@@ -15,13 +16,19 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents.options import AtLeastOne, CommonOptions, NotZero
 from palaestra.envs.core.suggest import closest
-from palaestra.train.formatting import EXAMPLES, whole_number
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _OF_THE_RUN = ("verbose", "seed")  # saved with an agent, but settings of the run
 MAX_TEXT = 1 << 20  # characters of a configuration
+EXAMPLES = "such as 300k, 5M or 1e5"
+_EXPONENTS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "B": 9}
+_COUNT = re.compile(
+    r"(?P<digits>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)(?P<part>\.\d+)?)"
+    r"(?:[eE](?P<exponent>[+-]?\d{1,3}))?\s?(?P<unit>[kKMGB]?)"
+)
+_MOST = 2**63 - 1
 _LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 
 
@@ -196,3 +203,21 @@ def schedule(value: Any) -> Any:
     """``linear(a, b)`` as Stable-Baselines3's schedule; anything else as it is."""
     ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
     return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
+
+
+def whole_number(text: str) -> int:
+    """The number that the text means.
+
+    Raises:
+        ValueError: if it is none, is not whole, or is beyond 64 bits; also for 1.000, which is a thousand to some.
+    """
+    found = _COUNT.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"expected a whole number, {EXAMPLES}")
+    shift = int(found["exponent"] or 0) + _EXPONENTS[found["unit"]]
+    value = Decimal(f"{re.sub('[,_]', '', found['digits'])}e{shift}")
+    if (found["part"] and not (found["exponent"] or found["unit"])) or value != value.to_integral_value():
+        raise ValueError(f"expected a whole number, {EXAMPLES}")
+    if abs(value) > _MOST:
+        raise ValueError("it is too large")
+    return int(value)

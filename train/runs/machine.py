@@ -65,3 +65,13 @@ def _processor() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
+
+
+def other_arithmetic(began: Any) -> str | None:
+    """What to tell where a run began with another :func:`arithmetic`; None if that is not so, or not known."""
+    now = arithmetic()
+    other = [name for name in now if isinstance(began, dict) and name in began and began[name] != now[name]]
+    if not other:
+        return None
+    then, here = (", ".join(f"{name} {facts[name]}" for name in other) for facts in (began, now))
+    return f"training began with {then} and goes on with {here}: the result is not the same to the last bit"

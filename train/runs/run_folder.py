@@ -27,7 +27,6 @@ from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
 from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.machine import arithmetic
 
 ROOT = Path("runs")
 _LOCK = ".lock"
@@ -160,11 +159,7 @@ class RunFolder:
         write_whole(self.config_file, config.as_yaml().encode())
 
     def facts(self) -> dict[str, Any]:
-        """The content of ``run.json``; empty where there is none, as after a kill.
-
-        Raises:
-            ConfigError: if the file is damaged.
-        """
+        """The content of ``run.json``; empty where there is none, as after a kill. A ConfigError if it is damaged."""
         return self._object_in(self.facts_file)
 
     def _object_in(self, file: Path) -> dict[str, Any]:
@@ -180,6 +175,8 @@ class RunFolder:
 
     def write_environment(self, config: RunConfig) -> None:
         """Note what the environment and the machine are like, for :meth:`check_environment`."""
+        from palaestra.train.runs.machine import arithmetic
+
         env = config.resolved_env
         content = {**space_forms(*env.spaces(config.env_kwargs)), "source": env.source(), "arithmetic": arithmetic()}
         write_whole(self.environment_file, json.dumps(content, indent=1))
@@ -190,18 +187,15 @@ class RunFolder:
         Raises:
             ConfigError: if observations or actions have another form now.
         """
-        noted = self._object_in(self.environment_file)
-        if not noted:
+        from palaestra.train.runs.machine import other_arithmetic
+
+        if not (noted := self._object_in(self.environment_file)):
             return
         check_forms(noted, config.resolved_env, config.env_kwargs)
         if noted.get("source") != config.resolved_env.source():
-            name = config.resolved_env.short_name
-            tell(f"the source of {name} has changed since training began: scores may not compare")
-        began, now = noted.get("arithmetic"), arithmetic()
-        other = [name for name in now if isinstance(began, dict) and name in began and began[name] != now[name]]
-        if isinstance(began, dict) and other:
-            then, here = (", ".join(f"{name} {facts[name]}" for name in other) for facts in (began, now))
-            tell(f"training began with {then} and goes on with {here}: the result is not the same to the last bit")
+            tell(f"the source of {config.env} has changed since training began: scores may not compare")
+        if change := other_arithmetic(noted.get("arithmetic")):
+            tell(change)
 
     def _curves(self) -> list[dict[str, str]]:
         """The rows of the curves, without one that is only half written; none without curves."""
