@@ -76,7 +76,12 @@ class GymnasiumAdapter(HostEnv):
             raise ValueError(f"vectorization_mode must be auto, sync or async, got {mode!r}")
         make = functools.partial(_make, spec, {"disable_env_checker": True, **kwargs}, wrappers)  # Guard looks instead
         with Starting():
-            self.loop, one = _loop(make, mode, num_envs, first_env_index)
+            try:
+                self.loop, one = _loop(make, mode, num_envs, first_env_index)
+            except ProcessDeath as death:
+                index = first_env_index + death.row
+                text = f"the process of environment {index} {death} before its first episode"
+                raise EnvError(text, env_index=index) from death
         limit = kwargs.get("max_episode_steps")
         limit = spec.max_episode_steps if limit is None else limit
         self.max_episode_steps = None if limit == -1 else limit  # as Gymnasium reads it
@@ -106,7 +111,7 @@ class GymnasiumAdapter(HostEnv):
         """Make row 0 the environment of that global index; call :meth:`reset` with a seed next."""
         self.env_indices = self.env_indices - self._first + first_env_index
         self._first = first_env_index
-        self.loop.number(first_env_index)
+        self._named(self.loop.number, first_env_index)
 
     def step(self, actions: Tensor) -> StepResult:
         told: RowValues = self._named(self.loop.step, self._for_env(actions))
@@ -134,7 +139,7 @@ class GymnasiumAdapter(HostEnv):
             raise EnvError(text, env_index=index, step=step) from death
 
     def render(self) -> Any:
-        return self.loop.render()
+        return self._named(self.loop.render)
 
     def close_extras(self, **kwargs: Any) -> None:
         self.loop.close()

@@ -36,6 +36,8 @@ class Walk(gymnasium.Env[Any, Any]):
     def __init__(self, seconds: float = 0.0, dies: int = -1, size: int = 3) -> None:
         self.seconds, self.dies = seconds, dies
         Walk.made += 1
+        if dies == 99 and multiprocessing.current_process().name.startswith("environments-"):
+            os._exit(3)
         if size != 3:
             self.action_space = spaces.Discrete(size + Walk.made % 2)
 
@@ -139,6 +141,12 @@ def test_the_death_of_a_process_names_the_environment_that_ran(row: int, monkeyp
     assert str(caught.value) == f"the process of environment {row} was killed by SIGKILL in step 2"
     assert (caught.value.env_index, caught.value.step) == (row, 2)
     batch.close()
+
+
+def test_the_death_of_a_process_that_makes_its_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    divide(monkeypatch, 2, 2)
+    with pytest.raises(EnvError, match="the process of environment 1 ended with exit code 3 before its first episode"):
+        adapter(N, dies=99)
 
 
 @pytest.mark.parametrize("row", [0, 3])
