@@ -39,7 +39,8 @@ def check(
     from palaestra.envs.core.host import use_available_cores
     from palaestra.envs.core.user_code import RAISED, describe
     from palaestra.train.config.compatibility import checked_env_kwargs
-    from palaestra.train.config.run_config import env_settings, environment
+    from palaestra.train.config.run_config import environment
+    from palaestra.train.config.schema import env_settings
 
     use_available_cores()
     kwargs = env_settings(settings or ())

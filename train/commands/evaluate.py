@@ -78,8 +78,8 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores
     from palaestra.train.config.compatibility import AGENTS, check_forms, space_forms
-    from palaestra.train.config.run_config import env_settings, resolve_config, with_settings
-    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.config.run_config import resolve_config, with_settings
+    from palaestra.train.config.schema import ConfigError, env_settings
     from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Player, RandomPolicy
     from palaestra.train.runs.run_folder import RunFolder, find_model
 

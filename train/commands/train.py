@@ -45,6 +45,10 @@ def train(
         str | None,
         typer.Option(metavar="N|Mm", help="Steps (100k) or minutes (1m, the default) between checkpoints."),
     ] = None,
+    stop_at: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="End early: solved, plateau, a score (475) or minutes (10m)."),
+    ] = None,
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
     ] = None,
@@ -64,6 +68,7 @@ def train(
 
     \b
     palaestra train snake-small
+    palaestra train snake-small --stop-at solved
     palaestra train snake-small --agent dqn
     palaestra train snake --total-timesteps 5M --seed 1
     palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
@@ -81,6 +86,7 @@ def train(
     """
     options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
+    options |= {"stop_at": stop_at}
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     if resume is None:
@@ -208,8 +214,9 @@ def _lengthened(folder: RunFolder, source: Path, config: RunConfig, total_timest
 
 
 def _tell_finished(folder: RunFolder) -> None:
-    run = shlex.quote(str(folder.path))
-    print(f"{folder.path} is finished: see palaestra evaluate {run}")
+    run, stopped = shlex.quote(str(folder.path)), folder.facts().get("stopped")
+    why = "" if stopped is None else f" ({stopped})"
+    print(f"{folder.path} is finished{why}: see palaestra evaluate {run}")
     print(f"to train it further: palaestra train --resume {run} --total-timesteps N")
 
 
@@ -266,6 +273,8 @@ def verdict(run: RunResult) -> str:
 
     assert run.evaluation is not None
     score, spent = run.evaluation.score, f"{run.num_timesteps:,} steps in {minutes(run.training_seconds)}"
+    if run.stopped is not None:
+        spent += f" (stopped early: about {minutes(run.saved_seconds)} saved)"
     if run.solved_at is None:
         return f"trained: mean return {score:.2f} after {spent}"
     word = "solved" if score >= run.solved_at else "not solved"

@@ -65,7 +65,7 @@ _COUNTS = {
     "seed": Option(Annotated[int, Ge(0), Le(2**32 - 1)]),  # evaluations have the seeds from 2^32 on
 }
 _TYPES = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict, "deterministic": bool}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from")
+_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
@@ -84,6 +84,7 @@ class RunConfig:
     checkpoint_every: int | str = "1m"
     deterministic: bool = False
     init_from: str | None = None
+    stop_at: str | float | None = None
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -182,6 +183,7 @@ def resolve_config(
     config = _with_policy(config, observations)
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
+    _check_stop_at(config)
     config = _self_contained(config)
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
@@ -198,17 +200,6 @@ def environment(name: Any) -> ResolvedEnv:
     if not isinstance(name, str):
         raise ConfigError("which environment? Name it, on the command line or as env in the file")
     return resolve(name)
-
-
-def env_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """The environment's arguments from "env.key=value" settings.
-
-    Raises:
-        ConfigError: on any other setting.
-    """
-    if bad := [setting for setting in settings if not setting.startswith("env.")]:
-        raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
-    return {key.removeprefix("env."): value for key, value in map(parse, settings)}
 
 
 def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
@@ -299,7 +290,15 @@ def validated(config: RunConfig) -> RunConfig:
     config = replace(config, env_kwargs=checked_env_kwargs(config.resolved_env, config.env_kwargs))
     actions = spaces_of(config.resolved_env, config.env_kwargs)[1]
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
+    _check_stop_at(config)
     return config
+
+
+def _check_stop_at(config: RunConfig) -> None:
+    if config.stop_at is not None:
+        from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
+
+        stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
 
 
 def _validated_values(config: RunConfig) -> RunConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from types import NoneType, UnionType
@@ -61,6 +61,17 @@ def parse(setting: str) -> tuple[str, Any]:
         return key, number(load_yaml(text))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
+
+
+def env_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """The environment's arguments from "env.key=value" settings.
+
+    Raises:
+        ConfigError: on any other setting.
+    """
+    if bad := [setting for setting in settings if not setting.startswith("env.")]:
+        raise ConfigError(f"--set {bad[0]}: only environment settings (env.KEY=VALUE) apply here")
+    return {key.removeprefix("env."): value for key, value in map(parse, settings)}
 
 
 def load_yaml(text: str) -> Any:

@@ -82,6 +82,11 @@ class Evaluation:
         """The expected return where it is known exactly, else the mean of the episodes."""
         return self.more.get("exact_mean", self.mean)
 
+    @property
+    def lower_end(self) -> float:
+        """The same, or the lower end of the mean's interval; the mean where all episodes gave it."""
+        return self.more.get("exact_mean", self.ci_low if self.std else self.mean)
+
     def as_dict(self) -> dict[str, Any]:
         plain = asdict(self)
         more: dict[str, float] = plain.pop("more")

@@ -2,6 +2,8 @@
 
 1. A tenth of the steps apart: an evaluation on episodes of its own seed, neither trained nor finally evaluated on; the
    agent with the best one so far is kept as ``best.zip``. What goes wrong with one is told, and never ends training.
+   With a rule by which training may end early they are half as far apart: a score is noticed after a fortieth of the
+   steps on average, which on 6 × 6 Snake takes about as long as the ten evaluations that come on top of the others.
 2. Between two iterations, every ``checkpoint_every``: a checkpoint, and ``model.zip`` from the same moment. Where
    saving takes long, distances in minutes grow until it takes less than ``SAVING_SHARE`` of the time.
 """
@@ -20,16 +22,22 @@ from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
+from palaestra.train.config.stop_rule import stop_rule
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.machine import process_seconds
-from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.run_folder import RunFolder, TrainingEvaluation
 
 EVALUATIONS = 10
+EVALUATIONS_WITH_RULE = 20
 VALIDATION_SEED = 2**31  # so that best.zip is not chosen on the final episodes
 SAVING_SHARE = 0.02
+
+
+class StopRuleMet(Exception):  # noqa: N818  nothing went wrong
+    """Training may end early; the message says why. Everything is saved."""
 
 
 class EvalAndCheckpointCallback(BaseCallback):
@@ -42,13 +50,16 @@ class EvalAndCheckpointCallback(BaseCallback):
         super().__init__()
         self.config, self.folder, self.solved_at, self.stop = config, folder, solved_at, stop
         self._episodes = config.resolved_env.validation_episodes
-        self._interval = max(1, config.total_timesteps // EVALUATIONS)
+        self._rule = stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
+        count = EVALUATIONS if self._rule is None else EVALUATIONS_WITH_RULE
+        self._interval = max(1, config.total_timesteps // count)
         self._leads = process_group().rank == 0  # the others only train, and save their shares
         self._best = folder.best_score() if folder.best_file.is_file() else -math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
         self._said = False  # what went wrong with evaluations
+        self._found, self._since, self._seconds_before = folder.evaluations(), time.perf_counter(), folder.seconds()
 
     def _on_training_start(self) -> None:
         self._next = (self.num_timesteps // self._interval + 1) * self._interval
@@ -67,12 +78,32 @@ class EvalAndCheckpointCallback(BaseCallback):
                 self.model.save(self.folder.model_file)  # after it: no model without a checkpoint in a killed run
             self._plan_checkpoint(time.perf_counter() - started)
         if stop:
+            if self._rule is not None and self._rule.seconds < math.inf and self._leads and self._reason():
+                self.look()  # the newest agent may be the best
+            if reasons := [text for text in process_group().all_gather_text(self._reason() or "") if text]:
+                raise StopRuleMet(reasons[0])
             raise Stopped
 
     def _wishes(self) -> tuple[bool, bool]:
         """Two flags, 0 or 1: a checkpoint is due, and training is to stop."""
         due = self.num_timesteps >= self._save_at_step or time.perf_counter() >= self._save_at_time
-        return due, self.stop.requested
+        return due, self.stop.requested or self._reason() is not None
+
+    def _reason(self) -> str | None:
+        """Says why training may end early; None if it is to go on."""
+        if self._rule is None or not self._leads:
+            return None
+        lower_ends = [e.lower_end for e in self._found if e.lower_end is not None]
+        return self._rule.reason([e.mean_reward for e in self._found], lower_ends, self._seconds_so_far())
+
+    def _seconds_so_far(self) -> float:
+        """Seconds of training, before a resumption too."""
+        return self._seconds_before + time.perf_counter() - self._since
+
+    def seconds_left(self) -> float:
+        """About how many seconds the steps take that are not taken yet."""
+        left = max(0, self.config.total_timesteps - self.num_timesteps)
+        return left * self._seconds_so_far() / max(1, self.num_timesteps)
 
     def _plan_checkpoint(self, cost: float) -> None:
         """The next one, after one that took ``cost`` seconds."""
@@ -87,23 +118,32 @@ class EvalAndCheckpointCallback(BaseCallback):
         if self.model.num_timesteps < self._next or not self._leads:
             return
         self._next += self._interval
-        result = self._evaluation()
+        self.look()
+
+    def look(self) -> None:
+        """Evaluate the agent, and keep it if it is the best."""
+        result = self._evaluation(self._episodes)
         if result is None:
             return
+        metrics = eval_metrics(result)
+        if self._rule is not None and result.score >= self._rule.score:
+            result = self._evaluation(self.config.resolved_env.evaluation_episodes) or result
+            metrics = eval_metrics(result) | {"eval/lower_end": result.lower_end}
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
-        for key, value in eval_metrics(result).items():
+        for key, value in metrics.items():
             self.logger.record(key, value)
+        self._found.append(TrainingEvaluation(self.num_timesteps, result.score, metrics.get("eval/lower_end")))
         if result.score > self._best:
             self._best = result.score
             checkpoints.check_there(self.folder)
             self.model.save(self.folder.best_file)
 
-    def _evaluation(self) -> Evaluation | None:
+    def _evaluation(self, episodes: int) -> Evaluation | None:
         """One during training; None if it failed. What went wrong is said once."""
         result, trouble = None, None
         try:
-            result = evaluate_run(AgentPolicy(cast(Agent, self.model)), self.config, self._episodes, VALIDATION_SEED)
+            result = evaluate_run(AgentPolicy(cast(Agent, self.model)), self.config, episodes, VALIDATION_SEED)
             trouble = result.cut
         except RAISED as error:
             text = str(error) if isinstance(error, EnvError) else describe(error)

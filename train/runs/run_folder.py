@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +35,12 @@ _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")
 
 
 class TrainingEvaluation(NamedTuple):
-    """One evaluation on the validation seed: after how many steps, and the mean return."""
+    """One evaluation on the validation seed: after how many steps, the mean return, and the lower end of its interval
+    where it was repeated with more episodes (:mod:`palaestra.train.config.stop_rule`)."""
 
     step: int
     mean_reward: float
+    lower_end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -216,10 +219,15 @@ class RunFolder:
         from palaestra.train.loggers.csv_logger import ITERATION, STEP
 
         return [
-            TrainingEvaluation(int(row[STEP]), float(row["eval/mean_reward"]))
+            TrainingEvaluation(int(row[STEP]), float(row["eval/mean_reward"]), _float(row.get("eval/lower_end")))
             for row in self._curves()
             if row.get("eval/mean_reward") and row.get(ITERATION)
         ]
+
+    def seconds(self) -> float:
+        """Seconds of training in the curves, in all processes that went on with it one after another."""
+        seconds = [float(row["time/time_elapsed"]) for row in self._curves() if row.get("time/time_elapsed")]
+        return sum(now for now, later in pairwise([*seconds, -1.0]) if later < now)
 
     def best_score(self) -> float:
         """The best evaluation during training so far; −∞ before the first."""
@@ -235,11 +243,12 @@ class RunFolder:
         return evaluation
 
     def is_finished(self, config: RunConfig) -> bool:
-        """True if all steps of the configuration are trained and evaluated."""
+        """True if all steps of the configuration are trained, or its rule ended it, and it is evaluated."""
         if self.checkpoints() or not self.is_evaluated():
             return False
         trained = self.facts().get("num_timesteps")
-        return isinstance(trained, int) and trained >= config.total_timesteps
+        whole = isinstance(trained, int) and trained >= config.total_timesteps
+        return whole or (config.stop_at is not None and self.facts().get("stopped") is not None)
 
     def model(self) -> Path:
         """The file of the latest weights.
@@ -286,6 +295,10 @@ class RunFolder:
             raise ConfigError(f"{self.checkpoints_folder} is a link, which is not followed: put a folder in its place")
         with only_process(self.path):
             yield
+
+
+def _float(cell: str | None) -> float | None:
+    return float(cell) if cell else None
 
 
 def _runs_by_age() -> list[str]:

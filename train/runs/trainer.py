@@ -30,12 +30,19 @@ from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation
 from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
-from palaestra.train.runs.callbacks import EvalAndCheckpointCallback, StoppablePolicy, eval_metrics, evaluate_run
+from palaestra.train.runs.callbacks import (
+    EvalAndCheckpointCallback,
+    StoppablePolicy,
+    StopRuleMet,
+    eval_metrics,
+    evaluate_run,
+)
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
@@ -52,6 +59,8 @@ class RunResult:
         curves: W&B's page or offline folder; None without W&B.
         solved_at: the mean return from which the environment counts as solved; None if unknown.
         solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
+        stopped: why it ended before its steps were taken; None if it did not.
+        saved_seconds: what they would have taken.
     """
 
     run_dir: Path
@@ -62,6 +71,8 @@ class RunResult:
     solved_at: float | None = None
     solved_after_seconds: float | None = None
     interrupted: bool = False
+    stopped: str | None = None
+    saved_seconds: float = 0.0
 
 
 def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str = "disabled") -> RunResult:
@@ -165,7 +176,7 @@ def _train(
         resume_step=None if resume is None else model.num_timesteps,
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
-    start_step, evaluation = model.num_timesteps, None
+    start_step, evaluation, stopped, saved = model.num_timesteps, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     try:
         with progress:
@@ -173,8 +184,16 @@ def _train(
                 progress.message(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"
-            model.learn(remaining, callback, reset_num_timesteps=resume is None)
-            checkpoints.save(model, folder)
+            try:
+                model.learn(remaining, callback, reset_num_timesteps=resume is None)
+                checkpoints.save(model, folder)
+            except StopRuleMet as met:
+                stopped, saved = str(met), callback.seconds_left()
+                progress.message(
+                    f"stopped after {model.num_timesteps:,} of {config.total_timesteps:,} steps: {stopped}; "
+                    f"the others would have taken about {minutes(saved)}"
+                )
+                _take_best(model, folder)
             model.save(folder.model_file)
         seconds, stop.when = time.perf_counter() - started, ""
         env.close()  # some can be open once only
@@ -185,14 +204,19 @@ def _train(
         summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
         tracker.finish(summary)
     solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
-    _write_facts(folder, model, seconds, start_step, solved_after)
+    _write_facts(folder, model, seconds, start_step, solved_after, stopped)
     if evaluation is not None:
         checkpoints.discard(folder)
     curves = tracker.url or tracker.offline_dir
     interrupted = evaluation is None
-    return RunResult(
-        folder.path, evaluation, model.num_timesteps, seconds, curves, callback.solved_at, solved_after, interrupted
-    )
+    at, steps = callback.solved_at, model.num_timesteps
+    return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, interrupted, stopped, saved)
+
+
+def _take_best(model: Agent, folder: RunFolder) -> None:
+    """Give the agent the weights of the best evaluation, of which there is one unless all have failed."""
+    if folder.best_file.is_file():
+        model.take_weights(folder.best_file)
 
 
 def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None, stop: StopSignal) -> RunResult:
@@ -206,6 +230,8 @@ def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path 
             remaining, EvalAndCheckpointCallback(config, folder, None, stop), reset_num_timesteps=resume is None
         )
         checkpoints.save(model, folder)
+    except StopRuleMet:
+        pass
     except (Stopped, KeyboardInterrupt):
         interrupted = True
     seconds = time.perf_counter() - started
@@ -296,7 +322,14 @@ def _record_episode(policy: AgentPolicy, config: RunConfig, file: Path) -> Path 
     return file
 
 
-def _write_facts(folder: RunFolder, model: Agent, seconds: float, start_step: int, solved_after: float | None) -> None:
+def _write_facts(
+    folder: RunFolder,
+    model: Agent,
+    seconds: float,
+    start_step: int,
+    solved_after: float | None,
+    stopped: str | None,
+) -> None:
     """``run.json``: what is needed to judge and to repeat the run."""
     facts: dict[str, Any] = {
         "palaestra": version("palaestra"),
@@ -312,6 +345,7 @@ def _write_facts(folder: RunFolder, model: Agent, seconds: float, start_step: in
         "training_seconds": round(seconds, 3),
         "steps_per_second": round((model.num_timesteps - start_step) / seconds),
         "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
+        "stopped": stopped,
     }
     write_whole(folder.facts_file, json.dumps(facts, indent=1).encode())
 
