@@ -7,8 +7,9 @@
 2. Seeds: training uses 0 … 2^32 − 1, evaluation 2^32 + seed. The streams of the generator share nothing, nor do the
    seeds of simulators; see :mod:`palaestra.envs.interop.simulator_seeds`. Episode k is that of environment k: it
    depends neither on the batch nor on what was played before.
-3. Statistics: mean, standard deviation, interquartile mean, and a 95 % percentile-bootstrap interval of the mean
-   (10,000 resamples); Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
+3. Statistics: mean, standard deviation, interquartile mean (Agarwal et al., "Deep reinforcement learning at the edge of
+   the statistical precipice", 2021), and 95 % intervals of the mean and of the share of successes
+   (:mod:`palaestra.train.evaluation.statistics`).
 4. Where an environment can compute a policy's expected return exactly, that is the score.
 5. ``percent_of_optimal`` puts the random policy at 0 and the environment's optimum at 100;
    ``ratio_to_optimal_percent`` is the plain ratio, which means something above 0 only.
@@ -29,7 +30,7 @@ from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.policies import Policy, on_states
-from palaestra.train.evaluation.statistics import bootstrap_interval, interquartile_mean
+from palaestra.train.evaluation.statistics import interquartile_mean, mean_interval, share_interval
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
 
@@ -68,6 +69,8 @@ class Evaluation:
     more: dict[str, float]  # what the environment adds
     cut_episodes: int = 0  # that had no end when they were cut
     cut_after: int | None = None  # steps
+    success_ci_low: float | None = None
+    success_ci_high: float | None = None
 
     @property
     def cut(self) -> str | None:
@@ -233,7 +236,8 @@ def summarise(
     exact = exact or {}
     mean = float(returns.mean())
     score = exact.get("exact_mean", mean)
-    low, high = bootstrap_interval(returns)
+    low, high = mean_interval(returns, reference.random)
+    share = (None, None) if successes is None else share_interval(int(successes.sum()), len(returns))
     ratio = 100.0 * score / reference.optimum if reference.optimum and reference.optimum > 0 else None
     return Evaluation(
         env=env_name,
@@ -251,4 +255,6 @@ def summarise(
         mean_length=float(lengths.mean()),
         reference={"random": reference.random, "heuristic": reference.heuristic, "optimum": reference.optimum},
         more={**(rules.summary(returns, lengths, successes) if rules else {}), **exact},
+        success_ci_low=share[0],
+        success_ci_high=share[1],
     )
