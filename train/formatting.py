@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import sys
 
 
@@ -27,6 +28,14 @@ def three_digits(number: float) -> str:
             digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
             return f"{scaled:,.{digits}f} {letter}"
     return f"{number:.3g}"
+
+
+def known(number: float, half: float = 0.0) -> str:
+    """As many digits as are known: two of ``half``, that of an interval; of an exact number (0) four."""
+    size = half if half > 0.0 else abs(number)
+    digits = 1 if half > 0.0 else 3
+    decimals = max(0, digits - math.floor(math.log10(size))) if math.isfinite(size) and size > 0.0 else 0
+    return f"{number:,.{min(decimals, 9)}f}"
 
 
 def minutes(seconds: float) -> str:

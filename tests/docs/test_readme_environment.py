@@ -98,7 +98,7 @@ def test_the_section_as_written(tmp_path: Path) -> None:
                     else ""
                 )
                 printed[command] = place.run(f"{command} {fewer}")
-    percent = re.search(r"% of optimal +([-\d.]+)%", printed["palaestra evaluate latest"])
+    percent = re.search(r"([-\d.]+) %\s+of\s+the\s+way", printed["palaestra evaluate latest"])
     assert percent is not None
     assert float(percent[1]) > 40.0  # the random policy has 0
     assert re.search(r"^ad_bidding +ppo dqn pqn +45.43 +– +121.9 ", printed["palaestra envs"], re.MULTILINE)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -102,6 +105,11 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     else:
         config = with_settings(config, settings)
         folder.check_environment(config, _note)
+        if model_file == folder.model_file and folder.checkpoints():
+            _note(
+                f"this run is not finished: its agent has trained for {folder.last_step():,} of "
+                f"{config.total_timesteps:,} steps (palaestra train --resume goes on)"
+            )
     use_available_cores()
     model = read(AGENTS[config.agent], model_file, to_act=True)
     trained = space_forms(model.observation_space, model.action_space)
@@ -126,22 +134,51 @@ def _agent_in(model_file: Path) -> str:
 
 
 def report(result: Evaluation) -> str:
-    """An evaluation for people to read."""
-    lines = [
-        f"{result.run} on {result.env}, {result.episodes:,} held-out episodes (seed {result.seed})",
-        f"  mean return    {result.mean:.3f}  (95% interval {result.ci_low:.3f} to {result.ci_high:.3f})",
-        f"  IQM            {result.iqm:.3f}",
-        f"  deviation      {result.std:.3f}",
-        f"  mean length    {result.mean_length:.1f} steps",
-    ]
-    if result.cut is not None:
-        lines.append(f"  cut            {result.cut}")
+    """An evaluation for people to read: what it means in a sentence, then a table."""
+    from palaestra.train.formatting import known
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+    half = (result.ci_high - result.ci_low) / 2
+    rows = [("mean return", known(result.mean, half))]
+    rows += [("  95 % interval", f"{known(result.ci_low, half)} to {known(result.ci_high, half)}")]
     if result.success_rate is not None:
-        lines.append(f"  success rate   {100 * result.success_rate:.1f}%")
-    if result.ratio_to_optimal_percent is not None:
-        lines.append(f"  of the optimum {result.ratio_to_optimal_percent:.1f}%  ({result.reference['optimum']:g})")
-    if result.percent_of_optimal is not None:
-        lines.append(f"  % of optimal   {result.percent_of_optimal:.1f}%  (random policy = 0, optimum = 100)")
-    width = max((len(name) for name in result.more), default=0)
-    lines += [f"  {name.replace('_', ' '):<{max(14, width)}} {value:.3f}" for name, value in result.more.items()]
+        rows.append(("successes", f"{100 * result.success_rate:.1f} %"))
+        if result.success_ci_low is not None and result.success_ci_high is not None:
+            rows.append(
+                ("  95 % interval", f"{100 * result.success_ci_low:.1f} to {100 * result.success_ci_high:.1f} %")
+            )
+    rows += [("middle half (IQM)", known(result.iqm, half)), ("deviation", known(result.std, half))]
+    rows.append(("episode length", f"{known(result.mean_length)} steps"))
+    for name, value in result.reference.items():
+        if value is not None:
+            rows.append((_RETURNS_OF[name], known(value)))
+    for name, value in result.more.items():
+        label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
+        unit = " %" if label != name else " s" if name.endswith("seconds") else ""
+        rows.append((label.replace("_", " "), known(value) + unit))
+    column = max(len(label) for label, _ in rows)
+    lines = textwrap.wrap(sentence(result), width, break_long_words=False, break_on_hyphens=False)
+    lines += [f"  {label:<{column}}  {value}" for label, value in rows]
+    if result.cut is not None:
+        lines.append(result.cut)
     return "\n".join(lines)
+
+
+_RETURNS_OF = {"random": "random play", "heuristic": "simple rule", "optimum": "best known"}
+
+
+def sentence(result: Evaluation) -> str:
+    """What the score means, with one percentage where there is something to compare with."""
+    from palaestra.train.formatting import known
+
+    half = 0.0 if "exact_mean" in result.more else (result.ci_high - result.ci_low) / 2
+    verb = "earns" if "best_fixed_mean" in result.more else "scores"
+    episodes = "1 held-out episode" if result.episodes == 1 else f"{result.episodes:,} held-out episodes"
+    start = f"{result.run} {verb} {known(result.score, half)} an episode on {result.env}"
+    end = f" ({episodes}, seed {result.seed})"
+    if fixed := result.more.get("best_fixed_mean"):
+        more = 100 * (result.score / fixed - 1)
+        return f"{start}, {abs(more):.1f} % {'more' if more >= 0 else 'less'} than the best fixed price{end}"
+    if (share := result.percent_of_optimal) is not None:
+        return f"{start}, {share:.1f} % of the way from random play to the best known{end}"
+    return start + end

@@ -340,9 +340,16 @@ def only_process(folder: Path) -> Iterator[None]:
 def find_model(name: str) -> Path:
     """The model file of a run folder, the model file ``name`` itself, or the newest run's for ``latest``.
 
+    ``RUN:best`` is that of the best evaluation while training.
+
     Raises:
         ConfigError: if there is none.
     """
+    if name.endswith(":best") and not Path(name).exists():
+        best = RunFolder.find(name.removesuffix(":best")).best_file
+        if not best.is_file():
+            raise ConfigError(f"no {best}: give a run folder in which evaluations have taken place")
+        return best
     path = RunFolder.find(name).path
     if path.is_dir():
         return RunFolder(path).model()

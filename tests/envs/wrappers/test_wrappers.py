@@ -422,4 +422,4 @@ def test_a_run_keeps_its_wrappers(
     assert batch.single_observation_space.shape == observed
     assert Path("last.png").is_file()
     if "randomized" in config["env_kwargs"]:
-        assert "of the optimum" not in capsys.readouterr().out
+        assert "best known" not in capsys.readouterr().out
