@@ -99,7 +99,7 @@ def _wait_for(child: ChildProcess, run: RunFolder, score: float) -> None:
     """Until it ends by itself, has reached the score or has had its time; then it is told to stop, which it does."""
     started = time.perf_counter()
     while child.status() is None:
-        if run.best_score() >= score or time.perf_counter() - started > LONGEST:
+        if run.curves.best_score() >= score or time.perf_counter() - started > LONGEST:
             child.stop()
             return
         time.sleep(0.2)

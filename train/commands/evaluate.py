@@ -107,7 +107,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
         folder.check_environment(config, _note)
         if model_file == folder.model_file and folder.checkpoints():
             _note(
-                f"this run is not finished: its agent has trained for {folder.last_step():,} of "
+                f"this run is not finished: its agent has trained for {folder.curves.last_step():,} of "
                 f"{config.total_timesteps:,} steps (palaestra train --resume goes on)"
             )
     use_available_cores()

@@ -27,14 +27,14 @@ def set_aside(folder: RunFolder, source: Path, model: Agent, tell: Callable[[str
     Raises:
         OSError: if a file cannot be moved or written.
     """
-    step, last = model.num_timesteps, folder.last_step()
+    step, last = model.num_timesteps, folder.curves.last_step()
     own = source.stem if source in folder.checkpoints() else ""
     later = [path for path in folder.checkpoint_files() if path.stem > f"{step:015d}"]
     if source == folder.model_file and not later:
         return  # it is as new as the newest checkpoint
     if not later and last <= step and not folder.is_evaluated():
         return
-    best = max(folder.evaluations(), key=lambda evaluation: evaluation.mean_reward, default=None)
+    best = max(folder.curves.evaluations(), key=lambda evaluation: evaluation.mean_reward, default=None)
     files = [folder.evaluation_file, folder.facts_file, folder.video_file]
     files += [folder.best_file] if source != folder.best_file and best is not None and best.step > step else []
     checkpoints = sorted((path for path in folder.checkpoint_files() if path.stem > own), reverse=True)

@@ -27,8 +27,9 @@ from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.runs import checkpoints
+from palaestra.train.runs.curves import TrainingEvaluation
 from palaestra.train.runs.machine import process_seconds
-from palaestra.train.runs.run_folder import RunFolder, TrainingEvaluation
+from palaestra.train.runs.run_folder import RunFolder
 
 EVALUATIONS = 10
 EVALUATIONS_WITH_RULE = 20
@@ -54,12 +55,16 @@ class EvalAndCheckpointCallback(BaseCallback):
         count = EVALUATIONS if self._rule is None else EVALUATIONS_WITH_RULE
         self._interval = max(1, config.total_timesteps // count)
         self._leads = process_group().rank == 0  # the others only train, and save their shares
-        self._best = folder.best_score() if folder.best_file.is_file() else -math.inf
+        self._best = folder.curves.best_score() if folder.best_file.is_file() else -math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
         self._said = False  # what went wrong with evaluations
-        self._found, self._since, self._seconds_before = folder.evaluations(), time.perf_counter(), folder.seconds()
+        self._found, self._since, self._seconds_before = (
+            folder.curves.evaluations(),
+            time.perf_counter(),
+            folder.curves.seconds(),
+        )
 
     def _on_training_start(self) -> None:
         self._next = (self.num_timesteps // self._interval + 1) * self._interval

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -75,3 +76,12 @@ def other_arithmetic(began: Any) -> str | None:
         return None
     then, here = (", ".join(f"{name} {facts[name]}" for name in other) for facts in (began, now))
     return f"training began with {then} and goes on with {here}: the result is not the same to the last bit"
+
+
+def git_commit() -> str | None:
+    """Of the folder that training was started in; None outside a repository or without git."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -11,7 +11,6 @@ training has named; links are not followed.
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
@@ -20,27 +19,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
 from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
 
+if TYPE_CHECKING:
+    from palaestra.train.runs.curves import Curves
+
 ROOT = Path("runs")
 _LOCK = ".lock"
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
-
-
-class TrainingEvaluation(NamedTuple):
-    """One evaluation on the validation seed: after how many steps, the mean return, and the lower end of its interval
-    where it was repeated with more episodes (:mod:`palaestra.train.config.stop_rule`)."""
-
-    step: int
-    mean_reward: float
-    lower_end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -200,38 +192,12 @@ class RunFolder:
         if change := other_arithmetic(noted.get("arithmetic")):
             tell(change)
 
-    def _curves(self) -> list[dict[str, str]]:
-        """The rows of the curves, without one that is only half written; none without curves."""
-        try:
-            with self.progress_file.open(newline="", encoding="utf-8") as file:
-                return list(csv.DictReader(line for line in file if line.endswith("\n")))
-        except FileNotFoundError:
-            return []
+    @property
+    def curves(self) -> Curves:
+        """What was measured while it trained."""
+        from palaestra.train.runs.curves import Curves
 
-    def last_step(self) -> int:
-        """The last step in the curves; 0 without curves."""
-        from palaestra.train.loggers.csv_logger import STEP
-
-        return int(next((row[STEP] for row in reversed(self._curves())), 0))
-
-    def evaluations(self) -> list[TrainingEvaluation]:
-        """The evaluations during training so far, without the final one, whose episodes are held out."""
-        from palaestra.train.loggers.csv_logger import ITERATION, STEP
-
-        return [
-            TrainingEvaluation(int(row[STEP]), float(row["eval/mean_reward"]), _float(row.get("eval/lower_end")))
-            for row in self._curves()
-            if row.get("eval/mean_reward") and row.get(ITERATION)
-        ]
-
-    def seconds(self) -> float:
-        """Seconds of training in the curves, in all processes that went on with it one after another."""
-        seconds = [float(row["time/time_elapsed"]) for row in self._curves() if row.get("time/time_elapsed")]
-        return sum(now for now, later in pairwise([*seconds, -1.0]) if later < now)
-
-    def best_score(self) -> float:
-        """The best evaluation during training so far; −∞ before the first."""
-        return max((evaluation.mean_reward for evaluation in self.evaluations()), default=-float("inf"))
+        return Curves(self.progress_file)
 
     def is_evaluated(self) -> bool:
         """True if the final evaluation is written."""
@@ -295,10 +261,6 @@ class RunFolder:
             raise ConfigError(f"{self.checkpoints_folder} is a link, which is not followed: put a folder in its place")
         with only_process(self.path):
             yield
-
-
-def _float(cell: str | None) -> float | None:
-    return float(cell) if cell else None
 
 
 def _runs_by_age() -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -44,6 +43,7 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.failures import explained
+from palaestra.train.runs.machine import git_commit
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
 
@@ -339,7 +339,7 @@ def _write_facts(
         "device": str(model.device),
         "threads": torch.get_num_threads(),
         "processes": process_group().size,
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_timesteps": model.num_timesteps,
         "training_seconds": round(seconds, 3),
@@ -348,12 +348,3 @@ def _write_facts(
         "stopped": stopped,
     }
     write_whole(folder.facts_file, json.dumps(facts, indent=1).encode())
-
-
-def _git_commit() -> str | None:
-    """Of the folder that training was started in; None outside a repository or without git."""
-    try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None

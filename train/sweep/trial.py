@@ -75,7 +75,7 @@ LaunchTrial = Callable[[RunConfig, Path], TrialProcess]  # configuration and fol
 
 def evaluations(folder: Path, total_timesteps: int) -> list[Evaluated]:
     """The evaluations during training that a run has written so far."""
-    found = RunFolder(folder).evaluations()
+    found = RunFolder(folder).curves.evaluations()
     return [Evaluated(min(1.0, e.step / total_timesteps), e.mean_reward) for e in found]
 
 

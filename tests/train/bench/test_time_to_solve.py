@@ -89,8 +89,8 @@ def test_ours_is_stopped_when_it_has_reached_the_score(tmp_path: Path, monkeypat
     time_to_solve._wait_for(process, RunFolder(tmp_path), 475.0)
     assert told == ["stop"]
     assert next(scores, None) is None
-    assert RunFolder(tmp_path).best_score() == 480.5
-    assert RunFolder(tmp_path / "nothing").best_score() == -math.inf
+    assert RunFolder(tmp_path).curves.best_score() == 480.5
+    assert RunFolder(tmp_path / "nothing").curves.best_score() == -math.inf
 
 
 def test_a_whole_run_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,7 +262,7 @@ def test_training_without_an_end_in_sight_is_told_of_once(
     result = trained(tmp_path / "run", monkeypatch, "env.goal=7")
     assert result.evaluation is not None
     assert (result.evaluation.mean, result.evaluation.cut_episodes) == (-50, 4)
-    assert len(RunFolder(tmp_path / "run").evaluations()) == 4
+    assert len(RunFolder(tmp_path / "run").curves.evaluations()) == 4
     told = [line for line in capsys.readouterr().out.splitlines() if "no end" in line]
     assert told == [
         "evaluation at step 16: 2 of 2 episodes had no end and were cut after 50 steps "
@@ -286,7 +286,7 @@ def test_an_evaluation_that_fails_never_ends_training(
     monkeypatch.setattr(callbacks, "evaluate", evaluate_with_trouble)
     result = trained(tmp_path / "run", monkeypatch, "env.max_episode_steps=5")
     assert result.evaluation is not None
-    assert [one.step for one in RunFolder(tmp_path / "run").evaluations()] == [16, 64]
+    assert [one.step for one in RunFolder(tmp_path / "run").curves.evaluations()] == [16, 64]
     told = [line for line in capsys.readouterr().out.splitlines() if "wet" in line]
     assert len(told) == 1
     assert told[0].startswith(

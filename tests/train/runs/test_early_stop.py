@@ -61,7 +61,7 @@ def test_a_score_ends_it_and_the_weights_are_those_that_had_it(
     assert facts("a")["num_timesteps"] == 1280
     assert facts("a")["stopped"] == "the agent scores at least 475"
     assert torch.equal(weights(Path("a/model.zip")), weights(Path("a/best.zip")))
-    assert [(e.step, e.lower_end) for e in RunFolder(Path("a")).evaluations()][2:] == [
+    assert [(e.step, e.lower_end) for e in RunFolder(Path("a")).curves.evaluations()][2:] == [
         (768, 474.5),
         (1024, None),
         (1280, 475.0),
@@ -119,11 +119,11 @@ def test_a_resumed_run_keeps_its_rule(scored: Callable[[dict[int, float]], None]
     assert facts("part")["num_timesteps"] == 1280
     assert facts("part")["stopped"] == "the agent scores at least 475"
     assert torch.equal(weights(Path("part/model.zip")), weights(Path("whole/model.zip")))
-    assert RunFolder(Path("part")).evaluations() == RunFolder(Path("whole")).evaluations()
+    assert RunFolder(Path("part")).curves.evaluations() == RunFolder(Path("whole")).curves.evaluations()
 
 
 def test_seconds_of_all_processes_count(tmp_path: Path) -> None:
     (tmp_path / "progress.csv").write_text(
         "global_step,time/time_elapsed\n1,5\n2,9\n3,\n4,2\n5,2\n6,30\n7,4\n", encoding="utf-8"
     )
-    assert RunFolder(tmp_path).seconds() == 9 + 30 + 4
+    assert RunFolder(tmp_path).curves.seconds() == 9 + 30 + 4

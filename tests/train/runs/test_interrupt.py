@@ -175,7 +175,7 @@ def test_nothing_to_go_on_from(tmp_path: Path, killed_run: Path) -> None:
 
 def test_best_is_not_forgotten(killed_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluations after the resumption that are worse than one before it do not replace best.zip."""
-    before, best = (killed_run / "best.zip").read_bytes(), RunFolder(killed_run).best_score()
+    before, best = (killed_run / "best.zip").read_bytes(), RunFolder(killed_run).curves.best_score()
     assert best > 0
     real = callbacks.evaluate_run
 

@@ -127,12 +127,12 @@ def test_a_restarted_process_begins_anew_only_where_nothing_but_its_own_is(run: 
 
 def test_evaluations_leave_out_half_a_line_and_the_final_evaluation(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    assert run.evaluations() == []
-    assert run.best_score() == -float("inf")
+    assert run.curves.evaluations() == []
+    assert run.curves.best_score() == -float("inf")
     lines = [f"{STEP},{ITERATION},eval/mean_reward", "512,512,", "1024,1024,7.5", "2048,2048,-1", "2048,,99"]
     run.progress_file.write_text("\n".join([*lines, ""]) + "4096,4096,12")
-    assert run.evaluations() == [(1024, 7.5, None), (2048, -1.0, None)]
-    assert run.best_score() == 7.5
+    assert run.curves.evaluations() == [(1024, 7.5, None), (2048, -1.0, None)]
+    assert run.curves.best_score() == 7.5
 
 
 def test_a_damaged_file_is_named(run: RunFolder) -> None:
