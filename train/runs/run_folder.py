@@ -176,21 +176,24 @@ class RunFolder:
         content = {**space_forms(*env.spaces(config.env_kwargs)), "source": env.source(), "arithmetic": arithmetic()}
         write_whole(self.environment_file, json.dumps(content, indent=1))
 
-    def check_environment(self, config: RunConfig, tell: Callable[[str], None]) -> None:
-        """Tell if the environment's source or the machine is another; runs before that was noted tell nothing.
+    def check_environment(self, config: RunConfig, tell: Callable[[str], None], trains: bool = False) -> None:
+        """Tell if the environment's source is another, and where training goes on, if the machine is.
+
+        Runs from before that was noted tell nothing.
 
         Raises:
             ConfigError: if observations or actions have another form now.
         """
-        from palaestra.train.runs.machine import other_arithmetic
-
         if not (noted := self._object_in(self.environment_file)):
             return
         check_forms(noted, config.resolved_env, config.env_kwargs)
         if noted.get("source") != config.resolved_env.source():
             tell(f"the source of {config.env} has changed since training began: scores may not compare")
-        if change := other_arithmetic(noted.get("arithmetic")):
-            tell(change)
+        if trains:
+            from palaestra.train.runs.machine import other_arithmetic
+
+            if change := other_arithmetic(noted.get("arithmetic")):
+                tell(change)
 
     @property
     def curves(self) -> Curves:

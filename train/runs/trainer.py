@@ -247,7 +247,7 @@ def _agent(
 ) -> Agent:
     """A new agent, whose configuration is written to the folder, or a resumed one."""
     if resume is not None:
-        folder.check_environment(config, tell)
+        folder.check_environment(config, tell, trains=True)
         model = checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
         if resume.is_file() and process_group().rank == 0:
             set_aside(folder, resume, model, tell)

@@ -17,7 +17,7 @@ from palaestra.train.runs.run_folder import RunFolder
 
 def told(folder: RunFolder) -> list[str]:
     lines: list[str] = []
-    folder.check_environment(resolve_config("cartpole", "ppo", device="cpu"), lines.append)
+    folder.check_environment(resolve_config("cartpole", "ppo", device="cpu"), lines.append, trains=True)
     return lines
 
 
@@ -37,6 +37,9 @@ def test_other_threads_are(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch, "get_num_threads", lambda: count + 3)
     text = f"training began with threads {count} and goes on with threads {count + 3}: "
     assert told(folder) == [text + "the result is not the same to the last bit"]
+    evaluated: list[str] = []
+    folder.check_environment(resolve_config("cartpole", "ppo", device="cpu"), evaluated.append)
+    assert evaluated == []
 
 
 def test_another_processor_is(folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
