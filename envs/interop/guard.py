@@ -80,6 +80,8 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         return kept
 
     def close(self) -> None:
+        if self in Starting.made:  # it would be closed again if another one cannot be made
+            Starting.made.remove(self)
         try:
             super().close()
         except Exception as error:  # the episodes are over: what they gave is worth more than a tidy end

@@ -12,7 +12,6 @@ import ctypes
 import functools
 import math
 import multiprocessing
-import pickle
 import select
 import signal
 import statistics
@@ -110,9 +109,7 @@ class ProcessLoop:
         """See :meth:`SyncLoop.infos`; they cross the pipes only with this call."""
         self._ask("infos", lambda rows: ())
         infos = self._here.infos()
-        for pickled in self._answers():
-            infos += pickle.loads(pickled)
-        return infos
+        return [*infos, *(info for theirs in self._answers() for info in theirs)]
 
     def number(self, first_env_index: int) -> None:
         self._ask("number", lambda rows: (first_env_index + rows.start,))
@@ -257,15 +254,6 @@ def _make_all(make: Callable[[int], Any], indices: range) -> list[Any]:
     return [make(index) for index in indices]
 
 
-def _pickled_infos(loop: SyncLoop) -> bytes:
-    """Infos for the pipe; what cannot be pickled raises here, where it is told."""
-    try:
-        return pickle.dumps(loop.infos())
-    except Exception as error:  # an object of an environment raises anything
-        text = f"infos cannot go from one process to another ({describe(error)}): set vectorization_mode=sync"
-        raise EnvError(text) from error
-
-
 def _serve(end: Any, make_all: Callable[[], list[Any]], memory: _Memory, rows: slice) -> None:
     """What another process runs: it makes its environments, says so, and does what it is asked until it is closed."""
     leave_signals_to_parent()
@@ -278,10 +266,16 @@ def _serve(end: Any, make_all: Callable[[], list[Any]], memory: _Memory, rows: s
                 if loop is None:
                     loop, answer = SyncLoop(make_all(), memory.batch().part(rows)), None
                 else:
-                    answer = _pickled_infos(loop) if method == "infos" else getattr(loop, method)(*arguments)
+                    answer = getattr(loop, method)(*arguments)
             except RAISED as error:
                 answer = error if isinstance(error, EnvError | MemoryError) else EnvError(describe(error))
                 answer.add_note("".join(traceback.format_exception(error.__cause__ or error)))  # a pipe loses them
-            pipe.send(answer)
+            try:
+                pipe.send(answer)
+            except OSError:
+                raise
+            except Exception as error:  # infos hold any object, which raises anything where it is copied
+                text = f"infos cannot go from one process to another ({describe(error)}): set vectorization_mode=sync"
+                pipe.send(EnvError(text))
             if method != "close":
                 method, arguments = pipe.receive()

@@ -188,7 +188,8 @@ class RunFolder:
             return
         check_forms(noted, config.resolved_env, config.env_kwargs)
         if noted.get("source") != config.resolved_env.source():
-            tell(f"the source of {config.env} has changed since training began: scores may not compare")
+            name = config.resolved_env.short_name
+            tell(f"the source of {name} has changed since training began: scores may not compare")
         if trains:
             from palaestra.train.runs.machine import other_arithmetic
 
