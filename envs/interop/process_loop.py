@@ -107,19 +107,15 @@ class ProcessLoop:
 
     def infos(self) -> list[dict[str, Any]]:
         """See :meth:`SyncLoop.infos`; they cross the pipes only with this call."""
-        self._ask("infos", lambda rows: ())
-        infos = self._here.infos()
-        return [*infos, *(info for theirs in self._answers() for info in theirs)]
+        here, there = self._everywhere("infos")
+        return [*here, *(info for theirs in there for info in theirs)]
 
     def number(self, first_env_index: int) -> None:
-        self._ask("number", lambda rows: (first_env_index + rows.start,))
-        self._here.number(first_env_index)
-        self._answers()
+        self._everywhere("number", lambda rows: (first_env_index + rows.start,))
 
     def render(self) -> tuple[Any, ...]:
-        self._ask("render", lambda rows: ())
-        pictures = self._here.render()
-        return pictures + sum(self._answers(), start=())
+        here, there = self._everywhere("render")
+        return here + sum(there, start=())
 
     def close(self) -> None:
         """End the processes; they are killed where a call did not come to its end, since answers may be half read."""
@@ -134,14 +130,21 @@ class ProcessLoop:
         self._here.close()
 
     def _all(self, method: str, arguments: Callable[[slice], tuple[Any, ...]]) -> RowValues:
-        """Let every process do it, this one too."""
+        """What the rows of all processes say."""
         self.batch.rewards.fill(np.nan)
-        self._ask(method, arguments)
-        told: RowValues = getattr(self._here, method)(*arguments(slice(len(self.envs))))
-        for rows, theirs in zip(self._rows, self._answers(), strict=True):
+        told: RowValues
+        told, there = self._everywhere(method, arguments)
+        for rows, theirs in zip(self._rows, there, strict=True):
             for name, by_row in theirs.items():
                 told.setdefault(name, {}).update({rows.start + i: value for i, value in by_row.items()})
         return told
+
+    def _everywhere(
+        self, method: str, arguments: Callable[[slice], tuple[Any, ...]] = lambda rows: ()
+    ) -> tuple[Any, list[Any]]:
+        """What a method of :class:`SyncLoop` gives in this process, and in each of the others meanwhile."""
+        self._ask(method, arguments)
+        return getattr(self._here, method)(*arguments(slice(0, len(self.envs)))), self._answers()
 
     def _ask(self, method: str, arguments: Callable[[slice], tuple[Any, ...]]) -> None:
         self._asked = True
