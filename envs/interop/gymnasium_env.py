@@ -10,12 +10,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from torch import Tensor
 
 from palaestra.envs.building import vector_env
 from palaestra.envs.core import Array, BatchedEnv, TensorEnv
-from palaestra.envs.interop.numpy_bridge import to_actions, to_numpy
 
 
 class SingleEnv(gymnasium.Env[Any, Any]):
@@ -122,3 +122,15 @@ class NumpyVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Array]):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.batch.close()
+
+
+def to_numpy(value: Any) -> Any:
+    """Tensors, and tensors inside dictionaries, as NumPy arrays."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().numpy()
+    return {key: to_numpy(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def to_actions(actions: Any, env: BatchedEnv) -> Tensor:
+    """NumPy actions [N, …] as a tensor on the env's device."""
+    return torch.as_tensor(np.asarray(actions, dtype=env.single_action_space.dtype)).to(env.device)

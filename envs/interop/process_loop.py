@@ -114,8 +114,9 @@ class ProcessLoop:
         self._everywhere("number", lambda rows: (first_env_index + rows.start,))
 
     def render(self) -> tuple[Any, ...]:
-        here, there = self._everywhere("render")
-        return here + sum(there, start=())
+        pictures: tuple[Any, ...]
+        pictures, there = self._everywhere("render")
+        return pictures + sum(there, start=())
 
     def close(self) -> None:
         """End the processes; they are killed where a call did not come to its end, since answers may be half read."""

@@ -18,8 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.envs.core import Array, BatchedEnv, TensorVectorEnv
-from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv
-from palaestra.envs.interop.numpy_bridge import to_actions, to_numpy
+from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, to_actions, to_numpy
 from palaestra.envs.interop.returned import mask_size
 from palaestra.envs.registry import resolve
 
