@@ -109,9 +109,9 @@ def write_to(path: Any, content: io.BytesIO) -> None:
         path.write(content.getbuffer())
 
 
-def with_suffix(path: pathlib.Path) -> pathlib.Path:
-    """SB3's rule for model names: ``.zip`` is added to a name without a suffix."""
-    return path if path.suffix else path.with_suffix(".zip")
+def with_suffix(path: pathlib.Path, suffix: str = ".zip") -> pathlib.Path:
+    """SB3's rule for names of files: the suffix is added to a name without one."""
+    return path if path.suffix else path.with_suffix(suffix)
 
 
 def agent_of(path: str | os.PathLike[str]) -> str:

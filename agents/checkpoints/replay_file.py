@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from palaestra.agents.checkpoints.json_values import decode_space, encode_space
-from palaestra.agents.checkpoints.model_file import opened, write_to
+from palaestra.agents.checkpoints.model_file import opened, with_suffix, write_to
 from palaestra.agents.checkpoints.tensor_members import map_tensors, read_tree, write_tree
 from palaestra.agents.checkpoints.zip_archive import SUMS, CheckpointError, read_json, seal
 
@@ -40,10 +40,7 @@ def write_replay(path: Any, state: dict[str, Any], model: Any) -> None:
 
 
 def _named(path: Any) -> Any:
-    if not isinstance(path, str | pathlib.Path):
-        return path
-    path = pathlib.Path(path)
-    return path if path.suffix else path.with_suffix(".pkl")
+    return with_suffix(pathlib.Path(path), ".pkl") if isinstance(path, str | pathlib.Path) else path
 
 
 def read_replay(path: Any, model: Any, use: Callable[[dict[str, Any]], None]) -> None:
