@@ -141,6 +141,7 @@ class _Worker(threading.Thread):
         import wandb
 
         online = mode == "online"
+        folder = self._run_dir.absolute()  # wandb-core reads a relative path from the folder where it was first started
         settings = wandb.Settings(
             api_key=key or None,  # given outright, since a key that wandb looks for and misses makes it ask
             console="off",
@@ -153,8 +154,8 @@ class _Worker(threading.Thread):
         )
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
-            dir=str(self._run_dir),
-            name=self._run_dir.name,
+            dir=str(folder),
+            name=folder.name,
             # an id of its own for each offline part: `wandb sync` then sends every part and overwrites none
             id=self._online_id if online else _new_id(),
             resume="allow" if self._resumed and online else None,
@@ -170,7 +171,7 @@ class _Worker(threading.Thread):
             if self._resumed:
                 self._seen = run.summary.get(STEP, -math.inf)  # type: ignore[no-untyped-call]
         else:
-            self.offline_dir = Path(run.dir).parent
+            self.offline_dir = self._run_dir.joinpath(*Path(run.dir).parts[-3:-1])  # wandb/offline-run-…
         return run
 
 
@@ -284,11 +285,11 @@ class Tracker:
 
     def log_video(self, path: Path, step: int) -> None:
         """Send a recorded episode (mp4, gif or webm) as ``eval/video``; the file stays until :meth:`finish`."""
-        self._submit("sending a video", functools.partial(_log_video, path=path, step=step))
+        self._submit("sending a video", functools.partial(_log_video, path=path.absolute(), step=step))
 
     def log_model(self, path: Path, name: str) -> None:
         """Send a copy of a model file as an artifact of type "model"; the file stays until :meth:`finish`."""
-        self._submit("sending the model", functools.partial(_log_model, path=path, name=name))
+        self._submit("sending the model", functools.partial(_log_model, path=path.absolute(), name=name))
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         """Set summary values, close everything, and wait in bounded time for the uploads; later calls do nothing."""

@@ -218,6 +218,23 @@ def test_offline_file_equals_progress_csv(tmp_path: Path) -> None:
     assert axes["*"] == "global_step"
 
 
+def test_each_run_has_its_file_where_a_program_changes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb's process stays in the first run's working directory; run folders are relative by default."""
+    for name in ("first", "second"):
+        (tmp_path / name / "runs").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        tracker = start(Path("runs"), {}, "offline")
+        tracker.log({"score": 1.0}, 0)
+        tracker.finish()
+        assert tracker.offline_dir is not None
+        assert not tracker.offline_dir.is_absolute()  # as the run folder was given
+        assert tracker.offline_dir.is_dir()
+    wandb.teardown()
+    assert [len(list((tmp_path / name).rglob("*.wandb"))) for name in ("first", "second")] == [1, 1]
+
+
 def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
     """The reader checks each piece's checksum, so what it reads is what wandb wrote."""
     tracker = start(tmp_path, {}, "offline")
