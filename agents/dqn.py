@@ -44,6 +44,7 @@ from palaestra.agents.buffers.replay import Content, Replay, Transitions
 from palaestra.agents.buffers.stored_observations import store_for
 from palaestra.agents.checkpoints.replay_file import read_replay, write_replay
 from palaestra.agents.networks.extractors import DuelingPolicy
+from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.options import (
     AtLeastOne,
     BatchSize,
@@ -274,6 +275,7 @@ class DQN(QLearning):
         super()._on_step()
         self.target_update_interval = interval
 
+    @torch.no_grad()
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Learn from replayed transitions. No synchronisation."""
         if self.samples_per_insert is not None:
@@ -310,7 +312,7 @@ class DQN(QLearning):
             self.replay.priorities.update(batch.indices, -error)
         return summary
 
-    @torch.no_grad()
+    @without_gradients
     def _targets(self, batch: Transitions) -> Tensor:
         """R + γ^m max_a Q'(s', a) of each transition, float32 [B]; see replay for R and m."""
         obs, mask = self._stored.observe(batch.next_content), self._stored.action_masks(batch.next_content)

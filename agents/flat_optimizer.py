@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from palaestra.agents.distributed.process_group import process_group
+from palaestra.agents.networks.manual_mlp import without_gradients
 
 _ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.SGD, torch.optim.RMSprop)
 
@@ -93,14 +94,18 @@ class FlatOptimizer:
         self._whole: torch.optim.Optimizer | None = None  # the optimizer's copy for the vectors
         self._linked: dict[Tensor, dict[str, Any]] = {}  # the optimizer's state when it was made of views
 
-    def zero_grad(self) -> None:
-        """Set the gradients to zero: those that are computed next are added to it, or written over it."""
-        if not self._holds():
+    def zero_grad(self, check: bool = True) -> None:
+        """Set the gradients to zero: those that are computed next are added to it, or written over it.
+
+        Args:
+            check: that the parameters are in their places; needless since the last step if nobody else had them.
+        """
+        if check and not self._holds():
             self._gather()
         for vector in self._vectors:
             vector.grad.zero_()
 
-    @torch.no_grad()
+    @without_gradients
     def step(self, max_norm: float, weight: Tensor | None = None) -> Tensor:
         """Average the gradients over all processes, clip their norm as ``clip_grad_norm_`` does, change the weights.
 

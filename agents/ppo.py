@@ -44,6 +44,7 @@ from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
 from palaestra.agents.networks.action_units import units_remarks
 from palaestra.agents.networks.actor_critic import ActorCritic
+from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.options import (
     AtLeastOne,
@@ -247,6 +248,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             self.logger.record("time/iterations", iteration, exclude="tensorboard")
         self._record_progress()
 
+    @torch.no_grad()
     def train(self) -> None:
         """Update the policy from the rollout. No synchronisation, unless ``target_kl`` is set."""
         self.policy.set_training_mode(True)
@@ -256,22 +258,18 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
         total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)
-        minibatches, stopped = 0, False
+        optimizer, minibatches, stopped = self._flat_optimizer, 0, False
         for _ in range(self.n_epochs):
             for minibatch in self.rollout_buffer.get(self._group.share(self.batch_size, "batch_size")):
-                derivatives, means = self._loss(minibatch, clip_range, clip_range_vf)
-                total += means
+                derivatives, terms = self._loss(minibatch, clip_range, clip_range_vf)
+                total.add_(terms.sum(1), alpha=1.0 / terms.shape[1])
                 minibatches += 1
-                stopped = (
-                    self.target_kl is not None
-                    and float(self._group.sum(means[_MEANS.index("approx_kl")])) / self._group.size
-                    > 1.5 * self.target_kl
-                )
+                stopped = self.target_kl is not None and self._divergence(terms) > 1.5 * self.target_kl
                 if stopped:
                     break
-                self._flat_optimizer.zero_grad()
+                optimizer.zero_grad(check=minibatches == 1)
                 self._actor_critic.backward(*derivatives)
-                norms += self._flat_optimizer.step(self.max_grad_norm)
+                norms += optimizer.step(self.max_grad_norm)
             self._n_updates += 1
             if stopped:
                 break
@@ -279,6 +277,10 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
         self._losses = self._summary(total / minibatches, norms / minibatches)
         self._record_settings(clip_range, clip_range_vf)
+
+    def _divergence(self, terms: Tensor) -> float:
+        """The new policy's from the old one's, over the minibatches of all processes."""
+        return float(self._group.sum(terms[_MEANS.index("approx_kl")].mean())) / self._group.size
 
     def _summary(self, means: Tensor, norm: Tensor) -> Tensor:
         """The numbers of ``_summaries``."""
@@ -289,30 +291,34 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained
         return torch.cat((means, loss.view(1), norm, torch.stack((explained, std))))
 
-    @torch.no_grad()
+    @without_gradients
     def _loss(
         self, batch: Minibatch, clip_range: float, clip_range_vf: float | None
     ) -> tuple[tuple[Tensor, Tensor, float], Tensor]:
-        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and the numbers of ``_MEANS`` [5]."""
-        with torch.enable_grad():
-            values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
-        terms = log_prob.new_empty(len(_MEANS), len(log_prob))  # one per sample; their means take one operation
-        grad_log_prob = self._policy_loss(batch, log_prob, clip_range, terms)
-        grad_values = _value_loss(batch, values, clip_range_vf, terms[1]).mul_(self.vf_coef)
-        share = self.ent_coef / len(log_prob)
+        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B]."""
+        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
+        size = log_prob.shape[0]
+        terms = log_prob.new_empty(len(_MEANS), size)
+        surrogate, squares, entropies, divergence, clipped = terms.unbind(0)
+        grad_log_prob = self._policy_loss(batch, log_prob, clip_range, (surrogate, divergence, clipped))
+        grad_values = _value_loss(batch, values, clip_range_vf, squares).mul_(2.0 * self.vf_coef / size)
+        share = self.ent_coef / size
         if entropy is None:
-            terms[2].copy_(log_prob)
+            entropies.copy_(log_prob)
             grad_log_prob += share
         else:
-            torch.neg(entropy, out=terms[2])
-        return (grad_values, grad_log_prob, -share), terms.mean(1)
+            torch.neg(entropy, out=entropies)
+        return (grad_values, grad_log_prob, -share), terms
 
-    def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: Tensor) -> Tensor:
+    def _policy_loss(
+        self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: tuple[Tensor, Tensor, Tensor]
+    ) -> Tensor:
         """The derivative of the clipped surrogate by ``log_prob``, [B].
 
-        Fills in the rows of ``terms`` that belong to the policy: the surrogate, and how far the ratios are from 1.
+        Fills in ``terms``, each [B]: the surrogate, the divergence of the policies, and 1 where the ratio is clipped.
         """
-        if self.normalize_advantage and self._group.size * len(log_prob) > 1:
+        size = log_prob.shape[0]
+        if self.normalize_advantage and self._group.size * size > 1:
             mean, std = self._group.mean_and_std(batch.advantages)
             costs = (mean - batch.advantages).div_(std + 1e-8)
         else:
@@ -322,9 +328,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         plain, clipped = costs * ratio, costs * ratio.clamp(1 - clip_range, 1 + clip_range)
         torch.maximum(plain, clipped, out=terms[0])
         change = ratio.sub_(1.0)
-        torch.sub(change, log_ratio, out=terms[3])  # Schulman's low-variance estimator of the divergence
-        torch.gt(change.abs_(), clip_range, out=terms[4])
-        return torch.where(plain >= clipped, plain, 0.0).div_(len(plain))  # d ratio / d log_prob = ratio
+        torch.sub(change, log_ratio, out=terms[1])  # Schulman's low-variance estimator of the divergence
+        torch.gt(change.abs_(), clip_range, out=terms[2])
+        return plain.masked_fill_(plain < clipped, 0.0).div_(size)  # d ratio / d log_prob = ratio
 
     def _record_settings(self, clip_range: float, clip_range_vf: float | None) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -338,13 +344,13 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}
 
 
-def _value_loss(batch: Minibatch, values: Tensor, clip_range: float | None, terms: Tensor) -> Tensor:
-    """The derivative of the mean squared error of the values, as clipped, by them [B]; ``terms`` gets the squares."""
+def _value_loss(batch: Minibatch, values: Tensor, clip_range: float | None, squares: Tensor) -> Tensor:
+    """Errors of the values, as clipped: half the derivatives of their squares [B], which ``squares`` gets."""
     if clip_range is None:
         error = values - batch.returns
-        torch.square(error, out=terms)
-        return error.mul_(2.0 / len(error))
+        torch.square(error, out=squares)
+        return error
     change = values - batch.old_values
     error = batch.old_values + change.clamp(-clip_range, clip_range) - batch.returns
-    torch.square(error, out=terms)
-    return error.mul_(change.abs() <= clip_range).mul_(2.0 / len(error))
+    torch.square(error, out=squares)
+    return error.mul_(change.abs() <= clip_range)

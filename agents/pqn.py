@@ -134,12 +134,12 @@ class PQN(QLearning):
         """max_a Q(obs, a) over the legal actions, [B]."""
         return masked(self._online.infer(obs), mask).amax(1)
 
+    @torch.no_grad()
     def train(self, gradient_steps: int = 0, batch_size: int = 0) -> None:
         """Learn from the rollout; the arguments, which SB3's loop passes, are not used. No synchronisation."""
         self._update_learning_rate(self.policy.optimizer)
         buffer, updates = self.rollout_buffer, 0
-        with torch.no_grad():
-            buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
+        buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
         self.policy.set_training_mode(True)
         total = torch.zeros(len(self._summaries), device=self.device)
         for _ in range(self.n_epochs):

@@ -40,6 +40,7 @@ from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import clone_tensors
+from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.networks.q_network import QFunction
 from palaestra.agents.options import NotZero
@@ -173,7 +174,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._average = copy.deepcopy(self.q_net).requires_grad_(False)
         self._average.set_training_mode(False)
 
-    @torch.no_grad()
+    @without_gradients
     def _average_weights(self) -> None:
         if self._average is None:
             return

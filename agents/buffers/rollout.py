@@ -130,12 +130,19 @@ class TensorRolloutBuffer:
         for minibatch in self.shuffled(fields, batch_size):
             yield Minibatch(*minibatch)
 
-    def shuffled(self, fields: Sequence[Any], batch_size: int | None = None) -> Iterator[list[Any]]:
+    def shuffled(self, fields: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[Any, ...]]:
         """One epoch of minibatches of ``fields`` [T, N, …]; the last is smaller where the sizes do not divide."""
         size = self.buffer_size * self.n_envs
         order = torch.randperm(size, device=self.device)
         # index_select and not indexing: the same rows, several times faster on the CPU
         rows = [map_obs(lambda f: f.flatten(0, 1).index_select(0, order), field) for field in fields]
         step = size if batch_size is None else batch_size
-        for start in range(0, size, step):
-            yield [map_obs(lambda f, s=start: f[s : s + step], field) for field in rows]
+        yield from zip(*(_pieces(field, step) for field in rows), strict=True)
+
+
+def _pieces(field: Any, step: int) -> Sequence[Any]:
+    """Views of ``step`` rows each; the last may have fewer."""
+    if isinstance(field, dict):
+        parts = [_pieces(part, step) for part in field.values()]
+        return [dict(zip(field, piece, strict=True)) for piece in zip(*parts, strict=True)]
+    return field.split(step)  # type: ignore[no-any-return]

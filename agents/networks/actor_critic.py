@@ -21,7 +21,7 @@ from torch import Tensor
 from palaestra.agents.networks.action_units import ActionUnits
 from palaestra.agents.networks.dense_network import dense_network
 from palaestra.agents.networks.distributions import action_head
-from palaestra.agents.networks.manual_mlp import DenseNetwork
+from palaestra.agents.networks.manual_mlp import DenseNetwork, without_gradients
 from palaestra.envs.core.rng import Rng
 
 
@@ -81,15 +81,20 @@ class ActorCritic:
         Remembers what one :meth:`backward` needs. Of a policy of SB3's kind they are without a graph.
         """
         if self.head is None:
-            values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
-            self._latest = [values.flatten(), log_prob, *([] if entropy is None else [entropy])]
-            return values.flatten(), log_prob, entropy
-        params, values = self._params_and_values(obs, mask, learns=True)
-        self._latest = [params, values]
-        with torch.no_grad():
-            return values.detach(), *self.head.log_prob_entropy(params.detach(), actions)
+            with torch.enable_grad():
+                values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
+                values = values.flatten()
+            self._latest = [values, log_prob, *([] if entropy is None else [entropy])]
+            return values, log_prob, entropy
+        if self._dense is not None:
+            params, values = self._params_and_values(obs, mask, learns=True)
+            return values, *self.head.log_prob_entropy(params, actions)
+        with torch.enable_grad():
+            self._latest = [*self._params_and_values(obs, mask, learns=True)]
+        params, values = (part.detach() for part in self._latest)
+        return values, *self.head.log_prob_entropy(params, actions)
 
-    @torch.no_grad()
+    @without_gradients
     def backward(self, grad_values: Tensor, grad_log_prob: Tensor, grad_entropy: float) -> None:
         """Add to the parameters' gradients those of a loss of the latest evaluation.
 

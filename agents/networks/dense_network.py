@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
-from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from torch import nn
+from torch import Tensor, nn
 
 from palaestra.agents.networks import onednn
 from palaestra.agents.networks.extractors import FourierFeatures, SharedMlp
@@ -38,22 +39,26 @@ def dense_network(
 
     A branch may be the last layers only, or all of them after an empty trunk.
     """
-    prepare: Any = functools.partial(
-        preprocess_obs, observation_space=model.observation_space, normalize_images=model.normalize_images
-    )
-    stem = _chain(trunk, Passing(), is_output=False)
+    space = model.observation_space
+    prepare: Any = functools.partial(preprocess_obs, observation_space=space, normalize_images=model.normalize_images)
+    if isinstance(space, spaces.Box) and not is_image_space(space):
+        prepare = Tensor.float  # what the rules of SB3 come to, without looking them up at each call
+    is_flat = isinstance(space, spaces.Box) and len(space.shape) == 1
+    stem = _chain(trunk, Passing(), False, is_flat)
     passing = Passing()  # one after the other, the branches share it
-    limbs = [_chain(branch, passing, is_output=True) for branch in branches]
+    limbs = [_chain(branch, passing, True, is_flat) for branch in branches]
     found = [limb for limb in limbs if limb is not None and limb.layers]
     if stem is None or len(found) < len(limbs) or (stem.layers and any(limb._fixed for limb in found)):
         return None
     return DenseNetwork(prepare, stem, found)
 
 
-def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool) -> Chain | None:
+def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool, is_flat: bool) -> Chain | None:
     flat = [*_flattened(modules)]
     if any(has_hooks(module) for module in flat):
         return None
+    if is_flat and flat and type(flat[0]) is nn.Flatten:
+        flat = flat[1:]  # it has nothing to do
     fixed = 0
     while fixed < len(flat) and type(flat[fixed]) in _FIXED:
         fixed += 1

@@ -74,7 +74,7 @@ class Categorical:
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         # over few actions a CPU is faster along the batch; its last bits depend on the place there
         dim = 0 if params.shape[1] < _WIDE else 1
-        log_p = (torch.stack(params.unbind(1)) if dim == 0 else params).log_softmax(dim)
+        log_p = (params.t().contiguous() if dim == 0 else params).log_softmax(dim)
         p, places = log_p.exp(), actions.unsqueeze(dim)
         entropy = (p * log_p).sum(dim).neg_()
         self._latest = log_p, p, places, entropy, dim

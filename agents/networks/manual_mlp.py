@@ -17,15 +17,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from palaestra.agents.networks import onednn
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _PARTS, _ROWS_TO_SPLIT = 4, 1024  # a product over rows on a CPU is split; fewer rows gain nothing
+
+
+def without_gradients(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """``torch.no_grad`` for functions that run a hundred times a second: within one another, they cost 1 µs, not 10."""
+
+    @functools.wraps(function)
+    def called(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return called
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
@@ -129,6 +145,7 @@ class DenseLayer:
         self._learned = module._parameters  # nn.Module finds them slowly
         self._weight_is_at, self._turned_weight = -1, module.weight  # where it was when it was transposed
         self._is_output = is_output  # it leaves the network, so it gets memory of its own
+        self._outputs = module.out_features
         self._passing, self._kept = passing, _Matrix()
         self._parts, self._turned, self._has_onednn = _Matrix(), _Matrix(), onednn.is_faster()
 
@@ -148,11 +165,11 @@ class DenseLayer:
     def _apply(self, x: Tensor, memory: _Matrix | Passing) -> Tensor:
         weight, bias = self._weight_and_bias()
         activation = self._activation
-        if self._has_onednn and onednn.multiplies(x, len(bias)):
+        if self._has_onednn and onednn.multiplies(x, self._outputs):
             return onednn.linear(x, weight, bias, activation.name)
         if weight.data_ptr() != self._weight_is_at:
             self._weight_is_at, self._turned_weight = weight.data_ptr(), weight.detach().t()
-        out = None if self._is_output else memory(x.shape[0], len(bias), x)
+        out = None if self._is_output else memory(x.shape[0], self._outputs, x)
         factor = activation.factor
         return activation.apply(torch.addmm(bias, x, self._turned_weight, beta=factor, alpha=factor, out=out))
 
@@ -185,7 +202,7 @@ class DenseLayer:
 
     def _sum_of_products(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """Σ a_i b_iᵀ over rows i."""
-        rows = len(a)
+        rows = a.shape[0]
         if a.device.type != "cpu" or rows < _ROWS_TO_SPLIT or rows % _PARTS:
             torch.mm(a.t(), b, out=out)
             return
@@ -258,19 +275,19 @@ class DenseNetwork:
         self._prepare, self._trunk, self._branches = prepare, trunk, branches
         self._total = _Matrix()
 
-    @torch.no_grad()
+    @without_gradients
     def infer(self, obs: Any, outputs: slice = slice(None)) -> list[Tensor]:
         """The outputs [B, …], or some of them, for observations [B, …]."""
         latent = self._trunk.infer(self._prepare(obs))
         return [branch.infer(latent) for branch in self._branches[outputs]]
 
-    @torch.no_grad()
+    @without_gradients
     def forward(self, obs: Any) -> list[Tensor]:
         """The outputs [B, …]; remembers what one :meth:`backward` needs."""
         latent = self._trunk.forward(self._prepare(obs))
         return [branch.forward(latent) for branch in self._branches]
 
-    @torch.no_grad()
+    @without_gradients
     def backward(self, grads: Sequence[Tensor]) -> None:
         """Set ``grad`` of all parameters from the outputs' gradients; what was there before is forgotten."""
         learns, total = bool(self._trunk.layers), None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palaestra.agents.networks.dense_network import dense_network, has_hooks
 from palaestra.agents.networks.extractors import DuelingQNetwork
-from palaestra.agents.networks.manual_mlp import DenseNetwork
+from palaestra.agents.networks.manual_mlp import DenseNetwork, without_gradients
 
 
 class QFunction:
@@ -26,7 +26,7 @@ class QFunction:
         """True for fully connected networks."""
         return self._dense is not None
 
-    @torch.no_grad()
+    @without_gradients
     def infer(self, obs: Any) -> Tensor:
         """Q-values [B, A], without gradients."""
         q_values: Tensor = self.network(obs) if self._dense is None else self._whole(self._dense.infer(obs))
@@ -36,10 +36,11 @@ class QFunction:
         """Q-values [B, A], without a graph; remembers what one :meth:`backward` needs."""
         if self._dense is not None:
             return self._whole(self._dense.forward(obs))
-        self._latest = self.network(obs)
+        with torch.enable_grad():
+            self._latest = self.network(obs)
         return self._latest.detach()
 
-    @torch.no_grad()
+    @without_gradients
     def backward(self, grad_q_values: Tensor) -> None:
         """Add to the parameters' gradients those of a loss with these derivatives [B, A] by the latest Q-values."""
         if self._dense is None:

@@ -158,10 +158,10 @@ def test_policy_loss_by_hand() -> None:
     model._actor_critic.evaluate = lambda obs, actions, mask: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
-    _, means = model._loss(batch, 0.25, None)
+    _, terms = model._loss(batch, 0.25, None)
     buffer = SimpleNamespace(returns=torch.arange(3.0), values=torch.zeros(3))
     model.rollout_buffer = buffer  # type: ignore[assignment]
-    names = dict(zip(PPO._summaries[:6], model._summary(means, torch.zeros(1)).tolist(), strict=False))
+    names = dict(zip(PPO._summaries[:6], model._summary(terms.mean(1), torch.zeros(1)).tolist(), strict=False))
     assert names["policy_gradient_loss"] == pytest.approx(-3.5 / 3)
     assert names["value_loss"] == pytest.approx((0 + 4 + 9) / 3)
     assert names["entropy_loss"] == pytest.approx(-0.3)
@@ -185,7 +185,7 @@ def test_the_derivatives_of_the_loss_are_autograds(
     batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
     leaves = [values, log_prob, *([entropy] if with_entropy else [])]
     model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
-    (grad_values, grad_log_prob, grad_entropy), means = model._loss(batch, 0.2, clip_range_vf)
+    (grad_values, grad_log_prob, grad_entropy), terms = model._loss(batch, 0.2, clip_range_vf)
     found = [grad_values, grad_log_prob, *([torch.full_like(entropy, grad_entropy)] if with_entropy else [])]
 
     advantages = batch.advantages
@@ -200,6 +200,7 @@ def test_the_derivatives_of_the_loss_are_autograds(
     entropy_loss = -own[2].mean() if with_entropy else own[1].mean()  # SB3 estimates it where there is no formula
     loss = policy_loss + 0.2 * entropy_loss + 0.7 * torch.nn.functional.mse_loss(batch.returns, predicted)
     loss.backward()  # type: ignore[no-untyped-call]
+    means = terms.mean(1)
     assert float(means[0] + 0.2 * means[2] + 0.7 * means[1]) == pytest.approx(float(loss.detach()))
     for ours, theirs in zip(found, own, strict=True):
         torch.testing.assert_close(ours, theirs.grad, rtol=1e-9, atol=1e-12)

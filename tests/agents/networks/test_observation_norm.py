@@ -127,7 +127,7 @@ def test_ppo_learns_a_rollout_after_its_update() -> None:
     model = agent(PPO, n_steps=32, batch_size=256)  # one minibatch
     seen: list[float] = []
     loss = model._loss
-    model._loss = lambda *args: (result := loss(*args), seen.append(float(result[1][3])))[0]
+    model._loss = lambda *args: (result := loss(*args), seen.append(float(result[1][3].mean())))[0]
     model.learn(3 * 256)
     assert max(map(abs, seen)) < 1e-6
     (norm,) = norms_of(model)
