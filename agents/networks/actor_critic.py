@@ -21,6 +21,7 @@ from torch import Tensor
 from palaestra.agents.networks.action_units import ActionUnits
 from palaestra.agents.networks.dense_network import dense_network
 from palaestra.agents.networks.distributions import action_head
+from palaestra.agents.networks.extractors import channels_last
 from palaestra.agents.networks.manual_mlp import DenseNetwork, without_gradients
 from palaestra.envs.core.rng import Rng
 
@@ -129,7 +130,7 @@ class ActorCritic:
         """Values [B], without gradients."""
         if self._dense is not None:
             return self._dense.infer(obs, slice(1, 2))[0].squeeze(1)
-        return self.policy.predict_values(obs).flatten()
+        return self.policy.predict_values(channels_last(obs)).flatten()
 
     def for_env(self, actions: Tensor) -> Tensor:
         """Gaussian samples have no bounds, the environment's actions do: clip (or unsquash) as SB3 does.
@@ -161,7 +162,7 @@ class ActorCritic:
 
     def _through_modules(self, obs: Any) -> tuple[Tensor, Tensor]:
         policy = self.policy
-        features = policy.extract_features(obs)
+        features = policy.extract_features(channels_last(obs))
         if policy.share_features_extractor:
             latent_pi, latent_vf = policy.mlp_extractor(features)
         else:

@@ -15,6 +15,20 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
+from palaestra.agents.buffers.rollout import map_obs
+
+
+def channels_last(obs: Any) -> Any:
+    """Observations whose images [B, C, H, W], on a CPU, have the channels of a pixel side by side in memory.
+
+    oneDNN's convolutions, forward and backward, take 0.5 to 0.8 of the time then; weights stay as they are.
+    """
+
+    def turned(x: Tensor) -> Tensor:
+        return x.to(memory_format=torch.channels_last) if x.dim() == 4 and x.device.type == "cpu" else x
+
+    return map_obs(turned, obs)
+
 
 class FourierFeatures(nn.Module):
     """x → (x, sin πx, cos πx, sin 2πx, cos 2πx, …): numbers in 0 … 1 with more and more detail.

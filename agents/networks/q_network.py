@@ -9,7 +9,7 @@ from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
 from palaestra.agents.networks.dense_network import dense_network, has_hooks
-from palaestra.agents.networks.extractors import DuelingQNetwork
+from palaestra.agents.networks.extractors import DuelingQNetwork, channels_last
 from palaestra.agents.networks.manual_mlp import DenseNetwork, without_gradients
 
 
@@ -29,7 +29,9 @@ class QFunction:
     @without_gradients
     def infer(self, obs: Any) -> Tensor:
         """Q-values [B, A], without gradients."""
-        q_values: Tensor = self.network(obs) if self._dense is None else self._whole(self._dense.infer(obs))
+        if self._dense is not None:
+            return self._whole(self._dense.infer(obs))
+        q_values: Tensor = self.network(channels_last(obs))
         return q_values
 
     def forward(self, obs: Any) -> Tensor:
@@ -37,7 +39,7 @@ class QFunction:
         if self._dense is not None:
             return self._whole(self._dense.forward(obs))
         with torch.enable_grad():
-            self._latest = self.network(obs)
+            self._latest = self.network(channels_last(obs))
         return self._latest.detach()
 
     @without_gradients
