@@ -19,10 +19,10 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
 from palaestra.agents.networks.action_units import ActionUnits
-from palaestra.agents.networks.dense_network import dense_network
 from palaestra.agents.networks.distributions import action_head
 from palaestra.agents.networks.extractors import channels_last
-from palaestra.agents.networks.manual_mlp import DenseNetwork, without_gradients
+from palaestra.agents.networks.manual_mlp import ManualNetwork, without_gradients
+from palaestra.agents.networks.manual_network import manual_network
 from palaestra.envs.core.rng import Rng
 
 
@@ -34,7 +34,7 @@ class ActorCritic:
         self.policy = policy
         overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
-        self._dense = None if self.head is None else _dense(policy)
+        self._manual = None if self.head is None else _manual(policy)
         self._latest: list[Tensor] = []  # evaluation, where backward needs autograd
         self._bounds: tuple[Tensor, ...] | None = None
         if isinstance(policy.action_space, spaces.Box):
@@ -46,7 +46,7 @@ class ActorCritic:
     @property
     def is_dense(self) -> bool:
         """True for fully connected networks."""
-        return self._dense is not None
+        return self._manual is not None and not self._manual.sees_images
 
     def require_masks(self) -> None:
         """Raise a ValueError if the policy cannot keep to action masks."""
@@ -87,7 +87,7 @@ class ActorCritic:
                 values = values.flatten()
             self._latest = [values, log_prob, *([] if entropy is None else [entropy])]
             return values, log_prob, entropy
-        if self._dense is not None:
+        if self._manual is not None:
             params, values = self._params_and_values(obs, mask, learns=True)
             return values, *self.head.log_prob_entropy(params, actions)
         with torch.enable_grad():
@@ -110,8 +110,8 @@ class ActorCritic:
             torch.autograd.backward(parts, [grad_values, grad_log_prob, *grad_entropies])
             return
         grad_params = self.head.backward(grad_log_prob, grad_entropy)
-        if self._dense is not None:
-            self._dense.backward([grad_params, grad_values.unsqueeze(1)])
+        if self._manual is not None:
+            self._manual.backward([grad_params, grad_values.unsqueeze(1)])
         else:
             torch.autograd.backward(latest, [grad_params, grad_values])
 
@@ -128,8 +128,8 @@ class ActorCritic:
 
     def values(self, obs: Any) -> Tensor:
         """Values [B], without gradients."""
-        if self._dense is not None:
-            return self._dense.infer(obs, slice(1, 2))[0].squeeze(1)
+        if self._manual is not None:
+            return self._manual.infer(obs, slice(1, 2))[0].squeeze(1)
         return self.policy.predict_values(channels_last(obs)).flatten()
 
     def for_env(self, actions: Tensor) -> Tensor:
@@ -152,8 +152,8 @@ class ActorCritic:
 
         Logits of illegal actions are the lowest number there is: probability 0, and an entropy without NaN.
         """
-        if self._dense is not None:
-            params, values = self._dense.forward(obs) if learns else self._dense.infer(obs)
+        if self._manual is not None:
+            params, values = self._manual.forward(obs) if learns else self._manual.infer(obs)
         else:
             params, values = self._through_modules(obs)
         if mask is not None:
@@ -175,12 +175,12 @@ def _overrides(policy: ActorCriticPolicy, *methods: str) -> bool:
     return any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in methods)
 
 
-def _dense(policy: ActorCriticPolicy) -> DenseNetwork | None:
+def _manual(policy: ActorCriticPolicy) -> ManualNetwork | None:
     """The policy's networks in hand-made form; None where they are of another kind."""
     extractor = policy.mlp_extractor
     if type(extractor) is not MlpExtractor or _overrides(policy, "extract_features", "predict_values"):
         return None
     actor, critic = [extractor.policy_net, policy.action_net], [extractor.value_net, policy.value_net]
     if policy.share_features_extractor:
-        return dense_network(policy, [policy.features_extractor], [actor, critic])
-    return dense_network(policy, [], [[policy.pi_features_extractor, *actor], [policy.vf_features_extractor, *critic]])
+        return manual_network(policy, [policy.features_extractor], [actor, critic])
+    return manual_network(policy, [], [[policy.pi_features_extractor, *actor], [policy.vf_features_extractor, *critic]])

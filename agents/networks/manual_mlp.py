@@ -11,8 +11,9 @@
    products are oneDNN's, activation included, where that is faster (:mod:`palaestra.agents.networks.onednn`).
 4. Memory is touched as little as possible, for what does not fit into the caches is slow: activations work in place,
    and what flows backward takes the place of what flowed forward.
-5. Layers: Linear, LayerNorm, Tanh, ReLU; before the first of them anything without parameters to learn. Networks with
-   others (convolutions, a user's own) are left to autograd; see :mod:`palaestra.agents.networks.dense_network`.
+5. Layers: Linear, LayerNorm, Tanh, ReLU; before the first of them anything without parameters to learn, or
+   convolutions (:mod:`palaestra.agents.networks.manual_conv`). Networks with others (a user's own) are left to
+   autograd; see :mod:`palaestra.agents.networks.manual_network`.
 """
 
 from __future__ import annotations
@@ -242,6 +243,7 @@ class Chain:
 
     def __init__(self, fixed: Sequence[nn.Module], layers: Sequence[Layer]) -> None:
         self._fixed, self.layers = fixed, layers
+        self.sees_images = bool(layers) and not isinstance(layers[0], DenseLayer | NormLayer)
 
     def infer(self, x: Tensor) -> Tensor:
         for module in self._fixed:
@@ -263,7 +265,7 @@ class Chain:
         return grad
 
 
-class DenseNetwork:
+class ManualNetwork:
     """A trunk and branches; see the module.
 
     Args:
@@ -272,19 +274,20 @@ class DenseNetwork:
     """
 
     def __init__(self, prepare: Callable[[Any], Tensor], trunk: Chain, branches: Sequence[Chain]) -> None:
-        self._prepare, self._trunk, self._branches = prepare, trunk, branches
+        self.prepare, self._trunk, self._branches = prepare, trunk, branches
         self._total = _Matrix()
+        self.sees_images = any(chain.sees_images for chain in (trunk, *branches))
 
     @without_gradients
     def infer(self, obs: Any, outputs: slice = slice(None)) -> list[Tensor]:
         """The outputs [B, …], or some of them, for observations [B, …]."""
-        latent = self._trunk.infer(self._prepare(obs))
+        latent = self._trunk.infer(self.prepare(obs))
         return [branch.infer(latent) for branch in self._branches[outputs]]
 
     @without_gradients
     def forward(self, obs: Any) -> list[Tensor]:
         """The outputs [B, …]; remembers what one :meth:`backward` needs."""
-        latent = self._trunk.forward(self._prepare(obs))
+        latent = self._trunk.forward(self.prepare(obs))
         return [branch.forward(latent) for branch in self._branches]
 
     @without_gradients

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from palaestra.agents import DQN, PPO, PQN, DuelingPolicy, SharedMlp
 from palaestra.agents.networks import onednn
-from palaestra.agents.networks.dense_network import dense_network
 from palaestra.agents.networks.manual_mlp import Tanh, TanhBySigmoid
+from palaestra.agents.networks.manual_network import manual_network
 from palaestra.envs import make
 
 MODEL: Any = SimpleNamespace(observation_space=Box(-1, 1, (4,)), normalize_images=True)
@@ -79,16 +79,16 @@ def compare(network: Any, reference: Any, policy: nn.Module, obs: Tensor) -> Non
 @pytest.mark.parametrize("name", POLICIES)
 def test_an_actor_critic_equals_autograd(name: str, normal: bool) -> None:
     model = ppo(POLICIES[name], normalize_observation=normal)
-    assert model._actor_critic._dense is not None
+    assert model._actor_critic._manual is not None
     for module in model.policy.modules():
         if normal and hasattr(module, "learn"):
             module.learn(3 + 2 * torch.randn(100, 4))
     obs = torch.randn(50, 4, dtype=torch.float64)
     torch.manual_seed(0)
     # preprocessing makes float32 of them; here they stay as they are
-    model._actor_critic._dense._prepare = lambda x: x
+    model._actor_critic._manual.prepare = lambda x: x
     model.policy.extract_features = lambda x: _features(model.policy, x)  # type: ignore[method-assign]
-    compare(model._actor_critic._dense, model._actor_critic._through_modules, model.policy, obs)
+    compare(model._actor_critic._manual, model._actor_critic._through_modules, model.policy, obs)
 
 
 def _features(policy: Any, obs: Tensor) -> Any:
@@ -103,8 +103,8 @@ def _features(policy: Any, obs: Tensor) -> Any:
 def test_q_values_equal_autograd(kind: Any, policy: Any) -> None:
     model = kind(policy, make("cartpole", 16, "cpu"), batch_size=64, seed=0, policy_kwargs={"net_arch": [16, 8]})
     function, network = model._online, model.q_net.double()
-    assert function._dense is not None
-    function._dense._prepare = lambda x: x
+    assert function._manual is not None
+    function._manual.prepare = lambda x: x
     whole = type(
         "Whole", (), {"forward": lambda _, x: [function.forward(x)], "infer": lambda _, x: [function.infer(x)]}
     )()
@@ -137,7 +137,7 @@ def test_the_processor_chooses_how_tanh_is_computed(fast: bool, monkeypatch: pyt
     monkeypatch.setattr(onednn, "has_fast_tanh", lambda: fast)
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
-    network = dense_network(MODEL, [], [layers])
+    network = manual_network(MODEL, [], [layers])
     assert network is not None
     kinds = [type(layer._activation) for layer in network._branches[0].layers]  # type: ignore[attr-defined]
     assert kinds[0] is (Tanh if fast else TanhBySigmoid)
@@ -171,7 +171,7 @@ def test_layers_that_do_not_learn_keep_their_weights() -> None:
 )
 def test_other_networks_are_left_to_autograd(kwargs: dict[str, Any]) -> None:
     model = ppo(kwargs, n_epochs=1)
-    assert model._actor_critic._dense is None
+    assert model._actor_critic._manual is None
     before = [p.clone() for p in model.policy.parameters()]
     model.learn(128)
     assert all(not torch.equal(p, q) for p, q in zip(model.policy.parameters(), before, strict=True))
@@ -190,14 +190,14 @@ def test_other_networks_are_left_to_autograd(kwargs: dict[str, Any]) -> None:
     ],
 )
 def test_chains_without_a_twin(layers: list[nn.Module]) -> None:
-    assert dense_network(MODEL, [], [layers]) is None
+    assert manual_network(MODEL, [], [layers]) is None
 
 
 def test_a_hooked_module_is_called() -> None:
     layer, calls = nn.Linear(4, 2), []
-    assert dense_network(MODEL, [], [[layer]]) is not None
+    assert manual_network(MODEL, [], [[layer]]) is not None
     layer.register_forward_hook(lambda *_: calls.append(1))
-    assert dense_network(MODEL, [], [[layer]]) is None
+    assert manual_network(MODEL, [], [[layer]]) is None
 
 
 def test_dictionaries_are_left_to_autograd() -> None:
@@ -209,4 +209,4 @@ def test_dictionaries_are_left_to_autograd() -> None:
     space = Dict({"a": Box(-1, 1, (3,)), "b": Box(-1, 1, (2,))})
     policy = MultiInputActorCriticPolicy(space, Discrete(2), lambda _: 1e-3)
     assert isinstance(policy.features_extractor, CombinedExtractor)
-    assert ActorCritic(policy)._dense is None
+    assert ActorCritic(policy)._manual is None

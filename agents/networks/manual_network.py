@@ -10,17 +10,18 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BaseModel
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from torch import Tensor, nn
 
 from palaestra.agents.networks import onednn
 from palaestra.agents.networks.extractors import FourierFeatures, SharedMlp
+from palaestra.agents.networks.manual_conv import ConvLayer, FlattenLayer, images
 from palaestra.agents.networks.manual_mlp import (
     Activation,
     Chain,
     DenseLayer,
-    DenseNetwork,
     Layer,
+    ManualNetwork,
     NormLayer,
     Passing,
     ReLU,
@@ -32,9 +33,9 @@ from palaestra.agents.networks.observation_norm import Normalized, RunningNorm
 _FIXED = (nn.Flatten, FourierFeatures, RunningNorm)  # nothing in them is learned by gradients
 
 
-def dense_network(
+def manual_network(
     model: BaseModel, trunk: Iterable[nn.Module], branches: Sequence[Iterable[nn.Module]]
-) -> DenseNetwork | None:
+) -> ManualNetwork | None:
     """The hand-made twin of a network of SB3's; None if a module has no twin here, and autograd must do.
 
     A branch may be the last layers only, or all of them after an empty trunk.
@@ -50,7 +51,12 @@ def dense_network(
     found = [limb for limb in limbs if limb is not None and limb.layers]
     if stem is None or len(found) < len(limbs) or (stem.layers and any(limb._fixed for limb in found)):
         return None
-    return DenseNetwork(prepare, stem, found)
+    network = ManualNetwork(prepare, stem, found)
+    if network.sees_images:
+        if not isinstance(space, spaces.Box) or not all(c.sees_images for c in ([stem] if stem.layers else found)):
+            return None
+        network.prepare = functools.partial(images, scaled=model.normalize_images and is_image_space(space))
+    return network
 
 
 def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool, is_flat: bool) -> Chain | None:
@@ -63,6 +69,9 @@ def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool, is_f
     while fixed < len(flat) and type(flat[fixed]) in _FIXED:
         fixed += 1
     learned, layers = flat[fixed:], []
+    shows_images = bool(learned) and type(learned[0]) is nn.Conv2d
+    if shows_images and fixed:
+        return None
     if is_output and learned and type(learned[-1]) is not nn.Linear:
         return None
     while learned:
@@ -70,7 +79,13 @@ def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool, is_f
         follows = _activation(learned[0], _device_of(module)) if learned else None
         if follows is not None:
             learned = learned[1:]
-        layer = _layer(module, follows or Activation(), is_output and not learned, passing)
+        follows = follows or Activation()
+        layer: Layer | None
+        if shows_images:
+            layer = ConvLayer.twin_of(module, follows) or FlattenLayer.twin_of(module)
+            shows_images = type(layer) is ConvLayer
+        else:
+            layer = _layer(module, follows, is_output and not learned, passing)
         if layer is None:
             return None
         layers.append(layer)
@@ -88,9 +103,11 @@ def _flattened(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
             yield from _flattened(module)
         elif type(module) is FlattenExtractor:
             yield module.flatten
+        elif type(module) is NatureCNN:
+            yield from _flattened([module.cnn, module.linear])
         elif type(module) is SharedMlp:
             yield from _flattened(module.layers)
-        elif type(module) is Normalized and module.keys == [""]:
+        elif type(module) is Normalized and module.keys in ([""], []):
             yield from module.norms
             yield from _flattened([module.extractor])
         else:
