@@ -10,7 +10,7 @@ import functools
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -194,11 +194,14 @@ class GymnasiumSpec(ResolvedEnv):
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
         return _gymnasium_spaces(self, json.dumps(kwargs, sort_keys=True))
 
-    def source(self) -> str:
+    def load(self) -> Callable[..., Any]:
+        """The class or function that makes it, which imports its module."""
         made = self.spec.entry_point
-        if made is None:
-            return ""
-        return source_digest(load_env_creator(made) if isinstance(made, str) else made)
+        assert made is not None
+        return load_env_creator(made) if isinstance(made, str) else made
+
+    def source(self) -> str:
+        return "" if self.spec.entry_point is None else source_digest(self.load())
 
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:
         return Reference(solved_at=self.spec.reward_threshold)

@@ -23,6 +23,8 @@ from stable_baselines3.common.distributions import StateDependentNoiseDistributi
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from palaestra.envs.core.user_code import one_line
+
 _UNBOUNDED = 1e30  # bounds beyond it stand for none
 
 
@@ -31,7 +33,7 @@ def units_remarks(policy: ActorCriticPolicy, scale_actions: bool) -> tuple[str, 
     space = policy.action_space
     if not isinstance(space, spaces.Box) or policy.squash_output:
         return ()
-    shown = " ".join(str(space).split())
+    shown = one_line(space)
     if scale_actions and ActionUnits.of(policy) is not None:
         return (f"actions: −1 … 1 of the policy is the range of {shown}; vanilla PPO is scale_actions=false",)
     centre, half = 0.5 * (space.high + space.low), 0.5 * (space.high.astype(np.float64) - space.low)

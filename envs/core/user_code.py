@@ -73,12 +73,17 @@ def source_digest(code: Any) -> str:
     return digest.hexdigest()
 
 
+def one_line(thing: object) -> str:
+    """The text of an object without line breaks and rows of spaces."""
+    return " ".join(str(thing).split())
+
+
 def describe(error: BaseException) -> str:
     """Kind, message and place of an exception in one line; the place is the last one outside the libraries.
 
     An exception without a message, as a bare ``assert`` raises, is told by its line of code.
     """
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, UserCodeError):  # one of these descriptions
         return text
     if isinstance(error, SyntaxError):  # its message has the place already

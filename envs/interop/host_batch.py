@@ -33,7 +33,7 @@ class HostEnv(BatchedEnv):
         """``given`` is the space of the observations that :meth:`_begin` and :meth:`_result` get."""
         keep_freed_memory()
         self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
-        self._on_host = self.device.type == "cpu"
+        self._is_cpu = self.device.type == "cpu"
         self._action_dtype = np.dtype(self.single_action_space.dtype)
         self._rounds = self._action_dtype.kind in "iu"
         self.env_indices = torch.arange(first, first + num_envs, device=self.device)
@@ -83,7 +83,7 @@ class HostEnv(BatchedEnv):
         """A copy, since the environment may write its next observation into the same memory."""
         own = array.astype(np.float32, order="C") if array.dtype == np.float64 else array.copy()
         tensor = torch.from_numpy(own)
-        return tensor if self._on_host else tensor.to(self.device)
+        return tensor if self._is_cpu else tensor.to(self.device)
 
     def _result(
         self,

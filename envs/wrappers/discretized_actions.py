@@ -12,7 +12,8 @@ from torch import Tensor
 
 from palaestra.envs.core import Array, TensorEnv
 from palaestra.envs.core.rng import Rng
-from palaestra.envs.wrappers.wrapper import Wrapper, is_count, shown
+from palaestra.envs.core.user_code import one_line
+from palaestra.envs.wrappers.wrapper import Wrapper, is_count
 
 MOST_ACTIONS = 10_000
 
@@ -54,7 +55,7 @@ def action_bounds(space: Any, bins: Any, multidiscrete: Any) -> tuple[Array, Arr
     if not isinstance(multidiscrete, bool):
         raise ValueError(f"multidiscrete must be true or false, got {multidiscrete}")
     if not isinstance(space, Box) or not space.is_bounded():
-        raise ValueError(f"needs bounded Box actions, got {shown(space)}")
+        raise ValueError(f"needs bounded Box actions, got {one_line(space)}")
     size = math.prod(space.shape)
     if not multidiscrete and bins**size > MOST_ACTIONS:
         raise ValueError(

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.user_code import one_line
 from palaestra.envs.wrappers.stacking import stacked, stacked_space, stacking_axis
-from palaestra.envs.wrappers.wrapper import Wrapper, is_count, join, shown, split
+from palaestra.envs.wrappers.wrapper import Wrapper, is_count, join, split
 
 
 class TimeAware(Wrapper):
@@ -40,7 +41,7 @@ class TimeAware(Wrapper):
         if limit is None:
             raise ValueError("the environment has no time limit: set max_episode_steps")
         if not isinstance(space, Box) or len(space.shape) != 1:
-            raise ValueError(f"needs Box observations of one dimension, got {shown(space)}")
+            raise ValueError(f"needs Box observations of one dimension, got {one_line(space)}")
         self.max_episode_steps = limit
         low, high = (np.append(bound.astype(np.float32), end) for bound, end in ((space.low, 0.0), (space.high, 1.0)))
         self.observation_space = Box(low.astype(np.float32), high.astype(np.float32))
@@ -76,7 +77,7 @@ class FrameStack(Wrapper):
         if not is_count(count, 1):
             raise ValueError("must be an integer of at least 1")
         if not isinstance(env.observation_space, Box):
-            raise ValueError(f"needs Box observations, got {shown(env.observation_space)}")
+            raise ValueError(f"needs Box observations, got {one_line(env.observation_space)}")
         self.count, self._axis = count, stacking_axis(env.observation_space, count)
         self.observation_space = stacked_space(env.observation_space, count)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.user_code import one_line
 from palaestra.envs.wrappers.wrapper import Wrapper, join, split
 
 _TRIAL_ROWS = 11  # a batch that fits no other dimension by chance
@@ -69,7 +70,7 @@ class Randomized(Wrapper):
             batch.step(sample_actions(self.action_space, Rng(batch.env_indices, 1)))
         except Exception as error:  # anything at all, for the author expected a number
             names = ", ".join(self.ranges)
-            problem = " ".join(str(error).split())
+            problem = one_line(error)
             raise ValueError(
                 f"the rules cannot calculate with a tensor [N] in the place of {names} ({problem})"
             ) from error

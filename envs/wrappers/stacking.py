@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 
-from palaestra.envs.wrappers.wrapper import shown
+from palaestra.envs.core.user_code import one_line
 
 SMALLEST_IMAGE = 36  # pixels; a CNN's three layers leave nothing of a smaller one, so agents flatten that
 
@@ -47,7 +47,7 @@ def stacked_space(space: Space[Any], count: int) -> Space[Any]:
     if isinstance(space, Discrete | MultiDiscrete | MultiBinary) and len(space.shape or ()) < 2:
         return batch_space(space, count) if isinstance(space, Discrete) else _in_a_row(space, count)
     if not isinstance(space, Box):
-        raise ValueError(f"needs observations in Box, Discrete, MultiDiscrete or MultiBinary, got {shown(space)}")
+        raise ValueError(f"needs observations in Box, Discrete, MultiDiscrete or MultiBinary, got {one_line(space)}")
     axis = stacking_axis(space, count)
     if axis is None:
         return batch_space(space, count)

@@ -11,7 +11,6 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from gymnasium.spaces import Space
 from torch import Tensor
 
 from palaestra.envs.core import Reference, TensorEnv, state_fields
@@ -123,8 +122,3 @@ class Wrapper(TensorEnv[Any]):
 def is_count(value: Any, least: int) -> bool:
     """True if a setting is an integer of at least ``least``; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def shown(space: Space[Any]) -> str:
-    """A space on one line."""
-    return " ".join(str(space).split())

@@ -22,7 +22,7 @@ from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
-from palaestra.envs.core.user_code import RAISED, describe
+from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
@@ -55,7 +55,7 @@ def space_forms(observations: Space[Any], actions: Space[Any]) -> dict[str, str]
 def _form(space: Space[Any]) -> str:
     if isinstance(space, spaces.Dict):
         return f"{{{', '.join(f'{key}: {_form(inner)}' for key, inner in space.spaces.items())}}}"
-    return f"Box{space.shape}" if isinstance(space, spaces.Box) else _shown(space)
+    return f"Box{space.shape}" if isinstance(space, spaces.Box) else one_line(space)
 
 
 def check_forms(trained: Mapping[str, str], env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
@@ -117,12 +117,12 @@ def default_policy(agent: str, space: Space[Any]) -> str:
     parts = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
     if not all(isinstance(p, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary) for p in parts):
         kinds = "Box, Discrete, MultiDiscrete, MultiBinary or a Dict of them"
-        raise ConfigError(f"agents read observations in {kinds}, the environment gives {_shown(space)}{_FLATTENED}")
+        raise ConfigError(f"agents read observations in {kinds}, the environment gives {one_line(space)}{_FLATTENED}")
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             if is_image_space(part) and min(sorted(part.shape or ())[1:]) < SMALLEST_IMAGE:
                 least = f"networks read images of at least {SMALLEST_IMAGE} × {SMALLEST_IMAGE} pixels in a Dict"
-                raise ConfigError(f"observation[{key!r}] is {_shown(part)}, and {least}{_FLATTENED}")
+                raise ConfigError(f"observation[{key!r}] is {one_line(part)}, and {least}{_FLATTENED}")
         policy = "MultiInputPolicy"
     elif (is_image_space(space) or is_float_image(space)) and min(sorted(space.shape or ())[1:]) >= SMALLEST_IMAGE:
         policy = "CnnPolicy"
@@ -131,7 +131,7 @@ def default_policy(agent: str, space: Space[Any]) -> str:
     aliases = AGENTS[agent].policy_aliases
     if policy not in aliases:
         able = [name for name, kind in AGENTS.items() if policy in kind.policy_aliases]
-        raise ConfigError(f"{agent} has no {policy} for {_shown(space)}: use --agent {' or '.join(able)}")
+        raise ConfigError(f"{agent} has no {policy} for {one_line(space)}: use --agent {' or '.join(able)}")
     return policy
 
 
@@ -152,7 +152,7 @@ def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], spac
     takes = [name for name in AGENTS if can_act(name, space)]
     hint = f": use --agent {takes[0]}" if takes else ""
     needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"
-    raise ConfigError(f"{agent} needs {needs}, {env.absolute_name}{where} has {_shown(space)}{hint}")
+    raise ConfigError(f"{agent} needs {needs}, {env.absolute_name}{where} has {one_line(space)}{hint}")
 
 
 def check_memory(env: ResolvedEnv, env_kwargs: dict[str, Any], num_envs: int, device: str) -> None:
@@ -212,7 +212,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     kwargs = arguments.get("policy_kwargs", {})
     sde = {"use_sde": True} if arguments.get("use_sde") else {}
     if sde and not isinstance(actions, spaces.Box):
-        raise ConfigError(f"use_sde=True is for continuous actions; {env.short_name} has {_shown(actions)}")
+        raise ConfigError(f"use_sde=True is for continuous actions; {env.short_name} has {one_line(actions)}")
     given = ", ".join(f"{key}={value}" for key, value in kwargs.items())
     too_large = ConfigError(f"policy_kwargs ({given}): such networks do not fit into memory")
     try:
@@ -225,7 +225,3 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
         if is_machine_failure(error):
             raise too_large from error
         raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
-
-
-def _shown(space: Space[Any]) -> str:
-    return " ".join(str(space).split())

@@ -9,9 +9,8 @@ import sys
 from typing import Any
 
 from gymnasium import Space
-from gymnasium.envs.registration import load_env_creator
 
-from palaestra.envs.core.user_code import RAISED
+from palaestra.envs.core.user_code import RAISED, one_line
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
 from palaestra.train.config.presets import Preset, find_preset, preset
@@ -35,8 +34,8 @@ def describe_env(env: ResolvedEnv) -> dict[str, Any]:
         "name": env.short_name,
         "id": env.id,
         "card": card(env),
-        "observations": _shown(observations),
-        "actions": _shown(actions),
+        "observations": one_line(observations),
+        "actions": one_line(actions),
         "max_episode_steps": _time_limit(env),
         "reference": {name: getattr(reference, name) for name in scores},
         "env_settings": _env_settings(env),
@@ -47,9 +46,8 @@ def describe_env(env: ResolvedEnv) -> dict[str, Any]:
 def card(env: ResolvedEnv) -> str:
     """What it says about itself; a class that refers to its module has the card there."""
     if isinstance(env, GymnasiumSpec):
-        made = env.spec.entry_point
         try:
-            text = inspect.getdoc(load_env_creator(made) if isinstance(made, str) else made) or ""
+            text = inspect.getdoc(env.load()) or ""
         except RAISED:  # it can be made all the same
             return ""
         parts = re.split(r"^#+ *(.*)$", text, flags=re.MULTILINE)  # text before a heading, heading, text, …
@@ -77,10 +75,6 @@ def _joined(text: str) -> str:
     return "\n".join(lines)
 
 
-def _shown(space: Space[Any]) -> str:
-    return " ".join(str(space).split())
-
-
 def _time_limit(env: ResolvedEnv) -> int | None:
     if isinstance(env, GymnasiumSpec):
         return env.spec.max_episode_steps
@@ -96,9 +90,8 @@ def _env_settings(env: ResolvedEnv) -> list[dict[str, Any]]:
         kinds = env.kwarg_kinds()
     else:
         assert isinstance(env, GymnasiumSpec)
-        made = env.spec.entry_point
         try:
-            accepted = inspect.signature(load_env_creator(made) if isinstance(made, str) else made).parameters  # type: ignore[arg-type]
+            accepted = inspect.signature(env.load()).parameters
         except (*RAISED, ValueError):
             return []
         given = dict(env.spec.kwargs)

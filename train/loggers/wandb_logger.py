@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 
 from stable_baselines3.common.logger import KVWriter
 
+from palaestra.envs.core.user_code import one_line
 from palaestra.train.formatting import tell
 from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, ScalarRow, scalar_row
 
@@ -119,7 +120,7 @@ class _Worker(threading.Thread):
     def _warn_once(self, what: str, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            self._warn(f"W&B: {what} failed ({_one_line(error)}); training goes on, progress.csv has every number")
+            self._warn(f"W&B: {what} failed ({_in_one_line(error)}); training goes on, progress.csv has every number")
 
     def _open(self) -> wandb.Run | None:
         try:
@@ -129,7 +130,7 @@ class _Worker(threading.Thread):
                 try:
                     return self._init("online", key)
                 except Exception as error:  # no network, a refused key, a server that is down
-                    self._warn(f"W&B: no connection ({_one_line(error)}); logging offline")
+                    self._warn(f"W&B: no connection ({_in_one_line(error)}); logging offline")
             elif self._mode == "online":
                 self._warn("W&B: not logged in (`wandb login`); logging offline")
             return self._init("offline", None)
@@ -179,9 +180,8 @@ def _new_id() -> str:
     return secrets.token_hex(4)
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:160].rstrip(": ")
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"[:160].rstrip(": ")
 
 
 def find_credentials() -> str | None:
