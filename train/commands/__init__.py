@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
-RUN_HELP = "Run folder, model file, or latest; RUN:best for its best evaluation's weights."
+RUN_HELP = "Run folder, model file, latest, or latest:ENV; RUN:best for its best evaluation's weights."
 
 EnvArgument = Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP)]
 PlayerArgument = Annotated[str, typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or random, or expert.")]

@@ -35,6 +35,7 @@ def evaluate(
 
     \b
     palaestra evaluate latest
+    palaestra evaluate latest:cartpole:best
     palaestra evaluate expert --env snake-small
     palaestra evaluate random --env snake --episodes 10000 --json
     """
@@ -54,7 +55,7 @@ def evaluate_player(
     """Play held-out episodes, as ``palaestra evaluate`` does.
 
     Args:
-        run: a run folder, a model file, "latest", "random" or "expert".
+        run: a run folder, a model file, "latest", "latest:ENV", "random" or "expert".
         episodes: number of episodes.
         seed: seed of the episodes; none of them is seen in training.
         env: the environment, for "random", "expert" and a model file outside a run folder.

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def play(
     env: EnvArgument,
     versus: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Who plays the same episodes beside you: a run, latest or expert.")
+        str | None,
+        typer.Option(metavar="RUN", help="Who plays the same episodes beside you: a run, latest:ENV or expert."),
     ] = None,
     seed: SeedOption = 0,
     settings: SetOption = None,
@@ -52,5 +53,6 @@ def _find_rival(name: str, env: str, settings: Sequence[str]) -> Player:
     if name not in SCRIPTED:
         config = RunFolder(find_model(name).parent).config()
         if config is not None and not config.plays_in(env):
-            raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}")
+            way_out = f" (--versus latest:{env} is the newest that does)" if name == "latest" else ""
+            raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}{way_out}")
     return find_player(name, env, False, settings)

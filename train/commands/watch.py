@@ -91,7 +91,7 @@ def watch_player(
     """Show episodes in a window, or record them, as ``palaestra watch`` does.
 
     Args:
-        run: a run folder, a model file, "latest", "random" or "expert".
+        run: a run folder, a model file, "latest", "latest:ENV", "random" or "expert".
         record: an .mp4, .gif or .png file; None opens a window.
         env: the environment, for "random", "expert" and a model file outside a run folder.
         seed: seed of the episodes: those that :func:`palaestra.train.evaluate` plays with that seed.

@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,15 +24,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.envs.core.user_code import UserCodeError
 from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
-from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
+from palaestra.train.config.run_config import RunConfig, build_arguments, environment, read_file
 from palaestra.train.config.schema import ConfigError
 
 if TYPE_CHECKING:
+    from palaestra.envs.specs import ResolvedEnv
     from palaestra.train.runs.curves import Curves
 
 ROOT = Path("runs")
 _LOCK = ".lock"
+_ENV = re.compile(rb"env: ([\w./:-]+)\n?")  # a configuration's first line, where its value is plain
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
@@ -122,20 +126,28 @@ class RunFolder:
 
     @classmethod
     def find(cls, name: str, to_resume: bool = False) -> RunFolder:
-        """The folder of that path, or the newest run below ``runs/`` for ``latest``.
+        """The folder of that path, the newest run below ``runs/`` for ``latest``, or that of ENV for ``latest:ENV``.
 
-        Args:
-            to_resume: ``latest`` is the newest run with a checkpoint or a model, else the newest with a model.
+        The newest is one with a model, or ``to_resume`` with a model or a checkpoint.
 
         Raises:
-            ConfigError: if there is none.
+            ConfigError, UnknownEnvError: if there is none, or no such environment.
         """
-        if name != "latest":
+        word, colon, env = name.partition(":")
+        if word != "latest" or (colon and Path(name).exists()):
             return cls(Path(name))
-        found = next((run for run in map(cls, map(Path, _runs_by_age())) if run.can_go_on(to_resume)), None)
+        if colon and not env:
+            raise ConfigError(f"no run {name!r}: name an environment, as in latest:cartpole, or leave the colon out")
+        try:
+            wanted = environment(env) if colon else None
+        except UserCodeError as error:
+            raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
+        runs = (cls(Path(path)) for path in _runs_by_age() if wanted is None or _plays_in(wanted, path))
+        found = next((run for run in runs if run.can_go_on(to_resume)), None)
         if found is None:
-            wanted = "checkpoint" if to_resume else "model"
-            raise ConfigError(f"there is no run with a {wanted} below runs/ yet; palaestra train makes one")
+            run, file = f"run of {env}" if colon else "run", "checkpoint" if to_resume else "model"
+            train = shlex.join(["palaestra", "train", *([env] if colon else [])])
+            raise ConfigError(f"there is no {run} with a {file} below runs/ yet; {train} makes one")
         return found
 
     def can_go_on(self, to_resume: bool = True) -> bool:
@@ -143,11 +155,7 @@ class RunFolder:
         return self.model_file.is_file() or (to_resume and bool(self.checkpoints()))
 
     def config(self) -> RunConfig | None:
-        """Every resolved setting; None if the folder has no configuration.
-
-        Raises:
-            ConfigError: if the file is damaged.
-        """
+        """Every resolved setting; None if the folder has no configuration. A ConfigError if it is damaged."""
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
 
     def write_config(self, config: RunConfig) -> None:
@@ -177,9 +185,7 @@ class RunFolder:
         write_whole(self.environment_file, json.dumps(content, indent=1))
 
     def check_environment(self, config: RunConfig, tell: Callable[[str], None], trains: bool = False) -> None:
-        """Tell if the environment's source is another, and where training goes on, if the machine is.
-
-        Runs from before that was noted tell nothing.
+        """Tell if the environment's source is another (if it was noted), and where training goes on, if the machine is.
 
         Raises:
             ConfigError: if observations or actions have another form now.
@@ -209,8 +215,7 @@ class RunFolder:
 
     def evaluation(self) -> dict[str, Any]:
         """The final evaluation, as ``palaestra evaluate --json`` prints one."""
-        evaluation: dict[str, Any] = json.loads(self.evaluation_file.read_text(encoding="utf-8"))
-        return evaluation
+        return self._object_in(self.evaluation_file)
 
     def is_finished(self, config: RunConfig) -> bool:
         """True if all steps of the configuration are trained, or its rule ended it, and it is evaluated."""
@@ -221,11 +226,7 @@ class RunFolder:
         return whole or (config.stop_at is not None and self.facts().get("stopped") is not None)
 
     def model(self) -> Path:
-        """The file of the latest weights.
-
-        Raises:
-            ConfigError: if there is none.
-        """
+        """The file of the latest weights; a ConfigError if there is none."""
         if not self.model_file.is_file():
             raise ConfigError(f"{self.path} holds no {self.model_file.name}")
         return self.model_file
@@ -256,11 +257,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of the folder; see :func:`only_process`.
-
-        Raises:
-            ConfigError: also if ``checkpoints`` is a link.
-        """
+        """Keep other processes out of the folder; a ConfigError also if ``checkpoints`` is a link."""
         if self.checkpoints_folder.is_symlink():
             raise ConfigError(f"{self.checkpoints_folder} is a link, which is not followed: put a folder in its place")
         with only_process(self.path):
@@ -270,21 +267,33 @@ class RunFolder:
 def _runs_by_age() -> list[str]:
     """The run folders below ``runs/``, the newest first; pathlib takes ten times as long to find ten thousand."""
     folders, began = [str(ROOT)], {}
-    for _ in range(3):
-        readable = (folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK))
+    for _ in range(3):  # --run-dir may have put one higher than our own, which lie at the third level
+        readable = [folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK)]
         folders = [f"{folder}/{name}" for folder in readable for name in os.listdir(folder)]
-    for folder in folders:
-        with suppress(OSError):
-            began[folder] = os.stat(f"{folder}/config.yaml").st_mtime_ns
+        for folder in folders:
+            with suppress(OSError):
+                began[folder] = os.stat(f"{folder}/config.yaml").st_mtime_ns
+        folders = [folder for folder in folders if folder not in began]
     return sorted(began, key=lambda folder: (began[folder], folder), reverse=True)
+
+
+def _plays_in(env: ResolvedEnv, folder: str) -> bool:
+    """True if a run's configuration can be read and names that environment; modules of others stay unimported."""
+    try:
+        with open(f"{folder}/config.yaml", "rb") as file:
+            first = _ENV.fullmatch(file.readline())  # YAML's parser takes a hundred times as long
+        name = first[1].decode() if first else str(read_file(Path(folder, "config.yaml")).get("env"))
+        alike = name.rpartition(":")[2] in (env.id, env.short_name, env.absolute_name.rpartition(":")[2])
+        return alike and environment(name) == env
+    except (OSError, ValueError):  # errors of configurations and of names are ValueErrors
+        return False
 
 
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
     """Hold ``folder/.lock``, which the operating system frees when this process ends, however it ends.
 
-    Raises:
-        ConfigError: if another process works there, or nothing may be written there.
+    A ConfigError if another process works there, or nothing may be written there.
     """
     from filelock import FileLock, Timeout
 
@@ -304,19 +313,14 @@ def only_process(folder: Path) -> Iterator[None]:
 
 
 def find_model(name: str) -> Path:
-    """The model file of a run folder, the model file ``name`` itself, or the newest run's for ``latest``.
+    """The model file of that name, of that run folder, or of ``latest``, see :meth:`RunFolder.find`.
 
     ``RUN:best`` is that of the best evaluation while training.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError, UnknownEnvError: if there is none.
     """
-    if name.endswith(":best") and not Path(name).exists():
-        best = RunFolder.find(name.removesuffix(":best")).best_file
-        if not best.is_file():
-            raise ConfigError(f"no {best}: give a run folder in which evaluations have taken place")
-        return best
-    path = RunFolder.find(name).path
+    path = _located(name)
     if path.is_dir():
         return RunFolder(path).model()
     if not path.is_file():
@@ -325,12 +329,18 @@ def find_model(name: str) -> Path:
 
 
 def find_unfinished(name: str) -> Path:
-    """The run folder to resume, a file in one, or the newest run's folder for ``latest``.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    path = RunFolder.find(name, to_resume=True).path
+    """The run folder to resume, or a file in one; names and errors are those of :func:`find_model`."""
+    path = _located(name, to_resume=True)
     if not path.exists():
         raise ConfigError(f"no run {name!r}: give a run folder, a checkpoint or latest")
     return path
+
+
+def _located(name: str, to_resume: bool = False) -> Path:
+    """The run folder of that name, or the best evaluation's model in it; any other path as it is."""
+    if not name.endswith(":best") or Path(name).exists():
+        return RunFolder.find(name, to_resume).path
+    best = RunFolder.find(name.removesuffix(":best"), to_resume).best_file
+    if not best.is_file():
+        raise ConfigError(f"no {best}: give a run folder in which evaluations have taken place")
+    return best

@@ -185,6 +185,40 @@ def test_latest_looks_into_no_more_folders_than_it_must(tmp_path: Path, monkeypa
     assert asked == [runs[-1], runs[-2]]
 
 
+def test_the_newest_of_an_environment_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the configuration says: folders of --run-dir are called anything, and classes have paths for names."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("from palaestra.envs.cartpole import CartPole\nclass Mine(CartPole): 'Mine.'\n")
+    Path("theirs.py").write_text("raise RuntimeError('a module of another run is imported')\n")
+    names = ["palaestra/CartPole-v1", "CartPole-v1", f"'{tmp_path}/mine.py:Mine'", "palaestra/Snake-v0", "theirs:Yours"]
+    runs = [RunFolder(Path(f"runs/{'any/' * (i % 3)}{i}")) for i in range(10)]
+    for age, run in enumerate(runs):
+        run.path.mkdir(parents=True)
+        run.config_file.write_text(f"env: {names[age % 5]}\nagent: ppo\n")
+        os.utime(run.config_file, (1e9 + age, 1e9 + age))
+        if age != 8:
+            run.model_file.touch()
+    runs[9].config_file.write_text("env: [")  # damaged
+    runs[5].best_file.touch()
+    same = {"cartpole": 5, "palaestra/CartPole-v1": 5, "CartPole-v1": 6, "gymnasium:CartPole-v1": 6, "mine.py:Mine": 7}
+    for name, number in {**same, "snake": 3}.items():
+        assert (
+            find_model(f"latest:{name}") == find_unfinished(f"latest:{name}") / "model.zip" == runs[number].model_file
+        )
+    assert find_model("latest:cartpole:best") == find_unfinished("latest:cartpole:best") == runs[5].best_file
+    wrong = {
+        "latest:cartpol": "unknown environment 'cartpol'; did you mean 'cartpole'",
+        "latest:": "name an environment, as in latest:cartpole",
+        "latest:pricing": "no run of pricing with a .* below runs/ yet; palaestra train pricing makes one",
+        "latest:cartpole:bset": "a run is named latest, latest:ENV or latest:ENV:best",
+        "latest:snake:best": r"no runs/.*best\.zip: give a run folder in which evaluations",
+    }
+    for name, error in wrong.items():
+        for find in (find_model, find_unfinished):
+            with pytest.raises(ValueError, match=error):
+                find(name)
+
+
 def test_new_folders_of_one_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = resolve_config("cartpole", "ppo")
