@@ -10,9 +10,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+import palaestra
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("envs", "agents", "train")
@@ -25,11 +28,15 @@ DATA = [
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 ENVIRONMENT_FOLDERS = ("arm", "pricing")
 ENVIRONMENT_FILES = ("snake", "cartpole")
-PACKAGES = {".".join(("palaestra", *path.parent.relative_to(ROOT).parts)) for path in SOURCES}
+TOP = ROOT / "train/package"  # whose name is palaestra
 
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def package_of(path: Path) -> str:
+    return "palaestra" if path.parent == TOP else ".".join(("palaestra", *path.parent.relative_to(ROOT).parts))
 
 
 @cache
@@ -80,10 +87,10 @@ ENVIRONMENTS = [
 
 def test_the_wheel_holds_every_package_and_every_file_beside_the_modules() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    assert sorted(settings["packages"]) == sorted(PACKAGES)
+    assert sorted(settings["packages"]) == sorted({package_of(path) for path in SOURCES})
     for path in DATA:
-        package = ".".join(("palaestra", *path.parent.relative_to(ROOT).parts))
-        assert path.name in settings["package-data"].get(package, []), path
+        assert path.name in settings["package-data"].get(package_of(path), []), path
+    assert [ROOT / folder for folder in settings["package-dir"].values()] == [TOP, *(ROOT / name for name in FOLDERS)]
 
 
 def test_the_walk_sees_the_package() -> None:
@@ -139,9 +146,25 @@ def test_wandb_is_imported_in_one_file_and_pygame_only_for_pictures() -> None:
     assert {name for name in early if not name.startswith(("train.", "envs.rendering."))} == set()
 
 
-def test_palaestra_is_a_namespace_package() -> None:
+def test_palaestra_has_no_folder_of_its_own_at_the_top() -> None:
+    """Beside it the three folders would be modules of a second name wherever Python runs in the repository."""
     assert not (ROOT / "palaestra").exists()
     assert not (ROOT / "__init__.py").exists()
+
+
+def test_the_package_itself_imports_nothing_and_knows_its_version() -> None:
+    statement = f"import palaestra\nassert palaestra.__version__ == {version('palaestra')!r}"
+    assert loaded_by("import palaestra", "importlib.metadata", "palaestra.envs", "torch", "gymnasium") == set()
+    assert loaded_by(statement, "palaestra.envs", "palaestra.train.package", "torch", "gymnasium") == set()
+    with pytest.raises(AttributeError, match="has no attribute 'version'"):
+        palaestra.version  # noqa: B018
+
+
+def test_python_m_palaestra_is_the_command() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "palaestra", "--version"], capture_output=True, text=True, cwd=ROOT / "train"
+    )
+    assert (run.stdout, run.stderr, run.returncode) == (f"palaestra {version('palaestra')}\n", "", 0)
 
 
 def loaded_by(statement: str, *modules: str) -> set[str]:
@@ -173,7 +196,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("play", "bench", "sweep", "results"),
     ("commands",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "package"),
 )
 FLOORS = {folder: floor for floor, folders in enumerate(ORDER) for folder in folders}
 
