@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from palaestra.envs.core import BatchedEnv, TensorEnv
+from palaestra.envs.core import BatchedEnv, TensorEnv, user_code
 from palaestra.envs.core.suggest import closest
 from palaestra.envs.core.user_code import RAISED, UserCodeError, describe, import_file, import_module
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
@@ -149,6 +149,14 @@ def resolve(name: str) -> ResolvedEnv:
         UnknownEnvError: naming the closest match.
         UserCodeError: if the module, the file or the plug-in cannot be imported.
     """
+    found = _found(name)
+    if found.in_tensors:
+        user_code.printing.give_back()
+    return found
+
+
+def _found(name: str) -> ResolvedEnv:
+    """See :func:`resolve`."""
     if name.partition(":")[0].partition(".")[0] == "pettingzoo":
         raise UnknownEnvError(f"{name} is for several players and no Gymnasium environment; agents here play alone")
     place, _, id = (name, "", "") if name.endswith(".py") else name.rpartition(":")

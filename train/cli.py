@@ -22,10 +22,11 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
-from palaestra.train.commands import CommandLine, UsageError
+from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
+_WITHOUT_ENV = ("new", "fit-demand")  # they run no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -45,7 +46,7 @@ class _Commands(TyperGroup):
         name = cmd_name.replace("-", "_")
         function = getattr(import_module(f"palaestra.train.commands.{name}"), name)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name, cls=CommandLine)(function)
+        one.command(cmd_name, cls=CommandLine)(function if cmd_name in _WITHOUT_ENV else with_screen(function))
         return typer.main.get_command(one)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import datetime
 import math
 import sys
+from typing import ClassVar
+
+
+class Progress:
+    """Whether to show it: ``-q`` asks for results and errors only."""
+
+    shown: ClassVar[bool] = True
 
 
 def tell(text: str) -> None:
-    """Progress and warnings, apart from what a command prints on standard output."""
-    print(text, file=sys.stderr, flush=True)
+    """Progress and hints, apart from what a command prints on standard output."""
+    if Progress.shown:
+        print(text, file=sys.stderr, flush=True)
 
 
 def two_digits(number: float) -> str:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -37,11 +38,12 @@ class StopSignal:
 
     Attributes:
         requested: training is to stop; the next signal raises a KeyboardInterrupt.
-        say: takes a line for the user.
+        say: takes a line for the user; None prints it on standard output as it is now, not while environments run.
         when: how the line goes on after "stopping".
     """
 
-    def __init__(self, say: Callable[[str], None], *, requested: bool = False) -> None:
+    def __init__(self, say: Callable[[str], None] | None, *, requested: bool = False) -> None:
+        say = functools.partial(print, file=sys.stdout) if say is None else say
         self.requested, self.say, self.when = requested, say, ""
         self._first, self._process = -TOGETHER, os.getpid()
         self._before: dict[int, Any] = {}
@@ -100,6 +102,17 @@ class LastingOutput:
             self._stream.flush()
         except OSError as error:
             self._lose(error)
+
+    def move(self, targets: dict[int, int]) -> None:
+        """Write to another descriptor, if that of the stream is among the keys."""
+        try:
+            target = targets.get(self._stream.fileno())
+        except (OSError, ValueError):  # it is not one of the operating system's
+            return
+        if target is not None:
+            self.flush()
+            lines, texts = self._stream.line_buffering, (self._stream.encoding, self._stream.errors)
+            self._stream = open(target, "w", 1 if lines else -1, *texts, closefd=False)  # noqa: SIM115
 
     def _lose(self, error: OSError) -> None:
         first, self.lost = self.lost is None, self.lost or error

@@ -22,7 +22,7 @@ from palaestra.envs.checker.findings import Finding, judge, table
 from palaestra.envs.checker.gymnasium_rules import GymnasiumSubject
 from palaestra.envs.checker.optional_rules import MEMBERS
 from palaestra.envs.checker.value_rules import Subject, random_actions
-from palaestra.envs.core import TensorEnv, TensorVectorEnv
+from palaestra.envs.core import TensorEnv, TensorVectorEnv, user_code
 from palaestra.envs.core.user_code import RAISED, UserCodeError, describe
 from palaestra.envs.registry import UnknownEnvError, resolve
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv
@@ -88,7 +88,8 @@ def examine(
         _apply(STRUCTURE, RULES, subject, findings)
         return Report(findings, subject)
     other = GymnasiumSubject(built, kwargs or {}, GYMNASIUM_STEPS, seed)
-    _apply(gymnasium_rules.STRUCTURE, gymnasium_rules.RULES, other, findings)
+    with user_code.printing:
+        _apply(gymnasium_rules.STRUCTURE, gymnasium_rules.RULES, other, findings)
     return Report(findings, other)
 
 
@@ -106,7 +107,8 @@ def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
     if isinstance(found, GymnasiumSpec):
         found = found.spec
     if isinstance(found, EnvSpec):
-        GymnasiumSubject(found, kwargs, 0, 0).make().close()
+        with user_code.printing:
+            GymnasiumSubject(found, kwargs, 0, 0).make().close()
         return found
     if isinstance(found, TensorEnv):
         return found
@@ -133,10 +135,11 @@ def steps_per_second(subject: Subject | GymnasiumSubject) -> float:
     """Environment steps per second on the CPU with random actions: a batch of 1,024, or one Gymnasium environment."""
     if isinstance(subject, GymnasiumSubject):
         start, count = time.perf_counter(), 0
-        for call in gymnasium_rules.play(subject.make(), subject.seed, 10**9):
-            count = call.number
-            if time.perf_counter() - start > SPEED_SECONDS:
-                break
+        with user_code.printing:
+            for call in gymnasium_rules.play(subject.make(), subject.seed, 10**9):
+                count = call.number
+                if time.perf_counter() - start > SPEED_SECONDS:
+                    break
         return count / (time.perf_counter() - start)
     batch = TensorVectorEnv(copy.deepcopy(subject.env), SPEED_ENVS, device="cpu", seed=subject.seed)
     batch.reset()

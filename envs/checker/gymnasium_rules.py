@@ -21,7 +21,7 @@ from gymnasium.spaces import Box, Dict, Space
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 
 from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
-from palaestra.envs.core import EnvError
+from palaestra.envs.core import EnvError, user_code
 from palaestra.envs.core.user_code import RAISED, describe
 
 SECONDS = 2.0  # longest play of one rule
@@ -40,7 +40,8 @@ class GymnasiumSubject:
     seed: int
 
     def make(self, **kwargs: Any) -> Any:
-        return gymnasium.make(self.spec, disable_env_checker=True, **{**self.kwargs, **kwargs})
+        with user_code.printing:
+            return gymnasium.make(self.spec, disable_env_checker=True, **{**self.kwargs, **kwargs})
 
 
 @dataclass(frozen=True)

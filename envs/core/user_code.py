@@ -1,4 +1,4 @@
-"""Imports of user code, and the precise place where one fails."""
+"""Imports of user code, the precise place where one fails, and where what it prints goes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,30 @@ RAISED = (Exception, SystemExit)  # what user code may raise: sys.exit too, but 
 _LIBRARIES = {"palaestra", "torch", "numpy", "gymnasium", "stable_baselines3", "wandb", *sys.stdlib_module_names}
 
 
+class Printing:
+    """A block around code of other people, which may print.
+
+    A program with a screen of its own puts its own block in the place of :data:`printing`, where environments find it.
+    """
+
+    place: Path | None = None
+
+    def __enter__(self) -> None:
+        """Nothing is done with what they print."""
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing either."""
+
+    def keep_in(self, file: Path) -> None:
+        """Where it is kept, it is kept in that file, which becomes ``place``."""
+
+    def give_back(self) -> None:
+        """What was kept so far belongs on the screen."""
+
+
+printing = Printing()
+
+
 class UserCodeError(ValueError):
     """User code cannot be imported, or an environment not be made; the message says why and where."""
 
@@ -27,7 +51,8 @@ def import_module(name: str) -> ModuleType:
         UserCodeError: with what its import raises.
     """
     try:
-        return importlib.import_module(name)
+        with Printing() if name.startswith("palaestra.") else printing:
+            return importlib.import_module(name)
     except RAISED as error:
         raise UserCodeError(f"cannot import {name}: {describe(error)}") from error
 
@@ -52,7 +77,8 @@ def import_file(path: Path) -> ModuleType:
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with printing:
+            spec.loader.exec_module(module)
     except RAISED as error:
         del sys.modules[name]
         raise UserCodeError(f"cannot import {path.name}: {describe(error)}") from error

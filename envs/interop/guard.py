@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import gymnasium
 import numpy as np
 
-from palaestra.envs.core import EnvError
+from palaestra.envs.core import EnvError, user_code
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.returned import action_mask, copied, fitting, mask_size, number, shown
@@ -83,7 +83,8 @@ class Guard(gymnasium.Wrapper[Any, Any, Any, Any]):
         if self in Starting.made:  # it would be closed again if another one cannot be made
             Starting.made.remove(self)
         try:
-            super().close()
+            with user_code.printing:
+                super().close()
         except Exception as error:  # the episodes are over: what they gave is worth more than a tidy end
             warnings.warn(f"{type(self.unwrapped).__name__}: close raises {describe(error)}", stacklevel=2)
 

@@ -12,6 +12,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -19,12 +20,12 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor
 
-from palaestra.envs.core import EnvError, StepResult
+from palaestra.envs.core import EnvError, StepResult, user_code
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.interop.guard import Guard
 from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
@@ -131,7 +132,8 @@ class GymnasiumAdapter(HostEnv):
     def _named(self, call: Callable[..., Any], *args: Any) -> Any:
         """What the environments say; the death of a process is told with the step."""
         try:
-            return call(*args)
+            with user_code.printing:
+                return call(*args)
         except ProcessDeath as death:
             step = int(self._episode_length[death.row]) + 1
             index = self._first + death.row
@@ -147,9 +149,14 @@ class GymnasiumAdapter(HostEnv):
 
 def _make(spec: EnvSpec, kwargs: dict[str, Any], wrappers: Sequence[Callable[[Any], Any]], env_index: int) -> Guard:
     """The environment of that global index."""
-    env = gymnasium.make(spec, **kwargs)
+    with user_code.printing:
+        if isinstance(spec.entry_point, str):
+            load_env_creator(spec.entry_point)  # apart, so that what it imports is there when the next block begins
+    with user_code.printing:
+        env = gymnasium.make(spec, **kwargs)
     for wrapper in wrappers:
-        env = wrapper(env)
+        with user_code.Printing() if wrapper is without_texts else user_code.printing:
+            env = wrapper(env)
     return Guard(env, env_index)
 
 
@@ -188,7 +195,7 @@ def _shares(one: Guard, mode: str, num_envs: int) -> list[int]:
 def _step_time(env: Guard) -> float:
     """Seconds of a step: the median of a few random ones; 0 for an environment that raises, which is told later."""
     durations: list[float] = []
-    try:
+    with user_code.printing, suppress(EnvError):
         env.reset(seed=0)
         env.action_space.seed(0)
         while len(durations) < 20 and sum(durations) < 0.5:
@@ -197,9 +204,8 @@ def _step_time(env: Guard) -> float:
             durations.append(time.perf_counter() - started)
             if terminated or truncated:
                 env.reset()
-    except EnvError:
-        return 0.0
-    return float(np.median(durations))
+        return float(np.median(durations))
+    return 0.0
 
 
 def _alike(

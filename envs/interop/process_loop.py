@@ -28,7 +28,7 @@ import torch
 from gymnasium import Space
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from palaestra.envs.core import Array, EnvError
+from palaestra.envs.core import Array, EnvError, user_code
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.sync_loop import Batch, RowValues, SyncLoop
 from palaestra.envs.interop.worker_process import NAME, leave_signals_to_parent
@@ -264,7 +264,7 @@ def _serve(end: Any, make_all: Callable[[], list[Any]], memory: _Memory, rows: s
     torch.set_num_threads(1)
     pipe = _Pipe(end)
     method, loop, arguments = "", None, ()
-    with suppress(EOFError, ConnectionError):  # the parent has closed its end
+    with user_code.printing, suppress(EOFError, ConnectionError):  # the parent has closed its end
         while method != "close":
             try:
                 if loop is None:

@@ -13,7 +13,11 @@ Each file has a function of the command's name, whose signature is the command l
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -57,6 +61,36 @@ class UsageError(ValueError):
 
 
 _KEYED = ("--set", "--vary")  # options whose values are KEY=VALUE
+
+
+def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command with ``-q`` and ``-v``, and what environments of other people print kept off the screen."""
+
+    @functools.wraps(command)
+    def on_screen(*, quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
+        from palaestra.train.env_output import off_the_screen
+        from palaestra.train.formatting import Progress
+
+        if quiet and verbose:
+            raise UsageError("-q shows less and -v more: give one of them")
+        shown, Progress.shown = Progress.shown, not quiet
+        try:
+            with nullcontext() if verbose else off_the_screen():
+                return command(**arguments)
+        finally:
+            Progress.shown = shown
+
+    own = inspect.signature(on_screen, follow_wrapped=False).parameters
+    given = inspect.signature(command, eval_str=True).parameters.values()
+    added = [own[name].replace(annotation=kind) for name, kind in (("quiet", _QUIET), ("verbose", _VERBOSE))]
+    parameters = [*(p.replace(kind=p.KEYWORD_ONLY) for p in given), *added]
+    on_screen.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    on_screen.__annotations__ = {p.name: p.annotation for p in parameters}
+    return on_screen
+
+
+_QUIET = Annotated[bool, typer.Option("-q", "--quiet", help="Print results and errors only.")]
+_VERBOSE = Annotated[bool, typer.Option("-v", "--verbose", help="Show what environments print, too.")]
 
 
 class CommandLine(TyperCommand):

@@ -41,11 +41,13 @@ def check(
     from palaestra.train.config.compatibility import checked_env_kwargs
     from palaestra.train.config.run_config import environment
     from palaestra.train.config.schema import env_settings
+    from palaestra.train.env_output import arm
 
     use_available_cores()
     kwargs = env_settings(settings or ())
     if kwargs:
         kwargs = checked_env_kwargs(environment(env), kwargs)
+    arm()
     report = examine(env, kwargs)
     if kwargs and report.subject is None:
         _blame_settings(env, report)

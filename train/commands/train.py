@@ -230,6 +230,7 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
         plan = broadcast_plan(make_plan)
         if plan is None:
             return
+        _keep_output_of(plan)
         try:
             result = trainer.train(plan.config, plan.folder, track, plan.resume)
             if result.interrupted:
@@ -240,6 +241,19 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
             raise Interrupted from None
         if group.rank == 0:
             _finish(result)
+
+
+def _keep_output_of(plan: Plan) -> None:
+    """What environments of other people print is kept in the run's folder."""
+    from palaestra.agents.distributed.process_group import process_group
+    from palaestra.envs.core import user_code
+    from palaestra.train.formatting import Progress
+
+    env = plan.config.resolved_env
+    if not env.in_tensors:
+        user_code.printing.keep_in(plan.folder.env_log_file(process_group().rank))
+        if user_code.printing.place is not None and process_group().rank == 0 and Progress.shown:
+            print(f"what {env.short_name} prints goes to {user_code.printing.place} (-v: to the screen)")
 
 
 def _tell_interrupted(folder: RunFolder) -> None:

@@ -46,6 +46,7 @@ from palaestra.train.config.schema import (
     require_choice,
     schedule,
 )
+from palaestra.train.env_output import arm
 
 if TYPE_CHECKING:
     from palaestra.train.config.presets import Preset
@@ -199,6 +200,7 @@ def environment(name: Any) -> ResolvedEnv:
     """
     if not isinstance(name, str):
         raise ConfigError("which environment? Name it, on the command line or as env in the file")
+    arm()
     return resolve(name)
 
 

@@ -12,20 +12,21 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.logger import KVWriter
 
-from palaestra.train.formatting import hours
+from palaestra.train.formatting import Progress, hours
 from palaestra.train.interruptions import LastingOutput, go_on_without
 
 LINE_INTERVAL = 5.0  # s between plain lines
@@ -48,6 +49,18 @@ def _number(key_values: dict[str, Any], key: str) -> float | None:
     """A finite number, else None: SB3 reports NaN until an episode has ended."""
     value = float(key_values.get(key, math.nan))
     return value if math.isfinite(value) else None
+
+
+class Screen(Console):
+    """Rich's, whose width is asked of the stream that it writes to, not of descriptors 0 to 2."""
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        try:
+            columns, rows = os.get_terminal_size(self.file.fileno())
+        except (OSError, ValueError):
+            return super().size
+        return super().size if "COLUMNS" in os.environ or not columns else ConsoleDimensions(columns, rows)
 
 
 class ProgressOutput(KVWriter):
@@ -74,7 +87,7 @@ class ProgressOutput(KVWriter):
         self._total = max(1, total_timesteps)
         self._percent_of_optimal = percent_of_optimal
         output = cast(TextIO, LastingOutput(sys.stdout, go_on_without))
-        self._console = console or Console(file=output, highlight=False)
+        self._console = console or Screen(file=output, highlight=False)
         self._clock = clock
         self._live: Live | None = None
         self._start = self._row_time = clock()
@@ -88,7 +101,7 @@ class ProgressOutput(KVWriter):
 
     def __enter__(self) -> ProgressOutput:
         self._start = self._row_time = self._clock()
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if Progress.shown and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
                 get_renderable=self._picture, console=self._console, refresh_per_second=REDRAWS_PER_SECOND
             )
@@ -153,12 +166,17 @@ class ProgressOutput(KVWriter):
     def _speed(self) -> list[str]:
         return [f"{self._rate:,.0f} steps/s"] if self._rate else []
 
+    def remark(self, text: str) -> None:
+        """A line that belongs to the progress, and stays away with it."""
+        if Progress.shown:
+            self.message(text)
+
     def _print_line(self) -> None:
         parts = [f"{self._percent_done()}{_GAP}{self._steps:,} steps", *self._speed(), *self._scores()]
         parts += [*self._time_left(), *([self._evaluation] if self._evaluation else [])]
         # a narrow dumb terminal gets the parts that fit; files get all of them
         width = self._console.width if self._console.is_terminal else 10_000
-        self.message(pack(parts, width)[0][:width])
+        self.remark(pack(parts, width)[0][:width])
         self._line_time, self._unshown = self._clock(), False
 
     def _picture(self) -> Group:

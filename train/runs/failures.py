@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from palaestra.agents import DivergedError
+from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.errors import is_out_of_memory
 from palaestra.train.config.run_config import RunConfig
@@ -19,7 +20,8 @@ class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is wha
 def explained(error: Exception, config: RunConfig, folder: RunFolder) -> RunFailed | None:
     """The error with advice, in one line; None for unexpected errors, whose traceback is needed."""
     if isinstance(error, EnvError):
-        text = f"{_sentence(error)} {_kept(folder, 'train it again from there')}{_look(error, config, folder)}"
+        text = f"{_sentence(error)} {_printed(folder)}{_kept(folder, 'train it again from there')}"
+        text += _look(error, config, folder)
     elif isinstance(error, DivergedError):
         text = f"training has diverged: {_sentence(error)} {_kept(folder, None)}{_calmer(config, folder)}"
     elif is_out_of_memory(error):
@@ -44,6 +46,12 @@ def _kept(folder: RunFolder, purpose: str | None) -> str:
         return "There was no checkpoint yet (see --checkpoint-every). "
     again = f"; to {purpose}: palaestra train --resume {_quoted(folder.path)}" if purpose else ""
     return f"The checkpoint of step {int(newest.stem):,} is kept{again}. "
+
+
+def _printed(folder: RunFolder) -> str:
+    """Where to read what the environment printed, if it did."""
+    log = folder.env_log_file(process_group().rank)
+    return f"What the environment printed is in {log}. " if log.is_file() and log.stat().st_size else ""
 
 
 def _look(error: EnvError, config: RunConfig, folder: RunFolder) -> str:

@@ -92,6 +92,10 @@ class RunFolder:
     def checkpoints_folder(self) -> Path:
         return self.path / "checkpoints"
 
+    def env_log_file(self, rank: int = 0) -> Path:
+        """What environments of other people print in the process of that rank."""
+        return self.path / (f"env-{rank}.log" if rank else "env.log")
+
     @property
     def wall_time_file(self) -> Path:
         """Written by ``palaestra results``: the command and the wall time of its whole process."""
@@ -247,8 +251,8 @@ class RunFolder:
         return sorted((path for path in self.checkpoint_files() if path.suffix == ".zip"), reverse=True)
 
     def is_untouched(self) -> bool:
-        """True if the folder is there and nothing but the lock is in it."""
-        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {_LOCK}
+        """True if the folder is there and nothing but the lock is in it, and what environments print."""
+        return self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {_LOCK, self.env_log_file().name}
 
     def clear(self) -> None:
         """Delete what a run of this configuration has left that was killed before its first checkpoint."""

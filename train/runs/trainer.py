@@ -109,7 +109,7 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
         ConfigError: if another process works in that folder.
         RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
     """
-    started, stop = time.perf_counter(), StopSignal(print if process_group().rank == 0 else _silent)
+    started, stop = time.perf_counter(), StopSignal(None if process_group().rank == 0 else _silent)
     use_available_cores()
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
     with alone, _determinism(config.deterministic), stop:
@@ -181,7 +181,7 @@ def _train(
     try:
         with progress:
             for line in (_headline(config, env), *model.remarks):
-                progress.message(line)
+                progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"
             try:

@@ -1,0 +1,172 @@
+"""What environments of other people print: kept in a file, lines that repeat once, and nothing of it on the screen."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from palaestra.envs.core import user_code
+from palaestra.envs.specs import GymnasiumSpec
+from palaestra.train import cli, env_output
+from palaestra.train.env_output import EnvOutput, off_the_screen
+
+NOISY = """
+import atexit, ctypes, os, subprocess, sys
+import gymnasium, numpy as np
+print("imported")
+c = ctypes.CDLL(None)
+atexit.register(lambda: (print("at exit"), os.write(2, b"natively at exit\\n")))
+
+class Noisy(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self, fail=0):
+        self.fail = fail
+        print("made"); print("made too", file=sys.stderr)
+        print("\\x1b[33mcareful\\x1b[0m", file=sys.stderr)
+        subprocess.run(["echo", "a child"])
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        print("step", self.t); c.printf(b"in C\\n"); os.write(2, b"\\x1b[31mred\\x1b[0m line\\n")
+        assert self.t != self.fail
+        return np.zeros(2, np.float32), 1.0, self.t >= 2, False, {}
+
+    def close(self):
+        print("closed")
+"""
+LINES = ["imported", "made", "careful", "made too", "a child", "step 1", "step 2", "in C", "red line", "closed"]
+TRAIN = "train noisy.py:Noisy --num-envs 2 --total-timesteps 64 --set n_steps=32 --set batch_size=32 --track disabled"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(GymnasiumSpec, "evaluation_episodes", 3)
+    monkeypatch.setattr(GymnasiumSpec, "validation_episodes", 3)
+    return tmp_path
+
+
+def status(monkeypatch: pytest.MonkeyPatch, words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["palaestra", *words.split()])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_run_keeps_it_in_its_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], mode: str
+) -> None:
+    assert status(monkeypatch, f"{TRAIN} --run-dir run --set env.vectorization_mode={mode}") == 0
+    captured = capfd.readouterr()
+    assert captured.out.startswith("what Noisy prints goes to run/env.log (-v: to the screen)\n")
+    assert captured.err == ""
+    assert set(captured.out.splitlines()).isdisjoint(LINES)
+    kept = (here / "run/env.log").read_text().splitlines()
+    assert [line for line in kept if line in LINES] == sorted({*LINES} & {*kept}, key=kept.index)
+    assert {*LINES} <= {*kept}
+    assert isinstance(user_code.printing, user_code.Printing)
+    print("the screen is as it was")
+    os.write(1, b"natively too\n")
+    assert capfd.readouterr().out == "the screen is as it was\nnatively too\n"
+
+
+def test_an_error_leads_to_it(here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert status(monkeypatch, f"{TRAIN} --run-dir run --set env.fail=2") == 1
+    assert "What the environment printed is in run/env.log." in capfd.readouterr().err
+    assert "step 2" in (here / "run/env.log").read_text()
+
+
+def test_other_commands_count_the_lines_and_show_them_with_v(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = "evaluate random --env noisy.py:Noisy --episodes 3"
+    assert status(monkeypatch, words) == 0
+    captured = capfd.readouterr()
+    assert captured.err == "palaestra: the environment printed 10 lines, which -v shows\n"
+    assert "made" not in captured.out
+    assert status(monkeypatch, f"{words} -q") == 0
+    assert capfd.readouterr() == (captured.out, "")
+    assert status(monkeypatch, f"{words} -v") == 0
+    shown = capfd.readouterr()
+    assert {"made", "a child", "in C", "closed"} <= {*shown.out.splitlines()}
+    assert "which -v shows" not in shown.err
+    assert status(monkeypatch, f"{words} -v -q") == 2
+
+
+def test_environments_in_tensors_print_as_they_do(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the import printed is shown before the rest, and there is no log."""
+    code = "import os\nos.write(1, b'imported\\n')\nfrom palaestra.envs.cartpole import CartPole as Base\n"
+    code += "class Pole(Base):\n    def reset(self, rng):\n        print('reset')\n        return super().reset(rng)\n"
+    (here / "pole.py").write_text(code)
+    assert status(monkeypatch, "evaluate random --env pole.py:Pole --episodes 3") == 0
+    captured = capfd.readouterr()
+    assert captured.out.startswith("imported\nreset\n")
+    assert captured.err == ""
+
+
+def test_quiet_training_prints_the_result(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert status(monkeypatch, f"{TRAIN} --run-dir run -q") == 0
+    captured = capfd.readouterr()
+    assert captured.out.startswith("run scores 2.000 an episode")
+    assert captured.err == ""
+
+
+def test_lines_come_once_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file stays as small as what is different in it, also after a resumption."""
+    monkeypatch.setattr(env_output, "TIDY", 1 << 10)
+    log = tmp_path / "env.log"
+    for start in (0, 1):
+        with off_the_screen():
+            env_output.arm()
+            user_code.printing.keep_in(log)
+            for entry in range(start, start + 2048):
+                with user_code.printing:
+                    print("10 %\r90 %\rnoise", flush=True)
+                    os.write(1, b"x" * 99 + b"\n")
+                    print(f"entry {entry // 1024}")
+            assert log.stat().st_size < 512 * 120
+    assert log.read_text().splitlines() == ["noise", "x" * 99, "entry 0", "entry 1", "entry 2"]
+
+
+def test_a_full_disk_stops_nobody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "env.log").symlink_to("/dev/full")
+    with off_the_screen():
+        env_output.arm()
+        user_code.printing.keep_in(tmp_path / "env.log")
+        with user_code.printing:
+            print("lost")
+        print("shown")
+    assert capfd.readouterr() == ("shown\n", "")
+
+
+def test_nothing_is_touched_before_somebody_prints() -> None:
+    output = EnvOutput()
+    before = os.fstat(1), os.fstat(2), sys.stdout, sys.stderr
+    output.keep_in(Path("none/env.log"))
+    assert output.end() == 0
+    assert (os.fstat(1), os.fstat(2), sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize("closed", ["", " >&-"])
+def test_a_process_keeps_its_end_off_the_screen_too(here: Path, closed: str) -> None:
+    command = f"{sys.executable} -m palaestra.train evaluate random --env noisy.py:Noisy --episodes 3{closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("" if closed else "random scores 2.000 an episode on ")
+    assert re.fullmatch(r"palaestra: the environment printed \d+ lines, which -v shows\n", done.stderr)
+    assert "exit" not in done.stdout
