@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from palaestra.train.formatting import tell
-from palaestra.train.interruptions import LastingOutput
+from palaestra.train.interruptions import LastingOutput, Shown
 
 TIDY = 1 << 20  # bytes
 _ENTRIES = 256  # between two looks at the file's size
@@ -102,7 +102,6 @@ class EnvOutput:
         from palaestra.envs.core import user_code
 
         user_code.printing = user_code.Printing()
-        _armed.clear()
         if self._file is not None:
             text, self._file = self._file.text(), None
             self._uncover()
@@ -189,29 +188,26 @@ class _Lines:
 
 
 _BUFFER = ctypes.create_string_buffer(1 << 12)  # C's library uses it to its end
-_armed: list[EnvOutput] = []
-
-
-@contextlib.contextmanager
-def off_the_screen() -> Iterator[None]:
-    """While a command runs, keep what environments of other people print off the screen; tell if it is kept nowhere."""
-    output = EnvOutput()
-    _armed.append(output)
-    try:
-        yield
-    finally:
-        _armed.clear()
-        if "palaestra.envs.core.user_code" in sys.modules:
-            arm()
-        if lines := output.end():
-            tell(f"palaestra: the environment printed {lines} line{'s' * (lines > 1)}, which -v shows")
+_armed: list[EnvOutput] = []  # one while a command runs
 
 
 def arm() -> None:
-    """Let the environments know of it, before the first one is imported."""
+    """Before somebody's code is imported: the environments know of it now, if a command wants it."""
     from palaestra.envs.core import user_code
 
-    user_code.printing = cast(Any, _armed[-1]) if _armed else user_code.Printing()
+    if not Shown.environments and not _armed:
+        _armed.append(EnvOutput())
+        user_code.printing = cast(Any, _armed[0])
+
+
+def disarm() -> None:
+    """After the command: tell if something was printed that is kept nowhere."""
+    from palaestra.envs.core import user_code
+
+    user_code.printing = user_code.Printing()
+    while _armed:
+        if lines := _armed.pop().end():
+            tell(f"palaestra: the environment printed {lines} line{'s' * (lines > 1)}, which -v shows")
 
 
 def _write_no_log(mujoco: Any) -> None:

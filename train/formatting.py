@@ -5,18 +5,13 @@ from __future__ import annotations
 import datetime
 import math
 import sys
-from typing import ClassVar
 
-
-class Progress:
-    """Whether to show it: ``-q`` asks for results and errors only."""
-
-    shown: ClassVar[bool] = True
+from palaestra.train.interruptions import Shown
 
 
 def tell(text: str) -> None:
     """Progress and hints, apart from what a command prints on standard output."""
-    if Progress.shown:
+    if Shown.progress:
         print(text, file=sys.stderr, flush=True)
 
 

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Self, TextIO
+from typing import Any, ClassVar, Self, TextIO
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 TOGETHER = 1.0  # s
@@ -76,6 +76,13 @@ class StopSignal:
         """Raise Stopped if training is to stop."""
         if self.requested:
             raise Stopped
+
+
+class Shown:
+    """What is shown beside results and errors: ``-q`` and ``-v`` of a command decide, and in Python all is."""
+
+    progress: ClassVar[bool] = True
+    environments: ClassVar[bool] = True  # what those of other people print
 
 
 class LastingOutput:

@@ -189,7 +189,8 @@ def test_pygame_does_not_greet_on_standard_output() -> None:
 
 MODULES = {f"palaestra.{name_of(path)}".removesuffix(".__init__"): path for path in SOURCES}
 ORDER = (  # of the folders in train/, the lowest first; a module imports from lower floors and from its own folder
-    ("formatting", "interruptions"),
+    ("interruptions",),
+    ("formatting",),
     ("env_output",),
     ("config", "evaluation", "scaffold"),
     ("loggers", "recording", "markdown"),

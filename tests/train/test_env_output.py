@@ -13,7 +13,8 @@ import pytest
 from palaestra.envs.core import user_code
 from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train import cli, env_output
-from palaestra.train.env_output import EnvOutput, off_the_screen
+from palaestra.train.env_output import EnvOutput
+from palaestra.train.interruptions import Shown
 
 NOISY = """
 import atexit, ctypes, os, subprocess, sys
@@ -130,28 +131,32 @@ def test_quiet_training_prints_the_result(
 def test_lines_come_once_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file stays as small as what is different in it, also after a resumption."""
     monkeypatch.setattr(env_output, "TIDY", 1 << 10)
+    monkeypatch.setattr(Shown, "environments", False)
     log = tmp_path / "env.log"
     for start in (0, 1):
-        with off_the_screen():
-            env_output.arm()
-            user_code.printing.keep_in(log)
-            for entry in range(start, start + 2048):
-                with user_code.printing:
-                    print("10 %\r90 %\rnoise", flush=True)
-                    os.write(1, b"x" * 99 + b"\n")
-                    print(f"entry {entry // 1024}")
-            assert log.stat().st_size < 512 * 120
+        env_output.arm()
+        user_code.printing.keep_in(log)
+        for entry in range(1024 * start, 1024 * start + 2048):
+            with user_code.printing:
+                print("10 %\r90 %\rnoise", flush=True)
+                os.write(1, b"x" * 99 + b"\n")
+                print(f"entry {entry // 1024}")
+        assert log.stat().st_size < 512 * 120
+        env_output.disarm()
     assert log.read_text().splitlines() == ["noise", "x" * 99, "entry 0", "entry 1", "entry 2"]
 
 
-def test_a_full_disk_stops_nobody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "env.log").symlink_to("/dev/full")
-    with off_the_screen():
-        env_output.arm()
-        user_code.printing.keep_in(tmp_path / "env.log")
-        with user_code.printing:
-            print("lost")
-        print("shown")
+    monkeypatch.setattr(Shown, "environments", False)
+    env_output.arm()
+    user_code.printing.keep_in(tmp_path / "env.log")
+    with user_code.printing:
+        print("lost")
+    print("shown")
+    env_output.disarm()
     assert capfd.readouterr() == ("shown\n", "")
 
 

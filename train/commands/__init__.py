@@ -16,12 +16,14 @@ import difflib
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from palaestra.train.interruptions import Shown
 
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
 RUN_HELP = "Run folder, model file, latest, or latest:ENV; RUN:best for its best evaluation's weights."
@@ -68,17 +70,18 @@ def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def on_screen(*, quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
-        from palaestra.train.env_output import off_the_screen
-        from palaestra.train.formatting import Progress
-
         if quiet and verbose:
             raise UsageError("-q shows less and -v more: give one of them")
-        shown, Progress.shown = Progress.shown, not quiet
+        before = Shown.progress, Shown.environments
+        Shown.progress, Shown.environments = not quiet, verbose
         try:
-            with nullcontext() if verbose else off_the_screen():
-                return command(**arguments)
+            return command(**arguments)
         finally:
-            Progress.shown = shown
+            if "palaestra.train.env_output" in sys.modules:  # it is of no use to environments of our own
+                from palaestra.train.env_output import disarm
+
+                disarm()
+            Shown.progress, Shown.environments = before
 
     own = inspect.signature(on_screen, follow_wrapped=False).parameters
     given = inspect.signature(command, eval_str=True).parameters.values()

@@ -247,12 +247,12 @@ def _keep_output_of(plan: Plan) -> None:
     """What environments of other people print is kept in the run's folder."""
     from palaestra.agents.distributed.process_group import process_group
     from palaestra.envs.core import user_code
-    from palaestra.train.formatting import Progress
+    from palaestra.train.interruptions import Shown
 
     env = plan.config.resolved_env
     if not env.in_tensors:
         user_code.printing.keep_in(plan.folder.env_log_file(process_group().rank))
-        if user_code.printing.place is not None and process_group().rank == 0 and Progress.shown:
+        if user_code.printing.place is not None and process_group().rank == 0 and Shown.progress:
             print(f"what {env.short_name} prints goes to {user_code.printing.place} (-v: to the screen)")
 
 

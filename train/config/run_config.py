@@ -23,7 +23,7 @@ from torch import nn
 
 from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
-from palaestra.envs.registry import resolve
+from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import (
     AGENTS,
@@ -46,7 +46,6 @@ from palaestra.train.config.schema import (
     require_choice,
     schedule,
 )
-from palaestra.train.env_output import arm
 
 if TYPE_CHECKING:
     from palaestra.train.config.presets import Preset
@@ -200,7 +199,10 @@ def environment(name: Any) -> ResolvedEnv:
     """
     if not isinstance(name, str):
         raise ConfigError("which environment? Name it, on the command line or as env in the file")
-    arm()
+    if not any(name in (entry.id, entry.short_name) for entry in entries()):
+        from palaestra.train.env_output import arm  # not needed for those of our own
+
+        arm()
     return resolve(name)
 
 

@@ -26,8 +26,8 @@ from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.logger import KVWriter
 
-from palaestra.train.formatting import Progress, hours
-from palaestra.train.interruptions import LastingOutput, go_on_without
+from palaestra.train.formatting import hours
+from palaestra.train.interruptions import LastingOutput, Shown, go_on_without
 
 LINE_INTERVAL = 5.0  # s between plain lines
 REDRAWS_PER_SECOND = 2.0
@@ -101,7 +101,7 @@ class ProgressOutput(KVWriter):
 
     def __enter__(self) -> ProgressOutput:
         self._start = self._row_time = self._clock()
-        if Progress.shown and self._console.is_terminal and not self._console.is_dumb_terminal:
+        if Shown.progress and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
                 get_renderable=self._picture, console=self._console, refresh_per_second=REDRAWS_PER_SECOND
             )
@@ -168,7 +168,7 @@ class ProgressOutput(KVWriter):
 
     def remark(self, text: str) -> None:
         """A line that belongs to the progress, and stays away with it."""
-        if Progress.shown:
+        if Shown.progress:
             self.message(text)
 
     def _print_line(self) -> None:
