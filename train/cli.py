@@ -12,6 +12,7 @@ import errno
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ def _usage_text(error: Any) -> str:
     """Click's message on one line, with the closest option where one was mistyped."""
     if getattr(error, "possibilities", None):
         return f"no such option: {error.option_name}; did you mean {error.possibilities[0]}?"
-    return " ".join(error.format_message().split()).removesuffix(".")
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    return re.sub(r"^Invalid value for '(--[\w-]+)': ", r"\1 ", text)
 
 
 def _fail(text: str, status: int = 2) -> int:

@@ -78,7 +78,7 @@ def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys
         ("train snake-small --set env.size=7", "size must be an even number"),
         ("train snake-small --set batch_size=100", "does not divide"),
         ("train snake-small --set learning_rate=-1", "must be at least 0"),
-        ("train snake-small --num-envs 0", "--num-envs': 0: must be at least 1"),
+        ("train snake-small --num-envs 0", "--num-envs 0: must be at least 1"),
         ("train snake-small --track sometimes", "expected auto, online, offline or disabled"),
         ("train snake-small --sed 3", "did you mean --seed"),
         ("train snake-small --seed x", "--seed"),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import typer
 
+from palaestra.train import cli
 from palaestra.train.commands import CommandLine, UsageError
 from palaestra.train.commands.evaluate import evaluate
 from palaestra.train.commands.train import train
@@ -80,14 +81,33 @@ def test_guesses_by_meaning(text: str, meant: str) -> None:
         (train, "snake --foo", "no such option: --foo; palaestra train --help lists them"),
         (train, "snake again", "unexpected argument: again"),
         (evaluate, "latest --learning-rate 1", "no such option: --learning-rate; palaestra train --help lists them"),
-        (train, "snake --total-timesteps 5X", "5X: expected a whole number, such as 300k, 5M or 1e5"),
-        (train, "snake --total-timesteps 1.5", "1.5: expected a whole number, such as 300k, 5M or 1e5"),
+        (train, "snake --total-timesteps 5X", "5X: expected a whole number of at least 1, such as 300k, 5M or 1e5"),
+        (train, "snake --total-timesteps 1.5", "1.5: expected a whole number of at least 1, such as 300k, 5M or 1e5"),
         (train, "snake --total-timesteps -3M", "-3M: must be at least 1"),
         (train, "snake --num-envs 0", "0: must be at least 1"),
         (evaluate, "latest --episodes 1e30", "1e30: it is too large"),
+        (train, "snake --seed x", "x: expected a whole number of at least 0"),
+        (train, "snake --seed 0.5", "0.5: expected a whole number of at least 0"),
+        (train, "snake --seed=", ": expected a whole number of at least 0"),
+        (evaluate, "latest --seed -1", "-1: must be at least 0"),
     ],
 )
 def test_what_means_nothing_here(command: Any, text: str, message: str) -> None:
     with pytest.raises((UsageError, typer.BadParameter)) as error:
         read(command, text)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_numbers_are_refused_in_our_words(name: str) -> None:
+    command = typer.main.get_command(cli.app).get_command(None, name)  # type: ignore[attr-defined]
+    with_value = [p.opts[-1] for p in command.params if p.param_type_name == "option" and not p.is_flag]
+    needed = [text for p in command.params if p.required and p.opts[-1] in with_value for text in (p.opts[-1], "1")]
+    refused = {}
+    for option in with_value:
+        try:
+            command.make_context(name, ["here", *needed, option, "x"])
+        except typer.BadParameter as error:
+            refused[option] = str(error)
+    assert all(text.startswith("x: expected a ") for text in refused.values()), refused
+    assert {"--seed", "--jobs", "--episodes", "--repeats", "--buyers"} & {*with_value} <= {*refused}

@@ -28,6 +28,30 @@ from palaestra.train.interruptions import Shown
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
 RUN_HELP = "Run folder, model file, latest, or latest:ENV; RUN:best for its best evaluation's weights."
 
+
+def read_count(text: object) -> int:
+    """A number of steps, episodes, ... from the command line, at least 1."""
+    return _read_whole(text, 1)
+
+
+def read_index(text: object) -> int:
+    """A seed or a place from the command line, at least 0."""
+    return _read_whole(text, 0)
+
+
+def _read_whole(text: object, least: int) -> int:
+    from palaestra.train.config.schema import EXAMPLES, whole_number
+
+    try:
+        number = whole_number(str(text))
+    except ValueError as error:
+        wanted = str(error).replace("whole number", f"whole number of at least {least}")
+        raise typer.BadParameter(f"{text}: {wanted if least else wanted.removesuffix(f', {EXAMPLES}')}") from error
+    if number < least:
+        raise typer.BadParameter(f"{text}: must be at least {least}")
+    return number
+
+
 EnvArgument = Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP)]
 PlayerArgument = Annotated[str, typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or random, or expert.")]
 EnvOption = Annotated[
@@ -38,24 +62,11 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Agent setting, or env.KEY for the environment; repeatable."),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", metavar="N", help="Seed of the episodes; held out from training.", min=0)
+    int, typer.Option("--seed", parser=read_index, metavar="N", help="Seed of the episodes; held out from training.")
 ]
 StochasticOption = Annotated[
     bool, typer.Option("--stochastic", help="Sample the agent's actions instead of taking the most likely.")
 ]
-
-
-def read_count(text: object) -> int:
-    """A number of steps, episodes, ... from the command line, at least 1."""
-    from palaestra.train.config.schema import whole_number
-
-    try:
-        count = whole_number(str(text))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text}: {error}") from error
-    if count < 1:
-        raise typer.BadParameter(f"{text}: must be at least 1")
-    return count
 
 
 class UsageError(ValueError):
@@ -101,8 +112,7 @@ class CommandLine(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """The help without typer's names of types."""
-        text = re.sub(r"\s*\[x>=\d+\]|;\s*x>=\d+(?=\])", "", super().get_help(ctx))
-        return re.sub(r" <(str|path|list\[str\])>", lambda match: " " * len(match[0]), text)
+        return re.sub(r" <(str|path|list\[str\])>", lambda match: " " * len(match[0]), super().get_help(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._in_own_words(ctx, args))

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands import ENV_HELP, UsageError
+from palaestra.train.commands import ENV_HELP, UsageError, read_count
 
 
 def bench(
     env: Annotated[str, typer.Argument(metavar="[ENV]", help=ENV_HELP)] = "cartpole",
     agent: Annotated[str, typer.Option(metavar="NAME", help="ppo, dqn or pqn.")] = "ppo",
     repeats: Annotated[
-        int, typer.Option(metavar="N", help="Measurements of each, in turns; the median counts.", min=1)
+        int, typer.Option(parser=read_count, metavar="N", help="Measurements of each, in turns; the median counts.")
     ] = 3,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     scaling: Annotated[

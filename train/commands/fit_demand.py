@@ -10,13 +10,23 @@ import typer
 from palaestra.train.commands import UsageError
 
 
+def _read_number(text: object) -> float:
+    try:
+        return float(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: expected a number above 0") from error
+
+
 def fit_demand(
     sales: Annotated[Path, typer.Argument(metavar="SALES.csv", help="Sales per period, or choices of buyers.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write; it must not be there yet.")] = Path(
         "demand.json"
     ),
     buyers: Annotated[
-        float | None, typer.Option(metavar="X", help="Buyers per period, for choices (default: occasions per date).")
+        float | None,
+        typer.Option(
+            parser=_read_number, metavar="X", help="Buyers per period, for choices (default: occasions per date)."
+        ),
     ] = None,
 ) -> None:
     """Estimate how demand answers to prices from your own sales, to train a seller on it.

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands import ENV_HELP
+from palaestra.train.commands import ENV_HELP, read_count
 
 
 def results(
     envs: Annotated[list[str] | None, typer.Argument(metavar="ENV...", help=f"{ENV_HELP} All by default.")] = None,
     agents: Annotated[str, typer.Option(metavar="A,B,…", help="Which agents, with commas.")] = "ppo,dqn,pqn",
-    seeds: Annotated[int, typer.Option(metavar="N", help="How many: 0, 1, …", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(parser=read_count, metavar="N", help="How many: 0, 1, …")] = 3,
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Holds the runs: DIR/ENV/AGENT/sSEED.")] = Path(
         "runs/results"
     ),
@@ -23,7 +23,9 @@ def results(
         Path | None,
         typer.Option(metavar="FILE", help="Put the table between the results:begin and results:end markers of FILE."),
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at a time, which share the cores.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(parser=read_count, metavar="N", help="Runs at a time, which share the cores.")
+    ] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run everything again.")] = False,
 ) -> None:
     """Train every environment with every agent that has a preset for it, and print the table of results.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palaestra.train.commands import EnvArgument, SetOption, read_count
+from palaestra.train.commands import EnvArgument, SetOption, read_count, read_index
 
 
 def sweep(
@@ -23,9 +23,11 @@ def sweep(
         int | None, typer.Option(parser=read_count, metavar="N", help="Environment steps of each trial.")
     ] = None,
     num_envs: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="Parallel environments.")] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Trials at a time, which share the cores.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(parser=read_count, metavar="N", help="Trials at a time, which share the cores.")
+    ] = 1,
     seed: Annotated[
-        int, typer.Option(metavar="N", help="Of everything random; each trial trains with its own.", min=0)
+        int, typer.Option(parser=read_index, metavar="N", help="Of everything random; each trial trains with its own.")
     ] = 0,
     folder: Annotated[
         Path | None, typer.Option("--dir", metavar="DIR", help="Of the sweep (default: runs/ENV/sweeps/AGENT).")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count
+from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count, read_index
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def train(
     ] = None,
     num_envs: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="Parallel environments.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto (the default), cpu or cuda.")] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Of everything random (default: 0).", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(parser=read_index, metavar="N", help="Of everything random (default: 0).")
+    ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Run folder to make (default: a new one below runs/).")
     ] = None,

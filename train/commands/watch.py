@@ -17,6 +17,7 @@ from palaestra.train.commands import (
     StochasticOption,
     UsageError,
     read_count,
+    read_index,
 )
 from palaestra.train.commands.evaluate import SCRIPTED, find_player
 
@@ -32,10 +33,10 @@ def watch(
     episodes: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="How many episodes.")] = None,
     seed: SeedOption = 0,
     env_index: Annotated[
-        int | None, typer.Option(metavar="N", help="Show that environment of the seed.", min=0)
+        int | None, typer.Option(parser=read_index, metavar="N", help="Show that environment of the seed.")
     ] = None,
     episode: Annotated[
-        int | None, typer.Option(metavar="N", help="Show that episode of the environment.", min=0)
+        int | None, typer.Option(parser=read_index, metavar="N", help="Show that episode of the environment.")
     ] = None,
     training: Annotated[
         bool, typer.Option("--training", help="Episodes of training, with the run's own seed, not held-out ones.")

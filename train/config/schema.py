@@ -165,8 +165,9 @@ class Option:
         except ValidationError as error:
             kind = error.errors()[0]["type"]
         if kind in ("greater_than_equal", "less_than_equal"):
-            upper = "" if self.high == math.inf else f" and at most {self.high:g}"
-            raise ConfigError(f"{name}={value}: must be at least {self.low:g}{upper}")
+            shown = "," if self.kind is int else "g"
+            upper = "" if self.high == math.inf else f" and at most {self.high:{shown}}"
+            raise ConfigError(f"{name}={value}: must be at least {self.low:{shown}}{upper}")
         if self.is_number and isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name}={value}: must be finite")
         raise ConfigError(f"{name}={value}: expected {_EXPECTED[self.kind]}")
