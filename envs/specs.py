@@ -26,6 +26,7 @@ from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
 if TYPE_CHECKING:
     import torch
 
+STEPS_FOR_AN_EPISODE = 300  # our shortest presets train for a thousand times as many
 _WRAPPER_KINDS = dict(zip(WRAPPER_SETTINGS, ("dict", "bool", "int", "int | dict"), strict=True))
 _BATCH_KWARGS = {"max_episode_steps": "int | None", **_WRAPPER_KINDS}
 """Arguments that a configuration may give every environment of ours, and their types."""
@@ -45,7 +46,7 @@ class ResolvedEnv(ABC):
         can_replay: True if any episode can be played again by its index.
         default_batch: number of copies for evaluations.
         validation_episodes: number of episodes of an evaluation during training.
-        evaluation_episodes: number of episodes of the final evaluation.
+        evaluation_episodes: number of episodes of the final evaluation, unless training was short.
         presets: settings for training by agent, as ``register`` took them; empty where there are none.
     """
 
@@ -65,6 +66,15 @@ class ResolvedEnv(ABC):
     def shortest_name(self) -> str:
         """The shortest name that ``resolve`` knows it by."""
         return self.absolute_name
+
+    def final_episodes(self, total_timesteps: int) -> int:
+        """Number of episodes of the final evaluation after so many steps of training.
+
+        One for every ``STEPS_FOR_AN_EPISODE``, so that it takes no longer than a short training; at least as many as
+        the evaluations during training have.
+        """
+        few = max(self.validation_episodes, total_timesteps // STEPS_FOR_AN_EPISODE)
+        return min(self.evaluation_episodes, few)
 
     @abstractmethod
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:

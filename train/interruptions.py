@@ -3,6 +3,7 @@
 1. Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end training between two iterations; a second signal ends it at once.
    ``timeout``, torchrun and closing terminals send a process two signals for one, so those within ``TOGETHER`` seconds
    of the first count as one.
+   Of what comes after training Ctrl-C skips the rest, and the run is finished.
 2. The first signal only sets a flag, for an exception in the middle of anything may be lost (those in the hooks of a
    fork are) or leave half of it done. Commands that have nothing to finish end with the first.
 3. A forked process inherits the handler and no training; there signals do what they do by default.
@@ -40,11 +41,14 @@ class StopSignal:
         requested: training is to stop; the next signal raises a KeyboardInterrupt.
         say: takes a line for the user; None prints it on standard output as it is now, not while environments run.
         when: how the line goes on after "stopping".
+        skippable: what Ctrl-C leaves out instead, which can be made up for at any time; empty while there is no such.
+        skipped: Ctrl-C has done so.
     """
 
     def __init__(self, say: Callable[[str], None] | None, *, requested: bool = False) -> None:
         say = functools.partial(print, file=sys.stdout) if say is None else say
         self.requested, self.say, self.when = requested, say, ""
+        self.skippable, self.skipped = "", False
         self._first, self._process = -TOGETHER, os.getpid()
         self._before: dict[int, Any] = {}
 
@@ -69,8 +73,8 @@ class StopSignal:
         self._first = time.monotonic()
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
-        self.say(f"stopping{self.when}; again: at once")
+        self.requested, self.skipped = True, bool(self.skippable) and number == signal.SIGINT
+        self.say(f"{f'skipping {self.skippable}' if self.skipped else f'stopping{self.when}'}; again: at once")
 
     def check(self) -> None:
         """Raise Stopped if training is to stop."""

@@ -25,7 +25,7 @@ def test_a_run_is_made_evaluated_and_recorded(tmp_path: Path, monkeypatch: pytes
     assert result.evaluation is not None
     found = evaluate("run")
     written = json.loads(Path("run/eval.json").read_text())
-    assert found.mean == result.evaluation.mean == written["mean"]  # the same thousand episodes
+    assert found.mean == result.evaluation.mean == written["mean"]  # the same hundred episodes
     assert evaluate("run", episodes=10, seed=1).episodes == 10
     shown = watch("run", "episode.png")
     assert shown.path == Path("episode.png")

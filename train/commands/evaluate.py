@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +17,10 @@ import typer
 from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption, read_count
 
 if TYPE_CHECKING:
+    from palaestra.train.config.run_config import RunConfig
     from palaestra.train.evaluation.episodes import Evaluation
     from palaestra.train.evaluation.policies import Player
+    from palaestra.train.runs.run_folder import RunFolder
 
 SCRIPTED = ("random", "expert")
 
@@ -25,7 +28,10 @@ SCRIPTED = ("random", "expert")
 def evaluate(
     run: PlayerArgument,
     env: EnvOption = None,
-    episodes: Annotated[int, typer.Option(parser=read_count, metavar="N", help="How many.")] = 1000,
+    episodes: Annotated[
+        int | None,
+        typer.Option(parser=read_count, metavar="N", help="How many (default: as many as after training, else 1,000)."),
+    ] = None,
     seed: SeedOption = 0,
     stochastic: StochasticOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -45,7 +51,7 @@ def evaluate(
 
 def evaluate_player(
     run: str | Path,
-    episodes: int = 1000,
+    episodes: int | None = None,
     seed: int = 0,
     *,
     env: str | None = None,
@@ -56,7 +62,7 @@ def evaluate_player(
 
     Args:
         run: a run folder, a model file, "latest", "latest:ENV", "random" or "expert".
-        episodes: number of episodes.
+        episodes: number of episodes; None for that of the run's final evaluation, or 1,000 without a run.
         seed: seed of the episodes; none of them is seen in training.
         env: the environment, for "random", "expert" and a model file outside a run folder.
         stochastic: sample the agent's actions instead of taking the most likely.
@@ -69,7 +75,12 @@ def evaluate_player(
 
     player = find_player(str(run), env, stochastic, settings)
     return run_evaluation(
-        player.env, player.policy, episodes=episodes, seed=seed, device=player.device, env_kwargs=player.env_kwargs
+        player.env,
+        player.policy,
+        episodes=player.episodes if episodes is None else episodes,
+        seed=seed,
+        device=player.device,
+        env_kwargs=player.env_kwargs,
     )
 
 
@@ -96,7 +107,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
             raise ConfigError(f"{env} has no expert")
         return Player(env, played.env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
     model_file = find_model(name)
-    folder = RunFolder(model_file.parent)
+    folder, episodes = RunFolder(model_file.parent), 1000
     config = folder.config()
     if config is None and env is None:
         raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
@@ -104,7 +115,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
         assert env is not None
         config = resolve_config(env, _agent_in(model_file), settings=settings)
     else:
-        config = with_settings(config, settings)
+        config, episodes = with_settings(config, settings), _final_episodes(folder, config)
         folder.check_environment(config, _note)
         if model_file == folder.model_file and folder.checkpoints():
             _note(
@@ -116,7 +127,17 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     trained = space_forms(model.observation_space, model.action_space)
     check_forms(trained, config.resolved_env, config.env_kwargs)
     policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
-    return Player(config.env, config.env_kwargs, policy, str(model.device), config.agent)
+    return Player(config.env, config.env_kwargs, policy, str(model.device), config.agent, episodes)
+
+
+def _final_episodes(folder: RunFolder, config: RunConfig) -> int:
+    """As many as the run's final evaluation had, or will have."""
+    from palaestra.train.config.schema import ConfigError
+
+    with suppress(ConfigError):
+        if isinstance(played := folder.evaluation().get("episodes"), int) and played > 0:
+            return played
+    return config.final_episodes
 
 
 def _note(text: str) -> None:

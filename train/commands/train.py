@@ -271,12 +271,15 @@ def _finish(result: RunResult) -> None:
     from palaestra.train.commands.evaluate import report
     from palaestra.train.runs.run_folder import RunFolder
 
-    assert result.evaluation is not None
-    print(report(result.evaluation))
-    print(verdict(result))
+    run = shlex.quote(str(result.run_dir))
+    if result.evaluation is None:
+        print(f"trained: {_spent(result)}; the final evaluation was skipped: palaestra evaluate {run}")
+    else:
+        print(report(result.evaluation))
+        print(verdict(result))
     print(f"run folder: {result.run_dir}")
     if not RunFolder(result.run_dir).video_file.is_file():
-        print(f"an episode: palaestra watch {shlex.quote(str(result.run_dir))} --record episode.mp4")
+        print(f"an episode: palaestra watch {run} --record episode.mp4")
     if isinstance(result.curves, Path):
         print(f"curves: wandb leet {result.curves}")
     elif result.curves:
@@ -285,15 +288,19 @@ def _finish(result: RunResult) -> None:
 
 def verdict(run: RunResult) -> str:
     """One line on a finished run: the score, and the time that it took."""
-    from palaestra.train.formatting import minutes
-
     assert run.evaluation is not None
-    score, spent = run.evaluation.score, f"{run.num_timesteps:,} steps in {minutes(run.training_seconds)}"
-    if run.stopped is not None:
-        spent += f" (stopped early: about {minutes(run.saved_seconds)} saved)"
+    score, spent = run.evaluation.score, _spent(run)
     if run.solved_at is None:
         return f"trained: mean return {score:.2f} after {spent}"
     word = "solved" if score >= run.solved_at else "not solved"
     reached = run.solved_after_seconds
     when = "" if reached is None else f"; reached {run.solved_at:g} after {reached:.1f} s"
     return f"{word}: mean return {score:.2f} (solved from {run.solved_at:g}) after {spent}{when}"
+
+
+def _spent(run: RunResult) -> str:
+    """Steps and minutes of training."""
+    from palaestra.train.formatting import minutes
+
+    spent = f"{run.num_timesteps:,} steps in {minutes(run.training_seconds)}"
+    return spent if run.stopped is None else f"{spent} (stopped early: about {minutes(run.saved_seconds)} saved)"

@@ -1,7 +1,8 @@
 """When training may end before its steps are taken: ``stop_at`` in a run's configuration.
 
 1. ``solved``: the score from which the environment counts as solved is reached; a number: that score is. An evaluation
-   that comes so far is repeated with as many episodes as the final one, and the lower end of its 95 % interval counts.
+   that comes so far is repeated with as many episodes as a long run ends with, and the lower end of its 95 % interval
+   counts.
 2. ``plateau``: the last ``PATIENCE`` evaluations are no better than the best before them. A score that has never
    changed is none: learning has not begun.
 3. ``10m``: so many minutes of training are over, those before a resumption included.

@@ -29,7 +29,7 @@ from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, Tens
 from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.evaluation.policies import Policy, on_states
+from palaestra.train.evaluation.policies import Policy, Tell, on_states, untold
 from palaestra.train.evaluation.statistics import interquartile_mean, mean_interval, share_interval
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
@@ -103,15 +103,20 @@ def most_steps(env: BatchedEnv) -> int:
     return MAX_STEPS if isinstance(env, TensorVectorEnv) else MAX_HOST_STEPS
 
 
+def _tell_more(tell: Tell, before: int, over: float) -> None:
+    tell(before + over)
+
+
 @torch.no_grad()
-def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
+def run_episodes(env: BatchedEnv, policy: Policy, tell: Tell = untold) -> Episodes:
     """Play the first episode of each row of ``env`` to its end, or for :func:`most_steps`."""
     obs, _ = env.reset()
     n, device = env.num_envs, env.device
     finished = torch.zeros(n, dtype=torch.bool, device=device)
     returns, lengths = torch.zeros(n, device=device), torch.zeros(n, dtype=torch.int64, device=device)
     successes: torch.Tensor | None = None
-    for step in range(most_steps(env)):
+    longest = most_steps(env)
+    for step in range(longest):
         obs, _, terminated, truncated, info = env.step(policy(env, obs))
         first = (terminated | truncated) & ~finished
         returns = torch.where(first, info["episode"]["r"], returns)
@@ -120,8 +125,11 @@ def run_episodes(env: BatchedEnv, policy: Policy) -> Episodes:
             successes = torch.zeros_like(finished) if successes is None else successes
             successes = torch.where(first, info["is_success"], successes)
         finished |= first
-        if step % 8 == 7 and bool(finished.all()):  # looking costs a synchronisation
-            break
+        if step % 8 == 7:  # looking costs a synchronisation
+            over = int(finished.sum())
+            tell(max(over, n * (step + 1) / longest))
+            if over == n:
+                break
     returns = torch.where(finished, returns, info["episode"]["r"])
     lengths = torch.where(finished, lengths, info["episode"]["l"])
     flags = None if successes is None else successes.cpu().numpy()
@@ -139,6 +147,7 @@ def _play(
     seed: int,
     kwargs: dict[str, Any],
     numbers: range,
+    tell: Tell = untold,
     *,
     apart: bool = False,
 ) -> tuple[list[Episodes], TensorEnv[Any] | None]:
@@ -167,7 +176,7 @@ def _play(
         if isinstance(env, TensorVectorEnv):
             rules = env.env
         try:
-            parts.append(run_episodes(env, policy))
+            parts.append(run_episodes(env, policy, partial(_tell_more, tell, first - numbers.start)))
         finally:
             env.close()
         first += count
@@ -182,6 +191,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     env_kwargs: dict[str, Any] | None = None,
+    tell: Tell = untold,
 ) -> Evaluation:
     """Play held-out episodes and summarise them; ``seed`` is offset by ``EVALUATION_SEEDS``.
 
@@ -199,9 +209,9 @@ def evaluate(
         if (processes := processes_for(policy, episodes, device, kwargs)) > 1:
             play = partial(_play, found, policy, device, seed, kwargs, apart=True)
             with contextlib.suppress(NotOpenedError):  # perhaps while another process has it open: it is tried here
-                parts = play_in_processes(lambda numbers: play(numbers)[0], policy, episodes, processes)
+                parts = play_in_processes(lambda *part: play(*part)[0], policy, episodes, processes, tell)
     if not parts:
-        parts, rules = _play(found, policy, device, seed, kwargs, range(episodes))
+        parts, rules = _play(found, policy, device, seed, kwargs, range(episodes), tell)
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}

@@ -15,6 +15,13 @@ from palaestra.envs.core.action_sampling import sample_actions
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
 from palaestra.envs.interop.host_batch import HostEnv
 
+Tell = Callable[[float], None]
+"""Takes how many episodes of an evaluation are over; of running ones the share of the time limit that has passed."""
+
+
+def untold(over: float) -> None:
+    """Nobody asks."""
+
 
 def action_rng(env: BatchedEnv) -> Rng:
     """The random numbers of a policy's next action, which depend neither on the batch nor on what was played before: of
@@ -83,13 +90,14 @@ class AgentPolicy:
 
 @dataclass(frozen=True)
 class Player:
-    """A policy with the environment that it plays in."""
+    """A policy with the environment that it plays in, and how many episodes an evaluation has unless it is told."""
 
     env: str
     env_kwargs: dict[str, Any]
     policy: Policy
     device: str
     label: str
+    episodes: int = 1000
 
 
 def on_states(policy: Policy, rules: TensorEnv[Any]) -> Callable[[Any], Tensor]:

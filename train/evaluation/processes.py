@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from multiprocessing import connection
@@ -21,7 +22,7 @@ from palaestra.envs.core import EnvError
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.worker_process import NAME, Starting, leave_signals_to_parent
-from palaestra.train.evaluation.policies import AgentPolicy, Policy, RandomPolicy
+from palaestra.train.evaluation.policies import AgentPolicy, Policy, RandomPolicy, Tell
 
 FEW = 50  # fewer episodes are not worth while
 LOOKING = 0.2  # s between two looks at the signals
@@ -40,8 +41,12 @@ def processes_for(policy: Policy, episodes: int, device: str, env_kwargs: dict[s
     return available_cores() if able else 1
 
 
-def play_in_processes(play: Callable[[range], list[T]], policy: Policy, episodes: int, count: int) -> list[T]:
+def play_in_processes(
+    play: Callable[[range, Tell], list[T]], policy: Policy, episodes: int, count: int, tell: Tell
+) -> list[T]:
     """What ``play`` gives for the ranges into which the processes divide the episodes, in their order.
+
+    ``tell`` takes how many episodes are over, of all.
 
     Raises:
         EnvError: what it raises in one of them, or that one has died.
@@ -50,6 +55,7 @@ def play_in_processes(play: Callable[[range], list[T]], policy: Policy, episodes
     bounds = [episodes * index // count for index in range(count + 1)]
     processes: dict[Any, Any] = {}  # by their pipes, as the answers are
     answers: dict[Any, list[T]] = {}
+    over: dict[Any, float] = {}
     try:
         with Starting():
             for first, end in pairwise(bounds):
@@ -62,7 +68,12 @@ def play_in_processes(play: Callable[[range], list[T]], policy: Policy, episodes
             if isinstance(policy, AgentPolicy):
                 policy.check()
             for pipe in connection.wait([pipe for pipe in processes if pipe not in answers], LOOKING):
-                answers[pipe] = _answer(pipe, processes[pipe])
+                answer = _answer(pipe, processes[pipe])
+                if isinstance(answer, float):
+                    over[pipe] = answer
+                    tell(sum(over.values()))
+                else:
+                    answers[pipe] = answer
     finally:
         for process in processes.values():
             process.kill()
@@ -70,12 +81,20 @@ def play_in_processes(play: Callable[[range], list[T]], policy: Policy, episodes
     return [part for pipe in processes for part in answers[pipe]]
 
 
-def _work(play: Callable[[range], list[T]], episodes: range, pipe: Any) -> None:
-    """What a process runs."""
+def _work(play: Callable[[range, Tell], list[T]], episodes: range, pipe: Any) -> None:
+    """What a process runs: it sends numbers of episodes that are over, and in the end what they gave."""
     leave_signals_to_parent()
     torch.set_num_threads(1)
+    told = time.monotonic()
+
+    def tell(over: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > LOOKING:
+            told = time.monotonic()
+            pipe.send(float(over))
+
     try:
-        pipe.send(play(episodes))
+        pipe.send(play(episodes, tell))
     except RAISED as error:
         pipe.send(error if isinstance(error, EnvError | MemoryError) else EnvError(describe(error)))
 

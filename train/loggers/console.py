@@ -28,9 +28,8 @@ from stable_baselines3.common.logger import KVWriter
 
 from palaestra.train.formatting import hours
 from palaestra.train.interruptions import LastingOutput, Shown, go_on_without
+from palaestra.train.loggers.stage import LINE_INTERVAL, REDRAWS_PER_SECOND, Stage
 
-LINE_INTERVAL = 5.0  # s between plain lines
-REDRAWS_PER_SECOND = 2.0
 _GAP = "   "
 
 
@@ -90,6 +89,7 @@ class ProgressOutput(KVWriter):
         self._console = console or Screen(file=output, highlight=False)
         self._clock = clock
         self._live: Live | None = None
+        self._closed = False
         self._start = self._row_time = clock()
         self._line_time = -math.inf
         self._unshown = False  # the newest row has not been printed yet
@@ -120,6 +120,7 @@ class ProgressOutput(KVWriter):
             self._live = None
         elif self._unshown:
             self._print_line()
+        self._closed = True
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         self._row_time = self._clock()
@@ -133,12 +134,16 @@ class ProgressOutput(KVWriter):
         if evaluated is not None:
             self._evaluation = self._score("evaluation", evaluated, _number(key_values, "eval/percent_of_optimal"))
         self._unshown = True
-        if self._live is None and self._row_time - self._line_time >= LINE_INTERVAL:
+        if self._live is None and not self._closed and self._row_time - self._line_time >= LINE_INTERVAL:
             self._print_line()
 
     def message(self, text: str) -> None:
         """Print a line, above the live display where there is one; safe from any thread."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stage(self, what: str, at_most: bool = False) -> Stage:
+        """A line of progress for what comes after training."""
+        return Stage(what, self._console, self._clock, at_most)
 
     def _score(self, name: str, mean: float, percent: float | None) -> str:
         if percent is None and self._percent_of_optimal is not None:

@@ -24,7 +24,7 @@ from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.config.stop_rule import stop_rule
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
-from palaestra.train.evaluation.policies import AgentPolicy
+from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.curves import TrainingEvaluation
@@ -170,10 +170,12 @@ class StoppablePolicy(AgentPolicy):
         self._stop.check()
 
 
-def evaluate_run(policy: AgentPolicy, config: RunConfig, episodes: int, seed: int = 0) -> Evaluation:
-    """Evaluate an agent on the environment of its run."""
-    device = str(policy.model.device)
-    return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=config.env_kwargs)
+def evaluate_run(
+    policy: AgentPolicy, config: RunConfig, episodes: int, seed: int = 0, tell: Tell = untold
+) -> Evaluation:
+    """Evaluate an agent on the environment of its run; ``tell`` takes how many episodes are over."""
+    device, kwargs = str(policy.model.device), config.env_kwargs
+    return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs, tell=tell)
 
 
 def eval_metrics(result: Evaluation) -> dict[str, float]:

@@ -1,18 +1,25 @@
-"""This process: seconds since it started, the most memory it held, and what the last bits of its numbers depend on.
+"""This process: seconds since it started, the most memory it held, what the last bits of its numbers depend on.
 
 Linux tells when a process started (``/proc``, to a hundredth of a second). Elsewhere the count starts when this module
-is imported, which the command does before anything heavy.
+is imported, which the command does before anything heavy. ``run.json`` holds such facts of a run.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from palaestra.train.config.compatibility import Agent
+    from palaestra.train.runs.run_folder import RunFolder
 
 _IMPORTED = time.monotonic()
 _STAT = Path("/proc/self/stat")
@@ -85,3 +92,38 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
+
+
+def write_facts(
+    folder: RunFolder,
+    model: Agent,
+    seconds: float,
+    start_step: int,
+    solved_after: float | None,
+    stopped: str | None,
+    unevaluated: bool,
+) -> None:
+    """``run.json``: what is needed to judge and to repeat the run."""
+    import torch
+
+    from palaestra.agents.distributed.process_group import process_group
+    from palaestra.envs.core.atomic_write import write_whole
+
+    facts: dict[str, Any] = {
+        "palaestra": version("palaestra"),
+        **{name: version(name) for name in ("torch", "stable_baselines3", "gymnasium", "numpy")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "processes": process_group().size,
+        "git_commit": git_commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "num_timesteps": model.num_timesteps,
+        "training_seconds": round(seconds, 3),
+        "steps_per_second": round((model.num_timesteps - start_step) / seconds),
+        "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
+        "stopped": stopped,
+        "evaluation_skipped": unevaluated,
+    }
+    write_whole(folder.facts_file, json.dumps(facts, indent=1).encode())

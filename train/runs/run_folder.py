@@ -222,8 +222,8 @@ class RunFolder:
         return self._object_in(self.evaluation_file)
 
     def is_finished(self, config: RunConfig) -> bool:
-        """True if all steps of the configuration are trained, or its rule ended it, and it is evaluated."""
-        if self.checkpoints() or not self.is_evaluated():
+        """True if all steps are trained, or a rule ended training, and it is evaluated unless Ctrl-C skipped that."""
+        if self.checkpoints() or not (self.is_evaluated() or self.facts().get("evaluation_skipped")):
             return False
         trained = self.facts().get("num_timesteps")
         whole = isinstance(trained, int) and trained >= config.total_timesteps

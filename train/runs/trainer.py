@@ -5,15 +5,13 @@ Everything goes to the run's folder (:mod:`palaestra.train.runs.run_folder`).
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,7 +25,7 @@ from palaestra.envs.core.host import use_available_cores
 from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation
+from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
@@ -43,9 +41,11 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import git_commit
+from palaestra.train.runs.machine import write_facts
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.torchrun import device_of
+
+RECORDED_STEPS = 1000  # at most, of the episode that is shown
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class RunResult:
     """The end of a run.
 
     Attributes:
-        evaluation: the final one; None when the run was interrupted, and in all processes but the first.
+        evaluation: the final one; None when the run was interrupted or Ctrl-C skipped it, and in all processes but
+            the first.
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation.
         curves: W&B's page or offline folder; None without W&B.
@@ -176,7 +177,7 @@ def _train(
         resume_step=None if resume is None else model.num_timesteps,
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
-    start_step, evaluation, stopped, saved = model.num_timesteps, None, None, 0.0
+    start_step, finished, evaluation, stopped, saved = model.num_timesteps, False, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     try:
         with progress:
@@ -197,20 +198,20 @@ def _train(
             model.save(folder.model_file)
         seconds, stop.when = time.perf_counter() - started, ""
         env.close()  # some can be open once only
-        evaluation = _final_evaluation(model, config, folder, tracker, stop)
+        stop.check()  # it may have been asked for in the last iteration
+        finished, evaluation = True, _final_evaluation(model, config, folder, tracker, stop, progress)
     except (Stopped, KeyboardInterrupt):
         seconds = time.perf_counter() - started
     finally:
         summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
         tracker.finish(summary)
     solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
-    _write_facts(folder, model, seconds, start_step, solved_after, stopped)
-    if evaluation is not None:
+    write_facts(folder, model, seconds, start_step, solved_after, stopped, finished and evaluation is None)
+    if finished:
         checkpoints.discard(folder)
     curves = tracker.url or tracker.offline_dir
-    interrupted = evaluation is None
     at, steps = callback.solved_at, model.num_timesteps
-    return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, interrupted, stopped, saved)
+    return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved)
 
 
 def _take_best(model: Agent, folder: RunFolder) -> None:
@@ -287,64 +288,57 @@ def _numbers(result: Evaluation) -> dict[str, float]:
 
 
 def _final_evaluation(
-    model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker, stop: StopSignal
-) -> Evaluation:
-    """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode."""
+    model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker, stop: StopSignal, progress: ProgressOutput
+) -> Evaluation | None:
+    """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode.
+
+    Ctrl-C skips what is left of them; None if that is the evaluation.
+    """
     policy = StoppablePolicy(model, stop, str(folder.path))
-    result = evaluate_run(policy, config, config.resolved_env.evaluation_episodes)
-    write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
-    for key, value in eval_metrics(result).items():
+    result, video, count = None, None, config.final_episodes
+    try:
+        stop.skippable = "the final evaluation and the recording"
+        with progress.stage(f"final evaluation: {count:,} held-out episodes") as stage:
+            result = evaluate_run(policy, config, count, tell=lambda over: stage.tell(over / count))
+        write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
+        stop.skippable = "the recording"
+        with progress.stage("recording an episode", at_most=True) as stage:
+            video = _record_episode(policy, config, folder.video_file, stage.tell)
+    except Stopped:
+        if not stop.skipped:
+            raise
+        for file in (folder.video_file, *([folder.evaluation_file] if result is None else [])):
+            file.unlink(missing_ok=True)  # of an agent that has trained further
+    stop.skippable = ""
+    for key, value in ({} if result is None else eval_metrics(result)).items():
         model.logger.record(key, value)
     model.logger.dump(model.num_timesteps)
-    video = _record_episode(policy, config, folder.video_file)
     if video is not None:
         tracker.log_video(video, model.num_timesteps)
     tracker.log_model(folder.model_file, f"{config.env}-{config.agent}")
     return result
 
 
-def _record_episode(policy: AgentPolicy, config: RunConfig, file: Path) -> Path | None:
+def _record_episode(policy: AgentPolicy, config: RunConfig, file: Path, tell: Callable[[float], None]) -> Path | None:
     """The file with an episode of the trained agent; None where the environment cannot be drawn."""
     if not config.resolved_env.has("draw", config.env_kwargs):
         return None
     from palaestra.train.recording.show import watch
 
+    steps = itertools.count()
+
+    def act(env: BatchedEnv, obs: Any) -> torch.Tensor:
+        tell(next(steps) / min(RECORDED_STEPS, most_steps(env)))
+        return policy(env, obs)
+
     watch(
         config.env,
-        policy,
+        act,
         env_kwargs=config.env_kwargs,
         seed=EVALUATION_SEEDS,
         device=str(policy.model.device),
         record=file,
-        max_steps=1000,
+        max_steps=RECORDED_STEPS,
         label=config.agent,
     )
     return file
-
-
-def _write_facts(
-    folder: RunFolder,
-    model: Agent,
-    seconds: float,
-    start_step: int,
-    solved_after: float | None,
-    stopped: str | None,
-) -> None:
-    """``run.json``: what is needed to judge and to repeat the run."""
-    facts: dict[str, Any] = {
-        "palaestra": version("palaestra"),
-        **{name: version(name) for name in ("torch", "stable_baselines3", "gymnasium", "numpy")},
-        "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "processes": process_group().size,
-        "git_commit": git_commit(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "num_timesteps": model.num_timesteps,
-        "training_seconds": round(seconds, 3),
-        "steps_per_second": round((model.num_timesteps - start_step) / seconds),
-        "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
-        "stopped": stopped,
-    }
-    write_whole(folder.facts_file, json.dumps(facts, indent=1).encode())

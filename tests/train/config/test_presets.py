@@ -11,7 +11,7 @@ import gymnasium
 import pytest
 import yaml
 
-from palaestra.envs import register, registry, resolve
+from palaestra.envs import entries, register, registry, resolve
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import find_preset, load_presets, preset
 from palaestra.train.config.run_config import RunConfig, resolve_config
@@ -192,3 +192,13 @@ def test_other_environments_have_none_of_their_own(tmp_path: Path) -> None:
     assert preset(resolve("CartPole-v1"), "ppo").num_envs == 16
     with pytest.raises(ConfigError, match="has no preset for pqn"):
         grid(["pricing"], ["pqn"], 1, tmp_path)
+
+
+def test_presets_end_with_a_whole_final_evaluation_and_short_runs_with_a_short_one() -> None:
+    for env in [*entries(), resolve("CartPole-v1")]:
+        for agent in AGENTS:
+            assert env.final_episodes(preset(env, agent).total_timesteps) == env.evaluation_episodes
+    assert [resolve("snake").final_episodes(steps) for steps in (1, 4096, 100_000, 300_000, 10**7)] == [
+        *(100, 100, 333, 1000, 1000)
+    ]
+    assert [resolve("CartPole-v1").final_episodes(steps) for steps in (1, 10_000, 30_000, 10**7)] == [20, 33, 100, 100]

@@ -80,6 +80,16 @@ def test_episodes_without_an_end_are_cut_and_count_with_what_they_have(monkeypat
     assert result.successes.tolist() == [True, False, True, False, True, False, True, False, False, False]
 
 
+def test_who_asks_is_told_how_many_episodes_are_over() -> None:
+    """Every eighth step: of rows that last 1 … 10 steps 0.8 are over after eight, all after sixteen."""
+    told: list[float] = []
+    run_episodes(ladder(20), RandomPolicy(), told.append)
+    assert told == [16, 20]
+    told.clear()
+    evaluate("cartpole", RandomPolicy(), episodes=1030, env_kwargs={"max_episode_steps": 16}, tell=told.append)
+    assert told == [512, 1024, 1024 + 3, 1024 + 6]  # the share of the time limit, in batches of 1,024
+
+
 # ------------------------------------------------------------------------------------------- statistics
 
 

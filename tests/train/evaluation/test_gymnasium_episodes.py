@@ -177,10 +177,13 @@ def cartpole_agent(**kwargs: Any) -> AgentPolicy:
 @pytest.mark.parametrize("policy", [RandomPolicy(), cartpole_agent(), cartpole_agent(deterministic=False)])
 def test_processes_play_the_same_episodes(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     in_processes, calls = processes.play_in_processes, []
-    monkeypatch.setattr(processes, "play_in_processes", lambda *args: calls.append(args[2:]) or in_processes(*args))
+    monkeypatch.setattr(processes, "play_in_processes", lambda *args: calls.append(args[2:4]) or in_processes(*args))
     here = evaluate("CartPole-v1", policy, episodes=37, env_kwargs={"vectorization_mode": "sync"})
     assert not calls
-    assert evaluate("CartPole-v1", policy, episodes=37) == here
+    told = [0.0]
+    assert evaluate("CartPole-v1", policy, episodes=37, tell=told.append) == here
+    assert told == sorted(told)
+    assert told[-1] <= 37
     assert calls == [(37, 2)]
     assert not multiprocessing.active_children()
 
@@ -261,7 +264,7 @@ def test_training_without_an_end_in_sight_is_told_of_once(
 ) -> None:
     result = trained(tmp_path / "run", monkeypatch, "env.goal=7")
     assert result.evaluation is not None
-    assert (result.evaluation.mean, result.evaluation.cut_episodes) == (-50, 4)
+    assert (result.evaluation.mean, result.evaluation.cut_episodes) == (-50, 2)
     assert len(RunFolder(tmp_path / "run").curves.evaluations()) == 4
     told = [line for line in capsys.readouterr().out.splitlines() if "no end" in line]
     assert told == [

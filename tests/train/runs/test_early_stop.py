@@ -35,7 +35,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[dict[in
         return result if seed == 0 else replace(result, mean=value, ci_low=value - (5.0 if episodes == 100 else 1.0))
 
     monkeypatch.setattr(callbacks, "evaluate_run", evaluate_run)
-    monkeypatch.setattr(trainer, "evaluate_run", lambda policy, config, episodes: real(policy, config, 4))
+    monkeypatch.setattr(trainer, "evaluate_run", lambda policy, config, episodes, tell: real(policy, config, 4))
     monkeypatch.setattr(callbacks, "EVALUATIONS_WITH_RULE", 10)
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)
     return scores.update

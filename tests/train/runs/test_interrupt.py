@@ -345,7 +345,7 @@ def test_a_recording_is_interrupted(
 ) -> None:
     """Of the last episode; the weights are saved, and going on evaluates them again."""
 
-    def record(policy: Any, config: Any, file: Path) -> None:
+    def record(policy: Any, config: Any, *rest: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         batch = config.resolved_env.make(1, "cpu")
         policy(batch, batch.reset()[0])
@@ -410,7 +410,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
 
 
-@pytest.mark.parametrize("place", ["_final_evaluation", "_write_facts"])
+@pytest.mark.parametrize("place", ["_final_evaluation", "write_facts"])
 def test_a_kill_after_training_loses_nothing_of_the_last_row(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

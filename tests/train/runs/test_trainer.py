@@ -78,7 +78,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     def evaluate_run(model: Any, config: Any, episodes: int, *args: Any, **kwargs: Any) -> Evaluation:
         result = real(model, config, 4, *args, **kwargs)
-        return result if episodes == 1000 else replace(result, mean=scores.pop(0))
+        return result if not args else replace(result, mean=scores.pop(0))
 
     monkeypatch.setattr(callbacks, "evaluate_run", evaluate_run)
     monkeypatch.setattr(trainer, "evaluate_run", evaluate_run)
