@@ -195,7 +195,7 @@ def resume_run(name: str, track: str, total_timesteps: int | None = None) -> Non
 
 
 def _lengthened(folder: RunFolder, source: Path, config: RunConfig, total_timesteps: int) -> RunConfig:
-    """The configuration of a finished run with more steps.
+    """The configuration of a finished run with more steps, and without a rule that has ended it.
 
     Raises:
         ConfigError: if the run is not finished, has trained as much, or a single file of it is given.
@@ -212,7 +212,8 @@ def _lengthened(folder: RunFolder, source: Path, config: RunConfig, total_timest
     done = folder.facts()["num_timesteps"]
     if total_timesteps <= done:
         raise ConfigError(f"{wanted}: must be above the {done:,} steps that {folder.path} has trained already")
-    return validated(replace(config, total_timesteps=total_timesteps))
+    ended = folder.facts().get("stopped") is not None  # then the rule is met already, and would end the run at once
+    return validated(replace(config, total_timesteps=total_timesteps, stop_at=None if ended else config.stop_at))
 
 
 def _tell_finished(folder: RunFolder) -> None:

@@ -266,11 +266,14 @@ def _agent(
 
 def _lengthen(config: RunConfig, folder: RunFolder, model: Agent, tell: Callable[[str], None]) -> None:
     """Note that a finished run goes on to more steps, and tell what becomes of its learning rate."""
+    before = folder.config()
+    rule = None if before is None or before.stop_at == config.stop_at else before.stop_at
+    without = "" if rule is None else f" without stop_at={rule}, which has ended it"
     folder.write_config(config)
     given, total = config.agent_kwargs.get("learning_rate", ""), config.total_timesteps
     rate = f"{model.lr_schedule(1 - model.num_timesteps / total):.3g}"
     over = f", {given} over all of them, is {rate} now" if isinstance(given, str) and given else f" stays {rate}"
-    tell(f"the run goes on from {model.num_timesteps:,} to {total:,} steps: the learning rate{over}")
+    tell(f"the run goes on from {model.num_timesteps:,} to {total:,} steps{without}: the learning rate{over}")
 
 
 def _headline(config: RunConfig, env: BatchedEnv) -> str:

@@ -122,6 +122,47 @@ def test_a_resumed_run_keeps_its_rule(scored: Callable[[dict[int, float]], None]
     assert RunFolder(Path("part")).curves.evaluations() == RunFolder(Path("whole")).curves.evaluations()
 
 
+@pytest.mark.parametrize(
+    ("rule", "scores"),
+    [("solved", {768: 476.5}), ("plateau", {512: 100.0}), ("0.5m", {})],
+    ids=lambda value: str(value),
+)
+def test_a_run_that_its_rule_has_ended_is_trained_further_without_it(
+    rule: str,
+    scores: dict[int, float],
+    scored: Callable[[dict[int, float]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The rule is met already, so the run would end at once."""
+    scored(scores)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.EvalAndCheckpointCallback, "_seconds_so_far", lambda self: 0.05 * self.num_timesteps)
+        train("cartpole", "ppo", Path("a"), "disabled", stop_at=rule, **TINY)
+        ended = facts("a")["num_timesteps"]
+        assert ended < 2560
+        capsys.readouterr()
+        resume("a", "disabled", 2560)  # those that were planned, or more
+    out = capsys.readouterr().out
+    assert f"the run goes on from {ended:,} to 2,560 steps" in out
+    assert f"without stop_at={rule}, which has ended it" in out
+    assert (facts("a")["num_timesteps"], facts("a")["stopped"]) == (2560, None)
+    config = RunFolder(Path("a")).config()
+    assert config is not None
+    assert config.stop_at is None
+    assert RunFolder(Path("a")).is_finished(config)
+
+
+def test_a_rule_that_was_not_met_is_kept_when_the_run_is_trained_further(
+    scored: Callable[[dict[int, float]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored({3072: 476.5})
+    train("cartpole", "ppo", Path("a"), "disabled", stop_at="solved", **TINY)
+    resume("a", "disabled", 5120)
+    assert "which has ended it" not in capsys.readouterr().out
+    assert (facts("a")["num_timesteps"], facts("a")["stopped"]) == (3072, "the agent scores at least 475")
+
+
 def test_seconds_of_all_processes_count(tmp_path: Path) -> None:
     (tmp_path / "progress.csv").write_text(
         "global_step,time/time_elapsed\n1,5\n2,9\n3,\n4,2\n5,2\n6,30\n7,4\n", encoding="utf-8"
