@@ -137,7 +137,7 @@ def _final_episodes(folder: RunFolder, config: RunConfig) -> int:
     with suppress(ConfigError):
         if isinstance(played := folder.evaluation().get("episodes"), int) and played > 0:
             return played
-    return config.final_episodes
+    return config.resolved_env.final_episodes(config.total_timesteps)
 
 
 def _note(text: str) -> None:

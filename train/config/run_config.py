@@ -91,11 +91,6 @@ class RunConfig:
         """The environment that ``env`` names."""
         return environment(self.env)
 
-    @property
-    def final_episodes(self) -> int:
-        """Number of episodes of the final evaluation, see :meth:`ResolvedEnv.final_episodes`."""
-        return self.resolved_env.final_episodes(self.total_timesteps)
-
     def plays_in(self, env: str) -> bool:
         """True if ``env`` names the configuration's environment, in whatever words."""
         return environment(env) == self.resolved_env

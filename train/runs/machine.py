@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from palaestra.train.config.compatibility import Agent
-    from palaestra.train.runs.run_folder import RunFolder
 
 _IMPORTED = time.monotonic()
 _STAT = Path("/proc/self/stat")
@@ -95,7 +94,7 @@ def git_commit() -> str | None:
 
 
 def write_facts(
-    folder: RunFolder,
+    file: Path,
     model: Agent,
     seconds: float,
     start_step: int,
@@ -126,4 +125,4 @@ def write_facts(
         "stopped": stopped,
         "evaluation_skipped": unevaluated,
     }
-    write_whole(folder.facts_file, json.dumps(facts, indent=1).encode())
+    write_whole(file, json.dumps(facts, indent=1).encode())

@@ -206,7 +206,7 @@ def _train(
         summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
         tracker.finish(summary)
     solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
-    write_facts(folder, model, seconds, start_step, solved_after, stopped, finished and evaluation is None)
+    write_facts(folder.facts_file, model, seconds, start_step, solved_after, stopped, finished and evaluation is None)
     if finished:
         checkpoints.discard(folder)
     curves = tracker.url or tracker.offline_dir
@@ -298,7 +298,7 @@ def _final_evaluation(
     Ctrl-C skips what is left of them; None if that is the evaluation.
     """
     policy = StoppablePolicy(model, stop, str(folder.path))
-    result, video, count = None, None, config.final_episodes
+    result, video, count = None, None, config.resolved_env.final_episodes(config.total_timesteps)
     try:
         stop.skippable = "the final evaluation and the recording"
         with progress.stage(f"final evaluation: {count:,} held-out episodes") as stage:

@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from palaestra.train.interruptions import Shown
 from palaestra.train.loggers.stage import Stage
 
 
@@ -28,6 +29,16 @@ def test_plain_lines_come_every_five_seconds() -> None:
         "  95%   0:00:00 left   final evaluation: 1,000 held-out episodes\n"  # a share never falls
         " 100%   0:00:00 left   final evaluation: 1,000 held-out episodes\n"
     )
+
+
+def test_q_shows_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Shown, "progress", False)
+    for terminal in (False, True):
+        clock, stream = Seconds(), io.StringIO()
+        with Stage("recording an episode", Console(file=stream, force_terminal=terminal), clock) as stage:
+            clock.now += 8
+            stage.tell(0.5)
+        assert stream.getvalue() == ""
 
 
 def test_what_may_end_at_any_time_has_at_most_that_left() -> None:
