@@ -33,6 +33,11 @@ def three_digits(number: float) -> str:
     return f"{number:.3g}"
 
 
+def four_digits(number: float) -> str:
+    """A running score: four significant digits, or all of a longer whole part, like 12, 2.37 and 12,346."""
+    return f"{number:.4g}" if not abs(number) >= 9999.5 else f"{number:,.0f}"
+
+
 def known(number: float, half: float = 0.0) -> str:
     """As many digits as are known: two of ``half``, that of an interval; of an exact number (0) four."""
     size = half if half > 0.0 else abs(number)

@@ -15,6 +15,7 @@ This module imports pygame, so nothing imports this module until a picture is wa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -35,13 +36,22 @@ def even(pixels: float) -> int:
     return max(2, 2 * round(pixels / 2))
 
 
-def resized(image: Image, width: int) -> Image:
-    """The image smoothly scaled to an even ``width``, in proportion, with an even height."""
-    height, old_width = image.shape[:2]
-    size = even(width), even(height * width / old_width)
-    if size == (old_width, height):
-        return image
-    return _to_image(pygame.transform.smoothscale(to_surface(image), size))
+def fitted(image: Image, box: tuple[int, int]) -> Image:
+    """The image in proportion, as large as ``box`` (width, height) lets it be.
+
+    One that grows to twice its size or more, as those of old games do, grows by a whole factor, so that its pixels stay
+    squares with sharp edges; others are scaled smoothly, to even sizes.
+    """
+    height, width = image.shape[:2]
+    scale = min(box[0] / width, box[1] / height)
+    if scale >= 2:
+        return image.repeat(int(scale), 0).repeat(int(scale), 1)
+    size = _even_below(width * scale), _even_below(height * scale)
+    return image if size == (width, height) else _to_image(pygame.transform.smoothscale(to_surface(image), size))
+
+
+def _even_below(pixels: float) -> int:
+    return max(2, 2 * int(pixels / 2 + 1e-9))
 
 
 class Canvas:
@@ -173,16 +183,15 @@ class Canvas:
 
         ``size`` is the height of the line; the result is its width.
         """
-        if not pygame.font.get_init():  # Gymnasium environments shut pygame down when they close
-            pygame.font.init()
-        ink = pygame.Color(colour)
-        font = pygame.font.Font(None, max(1, round(size * self._scale)))
-        words = font.render(text, True, ink)
-        words.set_alpha(ink.a)
-        width, height = font.size(text)  # pygame-ce renders taller pictures than that
+        words, (width, height) = _words(text, max(1, round(size * self._scale)), tuple(pygame.Color(colour)))
         left = x * self._scale - {"left": 0.0, "center": width / 2, "right": width}[align]
         self._surface.blit(words, (round(left), round(y * self._scale - height / 2)))
         return width / self._scale
+
+    @staticmethod
+    def text_width(text: str, size: float) -> float:
+        """How wide :meth:`text` makes a line, in the units of a canvas with one pixel per unit."""
+        return _words(text, max(1, round(size * _FINER)), (0, 0, 0, 255))[1][0] / _FINER
 
     @staticmethod
     def mix(first: Colour, second: Colour, share: float) -> Colour:
@@ -211,6 +220,17 @@ class Canvas:
             draw(layer, pygame.Color(ink.r, ink.g, ink.b), (-box.x, -box.y))
             layer.set_alpha(ink.a)
             self._surface.blit(layer, box)
+
+
+@functools.lru_cache(maxsize=512)  # most texts of a picture, such as labels of axes, stand in the next one too
+def _words(text: str, size: int, ink: tuple[int, ...]) -> tuple[pygame.Surface, tuple[int, int]]:
+    """A line of text, and its width and height (pygame-ce renders taller pictures than that)."""
+    if not pygame.font.get_init():  # Gymnasium environments shut pygame down when they close
+        pygame.font.init()
+    font = pygame.font.Font(None, size)
+    words = font.render(text, True, ink)
+    words.set_alpha(ink[3])
+    return words, font.size(text)
 
 
 def _box(points: Sequence[Point]) -> pygame.Rect:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pygame
 
 from palaestra.envs.rendering.canvas import Image, to_surface
+
+_LOOK = 1 / 30  # s between two looks at the keys
 
 
 class NoDisplayError(RuntimeError):
@@ -14,7 +18,8 @@ class NoDisplayError(RuntimeError):
 class Window:
     """A window that shows pictures at a steady pace.
 
-    Space pauses, + and − double and halve the pace, Escape or Q (or closing the window) ends it.
+    Space pauses, the right arrow or a period shows one more picture and pauses there, + and − double and halve the
+    pace, Escape or Q (or closing the window) ends it.
     """
 
     def __init__(self, title: str, fps: float) -> None:
@@ -22,24 +27,32 @@ class Window:
         self.title, self.fps = title, fps
         self.paused = False
         self.closed = False
-        self._clock = pygame.time.Clock()
+        self._released = False  # whether a pause lets one picture through
+        self._due = 0.0  # when the next picture is to follow
         self._size: tuple[int, int] | None = None  # size of the pictures
         self._shown: tuple[int, int] = (0, 0)  # size of the window: smaller where the screen is
 
-    def show(self, frame: Image) -> bool:
+    def show(self, frame: Image, seconds: float | None = None) -> bool:
         """Show the picture for one frame's time, or until the pause ends; False once the window is closed.
+
+        ``seconds`` is another time at that pace.
 
         Raises:
             NoDisplayError: if no window can be opened.
         """
         if self.closed:
             return False
+        self._released = False
         self.draw(frame)
+        now, duration = time.monotonic(), seconds or 1.0 / self.fps
+        self._due = now + duration if self._due == 0.0 else max(self._due + duration, now)
         go_on = self.handle_events()
-        self._clock.tick(self.fps)
-        while go_on and self.paused:
-            self._clock.tick(30)
+        while go_on and not self._released and (self.paused or time.monotonic() < self._due):
+            time.sleep(_LOOK if self.paused else min(_LOOK, max(0.0, self._due - time.monotonic())))
+            paused = self.paused
             go_on = self.handle_events()
+            if paused or self.paused:
+                self.draw(frame)
         if not go_on:
             self.close()
         return go_on
@@ -55,7 +68,7 @@ class Window:
                 pygame.display.set_mode(self._shown)
             except pygame.error as error:
                 raise NoDisplayError(f"cannot open a window: {error}") from error
-        pygame.display.set_caption(self.title)
+        pygame.display.set_caption(f"{self.title} · paused" if self.paused else self.title)
         if self._shown != self._size:
             surface = pygame.transform.smoothscale(surface, self._shown)
         screen = pygame.display.get_surface()
@@ -85,8 +98,12 @@ class Window:
 
     def obey(self, event: pygame.event.Event) -> None:
         """One event among those that neither close the window nor change the pace."""
-        if event.type == pygame.KEYDOWN and event.key == pygame.K_SPACE:
+        if event.type != pygame.KEYDOWN:
+            return
+        if event.key == pygame.K_SPACE:
             self.paused = not self.paused
+        elif event.key in (pygame.K_RIGHT, pygame.K_PERIOD):
+            self.paused = self._released = True
 
 
 def _fitting(size: tuple[int, int], screen: tuple[int, int]) -> tuple[int, int]:

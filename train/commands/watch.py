@@ -20,6 +20,7 @@ from palaestra.train.commands import (
     read_index,
 )
 from palaestra.train.commands.evaluate import SCRIPTED, find_player
+from palaestra.train.formatting import two_digits
 
 if TYPE_CHECKING:
     from palaestra.train.recording.show import Watched
@@ -30,6 +31,13 @@ def watch(
     env: EnvOption = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an .mp4, .gif or .png instead.")] = None,
     grid: Annotated[str, typer.Option(metavar="RxC", help="Rows and columns of environments.")] = "1x1",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH|H", help="Width and height of the picture, or its height: 1280x720, 480."),
+    ] = None,
+    fps: Annotated[
+        str | None, typer.Option(metavar="N", help="Steps shown per second, instead of the environment's own pace.")
+    ] = None,
     episodes: Annotated[int | None, typer.Option(parser=read_count, metavar="N", help="How many episodes.")] = None,
     seed: SeedOption = 0,
     env_index: Annotated[
@@ -49,11 +57,12 @@ def watch(
     \b
     palaestra watch latest
     palaestra watch latest --record snake.mp4
+    palaestra watch latest --record snake.gif --size 360 --fps 5
     palaestra watch expert --env snake --grid 4x4 --record grid.png
     palaestra watch latest --training --env-index 17 --episode 3
     """
-    size = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
-    if not size:
+    tiles = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)", grid)
+    if not tiles:
         raise UsageError(f"--grid {grid}: expected rows x columns, like 4x4")
     if training:
         if run in SCRIPTED:
@@ -68,14 +77,38 @@ def watch(
         training=training,
         stochastic=stochastic,
         settings=settings or (),
-        grid=(int(size[1]), int(size[2])),
+        grid=(int(tiles[1]), int(tiles[2])),
+        size=None if size is None else _read_size(size),
+        fps=None if fps is None else _read_pace(fps),
         episodes=episodes,
         env_index=env_index,
         episode=episode,
     )
     if shown.path is not None:
-        cut = " (cut at the longest length for this kind of file, or for an episode)" if shown.cut else ""
-        print(f"{shown.path}: {shown.frames} frame{'s' if shown.frames != 1 else ''}{cut}")
+        print(_said(shown, shown.path))
+
+
+def _read_size(text: str) -> tuple[int | None, int]:
+    """Width (None if only a height is given) and height in pixels."""
+    found = re.fullmatch(r"(?:(\d{1,5})x)?(\d{1,5})p?", text.strip().lower())
+    if not found:
+        raise UsageError(f"--size {text}: expected pixels, width x height or the height alone, like 1280x720 or 720")
+    return int(found[1]) if found[1] else None, int(found[2])
+
+
+def _read_pace(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--fps {text}: expected a number of steps per second, like 25") from error
+
+
+def _said(shown: Watched, path: Path) -> str:
+    """What was written, in a line."""
+    width, height = shown.size
+    count = f", {shown.frames:,} frames at {shown.fps:.4g} per second" if path.suffix.lower() != ".png" else ""
+    cut = " (cut at the longest length for this kind of file, or for an episode)" if shown.cut else ""
+    return f"{path}: {width}x{height}{count}, {two_digits(path.stat().st_size)}B{cut}"
 
 
 def watch_player(
@@ -99,7 +132,7 @@ def watch_player(
         training: show the episodes that the run was trained on instead.
         stochastic: sample the agent's actions instead of taking the most likely.
         settings: "env.key=value" for the environment.
-        options: ``grid``, ``episodes``, ``env_index``, ``episode``, ``fps`` and ``max_steps`` of
+        options: ``grid``, ``episodes``, ``env_index``, ``episode``, ``fps``, ``size`` and ``max_steps`` of
             :func:`palaestra.train.recording.show.watch`.
 
     Raises:

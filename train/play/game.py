@@ -31,13 +31,14 @@ from palaestra.envs.rendering.window import NoDisplayError, Window
 from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import most_steps
 from palaestra.train.evaluation.policies import AgentPolicy, Player
+from palaestra.train.formatting import four_digits
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
-from palaestra.train.recording.playback import Playback, PolicyFunction, TensorPlayback, WatchError, open_playback
+from palaestra.train.recording.layout import Layout, mosaic
+from palaestra.train.recording.playback import Playback, PolicyFunction, WatchError, open_playback
 from palaestra.train.recording.show import no_display
-from palaestra.train.recording.video import captioned, mosaic
 
 _TURN_FPS = 30.0  # how often a turn-based game looks for a key
-_WIDEST = 960  # pixels of a picture
+_ALONE, _BESIDE = (640, 960), (560, 640)  # height and largest width of a player's picture in pixels
 
 
 class Console(Keyboard, Protocol):
@@ -55,12 +56,13 @@ class PlayWindow(Window):
 
     def __init__(self, title: str, fps: float) -> None:
         super().__init__(title, fps)
+        self.clock = pygame.time.Clock()
         self.taps: deque[int] = deque()
         self.held: set[int] = set()
 
-    def show(self, frame: Image) -> bool:
+    def show(self, frame: Image, seconds: float | None = None) -> bool:
         self.draw(frame)
-        self._clock.tick(self.fps)
+        self.clock.tick(self.fps)
         return self.handle_events()
 
     def obey(self, event: pygame.event.Event) -> None:
@@ -165,13 +167,13 @@ class _Person:
 class _Side:
     """One player's episode and its picture."""
 
-    def __init__(self, playback: Playback, who: str, width: int) -> None:
-        self.playback, self.who, self._width = playback, who, width
+    def __init__(self, playback: Playback, who: str, layout: Layout) -> None:
+        self.playback, self.who, self._layout = playback, who, layout
 
     def start(self, episode: int) -> None:
         self.playback.start(episode)
         self.over, self.score, self.steps = False, 0.0, 0
-        self.image = self.playback.picture(0, self._width, over=False)
+        self.image = self.playback.picture(0, self._layout.box, over=False)
 
     def act(self, look: bool = True) -> None:
         """A step, unless the episode is over; without a ``look`` at it only the last one is drawn."""
@@ -180,7 +182,7 @@ class _Side:
         self.over = bool(self.playback.step()[0])
         self.score, self.steps = float(self.playback.returns[0]), self.steps + 1
         if look or self.over:
-            self.image = self.playback.picture(0, self._width, self.over)
+            self.image = self.playback.picture(0, self._layout.box, self.over)
         if not self.over:
             self.playback.reset_finished()
 
@@ -190,7 +192,7 @@ class _Side:
             self.act(look=False)
 
     def tile(self) -> Image:
-        return captioned(self.image, f"{self.who}: {_number(self.score)}", f"step {self.steps}")
+        return self._layout.frame([self.image], [f"{self.who}: {four_digits(self.score)}"], f"step {self.steps}")
 
 
 class _Game:
@@ -200,10 +202,12 @@ class _Game:
         self, name: str, person: _Person, playbacks: Sequence[Playback], rival: str, reference: Reference
     ) -> None:
         playback = playbacks[0]
-        own = playback.env.env.picture_size[0] if isinstance(playback, TensorPlayback) else 640
-        width = min(own, _WIDEST) if len(playbacks) == 1 else min(own, _WIDEST) * 3 // 4
+        height, widest = _ALONE if len(playbacks) == 1 else _BESIDE
         self._person = person
-        self._sides = [_Side(each, who, width) for each, who in zip(playbacks, ("you", rival), strict=False)]
+        self._sides = [
+            _Side(each, who, Layout((1, 1), None, height, widest))
+            for each, who in zip(playbacks, ("you", rival), strict=False)
+        ]
         self.reference = reference
         self.played: list[EpisodeScore] = []
         playback.start(0)

@@ -22,7 +22,7 @@ from palaestra.envs import BatchedEnv, TensorVectorEnv, resolve
 from palaestra.envs.core import host_row
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-from palaestra.envs.rendering.canvas import Image, resized
+from palaestra.envs.rendering.canvas import Image, fitted
 from palaestra.envs.rendering.picture import picture
 from palaestra.train.evaluation.policies import on_states
 
@@ -92,8 +92,10 @@ class TensorPlayback:
         """Go on to the next episode where one ended."""
         self._obs = self.env.reset_finished(self._done, self._final_obs)
 
-    def picture(self, row: int, width: int, over: bool) -> Image:
-        """One environment, ``width`` pixels wide; ``over`` if its episode ended with the last step."""
+    def picture(self, row: int, box: tuple[int, int], over: bool) -> Image:
+        """One environment, as large as ``box`` (width, height) lets it be; ``over`` if its episode has just ended."""
+        wide, high = self.env.env.picture_size
+        width = max(2, int(min(box[0], box[1] * wide / high)) // 2 * 2)
         steps = min(int(self.env.episode_length[row]), len(self._states))
         past = _Past(list(self._states)[len(self._states) - steps :], row)
         return picture(self.env.env, self.env.state_of(row), width, over, past, self._table)
@@ -151,14 +153,14 @@ class GymnasiumPlayback:
     def reset_finished(self) -> None:
         """The step itself has reset what ended."""
 
-    def picture(self, row: int, width: int, over: bool) -> Image:
+    def picture(self, row: int, box: tuple[int, int], over: bool) -> Image:
         member = self.env.envs[row]
         frame = member.get_wrapper_attr("last") if over else member.get_wrapper_attr("seen")()
         if isinstance(frame, BaseException):
             raise WatchError(f"the environment gives no picture: render() raises {describe(frame)}{_way_out(frame)}")
         if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
             raise WatchError("the environment's render() gives no picture (uint8 [height, width, 3])")
-        return resized(frame, width)
+        return fitted(frame, box)
 
 
 Playback = TensorPlayback | GymnasiumPlayback

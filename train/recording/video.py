@@ -1,4 +1,4 @@
-"""Frames into files: MP4 and GIF videos, PNG pictures, and many frames side by side.
+"""Frames into files: MP4 and GIF videos, and PNG pictures.
 
 1. MP4 is H.264 with 4:2:0 colours, which every browser and player shows; GIF has one palette for the whole film, made
    from all its frames, and stores only what changes from one to the next.
@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -22,17 +22,16 @@ import imageio_ffmpeg
 import numpy as np
 
 from palaestra.envs.core.atomic_write import unfinished_file
-from palaestra.envs.rendering.canvas import Canvas, Image
+from palaestra.envs.rendering.canvas import Image
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
 PICTURE_SUFFIX = ".png"
-BACKGROUND = (13, 20, 28)
 
 _MP4: dict[str, Any] = {
     "codec": "libx264",
     "pix_fmt_out": "yuv420p",
     "quality": None,
-    "output_params": ["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-f", "mp4"],
+    "output_params": ["-crf", "20", "-preset", "veryfast", "-movflags", "+faststart", "-f", "mp4"],
 }
 _GIF_FILTER = (
     "split[a][b];[a]palettegen=max_colors=96:stats_mode=full[p];[b][p]paletteuse=dither=none:diff_mode=rectangle"
@@ -103,32 +102,3 @@ def _check_film(part: Path, count: int, path: Path) -> None:
     if found != count:
         reason = f"cannot record: {found} of {count} frames could be written; is the disk full?"
         raise OSError(errno.EIO, reason, str(path))
-
-
-def mosaic(tiles: Sequence[Image], columns: int, gap: int = 8) -> Image:
-    """Tiles of one size in rows from the upper left, ``gap`` pixels (an even number) apart and from the edge."""
-    height, width = tiles[0].shape[:2]
-    rows = -(-len(tiles) // columns)
-    whole = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), dtype=np.uint8)
-    whole[:] = BACKGROUND
-    for i, tile in enumerate(tiles):
-        row, column = divmod(i, columns)
-        top, left = gap + row * (height + gap), gap + column * (width + gap)
-        whole[top : top + height, left : left + width] = tile
-    return whole
-
-
-def faded(image: Image) -> Image:
-    """The image half-way to the background."""
-    return image // 2 + np.array(BACKGROUND, dtype=np.uint8) // 2
-
-
-def captioned(image: Image, left: str, right: str) -> Image:
-    """The image over a slim line with a text at either end; the right one goes first where there is room for one."""
-    width = image.shape[1]
-    line = Canvas(width, 32)
-    line.fill("#0d141c")
-    taken = line.text(right, width - 12, 14, 22, "#9fb0c0", "right")
-    if len(left) * 11 + taken + 36 < width:
-        line.text(left, 12, 14, 22, "#e6edf3")
-    return np.concatenate((image, line.image()))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palaestra.envs.cartpole import CartPole, CartPoleState
-from palaestra.envs.rendering.canvas import Canvas, even, resized
+from palaestra.envs.rendering.canvas import Canvas, even, fitted
 from palaestra.envs.rendering.picture import picture
 from palaestra.envs.rendering.window import Window, _fitting
 from palaestra.envs.snake import DOWN, LEFT, RIGHT, Snake, SnakeState
@@ -155,7 +155,31 @@ def test_pictures_have_even_sizes_in_proportion(width: int) -> None:
     assert image.shape[0] % 2 == image.shape[1] % 2 == 0
     assert abs(image.shape[1] - width) <= 1
     assert image.shape[0] == pytest.approx(image.shape[1] * 360 / 640, abs=2)
-    assert resized(np.zeros((33, 77, 3), np.uint8), width).shape[1] == image.shape[1]
+
+
+@given(st.integers(2, 900), st.integers(2, 900), st.integers(1, 250), st.integers(1, 250))
+def test_a_picture_is_fitted_into_a_box_in_proportion(width: int, height: int, across: int, down: int) -> None:
+    image = np.arange(down * across * 3).reshape(down, across, 3).astype(np.uint8)
+    result = fitted(image, (width, height))
+    scale = min(width / across, height / down)
+    assert result.shape[1] <= max(width, 2)
+    assert result.shape[0] <= max(height, 2)
+    if scale >= 2:  # every pixel is a square of whole pixels
+        np.testing.assert_array_equal(result[:: int(scale), :: int(scale)], image)
+        assert result.shape[:2] == (down * int(scale), across * int(scale))
+    else:
+        assert result.shape[1] % 2 == result.shape[0] % 2 == 0
+        assert result.shape[1] == pytest.approx(across * scale, abs=2)
+        assert result.shape[0] == pytest.approx(down * scale, abs=2)
+
+
+def test_texts_are_as_wide_as_they_are_measured_after_pygame_was_shut_down() -> None:
+    drawn = [Canvas(300, 40).text("return 12.5", 5, 20, 24, "#ffffff")]
+    pygame.quit()
+    canvas = Canvas(300, 40)
+    drawn.append(canvas.text("return 12.5", 5, 20, 24, "#ffffff"))
+    assert drawn == [Canvas.text_width("return 12.5", 24)] * 2
+    assert canvas.image().max() == 255
 
 
 # ------------------------------------------------------------------------------------------------------- the pictures

@@ -17,14 +17,17 @@ from torch import Tensor
 
 from palaestra.envs import BatchedEnv, TensorVectorEnv, make
 from palaestra.envs.interop.simulator_seeds import simulator_seeds
-from palaestra.envs.rendering.canvas import Canvas, Image, resized
+from palaestra.envs.rendering.canvas import Canvas, Image, fitted
 from palaestra.envs.rendering.picture import picture
 from palaestra.envs.rendering.window import NoDisplayError, Window
 from palaestra.envs.snake import Snake
+from palaestra.train import cli
 from palaestra.train.recording import playback
+from palaestra.train.recording.layout import Layout, mosaic, title_line
 from palaestra.train.recording.playback import TensorPlayback, WatchError
 from palaestra.train.recording.show import watch
-from palaestra.train.recording.video import RecordingError, captioned, mosaic, write_video
+from palaestra.train.recording.video import RecordingError, write_video
+from palaestra.train.recording.viewer import Viewer
 
 SMALL = {"size": 4}
 
@@ -68,19 +71,26 @@ def states_of_episode(env: TensorVectorEnv[Any], row: int, episode: int) -> list
             states.append(env.state_of(row))
 
 
-def pictures(env: TensorVectorEnv[Any], states: list[Any], width: int = 640) -> list[Image]:
+def below(title: int, frame: Image, picture: Image) -> Image:
+    """The part of a frame where the picture stands: in the middle below a line ``title`` pixels high."""
+    height, width = picture.shape[:2]
+    top, left = title + (frame.shape[0] - title - height) // 2, (frame.shape[1] - width) // 2
+    return frame[top : top + height, left : left + width]
+
+
+def pictures(env: TensorVectorEnv[Any], states: list[Any], width: int) -> list[Image]:
     return [picture(env.env, state, width, over=i == len(states) - 1) for i, state in enumerate(states)]
 
 
 def frames_shown(monkeypatch: pytest.MonkeyPatch, *args: Any, **kwargs: Any) -> list[Image]:
-    """What a window would have shown."""
+    """What a window would have shown, the last picture of an episode once more for a second."""
     shown: list[Image] = []
 
-    def show(self: Window, frame: Image) -> bool:
+    def show(self: Window, frame: Image, seconds: float | None = None) -> bool:
         shown.append(frame)
         return True
 
-    monkeypatch.setattr(Window, "show", show)
+    monkeypatch.setattr(Viewer, "show", show)
     watch(*args, **kwargs)
     return shown
 
@@ -88,13 +98,11 @@ def frames_shown(monkeypatch: pytest.MonkeyPatch, *args: Any, **kwargs: Any) -> 
 @pytest.mark.parametrize(("row", "episode"), [(20, 1), (32, 2)])
 def test_an_episode_of_a_batch_is_replayed_alone(monkeypatch: pytest.MonkeyPatch, row: int, episode: int) -> None:
     env = batch(33, seed=5)
-    expected = pictures(env, states_of_episode(env, row, episode))
+    expected = pictures(env, states_of_episode(env, row, episode), 524)
     shown = frames_shown(monkeypatch, "snake-small", expert, env_kwargs=SMALL, seed=5, env_index=row, episode=episode)
-    assert len(shown) == len(expected) + 10  # and one second of the end
-    for one, other in zip(shown, expected, strict=False):
-        np.testing.assert_array_equal(one, other)
-    for held in shown[len(expected) :]:
-        np.testing.assert_array_equal(held, expected[-1])
+    assert shown[0].shape == (640, 524, 3)
+    for one, other in zip(shown, [*expected, expected[-1]], strict=True):
+        np.testing.assert_array_equal(below(36, one, other), other)
 
 
 def flat(states: Any) -> list[list[Any]]:
@@ -124,12 +132,12 @@ def test_pictures_know_the_earlier_states_of_their_episode(monkeypatch: pytest.M
             done = playback.step()
             for row in range(4):
                 books[row] += flat([playback.env.state_of(row)])
-                playback.picture(row, 64, over=bool(done[row]))
+                playback.picture(row, (64, 74), over=bool(done[row]))
                 assert seen[-1] == (books[row][-1], books[row][:-1])
             playback.reset_finished()
             for row in np.flatnonzero(done):
                 books[row] = flat([playback.env.state_of(int(row))])
-                playback.picture(int(row), 64, over=False)
+                playback.picture(int(row), (64, 74), over=False)
                 assert seen[-1] == (books[row][0], [])
         episodes = playback.env.episode.tolist()
         assert episodes[0] > start + 3
@@ -146,7 +154,7 @@ def test_a_past_is_a_sequence_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -
         shown.step()
         shown.reset_finished()
         states += flat([shown.env.state_of(0)])
-    shown.picture(0, 64, over=False)
+    shown.picture(0, (64, 74), over=False)
     assert seen[-1] == (states[9], states[4:9])
     past = playback._Past([shown.env.state] * 3, 0)
     assert (len(past), len(past[1:]), flat([past[-1]])) == (3, 2, states[-1:])
@@ -167,8 +175,11 @@ def test_png_shows_the_final_state(tmp_path: Path) -> None:
     states = states_of_episode(env, 0, 0)
     assert states[-1].length == 16
     seen = watch("snake-small", expert, env_kwargs=SMALL, record=tmp_path / "new" / "end.png")
-    np.testing.assert_array_equal(imageio.v3.imread(tmp_path / "new" / "end.png"), pictures(env, states)[-1])
-    assert (seen.frames, seen.returns, seen.cut) == (1, [15.0], False)
+    expected = Layout((1, 1), None, 720, 1280).frame(
+        pictures(env, states, 590)[-1:], ["snake-small", "episode 0"], f"step {len(states) - 1} · return 15"
+    )
+    np.testing.assert_array_equal(imageio.v3.imread(tmp_path / "new" / "end.png"), expected)
+    assert (seen.frames, seen.returns, seen.cut, seen.size) == (1, [15.0], False, (590, 720))
 
 
 def test_mp4_holds_every_state_once(tmp_path: Path) -> None:
@@ -177,10 +188,10 @@ def test_mp4_holds_every_state_once(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     assert watch("snake-small", expert, env_kwargs=SMALL, record=path).frames == len(states) + 10
     film = imageio.v3.imread(path)
-    assert film.shape == (len(states) + 10, 552, 480, 3)
+    assert film.shape == (len(states) + 10, 720, 590, 3)
     for i in (0, len(states) // 2, len(states) - 1):
-        drawn = picture(env.env, states[i], 480, over=i == len(states) - 1)
-        assert np.abs(film[i].astype(int) - drawn.astype(int)).mean() < 4  # lossy, so near
+        drawn = picture(env.env, states[i], 590, over=i == len(states) - 1)
+        assert np.abs(below(40, film[i], drawn).astype(int) - drawn.astype(int)).mean() < 4  # lossy, so near
     facts = next(imageio_ffmpeg.read_frames(path))
     assert (facts["codec"], facts["pix_fmt"].split("(")[0], facts["fps"]) == ("h264", "yuv420p", 10.0)
 
@@ -191,9 +202,10 @@ def test_gif_is_small_and_complete(tmp_path: Path) -> None:
     path = tmp_path / "film.gif"
     watch("snake-small", expert, env_kwargs=SMALL, record=path)
     film = imageio.v3.imread(path)
-    assert film.shape == (len(states) + 10, 414, 360, 3)
+    assert film.shape == (len(states) + 10, 480, 394, 3)
     assert imageio.v3.immeta(path)["duration"] == 100  # ms
-    error = np.abs(film[len(states) - 1].astype(int) - pictures(env, states, 360)[-1].astype(int))
+    drawn = pictures(env, states, 394)[-1]
+    error = np.abs(below(26, film[len(states) - 1], drawn).astype(int) - drawn.astype(int))
     assert error.mean() < 4  # the gold of the full board is in the palette, though it comes last
     assert path.stat().st_size < 8_000 * len(film)
 
@@ -213,20 +225,20 @@ def test_a_grid_has_one_episode_per_tile(tmp_path: Path) -> None:
     assert seen.returns == [15.0] * 6
     env = batch(6)
     for row in range(6):
-        last = picture(Snake(4), states_of_episode(env, row, 0)[-1], 333, over=True)
+        last = picture(Snake(4), states_of_episode(env, row, 0)[-1], 432, over=True)
         h, w = last.shape[:2]
-        top, left = 8 + row // 3 * (h + 8), 8 + row % 3 * (w + 8)
+        top, left = 60 + 2 + 8 + row // 3 * (h + 8), 8 + row % 3 * (w + 8)
         np.testing.assert_array_equal(image[top : top + h, left : left + w], last)
-    assert image.shape == (2 * (h + 8) + 8 + 32, 3 * (w + 8) + 8, 3)
+    assert image.shape == (1080, 3 * (w + 8) + 8, 3)
 
 
 def test_a_tile_that_failed_waits_faded(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = frames_shown(monkeypatch, "snake-small", first_row_straight, env_kwargs=SMALL, grid=(1, 2), episodes=2)
     half = shown[0].shape[1] // 2
     waiting = shown[len(shown) // 2]
-    assert waiting[:-32, :half].max() <= 255 // 2 + 14
-    assert waiting[:-32, half:].max() > 200
-    assert shown[-1][:-32, :half].max() > 200  # at the end nobody waits
+    assert waiting[60:, :half].max() <= 255 // 2 + 14
+    assert waiting[60:, half:].max() > 200
+    assert shown[-1][60:, :half].max() > 200  # at the end nobody waits
 
 
 def test_episodes_follow_each_other(tmp_path: Path) -> None:
@@ -255,26 +267,122 @@ def test_other_peoples_environments_show_how_they_end(tmp_path: Path) -> None:
     while not env.step(1)[2]:
         steps += 1
     expected: Any = env.render()
-    np.testing.assert_array_equal(imageio.v3.imread(tmp_path / "end.png"), resized(expected, 640))
+    np.testing.assert_array_equal(imageio.v3.imread(tmp_path / "end.png")[40:], fitted(expected, (1280, 680)))
     seen = watch("CartPole-v1", straight, record=tmp_path / "film.mp4", seed=3)
     assert seen.returns == [steps]
     with pytest.raises(WatchError, match="cannot be replayed"):
         watch("CartPole-v1", straight, record=tmp_path / "end.png", env_index=2)
 
 
-def test_the_window_closes_on_a_key_and_names_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "arguments", "shape"),
+    [
+        ("mp4", {}, (720, 1208)),
+        ("gif", {}, (480, 806)),
+        ("mp4", {"size": (1280, 720)}, (720, 1280)),
+        ("png", {"size": (400, 400)}, (400, 400)),
+        ("png", {"size": (None, 360)}, (360, 604)),
+        ("png", {"size": (64, 64)}, (64, 64)),
+    ],
+)
+def test_recordings_have_the_size_that_is_asked_for(
+    tmp_path: Path, suffix: str, arguments: dict[str, Any], shape: tuple[int, int]
+) -> None:
+    path = tmp_path / f"film.{suffix}"
+    seen = watch("cartpole", straight, record=path, max_steps=3, **arguments)
+    assert imageio.v3.imread(path).shape[-3:-1] == shape
+    assert seen.size == shape[::-1]
+
+
+def test_frames_per_second_that_are_asked_for_show_every_step(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    seen = watch("cartpole", straight, record=path, fps=50, size=(None, 90))
+    assert (seen.frames, seen.fps) == (1 + int(seen.returns[0]) + 50, 50.0)
+    assert next(imageio_ffmpeg.read_frames(path))["fps"] == 50.0
+    assert watch("cartpole", straight, record=path, fps=240, size=(None, 90)).fps == 60.0  # every fourth step
+
+
+def window_run(monkeypatch: pytest.MonkeyPatch, keys: dict[int, int], **kwargs: Any) -> tuple[Any, list[str], Viewer]:
+    """A window whose keys are pressed with the n-th picture: what came of it, the titles, and the window."""
     titles: list[str] = []
-    original = Window.show
+    windows: list[Viewer] = []
+    original = Viewer.show
 
-    def show(self: Window, frame: Image) -> bool:
+    def show(self: Viewer, frame: Image, seconds: float | None = None) -> bool:
         titles.append(self.title)
-        if len(titles) == 4:
-            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_q))
-        return original(self, frame)
+        windows[:] = [self]
+        if len(titles) in keys:
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=keys[len(titles)]))
+        return original(self, frame, seconds)
 
-    monkeypatch.setattr(Window, "show", show)
-    assert watch("snake-small", expert, env_kwargs=SMALL, label="expert", fps=500).frames == 4
-    assert titles[0] == "snake-small · expert · episode 0 · return 0"
+    monkeypatch.setattr(Viewer, "show", show)
+    seen = watch("snake-small", expert, env_kwargs=SMALL, label="expert", fps=500, **kwargs)
+    return seen, titles, windows[0]
+
+
+def test_the_window_closes_on_a_key_and_names_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, titles, _ = window_run(monkeypatch, {4: pygame.K_q})
+    assert seen.frames == 4
+    assert titles[0] == "snake-small · expert · episode 0 · step 0 · return 0"
+
+
+def test_the_window_restarts_an_episode_and_steps_singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause would never end by itself: every key of these lets a picture through."""
+    restart, step = pygame.K_r, pygame.K_RIGHT
+    keys = {3: restart, 5: step, 6: pygame.K_PERIOD, 7: restart, 8: pygame.K_SPACE, 10: pygame.K_q}
+    _, titles, window = window_run(monkeypatch, keys)
+    assert [int(title.split("step ")[1].split()[0]) for title in titles] == [0, 1, 2, 0, 1, 2, 3, 0, 1, 2]
+    assert window.closed
+
+
+def viewer_shows(window: Viewer, frame: Image, *keys: int) -> Image:
+    """What stands on the screen after a frame during which keys are pressed, the last of which ends it."""
+    pygame.display.init()
+    for key in keys:
+        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+    assert window.show(frame)
+    return pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+
+
+def test_the_window_marks_a_pause_and_hides_its_legend() -> None:
+    window, frame = Viewer("test", 500.0), np.full((400, 600, 3), 50, np.uint8)
+    try:
+        plain = viewer_shows(window, frame)
+        assert plain.shape == (432, 600, 3)
+        np.testing.assert_array_equal(plain[:400], frame)
+        assert plain[400:].max() > 200
+        viewer_shows(window, frame, pygame.K_RIGHT)
+        paused = viewer_shows(window, frame, pygame.K_RIGHT)
+        changed = np.argwhere((paused[:400] != frame).any(2))
+        assert changed.min(0).tolist() == [356, 552]
+        assert pygame.display.get_caption()[0] == "test · paused"
+        np.testing.assert_array_equal(viewer_shows(window, frame, pygame.K_SPACE, pygame.K_h), frame)
+        assert viewer_shows(window, frame, pygame.K_h).shape == (432, 600, 3)
+    finally:
+        window.close()
+
+
+def test_the_window_saves_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without legend and marks, over no other file; where that fails it says so and goes on."""
+    monkeypatch.chdir(tmp_path)
+    window, frame = Viewer("test", 500.0), np.random.default_rng(0).integers(0, 256, (300, 500, 3)).astype(np.uint8)
+    window.place = "my/env.py:MyEnv-ppo-episode 0-step 12"
+    names = ["my-env.py-MyEnv-ppo-episode-0-step-12.png", "my-env.py-MyEnv-ppo-episode-0-step-12-2.png"]
+    try:
+        viewer_shows(window, frame, pygame.K_RIGHT)
+        for _ in names:
+            viewer_shows(window, frame, pygame.K_s, pygame.K_RIGHT)
+        assert capsys.readouterr().err.splitlines() == [f"palaestra: saved {tmp_path / name}" for name in names]
+        for name in names:
+            np.testing.assert_array_equal(imageio.v3.imread(tmp_path / name), frame)
+        window.place = "x" * 300
+        viewer_shows(window, frame, pygame.K_s, pygame.K_RIGHT)
+        assert "png cannot be saved: File name too long" in capsys.readouterr().err
+    finally:
+        window.close()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
@@ -295,10 +403,51 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         watch("snake-small", expert, record=tmp_path / "folder.png")
 
 
-@pytest.mark.parametrize("arguments", [{"grid": (0, 1)}, {"grid": (17, 1)}, {"episodes": 0}, {"fps": 0.0}])
+ARGUMENTS: list[dict[str, Any]] = [
+    *({"grid": (0, 1)}, {"grid": (17, 1)}, {"episodes": 0}),
+    *({"fps": 0.0}, {"fps": float("nan")}, {"size": (None, 0)}, {"size": (63, 720)}, {"size": (1280, 719)}),
+]
+
+
+@pytest.mark.parametrize("arguments", ARGUMENTS)
 def test_bad_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any]) -> None:
-    with pytest.raises(WatchError, match=r"at least 1|from 1x1|above 0"):
-        watch("snake-small", expert, record=tmp_path / "x.png", **arguments)
+    with pytest.raises(WatchError, match=r"at least 1|from 1x1|from 0\.1|even numbers from 64"):
+        watch("snake-small", expert, record=tmp_path / "x.mp4", **arguments)
+
+
+def test_a_picture_has_no_pace(tmp_path: Path) -> None:
+    with pytest.raises(WatchError, match="one picture"):
+        watch("snake-small", expert, record=tmp_path / "x.png", fps=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "12x"], "--size 12x: expected pixels, width x height or the height alone, like 1280x720 or 720"),
+        (["--size", "big"], "--size big: expected"),
+        (["--size", "-720"], "--size -720: expected"),
+        (["--size", "641x480"], "even numbers from 64 to 4320, got 641"),
+        (["--size", "0"], "even numbers from 64 to 4320, got 0"),
+        (["--size", "99999x99999"], "got 99999"),
+        (["--fps", "fast"], "--fps fast: expected a number"),
+        (["--fps", "nan"], "fps must be from 0.1 to 1000, got nan"),
+        (["--fps", "0"], "got 0"),
+        (["--fps", "1e9"], "got 1e+09"),
+    ],
+)
+def test_wrong_sizes_and_paces_are_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    name = ["watch", "expert", "--env", "snake-small", "--record", str(tmp_path / "x.mp4")]
+    monkeypatch.setattr(sys, "argv", ["palaestra", *name, *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert message in " ".join(capsys.readouterr().err.splitlines()[-1:])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
@@ -307,6 +456,14 @@ def test_without_a_display_the_message_names_record(monkeypatch: pytest.MonkeyPa
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(NoDisplayError, match="--record"):
         watch("snake-small", expert)
+
+
+def test_a_window_that_cannot_open_names_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    pygame.display.quit()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
+    monkeypatch.setenv("DISPLAY", ":4321")
+    with pytest.raises(NoDisplayError, match=r"cannot open a window: .*; --record FILE\.mp4"):
+        watch("snake-small", expert, env_kwargs=SMALL)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
@@ -335,4 +492,24 @@ def test_mosaic_puts_tiles_row_by_row() -> None:
     assert image.shape == (2 * 6 + 2, 2 * 8 + 2, 3)
     assert (image[3, 3, 0], image[3, 11, 0], image[9, 3, 0]) == (50, 100, 150)
     assert image[9, 11, 0] == image[0, 0, 0] == 13
-    assert captioned(image, "left", "right").shape == (14 + 32, 18, 3)
+
+
+def test_a_title_gives_way_to_the_tally_part_by_part() -> None:
+    parts, tally = ["CartPole-v1", "ppo", "episode 0"], "step 300 · return 26"
+    lines = [title_line(width, 40, parts, tally) for width in (700, 400, 330, 120)]
+    texts = [[" · ".join(parts), tally], ["CartPole-v1 · ppo", tally], ["CartPole-v1", tally], []]
+    for line, shown in zip(lines, texts, strict=True):
+        gaps = np.diff(np.flatnonzero((line.max(2) > 60).any(0)))
+        assert line.shape[0] == 40
+        assert (gaps > 20).sum() == max(0, len(shown) - 1), shown
+    assert title_line(200, 40, parts, "").max() > 200
+
+
+def test_a_picture_that_is_not_as_large_as_the_first_stays_in_its_place() -> None:
+    layout = Layout((1, 1), None, 720, 1280)
+    first, second = (layout.frame([np.full(size, 200, np.uint8)], [], "") for size in ((680, 500, 3), (300, 900, 3)))
+    assert first.shape == second.shape == (720, 500, 3)
+    assert (second[40 + 190 : 40 + 490] == 200).all()
+    assert second[40:230].max() < 30
+    odd = Layout((1, 1), None, 720, 1280).frame([np.zeros((483, 161 * 4 + 1, 3), np.uint8)], [], "")
+    assert odd.shape == (720, 646, 3)
