@@ -36,7 +36,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -67,6 +67,7 @@ class Reach(ArmTask[ArmState]):
 
     max_episode_steps = 100
     frames_per_second = round(1 / PERIOD)
+    played_with: ClassVar[dict[str, Any]] = {"control": "cartesian"}
 
     def __init__(
         self,
@@ -132,6 +133,9 @@ class Reach(ArmTask[ArmState]):
     def draw(self, state: ArmState, canvas: Canvas) -> None:
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
         self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
+
+    def action_name(self, action: int) -> str:
+        return ("stay", "move right", "move left", "move away", "move nearer", "move up", "move down")[action]
 
     @property
     def keys_to_action(self) -> dict[str, int]:

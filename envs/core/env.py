@@ -69,6 +69,7 @@ class TensorEnv(ABC, Generic[StateT]):
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
     turn_based: ClassVar[bool] = False  # True if it waits for a person's next key
+    played_with: ClassVar[dict[str, Any]] = {}  # arguments for a person's game, unless they are given
     picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
     device: torch.device = torch.device("cpu")
 

@@ -112,7 +112,8 @@ class DuopolyPricing(Market[DuopolyState]):
     def draw(self, state: DuopolyState, canvas: Canvas) -> None:
         from palaestra.envs.pricing.dashboard.duopoly_page import DuopolyView, draw_duopoly
 
-        draw_duopoly(canvas, DuopolyView(self, [*canvas.past, state], canvas.policy, over=canvas.over))
+        states = [*canvas.past, state]
+        draw_duopoly(canvas, DuopolyView(self, states, canvas.policy, over=canvas.over, reveals=canvas.reveals))
 
     def optimal_profits(self, periods: int) -> Array:
         """Profit of the optimal policy after 0 … ``periods`` periods, float64: only the end is random."""

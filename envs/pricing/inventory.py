@@ -42,7 +42,8 @@ class InventoryMarket(Market[SeasonState]):
     def draw(self, state: SeasonState, canvas: Canvas) -> None:
         from palaestra.envs.pricing.dashboard.season_page import SeasonView, draw_season
 
-        draw_season(canvas, SeasonView(self, [*canvas.past, state], canvas.policy, over=canvas.over))
+        states = [*canvas.past, state]
+        draw_season(canvas, SeasonView(self, states, canvas.policy, over=canvas.over, reveals=canvas.reveals))
 
     def states(self, stage: int) -> SeasonState:
         stock = torch.tensor(self.units, device=self.device).squeeze(1)

@@ -62,6 +62,7 @@ class Canvas:
         over: True if the episode ended in the state to be drawn (a state alone need not tell). False if unknown.
         past: the states of the same episode before the one to be drawn, oldest first; empty where they are not known.
         policy: the watched policy's action in every state, int64 [stages, states]; None where it has no known table.
+        reveals: whether the picture may show what the best policy would do; False while a person plays.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class Canvas:
         over: bool = False,
         past: Sequence[Any] = (),
         policy: Table | None = None,
+        reveals: bool = True,
     ) -> None:
         """``pixels`` is the width of the image in pixels; None for one pixel per unit."""
         self.width, self.height, self.over, self.past, self.policy = width, height, over, past, policy
+        self.reveals = reveals
         wide = even(width if pixels is None else pixels)
         self._size = wide, even(height * wide / width)
         self._scale = _FINER * wide / width

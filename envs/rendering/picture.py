@@ -27,6 +27,7 @@ def picture(
     over: bool = False,
     past: Sequence[Any] = (),
     policy: Table | None = None,
+    reveals: bool = True,
 ) -> Image:
     """One environment's state as ``env.draw`` shows it.
 
@@ -37,10 +38,11 @@ def picture(
         over: True if the episode ended in this state.
         past: the episode's earlier states, oldest first, as far as they are known.
         policy: the watched policy's action in every state, int64 [stages, states], where ``env`` can tabulate it.
+        reveals: whether to show what the best policy would do; False for a person who plays.
 
     Returns:
         uint8 [height, width, 3], both even.
     """
-    canvas = Canvas(*env.picture_size, pixels=width, over=over, past=past, policy=policy)
+    canvas = Canvas(*env.picture_size, pixels=width, over=over, past=past, policy=policy, reveals=reveals)
     env.draw(state, canvas)
     return canvas.image()

@@ -36,7 +36,8 @@ def play(
 
     player = find_player("random", env, False, settings or ())  # for the environment's arguments
     rival = None if versus is None else _find_rival(versus, env, settings or ())
-    played, reference = game.play(env, (rival or player).env_kwargs, EVALUATION_SEEDS + seed, rival)
+    given = [setting.partition("=")[0].strip().removeprefix("env.") for setting in settings or ()]
+    played, reference = game.play(env, (rival or player).env_kwargs, EVALUATION_SEEDS + seed, rival, given)
     if played:
         print(game.table(played, reference, rival.label if rival else None))
 

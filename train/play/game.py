@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,12 +28,13 @@ from torch import Tensor
 from palaestra.envs.core import BatchedEnv, Reference
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError, Window
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import most_steps
 from palaestra.train.evaluation.policies import AgentPolicy, Player
-from palaestra.train.formatting import four_digits
+from palaestra.train.formatting import four_digits, tell
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
-from palaestra.train.recording.layout import Layout, mosaic
+from palaestra.train.recording.layout import Layout, mosaic, paste
 from palaestra.train.recording.playback import Playback, PolicyFunction, WatchError, open_playback
 from palaestra.train.recording.show import no_display
 
@@ -94,6 +95,7 @@ def play(
     env_kwargs: dict[str, Any] | None = None,
     seed: int = 0,
     rival: Player | None = None,
+    given: Collection[str] = (),
     open_console: Callable[[str, float], Console] = PlayWindow,
 ) -> tuple[list[EpisodeScore], Reference]:
     """Play episode after episode until the person quits; what was played, and what scores mean there.
@@ -103,6 +105,7 @@ def play(
         env_kwargs: its arguments.
         seed: of the episodes.
         rival: who plays beside the person, in the same environment.
+        given: those of its arguments that the person asked for; others may be replaced by such as suit a person.
         open_console: makes the screen and keyboard from a title and frames per second.
 
     Raises:
@@ -111,10 +114,11 @@ def play(
     """
     if no_display():
         raise NoDisplayError("play needs a screen, and there is none; palaestra watch RUN --record FILE does without")
-    kwargs, person = env_kwargs or {}, _Person()
+    person = _Person()
+    kwargs = _suited(name, env_kwargs or {}, given)
     playbacks = [open_playback(name, person, 1, kwargs, seed, "cpu", None, None)]
     if rival is not None:
-        playbacks.append(open_playback(name, rival.policy, 1, kwargs, seed, rival.device, None, None))
+        playbacks.append(open_playback(name, rival.policy, 1, env_kwargs or {}, seed, rival.device, None, None))
         _check_fits(rival.policy, playbacks[1].env)
     try:
         try:
@@ -134,6 +138,13 @@ def play(
     return game.played, game.reference
 
 
+def _suited(name: str, env_kwargs: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The arguments, with those for a person's game in place of those that the person did not give."""
+    env = environment(name)
+    suited = env.load().played_with if isinstance(env, TensorEnvSpec) else {}
+    return env_kwargs | {key: value for key, value in suited.items() if key not in given}
+
+
 def _check_fits(policy: PolicyFunction, env: BatchedEnv) -> None:
     if isinstance(policy, AgentPolicy) and policy.model.observation_space != env.single_observation_space:
         raise WatchError(f"--versus {policy.name}: this agent was trained on other observations; see its env settings")
@@ -144,24 +155,20 @@ def table(played: Sequence[EpisodeScore], reference: Reference, rival: str | Non
     rows = [["episode", "you", *([rival] if rival else []), "optimum"]]
     for one in played:
         scores = [one.score, *([one.rival] if rival else []), reference.optimum]
-        rows.append([str(one.episode), *(_number(score) for score in scores)])
+        rows.append([str(one.episode), *("-" if score is None else four_digits(score) for score in scores)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     lines[1:] = [line if one.finished else f"{line}  (left)" for line, one in zip(lines[1:], played, strict=True)]
     return "\n".join(lines)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-
-
 class _Person:
     """The policy whose next action is set from outside."""
 
-    action = 0
+    action: Any = 0
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
-        return torch.full((1,), self.action, device=env.device)
+        return torch.as_tensor(np.asarray(self.action)[None], device=env.device)
 
 
 class _Side:
@@ -172,6 +179,7 @@ class _Side:
 
     def start(self, episode: int) -> None:
         self.playback.start(episode)
+        self.playback.reveals = False  # what the best policy would do is no secret once all is over
         self.over, self.score, self.steps = False, 0.0, 0
         self.image = self.playback.picture(0, self._layout.box, over=False)
 
@@ -190,6 +198,11 @@ class _Side:
         """Play to the end at once, or until an evaluation would cut the episode."""
         while not self.over and self.steps < most_steps(self.playback.env):
             self.act(look=False)
+
+    def reveal(self) -> None:
+        """Show the best policy too."""
+        self.playback.reveals = True
+        self.image = self.playback.picture(0, self._layout.box, self.over)
 
     def tile(self) -> Image:
         return self._layout.frame([self.image], [f"{self.who}: {four_digits(self.score)}"], f"step {self.steps}")
@@ -212,6 +225,9 @@ class _Game:
         self.played: list[EpisodeScore] = []
         playback.start(0)
         self.controller = controller_for(playback, name)
+        self._keys = _key_table(self.controller.legend)
+        for key, meaning in self.controller.legend:
+            tell(f"  {key:<8} {meaning}")
         self._help = " · ".join(
             [self.controller.help, *([] if self.controller.turn_based else ["+ and - the pace"]), "Q quits"]
         )
@@ -244,6 +260,8 @@ class _Game:
                 frame, status = self._frame(episode), self.controller.status
         for other in self._sides[1:]:
             other.finish()
+        for side in self._sides:
+            side.reveal()
         self.played.append(EpisodeScore(episode, you.score, self._sides[1].score if self._sides[1:] else None, True))
         return True
 
@@ -257,31 +275,32 @@ class _Game:
                     return True
         return False
 
-    def _allowed(self) -> Callable[[int], bool]:
+    def _allowed(self) -> Callable[[Any], bool]:
         env = self._sides[0].playback.env
         mask, first = env.action_masks(), int(getattr(env.single_action_space, "start", 0))
         return lambda action: mask is None or bool(mask[0, action - first])
 
     def _frame(self, episode: int, over: bool = False) -> Image:
         tiles = [side.tile() for side in self._sides]
+        if self.controller.waits and self.controller.legend:
+            high, wide = self._keys.shape[:2]
+            paste(tiles[0], self._keys, (tiles[0].shape[1] - wide) // 2, (tiles[0].shape[0] - high) // 2)
         whole = tiles[0] if len(tiles) == 1 else mosaic(tiles, len(tiles))
-        headline = self._verdict() if over else self.controller.status or self._score()
+        headline = self._verdict() if over else self.controller.status or four_digits(self._sides[0].score)
         goals = [
-            f"{name} {_number(value)}"
+            f"{name} {four_digits(value)}"
             for name, value in (("optimum", self.reference.optimum), ("solved from", self.reference.solved_at))
-            if value is not None
+            if over and value is not None  # who plays is not to be told before
         ]
         facts = " · ".join([f"episode {episode}", *goals])
         return np.concatenate((whole, _footer(whole.shape[1], headline, facts, self._help)))
 
-    def _score(self) -> str:
-        best = self.reference.optimum
-        return _number(self._sides[0].score) + ("" if best is None else f" of {_number(best)}")
-
     def _verdict(self) -> str:
         """The headline at the end of an episode."""
-        others = [f"{side.who} {_number(side.score)}" for side in self._sides[1:]]
-        return " · ".join([f"you {self._score()}", *others, "Space: next episode"])
+        best = self.reference.optimum
+        scores = [f"{side.who} {four_digits(side.score)}" for side in self._sides]
+        scores[0] += "" if best is None else f" of {four_digits(best)}"
+        return " · ".join([*scores, "Space: next episode"])
 
 
 def _footer(width: int, headline: str, facts: str, help: str) -> Image:
@@ -291,4 +310,18 @@ def _footer(width: int, headline: str, facts: str, help: str) -> Image:
     canvas.text(headline, 12, 24, 34, "#ffe48a")
     canvas.text(facts, 12, 58, 22, "#e6edf3")
     canvas.text(help, 12, 86, 22, "#9fb0c0")
+    return canvas.image()
+
+
+def _key_table(legend: Sequence[tuple[str, str]]) -> Image:
+    """The keys and what they do, a line each."""
+    row, edge = 30, 18.0
+    left = max((Canvas.text_width(key, 24) for key, _ in legend), default=0.0)
+    right = max((Canvas.text_width(meaning, 24) for _, meaning in legend), default=0.0)
+    canvas = Canvas(left + right + 4 * edge, row * len(legend) + edge)
+    canvas.fill("#18222d")
+    for line, (key, meaning) in enumerate(legend):
+        y = edge / 2 + (line + 0.5) * row
+        canvas.text(key, edge, y, 24, "#ffe48a")
+        canvas.text(meaning, left + 3 * edge, y, 24, "#e6edf3")
     return canvas.image()

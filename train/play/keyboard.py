@@ -6,8 +6,8 @@
 * :class:`MenuController`: for discrete actions without keys. Arrow keys move along the actions and Enter or Space takes
   one; with ten actions or fewer, a digit key takes the action directly.
 
-Keys are pygame's key codes, so that an environment's names for them are checked and those of Gymnasium environments,
-which give codes or characters, fit in.
+Keys are pygame's key codes, so that an environment's names for them are checked and those of Gymnasium environments
+(:mod:`palaestra.train.play.gymnasium_keys`), which give codes or characters, fit in.
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ from typing import Any, Protocol
 import pygame
 from gymnasium.spaces import Discrete
 
+from palaestra.train.play.gymnasium_keys import NO_KEY, Combination, gymnasium_keys
 from palaestra.train.recording.playback import Playback, TensorPlayback, WatchError
 
 ENTER = (pygame.K_SPACE, pygame.K_RETURN, pygame.K_KP_ENTER)
 _MOST_WAITING = 2  # keys in real time: a player who presses three within one step wants the last two
 _DIGITS = 10
 _ARROWS = {"up", "down", "left", "right"}
-_OLD_ARROWS = {273: pygame.K_UP, 274: pygame.K_DOWN, 275: pygame.K_RIGHT, 276: pygame.K_LEFT}  # key codes of pygame 1
-
-Combination = frozenset[int]
-_NO_KEY: Combination = frozenset()
 
 
 class Keyboard(Protocol):
@@ -49,27 +46,40 @@ class KeyboardController:
 
     Attributes:
         turn_based: whether the environment waits for each action.
-        help: which keys do what.
+        help: which keys there are.
+        legend: a key and what it does, as far as that is known.
     """
 
-    def __init__(self, actions: Callable[[], Mapping[Combination, int]], turn_based: bool) -> None:
+    def __init__(
+        self,
+        actions: Callable[[], Mapping[Combination, Any]],
+        turn_based: bool,
+        meaning: Callable[[Combination, Any], str] = lambda keys, action: "",
+    ) -> None:
         self._actions, self.turn_based = actions, turn_based
         self._last: int | None = None
         known = actions()
+        said = [(_names(keys) or "no key", meaning(keys, action)) for keys, action in known.items() if len(keys) < 2]
+        self.legend = [(keys, what) for keys, what in said if what]
         self.help = _names({key for combination in known for key in combination})
-        if not turn_based and _NO_KEY not in known:
+        if not turn_based and NO_KEY not in known:
             self.help += ", the last one goes on"
+
+    @property
+    def waits(self) -> bool:
+        """Whether no key with a meaning has been pressed in this episode."""
+        return self._last is None
 
     @property
     def status(self) -> str:
         """A hint to show now; empty for none."""
-        return "press a key to start" if self._last is None else ""
+        return "press a key to start" if self.waits else ""
 
     def start(self) -> None:
         """An episode begins."""
         self._last = None
 
-    def choose(self, keyboard: Keyboard, allowed: Callable[[int], bool]) -> int | None:
+    def choose(self, keyboard: Keyboard, allowed: Callable[[Any], bool]) -> Any:
         """The action to take now; None to wait. ``allowed`` tells of each action whether it may be taken."""
         actions = {keys: action for keys, action in self._actions().items() if allowed(action)}
         while not self.turn_based and len(keyboard.taps) > _MOST_WAITING:
@@ -82,15 +92,15 @@ class KeyboardController:
                 return action
         if self.turn_based or self._last is None:
             return None
-        if _NO_KEY in actions and self._last not in keyboard.held:
+        if NO_KEY in actions and self._last not in keyboard.held:
             others = [key for key in keyboard.held if frozenset((key,)) in actions]
             if not others:
-                return actions[_NO_KEY]
+                return actions[NO_KEY]
             self._last = others[0]
         return _meant(actions, keyboard.held, self._last)
 
 
-def _meant(actions: Mapping[Combination, int], held: set[int], key: int) -> int | None:
+def _meant(actions: Mapping[Combination, Any], held: set[int], key: int) -> Any:
     """The action of the key together with those held, or else of the key alone."""
     return actions.get(frozenset(held | {key}), actions.get(frozenset((key,))))
 
@@ -98,7 +108,8 @@ def _meant(actions: Mapping[Combination, int], held: set[int], key: int) -> int 
 class MenuController:
     """The same for any discrete action, chosen from a list."""
 
-    turn_based = True
+    turn_based, waits = True, False
+    legend: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, space: Discrete, name: Callable[[int], str]) -> None:
         self._first, self._count, self._name = int(space.start), int(space.n), name
@@ -139,21 +150,26 @@ def controller_for(playback: Playback, name: str) -> KeyboardController | MenuCo
         WatchError: if the actions are not discrete, or a key is unknown.
     """
     space = playback.env.single_action_space
+    if not isinstance(playback, TensorPlayback):
+        keys = gymnasium_keys(playback.env.envs[0].unwrapped, space, name)
+        if keys is not None:
+            return KeyboardController(lambda: keys.actions, keys.turn_based, lambda held, _: keys.meanings[held])
     if not isinstance(space, Discrete):
         raise WatchError(
             f"keys need one of a few actions, {name} has {' '.join(str(space).split())}; look for a setting with "
-            "discrete actions (reach: --set env.control=cartesian), or see an agent play: palaestra watch"
+            "discrete actions, or see an agent play: palaestra watch"
         )
-    if isinstance(playback, TensorPlayback):
-        batch, rules = playback.env, playback.env.env
-        if not rules.keys_in(batch.state_of(0)):
-            return MenuController(space, rules.action_name)
-        return KeyboardController(lambda: _named(rules.keys_in(batch.state_of(0))), rules.turn_based)
-    own = playback.env.envs[0].unwrapped
-    if not hasattr(own, "get_keys_to_action"):
+    if not isinstance(playback, TensorPlayback):
         return MenuController(space, "action {}".format)
-    actions = _coded(own.get_keys_to_action())
-    return KeyboardController(lambda: actions, turn_based=False)
+    batch, rules = playback.env, playback.env.env
+    if not rules.keys_in(batch.state_of(0)):
+        return MenuController(space, rules.action_name)
+    named = rules.has("action_name")
+    return KeyboardController(
+        lambda: _named(rules.keys_in(batch.state_of(0))),
+        rules.turn_based,
+        lambda _, action: rules.action_name(action) if named else "",
+    )
 
 
 def _named(keys: Mapping[str, int]) -> dict[Combination, int]:
@@ -166,17 +182,6 @@ def _code(name: str) -> int:
         return int(pygame.key.key_code(name))
     except ValueError as error:
         raise WatchError(f"keys_to_action: pygame knows no key {name!r}; left and a are two") from error
-
-
-def _coded(keys: Mapping[Any, int]) -> dict[Combination, int]:
-    """The actions of Gymnasium's keys: a code, a text of characters that are held together, or a tuple of either."""
-
-    def codes(combination: Any) -> Iterable[int]:
-        for key in (combination,) if isinstance(combination, int) else combination:
-            code = ord(key) if isinstance(key, str) else int(key)
-            yield _OLD_ARROWS.get(code, code)
-
-    return {frozenset(codes(combination)): int(action) for combination, action in keys.items()}
 
 
 def _names(keys: Iterable[int]) -> str:

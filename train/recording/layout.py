@@ -78,6 +78,12 @@ def mosaic(tiles: Sequence[Image], columns: int, gap: int = GAP) -> Image:
     return whole
 
 
+def paste(whole: Image, part: Image, x: int, y: int) -> None:
+    """Put the part, as far as it lies inside, onto the picture, whose upper left corner is 0, 0."""
+    room = whole[max(y, 0) :, max(x, 0) :][: part.shape[0], : part.shape[1]]
+    room[:] = part[: room.shape[0], : room.shape[1]]
+
+
 def faded(image: Image) -> Image:
     """The image half-way to the background."""
     return image // 2 + np.array(BACKGROUND, dtype=np.uint8) // 2

@@ -59,7 +59,10 @@ class TensorPlayback:
         fps: its own pace in steps per second.
         returns: float [N], of the episodes running or just ended.
         success: bool [N], whether an episode that just ended was a success.
+        reveals: whether pictures may show what the best policy would do.
     """
+
+    reveals = True
 
     def __init__(self, env: TensorVectorEnv[Any], policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy
@@ -98,7 +101,7 @@ class TensorPlayback:
         width = max(2, int(min(box[0], box[1] * wide / high)) // 2 * 2)
         steps = min(int(self.env.episode_length[row]), len(self._states))
         past = _Past(list(self._states)[len(self._states) - steps :], row)
-        return picture(self.env.env, self.env.state_of(row), width, over, past, self._table)
+        return picture(self.env.env, self.env.state_of(row), width, over, past, self._table, self.reveals)
 
 
 @torch.no_grad()
@@ -130,6 +133,8 @@ class _Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 class GymnasiumPlayback:
     """The same of Gymnasium environments with ``render_mode="rgb_array"``."""
+
+    reveals = True
 
     def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy

@@ -14,7 +14,7 @@ import pygame
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import Window
 from palaestra.train.formatting import tell
-from palaestra.train.recording.layout import BACKGROUND
+from palaestra.train.recording.layout import BACKGROUND, paste
 from palaestra.train.recording.video import write_picture
 
 _KEYS = (
@@ -56,9 +56,9 @@ class Viewer(Window):
         self._frame = frame
         whole = np.concatenate((frame, _legend(frame.shape[1]))) if self._legend else frame.copy()
         if self.paused:
-            _paste(whole, _pause_mark(), frame.shape[1] - 48, frame.shape[0] - 44)
+            paste(whole, _pause_mark(), frame.shape[1] - 48, frame.shape[0] - 44)
         if self._notice:
-            _paste(whole, _plate(self._notice), 12, frame.shape[0] - 44)
+            paste(whole, _plate(self._notice), 12, frame.shape[0] - 44)
         super().draw(whole)
 
     def obey(self, event: pygame.event.Event) -> None:
@@ -116,9 +116,3 @@ def _pause_mark() -> Image:
     for x in (10, 20):
         plate.rectangle(x, 7, 6, 18, "#ffe48a")
     return plate.image()
-
-
-def _paste(whole: Image, part: Image, x: int, y: int) -> None:
-    """Put the part, as far as it lies inside, onto the picture, whose upper left corner is 0, 0."""
-    room = whole[max(y, 0) :, max(x, 0) :][: part.shape[0], : part.shape[1]]
-    room[:] = part[: room.shape[0], : room.shape[1]]

@@ -41,6 +41,7 @@ from palaestra.envs.pricing.dashboard.panels import (
     around,
     draw_panels,
     draw_scale,
+    draw_secret,
     map_row,
     plot,
     result_colour,
@@ -56,9 +57,17 @@ _SHORTEST = 20  # periods on the axis
 class DuopolyView(MarketView):
     """Everything that the dashboard shows: A prices, n visited states after p periods."""
 
-    def __init__(self, market: Any, states: Sequence[Any], policy: Table | None = None, *, over: bool = False) -> None:
+    def __init__(
+        self,
+        market: Any,
+        states: Sequence[Any],
+        policy: Table | None = None,
+        *,
+        over: bool = False,
+        reveals: bool = True,
+    ) -> None:
         """``market`` is a ``DuopolyPricing``, whose module imports this one."""
-        super().__init__(market, states, policy)
+        super().__init__(market, states, policy, reveals)
         self.market, self.over = market, over
         self.prices: Array = market.prices  # float64 [A]
         self.own, self.rival = np.array([(s.price, s.rival) for s in states], np.int64).T  # [n] last prices, indices
@@ -95,20 +104,25 @@ def draw_duopoly(canvas: Canvas, view: DuopolyView) -> None:
     draw_panels(canvas)
     _draw_prices(canvas, view, layout.price)
     _draw_profits(canvas, view, layout.profit)
-    _draw_maps(canvas, view, layout)
+    if view.reveals:
+        _draw_maps(canvas, view, layout)
+    else:
+        draw_secret(canvas)
     _draw_header(canvas, view)
 
 
 def _draw_prices(canvas: Canvas, view: DuopolyView, chart: Chart) -> None:
     chart.draw_axes(canvas, "price", 4)
-    chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("rival", OWN[1], "line"), ("optimal here", BAND, "band")])
+    optimal_here = [("optimal here", BAND, "band")] if view.reveals else []
+    chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("rival", OWN[1], "line"), *optimal_here])
     for level, name, below in ((view.market.nash_price, "Nash", 12), (view.market.monopoly_price, "monopoly", -12)):
         chart.draw_dashed(canvas, np.array(chart.x), np.full(2, level), MUTED, 1.6)
         x, y = chart.place(chart.x[1], level)
         canvas.text(name, x - 4, y + below, SMALL, MUTED, "right")
     optimal = view.prices[view.policies[-1][0, view.own * len(view.prices) + view.rival]]
     going = len(view.period) - view.over
-    chart.draw_steps(canvas, view.period[:going], optimal[:going], BAND, 10.0)
+    if view.reveals:
+        chart.draw_steps(canvas, view.period[:going], optimal[:going], BAND, 10.0)
     played = view.period > 0
     for posted, colour, width in ((view.rival, OWN[1], 6.0), (view.own, OWN[0], 2.6)):  # both show where they are equal
         chart.draw_steps(canvas, view.period[played] - 1, view.prices[posted[played]], colour, width)
@@ -116,8 +130,9 @@ def _draw_prices(canvas: Canvas, view: DuopolyView, chart: Chart) -> None:
 
 def _draw_profits(canvas: Canvas, view: DuopolyView, chart: Chart) -> None:
     chart.draw_axes(canvas, "profit so far", 3, times="period")
-    chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("optimum", OPTIMAL, "dashes")])
-    chart.draw_dashed(canvas, np.arange(len(view.optimal_profit)), view.optimal_profit, OPTIMAL)
+    if view.reveals:
+        chart.draw_legend(canvas, [("agent", OWN[0], "line"), ("optimum", OPTIMAL, "dashes")])
+        chart.draw_dashed(canvas, np.arange(len(view.optimal_profit)), view.optimal_profit, OPTIMAL)
     chart.draw_curve(canvas, view.period, view.profit, OWN[0], 3.0)
 
 
@@ -141,7 +156,8 @@ def _draw_header(canvas: Canvas, view: DuopolyView) -> None:
     share = percent_of(profit, best)
     colour = result_colour(share) if view.over else BRIGHT
     draw_readout(canvas, 24, f"{profit:.2f}", "profit", colour)
-    draw_readout(canvas, 204, f"{share:.0f} %", f"of optimum {best:.2f}", colour)
+    if view.reveals:
+        draw_readout(canvas, 204, f"{share:.0f} %", f"of optimum {best:.2f}", colour)
     if view.over:
         draw_verdict(canvas, "market closed", f"after {period} period{'s' * (period > 1)}", colour)
         return

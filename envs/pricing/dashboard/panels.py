@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.dashboard.chart import BACKGROUND, PANEL, Chart, HeatMap, PriceScale
+from palaestra.envs.pricing.dashboard.chart import BACKGROUND, MUTED, PANEL, SMALL, Chart, HeatMap, PriceScale
 
 if TYPE_CHECKING:
     from palaestra.envs.pricing.market import Market
@@ -29,10 +29,12 @@ class MarketView:
         policies: tables, int64 [T, S] each: the watched policy's if it is known, then the optimal one's.
         captions: of each, with its exact value relative to V*.
         period: int64 [n] periods gone.
+        reveals: whether the optimal policy is shown.
     """
 
-    def __init__(self, market: Market[Any], states: Sequence[Any], policy: Table | None) -> None:
+    def __init__(self, market: Market[Any], states: Sequence[Any], policy: Table | None, reveals: bool) -> None:
         """``states`` are one environment's on the host, oldest first; ``policy`` is the watched one's table."""
+        self.reveals = reveals
         self.policies, self.captions = [market.optimal_policy()], ["optimum"]
         if policy is not None:
             self.policies.insert(0, policy)
@@ -73,3 +75,10 @@ def draw_scale(canvas: Canvas, scale: PriceScale, bottom: float, currency: str =
 def result_colour(percent: float) -> Colour:
     """The colour of an episode's return as a percentage of V*."""
     return GOOD if round(percent) >= 100 else FAIR if round(percent) >= 75 else POOR
+
+
+def draw_secret(canvas: Canvas) -> None:
+    """Where the maps stand once the episode is over."""
+    middle = MAPS_LEFT + MAPS_WIDTH / 2
+    canvas.text("the optimal prices are", middle, 300, SMALL, MUTED, "center")
+    canvas.text("shown at the end", middle, 324, SMALL, MUTED, "center")

@@ -46,6 +46,7 @@ from palaestra.envs.pricing.dashboard.panels import (
     around,
     draw_panels,
     draw_scale,
+    draw_secret,
     map_row,
     plot,
     result_colour,
@@ -61,9 +62,17 @@ SALE = "#8df5a8"
 class SeasonView(MarketView):
     """Everything that the dashboard shows: P products, A actions, n visited states."""
 
-    def __init__(self, market: Any, states: Sequence[Any], policy: Table | None = None, *, over: bool = False) -> None:
+    def __init__(
+        self,
+        market: Any,
+        states: Sequence[Any],
+        policy: Table | None = None,
+        *,
+        over: bool = False,
+        reveals: bool = True,
+    ) -> None:
         """``market`` is an ``InventoryMarket``, whose module imports this one."""
-        super().__init__(market, states, policy)
+        super().__init__(market, states, policy, reveals)
         self.market, self.stages = market, int(market.stages)
         self.currency, self.time_unit = market.currency, market.time_unit
         self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost else "revenue"
@@ -98,7 +107,7 @@ def season_layout(view: SeasonView) -> SeasonLayout:
     """The axes hold all that was posted and earned, and what the optimal policy is likely to post and earn."""
     x = (0.0, float(view.stages))
     prices = np.concatenate((view.posted, view.optimal))
-    known = np.append(prices[~np.isnan(prices)], view.market.expected.prices)
+    known = np.append(prices[~np.isnan(prices)], view.market.expected.prices) if view.reveals else view.prices
     middle = MAPS_TOP + 106.0  # lower edge of the first of two rows of maps
     rows = [(MAPS_TOP, MAPS_BOTTOM)] if view.products == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
     return SeasonLayout(
@@ -118,15 +127,19 @@ def draw_season(canvas: Canvas, view: SeasonView) -> None:
     draw_panels(canvas)
     _draw_prices(canvas, view, layout.price)
     _draw_paths(canvas, view, layout)
-    _draw_maps(canvas, view, layout)
+    if view.reveals:
+        _draw_maps(canvas, view, layout)
+    else:
+        draw_secret(canvas)
     _draw_header(canvas, view)
 
 
 def _draw_prices(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
     chart.draw_axes(canvas, "price", 4, view.currency)
     own = [("posted", OWN[0], "line")] if view.products == 1 else [(f"product {i + 1}", OWN[i], "line") for i in (0, 1)]
-    chart.draw_legend(canvas, [*own, ("optimal here", BAND, "band"), ("sale", SALE, "dot")])
-    for i in range(view.products):
+    optimal = [("optimal here", BAND, "band")] if view.reveals else []
+    chart.draw_legend(canvas, [*own, *optimal, ("sale", SALE, "dot")])
+    for i in range(view.products if view.reveals else 0):
         chart.draw_steps(canvas, view.period, view.optimal[:, i], BAND, 7.0)
     for i in range(view.products):
         chart.draw_steps(canvas, view.period - 1, view.posted[:, i], OWN[i], 2.6)
@@ -145,11 +158,13 @@ def _draw_paths(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
     time, expected = np.arange(view.stages + 1), view.market.expected
     layout.stock.draw_axes(canvas, "units in stock", 3)
     for i in range(view.products):
-        layout.stock.draw_dashed(canvas, time, expected.stock[:, i], OPTIMAL)
+        if view.reveals:
+            layout.stock.draw_dashed(canvas, time, expected.stock[:, i], OPTIMAL)
         layout.stock.draw_curve(canvas, *_stairs(view.period, view.stock[:, i]), OWN[i], 3.0)
     layout.revenue.draw_axes(canvas, view.earnings, 3, view.currency, view.time_unit)
-    layout.revenue.draw_legend(canvas, [("so far", OWN[0], "line"), ("optimum's mean", OPTIMAL, "dashes")])
-    layout.revenue.draw_dashed(canvas, time, expected.revenue, OPTIMAL)
+    if view.reveals:
+        layout.revenue.draw_legend(canvas, [("so far", OWN[0], "line"), ("optimum's mean", OPTIMAL, "dashes")])
+        layout.revenue.draw_dashed(canvas, time, expected.revenue, OPTIMAL)
     layout.revenue.draw_curve(canvas, *_stairs(view.period, view.revenue), OWN[0], 3.0)
 
 
@@ -201,7 +216,8 @@ def _draw_header(canvas: Canvas, view: SeasonView) -> None:
     cents = 0 if best >= 100.0 else 2
     ink = colour if view.over else BRIGHT
     draw_readout(canvas, 24, format_amount(earned, cents, view.currency), view.earnings, ink)
-    draw_readout(canvas, 204, f"{share:.0f} %", f"of V* {format_amount(best, cents, view.currency)}", ink)
+    if view.reveals:
+        draw_readout(canvas, 204, f"{share:.0f} %", f"of V* {format_amount(best, cents, view.currency)}", ink)
     if view.over:
         unsold = int(view.stock[-1].sum())
         words = "sold out" if unsold == 0 else f"{unsold} unit{'s' * (unsold > 1)} left"

@@ -312,7 +312,7 @@ def test_a_stage_tabulates_deterministic_policies_only(monkeypatch: pytest.Monke
     for policy in (ExpertPolicy(), AgentPolicy(agent), AgentPolicy(agent, deterministic=False), RandomPolicy()):
         playback = TensorPlayback(batch, policy)
         playback.start(0)
-        playback.picture(0, 64, over=False)
+        playback.picture(0, (64, 64), over=False)
     expert, greedy, *unknown = seen
     assert unknown == [None, None]
     np.testing.assert_array_equal(expert, SMALL.optimal_policy())

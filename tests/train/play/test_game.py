@@ -133,7 +133,7 @@ def reach_key(env: Any, action: int) -> int:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of the time, and some tests are not about it."""
-    for name in ("picture", "resized"):
+    for name in ("picture", "fitted"):
         monkeypatch.setattr(playback, name, lambda *args: np.zeros((4, 4, 3), np.uint8))
 
 
@@ -145,8 +145,9 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         ("snake-small", absolute_key, {"size": 4, "actions": "absolute"}),
         ("cartpole", cartpole_key, {"max_episode_steps": 40}),
         ("reach", reach_key, {"control": "cartesian"}),
+        ("reach", reach_key, {"control": "velocity"}),  # of a run beside the person, who did not ask for it
     ],
-    ids=["snake", "snake-absolute", "cartpole", "reach"],
+    ids=["snake", "snake-absolute", "cartpole", "reach", "reach-of-a-run"],
 )
 def test_the_experts_keys_earn_the_experts_return(
     monkeypatch: pytest.MonkeyPatch, name: str, keys: Any, env_kwargs: dict[str, Any]
@@ -154,8 +155,10 @@ def test_the_experts_keys_earn_the_experts_return(
     if name == "cartpole":  # it has no expert: a rule that is good enough
         rule = staticmethod(lambda state: (state.angle + state.angular_velocity > 0).long())
         monkeypatch.setattr("palaestra.envs.cartpole.CartPole.expert", rule, raising=False)
-    press = expert_keys(monkeypatch, name, keys, 2, **env_kwargs)
+    person_kwargs = {"control": "cartesian"} if name == "reach" else env_kwargs
+    press = expert_keys(monkeypatch, name, keys, 2, **person_kwargs)
     played, _ = run(name, press, env_kwargs=env_kwargs)
+    env_kwargs = person_kwargs
     returns = [alone(name, episode, env_kwargs) for episode in range(2)]
     assert played == [EpisodeScore(episode, score, None, True) for episode, score in enumerate(returns)]
     assert returns[0] > 0
@@ -342,7 +345,7 @@ def test_every_gymnasium_episode_is_the_same_for_both_however_long_the_one_befor
             return torch.zeros(1, dtype=torch.int64)
 
     def press(console: Script) -> list[int] | None:
-        return [pygame.K_1, pygame.K_1, pygame.K_SPACE] if len(console.frames) < 45 else None
+        return [pygame.K_LEFT, pygame.K_SPACE] if len(console.frames) < 45 else None
 
     rival = Player("CartPole-v1", {}, Left(), "cpu", "left")
     played, _ = run("CartPole-v1", press, rival=rival)
@@ -379,6 +382,55 @@ def test_the_table_has_a_line_for_each_episode() -> None:
         "      1  2.5    -       35  (left)",
     ]
     assert table(played[:1], reference, None).splitlines() == ["episode  you  optimum", "      0    5       35"]
+
+
+def test_who_plays_beside_a_run_of_reach_moves_the_tool() -> None:
+    """The run's joint velocities are no keys, so the person gets moves, and the run keeps its own actions."""
+    kwargs = {"control": "velocity"}
+    rival = Player("reach", kwargs, ExpertPolicy(), "cpu", "expert")
+    played, _ = run("reach", fixed(*[[pygame.K_UP]] * 200), env_kwargs=kwargs, rival=rival)
+    assert played[0].finished
+    assert played[0].rival == alone("reach", 0, kwargs)
+
+
+def test_the_optimum_is_hidden_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the texts, and in the pictures of both players, of whom the agent is done sooner or later."""
+    texts: list[str] = []
+    original = Canvas.text
+    monkeypatch.setattr(Canvas, "text", lambda self, text, *args: (texts.append(text), original(self, text, *args))[1])
+    seen: list[str] = []
+
+    def press(console: Script) -> list[int] | None:
+        seen.append(" | ".join(texts))
+        texts.clear()
+        return [pygame.K_1, pygame.K_RETURN] if len(seen) < 9 else None
+
+    kwargs = {"periods": 4}
+    rival = Player("pricing", kwargs, RandomPolicy(), "cpu", "random")
+    played, _ = run("pricing", press, env_kwargs=kwargs, rival=rival)
+    assert played[0].finished
+    words = ("optim", "V*", "policy", "solved from")
+    shown = [any(word in text for word in words) for text in (one.replace("optimal prices are", "") for one in seen)]
+    ends = ["next episode" in text for text in seen]
+    assert shown == ends
+    assert ends.count(True) == 1
+    assert "random" in seen[ends.index(True)]
+    assert "optimum" in seen[ends.index(True)]
+
+
+def test_keys_are_shown_until_one_is_pressed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts: list[str] = []
+    original = Canvas.text
+    monkeypatch.setattr(Canvas, "text", lambda self, text, *args: (texts.append(text), original(self, text, *args))[1])
+    _, console = run("reach", fixed([], [pygame.K_UP], [], []))
+    assert capsys.readouterr().err.splitlines()[:2] == ["  no key   stay", "  right    move right"]
+    assert "move away" in texts
+    middle = [frame[frame.shape[0] // 4 : frame.shape[0] // 2] for frame in console.frames]
+    panel = (np.array([24, 34, 45]) == middle[0]).all(2).sum()
+    assert panel > 20_000
+    assert (np.array([24, 34, 45]) == middle[2]).all(2).sum() < 1000
 
 
 # ---------------------------------------------------------------------------------------------------- the window
@@ -456,8 +508,8 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ("arguments", "message"),
     [
         ("play snak", "did you mean 'snake'"),
-        ("play reach", "reach: --set env.control=cartesian"),
-        ("play Pendulum-v1", "Pendulum-v1 has Box(-2.0, 2.0, (1,), float32)"),
+        ("play reach --set env.control=velocity", "reach has Box(-1.0, 1.0, (7,), float32)"),
+        ("play reach-torque", "look for a setting with discrete actions, or see an agent play: palaestra watch"),
         ("play snake-small --versus nosuchrun", "no run 'nosuchrun'"),
         ("play cartpole --versus expert", "cartpole has no expert"),
         ("play snake-small --set learning_rate=1", "only environment settings"),
