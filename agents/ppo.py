@@ -74,9 +74,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
-    _unsaved: ClassVar[tuple[str, ...]] = (
-        *("rollout_buffer_class", "ent_coef_schedule", "_actor_critic", "_noise", "_noise_steps"),
-    )
+    _unsaved = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic", "_noise", "_noise_steps")
     _summaries: ClassVar[tuple[str, ...]] = (*_MEANS, "loss", "grad_norm", "explained_variance", "std")
 
     def __init__(
@@ -116,8 +114,8 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         replaced = {
             "ent_coef": self.ent_coef_schedule(1.0),
             "batch_size": self._group.share(batch_size, "batch_size"),
+            "_init_setup_model": False,
         }
-        replaced["_init_setup_model"] = False
         super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
         self.batch_size = batch_size  # the minibatches of all processes together
         self._check_device()
@@ -297,10 +295,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     ) -> tuple[tuple[Tensor, Tensor, float], Tensor]:
         """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B]."""
         values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
-        size = log_prob.shape[0]
-        terms = log_prob.new_empty(len(_MEANS), size)
+        terms = log_prob.new_empty(len(_MEANS), size := log_prob.shape[0])
         surrogate, squares, entropies, divergence, clipped = terms.unbind(0)
-        grad_log_prob = self._policy_loss(batch, log_prob, clip_range, (surrogate, divergence, clipped))
+        grad_log_prob = self._policy_loss(batch, log_prob, clip_range, [surrogate, divergence, clipped])
         grad_values = _value_loss(batch, values, clip_range_vf, squares).mul_(2.0 * self.vf_coef / size)
         share = self.ent_coef / size
         if entropy is None:
@@ -310,15 +307,12 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             torch.neg(entropy, out=entropies)
         return (grad_values, grad_log_prob, -share), terms
 
-    def _policy_loss(
-        self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: tuple[Tensor, Tensor, Tensor]
-    ) -> Tensor:
+    def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: list[Tensor]) -> Tensor:
         """The derivative of the clipped surrogate by ``log_prob``, [B].
 
         Fills in ``terms``, each [B]: the surrogate, the divergence of the policies, and 1 where the ratio is clipped.
         """
-        size = log_prob.shape[0]
-        if self.normalize_advantage and self._group.size * size > 1:
+        if self.normalize_advantage and self._group.size * log_prob.shape[0] > 1:
             mean, std = self._group.mean_and_std(batch.advantages)
             costs = (mean - batch.advantages).div_(std + 1e-8)
         else:
@@ -330,7 +324,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         change = ratio.sub_(1.0)
         torch.sub(change, log_ratio, out=terms[1])  # Schulman's low-variance estimator of the divergence
         torch.gt(change.abs_(), clip_range, out=terms[2])
-        return plain.masked_fill_(plain < clipped, 0.0).div_(size)  # d ratio / d log_prob = ratio
+        return plain.masked_fill_(plain < clipped, 0.0).div_(log_prob.shape[0])  # d ratio / d log_prob = ratio
 
     def _record_settings(self, clip_range: float, clip_range_vf: float | None) -> None:
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -340,8 +334,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             self.logger.record("train/clip_range_vf", clip_range_vf)
 
     def _saved_arguments(self) -> dict[str, Any]:
-        # ``ent_coef`` itself is the schedule's present value
-        return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}
+        return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}  # the attribute is its present value
 
 
 def _value_loss(batch: Minibatch, values: Tensor, clip_range: float | None, squares: Tensor) -> Tensor:
