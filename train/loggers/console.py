@@ -194,5 +194,6 @@ class ProgressOutput(KVWriter):
         elapsed = f"{hours(self._clock() - self._start)} elapsed"
         pace = [f"{self._steps:,} / {self._total:,} steps", *self._speed(), elapsed]
         scores = [*self._scores(), *([self._evaluation] if self._evaluation else [])]
-        lines = pack(pace, width) + pack(scores, width)
+        room = width - len("^C")  # which the terminal writes behind the last line
+        lines = pack(pace, room) + pack(scores, room)
         return Group(bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))

@@ -71,4 +71,5 @@ class Stage:
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
         bar.add_row(ProgressBar(1.0, self._share), self._done())
-        return Group(bar, Text(f"{self._what} (Ctrl-C skips it)", no_wrap=True, overflow="ellipsis"))
+        # the last line is a short one: where the terminal's ^C does not fit behind it, the cursor would be a line lower
+        return Group(bar, Text(self._what, no_wrap=True, overflow="ellipsis"), "Ctrl-C skips it")

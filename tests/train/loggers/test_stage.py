@@ -60,9 +60,10 @@ def test_a_terminal_shows_a_bar_that_goes_away(width: int) -> None:
         stage.tell(0.5)
         picture = console.render_lines(stage._picture())
     lines = ["".join(part.text for part in line) for line in picture]
-    assert [len(line) for line in lines] == [width, width]
+    assert [len(line) for line in lines] == 3 * [width]
     assert lines[0].endswith("  50%   0:00:08 left")
     assert lines[1].startswith("final evaluation: 1,000 held-out episod")
+    assert lines[2].rstrip() == "Ctrl-C skips it"
     assert stream.getvalue().endswith("\x1b[2K")  # the last thing written erases a line
 
 
