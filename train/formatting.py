@@ -9,9 +9,9 @@ import sys
 from palaestra.train.interruptions import Shown
 
 
-def tell(text: str) -> None:
-    """Progress and hints, apart from what a command prints on standard output."""
-    if Shown.progress:
+def tell(text: str, error: bool = False) -> None:
+    """Progress and hints, or an error that does not end the command, apart from what it prints on standard output."""
+    if error or Shown.progress:
         print(text, file=sys.stderr, flush=True)
 
 

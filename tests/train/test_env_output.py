@@ -175,3 +175,19 @@ def test_a_process_keeps_its_end_off_the_screen_too(here: Path, closed: str) -> 
     assert done.stdout.startswith("" if closed else "random scores 2.000 an episode on ")
     assert re.fullmatch(r"palaestra: the environment printed \d+ lines, which -v shows\n", done.stderr)
     assert "exit" not in done.stdout
+
+
+def test_mujoco_leaves_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mujoco = pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Shown, "environments", False)
+    body = "<worldbody><body><freejoint/><geom size='1'/></body></worldbody>"
+    data = mujoco.MjData(model := mujoco.MjModel.from_xml_string(f"<mujoco>{body}</mujoco>"))
+    data.qpos[0] = float("nan")
+    env_output.arm()
+    user_code.printing.keep_in(tmp_path / "env.log")
+    with user_code.printing:
+        mujoco.mj_checkPos(model, data)
+    env_output.disarm()
+    assert (tmp_path / "env.log").read_text().startswith("WARNING: Nan, Inf or huge value in QPOS")
+    assert [path.name for path in tmp_path.iterdir()] == ["env.log"]

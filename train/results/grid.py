@@ -132,7 +132,7 @@ def run_grid(runs: Sequence[GridRun], fresh: bool, jobs: int = 1, launch: RunCom
         tell(f"{place}: running since {time.strftime('%H:%M:%S')}, output in {run.log}")
         error = _train(run, threads, start)
         if error is not None:
-            tell(f"failed: {run.command}: {error}")
+            tell(f"failed: {run.command}: {error}", error=True)
         return error
 
     with ThreadPoolExecutor(jobs) as pool:
