@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pygame
@@ -62,8 +63,8 @@ class Window:
         surface = to_surface(frame)
         if self._size != surface.get_size():
             self._size = surface.get_size()
+            open_display()
             try:
-                pygame.display.init()
                 self._shown = _fitting(self._size, pygame.display.get_desktop_sizes()[0])
                 pygame.display.set_mode(self._shown)
             except pygame.error as error:
@@ -104,6 +105,23 @@ class Window:
             self.paused = not self.paused
         elif event.key in (pygame.K_RIGHT, pygame.K_PERIOD):
             self.paused = self._released = True
+
+
+def open_display() -> None:
+    """Reach the screen.
+
+    Raises:
+        NoDisplayError: if there is none.
+    """
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise NoDisplayError(f"cannot open a window: {error}") from error
+    # without being asked to, SDL draws into memory where it reaches no screen, and nobody would see anything
+    if pygame.display.get_driver() in ("offscreen", "dummy") and not os.environ.get("SDL_VIDEODRIVER"):
+        pygame.display.quit()
+        display = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY") or "of this machine"
+        raise NoDisplayError(f"cannot open a window: the display {display} cannot be reached")
 
 
 def _fitting(size: tuple[int, int], screen: tuple[int, int]) -> tuple[int, int]:

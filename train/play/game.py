@@ -27,7 +27,7 @@ from torch import Tensor
 
 from palaestra.envs.core import BatchedEnv, Reference
 from palaestra.envs.rendering.canvas import Canvas, Image
-from palaestra.envs.rendering.window import NoDisplayError, Window
+from palaestra.envs.rendering.window import NoDisplayError, Window, open_display
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import most_steps
@@ -39,6 +39,7 @@ from palaestra.train.recording.playback import Playback, PolicyFunction, WatchEr
 from palaestra.train.recording.show import no_display
 
 _TURN_FPS = 30.0  # how often a turn-based game looks for a key
+_NO_WINDOW = "palaestra watch RUN --record FILE does without"
 _ALONE, _BESIDE = (640, 960), (560, 640)  # height and largest width of a player's picture in pixels
 
 
@@ -113,7 +114,7 @@ def play(
         WatchError: if the environment draws no pictures or cannot be played with keys, or the rival not play there.
     """
     if no_display():
-        raise NoDisplayError("play needs a screen, and there is none; palaestra watch RUN --record FILE does without")
+        raise NoDisplayError(f"play needs a screen, and there is none; {_NO_WINDOW}")
     person = _Person()
     kwargs = _suited(name, env_kwargs or {}, given)
     playbacks = [open_playback(name, person, 1, kwargs, seed, "cpu", None, None)]
@@ -122,9 +123,9 @@ def play(
         _check_fits(rival.policy, playbacks[1].env)
     try:
         try:
-            pygame.display.init()
-        except pygame.error as error:
-            raise NoDisplayError(f"cannot open a window: {error}") from error
+            open_display()
+        except NoDisplayError as error:
+            raise NoDisplayError(f"{error}; {_NO_WINDOW}") from error
         game = _Game(name, person, playbacks, rival.label if rival else "", environment(name).reference(kwargs))
         console = open_console(f"palaestra play {name}", _TURN_FPS if game.controller.turn_based else playbacks[0].fps)
         try:
@@ -226,6 +227,8 @@ class _Game:
         playback.start(0)
         self.controller = controller_for(playback, name)
         self._keys = _key_table(self.controller.legend)
+        if self.controller.legend:
+            tell(f"keys of {name}:")
         for key, meaning in self.controller.legend:
             tell(f"  {key:<8} {meaning}")
         self._help = " · ".join(
@@ -283,8 +286,7 @@ class _Game:
     def _frame(self, episode: int, over: bool = False) -> Image:
         tiles = [side.tile() for side in self._sides]
         if self.controller.waits and self.controller.legend:
-            high, wide = self._keys.shape[:2]
-            paste(tiles[0], self._keys, (tiles[0].shape[1] - wide) // 2, (tiles[0].shape[0] - high) // 2)
+            paste(tiles[0], self._keys, 12, tiles[0].shape[0] - self._keys.shape[0] - 12)
         whole = tiles[0] if len(tiles) == 1 else mosaic(tiles, len(tiles))
         headline = self._verdict() if over else self.controller.status or four_digits(self._sides[0].score)
         goals = [

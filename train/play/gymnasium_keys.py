@@ -22,6 +22,7 @@ from palaestra.train.recording.playback import WatchError
 
 Combination = frozenset[int]
 NO_KEY: Combination = frozenset()
+_ARROWS = {"left": pygame.K_LEFT, "right": pygame.K_RIGHT, "up": pygame.K_UP, "down": pygame.K_DOWN}
 _OLD_ARROWS = {273: pygame.K_UP, 274: pygame.K_DOWN, 275: pygame.K_RIGHT, 276: pygame.K_LEFT}  # key codes of pygame 1
 
 
@@ -116,7 +117,7 @@ def gymnasium_keys(env: Env[Any, Any], space: Space[Any], name: str) -> KeyMap |
     keys = (_DISCRETE if isinstance(space, Discrete) else _CONTINUOUS).get("" if kind is None else kind.__name__)
     if kind is None or keys is None:
         return None
-    codes = {frozenset(map(pygame.key.key_code, filter(None, names.split("+")))): one for names, one in keys.items()}
+    codes = {frozenset(map(_code, filter(None, names.split("+")))): one for names, one in keys.items()}
     actions = {held: _action(space, action) for held, (action, _) in codes.items()}
     if not all(space.contains(action) for action in actions.values()):
         return None
@@ -136,6 +137,10 @@ def _own_keys(env: Any, space: Discrete | Box, name: str) -> KeyMap | None:
     if isinstance(space, Discrete):
         actions.setdefault(NO_KEY, int(space.start))
     return KeyMap(actions, {held: meanings(action) for held, action in actions.items()})
+
+
+def _code(name: str) -> int:
+    return _ARROWS.get(name) or ord(name)
 
 
 def _codes(keys: Any) -> Iterable[int]:

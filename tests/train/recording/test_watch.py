@@ -458,9 +458,13 @@ def test_without_a_display_the_message_names_record(monkeypatch: pytest.MonkeyPa
         watch("snake-small", expert)
 
 
-def test_a_window_that_cannot_open_names_record(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("driver", ["x11", ""])
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems always have a display")
+def test_a_window_that_cannot_open_names_record(monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+    """Without a driver by name SDL would draw into memory, where nobody sees it."""
     pygame.display.quit()
-    monkeypatch.setenv("SDL_VIDEODRIVER", "x11")
+    monkeypatch.setenv("SDL_VIDEODRIVER", driver)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":4321")
     with pytest.raises(NoDisplayError, match=r"cannot open a window: .*; --record FILE\.mp4"):
         watch("snake-small", expert, env_kwargs=SMALL)
