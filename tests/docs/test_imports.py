@@ -140,7 +140,10 @@ def test_agents_know_no_environment_no_wandb_and_no_pygame(path: Path) -> None:
 def test_wandb_is_imported_in_one_file_and_pygame_only_for_pictures() -> None:
     assert {name_of(path) for path in SOURCES if uses(imports(path), "wandb")} <= {"train.loggers.wandb_logger"}
     at_once = {name_of(path) for path in SOURCES if uses(modules_of(at_import(tree_of(path).body)), "pygame")}
-    assert at_once <= {"envs.rendering.canvas", "envs.rendering.window", "train.play.keyboard", "train.play.game"}
+    assert at_once <= {
+        *("envs.rendering.canvas", "envs.rendering.window", "train.recording.viewer"),
+        *("train.play.keyboard", "train.play.gymnasium_keys", "train.play.game"),
+    }
     rendering = "palaestra.envs.rendering"
     early = {name_of(path) for path in SOURCES if uses(modules_of(at_import(tree_of(path).body)), rendering)}
     assert {name for name in early if not name.startswith(("train.", "envs.rendering."))} == set()
