@@ -11,9 +11,13 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that their tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from palaestra.envs.interop import gymnasium_adapter
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -32,6 +36,14 @@ if hasattr(signal, "SIGHUP"):
 def path_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """User code adds its folder to the search path of modules; the next test must not find it there."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undivided() -> Iterator[None]:
+    """Gymnasium environments are divided among processes where a test says so, not where a core is idle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gymnasium_adapter, "time_divided", lambda work, count: work)
+        yield
 
 
 # files with tests of many seconds: they begin first, so that no worker ends long after the others

@@ -197,6 +197,7 @@ def test_processes_are_used_where_they_are_faster(monkeypatch: pytest.MonkeyPatc
             return share * work
 
         monkeypatch.setattr(gymnasium_adapter, "time_divided", time_divided)
+        monkeypatch.setattr(gymnasium_adapter, "LITTLE", 0.0035)  # a step of no work may be disturbed
         monkeypatch.setattr(gymnasium_adapter, "available_cores", lambda: cores)
         batch = adapter(num_envs, **kwargs)
         batch.close()
