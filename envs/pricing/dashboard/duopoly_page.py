@@ -49,7 +49,7 @@ from palaestra.envs.pricing.dashboard.panels import (
 from palaestra.envs.pricing.metrics import percent_of
 
 if TYPE_CHECKING:
-    from palaestra.envs.rendering.canvas import Canvas, Table
+    from palaestra.envs.rendering.canvas import Canvas
 
 _SHORTEST = 20  # periods on the axis
 
@@ -57,18 +57,8 @@ _SHORTEST = 20  # periods on the axis
 class DuopolyView(MarketView):
     """Everything that the dashboard shows: A prices, n visited states after p periods."""
 
-    def __init__(
-        self,
-        market: Any,
-        states: Sequence[Any],
-        policy: Table | None = None,
-        *,
-        over: bool = False,
-        reveals: bool = True,
-    ) -> None:
-        """``market`` is a ``DuopolyPricing``, whose module imports this one."""
-        super().__init__(market, states, policy, reveals)
-        self.market, self.over = market, over
+    def _read(self, states: Sequence[Any]) -> None:
+        market = self.market  # a ``DuopolyPricing``, whose module imports this one
         self.prices: Array = market.prices  # float64 [A]
         self.own, self.rival = np.array([(s.price, s.rival) for s in states], np.int64).T  # [n] last prices, indices
         self.profit = np.array([s.revenue for s in states])  # float64 [n] so far

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from palaestra.envs.core import Array
 from palaestra.envs.pricing.dashboard.chart import BACKGROUND, MUTED, PANEL, SMALL, Chart, HeatMap, PriceScale
 
 if TYPE_CHECKING:
-    from palaestra.envs.pricing.market import Market
     from palaestra.envs.rendering.canvas import Canvas, Colour, Table
 
 OPTIMAL = "#ffb02e"
@@ -22,24 +22,38 @@ PLOT_LEFT, PLOT_WIDTH = 78.0, 470.0
 MAPS_LEFT, MAPS_WIDTH, MAPS_TOP, MAPS_BOTTOM = 624.0, 250.0, 152.0, 500.0
 
 
-class MarketView:
+class MarketView(ABC):
     """What a dashboard shows of a market and n states that an episode has visited.
 
     Attributes:
         policies: tables, int64 [T, S] each: the watched policy's if it is known, then the optimal one's.
         captions: of each, with its exact value relative to V*.
         period: int64 [n] periods gone.
+        over: whether the episode has ended.
         reveals: whether the optimal policy is shown.
     """
 
-    def __init__(self, market: Market[Any], states: Sequence[Any], policy: Table | None, reveals: bool) -> None:
+    def __init__(
+        self,
+        market: Any,
+        states: Sequence[Any],
+        policy: Table | None = None,
+        *,
+        over: bool = False,
+        reveals: bool = True,
+    ) -> None:
         """``states`` are one environment's on the host, oldest first; ``policy`` is the watched one's table."""
-        self.reveals = reveals
+        self.market, self.over, self.reveals = market, over, reveals
         self.policies, self.captions = [market.optimal_policy()], ["optimum"]
         if policy is not None:
             self.policies.insert(0, policy)
             self.captions = [f"policy {market.percent_of_optimum(policy):.1f} %", "optimum 100 %"]
         self.period: Array = np.array([state.period for state in states], np.int64)
+        self._read(states)
+
+    @abstractmethod
+    def _read(self, states: Sequence[Any]) -> None:
+        """Take what this kind of market shows from the states."""
 
 
 def plot(top: float, height: float, x: tuple[float, float], y: tuple[float, float]) -> Chart:

@@ -62,18 +62,9 @@ SALE = "#8df5a8"
 class SeasonView(MarketView):
     """Everything that the dashboard shows: P products, A actions, n visited states."""
 
-    def __init__(
-        self,
-        market: Any,
-        states: Sequence[Any],
-        policy: Table | None = None,
-        *,
-        over: bool = False,
-        reveals: bool = True,
-    ) -> None:
-        """``market`` is an ``InventoryMarket``, whose module imports this one."""
-        super().__init__(market, states, policy, reveals)
-        self.market, self.stages = market, int(market.stages)
+    def _read(self, states: Sequence[Any]) -> None:
+        market = self.market  # an ``InventoryMarket``, whose module imports this one
+        self.stages = int(market.stages)
         self.currency, self.time_unit = market.currency, market.time_unit
         self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost else "revenue"
         self.prices: Array = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
@@ -90,7 +81,7 @@ class SeasonView(MarketView):
         self.posted = np.where((action[:, None] < 0) | (self.stock + self.sold == 0), np.nan, self.prices[action])
         self.optimal = np.where((self.period[:, None] == self.stages) | (self.stock == 0), np.nan, best)
         self.revenue = np.array([state.revenue for state in states], np.float64)  # [n] so far
-        self.over = over or bool(self.period[-1] == self.stages) or not self.stock[-1].any()
+        self.over = self.over or bool(self.period[-1] == self.stages) or not self.stock[-1].any()
 
 
 @dataclass(frozen=True)
