@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import sys
+import textwrap
+from typing import Any
 
 from palaestra.train.interruptions import Shown
 
@@ -13,6 +15,12 @@ def tell(text: str, error: bool = False) -> None:
     """Progress and hints, or an error that does not end the command, apart from what it prints on standard output."""
     if error or Shown.progress:
         print(text, file=sys.stderr, flush=True)
+
+
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """The text in lines of that width; words and paths stay whole."""
+    options: Any = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, **options)
 
 
 def two_digits(number: float) -> str:

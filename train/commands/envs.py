@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palaestra.train.commands import ENV_HELP
+from palaestra.train.formatting import wrapped
 
 if TYPE_CHECKING:
     from palaestra.envs.specs import TensorEnvSpec
@@ -96,24 +96,18 @@ def envs_table(rows: list[dict[str, Any]], width: int) -> str:
     if width >= sum(widths) + 12:
         return "\n".join(_aligned(line, widths) for line in lines)
     if width >= sum(widths[:6]) + 10:
-        pairs = ((_aligned(line[:6], widths), _wrapped(line[6], width, "    ")) for line in lines[1:])
+        pairs = ((_aligned(line[:6], widths), wrapped(line[6], width, "    ")) for line in lines[1:])
         return "\n".join([_aligned(heads[:6], widths), *(part for pair in pairs for part in pair)])
     listed: list[str] = []
     for name, agents, *scores, summary in lines[1:]:
         known = (f"{head} {figure}" for head, figure in zip(heads[2:6], scores, strict=True) if figure.strip("–"))
-        listed += [name, *(_wrapped(part, width, "  ") for part in (summary, agents, ", ".join(known)) if part)]
+        listed += [name, *(wrapped(part, width, "  ") for part in (summary, agents, ", ".join(known)) if part)]
     return "\n".join(listed)
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
     cells = (c.rjust(w) if 2 <= i <= 5 else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=False)))
     return "  ".join(cells).rstrip()
-
-
-def _wrapped(text: str, width: int, indent: str) -> str:
-    """The text in lines of that width; words and paths stay whole."""
-    options: Any = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, **options)
 
 
 def env_page(found: dict[str, Any], width: int) -> str:
@@ -127,16 +121,16 @@ def env_page(found: dict[str, Any], width: int) -> str:
     if reference["source"]:
         facts["source"] = reference["source"]
     title = found["name"] if found["name"] == found["id"] else f"{found['name']} ({found['id']})"
-    text = [_wrapped(title, width, ""), ""]
+    text = [wrapped(title, width, ""), ""]
     for line in found["card"].splitlines():
         indent = len(line) - len(line.lstrip())
-        text += [_wrapped(line.strip(), width, " " * indent)]
+        text += [wrapped(line.strip(), width, " " * indent)]
     text += ["", *_table(list(facts.items()), width)]
     rows = [("--set", "type", "default"), *((r["key"], r["type"], r["default"]) for r in found["env_settings"])]
     if len(rows) > 1:
         text += ["", "environment", *_table(rows, width)]
     for name, agent in found["agents"].items():
-        text += ["", _wrapped(_preset_line(name, agent["preset"]), width, "")]
+        text += ["", wrapped(_preset_line(name, agent["preset"]), width, "")]
         heads = ("--set", "type and range", "in the preset")
         text += _table([heads, *map(_setting_row, agent["settings"])], width)
     return "\n".join(text)
@@ -159,14 +153,14 @@ def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     widths = [max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1)]
     indent = 2 + sum(widths)
     if width - indent < 20:
-        return [_wrapped("  ".join(cell for cell in row if cell), width, "  ") for row in rows]
+        return [wrapped("  ".join(cell for cell in row if cell), width, "  ") for row in rows]
     lines = []
     for row in rows:
         start = "  " + "".join(cell.ljust(w) for cell, w in zip(row, widths, strict=False))
         if indent + max(map(len, row[-1].split()), default=0) > width:  # below, since words stay whole
-            lines += [start.rstrip(), _wrapped(row[-1], width, " " * 6)]
+            lines += [start.rstrip(), wrapped(row[-1], width, " " * 6)]
         else:
-            lines.append((start + _wrapped(row[-1], width, " " * indent).strip()).rstrip())
+            lines.append((start + wrapped(row[-1], width, " " * indent).strip()).rstrip())
     return lines
 
 

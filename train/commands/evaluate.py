@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -157,7 +156,7 @@ def _agent_in(model_file: Path) -> str:
 
 def report(result: Evaluation) -> str:
     """An evaluation for people to read: what it means in a sentence, then a table."""
-    from palaestra.train.formatting import known
+    from palaestra.train.formatting import known, wrapped
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
     half = (result.ci_high - result.ci_low) / 2
@@ -179,7 +178,7 @@ def report(result: Evaluation) -> str:
         unit = " %" if label != name else " s" if name.endswith("seconds") else ""
         rows.append((label.replace("_", " "), known(value) + unit))
     column = max(len(label) for label, _ in rows)
-    lines = textwrap.wrap(sentence(result), width, break_long_words=False, break_on_hyphens=False)
+    lines = [wrapped(sentence(result), width)]
     lines += [f"  {label:<{column}}  {value}" for label, value in rows]
     if result.cut is not None:
         lines.append(result.cut)
