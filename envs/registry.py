@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -220,7 +221,7 @@ def _of_class(found: type, absolute: str) -> ResolvedEnv:
     if issubclass(found, TensorEnv):
         summary = (found.__doc__ or "").strip().partition("\n")[0]
         return TensorEnvSpec(absolute, name, absolute, summary, f"{found.__module__}:{name}")
-    id = f"{found.__module__}/{name}-v0"
+    id = re.sub(r"[^\w-]", "-", found.__module__) + f"/{name}-v0"  # Gymnasium takes no dots and spaces there
     if id not in gymnasium.registry:
         entry_point: Any = found
         gymnasium.register(id, entry_point=entry_point)

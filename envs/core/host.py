@@ -36,7 +36,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def use_available_cores() -> None:
+def use_available_cores(at_most: int | None = None) -> None:
     """Compute with one thread per available core at most: with more, OpenMP's threads wait for each other."""
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
+        cores = available_cores()
+        torch.set_num_threads(min(torch.get_num_threads(), cores, at_most or cores))

@@ -211,6 +211,16 @@ def test_a_gymnasium_class_in_a_file(file: Path) -> None:
     assert gymnasium.make(found.spec).observation_space.shape == (1,)  # type: ignore[arg-type]
 
 
+def test_a_gymnasium_class_in_a_package_and_in_a_file_of_any_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(file.parent))
+    for place in (file.parent / "a_package" / "inner" / "more.py", file.parent / "my envs, v1.2.py"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(FILE, encoding="utf-8")
+    for name in ("a_package.inner.more:Theirs", f"{file.parent}/my envs, v1.2.py:Theirs"):
+        assert resolve(name).spaces({})[0].shape == (1,)
+        assert resolve(name).absolute_name == name
+
+
 def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(file.parent))
     entry = resolve("mine:Mine")

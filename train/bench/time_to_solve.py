@@ -3,8 +3,8 @@
 1. palaestra: ``palaestra train ENV`` with its preset, its evaluations counted, until the first of them that reaches the
    environment's ``solved_at``. The others learn CartPole (:mod:`palaestra.train.bench.libraries.solving`), theirs not
    counted.
-2. One run at a time with all threads, seeds 0, 1, 2 in turns; the median counts. A run that does not get there is
-   worse than all others.
+2. One run at a time, palaestra with the threads that it chooses and the others with all, seeds 0, 1, 2 in turns; the
+   median counts. A run that does not get there is worse than all others.
 """
 
 from __future__ import annotations
@@ -132,9 +132,10 @@ def solving_table(result: dict[str, Any]) -> str:
         lines.append(f"  {name:<34}{figures}{'' if name == OURS else f'{times:>8.1f}×'}")
     lines += [line for name, reason in result["left_out"].items() for line in wrapped(f"left out: {name}: {reason}")]
     notes = (
-        f"Seeds {', '.join(map(str, SEEDS))} in turns, each run alone with all threads, from the start of its process. "
-        "The mean is that of 100 held-out episodes, played ten times in a run; the time for that counts for palaestra "
-        "only. palaestra: its preset; SB3 and sbx: RL Zoo's settings; rsl_rl: its usual ones. –: not reached."
+        f"Seeds {', '.join(map(str, SEEDS))} in turns, each run alone, from the start of its process; palaestra "
+        "chooses its threads, the others have all. The mean is that of 100 held-out episodes, played ten times in a "
+        "run; the time for that counts for palaestra only. palaestra: its preset; SB3 and sbx: RL Zoo's settings; "
+        "rsl_rl: its usual ones. –: not reached."
     )
     return "\n".join([*lines, "", *wrapped(notes)])
 

@@ -121,7 +121,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
                 f"this run is not finished: its agent has trained for {folder.curves.last_step():,} of "
                 f"{config.total_timesteps:,} steps (palaestra train --resume goes on)"
             )
-    use_available_cores()
+    use_available_cores(config.threads)
     model = read(AGENTS[config.agent], model_file, to_act=True)
     trained = space_forms(model.observation_space, model.action_space)
     check_forms(trained, config.resolved_env, config.env_kwargs)

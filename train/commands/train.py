@@ -47,6 +47,10 @@ def train(
         str | None,
         typer.Option(metavar="N|Mm", help="Steps (100k) or minutes (1m, the default) between checkpoints."),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(parser=read_count, metavar="N", help="Threads on the CPU (default: tried out as it begins)."),
+    ] = None,
     stop_at: Annotated[
         str | None,
         typer.Option(metavar="WHEN", help="End early: solved, plateau, a score (475) or minutes (10m)."),
@@ -78,6 +82,7 @@ def train(
     palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
     palaestra train snake --agent dqn --dry-run
     palaestra train snake --init-from latest
+    palaestra train snake-small --threads 1
     palaestra train --resume latest
     palaestra train --resume latest --total-timesteps 10M
 
@@ -88,7 +93,7 @@ def train(
     """
     options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
-    options |= {"stop_at": stop_at}
+    options |= {"stop_at": stop_at, "threads": threads}
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     if resume is None:
@@ -97,11 +102,11 @@ def train(
         start = print_config if dry_run else start_run
         start(env or None, agent, run_dir, track, config, settings=settings or (), **options)
         return
-    del options["total_timesteps"]
+    del options["total_timesteps"], options["threads"]
     if env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
-        others = "of the other options only --track and --total-timesteps may be given"
+        others = "of the other options only --track, --threads and --total-timesteps may be given"
         raise UsageError(f"--resume goes on with the run's own settings: {others}")
-    resume_run(resume, track, total_timesteps)
+    resume_run(resume, track, total_timesteps, threads)
 
 
 def start_run(
@@ -163,8 +168,9 @@ def _configured(env: str | None, agent: str | None, config_file: Path | None, op
     return config
 
 
-def resume_run(name: str, track: str, total_timesteps: int | None = None) -> None:
+def resume_run(name: str, track: str, total_timesteps: int | None = None, threads: int | None = None) -> None:
     """Go on with a run from its newest checkpoint, or with a finished one up to another number of steps."""
+    from palaestra.train.config.run_config import validated
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.run_folder import RunFolder, find_unfinished
     from palaestra.train.runs.torchrun import Plan, check_shares
@@ -189,6 +195,8 @@ def resume_run(name: str, track: str, total_timesteps: int | None = None) -> Non
             _tell_finished(folder)
             return None
         check_shares(config)
+        if threads is not None:
+            config = validated(replace(config, threads=threads))
         return Plan(config, folder, source)
 
     _carry_out(plan, track)

@@ -63,15 +63,16 @@ _COUNTS = {
     "num_envs": Option(AtLeastOne),
     "total_timesteps": Option(AtLeastOne),
     "seed": Option(Annotated[int, Ge(0), Le(2**32 - 1)]),  # evaluations have the seeds from 2^32 on
+    "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict, "deterministic": bool}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at")
+_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run, as ``config.yaml`` holds it."""
+    """One run, as ``config.yaml`` holds it; ``threads`` is None until they are chosen as the run begins."""
 
     env: str
     agent: str
@@ -85,6 +86,7 @@ class RunConfig:
     deterministic: bool = False
     init_from: str | None = None
     stop_at: str | float | None = None
+    threads: int | None = None
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -94,6 +96,10 @@ class RunConfig:
     def plays_in(self, env: str) -> bool:
         """True if ``env`` names the configuration's environment, in whatever words."""
         return environment(env) == self.resolved_env
+
+    def trains_as(self, other: RunConfig | None) -> bool:
+        """True if both train the same, with whatever number of threads."""
+        return other is not None and replace(self, threads=other.threads) == other
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -217,16 +223,11 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
     if start.registered is not None:
         _check_preset(start, found, named["agent"])
     whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
-    of_preset: dict[str, Any] = {
-        "seed": 0,
-        "num_envs": start.num_envs,
-        "total_timesteps": start.total_timesteps,
-        "device": "auto",
-        "env_kwargs": {} if whole else start.env_kwargs,
-        "agent_kwargs": {} if whole else start.agent_kwargs,
-    }
-    kwargs = {name: {**of_preset[name], **file.get(name, {})} for name in ("env_kwargs", "agent_kwargs")}
-    return RunConfig(**(of_preset | named | kwargs | {"env": found.absolute_name}))
+    of_preset: dict[str, Any] = {"num_envs": start.num_envs, "total_timesteps": start.total_timesteps}
+    of_preset |= {"seed": 0, "device": "auto"} | named | {"env": found.absolute_name}
+    for name in ("env_kwargs", "agent_kwargs"):
+        of_preset[name] = {**({} if whole else getattr(start, name)), **file.get(name, {})}
+    return RunConfig(**of_preset)
 
 
 def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:

@@ -2,12 +2,12 @@
 
 1. The grid is every environment and agent with a preset (:mod:`palaestra.train.config.presets`), seeds 0 … n − 1. Each
    run is ``palaestra train ENV --agent AGENT --seed S --track disabled --run-dir DIR/<env>/<agent>/s<S>`` in a process
-   of its own, so that start-up and memory are those of a user's run, one after another with all cores each. With
-   ``jobs`` J > 1, J runs at a time share the cores evenly: the grid is done sooner, each run later. What a run prints
-   goes to ``s<S>.log`` beside its folder.
+   of its own, so that start-up, memory and threads are those of a user's run, one after another. With ``jobs`` J > 1,
+   J runs at a time share the cores evenly: the grid is done sooner, each run later. What a run prints goes to
+   ``s<S>.log`` beside its folder.
 2. A finished run is known by ``results.json`` in its folder, which is written last and holds the wall time of the whole
-   process. It is kept if its ``config.yaml`` equals what would be trained today. Anything else at its place is moved
-   aside (``s<S>.old1``, …): the table never mixes runs of different settings.
+   process. It is kept if its ``config.yaml``, threads apart, equals what would be trained today. Anything else at its
+   place is moved aside (``s<S>.old1``, …): the table never mixes runs of different settings.
 3. A run that fails is reported and leaves a dash in the table; the others go on.
 """
 
@@ -172,7 +172,7 @@ def is_finished(run: GridRun) -> bool:
 
 def _has_config_of(run: GridRun) -> bool:
     try:
-        return RunFolder(run.folder).config() == run.config
+        return run.config.trains_as(RunFolder(run.folder).config())
     except ConfigError:
         return False  # not this run's configuration, whatever it is
 

@@ -147,10 +147,10 @@ def interrupted_plan(config: RunConfig, folder: RunFolder) -> Plan:
     Raises:
         ConfigError: if it is another run's, or was none.
     """
-    if (found := folder.config()) != config and not (found is None and folder.is_untouched()):
+    if not config.trains_as(found := folder.config()) and not (found is None and folder.is_untouched()):
         what = "without" if found is None else "with another"
         raise ConfigError(f"run folder {folder.path} exists already, {what} configuration; a run is never overwritten")
-    if folder.can_go_on():
-        return Plan(config, folder, folder.path)
+    if found is not None and folder.can_go_on():
+        return Plan(found, folder, folder.path)
     folder.clear()
     return Plan(config, folder)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +22,6 @@ from stable_baselines3.common.logger import Logger
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.envs.core.host import use_available_cores
 from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
@@ -43,6 +43,7 @@ from palaestra.train.runs.callbacks import (
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import write_facts
 from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.threads import StallWatch, chosen_threads
 from palaestra.train.runs.torchrun import device_of
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
@@ -111,19 +112,18 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
         RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
     """
     started, stop = time.perf_counter(), StopSignal(None if process_group().rank == 0 else _silent)
-    use_available_cores()
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
     with alone, _determinism(config.deterministic), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
-            env = _environments(config)
-            try:
+            with (
+                chosen_threads(config, resume is not None, stop.check) as (config, remark),
+                closing(_environments(config)) as env,
+            ):
                 stop.check()
                 if process_group().rank > 0:
                     return _follow(config, env, folder, resume, stop)
-                return _train(config, env, folder, track, resume, stop, started)
-            finally:
-                env.close()
+                return _train(config, env, folder, track, resume, stop, started, remark)
         except Stopped:
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -162,6 +162,7 @@ def _train(
     resume: Path | None,
     stop: StopSignal,
     started: float,
+    remark: str,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
     progress = ProgressOutput(config.total_timesteps, reference.percent_of_optimal)
@@ -179,14 +180,16 @@ def _train(
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     start_step, finished, evaluation, stopped, saved = model.num_timesteps, False, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
+    watch = StallWatch(progress.message, shlex.quote(str(folder.path)))
     try:
         with progress:
-            for line in (_headline(config, env), *model.remarks):
-                progress.remark(line)
+            for line in (_headline(config, env), remark, *model.remarks):
+                if line:
+                    progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"
             try:
-                model.learn(remaining, callback, reset_num_timesteps=resume is None)
+                model.learn(remaining, [callback, watch], reset_num_timesteps=resume is None)
                 checkpoints.save(model, folder)
             except StopRuleMet as met:
                 stopped, saved = str(met), callback.seconds_left()
@@ -247,15 +250,18 @@ def _agent(
     config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None, tell: Callable[[str], None]
 ) -> Agent:
     """A new agent, whose configuration is written to the folder, or a resumed one."""
+    leads = process_group().rank == 0
     if resume is not None:
         folder.check_environment(config, tell, trains=True)
         model = checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
-        if resume.is_file() and process_group().rank == 0:
+        if leads and resume.is_file():
             set_aside(folder, resume, model, tell)
-        if process_group().rank == 0 and folder.config() != config:
-            _lengthen(config, folder, model, tell)
+        if leads and (before := folder.config()) != config:
+            folder.write_config(config)
+            if before is not None and not config.trains_as(before):
+                _tell_lengthened(before, config, model, tell)
         return model
-    if process_group().rank == 0:
+    if leads:
         folder.write_config(config)
         folder.write_environment(config)
     model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
@@ -264,12 +270,10 @@ def _agent(
     return model
 
 
-def _lengthen(config: RunConfig, folder: RunFolder, model: Agent, tell: Callable[[str], None]) -> None:
-    """Note that a finished run goes on to more steps, and tell what becomes of its learning rate."""
-    before = folder.config()
-    rule = None if before is None or before.stop_at == config.stop_at else before.stop_at
+def _tell_lengthened(before: RunConfig, config: RunConfig, model: Agent, tell: Callable[[str], None]) -> None:
+    """Tell that a finished run goes on to more steps, and what becomes of its learning rate."""
+    rule = None if before.stop_at == config.stop_at else before.stop_at
     without = "" if rule is None else f" without stop_at={rule}, which has ended it"
-    folder.write_config(config)
     given, total = config.agent_kwargs.get("learning_rate", ""), config.total_timesteps
     rate = f"{model.lr_schedule(1 - model.num_timesteps / total):.3g}"
     over = f", {given} over all of them, is {rate} now" if isinstance(given, str) and given else f" stays {rate}"

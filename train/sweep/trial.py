@@ -101,7 +101,8 @@ def main(folder: Path) -> None:
     if not folder.exists():
         RunFolder.new(config, folder)
     with contextlib.suppress(KeyboardInterrupt):  # stopped before training began
-        trainer.train(config, run, "disabled", resume=folder if goes_on else None)
+        begun = run.config() if goes_on else None  # with the threads that it was begun with
+        trainer.train(begun or config, run, "disabled", resume=folder if goes_on else None)
 
 
 def _stop_without_worker() -> None:

@@ -1,0 +1,387 @@
+"""Threads of a run: tried out, decided, recorded, the same when it goes on; stalls are told."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+import yaml
+from gymnasium import spaces
+
+from palaestra.agents import PPO
+from palaestra.train.commands.evaluate import find_player
+from palaestra.train.commands.train import resume_run as resume
+from palaestra.train.commands.train import start_run as train
+from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.run_config import RunConfig, resolve_config
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.interruptions import Stopped
+from palaestra.train.results.grid import GridRun, is_finished
+from palaestra.train.runs import threads, trainer
+from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.threads import Pace, StallWatch, StandIn, Trial, chosen_threads
+
+TINY = {"num_envs": 32, "total_timesteps": 768, "settings": ["n_steps=8", "batch_size=64"]}  # three rollouts
+STEPS = {"n_steps": 8, "batch_size": 64}
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Four cores, where nobody has decided for a number of threads."""
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    torch.set_num_threads(4)
+    yield monkeypatch
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tried(machine: pytest.MonkeyPatch) -> dict[tuple[int, int], float]:
+    """Ratios of speeds that trials find, to be filled in; nothing is really trained."""
+    ratios: dict[tuple[int, int], float] = {}
+
+    class Made:
+        seconds = 0.0
+
+        def __init__(self, *args: Any) -> None: ...
+
+        def seconds_for(self, steps: int) -> float:
+            return steps / 1000.0
+
+        def ratio(self, fewer: int, more: int) -> float:
+            return ratios[fewer, more]
+
+    machine.setattr(threads, "Trial", Made)
+    return ratios
+
+
+def config(**changes: Any) -> RunConfig:
+    return replace(resolve_config("cartpole", device="cpu"), **changes)
+
+
+def chosen(of: RunConfig, resumed: bool = False) -> tuple[int, str]:
+    with chosen_threads(of, resumed, lambda: None) as (found, remark):
+        assert found.threads == torch.get_num_threads()
+        assert found == replace(of, threads=found.threads)
+    assert torch.get_num_threads() == 4
+    return found.threads, remark
+
+
+@pytest.mark.parametrize(
+    ("ratios", "best"),
+    [
+        ({(1, 2): 0.2}, 1),
+        ({(1, 2): 1.04}, 1),
+        ({(1, 2): 1.06, (2, 4): 1.0}, 2),
+        ({(1, 2): 1.9, (2, 4): 1.7}, 4),
+    ],
+)
+def test_threads_are_doubled_while_that_pays(
+    tried: dict[tuple[int, int], float], ratios: dict[tuple[int, int], float], best: int
+) -> None:
+    tried.update(ratios)
+    found, remark = chosen(config())
+    assert found == best
+    last = list(ratios)[-1]
+    assert f"{last[1]} threads are {ratios[last]:.2g} times as fast as {last[0]}" in remark
+
+
+def test_three_cores_are_two_and_three_threads(
+    tried: dict[tuple[int, int], float], machine: pytest.MonkeyPatch
+) -> None:
+    machine.setattr(threads, "available_cores", lambda: 3)
+    tried.update({(1, 2): 1.9, (2, 3): 1.4})
+    assert chosen(config())[0] == 3
+
+
+def test_a_short_run_takes_all_cores(tried: dict[tuple[int, int], float]) -> None:
+    assert chosen(config(total_timesteps=9_000)) == (4, "")
+    tried[1, 2] = 0.5
+    assert chosen(config(total_timesteps=11_000))[0] == 1
+
+
+def test_others_decide(tried: dict[tuple[int, int], float], machine: pytest.MonkeyPatch) -> None:
+    assert chosen(config(threads=3)) == (3, "")
+    assert chosen(config(threads=5)) == (5, "5 threads wait for each other on 4 cores: --threads 4 is faster")
+    assert chosen(config(), resumed=True) == (4, "")
+    assert chosen(config(threads=2), resumed=True) == (2, "")
+    machine.setenv("OMP_NUM_THREADS", "4")
+    assert chosen(config()) == (4, "")
+    assert chosen(config(threads=2)) == (2, "")
+    machine.delenv("OMP_NUM_THREADS")
+    machine.setattr(threads, "resolve_device", lambda name: torch.device("cuda"))
+    assert chosen(config()) == (4, "")
+    machine.setattr(threads, "process_group", lambda: SimpleNamespace(size=2))
+    machine.setattr(threads, "resolve_device", lambda name: torch.device("cpu"))
+    assert chosen(config()) == (4, "")
+
+
+def test_turns_are_measured_one_after_the_other(machine: pytest.MonkeyPatch) -> None:
+    """An agent that learns 1,000 steps a second per thread, but none faster than 2,000."""
+    clock = [0.0]
+    used: list[int] = []
+
+    def learn(steps: int, reset_num_timesteps: bool) -> None:
+        steps = max(steps, 10)
+        used.append(torch.get_num_threads())
+        agent.num_timesteps += steps
+        agent._n_updates += 1
+        clock[0] += steps / min(2000.0, 1000.0 * torch.get_num_threads())
+
+    agent: Any = SimpleNamespace(num_timesteps=0, _n_updates=0, learn=learn)
+    machine.setattr(threads.time, "perf_counter", lambda: clock[0])
+    asked: list[None] = []
+    trial = Trial(agent, lambda: asked.append(None))
+    assert trial.ratio(1, 2) == pytest.approx(2.0)
+    assert trial.ratio(2, 4) == pytest.approx(1.0)
+    assert trial.seconds_for(500) == pytest.approx(0.5)
+    turns = used[used.index(2) :]
+    assert turns[:5] == [2, 1, 2, 1, 2]
+    assert len(asked) == len(used)
+    assert trial.seconds == pytest.approx(clock[0])
+
+
+@pytest.mark.parametrize("agent", list(AGENTS))
+def test_nothing_but_the_number_is_left_of_a_trial(machine: pytest.MonkeyPatch, agent: str) -> None:
+    machine.setattr(threads, "SHORT", 0.0)
+    machine.setattr(threads, "TURN", 0.01)
+    machine.setattr(threads, "available_cores", lambda: 2)
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    assert chosen(resolve_config("cartpole", agent, device="cpu"))[0] in (1, 2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert (np.random.get_state()[1] == before[2]).all()
+
+
+def test_a_run_after_a_trial_has_the_bits_of_a_run_without(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("SHORT", "TURN"):
+        machine.setattr(threads, name, 0.0)
+    machine.setattr(threads, "WORTH_IT", 100.0)  # one thread wins
+    train("cartpole", "ppo", tmp_path / "tried", "disabled", **TINY)
+    train("cartpole", "ppo", tmp_path / "told", "disabled", threads=1, **TINY)
+    first, second = (PPO.load(tmp_path / name / "model.zip").policy.state_dict() for name in ("tried", "told"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert RunFolder(tmp_path / "tried").config() == RunFolder(tmp_path / "told").config()
+
+
+@pytest.mark.parametrize(
+    ("agent", "num_envs", "given", "expected"),
+    [
+        ("ppo", 32, {"n_steps": 8, "batch_size": 64}, {"n_steps": 2}),
+        ("ppo", 32, {"n_steps": 9, "batch_size": 96}, {"n_steps": 3}),
+        ("ppo", 1, {"n_steps": 64, "batch_size": 64}, {"n_steps": 64}),
+        ("pqn", 128, {"n_steps": 8, "batch_size": 64}, {"n_steps": 1}),
+        (
+            "dqn",
+            32,
+            {"n_steps": 3, "buffer_size": 1000, "learning_starts": 999},
+            {"learning_starts": 128, "buffer_size": 1000},
+        ),
+        ("dqn", 4, {"learning_starts": 5}, {"learning_starts": 5, "buffer_size": 16384}),
+    ],
+)
+def test_iterations_of_a_trial(agent: str, num_envs: int, given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert threads._shortened(AGENTS[agent], given, num_envs) == expected
+
+
+class Mixed(gymnasium.Env[Any, Any]):
+    """A dictionary with an image and a choice; every action costs something."""
+
+    observation_space = spaces.Dict(
+        {"image": spaces.Box(0, 255, (36, 36, 3), np.uint8), "where": spaces.Discrete(3, start=2)}
+    )
+    action_space = spaces.Discrete(2, start=1)
+    opened: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        type(self).opened += 1
+
+    def reset(self, **kwargs: Any) -> Any:
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        return self.observation_space.sample(), -1.0, False, True, {}
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "Taxi-v4", f"{__name__}:Mixed"])
+@pytest.mark.parametrize("agent", list(AGENTS))
+def test_other_environments_are_stood_in_for(machine: pytest.MonkeyPatch, env: str, agent: str) -> None:
+    if (env, agent) in {("Pendulum-v1", "dqn"), ("Pendulum-v1", "pqn"), (f"{__name__}:Mixed", "pqn")}:
+        return  # it cannot act there, or has no network for it
+    machine.setattr(threads, "SHORT", 0.0)
+    machine.setattr(threads, "TURN", 0.0)
+    of = resolve_config(env, agent, device="cpu", num_envs=4)
+    assert threads.spaces_of(of.resolved_env, of.env_kwargs)
+    opened = Mixed.opened
+    assert "times as fast" in chosen(of)[1]
+    assert Mixed.opened == opened
+
+
+def test_what_stands_in_gives_what_the_environment_gives() -> None:
+    of = resolve_config(f"{__name__}:Mixed", "ppo", device="cpu", num_envs=3)
+    real, batch = of.resolved_env.open(3, "cpu", 0), StandIn(*threads.spaces_of(of.resolved_env, {}), 3)
+    theirs, ours = real.reset()[0], batch.reset()[0]
+    form = {key: (part.shape, part.dtype) for key, part in theirs.items()}
+    assert form == {key: (part.shape, part.dtype) for key, part in ours.items()}
+    actions = torch.ones(3, dtype=torch.int64)
+    for their, our in zip(real.step(actions)[1:4], batch.step(actions)[1:4], strict=True):
+        assert (their.shape, their.dtype) == (our.shape, our.dtype)
+    real.close()
+
+
+def test_a_trial_that_fails_is_told_and_the_run_goes_on(machine: pytest.MonkeyPatch) -> None:
+    def breaks(*args: Any) -> None:
+        raise RuntimeError("no such luck")
+
+    machine.setattr(threads, "_throw_away_agent", breaks)
+    count, remark = chosen(config())
+    assert count == 4
+    assert remark.startswith("threads could not be tried out: RuntimeError: no such luck")
+
+
+def test_ctrl_c_ends_a_trial(machine: pytest.MonkeyPatch) -> None:
+    def stop() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped), chosen_threads(config(), False, stop):
+        pass
+    assert torch.get_num_threads() == 4
+
+
+# ------------------------------------------------------------------------------------------- the run folder
+
+
+def test_the_number_is_recorded_and_kept(
+    machine: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train("cartpole", "ppo", run, "disabled", threads=2, **TINY)
+    assert "cpu, 2 threads" in capsys.readouterr().out
+    assert yaml.safe_load((run / "config.yaml").read_text())["threads"] == 2
+    assert RunFolder(run).facts()["threads"] == 2
+    resume(str(run), "disabled", 1536)
+    out = capsys.readouterr().out
+    assert "cpu, 2 threads" in out
+    assert "training began with threads" not in out
+    resume(str(run), "disabled", 2304, threads=1)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "cpu, 1 thread," in out
+    assert "training began with threads 2 and goes on with threads 1: the result is not the same to the last" in out
+    assert yaml.safe_load((run / "config.yaml").read_text())["threads"] == 1
+    assert torch.get_num_threads() == 4
+    machine.setattr("palaestra.envs.core.host.available_cores", lambda: 4)
+    find_player(str(run), None, False, ())
+    assert torch.get_num_threads() == 1
+
+
+def test_a_run_of_before_goes_on_with_all_cores(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    train("cartpole", "ppo", run.path, "disabled", threads=4, **TINY)
+    content = yaml.safe_load(run.config_file.read_text())
+    del content["threads"]
+    run.config_file.write_text(yaml.safe_dump(content))
+    machine.setattr(threads, "_tried", lambda *args: pytest.fail("it has begun already"))
+    resume(str(run.path), "disabled", 1536)
+    assert yaml.safe_load(run.config_file.read_text())["threads"] == 4
+
+
+@pytest.mark.parametrize("value", [0, -1, 1025, True, "two", 1.5])
+def test_no_number_of_threads(value: Any) -> None:
+    with pytest.raises(ConfigError, match="threads="):
+        resolve_config("cartpole", threads=value)
+
+
+def test_it_is_an_option_not_a_setting() -> None:
+    with pytest.raises(ConfigError, match="use --threads 2"):
+        resolve_config("cartpole", settings=["threads=2"])
+
+
+def test_runs_with_other_threads_are_the_same_run(tmp_path: Path) -> None:
+    planned = resolve_config("cartpole", "ppo", device="cpu", **TINY)
+    assert planned.trains_as(replace(planned, threads=7))
+    assert not planned.trains_as(replace(planned, seed=7))
+    assert not planned.trains_as(None)
+    run = GridRun("cartpole", planned, tmp_path / "s0")
+    trainer.train_new(replace(planned, threads=1), run.folder)
+    RunFolder(run.folder).wall_time_file.write_text("{}")
+    assert is_finished(run)
+
+
+# ------------------------------------------------------------------------------------------- stalls
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A stall watch whose clocks and steps a test moves."""
+    now = {"wall": 0.0, "work": 0.0}
+    told: list[str] = []
+    watched = StallWatch(told.append, "run")
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: now["wall"])
+    monkeypatch.setattr(threads.time, "process_time", lambda: now["work"])
+    watched._on_training_start()
+
+    def goes(seconds: float, steps: int, work: float) -> None:
+        now["wall"] += seconds
+        now["work"] += work
+        watched.num_timesteps += steps
+        watched._on_rollout_start()
+
+    return SimpleNamespace(told=told, goes=goes)
+
+
+def test_a_stall_is_told_once(watch: SimpleNamespace) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        watch.goes(6.0, 6000, 12.0)
+        for _ in range(5):
+            watch.goes(6.0, 1000, 6.0)
+    finally:
+        torch.set_num_threads(before)
+    assert watch.told == [
+        "training is 6 times slower than before: other programs take processor time from it, and its threads wait for "
+        "each other; Ctrl-C, then palaestra train --resume run --threads 1"
+    ]
+
+
+def test_with_one_thread_there_is_no_cure(watch: SimpleNamespace) -> None:
+    watch.goes(6.0, 6000, 6.0)
+    for _ in range(3):
+        watch.goes(6.0, 1000, 3.0)
+    assert watch.told == ["training is 6 times slower than before: other programs take processor time from it"]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        [(6.0, 1000, 11.0)] * 5,  # it computes: longer episodes, an evaluation
+        [(6.0, 3000, 4.0)] * 5,  # slower, but not by so much
+        [(6.0, 1000, 4.0), (6.0, 1000, 4.0), (6.0, 6000, 12.0)] * 2,  # not for long
+        [(3600.0, 10, 0.1), *[(6.0, 6000, 12.0)] * 4],  # the laptop slept
+        [(0.1, 1, 0.0)] * 100,  # too short to tell
+    ],
+)
+def test_what_is_no_stall(watch: SimpleNamespace, later: list[tuple[float, int, float]]) -> None:
+    watch.goes(6.0, 6000, 12.0)
+    for step in later:
+        watch.goes(*step)
+    assert watch.told == []
+
+
+def test_a_pace_is_compared_in_both(watch: SimpleNamespace) -> None:
+    best = Pace(900.0, 2.0)
+    assert Pace(299.0, 1.39).is_stall(best)
+    assert not Pace(301.0, 1.39).is_stall(best)
+    assert not Pace(299.0, 1.41).is_stall(best)

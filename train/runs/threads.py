@@ -1,0 +1,299 @@
+"""Threads that PyTorch computes with on the CPU: as many as are fastest for this run, beside whatever else runs here.
+
+1. Small operations gain little from a second thread, and where another program takes a core away all threads of an
+   operation wait for the one that is not scheduled. So before a run begins, a throw-away agent with the run's settings
+   is trained for a moment with one thread and with twice as many in turns, and so on while that pays; what other
+   programs take counts by itself. Nothing of the trial is kept but the number, and global random numbers are as before
+   it, so the run's bits depend on the number alone.
+2. ``threads`` in the configuration or ``OMP_NUM_THREADS`` decide instead. A run that goes on has the number that it
+   began with. Processes that train together, and runs that may be over before a trial would pay, make no trial.
+3. The trial's iterations are as short as the minibatches allow, with the run's share of steps and updates. Environments
+   on the host, some of which can be open once only, are stood in for by random observations.
+4. :class:`StallWatch` notices when other programs stall a run that is under way.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from torch import Tensor
+
+from palaestra.agents import DQN
+from palaestra.agents.buffers.rollout import map_obs
+from palaestra.agents.distributed.process_group import process_group
+from palaestra.envs.core import Array, BatchedEnv, StepResult, resolve_device
+from palaestra.envs.core.host import available_cores
+from palaestra.envs.core.user_code import RAISED, describe
+from palaestra.train.config.compatibility import AGENTS, Agent, spaces_of
+from palaestra.train.config.run_config import RunConfig, build_arguments
+from palaestra.train.interruptions import Stopped
+
+TURN = 0.1  # s of each measurement, at least
+ROUNDS = 3  # measurements of each number
+WORTH_IT = 1.05  # times as fast as with half the threads, for a second thread costs more as soon as others compute
+HOPELESS = 0.7  # times as fast: one measurement tells
+SHORT = 10.0  # s; runs that are over by then make no trial
+LONGEST = 3.0  # s of trials, after which the best so far is taken
+_REPLAYED = 1 << 14  # transitions that a trial's replay memory holds, at most
+
+WINDOW = 5.0  # s of training that the stall watch looks at
+STALLED = 3.0  # times slower than the best window
+STARVED = 0.7  # processor time a second, over that of the best window
+_WINDOWS = 3  # in a row
+
+
+@contextmanager
+def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) -> Iterator[tuple[RunConfig, str]]:
+    """A block in which the run computes with its threads; the configuration that says how many, and why in a line.
+
+    Args:
+        config: the run.
+        resumed: True if it has begun already, and gave its results with the threads of ``config``.
+        check: is called often, and may raise to end it.
+    """
+    before = torch.get_num_threads()
+    try:
+        remark = ""
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+            remark = _more_than_cores(config.threads)
+        elif "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(min(before, available_cores()))
+            if not resumed and process_group().size == 1 and resolve_device(config.device).type == "cpu":
+                remark = _tried(config, torch.get_num_threads(), check)
+        yield replace(config, threads=torch.get_num_threads()), remark
+    finally:
+        torch.set_num_threads(before)
+
+
+def _more_than_cores(threads: int) -> str:
+    cores = available_cores()
+    if threads <= cores:
+        return ""
+    return (
+        f"{threads} threads wait for each other on {cores} core{'s' if cores > 1 else ''}: --threads {cores} is faster"
+    )
+
+
+def _tried(config: RunConfig, most: int, check: Callable[[], None]) -> str:
+    """Set the number of threads after a trial; says what it has found."""
+    try:
+        with _random_numbers_kept(), warnings.catch_warnings(action="ignore"):  # the run's own agent warns again
+            return _take_fastest(config, most, check)
+    except Stopped:
+        raise
+    except RAISED as error:  # the run will meet it too, and tell where
+        torch.set_num_threads(most)
+        return f"threads could not be tried out: {describe(error)}"
+
+
+def _take_fastest(config: RunConfig, most: int, check: Callable[[], None]) -> str:
+    """Set the number of threads that is fastest up to ``most``; says what was found, if a trial was made."""
+    if most == 1:
+        return ""
+    batch = _batch(config)
+    try:
+        trial = Trial(_throw_away_agent(config, batch), check)
+        if trial.seconds_for(config.total_timesteps) < SHORT:
+            torch.set_num_threads(most)
+            return ""
+        best, ratios = 1, []
+        while best < most and trial.seconds < LONGEST:
+            count = min(2 * best, most)
+            ratios.append((best, count, trial.ratio(best, count)))
+            if ratios[-1][2] < WORTH_IT:
+                break
+            best = count
+    finally:
+        batch.close()
+    torch.set_num_threads(best)
+    found = "; ".join(f"{more} threads are {ratio:.2g} times as fast as {fewer}" for fewer, more, ratio in ratios)
+    return f"tried out: {found} (--threads N decides otherwise)"
+
+
+class Trial:
+    """Trains an agent in short turns with some number of threads."""
+
+    def __init__(self, agent: Agent, check: Callable[[], None]) -> None:
+        self.agent, self.check, self.seconds = agent, check, 0.0
+        self._steps = 1  # of a turn
+        while (
+            not agent._n_updates and self.seconds < LONGEST
+        ):  # buffers are made, and a replay memory has what it needs
+            self._speed(1)
+
+    def _speed(self, threads: int) -> float:
+        """Steps a second; a turn is made longer where it was too short to measure."""
+        torch.set_num_threads(threads)
+        while True:
+            self.check()
+            steps, started = self.agent.num_timesteps, time.perf_counter()
+            self.agent.learn(self._steps, reset_num_timesteps=False)
+            seconds, steps = time.perf_counter() - started, self.agent.num_timesteps - steps
+            self.seconds += seconds
+            if seconds >= TURN / 2 or not self.agent._n_updates:
+                return steps / seconds
+            self._steps = 1 + int(steps * min(10.0, TURN / seconds))
+
+    def seconds_for(self, steps: int) -> float:
+        """About how long so many steps take with one thread."""
+        return steps / self._speed(1)
+
+    def ratio(self, fewer: int, more: int) -> float:
+        """The speed with ``more`` threads over that with ``fewer``, measured in turns."""
+        speeds: tuple[list[float], list[float]] = ([], [])
+        for count in (fewer, more):
+            self._speed(count)  # threads start
+        for _ in range(ROUNDS):
+            for count, found in zip((fewer, more), speeds, strict=True):
+                found.append(self._speed(count))
+            ratio = median(speeds[1]) / median(speeds[0])
+            if ratio < HOPELESS or self.seconds > LONGEST:
+                break
+        return ratio
+
+
+def _throw_away_agent(config: RunConfig, batch: BatchedEnv) -> Agent:
+    """An agent that works as the run's does, in the shortest iterations that its minibatches allow."""
+    kind, arguments = AGENTS[config.agent], build_arguments(config)
+    agent = kind(env=batch, seed=config.seed, **(arguments | _shortened(kind, arguments, config.num_envs)))
+    agent.set_logger(Logger(None, []))
+    return agent
+
+
+def _shortened(kind: type[Agent], arguments: dict[str, Any], num_envs: int) -> dict[str, Any]:
+    """The arguments that make iterations short."""
+    defaults = inspect.signature(kind).parameters
+
+    def value(name: str) -> Any:
+        return arguments.get(name, defaults[name].default)
+
+    if issubclass(kind, DQN):
+        ahead = num_envs * (value("n_steps") + 1)
+        size = max(min(_REPLAYED, value("buffer_size")), 2 * ahead)
+        return {"learning_starts": min(ahead, value("learning_starts")), "buffer_size": size}
+    steps, batch = value("n_steps"), value("batch_size")
+    return {"n_steps": next(n for n in range(1, steps + 1) if steps % n == 0 and num_envs * n % batch == 0)}
+
+
+def _batch(config: RunConfig) -> BatchedEnv:
+    """The run's environments, or what stands in for them."""
+    if config.resolved_env.in_tensors:
+        return config.resolved_env.open(config.num_envs, "cpu", config.seed, **config.env_kwargs)
+    return StandIn(*spaces_of(config.resolved_env, config.env_kwargs), config.num_envs)
+
+
+class StandIn(BatchedEnv):
+    """A batch on the host with these spaces, whose steps cost nothing: the same observations and rewards every time."""
+
+    is_on_host, can_truncate, render_mode = True, False, None
+
+    def __init__(self, observations: Space[Any], actions: Space[Any], num_envs: int) -> None:
+        self.device, self.seed, self.num_envs = torch.device("cpu"), 0, num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+        self.single_observation_space, self.single_action_space = observations, actions
+        self.observation_space = batch_space(observations, num_envs)
+        self.action_space = batch_space(actions, num_envs)
+        self.env_indices = torch.arange(num_envs)
+        self._obs = map_obs(_tensor, self.observation_space.sample())
+        self._rewards, self._ended = torch.randn(num_envs), torch.zeros(num_envs, dtype=torch.bool)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self._obs, {}
+
+    def step(self, actions: Tensor) -> StepResult:
+        info = {"ended": False, "final_obs": self._obs, "_final_obs": self._ended, "_episode": self._ended}
+        info["episode"] = {"r": self._rewards, "l": torch.ones(self.num_envs, dtype=torch.int64)}
+        return self._obs, self._rewards, self._ended, self._ended, info
+
+
+def _tensor(array: Array) -> Tensor:
+    """As environments on the host give it."""
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
+
+
+@contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+    """A block after which the global generators are where they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+class StallWatch(BaseCallback):
+    """Tells once when training goes on several times as slowly as before for want of processor time.
+
+    Args:
+        tell: takes the line.
+        run: words for the shell that name the run.
+    """
+
+    def __init__(self, tell: Callable[[str], None], run: str) -> None:
+        super().__init__()
+        self._tell, self._run, self._told = tell, run, False
+        self._best: Pace | None = None
+        self._latest: deque[Pace] = deque(maxlen=_WINDOWS)
+
+    def _on_training_start(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._wall, self._work, self._steps = time.perf_counter(), time.process_time(), self.num_timesteps
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        seconds = time.perf_counter() - self._wall
+        if self._told or seconds < WINDOW:
+            return
+        self._latest.append(
+            Pace((self.num_timesteps - self._steps) / seconds, (time.process_time() - self._work) / seconds)
+        )
+        if self._best is None or self._latest[-1].speed > self._best.speed:
+            self._best = self._latest[-1]
+        best = self._best
+        if len(self._latest) == _WINDOWS and all(pace.is_stall(best) for pace in self._latest):
+            self._told = True
+            slower = best.speed / median(pace.speed for pace in self._latest)
+            self._tell(f"training is {slower:.2g} times slower than before: {self._cure()}")
+        self._begin()
+
+    def _cure(self) -> str:
+        wanting = "other programs take processor time from it"
+        if torch.get_num_threads() == 1:
+            return wanting
+        fewer = f"Ctrl-C, then palaestra train --resume {self._run} --threads 1"
+        return f"{wanting}, and its threads wait for each other; {fewer}"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Steps and processor seconds per second."""
+
+    speed: float
+    work: float
+
+    def is_stall(self, best: Pace) -> bool:
+        return self.speed * STALLED < best.speed and self.work < STARVED * best.work
