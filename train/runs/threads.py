@@ -114,8 +114,9 @@ def _take_fastest(config: RunConfig, most: int, check: Callable[[], None]) -> st
         if trial.seconds_for(config.total_timesteps) < SHORT:
             torch.set_num_threads(most)
             return ""
-        best, ratios = 1, []
-        while best < most and trial.seconds < LONGEST:
+        best = 1
+        ratios: list[tuple[int, int, float]] = []
+        while best < most and (not ratios or trial.seconds < LONGEST):
             count = min(2 * best, most)
             ratios.append((best, count, trial.ratio(best, count)))
             if ratios[-1][2] < WORTH_IT:
@@ -133,10 +134,8 @@ class Trial:
 
     def __init__(self, agent: Agent, check: Callable[[], None]) -> None:
         self.agent, self.check, self.seconds = agent, check, 0.0
-        self._steps = 1  # of a turn
-        while (
-            not agent._n_updates and self.seconds < LONGEST
-        ):  # buffers are made, and a replay memory has what it needs
+        self._steps, self._latest = 1, 0.0  # of a turn: how many, how many a second
+        while not agent._n_updates and self.seconds < LONGEST:  # buffers are made, a replay memory has what it needs
             self._speed(1)
 
     def _speed(self, threads: int) -> float:
@@ -148,19 +147,19 @@ class Trial:
             self.agent.learn(self._steps, reset_num_timesteps=False)
             seconds, steps = time.perf_counter() - started, self.agent.num_timesteps - steps
             self.seconds += seconds
+            self._latest = steps / seconds
             if seconds >= TURN / 2 or not self.agent._n_updates:
-                return steps / seconds
+                return self._latest
             self._steps = 1 + int(steps * min(10.0, TURN / seconds))
 
     def seconds_for(self, steps: int) -> float:
-        """About how long so many steps take with one thread."""
-        return steps / self._speed(1)
+        """About how long so many steps take, as fast as the latest turn."""
+        return steps / self._latest
 
     def ratio(self, fewer: int, more: int) -> float:
         """The speed with ``more`` threads over that with ``fewer``, measured in turns."""
         speeds: tuple[list[float], list[float]] = ([], [])
-        for count in (fewer, more):
-            self._speed(count)  # threads start
+        self._speed(more)  # they start
         for _ in range(ROUNDS):
             for count, found in zip((fewer, more), speeds, strict=True):
                 found.append(self._speed(count))

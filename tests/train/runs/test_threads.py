@@ -143,11 +143,29 @@ def test_turns_are_measured_one_after_the_other(machine: pytest.MonkeyPatch) -> 
     trial = Trial(agent, lambda: asked.append(None))
     assert trial.ratio(1, 2) == pytest.approx(2.0)
     assert trial.ratio(2, 4) == pytest.approx(1.0)
-    assert trial.seconds_for(500) == pytest.approx(0.5)
-    turns = used[used.index(2) :]
-    assert turns[:5] == [2, 1, 2, 1, 2]
+    assert trial.seconds_for(500) == pytest.approx(0.25)
+    changes = [count for place, count in enumerate(used) if place == 0 or used[place - 1] != count]
+    assert changes == [1, 2, 1, 2, 1, 2, 1, 2, 4, 2, 4, 2, 4, 2, 4]
     assert len(asked) == len(used)
     assert trial.seconds == pytest.approx(clock[0])
+
+
+def test_slow_iterations_are_compared_once(machine: pytest.MonkeyPatch) -> None:
+    """A CNN whose iterations take 20 s with one thread and 11 s with two; nobody waits for a third comparison."""
+    clock, used = [0.0], []
+
+    def learn(steps: int, reset_num_timesteps: bool) -> None:
+        used.append(torch.get_num_threads())
+        agent.num_timesteps, agent._n_updates = agent.num_timesteps + 100, 1
+        clock[0] += {1: 20.0, 2: 11.0, 4: 6.0}[used[-1]]
+
+    agent: Any = SimpleNamespace(num_timesteps=0, _n_updates=0, learn=learn)
+    machine.setattr(threads.time, "perf_counter", lambda: clock[0])
+    machine.setattr(threads, "_throw_away_agent", lambda *args: agent)
+    found, remark = chosen(config())
+    assert found == 2
+    assert used == [1, 2, 1, 2]
+    assert "2 threads are 1.8 times as fast as 1 (" in remark
 
 
 @pytest.mark.parametrize("agent", list(AGENTS))
