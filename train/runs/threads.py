@@ -6,7 +6,7 @@
    programs take counts by itself. Nothing of the trial is kept but the number, and global random numbers are as before
    it, so the run's bits depend on the number alone.
 2. ``threads`` in the configuration or ``OMP_NUM_THREADS`` decide instead. A run that goes on has the number that it
-   began with. Processes that train together, and runs that may be over before a trial would pay, make no trial.
+   began with. Processes that train together make no trial; a run of a few seconds computes with one thread.
 3. The trial's iterations are as short as the minibatches allow, with the run's share of steps and updates. Environments
    on the host, some of which can be open once only, are stood in for by random observations.
 4. :class:`StallWatch` notices when other programs stall a run that is under way.
@@ -49,7 +49,7 @@ TURN = 0.1  # s of each measurement, at least
 ROUNDS = 3  # measurements of each number
 WORTH_IT = 1.05  # times as fast as with half the threads, for a second thread costs more as soon as others compute
 HOPELESS = 0.7  # times as fast: one measurement tells
-SHORT = 10.0  # s; runs that are over by then make no trial
+SHORT = 10.0  # s; a run that is over by then with one thread gets no other
 LONGEST = 3.0  # s of trials, after which the best so far is taken
 _REPLAYED = 1 << 14  # transitions that a trial's replay memory holds, at most
 
@@ -65,7 +65,7 @@ def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) 
 
     Args:
         config: the run.
-        resumed: True if it has begun already, and gave its results with the threads of ``config``.
+        resumed: True if it has begun already; then nothing is tried out.
         check: is called often, and may raise to end it.
     """
     before = torch.get_num_threads()
@@ -111,10 +111,10 @@ def _take_fastest(config: RunConfig, most: int, check: Callable[[], None]) -> st
     batch = _batch(config)
     try:
         trial = Trial(_throw_away_agent(config, batch), check)
-        if trial.seconds_for(config.total_timesteps) < SHORT:
-            torch.set_num_threads(most)
-            return ""
         best = 1
+        if trial.seconds_for(config.total_timesteps) < SHORT:
+            torch.set_num_threads(best)
+            return ""
         ratios: list[tuple[int, int, float]] = []
         while best < most and (not ratios or trial.seconds < LONGEST):
             count = min(2 * best, most)
