@@ -6,7 +6,9 @@
 3. Nothing happens before somebody's code is entered for the first time, and for environments in tensors it is undone.
 4. Lines that came before are left out, and colours: every ``TIDY`` bytes, between two steps, when no process of
    environments prints. They have the file from this one, and keep no lines themselves.
-5. After the command the screen is as it was, until the interpreter ends: what libraries print then is kept off again.
+5. After the command the screen is as it was and no file is open, until the interpreter ends: what libraries print then
+   is kept off again.
+6. MuJoCo's own log file is turned off as soon as MuJoCo is imported, by whom and wherever it is.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TextIO, cast
 
 from palaestra.train.formatting import tell
@@ -44,16 +48,12 @@ class EnvOutput:
         self._process, self._entries = os.getpid(), 0
         self._outside: list[tuple[TextIO, TextIO]] = []
         self._screen: dict[int, int] = {}  # copies of the descriptors 1 and 2, where those are open
-        self._mujoco: Any = None
 
     def __enter__(self) -> None:
         if self._file is None:
             self._begin()
         self._outside.append((sys.stdout, sys.stderr))
-        sys.stdout = sys.stderr = self._printed
-        if self._mujoco is None and "mujoco" in sys.modules:
-            self._mujoco = sys.modules["mujoco"]
-            _write_no_log(self._mujoco)
+        sys.stdout = sys.stderr = cast(TextIO, self._printed)
 
     def __exit__(self, *error: object) -> None:
         sys.stdout, sys.stderr = self._outside.pop()
@@ -64,7 +64,7 @@ class EnvOutput:
     def _begin(self) -> None:
         self._file = _Lines(self.place)
         stream = open(self._file.handle, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
-        self._printed = cast(TextIO, LastingOutput(stream))
+        self._printed = LastingOutput(stream)
         for number, stdio in ((1, sys.__stdout__), (2, sys.__stderr__)):
             if stdio is not None:
                 with contextlib.suppress(OSError):  # it is closed
@@ -74,6 +74,10 @@ class EnvOutput:
         with contextlib.suppress(Exception):  # C's library writes each line at once, as on a terminal
             c = ctypes.CDLL(None)
             c.setvbuf(ctypes.c_void_p.in_dll(c, "stdout"), _BUFFER, 1, len(_BUFFER))  # _IOLBF
+        if "mujoco" in sys.modules:
+            _write_no_log(sys.modules["mujoco"])
+        else:
+            sys.meta_path.insert(0, _MuJoCoFinder)
 
     def _move(self, targets: dict[int, int]) -> None:
         """What this program prints goes to other descriptors."""
@@ -95,6 +99,7 @@ class EnvOutput:
             before.tidy()
             os.write(self._file.handle, before.text())
             self._file.move(before.handle)  # the stream's
+            before.close()
             self._cover()
 
     def give_back(self) -> None:
@@ -103,34 +108,47 @@ class EnvOutput:
 
         user_code.printing = user_code.Printing()
         if self._file is not None:
-            text, self._file = self._file.text(), None
-            self._uncover()
+            text = self._file.text()
+            self._end(self._file)
             sys.stdout.write(text.decode(errors="replace"))
-
-    def _uncover(self) -> None:
-        self._move({copy: number for number, copy in self._screen.items()})
-        for number, copy in self._screen.items():
-            os.dup2(copy, number)
-            os.close(copy)
 
     def end(self) -> int:
         """Let the screen be as it was, and count the lines that were printed and are kept nowhere."""
         if self._file is None:
             return 0
         self._file.tidy()
-        self._uncover()
-        atexit.register(self._at_exit)
         text = self._file.text()
+        self._end(self._file)
+        atexit.unregister(_keep_off)
+        atexit.register(_keep_off, self.place if text else None, [*self._screen])
         if self.place is None:
             return sum(map(bool, map(bytes.strip, text.splitlines())))
         if not text:
             self.place.unlink(missing_ok=True)
         return 0
 
-    def _at_exit(self) -> None:
-        sys.stdout.flush()
-        self._cover()
-        sys.stdout = sys.stderr = self._printed
+    def _end(self, file: _Lines) -> None:
+        self._file = None
+        if _MuJoCoFinder in sys.meta_path:
+            sys.meta_path.remove(_MuJoCoFinder)
+        self._move({copy: number for number, copy in self._screen.items()})
+        for number, copy in self._screen.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        self._printed.move({file.handle: 2})  # handlers of logging keep it
+        os.close(file.handle)
+        file.close()
+
+
+def _keep_off(place: Path | None, numbers: Sequence[int]) -> None:
+    """What is printed while the interpreter ends goes from these descriptors into the file, or is lost."""
+    sys.stdout.flush()
+    try:
+        handle = os.open(place or os.devnull, os.O_WRONLY | os.O_APPEND)
+    except OSError:
+        handle = os.open(os.devnull, os.O_WRONLY)
+    for number in numbers:
+        os.dup2(handle, number)
 
 
 class _Lines:
@@ -154,6 +172,10 @@ class _Lines:
         os.dup2(self.handle, handle)
         os.close(self.handle)
         self.handle = handle
+
+    def close(self) -> None:
+        """Let go of the file; ``handle`` is its user's."""
+        self._file.close()
 
     def text(self) -> bytes:
         return self._from(0)
@@ -208,6 +230,23 @@ def disarm() -> None:
     while _armed:
         if lines := _armed.pop().end():
             tell(f"palaestra: the environment printed {lines} line{'s' * (lines > 1)}, which -v shows")
+
+
+class _MuJoCoFinder:
+    """Finds MuJoCo where Python does, and sets it up when its import is done."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name == "mujoco" else None
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _MuJoCoLoader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _MuJoCoLoader(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        _write_no_log(module)
 
 
 def _write_no_log(mujoco: Any) -> None:

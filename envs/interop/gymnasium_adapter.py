@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import Space, spaces
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import Tensor
@@ -149,9 +149,6 @@ class GymnasiumAdapter(HostEnv):
 
 def _make(spec: EnvSpec, kwargs: dict[str, Any], wrappers: Sequence[Callable[[Any], Any]], env_index: int) -> Guard:
     """The environment of that global index."""
-    with user_code.printing:
-        if isinstance(spec.entry_point, str):
-            load_env_creator(spec.entry_point)  # apart, so that what it imports is there when the next block begins
     with user_code.printing:
         env = gymnasium.make(spec, **kwargs)
     for wrapper in wrappers:

@@ -45,6 +45,16 @@ class Noisy(gymnasium.Env):
     def close(self):
         print("closed")
 """
+POLE = """
+import os
+os.write(1, b"imported\\n")
+from palaestra.envs.cartpole import CartPole as Base
+
+class Pole(Base):
+    def reset(self, rng):
+        print("reset")
+        return super().reset(rng)
+"""
 LINES = ["imported", "made", "careful", "made too", "a child", "step 1", "step 2", "in C", "red line", "closed"]
 TRAIN = "train noisy.py:Noisy --num-envs 2 --total-timesteps 64 --set n_steps=32 --set batch_size=32 --track disabled"
 
@@ -110,9 +120,7 @@ def test_environments_in_tensors_print_as_they_do(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What the import printed is shown before the rest, and there is no log."""
-    code = "import os\nos.write(1, b'imported\\n')\nfrom palaestra.envs.cartpole import CartPole as Base\n"
-    code += "class Pole(Base):\n    def reset(self, rng):\n        print('reset')\n        return super().reset(rng)\n"
-    (here / "pole.py").write_text(code)
+    (here / "pole.py").write_text(POLE)
     assert status(monkeypatch, "evaluate random --env pole.py:Pole --episodes 3") == 0
     captured = capfd.readouterr()
     assert captured.out.startswith("imported\nreset\n")
@@ -177,17 +185,68 @@ def test_a_process_keeps_its_end_off_the_screen_too(here: Path, closed: str) -> 
     assert "exit" not in done.stdout
 
 
-def test_mujoco_leaves_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mujoco = pytest.importorskip("mujoco")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Shown, "environments", False)
+LAZY = """
     body = "<worldbody><body><freejoint/><geom size='1'/></body></worldbody>"
     data = mujoco.MjData(model := mujoco.MjModel.from_xml_string(f"<mujoco>{body}</mujoco>"))
     data.qpos[0] = float("nan")
-    env_output.arm()
-    user_code.printing.keep_in(tmp_path / "env.log")
-    with user_code.printing:
-        mujoco.mj_checkPos(model, data)
-    env_output.disarm()
+    mujoco.mj_checkPos(model, data)
+"""
+
+
+@pytest.mark.parametrize("imported", ["before", "within"])
+def test_mujoco_leaves_no_log(tmp_path: Path, imported: str) -> None:
+    """Neither one that was imported before nor one whose import and first message come in the same block."""
+    pytest.importorskip("mujoco")
+    within = "    import mujoco" if imported == "within" else ""
+    code = f"""
+from pathlib import Path
+from palaestra.envs.core import user_code
+from palaestra.train import env_output
+from palaestra.train.interruptions import Shown
+{"" if within else "import mujoco"}
+Shown.environments = False
+env_output.arm()
+user_code.printing.keep_in(Path("env.log"))
+with user_code.printing:
+{within}
+{LAZY}
+env_output.disarm()
+import sys
+assert not any(isinstance(finder, type) and finder.__module__ == env_output.__name__ for finder in sys.meta_path)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "env.log").read_text().startswith("WARNING: Nan, Inf or huge value in QPOS")
     assert [path.name for path in tmp_path.iterdir()] == ["env.log"]
+
+
+@pytest.mark.parametrize(("code", "name"), [(NOISY, "Noisy"), (POLE, "Pole")])
+def test_no_descriptor_stays_open(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str, name: str
+) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("descriptors cannot be counted here")
+    counts = []
+    for count in range(11):  # the first command opens what stays
+        (here / f"env{count}.py").write_text(code)
+        assert status(monkeypatch, f"evaluate random --env env{count}.py:{name} --episodes 3") == 0
+        counts.append(len([*descriptors.iterdir()]))
+    assert counts[-1] == counts[0]
+
+
+def test_what_a_logger_kept_leads_to_the_screen_afterwards(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And into no other file that has the descriptor of the closed one."""
+    monkeypatch.setattr(Shown, "environments", False)
+    env_output.arm()
+    with user_code.printing:
+        kept = sys.stderr
+        print("within", file=kept)
+    env_output.disarm()
+    with open("other", "w") as other:
+        print("afterwards", file=kept)
+        assert other.fileno() > 2
+    assert Path("other").read_text() == ""
+    assert capfd.readouterr().err.endswith("which -v shows\nafterwards\n")
