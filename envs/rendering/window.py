@@ -29,14 +29,15 @@ class Window:
         self.paused = False
         self.closed = False
         self._released = False  # whether a pause lets one picture through
-        self._due = 0.0  # when the next picture is to follow
+        self._due = 0.0  # when the next picture is to follow; 0.0 before the first
+        self._most_late = 0.0  # s after which it follows from now on, and what was lost is not made up for
         self._size: tuple[int, int] | None = None  # size of the pictures
         self._shown: tuple[int, int] = (0, 0)  # size of the window: smaller where the screen is
 
     def show(self, frame: Image, seconds: float | None = None) -> bool:
         """Show the picture for one frame's time, or until the pause ends; False once the window is closed.
 
-        ``seconds`` is another time at that pace.
+        ``seconds`` is another time.
 
         Raises:
             NoDisplayError: if no window can be opened.
@@ -45,15 +46,19 @@ class Window:
             return False
         self._released = False
         self.draw(frame)
-        now, duration = time.monotonic(), seconds or 1.0 / self.fps
-        self._due = now + duration if self._due == 0.0 else max(self._due + duration, now)
+        now, duration = time.monotonic(), 1.0 / self.fps if seconds is None else seconds
+        first = self._due == 0.0 or seconds is not None
+        self._due = now + duration if first else max(self._due + duration, now - self._most_late)
+        paused = self.paused
         go_on = self.handle_events()
         while go_on and not self._released and (self.paused or time.monotonic() < self._due):
             time.sleep(_LOOK if self.paused else min(_LOOK, max(0.0, self._due - time.monotonic())))
-            paused = self.paused
+            paused = paused or self.paused
             go_on = self.handle_events()
             if paused or self.paused:
                 self.draw(frame)
+        if paused or self.paused:
+            self._due = time.monotonic()
         if not go_on:
             self.close()
         return go_on

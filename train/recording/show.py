@@ -5,7 +5,8 @@
 2. Environment ``env_index`` + i plays in tile i, and round r shows episode ``episode`` + r, so one episode of a large
    batch is watched alone by its (seed, env index, episode).
 3. Videos have at most 30 frames per second (GIF 15) unless they are asked for: of a faster environment every k-th step
-   is shown, and always the last one. A picture shows the end of the first round.
+   is shown, and always the last one. A window leaves out what cannot be drawn in time. A picture shows the end of the
+   first round.
 4. Episodes without a time limit are cut where an evaluation cuts them.
 5. Gymnasium environments are recorded through their own ``render``, in the order in which they come.
 """
@@ -16,7 +17,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def no_display() -> bool:
 def _record(show: _Show, rounds: Iterable[int], path: Path) -> int:
     if path.suffix.lower() != PICTURE_SUFFIX:
         return write_video(path, show.frames(rounds), show.fps)
-    for last in show.episode(next(iter(rounds)), only_ends=True):
+    for last in show.episode(next(iter(rounds)), lambda: False):
         image = last
     write_picture(path, image)
     return 1
@@ -187,7 +188,7 @@ def _show_in_window(show: _Show, rounds: Iterable[int]) -> int:
     try:
         for episode in rounds:
             while _show_episode(show, episode, window):
-                window.restart = False
+                pass
             if window.closed:
                 break
     except NoDisplayError as error:
@@ -199,9 +200,10 @@ def _show_in_window(show: _Show, rounds: Iterable[int]) -> int:
 
 def _show_episode(show: _Show, episode: int, window: Viewer) -> bool:
     """One episode, unless the window is closed; True if the person wants it once more."""
-    for frame in show.episode(episode):
+    window.begin()
+    for frame in show.episode(episode, window.has_time):
         window.title, window.place = show.title, show.place
-        if not window.show(frame) or window.restart:
+        if window.restart or not window.show(frame) or window.restart:
             return window.restart
     return window.show(frame, seconds=1.0) and window.restart
 
@@ -235,12 +237,12 @@ class _Show:
             if self.steps_left == 0:
                 self.cut = True
                 return
-            for frame in self.episode(episode):
+            for frame in self.episode(episode, lambda: True):
                 yield frame
             yield from itertools.repeat(frame, round(self.fps))
 
-    def episode(self, episode: int, only_ends: bool = False) -> Iterator[Image]:
-        """The frames of one round; ``only_ends`` leaves out what lies between its start and its end."""
+    def episode(self, episode: int, wanted: Callable[[], bool]) -> Iterator[Image]:
+        """The frames of one round; ``wanted`` decides on each between the first and the last."""
         playback = self.playback
         count = playback.env.num_envs
         playback.start(episode)
@@ -254,7 +256,7 @@ class _Show:
             over = over | done
             self.steps_left -= 1
             end = over.all() or self.steps_left == 0 or step == longest
-            due = end or (step % self.stride == 0 and not only_ends)
+            due = end or (step % self.stride == 0 and wanted())
             for row in np.flatnonzero(done | (due & ~over)):
                 tiles[row] = playback.picture(int(row), self.layout.box, over=bool(done[row]))
             lost = lost | (done & ~playback.success)

@@ -1,8 +1,13 @@
-"""The window of ``palaestra watch``: a legend of its keys, a mark while it is paused, and pictures that are saved."""
+"""The window of ``palaestra watch``: a legend of its keys, a mark while it is paused, and pictures that are saved.
+
+An episode keeps its pace: steps for whose pictures there is no time are played and not shown. Where the steps
+themselves are too slow, there is a picture every ``_GAP`` seconds, and the episode lasts longer.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import re
 import time
@@ -28,6 +33,7 @@ _KEYS = (
 )
 _TEXT = 20.0  # pixels of a line of text
 _NOTICE = 3.0  # s for which a message is seen at least
+_GAP = 1.0  # s between two pictures at most
 
 
 class Viewer(Window):
@@ -35,13 +41,14 @@ class Viewer(Window):
 
     Attributes:
         place: what the picture shows, for the name of its file.
-        restart: whether the person wants this episode from its start; whoever sees it sets it back.
+        restart: whether the person wants this episode from its start.
         frames: how many were shown.
     """
 
     def __init__(self, title: str, fps: float) -> None:
         super().__init__(title, fps)
         self.place, self.restart, self.frames = "", False, 0
+        self._most_late, self._seen = math.inf, 0.0  # when the newest picture had been shown
         self._legend = True
         self._notice, self._noticed = "", 0.0  # a message, and when it came
         self._frame: Image = np.empty((0, 0, 3), np.uint8)
@@ -50,7 +57,27 @@ class Viewer(Window):
         self.frames += not self.closed
         if time.monotonic() - self._noticed > _NOTICE:
             self._notice = ""
-        return super().show(frame, seconds)
+        go_on = super().show(frame, seconds)
+        self._seen = time.monotonic()
+        return go_on
+
+    def begin(self) -> None:
+        """Show an episode from its start: its time begins with the next picture."""
+        self.restart, self._due = False, 0.0
+
+    def has_time(self) -> bool:
+        """Whether the next step is to be shown: not if the time of its picture is over already."""
+        if self._due == 0.0 or self.paused:
+            return True
+        if not self.handle_events():
+            self.close()
+        now = time.monotonic()
+        if now - self._seen > _GAP:
+            self._due = now
+        if self.closed or self.restart or self.paused or now < self._due + 1.0 / self.fps:
+            return True
+        self._due += 1.0 / self.fps
+        return False
 
     def draw(self, frame: Image) -> None:
         self._frame = frame

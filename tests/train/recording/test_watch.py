@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ from torch import Tensor
 
 from palaestra.envs import BatchedEnv, TensorVectorEnv, make
 from palaestra.envs.interop.simulator_seeds import simulator_seeds
+from palaestra.envs.rendering import window
 from palaestra.envs.rendering.canvas import Canvas, Image, fitted
 from palaestra.envs.rendering.picture import picture
 from palaestra.envs.rendering.window import NoDisplayError, Window
 from palaestra.envs.snake import Snake
 from palaestra.train import cli
-from palaestra.train.recording import playback
+from palaestra.train.recording import playback, viewer
 from palaestra.train.recording.layout import Layout, mosaic, title_line
 from palaestra.train.recording.playback import TensorPlayback, WatchError
 from palaestra.train.recording.show import watch
@@ -302,8 +304,24 @@ def test_frames_per_second_that_are_asked_for_show_every_step(tmp_path: Path) ->
     assert watch("cartpole", straight, record=path, fps=240, size=(None, 90)).fps == 60.0  # every fourth step
 
 
+class Clock:
+    """Stands still but for those who sleep or are said to work."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        for module in (window, viewer):
+            monkeypatch.setattr(module, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 def window_run(monkeypatch: pytest.MonkeyPatch, keys: dict[int, int], **kwargs: Any) -> tuple[Any, list[str], Viewer]:
     """A window whose keys are pressed with the n-th picture: what came of it, the titles, and the window."""
+    Clock(monkeypatch)
     titles: list[str] = []
     windows: list[Viewer] = []
     original = Viewer.show
@@ -333,6 +351,85 @@ def test_the_window_restarts_an_episode_and_steps_singly(monkeypatch: pytest.Mon
     _, titles, window = window_run(monkeypatch, keys)
     assert [int(title.split("step ")[1].split()[0]) for title in titles] == [0, 1, 2, 0, 1, 2, 3, 0, 1, 2]
     assert window.closed
+
+
+def slow_run(
+    monkeypatch: pytest.MonkeyPatch,
+    step: float,
+    drawing: float,
+    keys: dict[int, int] | None = None,
+    keys_of_steps: dict[int, int] | None = None,
+) -> tuple[Clock, Any, list[int], list[float]]:
+    """An episode of 200 steps at 50 a second, whose steps and pictures take some seconds, and keys that are pressed
+    with the n-th picture or step: the clock, what came of it, the steps that are seen, and when each begins to be."""
+    clock, steps, times, played = Clock(monkeypatch), [], [], itertools.count(1)
+    show, draw = Viewer.show, Viewer.draw
+
+    def press(key: int | None) -> None:
+        if key is not None:
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+
+    def timed_show(self: Viewer, frame: Image, seconds: float | None = None) -> bool:
+        if seconds is None and not self.closed:
+            steps.append(int(self.place.rsplit(" ", 1)[1]))
+            times.append(clock.now - 100.0)
+            press((keys or {}).get(len(steps)))
+        return show(self, frame, seconds)
+
+    def slow_draw(self: Viewer, frame: Image) -> None:
+        clock.now += drawing
+        draw(self, frame)
+
+    def balance(env: BatchedEnv, obs: Any) -> Tensor:
+        clock.now += step
+        press((keys_of_steps or {}).get(next(played)))
+        return (obs[:, 2] + 0.3 * obs[:, 3] > 0.0).long()
+
+    monkeypatch.setattr(Viewer, "show", timed_show)
+    monkeypatch.setattr(Viewer, "draw", slow_draw)
+    seen = watch("cartpole", balance, env_kwargs={"max_episode_steps": 200}, size=(64, 64), env_index=0)
+    return clock, seen, steps, times
+
+
+@pytest.mark.parametrize(("drawing", "pictures"), [(0.001, 201), (0.13, 30), (0.5, 9)])
+def test_an_episode_keeps_its_pace_where_drawing_is_slow(
+    monkeypatch: pytest.MonkeyPatch, drawing: float, pictures: int
+) -> None:
+    """200 steps at 50 a second last 4 seconds; every step is taken, and the last picture is that of the end."""
+    clock, seen, steps, times = slow_run(monkeypatch, 0.002, drawing)
+    assert seen.returns == [200.0]
+    assert (steps[0], steps[-1]) == (0, 200)
+    assert len(steps) == pytest.approx(pictures, abs=1)
+    late = [time - drawing - step / 50 for step, time in zip(steps[1:], times[1:], strict=True)]
+    assert min(late) >= 0.0
+    assert max(late[:-1]) <= 0.02 + 0.003
+    assert late[-1] <= drawing + 0.003  # the one before it may just have begun
+    assert clock.now - times[-1] - 100.0 >= 1.0 + drawing  # it is seen for a second
+
+
+def test_where_the_steps_are_slow_there_is_a_picture_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 40 ms, twice their share, cannot keep the pace: what is lost is not made up for."""
+    _, seen, steps, times = slow_run(monkeypatch, 0.04, 0.1)
+    assert seen.returns == [200.0]
+    assert np.diff(times[:-1]) == pytest.approx(1.1, abs=0.07)
+    assert times[-1] == pytest.approx(200 * 0.04 + 0.1 * (len(steps) - 1), abs=0.05)
+
+
+def test_a_pause_and_single_steps_show_every_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the pause the episode goes on from where it was, and does not hurry."""
+    keys = dict.fromkeys(range(3, 8), pygame.K_RIGHT) | {8: pygame.K_SPACE, 12: pygame.K_q}
+    _, _, steps, _ = slow_run(monkeypatch, 0.002, 0.13, keys)
+    first, paused, later = steps[:3], steps[2:8], steps[7:]
+    assert np.diff(first).max() > 4
+    assert (np.diff(paused) == 1).all()
+    assert np.diff(later).max() <= 8
+
+
+@pytest.mark.parametrize(("key", "seen"), [(pygame.K_q, [0, 1]), (pygame.K_r, [0, 1, 0]), (pygame.K_RIGHT, [0, 1, 3])])
+def test_keys_count_while_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch, key: int, seen: list[int]) -> None:
+    """The third step is one without a picture."""
+    _, _, steps, _ = slow_run(monkeypatch, 0.002, 0.13, {3: pygame.K_q}, {3: key})
+    assert steps == seen
 
 
 def viewer_shows(window: Viewer, frame: Image, *keys: int) -> Image:
