@@ -26,6 +26,7 @@ from palaestra.train.sweep.trial import LAST_PART
 NONE = "–"
 SHOWN = 10  # trials in the table; all of them are in trials.csv
 TrialRow = dict[str, Any]
+_FAILURES = 5  # that are told
 _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped", TrialState.FAIL: "failed"}
 
 
@@ -117,9 +118,18 @@ def _text(space: Space, rows: Sequence[TrialRow], candidates: Sequence[Candidate
         parts[-1] += f" {len(rows) - SHOWN} more trials are in trials.csv."
     if len(candidates) > 1:
         parts += ["## Trained again, on seeds that no trial had", reruns_table(candidates)]
+    if failures := _failures(rows, candidates):
+        more = f"\n* {len(failures) - _FAILURES} more are in results.json" if len(failures) > _FAILURES else ""
+        parts.append("Failed:\n\n" + "\n".join(f"* {failure}" for failure in failures[:_FAILURES]) + more)
     command = f"palaestra train --config {shlex.quote(str(folder / 'best.yaml'))}"
     parts += [verdict(candidates), f"The best setting ({best_of(candidates).name}): `{command}`"]
     return "\n\n".join(parts)
+
+
+def _failures(rows: Sequence[TrialRow], candidates: Sequence[Candidate]) -> list[str]:
+    """What failed, and why."""
+    failed = [f"trial {row['trial']}: {row['error']}" for row in rows if row["error"] is not None]
+    return failed + [f"{c.name}, trained again: {error}" for c in candidates for error in c.errors]
 
 
 def trials_table(rows: Sequence[TrialRow]) -> str:

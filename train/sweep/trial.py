@@ -3,13 +3,14 @@
 1. ``python -m palaestra.train.sweep.trial FOLDER`` reads its configuration as one line of JSON and trains in FOLDER.
    What is there already goes on from its last checkpoint; a finished run is left as it is.
 2. Its standard input stays open for as long as its worker lives. If that is killed the trial stops too, after saving.
-3. The worker reads the evaluations in ``progress.csv``. The row of the final evaluation, whose episodes are held out,
+3. What it prints goes to ``<folder>.log``, which is left behind where it failed. What environments of other people
+   print is in the run's ``env.log``, as in any run.
+4. The worker reads the evaluations in ``progress.csv``. The row of the final evaluation, whose episodes are held out,
    is not among them: nothing is chosen by it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -20,9 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import TextIO, cast
 
+from palaestra.envs.core import user_code
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.runs.child_process import ChildProcess, failure
+from palaestra.train.interruptions import LastingOutput, Shown
+from palaestra.train.runs.child_process import ChildProcess, failure, last_line
 from palaestra.train.runs.run_folder import RunFolder
 
 LAST_PART = 0.7  # evaluations after this part of the training make the score, for one alone is 100 episodes of luck
@@ -37,13 +41,13 @@ class Evaluated:
 
 
 class TrialProcess:
-    """A trial in a process of its own, on this machine; its output goes to ``<folder>.log``."""
+    """A trial in a process of its own, on this machine."""
 
     PATIENCE = 30.0  # s, from the request to stop until it is killed
 
     def __init__(self, config: RunConfig, folder: Path, threads: int | None) -> None:
         self._folder, self._steps = folder, config.total_timesteps
-        self._log = folder.with_name(f"{folder.name}.log")
+        self._log, self._stopped = folder.with_name(f"{folder.name}.log"), False
         folder.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "palaestra.train.sweep.trial", str(folder)]
         self.child = ChildProcess(command, self._log, threads, stdin=True)
@@ -57,17 +61,23 @@ class TrialProcess:
         return self.child.status() is not None
 
     def error(self) -> str | None:
-        """The error of a trial that has ended; None if it went well."""
+        """The error of a trial that has ended, and the file that tells more; None if it went well."""
         status = self.child.wait() or 0
-        return None if status == 0 and RunFolder(self._folder).is_evaluated() else failure(status, self._log)
+        if status == 0 and RunFolder(self._folder).is_evaluated():
+            return None
+        return failure(status, self._log) + (f" (log: {self._log})" if last_line(self._log) else "")
 
     def stop(self) -> None:
         """Ask it to save and end."""
+        self._stopped = True
         self.child.stop()
 
     def wait(self) -> None:
-        """Until it has ended, by force after a while."""
+        """Until it has ended, by force after a while; the log of one that went well is removed."""
         self.child.end(self.PATIENCE)
+        done = self.child.status() == 0 and (self._stopped or RunFolder(self._folder).is_evaluated())
+        if done or not last_line(self._log):
+            self._log.unlink(missing_ok=True)
 
 
 LaunchTrial = Callable[[RunConfig, Path], TrialProcess]  # configuration and folder of a trial → it runs
@@ -88,8 +98,11 @@ def score(found: list[Evaluated]) -> float | None:
 
 def main(folder: Path) -> None:
     """Train in this process, which is the child."""
+    from palaestra.train import env_output
     from palaestra.train.runs import trainer
 
+    sys.stdout, sys.stderr = (cast(TextIO, LastingOutput(stream)) for stream in (sys.stdout, sys.stderr))
+    Shown.environments = False
     config = RunConfig.from_dict(json.loads(sys.stdin.readline()))
     threading.Thread(target=_stop_without_worker, daemon=True).start()
     run = RunFolder(folder)
@@ -100,9 +113,15 @@ def main(folder: Path) -> None:
         shutil.rmtree(folder)  # killed before its first checkpoint
     if not folder.exists():
         RunFolder.new(config, folder)
-    with contextlib.suppress(KeyboardInterrupt):  # stopped before training began
+    if not config.resolved_env.in_tensors:
+        user_code.printing.keep_in(run.env_log_file(0))
+    try:
         begun = run.config() if goes_on else None  # with the threads that it was begun with
         trainer.train(begun or config, run, "disabled", resume=folder if goes_on else None)
+    except KeyboardInterrupt:
+        """Stopped before training began."""
+    finally:
+        env_output.disarm()
 
 
 def _stop_without_worker() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -26,11 +27,14 @@ import optuna
 from fake_trials import BASE, Launcher, rates, write_run
 from optuna.trial import TrialState
 
+from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train import cli
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import read_file, resolve_config
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.interruptions import Shown
+from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.sweep import reruns, search, study, trial
 from palaestra.train.sweep.custom_space import user_space
 from palaestra.train.sweep.search_space import Choice, Range, default_space
@@ -198,6 +202,7 @@ def test_a_sweep_goes_on_and_finds_the_known_best(tmp_path: Path, capsys: pytest
     first = [fake.folder.name for fake in launcher.made if fake.folder.parent == folder]
     assert first == [f"trial-{i:04d}" for i in range(6)]
     assert launcher.made[0].config.agent_kwargs == BASE.agent_kwargs  # the preset comes first
+    assert "\n\nFailed:\n\n* trial 2: it broke\n\n" in capsys.readouterr().out
     seeds = [fake.config.seed for fake in launcher.made if fake.folder.parent == folder]
     assert seeds == list(range(6))
     again = [fake for fake in launcher.made if fake.folder.parent.name == "again"]
@@ -427,6 +432,7 @@ def test_real_trials_end_to_end(
         assert t["score"] == pytest.approx(score(evaluations(run, 4096)))
         assert (run / "model.zip").is_file()
     assert Path("runs/cartpole/sweeps/ppo/best.yaml").is_file()
+    assert [*Path("runs").rglob("*.log")] == []  # nothing went wrong
 
 
 def test_a_process_that_fails_is_told_and_one_without_worker_stops(tmp_path: Path) -> None:
@@ -438,8 +444,11 @@ def test_a_process_that_fails_is_told_and_one_without_worker_stops(tmp_path: Pat
     os.kill(killed.child.pid, signal.SIGKILL)
     killed.wait()
     assert killed.error() == "killed by SIGKILL (out of memory?)"
+    assert not (tmp_path / "killed.log").exists()  # it said nothing
     failing.wait()
-    assert "taken" in (failing.error() or "")
+    error, log = failing.error() or "", tmp_path / "taken.log"
+    assert "taken" in error.removesuffix(f" (log: {log})") != error
+    assert log.read_text().startswith("Traceback")
     for _ in range(300):
         if (tmp_path / "orphan" / "progress.csv").is_file():
             break
@@ -450,3 +459,35 @@ def test_a_process_that_fails_is_told_and_one_without_worker_stops(tmp_path: Pat
     pipe.close()  # as when the worker is killed
     assert orphan.child.wait(30) == 0
     assert list((tmp_path / "orphan" / "checkpoints").glob("*.zip"))  # it saved first
+
+
+NOISY = """
+import os
+import gymnasium
+class Noisy(gymnasium.Env):
+    observation_space, action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        os.write(1, b"natively\\n")
+        return self.observation_space.sample() * 0, {}
+    def step(self, action):
+        return self.observation_space.sample() * 0, 1.0, True, False, {}
+"""
+
+
+def test_what_environments_print_in_a_trial_is_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    settings = ["n_steps=32", "batch_size=32"]
+    config = resolve_config(f"{tmp_path}/noisy.py:Noisy", num_envs=2, total_timesteps=64, settings=settings)
+    monkeypatch.setattr(GymnasiumSpec, "evaluation_episodes", 3)
+    monkeypatch.setattr(trial, "_stop_without_worker", lambda: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(config.as_dict()) + "\n"))
+    monkeypatch.setattr(Shown, "environments", True)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    trial.main(tmp_path / "run")
+    assert RunFolder(tmp_path / "run").is_evaluated()
+    assert (tmp_path / "run/env.log").read_text() == "natively\n"
+    assert capfd.readouterr().out.splitlines()[0].startswith("ppo on ")  # what the trial's log holds
