@@ -270,14 +270,16 @@ class RunFolder:
 
 def _runs_by_age() -> list[str]:
     """The run folders below ``runs/``, the newest first; pathlib takes ten times as long to find ten thousand."""
-    folders, began = [str(ROOT)], {}
+    folders, began = [str(ROOT)], dict[str, int]()
     for _ in range(3):  # --run-dir may have put one higher than our own, which lie at the third level
-        readable = [folder for folder in folders if os.path.isdir(folder) and os.access(folder, os.R_OK)]
-        folders = [f"{folder}/{name}" for folder in readable for name in os.listdir(folder)]
+        entries: list[tuple[int, str]] = []
+        for folder in {*folders} - began.keys():
+            with suppress(OSError), os.scandir(folder) as found:
+                entries += [(entry.inode(), entry.path) for entry in found]
+        folders = [path for _, path in sorted(entries)]  # as on the disk, which is read from one end to the other
         for folder in folders:
             with suppress(OSError):
                 began[folder] = os.stat(f"{folder}/config.yaml").st_mtime_ns
-        folders = [folder for folder in folders if folder not in began]
     return sorted(began, key=lambda folder: (began[folder], folder), reverse=True)
 
 
@@ -317,9 +319,7 @@ def only_process(folder: Path) -> Iterator[None]:
 
 
 def find_model(name: str) -> Path:
-    """The model file of that name, of that run folder, or of ``latest``, see :meth:`RunFolder.find`.
-
-    ``RUN:best`` is that of the best evaluation while training.
+    """The model file of that name, run folder or ``latest`` (:meth:`RunFolder.find`), ``RUN:best`` its best.
 
     Raises:
         ConfigError, UnknownEnvError: if there is none.

@@ -185,6 +185,25 @@ def test_latest_looks_into_no_more_folders_than_it_must(tmp_path: Path, monkeypa
     assert asked == [runs[-1], runs[-2]]
 
 
+def test_latest_reads_the_disk_in_its_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configurations are looked at in the order of inodes, since a folder lists its entries in a random one."""
+    monkeypatch.chdir(tmp_path)
+    for i in range(40):
+        run = RunFolder(Path(f"runs/env/ppo/{i * 77 % 40}"))
+        run.path.mkdir(parents=True)
+        run.config_file.touch()
+    Path("runs/env/ppo/notes.txt").touch()
+    looked: list[Path] = []
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(Path(path)) or real(path, **options))
+    with pytest.raises(ConfigError, match="no run with a model"):
+        RunFolder.find("latest")
+    runs = [path.parent for path in looked if path.name == "config.yaml" and path.parent.parent == Path("runs/env/ppo")]
+    assert len(runs) == 41
+    inodes = [real(run).st_ino for run in runs]
+    assert inodes == sorted(inodes)
+
+
 def test_the_newest_of_an_environment_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By what the configuration says: folders of --run-dir are called anything, and classes have paths for names."""
     monkeypatch.chdir(tmp_path)
