@@ -43,6 +43,7 @@ from palaestra.agents.finite_check import DivergedError, one_step, raise_non_fin
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
+from palaestra.agents.optimizers import uncompiled_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
@@ -81,10 +82,11 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         if isinstance(self.env, SB3VecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
 
-    def _prepare_policy(self) -> None:
-        """Call it before SB3 makes the policy."""
+    def _setup_model(self) -> None:
         if self.normalize_observation:
             self.policy_kwargs = with_normalization(self.policy_class, self.policy_kwargs)
+        with uncompiled_optimizer(self):
+            super()._setup_model()  # type: ignore[safe-super]
 
     def _set_up_device(self) -> None:
         self._numbering = Numbering(self.observation_space, self.action_space)

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.agents.networks.manual_mlp import without_gradients
+from palaestra.agents.optimizers import UncompiledAdam, UncompiledRAdam
 
-_ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.SGD, torch.optim.RMSprop)
+_ADAMS = (torch.optim.Adam, torch.optim.AdamW, UncompiledAdam)
+_ELEMENTWISE = (*_ADAMS, torch.optim.RAdam, UncompiledRAdam, torch.optim.SGD, torch.optim.RMSprop)
 
 _FUSED = hasattr(torch, "_fused_adam_") and hasattr(torch, "_fused_adamw_")
 _ALIGNED = 16  # numbers; 64 bytes of float32, as PyTorch's own allocator on a CPU
@@ -188,7 +190,7 @@ def _prefer_fused(optimizer: torch.optim.Optimizer) -> None:
     """Let Adam take its step in one operation, a quarter of the time on a CPU; call it before the first step."""
     for group in optimizer.param_groups:
         on_host_or_gpu = all(parameter.device.type in ("cpu", "cuda") for parameter in group["params"])
-        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and on_host_or_gpu and group["foreach"] is None:
+        if type(optimizer) in _ADAMS and on_host_or_gpu and group["foreach"] is None:
             group["fused"] = True
 
 

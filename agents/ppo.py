@@ -126,7 +126,6 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     def _setup_model(self) -> None:
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
-        self._prepare_policy()
         super()._setup_model()
         self._actor_critic = ActorCritic(self.policy, self.scale_actions)
         self.remarks = units_remarks(self.policy, self.scale_actions)

@@ -82,7 +82,6 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
     def _setup_q_learning(self) -> None:
         """SB3's set-up without its replay buffer."""
         self.replay_buffer = _NO_BUFFER  # SB3 makes its own only where there is none
-        self._prepare_policy()
         n_steps, self.n_steps = self.n_steps, 1  # SB3 refuses more where observations are dictionaries
         super()._setup_model()
         self.replay_buffer, self.n_steps = None, n_steps

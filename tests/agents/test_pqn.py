@@ -164,7 +164,7 @@ def test_an_update_by_other_means(max_grad_norm: float) -> None:
     torch.optim.RAdam(parameters, lr=model.learning_rate).step()  # type: ignore[arg-type]
     torch.testing.assert_close(weights(model), weights(other), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(torch.stack((loss, mean)), torch.stack((expected, chosen.mean())).detach())
-    assert type(model.policy.optimizer) is torch.optim.RAdam
+    assert isinstance(model.policy.optimizer, torch.optim.RAdam)
 
 
 def test_the_network_has_layer_norm_unless_another_is_asked_for() -> None:

@@ -1,0 +1,66 @@
+"""The default optimizers of policies, as PyTorch's are but for their first second.
+
+PyTorch keeps some methods of its optimizers from being compiled, by decorators that import its compiler (and sympy) as
+they are first called, even where nothing is ever compiled: three of the ten seconds of a short training. Here those
+methods are what the decorators wrap. Optimizers that a user names are PyTorch's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+_OPTIMIZER = torch.optim.Optimizer
+
+
+class _Uncompiled:
+    """Comes before the optimizer's class."""
+
+    add_param_group: Any = inspect.unwrap(_OPTIMIZER.add_param_group)
+    load_state_dict: Any = inspect.unwrap(_OPTIMIZER.load_state_dict)
+    state_dict: Any = inspect.unwrap(_OPTIMIZER.state_dict)
+    zero_grad: Any = inspect.unwrap(_OPTIMIZER.zero_grad)
+
+
+_ADAM_STEP, _RADAM_STEP = inspect.unwrap(torch.optim.Adam.step), inspect.unwrap(torch.optim.RAdam.step)
+
+
+class UncompiledAdam(_Uncompiled, torch.optim.Adam):
+    def step(self, closure: Any = None) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return _ADAM_STEP(self, closure)
+
+
+class UncompiledRAdam(_Uncompiled, torch.optim.RAdam):
+    def step(self, closure: Any = None) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return _RADAM_STEP(self, closure)
+
+
+_INSTEAD_OF: dict[Any, Any] = {torch.optim.Adam: UncompiledAdam, torch.optim.RAdam: UncompiledRAdam}
+
+
+def with_uncompiled_optimizer(policy_class: Any, policy_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The policy's arguments with an optimizer of these, where its default is PyTorch's and no other is named."""
+    parameter = inspect.signature(policy_class).parameters.get("optimizer_class")
+    own = None if parameter is None else _INSTEAD_OF.get(parameter.default)
+    if own is None or "optimizer_class" in policy_kwargs:
+        return policy_kwargs
+    kwargs = policy_kwargs.get("optimizer_kwargs")
+    if kwargs is None and own is UncompiledAdam and issubclass(policy_class, ActorCriticPolicy):
+        kwargs = {"eps": 1e-5}  # which it sets for PyTorch's own Adam
+    return {**policy_kwargs, "optimizer_class": own, "optimizer_kwargs": kwargs}
+
+
+@contextmanager
+def uncompiled_optimizer(model: Any) -> Iterator[None]:
+    """While SB3 makes the model's policy; files of models do not tell of it, since vanilla SB3 opens them."""
+    given = model.policy_kwargs
+    model.policy_kwargs = with_uncompiled_optimizer(model.policy_class, given)
+    yield
+    model.policy_kwargs = given
