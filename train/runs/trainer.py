@@ -151,7 +151,8 @@ def _determinism(wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        if wanted:  # PyTorch imports its compiler for it, which takes seconds
+            torch.use_deterministic_algorithms(before)
 
 
 def _train(
