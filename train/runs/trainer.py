@@ -207,14 +207,12 @@ def _train(
     except (Stopped, KeyboardInterrupt):
         seconds = time.perf_counter() - started
     finally:
-        summary = {} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()}
-        tracker.finish(summary)
+        tracker.finish({} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()})
     solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
     write_facts(folder.facts_file, model, seconds, start_step, solved_after, stopped, finished and evaluation is None)
     if finished:
         checkpoints.discard(folder)
-    curves = tracker.url or tracker.offline_dir
-    at, steps = callback.solved_at, model.num_timesteps
+    at, steps, curves = callback.solved_at, model.num_timesteps, tracker.url or tracker.offline_dir
     return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved)
 
 
