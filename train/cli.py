@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import typer
@@ -77,6 +76,8 @@ def _main(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if show_version:
+        from importlib.metadata import version  # late: its import is a tenth of --help
+
         print(f"palaestra {version('palaestra')}")
         raise typer.Exit
     if context.invoked_subcommand is None:

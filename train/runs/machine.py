@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +102,8 @@ def write_facts(
     unevaluated: bool,
 ) -> None:
     """``run.json``: what is needed to judge and to repeat the run."""
+    from importlib.metadata import version  # late: this module is imported for --help
+
     import torch
 
     from palaestra.agents.distributed.process_group import process_group
