@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from palaestra.train.commands import UsageError
+from palaestra.train.commands import UsageError, read_count
+
+
+class DateOrder(StrEnum):
+    """In which order day, month and year stand."""
+
+    DMY = "dmy"
+    MDY = "mdy"
+    YMD = "ymd"
+
+
+class PeriodLength(StrEnum):
+    """To what receipts are added up."""
+
+    DAY = "day"
+    WEEK = "week"
+
+
+class Returns(StrEnum):
+    """What is done with negative units."""
+
+    NET = "net"
+    DROP = "drop"
 
 
 def _read_number(text: object) -> float:
@@ -17,8 +40,14 @@ def _read_number(text: object) -> float:
         raise typer.BadParameter(f"{text}: expected a number above 0") from error
 
 
+def _option(text: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, rich_help_panel="Reading the file", **more)
+
+
 def fit_demand(
-    sales: Annotated[Path, typer.Argument(metavar="SALES.csv", help="Sales per period, or choices of buyers.")],
+    sales: Annotated[
+        Path, typer.Argument(metavar="SALES", help="Sales, receipts or choices of buyers: CSV, Excel or Parquet.")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write; it must not be there yet.")] = Path(
         "demand.json"
     ),
@@ -28,18 +57,78 @@ def fit_demand(
             parser=_read_number, metavar="X", help="Buyers per period, for choices (default: occasions per date)."
         ),
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        _option("A column's name here and in the file, such as price=Preis; repeatable.", "NAME=COLUMN"),
+    ] = None,
+    ignore: Annotated[list[str] | None, _option("A column to leave out; repeatable.", "COLUMN")] = None,
+    decimal: Annotated[str | None, _option("The decimal sign of numbers: . or , (default: found out).", "SIGN")] = None,
+    dates: Annotated[DateOrder | None, _option("The order of day, month and year in dates like 03/04/2024.")] = None,
+    per: Annotated[PeriodLength | None, _option("Add receipts up to days or weeks (default: days).")] = None,
+    returns: Annotated[
+        Returns, _option("Negative units: net them with the sales of their period, or drop them.")
+    ] = Returns.NET,
+    skip_bad_rows: Annotated[bool, _option("Leave out rows with an empty or impossible cell, and count them.")] = False,
+    round_units: Annotated[bool, _option("Round units that are not whole, such as kilograms.")] = False,
+    price_per_unit: Annotated[bool, _option("Prices are those of a unit, though they rise with the units.")] = False,
+    market_size: Annotated[
+        float | None, _option("Buyers of a period, for a column share.", "X", parser=_read_number)
+    ] = None,
+    outside: Annotated[str | None, _option("The choice that means that nothing was bought.", "VALUE")] = None,
+    alternatives: Annotated[str | None, _option("What the choices 1, 2, ... mean: A,B,...", "NAMES")] = None,
+    encoding: Annotated[str | None, _option("Of a text file that is not UTF-8, such as cp1252.", "NAME")] = None,
+    sheet: Annotated[str | None, _option("The sheet of an Excel file.", "NAME")] = None,
+    header_row: Annotated[int, _option("The row that has the names of the columns.", "N", parser=read_count)] = 1,
 ) -> None:
     """Estimate how demand answers to prices from your own sales, to train a seller on it.
 
-    The CSV has the columns date, product, price, units [, visitors, unit_cost, stock, competitor_price],
-    or occasion_id, alternative, chosen, price [, feature, display, available, household_id, date, unit_cost].
+    The file has the columns date, product, price, units [, visitors, unit_cost, stock, sold_out, competitor_price,
+    store], or occasion_id, alternative, chosen, price [, feature, display, available, household_id, date, unit_cost],
+    or for each buyer price.A, price.B, ..., choice; --column maps other names. Excel and Parquet need
+    pip install 'palaestra[data]'.
 
     \b
     palaestra fit-demand sales.csv --out demand.json
+    palaestra fit-demand export.csv --column date=Datum --column product=Artikel --column price=Preis --column units=Menge
     palaestra train pricing --set env.demand=demand.json
     """
     from palaestra.envs.pricing.demand import fit as fitting
+    from palaestra.envs.pricing.sales.sales_table import ReadOptions
 
     if buyers is not None and not 0.0 < buyers < 1e6:
         raise UsageError(f"--buyers {buyers}: must be above 0")
-    fitting.fit_demand(sales, out, buyers)
+    if market_size is not None and not 1.0 <= market_size <= 1e6:
+        raise UsageError(f"--market-size {market_size:g}: must be between 1 and 1,000,000")
+    if decimal not in (None, ".", ","):
+        raise UsageError(f"--decimal {decimal}: must be . or ,")
+    options = ReadOptions(
+        columns=_columns(column or []),
+        ignore=tuple(ignore or ()),
+        decimal=decimal,  # type: ignore[arg-type]
+        dates=dates and dates.value,  # type: ignore[arg-type]
+        encoding=encoding,
+        sheet=sheet,
+        header_row=header_row,
+        per=per and per.value,  # type: ignore[arg-type]
+        returns=returns.value,  # type: ignore[arg-type]
+        skip_bad_rows=skip_bad_rows,
+        round_units=round_units,
+        price_per_unit=price_per_unit,
+        market_size=market_size,
+        outside=outside,
+        alternatives=tuple(name.strip() for name in alternatives.split(",")) if alternatives else (),
+    )
+    fitting.fit_demand(sales, out, buyers, options)
+
+
+def _columns(texts: list[str]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, equals, theirs = text.partition("=")
+        name = name.strip()
+        if not (name and equals and theirs):
+            raise UsageError(f"--column {text}: expected NAME=COLUMN, such as price=Preis")
+        if name in columns:
+            raise UsageError(f"--column {text}: {name} is {columns[name]} already")
+        columns[name] = theirs
+    return columns

@@ -31,13 +31,14 @@ from palaestra.envs.pricing.demand.estimation import (
 )
 from palaestra.envs.pricing.demand.json_file import demand_data
 from palaestra.envs.pricing.demand.model import COMPETITOR, CONSTANT, DISPLAY, FEATURE, PRICE, VISITORS, Demand, Product
-from palaestra.envs.pricing.demand.sales_csv import SalesError, SalesTable, first_repeat, read_sales
+from palaestra.envs.pricing.sales.sales_file import read_sales
+from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable, first_repeat
 
 _FEWEST_PRICES, _LEAST_T = 3, 2.0
 _CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
-def fit_demand(sales: Path, out: Path, buyers: float | None) -> None:
+def fit_demand(sales: Path, out: Path, buyers: float | None, options: ReadOptions | None = None) -> None:
     """Estimate, write ``out`` and print a summary.
 
     Raises:
@@ -45,7 +46,7 @@ def fit_demand(sales: Path, out: Path, buyers: float | None) -> None:
     """
     if out.exists():
         raise SalesError(f"{out} is there already: remove it, or choose another --out")
-    demand, notes = fit(sales, buyers)
+    demand, notes = fit(sales, buyers, options)
     with out.open("x", encoding="utf-8") as file:
         json.dump(demand_data(demand), file, indent=1)
         file.write("\n")
@@ -54,18 +55,20 @@ def fit_demand(sales: Path, out: Path, buyers: float | None) -> None:
     print(f"written: {out}; next: palaestra train pricing --set env.demand={out}{product}")
 
 
-def fit(path: Path, buyers: float | None = None) -> tuple[Demand, list[str]]:
+def fit(path: Path, buyers: float | None = None, options: ReadOptions | None = None) -> tuple[Demand, list[str]]:
     """The demand behind a file of sales, and notes on the data.
 
     Args:
-        path: of a CSV file, see :mod:`palaestra.envs.pricing.demand.sales_csv`.
+        path: of a file, see :mod:`palaestra.envs.pricing.sales.sales_file`.
         buyers: per period; of choices only, where it stands for the mean number of occasions per date.
 
     Raises:
         SalesError: if the sales cannot be used.
     """
-    table = read_sales(path)
-    notes = [f"columns that are not used: {', '.join(table.ignored)}"] if table.ignored else []
+    table = read_sales(path, options)
+    notes = [*table.notes]
+    if unused := [*table.ignored, *table.further]:
+        notes.append(f"columns that are not used: {', '.join(unused)}")
     try:
         return (_fit_sales if table.shape == "sales" else _fit_choices)(table, buyers, notes), notes
     except SalesError as error:
@@ -76,14 +79,6 @@ def _fit_sales(table: SalesTable, buyers: float | None, notes: list[str]) -> Dem
     columns, names = table.columns, table.labels["product"]
     if buyers is not None:
         raise SalesError("--buyers is for choices; these are sales per period")
-    if repeat := first_repeat(columns["date"], columns["product"]):
-        raise SalesError(
-            f"row {repeat[0] + 2} repeats the date and product of row {repeat[1] + 2}: add them up to one row"
-        )
-    if "stock" in columns and (over := columns["units"] > columns["stock"]).any():
-        raise SalesError(f"row {int(over.argmax()) + 2}: more units were sold than were in stock")
-    if "visitors" in columns and (ghost := (columns["visitors"] == 0.0) & (columns["units"] > 0.0)).any():
-        raise SalesError(f"row {int(ghost.argmax()) + 2}: units were sold without visitors")
     informative = np.ones(table.rows, bool)
     for name in ("stock", "visitors"):
         if name in columns:
@@ -180,11 +175,14 @@ def _check_choices(table: SalesTable) -> bool:
     """True if there are occasions without a purchase."""
     columns, names = table.columns, table.labels["alternative"]
     if repeat := first_repeat(columns["occasion_id"], columns["alternative"]):
-        raise SalesError(f"row {repeat[0] + 2} repeats the occasion and alternative of row {repeat[1] + 2}")
+        raise SalesError(
+            f"row {table.row(repeat[0])} repeats the occasion and alternative of row {table.row(repeat[1])}; "
+            "--column household_id=COLUMN keeps occasions of different buyers apart"
+        )
     available = columns["available"] > 0.0 if "available" in columns else np.ones(table.rows, bool)
     chosen = columns["chosen"] > 0.0
     if (chosen & ~available).any():
-        raise SalesError(f"row {int((chosen & ~available).argmax()) + 2}: chosen, but not available")
+        raise SalesError(f"row {table.row((chosen & ~available).argmax())}: chosen, but not available")
     choices = np.bincount(columns["occasion_id"], chosen)
     if choices.max() > 1:
         raise SalesError(f"occasion {table.labels['occasion_id'][int(choices.argmax())]} has more than one choice")

@@ -19,8 +19,8 @@ from palaestra.envs.pricing.demand.count_distributions import logit_shares, pois
 from palaestra.envs.pricing.demand.fit import fit, summary
 from palaestra.envs.pricing.demand.json_file import demand_data, load_demand
 from palaestra.envs.pricing.demand.model import Demand
-from palaestra.envs.pricing.demand.sales_csv import SalesError
 from palaestra.envs.pricing.demand.uplift import season_values
+from palaestra.envs.pricing.sales.sales_table import SalesError
 from palaestra.envs.pricing.yogurt import BRANDS, MEAN_PRICES, PRICE, Yogurt
 from palaestra.train import cli
 from palaestra.train.evaluation.episodes import evaluate
