@@ -89,7 +89,7 @@ def fit_demand(
 
     \b
     palaestra fit-demand sales.csv --out demand.json
-    palaestra fit-demand export.csv --column date=Datum --column product=Artikel --column price=Preis --column units=Menge
+    palaestra fit-demand export.csv --column date=Datum --column price=Preis --column units=Menge --per week
     palaestra train pricing --set env.demand=demand.json
     """
     from palaestra.envs.pricing.demand import fit as fitting
@@ -110,7 +110,7 @@ def fit_demand(
         sheet=sheet,
         header_row=header_row,
         per=per and per.value,  # type: ignore[arg-type]
-        returns=returns.value,  # type: ignore[arg-type]
+        returns=returns.value,
         skip_bad_rows=skip_bad_rows,
         round_units=round_units,
         price_per_unit=price_per_unit,

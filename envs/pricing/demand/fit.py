@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _product_of_sales(columns: Mapping[str, Array]) -> Product:
 
 
 def _note_sales(
-    products: Mapping[str, Product], columns: Mapping[str, Array], periods: int, names: list[str], notes: list[str]
+    products: Mapping[str, Product], columns: Mapping[str, Array], periods: int, names: Sequence[str], notes: list[str]
 ) -> None:
     sold_out = sum(product.sold_out for product in products.values())
     if sold_out:
@@ -201,7 +201,7 @@ def _check_choices(table: SalesTable) -> bool:
 
 
 def _choice_features(
-    columns: Mapping[str, Array], names: list[str], outside: bool, notes: list[str]
+    columns: Mapping[str, Array], names: Sequence[str], outside: bool, notes: list[str]
 ) -> tuple[Array, list[str]]:
     """Features [rows, K] and their names; without an outside option the first alternative is the base."""
     features, kept = [columns["price"]], [PRICE]

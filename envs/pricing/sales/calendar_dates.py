@@ -83,23 +83,21 @@ def read_days(texts: Sequence[str], rows: Array, order: str | None, *, skip: boo
     Raises:
         SalesError: if the texts are dates only in part, in several forms, or ambiguous.
     """
-    read = [_read(text) for text in texts]
-    digits_only = [each is not None and each.form in ("plain", "seconds") for each in read]
-    if not all(digits_only):
-        read = [None if only else each for each, only in zip(read, digits_only, strict=True)]
-    dates = [i for i, each in enumerate(read) if each is not None]
-    if not dates or (skip and 2 * len(dates) < len(read)):
+    found = {i: each for i, each in enumerate(map(_read, texts)) if each is not None}
+    numbers = [i for i, each in found.items() if each.form in ("plain", "seconds")]
+    if len(numbers) < len(texts):  # 20240304 is a date only among its like
+        found = {i: each for i, each in found.items() if i not in set(numbers)}
+    if not found or (skip and 2 * len(found) < len(texts)):
         return None
-    strangers = [i for i, each in enumerate(read) if each is None]
-    if strangers and not skip:
-        i = strangers[0]
+    if len(found) < len(texts) and not skip:
+        i, date = next(i for i in range(len(texts)) if i not in found), next(iter(found))
         raise SalesError(
-            f"row {rows[i]}: date {texts[i]!r} is no date, {texts[dates[0]]!r} in row {rows[dates[0]]} is; "
+            f"row {rows[i]}: date {texts[i]!r} is no date, {texts[date]!r} in row {rows[date]} is; "
             "--skip-bad-rows leaves such rows out"
         )
     forms: dict[str, list[int]] = {}
-    for i in dates:
-        forms.setdefault(read[i].form, []).append(i)  # type: ignore[union-attr]
+    for i, each in found.items():
+        forms.setdefault(each.form, []).append(i)
     if len(forms) > 1 and order is None and set(forms) != {"iso", "named"}:
         first, second = [places[0] for places in forms.values()][:2]
         raise SalesError(
@@ -110,9 +108,9 @@ def read_days(texts: Sequence[str], rows: Array, order: str | None, *, skip: boo
     for form, places in forms.items():
         of = order
         if form in (".", "/", "-", " ") and of is None:
-            of = _order(form, [(i, read[i]) for i in places], texts, rows)  # type: ignore[misc]
+            of = _order(form, [(i, found[i]) for i in places], texts, rows)
         for i in places:
-            day = _day(read[i], of)  # type: ignore[arg-type]
+            day = _day(found[i], of)
             if day is None and not skip:
                 hint = f" in the order {of}" if form in (".", "/", "-", " ") else ""
                 raise SalesError(
@@ -151,7 +149,7 @@ def _read(text: str) -> _Read | None:
     return None if number is None else _Read("named", (_full_year(int(year)), number, int(day)))
 
 
-def _order(form: str, read: list[tuple[int, _Read]], texts: list[str], rows: Array) -> str:
+def _order(form: str, read: list[tuple[int, _Read]], texts: Sequence[str], rows: Array) -> str:
     """The only order in which all dates of a form are in the calendar."""
     parts = np.array([each.parts for _, each in read])
     dmy, mdy = (parts[:, 1] <= 12).all(), (parts[:, 0] <= 12).all()

@@ -194,8 +194,8 @@ def _wide(
             for word in words:
                 if (found := alternatives_of(shown, word)).keys() == names:
                     wide[ours] = found
-    for ours, found in wide.items():
-        if lost := [name for name in names if name not in found and "*" not in options.columns.get("price", "")]:
+    for ours, by in wide.items():
+        if lost := [name for name in names if name not in by and "*" not in options.columns.get("price", "")]:
             raise SalesError(
                 f"{ours} has no column for the alternative {lost[0]}, price has {shown[wide['price'][lost[0]]]}"
             )

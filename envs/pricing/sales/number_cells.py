@@ -45,9 +45,9 @@ def read_number(text: str) -> tuple[float, str, bool] | None:
         if spaced is None or any(c in digits[spaced.end() :] for c in " '’\u00a0\u202f"):
             return None
         digits = re.sub(r"[^\d.,]", "", digits)
-        if (signs := digits.count(".") + digits.count(",")) > 1:
+        if digits.count(".") + digits.count(",") > 1:
             return None
-        decimal = ("." if "." in digits else ",") if signs else ""
+        decimal = "." if "." in digits else "," if "," in digits else ""
     elif "." in digits and "," in digits:
         decimal = max(".,", key=digits.rfind)
         whole, _, fraction = digits.rpartition(decimal)
@@ -194,4 +194,5 @@ def read_flags(cells: Array) -> Array:
     texts, inverse = np.unique(cells, return_inverse=True)
     words = [text.decode().strip().lower() for text in texts]
     flags: Any = np.array([1.0 if word in YES else 0.0 if word in NO else np.nan for word in words])
-    return flags[inverse]
+    read: Array = flags[inverse]
+    return read

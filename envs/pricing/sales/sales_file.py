@@ -274,8 +274,8 @@ def _long(table: SalesTable, reading: Reading, options: ReadOptions, bad: Array)
     place = np.array([-2 if name == "" else -1 if name is None else names.index(name) for name in meant])
     chosen = place[table.columns["chosen"]]
     bad = bad | (chosen == -2)
-    values = {name: [parts[of] for of in names] for name, parts in by_name.items()}
-    columns, labels, file_rows = long_columns(values, chosen, rows, names)
+    attributes = {name: [parts[of] for of in names] for name, parts in by_name.items()}
+    columns, labels, file_rows = long_columns(attributes, chosen, rows, names)
     for name in ("date", "household_id"):
         if name in table.columns:
             columns[name] = np.repeat(table.columns[name], len(names))

@@ -168,7 +168,7 @@ class TextRows:
         width, delimiter = len(self.header), ord(self.delimiter)
         rows = np.arange(first, first + piece.count(b"\n"))
         codes = np.frombuffer(piece, np.uint8)
-        ends = np.flatnonzero((codes == delimiter) | (codes == 10))
+        ends: Array = np.flatnonzero((codes == delimiter) | (codes == 10))
         if len(ends) != len(rows) * width or (codes[ends[width - 1 :: width]] != 10).any() or b"\n\n" in piece:
             rows, piece = self._regular(piece, first)
             if not len(rows):
@@ -177,14 +177,14 @@ class TextRows:
             ends = np.flatnonzero((codes == delimiter) | (codes == 10))
         ends = ends.reshape(-1, width)
         line_ends = ends[:, -1]
-        ends = np.column_stack((np.r_[-1, line_ends[:-1]], ends))
-        ends[:, -1] -= (line_ends > 0) & (codes[line_ends - 1] == 13)  # \r\n
-        cells = {k: _slices(codes, ends[:, k] + 1, ends[:, k + 1], rows, self.header[k]) for k in columns}
+        bounds = np.column_stack((np.r_[-1, line_ends[:-1]], ends))
+        bounds[:, -1] -= (line_ends > 0) & (codes[line_ends - 1] == 13)  # \r\n
+        cells = {k: _slices(codes, bounds[:, k] + 1, bounds[:, k + 1], rows, self.header[k]) for k in columns}
         if width > 1 and not all((array != b"").any() for array in cells.values()):
             filled = np.logical_or.reduce([array != b"" for array in cells.values()])
             if not filled.all():  # rows of delimiters only, as spreadsheets write them
                 blank = np.array([not bytes(codes[a + 1 : b]).strip(b" \r," + self.delimiter.encode())
-                                  for a, b in zip(ends[~filled, 0], ends[~filled, -1], strict=True)])  # fmt: skip
+                                  for a, b in zip(bounds[~filled, 0], bounds[~filled, -1], strict=True)])  # fmt: skip
                 keep = filled.copy()
                 keep[~filled] = ~blank
                 rows, cells = rows[keep], {k: array[keep] for k, array in cells.items()}

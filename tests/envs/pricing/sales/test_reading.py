@@ -507,7 +507,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "very many units": (b"date,product,price,units\n1,Tee,1,1e12\n", "row 2: units must be at most 1,000,000"),
     "a negative price": (b"date,product,price,units\n1,Tee,-1,4\n", "row 2: price must be above 0, got -1"),
     "a free product": (b"date,product,price,units\n1,Tee,0,4\n", "row 2: price must be above 0, got 0; --skip"),
-    "part of a unit": (b"date,product,price,units\n1,Tee,1,1.5\n", "row 2: units must be a whole number, got 1.5; --round"),
+    "part of a unit": (b"date,product,price,units\n1,Tee,1,1.5\n", "row 2: units must be a whole number, got 1.5"),
     "an empty cell": (b"date,product,price,units\n1,Tee,3,4\n2,Tee,,4\n", "row 3: price is empty; --skip-bad-rows"),
     "NA": (b"date,product,price,units\n1,Tee,3,NA\n", "row 2: units is empty, 'NA'; --skip-bad-rows"),
     "no product": (b"date,product,price,units\n1, ,3,4\n", "row 2: product is empty"),
