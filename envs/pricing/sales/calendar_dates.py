@@ -64,6 +64,8 @@ def split_times(texts: Array) -> tuple[Array, Array, bool]:
         date = text[: clock.start()] if clock and clock.end() == len(text) else text
         likely[i] = any(form.fullmatch(date.strip(", ")) for form in _FORMS)
         cuts[i] = len(date.encode()) if likely[i] else codes.shape[1]
+    if not likely.any():
+        return texts, likely[shape_of], False
     behind = np.arange(codes.shape[1]) >= cuts[shape_of][:, None]
     timed = bool((behind & digit & (codes != 48)).any())
     return np.where(behind, 0, codes).astype(np.uint8).view(texts.dtype)[:, 0], likely[shape_of], timed

@@ -28,15 +28,20 @@ def factorise(texts: Array) -> tuple[Array, Array, Array]:
     n, words = len(texts), -(-texts.dtype.itemsize // 8)
     padded = texts.astype(f"S{8 * words}").view(np.uint64).reshape(n, words)
     change = np.ones(n, bool)
-    change[1:] = (padded[1:] != padded[:-1]).any(1)  # runs of the same text count once
+    change[1:] = padded[1:, 0] != padded[:-1, 0]  # runs of the same text count once
+    for k in range(1, words):
+        change[1:] |= padded[1:, k] != padded[:-1, k]
     heads = np.flatnonzero(change)
-    keys = padded[heads]
+    keys = padded if len(heads) == n else padded[heads]
     hashed = np.zeros(len(heads), np.uint64)
     for k in range(words):
         hashed = (hashed ^ keys[:, k]) * _ODD[k % 4]
         hashed ^= hashed >> np.uint64(29)
+    in_order = np.sort(hashed)
+    if (in_order[1:] != in_order[:-1]).all():  # all runs are different
+        return texts[heads], heads, np.cumsum(change) - 1
     _, first, inverse = np.unique(hashed, return_index=True, return_inverse=True)
-    if words > 1 and (keys[first][inverse] != keys).any():
+    if any((keys[first, k][inverse] != keys[:, k]).any() for k in range(words)):
         _, first, inverse = np.unique(texts[heads], return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty(len(order), np.int64)
@@ -62,7 +67,12 @@ class TextColumn:
 
     def read(self, cells: Array, rows: Array) -> Array:
         """Append a block; True [rows] where a cell is empty."""
-        texts, places, codes = factorise(text_of_numbers(cells) if cells.dtype.kind == "f" else cells)
+        if cells.dtype.kind == "f":
+            cells = text_of_numbers(cells)
+        if self.texts and 2 * len(self.texts[-1]) > len(self.codes[-1]):  # many texts: told apart at the end
+            texts, places, codes = cells, np.arange(len(cells)), np.arange(len(cells))
+        else:
+            texts, places, codes = factorise(cells)
         texts = np.char.strip(texts)
         self.texts.append(texts)
         self.first_rows.append(rows[places])
