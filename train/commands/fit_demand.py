@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -40,10 +40,6 @@ def _read_number(text: object) -> float:
         raise typer.BadParameter(f"{text}: expected a number above 0") from error
 
 
-def _option(text: str, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel="Reading the file", **more)
-
-
 def fit_demand(
     sales: Annotated[
         Path, typer.Argument(metavar="SALES", help="Sales, receipts or choices of buyers: CSV, Excel or Parquet.")
@@ -59,26 +55,48 @@ def fit_demand(
     ] = None,
     column: Annotated[
         list[str] | None,
-        _option("A column's name here and in the file, such as price=Preis; repeatable.", "NAME=COLUMN"),
+        typer.Option(
+            metavar="NAME=COLUMN", help="A column's name here and in the file, such as price=Preis; repeatable."
+        ),
     ] = None,
-    ignore: Annotated[list[str] | None, _option("A column to leave out; repeatable.", "COLUMN")] = None,
-    decimal: Annotated[str | None, _option("The decimal sign of numbers: . or , (default: found out).", "SIGN")] = None,
-    dates: Annotated[DateOrder | None, _option("The order of day, month and year in dates like 03/04/2024.")] = None,
-    per: Annotated[PeriodLength | None, _option("Add receipts up to days or weeks (default: days).")] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="A column to leave out; repeatable.")
+    ] = None,
+    decimal: Annotated[
+        str | None, typer.Option(metavar="SIGN", help="The decimal sign of numbers: . or , (default: found out).")
+    ] = None,
+    dates: Annotated[
+        DateOrder | None, typer.Option(help="The order of day, month and year in dates like 03/04/2024.")
+    ] = None,
+    per: Annotated[PeriodLength | None, typer.Option(help="Add receipts up to days or weeks (default: days).")] = None,
     returns: Annotated[
-        Returns, _option("Negative units: net them with the sales of their period, or drop them.")
+        Returns, typer.Option(help="Negative units: net them with the sales of their period, or drop them.")
     ] = Returns.NET,
-    skip_bad_rows: Annotated[bool, _option("Leave out rows with an empty or impossible cell, and count them.")] = False,
-    round_units: Annotated[bool, _option("Round units that are not whole, such as kilograms.")] = False,
-    price_per_unit: Annotated[bool, _option("Prices are those of a unit, though they rise with the units.")] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out rows with an empty or impossible cell, and count them.")
+    ] = False,
+    round_units: Annotated[
+        bool, typer.Option("--round-units", help="Round units that are not whole, such as kilograms.")
+    ] = False,
+    price_per_unit: Annotated[
+        bool, typer.Option("--price-per-unit", help="Prices are those of a unit, though they rise with the units.")
+    ] = False,
     market_size: Annotated[
-        float | None, _option("Buyers of a period, for a column share.", "X", parser=_read_number)
+        float | None, typer.Option(metavar="X", parser=_read_number, help="Buyers of a period, for a column share.")
     ] = None,
-    outside: Annotated[str | None, _option("The choice that means that nothing was bought.", "VALUE")] = None,
-    alternatives: Annotated[str | None, _option("What the choices 1, 2, ... mean: A,B,...", "NAMES")] = None,
-    encoding: Annotated[str | None, _option("Of a text file that is not UTF-8, such as cp1252.", "NAME")] = None,
-    sheet: Annotated[str | None, _option("The sheet of an Excel file.", "NAME")] = None,
-    header_row: Annotated[int, _option("The row that has the names of the columns.", "N", parser=read_count)] = 1,
+    outside: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="The choice that means that nothing was bought.")
+    ] = None,
+    alternatives: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="What the choices 1, 2, ... mean: A,B,...")
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a text file that is not UTF-8, such as cp1252.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(metavar="NAME", help="The sheet of an Excel file.")] = None,
+    header_row: Annotated[
+        int, typer.Option(metavar="N", parser=read_count, help="The row that has the names of the columns.")
+    ] = 1,
 ) -> None:
     """Estimate how demand answers to prices from your own sales, to train a seller on it.
 
@@ -89,7 +107,7 @@ def fit_demand(
 
     \b
     palaestra fit-demand sales.csv --out demand.json
-    palaestra fit-demand export.csv --column date=Datum --column price=Preis --column units=Menge --per week
+    palaestra fit-demand export.csv --column price=Preis --column units=Menge
     palaestra train pricing --set env.demand=demand.json
     """
     from palaestra.envs.pricing.demand import fit as fitting

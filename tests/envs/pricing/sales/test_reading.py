@@ -24,6 +24,7 @@ from palaestra.envs.pricing.sales.number_cells import NumberColumn, read_number
 from palaestra.envs.pricing.sales.sales_file import read_sales
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable
 from palaestra.envs.pricing.sales.text_cells import factorise
+from palaestra.train import cli
 
 DAYS = [datetime.date(2024, 3, d) for d in range(4, 10)]
 PRICES, UNITS = [3.5, 4.0, 3.5, 4.25, 5.0, 3.5], [7, 5, 6, 5, 4, 8]
@@ -568,3 +569,51 @@ def test_quoted_and_plain_rows_are_read_alike(tmp_path: Path) -> None:
     assert texts(table, "date") == [row[0] for row in rows]
     assert table.columns["price"].tolist() == [float(row[2]) for row in rows]
     assert table.columns["units"].tolist() == [float(row[3]) for row in rows]
+
+
+def test_the_command_line_fills_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(2)
+    price = rng.choice([3.0, 4.5, 6.0], 144)
+    units = rng.poisson(30.0 * np.exp(-price / 4.0))
+    rows = [
+        f"{1 + i % 12}/{1 + i // 12}/24;{p:.3f};{u};x".replace(".", ",")
+        for i, (p, u) in enumerate(zip(price, units, strict=True))
+    ]
+    (tmp_path / "tee.csv").write_bytes("\n".join(["Tag;Preis;Stück;Notiz", *rows]).encode("cp1252"))
+    good = ["--column", "date=Tag", "--column", "price=Preis", "--column", "units=Stück", "--encoding", "cp1252"]
+    more = [
+        "--decimal",
+        ",",
+        "--dates",
+        "mdy",
+        "--ignore",
+        "Notiz",
+        "--per",
+        "day",
+        "--returns",
+        "drop",
+        "--skip-bad-rows",
+    ]
+    for arguments, message in (
+        ([], "--encoding cp1252 would read it as"),
+        (["--column", "price"], "--column price: expected NAME=COLUMN"),
+        (["--decimal", "x"], "--decimal x: must be . or ,"),
+        (["--market-size", "0.5"], "--market-size 0.5: must be between 1 and 1,000,000"),
+        (
+            [*good, "--ignore", "Notiz", "--dates", "mdy"],
+            "000: --decimal , or --decimal . says which",
+        ),
+        ([*good, "--ignore", "Notiz", "--decimal", ","], "--dates dmy or --dates mdy"),
+        ([*good, *more], None),
+    ):
+        monkeypatch.setattr(sys, "argv", ["palaestra", "fit-demand", "tee.csv", *arguments])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        assert exit_.value.code == (2 if message else None) or (not message and not exit_.value.code), captured.err
+        assert captured.err.count("\n") == bool(message), captured.err
+        assert (message or "") in captured.err
+        assert (tmp_path / "demand.json").exists() == (message is None)
