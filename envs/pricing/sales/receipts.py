@@ -65,6 +65,8 @@ def _without_returns(table: SalesTable, options: ReadOptions, notes: list[str]) 
     returned = table.columns["units"] < 0.0
     if not returned.any():
         return table
+    if returned.all():
+        raise SalesError("all units are negative: there are returns only, and no sales")
     units = -table.columns["units"][returned].sum()
     rows = f"{returned.sum():,} row{'s' * int(returned.sum() > 1)} with negative units (returns of {units:,.0f})"
     if options.returns == "net":

@@ -516,6 +516,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "a long name": (b"date,product,price,units\n1," + b"T" * 2000 + b",3,4\n", "row 2: product has 2,000 bytes"),
     "oversold": (b"date,product,price,units,stock\n1,Tee,3,4,2\n", "row 2: more units were sold than were in stock"),
     "ghosts": (b"date,product,price,units,visitors\n1,Tee,3,4,0\n", "row 2: 4 units were sold without visitors"),
+    "returns only": (b"date,product,price,units\n1,Tee,3,-1\n", "all units are negative"),
     "a PDF": (b"%PDF-1.7 ...", "this is a PDF file"),
     "half a gzip": (gzip.compress(b"date,product,price,units\n" * 99)[:40], "it is damaged"),
     "shares": (b"date,product,price,share\n1,Tee,3,0.2\n", "--market-size"),
