@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,22 @@ def checked_distribution(wanted: Array, actions: int) -> Array:
     if not (wanted >= 0.0).all() or not np.allclose(wanted.sum(2), 1.0, atol=1e-9):
         raise ValueError("wanted must hold probabilities that sum to 1")
     return wanted
+
+
+def checked_date(name: str, value: Any) -> date | None:
+    """A date such as 2025-01-06, or None."""
+    if value is None or isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{name} must be a date such as 2025-01-06, got {value!r}") from None
+
+
+def checked_plan(plan: Any, periods: int) -> dict[str, Array]:
+    """Values of columns in each period, float64 [T] each."""
+    if plan is None:
+        return {}
+    if not isinstance(plan, Mapping):
+        raise ValueError(f"plan must give columns their values, as in {{promotion: 0}}, got {plan!r}")
+    return {str(column): per_period(f"plan.{column}", values, periods) for column, values in plan.items()}

@@ -15,15 +15,15 @@ sales had one. An evaluation then also tells the uplift (:mod:`palaestra.envs.pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.arguments import checked_count, checked_prices, per_period
+from palaestra.envs.pricing.arguments import checked_count, checked_date, checked_plan, checked_prices, per_period
 from palaestra.envs.pricing.demand.json_file import demand_content, load_demand
-from palaestra.envs.pricing.demand.model import PRICE
 from palaestra.envs.pricing.demand.uplift import uplift
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.pricing.market import Market
@@ -44,6 +44,8 @@ class Pricing(Season):
         willingness: Any = None,
         demand: Any = None,
         product: Any = None,
+        start: Any = None,
+        plan: Any = None,
     ) -> None:
         """Make the market.
 
@@ -56,6 +58,10 @@ class Pricing(Season):
             willingness: w, in money, per period or for all; 30 + 170 (t / (T − 1))³ unless given.
             demand: a ``demand.json``, or what it holds, in place of ``arrival_rate`` and ``willingness``.
             product: the one to price, where the demand has several.
+            start: date of the first period (``2025-01-06``), where demand has effects of the calendar; the date behind
+                the data unless given.
+            plan: values of the demand's regressors in the season, ``{"promotion": 0}``, each a number or one per
+                period; their means unless given.
 
         Raises:
             ValueError: if an argument is out of range.
@@ -64,10 +70,11 @@ class Pricing(Season):
         if self.demand is not None:
             if arrival_rate is not None or willingness is not None:
                 raise ValueError("demand takes the place of arrival_rate and willingness: give one or the other")
-            self._make_estimated(periods, stock, prices, product)
+            self._make_estimated(periods, stock, prices, product, start, plan)
             return
-        if product is not None:
-            raise ValueError(f"product={product!r} needs a demand with products")
+        for argument, value in {"product": product, "start": start, "plan": plan}.items():
+            if value is not None:
+                raise ValueError(f"{argument}={value!r} needs a demand")
         periods = checked_count("periods", 100 if periods is None else periods)
         menu = checked_prices(range(20, 601, 20) if prices is None else prices)
         if willingness is None:
@@ -81,7 +88,9 @@ class Pricing(Season):
         self.rate, self.scale = rate, scale  # [T] probability of a customer, and w
         super().__init__(menu, one_customer(rate, scale, menu), 15 if stock is None else stock)
 
-    def _make_estimated(self, periods: int | None, stock: int | None, prices: Any, product: Any) -> None:
+    def _make_estimated(
+        self, periods: int | None, stock: int | None, prices: Any, product: Any, start: Any, plan: Any
+    ) -> None:
         assert self.demand is not None
         self.product = self.demand.find(product)
         sold = self.demand.products[self.product]
@@ -94,13 +103,28 @@ class Pricing(Season):
         usual = self.demand.season(self.product)
         periods = checked_count("periods", usual[0] if periods is None else periods)
         stock = checked_count("stock", usual[1] if stock is None else stock)
+        self.levels = self.demand.levels(
+            self.product, periods, checked_date("start", start), checked_plan(plan, periods)
+        )
         wanted = self.demand.wanted(self.product, menu, stock)
         if wanted.size * periods * stock > _LARGEST:
             raise ValueError(
                 f"a season of {periods} periods and {stock} units is too large to solve: "
                 "give fewer of them, or count the sales in larger units"
             )
-        super().__init__(menu, np.broadcast_to(wanted, (periods, *wanted.shape)), stock, sold.unit_cost)
+        super().__init__(menu, self._season(menu, stock, periods), stock, sold.unit_cost)
+
+    def _season(self, menu: Array, stock: int, periods: int, factor: float = 1.0, sensitivity: float = 1.0) -> Array:
+        """Probabilities of the wanted units in each period, float64 [T, A, K + 1]."""
+        assert self.demand is not None
+        wanted = partial(self.demand.wanted, self.product, menu, stock, factor=factor, sensitivity=sensitivity)
+        if self.levels is None:
+            each = wanted()
+            return np.broadcast_to(each, (periods, *each.shape))
+        levels = self.levels(self.demand.products[self.product].estimate.coefficients)
+        different, place = np.unique(levels, return_inverse=True)
+        season: Array = wanted(level=different)[place]
+        return season
 
     def perturbed_markets(self) -> dict[str, Market[Any]]:
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,
@@ -110,10 +134,7 @@ class Pricing(Season):
             if self.demand is None:
                 wanted = one_customer(np.minimum(demand * self.rate, 1.0), self.scale / sensitivity, self.prices)
             else:
-                estimate = self.demand.products[self.product].estimate
-                steeper = estimate.coefficients * [sensitivity if name == PRICE else 1.0 for name in estimate.names]
-                each = self.demand.wanted(self.product, self.prices, self.stock, steeper, demand)
-                wanted = np.broadcast_to(each, (self.stages, *each.shape))
+                wanted = self._season(self.prices, self.stock, self.stages, factor=demand, sensitivity=sensitivity)
             return Season(self.prices, wanted, self.stock, self.unit_cost)
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
@@ -135,7 +156,8 @@ class Pricing(Season):
         if self.demand is None:
             return result
         fixed = int(self.fixed_price_values().argmax())
-        return result | uplift(self.demand, self.product, self.prices, self.stock, self.tabulate(act), fixed)
+        table = self.tabulate(act)
+        return result | uplift(self.demand, self.product, self.prices, self.stock, table, fixed, self.levels)
 
 
 def one_customer(rate: Array, scale: Array, prices: Array) -> Array:

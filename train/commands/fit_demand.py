@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from palaestra.train.commands import UsageError, read_count
+
+if TYPE_CHECKING:
+    from palaestra.envs.pricing.demand.counts.gaps import Gaps
+
+_GAPS = ("auto", "zero", "unknown")
+_CURVES = ("auto", "exponential", "linear", "logit", "elasticity")
 
 
 class DateOrder(StrEnum):
@@ -53,6 +59,23 @@ def fit_demand(
             parser=_read_number, metavar="X", help="Buyers per period, for choices (default: occasions per date)."
         ),
     ] = None,
+    product: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Fit only this product; repeatable.")
+    ] = None,
+    gaps: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(_GAPS), help="Missing dates are days without sales (zero), or say nothing (unknown)."
+        ),
+    ] = "auto",
+    instrument: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="A column that moves the price, but not demand.")
+    ] = None,
+    curve: Annotated[
+        str, typer.Option(metavar="|".join(_CURVES), help="How demand answers to the price (auto: the likeliest).")
+    ] = "auto",
+    every: Annotated[bool, typer.Option("--all", help="List all products, not the 20 best-selling.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,16 +124,17 @@ def fit_demand(
     """Estimate how demand answers to prices from your own sales, to train a seller on it.
 
     The file has the columns date, product, price, units [, visitors, unit_cost, stock, sold_out, competitor_price,
-    store], or occasion_id, alternative, chosen, price [, feature, display, available, household_id, date, unit_cost],
-    or for each buyer price.A, price.B, ..., choice; --column maps other names. Excel and Parquet need
-    pip install 'palaestra[data]'.
+    store, and what else may explain demand], or occasion_id, alternative, chosen, price [, feature, display,
+    available, household_id, date, unit_cost], or for each buyer price.A, price.B, ..., choice; --column maps other
+    names. Excel and Parquet need pip install 'palaestra[data]'.
 
     \b
     palaestra fit-demand sales.csv --out demand.json
     palaestra fit-demand export.csv --column price=Preis --column units=Menge
     palaestra train pricing --set env.demand=demand.json
     """
-    from palaestra.envs.pricing.demand import fit as fitting
+    from palaestra.envs.pricing.demand import fit_report
+    from palaestra.envs.pricing.demand.fit import FitOptions
     from palaestra.envs.pricing.sales.sales_table import ReadOptions
 
     if buyers is not None and not 0.0 < buyers < 1e6:
@@ -119,7 +143,10 @@ def fit_demand(
         raise UsageError(f"--market-size {market_size:g}: must be between 1 and 1,000,000")
     if decimal not in (None, ".", ","):
         raise UsageError(f"--decimal {decimal}: must be . or ,")
-    options = ReadOptions(
+    for option, value, words in (("--gaps", gaps, _GAPS), ("--curve", curve, _CURVES)):
+        if value not in words:
+            raise UsageError(f"{option} {value}: expected one of {', '.join(words)}")
+    reading = ReadOptions(
         columns=_columns(column or []),
         ignore=tuple(ignore or ()),
         decimal=decimal,  # type: ignore[arg-type]
@@ -136,7 +163,9 @@ def fit_demand(
         outside=outside,
         alternatives=tuple(name.strip() for name in alternatives.split(",")) if alternatives else (),
     )
-    fitting.fit_demand(sales, out, buyers, options)
+    chosen = None if curve == "auto" else curve.replace("elasticity", "constant elasticity")
+    options = FitOptions(buyers, tuple(product or ()), cast("Gaps", gaps), instrument, chosen)
+    fit_report.fit_demand(sales, out, options, reading, every=every, as_json=as_json)
 
 
 def _columns(texts: list[str]) -> dict[str, str]:

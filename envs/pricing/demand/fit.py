@@ -1,144 +1,194 @@
 """``palaestra fit-demand``: from a sales table to ``demand.json``, a market to train in.
 
-1. Sales per period give each product a demand of its own: Poisson, or negative binomial where the sales vary more than
-   that (likelihood ratio, 5 %). Choices give one conditional logit; the Poisson buyers of a period are those that a
-   date had on average.
-2. A market is refused whose prices cannot tell what demand does: fewer than 3 different prices of a product, or a price
-   coefficient that is not significantly negative (t > −2).
-3. Where sales equalled the stock, demand may have been larger. Such rows are used as they are, which underestimates
-   demand; they are counted and said. Rows without stock, or without visitors, say nothing and are left out.
-4. Standard errors take the rows as independent and the model as right; prices that followed demand (dearer on
-   holidays) make it look less sensitive than it is. Nothing here can find that out.
+1. Sales per period give each product a demand of its own, as
+   :mod:`palaestra.envs.pricing.demand.counts.sales_model` says. Choices give one conditional logit; the Poisson buyers
+   of a period are those that a date had on average.
+2. A product is left out, with its reason, whose prices cannot tell what demand does: a price that never changed, or a
+   slope at the mean price that is not significantly negative (t > −2). A file without any product to fit is refused.
+3. Rows without stock, or without visitors, say nothing and are left out.
+4. Standard errors take the rows as independent and the model as right; with a control function they know of both steps.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.demand.estimation import (
-    LOG_DISPERSION,
-    Estimate,
-    EstimationError,
-    conditional_logit,
-    negative_binomial,
-    poisson_loglinear,
+from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PRICE
+from palaestra.envs.pricing.demand.counts.gaps import Gaps
+from palaestra.envs.pricing.demand.counts.sales_model import (
+    COMPETITOR,
+    UNIT_COST,
+    SalesModel,
+    SalesOptions,
+    model_sales,
+    prices_follow_demand,
 )
-from palaestra.envs.pricing.demand.json_file import demand_data
-from palaestra.envs.pricing.demand.model import COMPETITOR, CONSTANT, DISPLAY, FEATURE, PRICE, VISITORS, Demand, Product
+from palaestra.envs.pricing.demand.effects import STORE, Calendar
+from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError, conditional_logit
+from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
 from palaestra.envs.pricing.sales.sales_file import read_sales
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable, first_repeat
 
-_FEWEST_PRICES, _LEAST_T = 3, 2.0
+_LEAST_T = 2.0
+_FOLLOWS = (
+    "its prices follow demand, by what was sold on the days before: it looks less sensitive than it is "
+    "(an instrument, such as a unit_cost that varies, sets that right)"
+)
 _CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
-def fit_demand(sales: Path, out: Path, buyers: float | None, options: ReadOptions | None = None) -> None:
-    """Estimate, write ``out`` and print a summary.
+@dataclass(frozen=True)
+class FitOptions:
+    """What a user may say about the estimation."""
 
-    Raises:
-        SalesError: if the sales cannot be used, or ``out`` is there already.
-    """
-    if out.exists():
-        raise SalesError(f"{out} is there already: remove it, or choose another --out")
-    demand, notes = fit(sales, buyers, options)
-    with out.open("x", encoding="utf-8") as file:
-        json.dump(demand_data(demand), file, indent=1)
-        file.write("\n")
-    print(summary(demand, notes))
-    product = " --set env.product=NAME" if len(demand.products) > 1 else ""
-    print(f"written: {out}; next: palaestra train pricing --set env.demand={out}{product}")
+    buyers: float | None = None  # per period; of choices only, for the mean number of occasions per date
+    products: tuple[str, ...] = ()  # to fit; all unless given
+    gaps: Gaps = "auto"
+    instrument: str | None = None
+    curve: str | None = None
 
 
-def fit(path: Path, buyers: float | None = None, options: ReadOptions | None = None) -> tuple[Demand, list[str]]:
-    """The demand behind a file of sales, and notes on the data.
+@dataclass
+class Fitting:
+    """A demand, and how it was found."""
+
+    demand: Demand
+    notes: list[str]
+    models: dict[str, SalesModel] = field(default_factory=dict)  # of sales per period
+    left_out: dict[str, str] = field(default_factory=dict)  # products, and the reasons
+
+
+def fit(path: Path, options: FitOptions = FitOptions(), reading: ReadOptions | None = None) -> Fitting:
+    """The demand behind a file of sales.
 
     Args:
-        path: of a file, see :mod:`palaestra.envs.pricing.sales.sales_file`.
-        buyers: per period; of choices only, where it stands for the mean number of occasions per date.
+        path: of the file, see :mod:`palaestra.envs.pricing.sales.sales_file`.
+        options: of the estimation.
+        reading: how the file is read.
 
     Raises:
         SalesError: if the sales cannot be used.
     """
-    table = read_sales(path, options)
-    notes = [*table.notes]
-    if unused := [*table.ignored, *table.further]:
+    table = read_sales(path, reading)
+    notes = list(table.notes)
+    if unused := [*table.ignored, *(table.further if table.shape == "choices" else ())]:
         notes.append(f"columns that are not used: {', '.join(unused)}")
     try:
-        return (_fit_sales if table.shape == "sales" else _fit_choices)(table, buyers, notes), notes
+        if table.shape == "sales":
+            return _fit_sales(table, options, notes)
+        for option in ("instrument", "curve"):
+            if getattr(options, option) is not None:
+                raise SalesError(f"--{option} is for sales per period; these are choices")
+        if options.products:
+            raise SalesError("--product is for sales per period; choices between products are estimated together")
+        return Fitting(_fit_choices(table, options.buyers, notes), notes)
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
 
 
-def _fit_sales(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
+def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitting:
     columns, names = table.columns, table.labels["product"]
-    if buyers is not None:
+    if options.buyers is not None:
         raise SalesError("--buyers is for choices; these are sales per period")
+    if unknown := [name for name in options.products if name not in names]:
+        raise SalesError(f"there is no product {unknown[0]!r}; the file has {', '.join(names[:10])}")
+    if options.gaps == "zero" and table.days is None:
+        raise SalesError("--gaps zero fills missing dates, and needs dates such as 2024-01-31")
+    instruments = [name for name in (UNIT_COST, COMPETITOR, *table.further) if name in columns]
+    if options.instrument is not None and options.instrument not in instruments:
+        those = f"it has {', '.join(instruments[:10])}" if instruments else "the file has none"
+        raise SalesError(f"--instrument {options.instrument}: no column that can be one; {those}")
     informative = np.ones(table.rows, bool)
     for name in ("stock", "visitors"):
         if name in columns:
             informative &= columns[name] > 0.0
+    if "sold_out" in columns:  # sold out before the first unit: there was none
+        informative &= (columns["sold_out"] == 0.0) | (columns["units"] > 0.0)
     if not informative.all():
         notes.append(f"{(~informative).sum():,} rows without stock or visitors are left out")
     columns = {name: column[informative] for name, column in columns.items()}
+    calendar = None
+    if table.days is not None:
+        columns["day"] = table.days[columns["date"]].astype(np.float64)
+        calendar = _calendar(table.days)
+    fitting = Fitting(_demand_of(table, {}, calendar), notes)
+    regressors = [name for name in (COMPETITOR, *table.further) if name in columns]
+    how = SalesOptions(tuple(regressors), options.gaps, options.instrument, options.curve)
     by_product = np.argsort(columns["product"], kind="stable")
     ends = np.cumsum(np.bincount(columns["product"], minlength=len(names)))
-    products, problems = {}, []
+    products: dict[str, Product] = {}
     for name, rows in zip(names, np.split(by_product, ends[:-1]), strict=True):
+        if options.products and name not in options.products:
+            continue
         try:
-            products[name] = _product_of_sales({key: column[rows] for key, column in columns.items()})
+            if not len(rows):
+                raise EstimationError("it has no rows with stock and visitors")
+            own = {key: column[rows] for key, column in columns.items() if key != "product"}
+            model = model_sales(own, table.labels.get(STORE, ()), calendar, how)
+            products[name] = _product_of_sales(model)
+            fitting.models[name] = model
         except (SalesError, EstimationError) as error:
-            problems.append(f"{name}: {error}")
-    _refuse(problems)
+            fitting.left_out[name] = str(error)
+    if not products:
+        _refuse([f"{name}: {reason}" for name, reason in fitting.left_out.items()])
+    fitting.demand = _demand_of(table, products, calendar)
+    _note_sales(fitting)
+    return fitting
+
+
+def _demand_of(table: SalesTable, products: Mapping[str, Product], calendar: Calendar | None) -> Demand:
     periods = len(table.labels["date"])
-    _note_sales(products, columns, periods, names, notes)
-    return Demand("exponential", products, periods, None, False, table.file, table.rows)
+    return Demand("counts", products, periods, None, False, table.file, table.rows, calendar)
 
 
-def _product_of_sales(columns: Mapping[str, Array]) -> Product:
-    price, units = columns["price"], columns["units"]
-    _check_prices(price)
-    features, names = [np.ones_like(price), price], [CONSTANT, PRICE]
-    means = {PRICE: float(price.mean())}
-    if COMPETITOR in columns and np.ptp(columns[COMPETITOR]) > 0.0:
-        features.append(columns[COMPETITOR])
-        names.append(COMPETITOR)
-        means[COMPETITOR] = float(columns[COMPETITOR].mean())
-    offset: Array | float = 0.0
-    if VISITORS in columns:
-        offset = np.log(columns[VISITORS])
-        means[VISITORS] = float(columns[VISITORS].mean())
-    x = np.column_stack(features)
-    estimate = negative_binomial(x, units, offset, names) or poisson_loglinear(x, units, offset, names)
-    _check_slope(estimate)
-    sold_out = int((units == columns["stock"]).sum()) if "stock" in columns else 0
-    return _product(columns, means, int(units.sum()), sold_out, estimate)
+def _calendar(days: Array) -> Calendar | None:
+    """The calendar of the dates of a file; their usual distance is the length of a period."""
+    different = np.unique(days)
+    if len(different) < 2:
+        return None
+    step = int(np.median(np.diff(different)))
+    return Calendar(date.fromordinal(int(different[0])), date.fromordinal(int(different[-1])), max(1, step))
 
 
-def _note_sales(
-    products: Mapping[str, Product], columns: Mapping[str, Array], periods: int, names: Sequence[str], notes: list[str]
-) -> None:
-    sold_out = sum(product.sold_out for product in products.values())
-    if sold_out:
-        share = 100.0 * sold_out / len(columns["price"])
-        notes.append(
-            f"{sold_out:,} rows ({share:.1f}%) sold all their stock; they are used as they are, "
-            "so demand is underestimated"
-        )
-    if COMPETITOR in columns and any(COMPETITOR not in product.means for product in products.values()):
-        notes.append("where competitor_price never varies it is left out")
-    rows = np.bincount(columns["product"], minlength=len(names))
-    without_sales = np.bincount(columns["product"], columns["units"] == 0.0, minlength=len(names))
-    gaps = [name for name, n, zeros in zip(names, rows, without_sales, strict=True) if n < periods and not zeros]
-    if gaps:
-        notes.append(
-            f"{gaps[0]} has no row on some dates and never 0 units: if it was on sale then, write rows with 0 units"
-        )
+def _product_of_sales(model: SalesModel) -> Product:
+    product = _product(
+        model.columns, model.means, int(model.columns["units"].sum()), model.sold_out, model.estimate,
+        model.curve, model.flags,
+    )  # fmt: skip
+    try:
+        _check_slope(*product.slope())
+    except SalesError as error:
+        if prices_follow_demand(model):
+            raise SalesError(f"{error}; {_FOLLOWS}") from None
+        raise
+    return product
+
+
+def _note_sales(fitting: Fitting) -> None:
+    """Notes on the products, the same note on several of them only once."""
+    said: dict[str, list[str]] = {}
+    for name, model in fitting.models.items():
+        for note in model.notes:
+            said.setdefault(note, []).append(name)
+        if model.sold_out:
+            share = 100.0 * model.sold_out / len(model.columns["price"])
+            said.setdefault(
+                f"{model.sold_out:,} rows ({share:.1f}%) sold all their stock: at least so many were wanted", []
+            ).append(name)
+        if len(np.unique(model.columns["price"])) == 2:
+            text = "two prices tell a slope, but neither the shape of the curve nor what lies beyond them"
+            said.setdefault(text, []).append(name)
+        if prices_follow_demand(model):
+            said.setdefault(_FOLLOWS, []).append(name)
+    for text, names in said.items():
+        many = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        fitting.notes.append(f"{', '.join(names[:3])}{many}: {text}")
 
 
 def _fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
@@ -158,7 +208,7 @@ def _fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> D
     features, kept = _choice_features(columns, names, outside, notes)
     try:
         estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
-        _check_slope(estimate)
+        _check_slope(*estimate[PRICE])
     except EstimationError as error:
         raise SalesError(str(error)) from None
     products = {
@@ -190,7 +240,8 @@ def _check_choices(table: SalesTable) -> bool:
     for k, name in enumerate(names):
         own = (columns["alternative"] == k) & available
         try:
-            _check_prices(columns["price"][own])
+            if not own.any() or np.ptp(columns["price"][own]) == 0.0:
+                raise SalesError("its price never changed, so that nothing tells how buyers answer to it")
             if not chosen[own].any():
                 raise SalesError("it was never chosen; leave its rows out")
         except SalesError as error:
@@ -222,14 +273,7 @@ def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Pro
     return _product(columns, means, int(columns["chosen"].sum()), 0, estimate)
 
 
-def _check_prices(price: Array) -> None:
-    different = len(np.unique(price))
-    if different < _FEWEST_PRICES:
-        raise SalesError(f"has {different} different prices; at least {_FEWEST_PRICES} are needed")
-
-
-def _check_slope(estimate: Estimate) -> None:
-    slope, error = estimate[PRICE]
+def _check_slope(slope: float, error: float) -> None:
     if slope >= 0.0:
         raise SalesError(
             f"demand does not fall with the price (coefficient {slope:.4g}, s.e. {error:.2g}); "
@@ -249,7 +293,13 @@ def _refuse(problems: list[str]) -> None:
 
 
 def _product(
-    columns: Mapping[str, Array], means: dict[str, float], units: int, sold_out: int, estimate: Estimate
+    columns: Mapping[str, Array],
+    means: dict[str, float],
+    units: int,
+    sold_out: int,
+    estimate: Estimate,
+    curve: str = "exponential",
+    flags: frozenset[str] = frozenset(),
 ) -> Product:
     price = columns["price"]
     points, counts = np.unique(price, return_counts=True)
@@ -265,44 +315,6 @@ def _product(
         units_sold=units,
         sold_out=sold_out,
         estimate=estimate,
+        curve=curve,
+        flags=flags,
     )
-
-
-def summary(demand: Demand, notes: list[str]) -> str:
-    """Coefficients with their uncertainty, and what they imply, for people to read."""
-    dates = f", {demand.periods:,} dates" if demand.periods else ""
-    products = f"{len(demand.products):,} product{'s' if len(demand.products) > 1 else ''}"
-    lines = [f"{demand.file}: {demand.rows:,} rows{dates}, {products}"]
-    if demand.kind == "logit":
-        lines.append(f"conditional logit, {demand.buyers:g} buyers per period")
-        lines += _table(next(iter(demand.products.values())).estimate)
-    for name, product in demand.products.items():
-        low, high = product.price_range
-        seen = f"prices {low:g} to {high:g}, mean {product.means[PRICE]:.4g}; {product.units_sold:,} units sold"
-        lines.append(f"{name}: {seen}")
-        if demand.kind == "exponential":
-            over = LOG_DISPERSION in product.estimate.names
-            kind = "negative binomial (sales vary more than Poisson)" if over else "Poisson"
-            lines += [f"  {kind} demand", *_table(product.estimate)]
-        lines.append(f"  {_best(demand, name)}")
-    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
-
-
-def _best(demand: Demand, name: str) -> str:
-    product = demand.products[name]
-    price, at_end = demand.best_fixed(name)
-    mean = float(demand.mean_units(name, np.array([price]), product.estimate.coefficients)[0])
-    earned = f"{(price - product.unit_cost) * mean:.4g} per period"
-    cost = f" over the unit cost {product.unit_cost:g}" if product.unit_cost else ""
-    end = ", an end of the observed prices: the best may lie beyond" if at_end else ""
-    return f"best fixed price with stock enough: {price:.4g}, which earns {earned}{cost}{end}"
-
-
-def _table(estimate: Estimate) -> list[str]:
-    width = max(map(len, estimate.names))
-    rows: list[Any] = list(zip(estimate.names, estimate.coefficients, estimate.standard_errors, strict=True))
-    return [
-        f"  {'':<{width}}  {'coefficient':>12}  {'s.e.':>10}  {'t':>8}",
-        *(f"  {name:<{width}}  {value:>12.6g}  {error:>10.4g}  {value / error:>8.2f}" for name, value, error in rows),
-        f"  log-likelihood {estimate.log_likelihood:.4f}, {estimate.n:,} observations",
-    ]

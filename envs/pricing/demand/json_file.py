@@ -1,10 +1,14 @@
 """``demand.json``: an estimated market as plain data, written by ``palaestra fit-demand`` and checked when it is read.
 
-The file holds ``version`` (1), ``kind``, ``file`` and ``rows`` (where the estimates come from), ``periods`` (different
-dates; null if unknown), and ``products`` by name: ``price_range``, ``charged`` ([price, share] pairs), ``means`` of the
-columns, ``unit_cost``, ``units_sold``, ``sold_out``. An ``estimate`` (``coefficients`` by name, their ``covariance`` in
-that order, ``log_likelihood``, ``observations``) belongs to each product, or for the kind ``logit`` to the file, which
-then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
+The file holds ``version`` (2), ``kind`` (``counts`` or ``logit``), ``file`` and ``rows`` (where the estimates come
+from), ``periods`` (different dates; null if unknown), and ``products`` by name: ``price_range``, ``charged`` ([price,
+share] pairs), ``means`` of the columns, ``unit_cost``, ``units_sold``, ``sold_out``. An ``estimate`` (``coefficients``
+by name, their ``covariance`` in that order, ``log_likelihood``, ``observations``) belongs to each product, or for the
+kind ``logit`` to the file, which then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
+For ``counts`` the file has a ``calendar`` (``first`` and ``last`` date and the ``step`` in days; null without calendar
+dates), and each product its ``curve`` and ``flags``, the regressors that are 0 or 1.
+
+Version 1 had neither, and called ``counts`` ``exponential``; it is still read.
 """
 
 from __future__ import annotations
@@ -12,25 +16,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PARAMETERS, PRICE
+from palaestra.envs.pricing.demand.effects import MONTH, MONTHS, STORE, TREND, WEEKDAY, WEEKDAYS, Calendar
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
-from palaestra.envs.pricing.demand.model import (
-    COMPETITOR,
-    CONSTANT,
-    DISPLAY,
-    FEATURE,
-    PRICE,
-    VISITORS,
-    Demand,
-    DemandError,
-    Product,
-)
+from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, VISITORS, Demand, DemandError, Product
 
-VERSION = 1
+VERSION = 2
 _FILE = {"version", "kind", "file", "rows", "periods", "products"}
 _PRODUCT = {"price_range", "charged", "means", "unit_cost", "units_sold", "sold_out"}
 _ESTIMATE = {"coefficients", "covariance", "log_likelihood", "observations"}
@@ -45,8 +42,15 @@ def demand_data(demand: Demand) -> dict[str, Any]:
     if demand.kind == "logit":
         data |= {"buyers": demand.buyers, "outside": demand.outside, "estimate": next(iter(estimates.values()))}
     else:
+        data["calendar"] = None if demand.calendar is None else _calendar_data(demand.calendar)
         products = {name: {**product, "estimate": estimates[name]} for name, product in products.items()}
+        for name, product in demand.products.items():
+            products[name] |= {"curve": product.curve, "flags": sorted(product.flags)}
     return {**data, "products": products}
+
+
+def _calendar_data(calendar: Calendar) -> dict[str, Any]:
+    return {"first": str(calendar.first), "last": str(calendar.last), "step": calendar.step}
 
 
 def _product_data(product: Product) -> dict[str, Any]:
@@ -101,13 +105,10 @@ def load_demand(source: Any) -> Demand:
 
 
 def _demand(data: Any) -> Demand:
-    kind = data.get("kind") if isinstance(data, Mapping) else None
-    if kind not in ("exponential", "logit"):
-        raise DemandError(f'kind must be "exponential" or "logit", got {kind!r}')
+    data = _newest(data)
+    kind = data["kind"]
     logit = kind == "logit"
-    top = _entries(data, "the file", _FILE | ({"buyers", "outside", "estimate"} if logit else set()))
-    if top["version"] != VERSION:
-        raise DemandError(f"version {top['version']!r} cannot be read, only {VERSION}")
+    top = _entries(data, "the file", _FILE | ({"buyers", "outside", "estimate"} if logit else {"calendar"}))
     if not isinstance(top["products"], Mapping) or not top["products"]:
         raise DemandError("products must be a mapping of names to products")
     if not isinstance(top["file"], str):
@@ -127,13 +128,48 @@ def _demand(data: Any) -> Demand:
         outside=logit and top["outside"],
         file=top["file"],
         rows=_count(top["rows"], "rows", 1),
+        calendar=None if logit or top["calendar"] is None else _calendar(top["calendar"]),
     )
+    for name, product in demand.products.items():
+        dated = [n for n in product.estimate.names if n == TREND or n.startswith((f"{WEEKDAY}:", f"{MONTH}:"))]
+        if dated and demand.calendar is None:
+            raise DemandError(f"products.{name}: {dated[0]} needs a calendar")
     demand.check_means()
     return demand
 
 
+def _newest(data: Any) -> dict[str, Any]:
+    """The data as the newest version has them."""
+    kind, version = (data.get("kind"), data.get("version")) if isinstance(data, Mapping) else (None, None)
+    if kind not in ("counts", "exponential", "logit"):
+        raise DemandError(f'kind must be "counts" or "logit", got {kind!r}')
+    if version == VERSION and kind != "exponential":
+        return dict(data)
+    if version != 1 or kind == "counts":
+        raise DemandError(f"version {version!r} of the kind {kind!r} cannot be read, only up to {VERSION}")
+    if kind == "logit":
+        return {**data}
+    products = data.get("products")
+    if isinstance(products, Mapping):
+        more = {"curve": "exponential", "flags": []}
+        products = {name: {**p, **more} if isinstance(p, Mapping) else p for name, p in products.items()}
+        data = {**data, "products": products}
+    return {**data, "kind": "counts", "calendar": None}
+
+
+def _calendar(entry: Any) -> Calendar:
+    entry = _entries(entry, "calendar", {"first", "last", "step"})
+    try:
+        first, last = (date.fromisoformat(entry[end]) for end in ("first", "last"))
+    except (TypeError, ValueError):
+        raise DemandError(f"calendar must have dates, got {entry['first']!r} and {entry['last']!r}") from None
+    if first > last:
+        raise DemandError("calendar: first must not be behind last")
+    return Calendar(first, last, _count(entry["step"], "calendar.step", 1))
+
+
 def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
-    entry = _entries(entry, where, _PRODUCT | (set() if shared else {"estimate"}))
+    entry = _entries(entry, where, _PRODUCT | (set() if shared else {"estimate", "curve", "flags"}))
     ends = _numbers(entry["price_range"], f"{where}.price_range")
     if ends.shape != (2,) or not 0.0 < ends[0] < ends[1]:
         raise DemandError(f"{where}.price_range must be two positive prices, the lower first, got {ends.tolist()}")
@@ -145,26 +181,46 @@ def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
         raise DemandError(f"{where}.charged must have ascending prices inside price_range")
     if shares.min() < 0.0 or abs(shares.sum() - 1.0) > 1e-6:
         raise DemandError(f"{where}.charged must have shares that sum to 1, got {shares.sum():g}")
-    estimate = shared or _estimate(
-        entry["estimate"], f"{where}.estimate", {CONSTANT, PRICE}, {CONSTANT, PRICE, COMPETITOR, LOG_DISPERSION}
-    )
-    return Product(
+    means = _means(entry["means"], f"{where}.means", ends)
+    more: dict[str, Any] = {} if shared else _curve(entry, where, means)
+    product = Product(
         price_range=(float(ends[0]), float(ends[1])),
         prices=prices,
         shares=shares,
-        means=_means(entry["means"], f"{where}.means", ends),
+        means=means,
         unit_cost=_number(entry["unit_cost"], f"{where}.unit_cost"),
         units_sold=_count(entry["units_sold"], f"{where}.units_sold", 0),
         sold_out=_count(entry["sold_out"], f"{where}.sold_out", 0),
-        estimate=estimate,
+        **({"estimate": shared} if shared else more),
     )
+    if not shared and not all(product.slope(price)[0] < 0.0 for price in product.price_range):
+        raise DemandError(f"{where}.estimate.coefficients: the demand must fall, and not reach 0, within price_range")
+    return product
+
+
+def _curve(entry: Mapping[str, Any], where: str, means: Mapping[str, float]) -> dict[str, Any]:
+    """Curve, flags and estimate of a product's own demand."""
+    curve, flags = entry["curve"], entry["flags"]
+    if curve not in PARAMETERS:
+        raise DemandError(f"{where}.curve must be one of {', '.join(PARAMETERS)}, got {curve!r}")
+    if not isinstance(flags, list) or not all(isinstance(flag, str) and flag in means for flag in flags):
+        raise DemandError(f"{where}.flags must be a list of names in means, got {flags!r}")
+    own = {CONSTANT, *PARAMETERS[curve]}
+    effects = {name for name in means if name not in (PRICE, VISITORS)} | {TREND}
+    estimate = _estimate(entry["estimate"], f"{where}.estimate", own, own | {LOG_DISPERSION} | effects)
+    return {"curve": curve, "flags": frozenset(flags), "estimate": estimate}
 
 
 def _means(entry: Any, where: str, ends: Any) -> dict[str, float]:
-    allowed = (PRICE, COMPETITOR, VISITORS, FEATURE, DISPLAY)
-    if not isinstance(entry, Mapping) or PRICE not in entry or not set(entry) <= set(allowed):
-        raise DemandError(f"{where} must have price, and may have {', '.join(allowed[1:])}")
-    means = {name: _number(value, f"{where}.{name}") for name, value in entry.items()}
+    if not isinstance(entry, Mapping) or PRICE not in entry:
+        raise DemandError(f"{where} must have price")
+    known = {WEEKDAY: WEEKDAYS, MONTH: MONTHS}
+    for name in map(str, entry):
+        kind, colon, which = name.partition(":")
+        if colon and kind != STORE and which not in known.get(kind, ()):
+            raise DemandError(f"{where} has an unknown entry: {name}")
+    free = {str(name) for name in entry} - {PRICE, VISITORS}
+    means = {str(name): _number(v, f"{where}.{name}", -math.inf if name in free else 0.0) for name, v in entry.items()}
     if not ends[0] * (1 - 1e-9) <= means[PRICE] <= ends[1] * (1 + 1e-9) or means.get(VISITORS, 1.0) == 0.0:
         raise DemandError(f"{where}: price must lie in price_range, and visitors be above 0")
     return means
@@ -183,7 +239,7 @@ def _estimate(entry: Any, where: str, needed: set[str], allowed: set[str]) -> Es
     curvature = np.linalg.eigvalsh(covariance)
     if curvature[0] < -1e-9 * abs(curvature[-1]):
         raise DemandError(f"{where}.covariance is none: it has a negative variance")
-    if coefficients[PRICE] >= 0.0:
+    if coefficients.get(PRICE, -1.0) >= 0.0:
         raise DemandError(f"{where}.coefficients.price must be negative, got {coefficients[PRICE]}")
     return Estimate(
         names=tuple(coefficients),

@@ -1,8 +1,9 @@
 """A market whose demand was estimated from sales: the contents of ``demand.json``, and its answers for a price.
 
-1. ``exponential``: each product by itself. Units per period have the mean
-   exp(constant + price · p + competitor_price · p̄_c) × visitors, and are Poisson or, with ``log_dispersion``, negative
-   binomial. The competitor's price and the number of visitors stay at their means.
+1. ``counts``: each product by itself. Units per period have a mean that falls with the price along one of four curves
+   (:mod:`palaestra.envs.pricing.demand.counts.demand_curves`), times exp(constant), the effects of the period
+   (:mod:`palaestra.envs.pricing.demand.effects`) and the mean number of visitors. They are Poisson or, with
+   ``log_dispersion``, negative binomial.
 2. ``logit``: buyers choose between the products by a conditional logit with utilities
    constant:NAME + price · p + feature · f + display · d; those who may also leave have an outside option with the
    utility 0. Units of a product per period are Poisson(buyers × share). Prices, features and displays of the other
@@ -13,17 +14,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from datetime import date
+from typing import Any, Literal
 
 import numpy as np
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.count_distributions import negative_binomial, poisson
+from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PARAMETERS, PRICE, log_curve, slope_at
+from palaestra.envs.pricing.demand.effects import MONTH, TREND, WEEKDAY, Calendar, log_level, spread_over_stores
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
 
-CONSTANT, PRICE, COMPETITOR = "constant", "price", "competitor_price"
 VISITORS, FEATURE, DISPLAY = "visitors", "feature", "display"
 _LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # default season: periods and units at most, stock over demand
 _MENU = 30  # most prices of a default menu
@@ -42,24 +45,41 @@ class Product:
     price_range: tuple[float, float]  # lowest and highest observed price
     prices: Array  # [M] ascending, the distribution of the prices that were charged …
     shares: Array  # [M] … and how often
-    means: Mapping[str, float]  # column means: price, and competitor_price, visitors, feature, display if given
+    means: Mapping[str, float]  # of columns: price, visitors if given, regressors; shares of weekdays and months
     unit_cost: float
     units_sold: int
     sold_out: int  # rows where the sales equalled the stock, so that demand may have been larger
     estimate: Estimate  # the product's own demand, or the choice between all
+    curve: str = "exponential"
+    flags: frozenset[str] = frozenset()  # regressors that are 0 or 1
+
+    def effects(self, coefficients: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Coefficients [..., K] by name: those of constant, curve and dispersion, and those of the period's effects."""
+        value = dict(zip(self.estimate.names, np.moveaxis(coefficients, -1, 0), strict=True))
+        own = {name: value.pop(name) for name in (CONSTANT, *PARAMETERS[self.curve], LOG_DISPERSION) if name in value}
+        return own, value
+
+    def slope(self, price: float | None = None) -> tuple[float, float]:
+        """d log demand / d price at a price, the mean one unless given, and its standard error."""
+        estimate, reference = self.estimate, self.means[PRICE]
+        value = dict(zip(estimate.names, estimate.coefficients.tolist(), strict=True))
+        slope, by = slope_at(self.curve, value, reference if price is None else price, reference)
+        gradient = np.array([by.get(name, 0.0) for name in estimate.names])
+        return slope, float(np.sqrt(gradient @ estimate.covariance @ gradient))
 
 
 @dataclass(frozen=True)
 class Demand:
     """An estimated market; see the module for its kinds."""
 
-    kind: Literal["exponential", "logit"]
+    kind: Literal["counts", "logit"]
     products: Mapping[str, Product]
     periods: int | None  # different dates in the data
     buyers: float | None  # per period, logit only
     outside: bool  # logit only: True if buyers may take nothing
     file: str
     rows: int
+    calendar: Calendar | None = None  # of counts, where dates are calendar dates
 
     def find(self, product: object = None) -> str:
         """The name of a product; the only one needs none.
@@ -80,21 +100,23 @@ class Demand:
                 return same[0]
         raise DemandError(f"the demand has no product {product!r}; it has {_some(names)}")
 
-    def mean_units(self, name: str, prices: Array, coefficients: Array) -> Array:
+    def mean_units(self, name: str, prices: Array, coefficients: Array, level: Any = None) -> Array:
         """Units per period that customers want of a product on average, float64 [..., P].
 
         Args:
             name: of the product.
             prices: [P].
             coefficients: float64 [..., K], in the order of the product's estimate.
+            level: the effects of a period, [...]; the average ones unless given.
         """
         product = self.products[name]
-        value = dict(zip(product.estimate.names, np.moveaxis(coefficients, -1, 0), strict=True))
-        if self.kind == "exponential":
-            own = value[CONSTANT] + value.get(COMPETITOR, 0.0) * product.means.get(COMPETITOR, 0.0)
-            own = own + np.log(product.means.get(VISITORS, 1.0))
-            mean: Array = np.exp(own[..., None] + value[PRICE][..., None] * prices)
+        if self.kind == "counts":
+            value, effects = product.effects(coefficients)
+            level = log_level(effects, product.means, product.flags, self.calendar) if level is None else level
+            own = value[CONSTANT] + level + np.log(product.means.get(VISITORS, 1.0))
+            mean: Array = np.exp(own[..., None] + log_curve(product.curve, value, prices, product.means[PRICE]))
             return mean
+        value = dict(zip(product.estimate.names, np.moveaxis(coefficients, -1, 0), strict=True))
         assert self.buyers is not None
         rest = {other: self._utility(other, value) for other in self.products}
         own = rest.pop(name)[..., None] + value[PRICE][..., None] * (prices - product.means[PRICE])
@@ -112,20 +134,68 @@ class Demand:
         return utility
 
     def wanted(
-        self, name: str, prices: Array, most: int, coefficients: Array | None = None, factor: float = 1.0
+        self,
+        name: str,
+        prices: Array,
+        most: int,
+        coefficients: Array | None = None,
+        *,
+        factor: float = 1.0,
+        sensitivity: float = 1.0,
+        level: Any = None,
     ) -> Array:
         """Probabilities of 0 … ``most`` wanted units in a period, float64 [..., P, units + 1].
 
-        The mean is ``factor`` times :meth:`mean_units`.
+        The mean is ``factor`` times :meth:`mean_units` with ``level``, and falls ``sensitivity`` times as steeply with
+        the price, turned about the mean price.
         """
-        estimate = self.products[name].estimate
-        coefficients = estimate.coefficients if coefficients is None else coefficients
-        mean = np.clip(factor * self.mean_units(name, prices, coefficients), _LEAST_MEAN, _LARGEST_MEAN)
-        if LOG_DISPERSION not in estimate.names:
+        product = self.products[name]
+        coefficients = product.estimate.coefficients if coefficients is None else coefficients
+        mean = factor * self.mean_units(name, prices, coefficients, level)
+        if sensitivity != 1.0:
+            usual = self.mean_units(name, np.array([product.means[PRICE]]), coefficients, level)
+            mean = mean * (mean / (factor * usual)) ** (sensitivity - 1.0)
+        mean = np.clip(mean, _LEAST_MEAN, _LARGEST_MEAN)
+        if LOG_DISPERSION not in product.estimate.names:
             return poisson(mean, most)
-        logarithm = coefficients[..., estimate.names.index(LOG_DISPERSION)]
-        dispersion = np.exp(np.clip(logarithm, -_LARGEST_LOG_DISPERSION, _LARGEST_LOG_DISPERSION))
-        return negative_binomial(mean, dispersion[..., None], most)
+        value, effects = product.effects(coefficients)
+        dispersion = np.exp(np.clip(value[LOG_DISPERSION], -_LARGEST_LOG_DISPERSION, _LARGEST_LOG_DISPERSION))
+        return negative_binomial(mean, (dispersion * spread_over_stores(effects))[..., None], most)
+
+    def levels(
+        self, name: str, periods: int, start: date | None = None, plan: Mapping[str, Array] | None = None
+    ) -> Callable[[Array], Array] | None:
+        """The effects of each period of a season, as a function of coefficients [..., K] to float64 [..., T].
+
+        Returns:
+            None where all periods are alike and average: there is neither a plan nor an effect of the calendar.
+
+        Raises:
+            DemandError: if a plan or start is given that the demand does not know.
+        """
+        if self.kind == "logit":
+            if start is not None or plan:
+                raise DemandError("start and plan are for sales per period; this demand was estimated from choices")
+            return None
+        product = self.products[name]
+        _, effects = product.effects(product.estimate.coefficients)
+        known = {effect for effect in effects if ":" not in effect and effect != TREND}
+        if unknown := set(plan or {}) - known:
+            those = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise DemandError(f"the demand of {name} has no regressor {sorted(unknown)[0]!r}; {those}")
+        if start is not None and self.calendar is None:
+            raise DemandError("start needs sales with calendar dates")
+        prefixes = (f"{WEEKDAY}:", f"{MONTH}:") if self.calendar and self.calendar.repeats else (f"{WEEKDAY}:",)
+        dated = any(effect.startswith(prefixes) or effect == TREND for effect in effects)
+        if not dated and not plan:
+            return None
+        days = self.calendar.season(start, periods) if self.calendar is not None else None
+
+        def log_levels(coefficients: Array) -> Array:
+            _, effects = product.effects(coefficients)
+            return log_level(effects, product.means, product.flags, self.calendar, days, plan)
+
+        return log_levels
 
     def check_means(self) -> None:
         """Raise a DemandError if the coefficients give a product impossible sales."""

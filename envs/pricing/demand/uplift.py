@@ -12,15 +12,28 @@ All values are exact for each drawn market, by backward induction for all draws 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.model import Demand
 
 DRAWS = 200
+_KEPT = 8  # periods that are kept: a week of days, and one
 
 
-def uplift(demand: Demand, name: str, menu: Array, stock: int, policy: Array, fixed: int) -> dict[str, float]:
+def uplift(
+    demand: Demand,
+    name: str,
+    menu: Array,
+    stock: int,
+    policy: Array,
+    fixed: int,
+    levels: Callable[[Array], Array] | None = None,
+) -> dict[str, float]:
     """The uplift in percent over both, with 95 % intervals, and what the charged prices earn.
 
     Args:
@@ -30,6 +43,7 @@ def uplift(demand: Demand, name: str, menu: Array, stock: int, policy: Array, fi
         stock: units at the start.
         policy: actions, int64 [periods, stock + 1].
         fixed: the action of the fixed price.
+        levels: the effects of the periods, if they differ; see :meth:`Demand.levels`.
 
     Returns:
         ``charged_mean``; and for X = ``fixed`` and ``charged`` ``uplift_over_X_percent`` with ``…_low`` and ``…_high``,
@@ -37,16 +51,30 @@ def uplift(demand: Demand, name: str, menu: Array, stock: int, policy: Array, fi
     """
     product = demand.products[name]
     markets = np.vstack((product.estimate.coefficients, demand.draws(name, DRAWS)))
-    wanted = demand.wanted(name, menu, stock, markets)  # [1 + DRAWS, A, K + 1], the estimate itself first
-    gain = _gain(wanted, menu - product.unit_cost, stock)
-    before = demand.wanted(name, product.prices, stock, markets)  # [1 + DRAWS, M, K + 1]
-    before_gain = _gain(before, product.prices - product.unit_cost, stock)
-    always = np.zeros_like(policy)
-    earned = season_values(wanted, gain, policy)
-    mixed = np.einsum("m,bmk->bk", product.shares, before)[:, None], np.einsum("m,bms->bs", product.shares, before_gain)
+    level = None if levels is None else levels(markets)  # [1 + DRAWS, T], the estimate itself first
+
+    def period_of(prices: Array, shares: Array | None) -> Callable[[int], Period]:
+        """The market in a period; with ``shares`` of one action, which draws its price from them."""
+
+        def make(own: Array | None) -> Period:
+            wanted = demand.wanted(name, prices, stock, markets, level=own)  # [1 + DRAWS, A, K + 1]
+            gain = _gain(wanted, prices - product.unit_cost, stock)
+            if shares is None:
+                return Period(wanted, gain)
+            mixed = np.einsum("m,bmk->bk", shares, wanted), np.einsum("m,bms->bs", shares, gain)
+            return Period(mixed[0][:, None], mixed[1][:, None])
+
+        return _remembered(make, level)
+
+    def only_fixed(stage: int) -> Period:
+        every = whole(stage)
+        return Period(every.wanted[:, [fixed]], every.gain[:, [fixed]])
+
+    whole, always = period_of(menu, None), np.zeros_like(policy)
+    earned = season_values(whole, policy)
     simple = {
-        "fixed": season_values(wanted[:, [fixed]], gain[:, [fixed]], always),
-        "charged": season_values(mixed[0], mixed[1][:, None], always),
+        "fixed": season_values(only_fixed, always),
+        "charged": season_values(period_of(product.prices, product.shares), always),
     }
     result = {"charged_mean": float(simple["charged"][0])}
     for what, value in simple.items():
@@ -58,24 +86,41 @@ def uplift(demand: Demand, name: str, menu: Array, stock: int, policy: Array, fi
     return result
 
 
-def season_values(wanted: Array, gain: Array, policy: Array) -> Array:
+class Period(NamedTuple):
+    """Several markets in one period."""
+
+    wanted: Array  # probabilities of 0 … K wanted units, [B, A, K + 1]
+    gain: Array  # expected earnings with 0 … C units, [B, A, C + 1]
+
+
+def season_values(period: Callable[[int], Period], policy: Array) -> Array:
     """Expected earnings of a season for each of several markets, float64 [B].
 
     Args:
-        wanted: probabilities of 0 … K wanted units in a period, [B, A, K + 1].
-        gain: expected earnings of a period with 0 … C units, [B, A, C + 1].
+        period: the markets in a period, 0 … periods − 1.
         policy: actions, int64 [periods, C + 1].
     """
-    most, states = wanted.shape[2] - 1, np.arange(policy.shape[1])
-    backwards = np.ascontiguousarray(wanted[:, :, ::-1])
-    value = np.zeros((len(wanted), most + len(states)))  # V(c) at most + c; sold out below
-    for actions in policy[::-1]:
-        windows = np.lib.stride_tricks.sliding_window_view(value, most + 1, axis=1)  # [B, C + 1, K + 1]
+    states = np.arange(policy.shape[1])
+    value = np.zeros((len(period(0).wanted), 2 * len(states) - 1))  # V(c) at C + c; sold out below
+    for stage in range(len(policy) - 1, -1, -1):
+        wanted, gain = period(stage)
+        actions, most = policy[stage], wanted.shape[2] - 1
+        windows = np.lib.stride_tricks.sliding_window_view(value[:, -(most + len(states)) :], most + 1, axis=1)
+        backwards = np.ascontiguousarray(wanted[:, :, ::-1])
         chosen = backwards[:, actions] if len(set(actions.tolist())) > 1 else backwards[:, actions[:1]]
         ahead = gain[:, actions, states] + np.einsum("bsk,bsk->bs", windows, np.broadcast_to(chosen, windows.shape))
-        value[:, most:] = ahead
+        value[:, -len(states) :] = ahead
     last: Array = value[:, -1]
     return last
+
+
+def _remembered(make: Callable[[Array | None], Period], level: Array | None) -> Callable[[int], Period]:
+    """The markets of each period; made once where all periods are alike, and again only where the level is another."""
+    if level is None:
+        alike = make(None)
+        return lambda stage: alike
+    known = lru_cache(maxsize=_KEPT)(lambda own: make(np.frombuffer(own)))
+    return lambda stage: known(np.ascontiguousarray(level[:, stage]).tobytes())
 
 
 def _gain(wanted: Array, margin: Array, stock: int) -> Array:

@@ -16,10 +16,11 @@ import yaml
 
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand.count_distributions import logit_shares, poisson
-from palaestra.envs.pricing.demand.fit import fit, summary
+from palaestra.envs.pricing.demand.fit import FitOptions, fit
+from palaestra.envs.pricing.demand.fit_report import summary
 from palaestra.envs.pricing.demand.json_file import demand_data, load_demand
 from palaestra.envs.pricing.demand.model import Demand
-from palaestra.envs.pricing.demand.uplift import season_values
+from palaestra.envs.pricing.demand.uplift import Period, season_values
 from palaestra.envs.pricing.sales.sales_table import SalesError
 from palaestra.envs.pricing.yogurt import BRANDS, MEAN_PRICES, PRICE, Yogurt
 from palaestra.train import cli
@@ -76,7 +77,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def demand(tmp_path: Path) -> Demand:
-    return fit(tea(tmp_path / "tea.csv"))[0]
+    return fit(tea(tmp_path / "tea.csv")).demand
 
 
 # ------------------------------------------------------------------------------------------------- known markets
@@ -86,12 +87,13 @@ def test_true_parameters_of_simulated_sales_lie_in_their_intervals(tmp_path: Pat
     """50 files of each shape: 95 % of the intervals, within four standard errors of that."""
     inside: dict[str, list[Any]] = {"tea": [], "shop": [], "leave": []}
     for seed in range(50):
-        tea_fit = fit(tea(tmp_path / "sales.csv", seed, days=80, cost=0.0))[0].products["tea"].estimate
+        path = tea(tmp_path / "sales.csv", seed, days=80, cost=0.0)
+        tea_fit = fit(path, FitOptions(curve="exponential")).demand.products["tea"].estimate
         inside["tea"].append([hit(tea_fit, "constant", np.log(60.0)), hit(tea_fit, "price", -0.25)])
-        choice = fit(shop(tmp_path / "sales.csv", seed, 150))[0].products["A"].estimate
+        choice = fit(shop(tmp_path / "sales.csv", seed, 150)).demand.products["A"].estimate
         truth = {"price": -2.0, "feature": 0.6, "constant:B": -1.0, "constant:C": -2.0}
         inside["shop"].append([hit(choice, name, value) for name, value in truth.items()])
-        choice = fit(shop(tmp_path / "sales.csv", seed, 150, leave=True))[0].products["A"].estimate
+        choice = fit(shop(tmp_path / "sales.csv", seed, 150, leave=True)).demand.products["A"].estimate
         truth = {"price": -2.0, "feature": 0.6, "constant:A": 2.5, "constant:B": 1.5, "constant:C": 0.5}
         inside["leave"].append([hit(choice, name, value) for name, value in truth.items()])
     for name, hits in inside.items():
@@ -105,15 +107,16 @@ def hit(estimate: Any, name: str, truth: float) -> bool:
 
 
 def test_overdispersed_sales_get_a_negative_binomial(tmp_path: Path) -> None:
-    demand, notes = fit(tea(tmp_path / "tea.csv", days=600, dispersion=0.4))
+    fitting = fit(tea(tmp_path / "tea.csv", days=600, dispersion=0.4))
+    demand = fitting.demand
     value, error = demand.products["tea"].estimate["log_dispersion"]
     assert abs(value - np.log(0.4)) < 3.0 * error
-    text = summary(demand, notes)
+    text = summary(fitting)
     assert "negative binomial" in text
     wanted = demand.wanted("tea", np.array([4.0]), 400)[0]
     mean = wanted @ np.arange(401)
     assert wanted @ np.arange(401) ** 2 - mean**2 == pytest.approx(mean + np.exp(value) * mean**2, rel=1e-3)
-    assert "Poisson demand" in summary(*fit(tea(tmp_path / "poisson.csv")))
+    assert "Poisson demand" in summary(fit(tea(tmp_path / "poisson.csv")))
 
 
 def test_visitors_and_a_competitor_shift_demand(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_visitors_and_a_competitor_shift_demand(tmp_path: Path) -> None:
     price, rival, visitors = rng.choice(MENU, n), rng.choice([3.0, 4.0, 5.0], n), rng.integers(20, 200, n)
     units = rng.poisson(visitors * np.exp(-1.0 - 0.3 * price + 0.2 * rival))
     rows = zip(range(n), ["x"] * n, price, units, visitors, rival, strict=True)
-    demand, _ = fit(write(tmp_path / "s.csv", "date,product,price,units,visitors,competitor_price", rows))
+    demand = fit(write(tmp_path / "s.csv", "date,product,price,units,visitors,competitor_price", rows)).demand
     estimate = demand.products["x"].estimate
     for name, truth in {"constant": -1.0, "price": -0.3, "competitor_price": 0.2}.items():
         value, error = estimate[name]
@@ -134,15 +137,16 @@ def test_visitors_and_a_competitor_shift_demand(tmp_path: Path) -> None:
 
 def test_the_summary_says_what_follows(tmp_path: Path) -> None:
     """Exponential demand: the best price is the unit cost plus 1 / |β|."""
-    demand, notes = fit(tea(tmp_path / "tea.csv", days=400))
+    fitting = fit(tea(tmp_path / "tea.csv", days=400))
+    demand = fitting.demand
     slope, error = demand.products["tea"].estimate["price"]
     price, at_end = demand.best_fixed("tea")
     assert price == pytest.approx(1.5 - 1.0 / slope, abs=0.002)
     assert not at_end
-    text = summary(demand, notes)
+    text = summary(fitting)
     for part in (f"{slope:.6g}", f"{error:.4g}", f"{slope / error:.2f}", f"{price:.4g}", "400 rows", "prices 3 to 8"):
         assert part in text
-    dear = fit(tea(tmp_path / "dear.csv", cost=6.0))[0]
+    dear = fit(tea(tmp_path / "dear.csv", cost=6.0)).demand
     assert dear.best_fixed("tea") == (8.0, True)
 
 
@@ -170,9 +174,10 @@ def test_a_yogurt_demand_is_the_yogurt_market(tmp_path: Path) -> None:
 
 
 def test_choices_with_an_outside_option_share_it(tmp_path: Path) -> None:
-    demand, notes = fit(shop(tmp_path / "shop.csv", leave=True))
+    fitting = fit(shop(tmp_path / "shop.csv", leave=True))
+    demand = fitting.demand
     assert demand.outside
-    assert any("outside" in note for note in notes)
+    assert any("outside" in note for note in fitting.notes)
     assert demand.buyers == 20.0
     c = dict(zip((e := demand.products["B"].estimate).names, e.coefficients, strict=True))
     means = {name: demand.products[name].means for name in "ABC"}
@@ -198,12 +203,30 @@ def changed(**cell: Any) -> list[tuple[Any, ...]]:
 
 
 REFUSED: dict[str, tuple[str, list[tuple[Any, ...]], str]] = {
-    "one price": (SALES, [(day, "tea", 3, 5) for day in range(9)], "tea: has 1 different prices; at least 3"),
-    "two prices": (SALES, [(day, "tea", 3 + day % 2, 5) for day in range(9)], "tea: has 2 different prices"),
+    "empty": ("", [], "the file is empty"),
+    "header only": (SALES, [], "no rows"),
+    "a column is missing": ("date,product,prize,units", GOOD, "column price is missing; is 'prize' meant"),
+    "other columns": ("a,b,c", [(1, 2, 3)], "needs the columns date, product, price, units, or occasion_id"),
+    "semicolons": ("date;product;price;units", [("1;tea;3;4",)], "separated by commas"),
+    "a column twice": ("date,product,price,units,price", [(1, 2, 3, 4, 5)], "column price is there twice"),
+    "one price": (SALES, [(day, "tea", 3, 5) for day in range(9)], "tea: its price was always 3"),
     "rising demand": (SALES, [(d, "tea", p, 2 * p) for d, p, *_ in [(r[0], r[2]) for r in GOOD]], "does not fall"),
     "no clear slope": (SALES, [(d, "tea", p, 9 - (p == 6)) for d, _, p, _ in GOOD], "not significantly negative"),
     "nothing sold": (SALES, [(d, "tea", p, 0) for d, _, p, _ in GOOD], "tea: nothing was sold"),
+    "not a number": (SALES, changed(units="ten"), "row 4: units must be a number, got 'ten'"),
+    "NaN": (SALES, changed(price="nan"), "row 4: price must be above 0, finite"),
+    "infinite": (SALES, changed(price="inf"), "row 4: price must be above 0, finite"),
+    "negative units": (SALES, changed(units=-1), "row 4: units must be a whole number"),
+    "very many units": (SALES, changed(units=1e12), "row 4: units must be at most 1,000,000, got"),
+    "an endless price": (SALES, changed(price=1e300), "row 4: price must be at most 1,000,000,000, got"),
+    "part of a unit": (SALES, changed(units=1.5), "row 4: units must be a whole number"),
+    "a free product": (SALES, changed(price=0), "row 4: price must be above 0"),
+    "an empty cell": (SALES, changed(units=""), "row 4: units must be a number, got ''"),
+    "no product": (SALES, changed(product=" "), "row 4: product is empty"),
+    "a short row": (SALES, [*GOOD[:2], (1, 2)], "row 4 has 2 cells, the header 4"),
+    "repeated": (SALES, [*GOOD, (2, "tea", 5, 1)], "row 22 repeats the date and product of row 4"),
     "oversold": (SALES + ",stock", [(*row, 10) for row in GOOD], "row 2: more units were sold than were in stock"),
+    "ghosts": (SALES + ",visitors", [(*row, 0) for row in GOOD], "row 2: units were sold without visitors"),
 }
 
 
@@ -269,7 +292,7 @@ def test_files_that_are_none_are_refused(
     tea(here / "tea.csv")
     (here / "demand.json").write_text("mine")
     for arguments, message in {
-        ("latin.csv", "--out", "a.json"): "row 2 is not UTF-8 text: --encoding cp1252",
+        ("latin.csv", "--out", "a.json"): "latin.csv is not UTF-8 text",
         ("nowhere.csv", "--out", "a.json"): "no such file: nowhere.csv",
         (str(here), "--out", "a.json"): "no such file",
         ("tea.csv",): "demand.json is there already",
@@ -286,20 +309,18 @@ def test_files_that_are_none_are_refused(
 
 
 def test_stock_outs_gaps_and_unused_columns_are_said(tmp_path: Path) -> None:
-    rows = [(*row, 8 if row[3] == 8 else 30, "x") for row in GOOD] + [
+    rows = [(*row, 14 if row[3] == 14 else 30, "x") for row in GOOD] + [
         (99, "tea", 3, 0, 0, "x"),
         (98, "milk", 3, 0, 0, "x"),
     ]
     rows += [(day, "milk", price, 30 - 3 * price, 40, "x") for day, price in enumerate([3, 4, 5] * 5)]
-    demand, notes = fit(write(tmp_path / "s.csv", SALES + ",stock,colour", rows))
-    text = "\n".join(notes)
-    assert "5 rows (14.3%) sold all their stock" in text
-    assert "underestimated" in text
+    fitting = fit(write(tmp_path / "s.csv", SALES + ",stock,colour", rows))
+    text = "\n".join(fitting.notes)
+    assert "tea: 5 rows (25.0%) sold all their stock" in text
     assert "2 rows without stock" in text
     assert "not used: colour" in text
-    assert "tea has no row on some dates" in text
-    assert demand.products["tea"].sold_out == 5
-    assert demand.products["tea"].estimate.n == 20
+    assert fitting.demand.products["tea"].sold_out == 5
+    assert fitting.demand.products["tea"].estimate.n == 20
 
 
 def test_a_million_rows_are_no_matter(tmp_path: Path) -> None:
@@ -311,7 +332,7 @@ def test_a_million_rows_are_no_matter(tmp_path: Path) -> None:
     lines = (f"{i // products},p{i % products},{price[i]},{units[i]}" for i in range(n))
     (tmp_path / "big.csv").write_text(SALES + "\n" + "\n".join(lines) + "\n")
     start = time.process_time()
-    demand, _ = fit(tmp_path / "big.csv")
+    demand = fit(tmp_path / "big.csv").demand
     assert time.process_time() - start < 4.0
     slopes = [product.estimate["price"] for product in demand.products.values()]
     assert max(abs(value + 0.25) / error for value, error in slopes) < 4.0
@@ -322,7 +343,7 @@ def test_a_million_rows_are_no_matter(tmp_path: Path) -> None:
 
 def test_a_demand_survives_its_file(tmp_path: Path) -> None:
     for path in (tea(tmp_path / "tea.csv", dispersion=0.4), shop(tmp_path / "shop.csv", leave=True)):
-        demand, _ = fit(path)
+        demand = fit(path).demand
         data = demand_data(demand)
         again = load_demand(json.loads(json.dumps(data)))
         assert demand_data(again) == data
@@ -334,7 +355,24 @@ def test_a_demand_survives_its_file(tmp_path: Path) -> None:
 
 EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "kind": (lambda d: d.update(kind="linear"), "kind must be"),
-    "version": (lambda d: d.update(version=2), "version 2 cannot be read"),
+    "version": (lambda d: d.update(version=3), "version 3 of the kind 'counts' cannot be read"),
+    "curve": (lambda d: d["products"]["tea"].update(curve="cubic"), "tea.curve must be one of exponential"),
+    "flags": (lambda d: d["products"]["tea"].update(flags=["rain"]), "tea.flags must be a list of names in means"),
+    "calendar": (lambda d: d.update(calendar={"first": "x", "last": "y", "step": 1}), "calendar must have dates"),
+    "no calendar": (
+        lambda d: (
+            d["products"]["tea"]["estimate"]["coefficients"].update({"trend": 0.1}),
+            d["products"]["tea"]["estimate"].update(covariance=np.eye(3).tolist()),
+        ),
+        "products.tea: trend needs a calendar",
+    ),
+    "reaches 0": (
+        lambda d: (
+            d["products"]["tea"].update(curve="linear"),
+            d["products"]["tea"]["estimate"]["coefficients"].update(price=-0.9),
+        ),
+        "the demand must fall, and not reach 0",
+    ),
     "lost": (lambda d: d.pop("rows"), "the file lacks: rows"),
     "unknown": (lambda d: d.update(colour=1), "unknown entry: colour"),
     "no products": (lambda d: d.update(products={}), "products must be"),
@@ -396,7 +434,7 @@ def test_the_menu_has_round_prices_inside_the_range(demand: Demand) -> None:
 
 def test_arguments_that_do_not_fit_are_refused(demand: Demand, tmp_path: Path) -> None:
     data = demand_data(demand)
-    two = demand_data(fit(shop(tmp_path / "shop.csv"))[0])
+    two = demand_data(fit(shop(tmp_path / "shop.csv")).demand)
     for arguments, message in (
         ({"demand": data, "willingness": 3.0}, "one or the other"),
         ({"demand": data, "arrival_rate": 0.5}, "one or the other"),
@@ -407,10 +445,15 @@ def test_arguments_that_do_not_fit_are_refused(demand: Demand, tmp_path: Path) -
         ({"demand": data, "stock": 100_000, "periods": 1000}, "too large"),
         ({"demand": two}, "choose one with product: A, B, C"),
         ({"product": "tea"}, "needs a demand"),
+        ({"plan": {"rain": 1}}, "needs a demand"),
+        ({"demand": data, "start": "2025-01-06"}, "start needs sales with calendar dates"),
+        ({"demand": data, "plan": {"rain": 1}}, "no regressor 'rain'; it has none"),
+        ({"demand": data, "plan": 3}, "plan must give columns their values"),
+        ({"demand": two, "product": "A", "plan": {"feature": 1}}, "estimated from choices"),
     ):
         with pytest.raises(ValueError, match=message):
             Pricing(**arguments)
-    dear = demand_data(fit(tea(tmp_path / "dear.csv", cost=9.0))[0])
+    dear = demand_data(fit(tea(tmp_path / "dear.csv", cost=9.0)).demand)
     with pytest.raises(ValueError, match="no price is above the unit cost"):
         Pricing(demand=dear)
     numbered = json.loads(json.dumps(data).replace('"tea"', '"007"'))
@@ -435,7 +478,7 @@ def test_values_of_many_markets_are_those_of_each(demand: Demand) -> None:
     draws = demand.draws("tea", 3)
     wanted = demand.wanted("tea", prices, 40, draws)
     gain = (wanted @ np.minimum(np.arange(wanted.shape[2])[:, None], np.arange(41))) * (prices - 1.5)[:, None]
-    values = season_values(wanted, gain, policy)
+    values = season_values(lambda stage: Period(wanted, gain), policy)
     for draw, value in zip(draws, values, strict=True):
         data = demand_data(demand)
         data["products"]["tea"]["estimate"]["coefficients"] = dict(zip(("constant", "price"), draw, strict=True))
@@ -460,7 +503,7 @@ def test_the_uplift_compares_exact_values(demand: Demand) -> None:
 def test_more_data_make_the_interval_of_the_uplift_narrower(tmp_path: Path) -> None:
     width = {}
     for days in (100, 1600):
-        market = Pricing(12, 60, demand=demand_data(fit(tea(tmp_path / "tea.csv", 5, days))[0]))
+        market = Pricing(12, 60, demand=demand_data(fit(tea(tmp_path / "tea.csv", 5, days)).demand))
         result = market.exact(market.expert)
         width[days] = result["uplift_over_charged_percent_high"] - result["uplift_over_charged_percent_low"]
     assert width[100] / width[1600] == pytest.approx(4.0, rel=0.4)  # as 1/√n
@@ -470,7 +513,7 @@ def test_the_interval_holds_the_uplift_in_the_true_market(tmp_path: Path) -> Non
     """A policy made from estimates, valued in the true market: 40 shops, about 95 % inside (at least 85 %)."""
     inside = []
     for seed in range(40):
-        demand, _ = fit(tea(tmp_path / "tea.csv", seed, days=80))
+        demand = fit(tea(tmp_path / "tea.csv", seed, days=80)).demand
         market = Pricing(10, 60, prices=list(MENU), demand=demand_data(demand))
         result = market.exact(market.expert)
         wanted = poisson(60.0 * np.exp(-np.array(MENU) / 4.0), 60)
