@@ -142,12 +142,12 @@ def test_a_promotion_is_kept_and_planned(tmp_path: Path) -> None:
     leaflet = rng.random(DAYS) < np.where(price <= 4.0, 0.8, 0.1)
     noise, units = rng.normal(size=DAYS), rng.poisson(usual(price) * 2.0**leaflet)
     rows = days(price, units, leaflet.astype(int), noise, units * price)
-    fitting = fitted(tmp_path / "s.csv", rows, ",promotion,noise,revenue")
+    fitting = fitted(tmp_path / "s.csv", rows, ",promotion,noise,points")
     product = fitting.demand.products["tea"]
     assert tail(*product.slope(), -0.25) < 3.0
     assert tail(*product.estimate["promotion"], np.log(2.0)) < 3.0
     assert "noise" not in product.estimate.names
-    assert any("revenue is not used" in note for note in fitting.notes)
+    assert any("points is not used" in note for note in fitting.notes)
     data = demand_data(fitting.demand)
     with_it, without, usually = (
         Pricing(7, 30, demand=data, plan=plan) for plan in ({"promotion": [1] * 7}, {"promotion": 0}, None)
@@ -356,10 +356,10 @@ def test_sales_of_one_unit_a_day_cannot_tell_their_zeros(tmp_path: Path) -> None
 def test_a_weak_or_constant_instrument_is_told(tmp_path: Path) -> None:
     rng = np.random.default_rng(17)
     rows = [(*row, 2, round(float(rng.normal()), 2)) for row in clean(17)]
-    with pytest.raises(SalesError, match="the instrument fee never varies"):
-        fitted(tmp_path / "s.csv", rows, ",fee,noise", instrument="fee")
+    with pytest.raises(SalesError, match="the instrument unit_cost never varies"):
+        fitted(tmp_path / "s.csv", rows, ",unit_cost,noise", instrument="unit_cost")
     with pytest.raises(SalesError, match=r"is not significantly negative|does not fall"):
-        fitted(tmp_path / "s.csv", rows, ",fee,noise", instrument="noise")
+        fitted(tmp_path / "s.csv", rows, ",unit_cost,noise", instrument="noise")
     mean = LogMean(np.ones((5, 2)), ("constant", "price"))
     with pytest.raises(EstimationError, match="does not vary beside"):
         control_function(mean, Counts(np.ones(5)), np.arange(5.0), np.ones(5))
