@@ -193,7 +193,13 @@ OPTIONS: dict[str, dict[str, Any]] = {  # what takes a value; None for flags
     },
     "bench": {"--repeats": WORDS, "--json": None},
     "new": {"--template": st.sampled_from(["minimal", "gird"]), "--dir": st.sampled_from(["nowhere", "bad.zip"])},
-    "fit-demand": {"--out": OUT, "--buyers": WORDS},
+    "fit-demand": {
+        **{"--out": OUT, "--buyers": WORDS, "--product": WORDS, "--instrument": WORDS, "--all": None, "--json": None},
+        **{
+            "--gaps": st.sampled_from(["zero", "unknown", "none"]),
+            "--curve": st.sampled_from(["logit", "linear", "x"]),
+        },
+    },
     "play": {"--versus": RUNS, "--seed": WORDS, "--set": SETTING},
 }
 _SUBJECTS = {"evaluate": RUNS, "watch": RUNS, "fit-demand": FILES, "new": WORDS}
