@@ -31,6 +31,8 @@ LEVEL, _LEVEL_OF_CONFOUNDERS = 0.05, 0.20
 _ROWS_PER_COLUMN = 10
 _LAGS = 14
 _COLLINEAR = 1e-12
+_CLEAR = 1e-4  # of the Cholesky factor's diagonal, which is 1 for columns at right angles
+_LEAST_WEIGHT = 1e-12  # of a row
 _ALIASED = 1e-8  # share of a column that the others do not explain
 
 
@@ -117,7 +119,13 @@ def unexplained(y: Array, x: Array) -> Array:
     """
     length = np.sqrt((x**2).sum(0))
     unit = x / np.where(length > 0.0, length, 1.0)
-    rest: Array = y - unit @ np.linalg.lstsq(unit.T @ unit, unit.T @ y, rcond=_COLLINEAR)[0]
+    square, product = unit.T @ unit, unit.T @ y
+    try:
+        clear = np.diag(np.linalg.cholesky(square)).min() > _CLEAR
+    except np.linalg.LinAlgError:
+        clear = False
+    share = np.linalg.solve(square, product) if clear else np.linalg.lstsq(square, product, rcond=_COLLINEAR)[0]
+    rest: Array = y - unit @ share
     return rest
 
 
@@ -128,15 +136,14 @@ def _score_tests(
     if not groups:
         return []
     rows = count_rows(mean(base.coefficients)[0], counts)
-    weight = np.maximum(-rows.curvature, 0.0)
-    dispersion = max(1.0, float((rows.slope**2).sum() / max(weight.sum(), 1e-300)))
-    x, z = mean.x, np.hstack([group.columns for group in groups])
+    root = np.sqrt(np.maximum(-rows.curvature, _LEAST_WEIGHT))
+    residual = rows.slope / root  # Pearson's
+    dispersion = max(1.0, float((rows.slope**2).sum() / (root**2).sum()))
+    z = np.hstack([group.columns for group in groups])
     z = z - z.mean(0)
-    weighted = weight[:, None] * x
-    explained = np.linalg.lstsq(x.T @ weighted, weighted.T @ z, rcond=None)[0]
-    rest = z - x @ explained
-    score, information = rest.T @ rows.slope, rest.T @ (weight[:, None] * rest)
-    whole = (weight[:, None] * z**2).sum(0)
+    weighted = root[:, None] * z
+    rest = unexplained(weighted, root[:, None] * mean.x)
+    score, information, whole = rest.T @ residual, rest.T @ rest, (weighted**2).sum(0)
     tests, start, lasting = [], 0, 0.0
     for group in groups:
         own = slice(start, start + len(group.names))
@@ -148,7 +155,7 @@ def _score_tests(
         degrees = int(seen.sum())
         p = chi_square_tail(statistic, degrees) if degrees else 1.0
         if group.slow and p < _LEVEL_OF_CONFOUNDERS:
-            lasting = lasting or _lasting(rows.slope / np.sqrt(np.maximum(weight, 1e-300)), z)
+            lasting = lasting or _lasting(residual, z)
             statistic /= lasting
             p = chi_square_tail(statistic, degrees)
         tests.append((statistic, degrees, p))
