@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from palaestra.envs.pricing.demand.fit import fit
+from palaestra.envs.pricing.demand.fit import FitOptions, fit
 from palaestra.envs.pricing.sales.sales_file import read_sales
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError
 
@@ -91,13 +91,14 @@ def outcome(path: Path, options: ReadOptions, known: float | None = None) -> str
         return f"refused: {str(error).removeprefix(f'{path}: ')}"
     read = f"{table.shape}, {table.rows:,} rows"
     try:
-        demand = fit(path, 20.0 if table.shape == "choices" else None, options)[0]
+        demand = fit(path, FitOptions(buyers=20.0 if table.shape == "choices" else None), options).demand
     except SalesError as error:
         return f"{read}; not fitted: {str(error).removeprefix(f'{path}: ')[:120]}"
-    estimate = next(iter(demand.products.values())).estimate
+    product = next(iter(demand.products.values()))
+    estimate = product.estimate
     if known is not None and abs(estimate.log_likelihood - known) > 1e-3:
         raise SystemExit(f"{path.name}: log-likelihood {estimate.log_likelihood}, published {known}")
-    return f"{read}; price {estimate['price'][0]:.4g}, log-likelihood {estimate.log_likelihood:.3f}"
+    return f"{read}; price {product.slope()[0]:.4g}, log-likelihood {estimate.log_likelihood:.3f}"
 
 
 if __name__ == "__main__":
