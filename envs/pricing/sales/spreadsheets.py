@@ -2,7 +2,7 @@
 
 The header is read by itself, as text, so that doubled names stay doubled; the rows below it as the numbers, dates and
 texts that they are. Polars and not pandas: pandas reads a text cell "007" as the number 7 and makes 1.0 of a yes beside
-an empty cell, and takes twenty times as long.
+an empty cell.
 """
 
 from __future__ import annotations
