@@ -190,6 +190,8 @@ def _way_out(id: str, known: Sequence[TensorEnvSpec]) -> str:
         if id.startswith(start):
             missing = "" if importlib.util.find_spec(module) else f" (after pip install {package})"
             return f"; {package} registers it: name it {module}:{id}{missing}"
+    if Path(id).is_dir():
+        return f": that is a folder; name a class in a file of it, FILE.py:CLASS, or pip install -e {id}"
     names = [n for entry in known for n in (entry.short_name, entry.id)] + sorted(gymnasium.registry)
     points = (str(spec.entry_point).split(".") for spec in gymnasium.registry.values())
     kinds = sorted({parts[2] for parts in points if parts[:2] == ["gymnasium", "envs"]})

@@ -1,20 +1,50 @@
-"""What people read: counts with a unit, spans of time, and progress."""
+"""What people read: counts with a unit, spans of time, lines of a terminal's width, and progress."""
 
 from __future__ import annotations
 
 import datetime
 import math
+import os
+import re
 import sys
 import textwrap
-from typing import Any
+from typing import Any, TextIO
 
 from palaestra.train.interruptions import Shown
+
+# a command of ours with options, placeholders, paths and numbers, which is to be pasted into a shell
+_COMMAND = re.compile(
+    r"\bpalaestra [a-z-]+(?: (?:--?[\w-]+(?:[ =][^\s;,()]+)?|[A-Z]+\b|[^\s;,()]*[/=.:\d][^\s;,()]*|latest\b))*"
+)
+
+
+def say(text: str) -> None:
+    """Print it on standard output, in lines of the terminal's width where that is one."""
+    print(fitted(text, terminal_width(sys.stdout)))
 
 
 def tell(text: str, error: bool = False) -> None:
     """Progress and hints, or an error that does not end the command, apart from what it prints on standard output."""
     if error or Shown.progress:
-        print(text, file=sys.stderr, flush=True)
+        print(fitted(text, terminal_width(sys.stderr)), file=sys.stderr, flush=True)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """The columns of the terminal that the stream writes to; None where it is none."""
+    try:
+        if not stream.isatty():
+            return None
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns) or None
+    except (OSError, ValueError):  # it is closed, or COLUMNS is no number
+        return None
+
+
+def fitted(text: str, width: int | None) -> str:
+    """The text in lines of that width, broken between words; paths and commands stay whole. None: as it is."""
+    if width is None or len(text) <= width:
+        return text
+    whole = _COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text)
+    return wrapped(whole, width).replace("\0", " ")
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:

@@ -221,6 +221,13 @@ def test_a_gymnasium_class_in_a_package_and_in_a_file_of_any_name(file: Path, mo
         assert resolve(name).absolute_name == name
 
 
+def test_a_folder_is_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_env").mkdir()
+    with pytest.raises(UnknownEnvError, match="that is a folder; name a class in a file of it"):
+        resolve("my_env")
+
+
 def test_a_class_in_a_module(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(file.parent))
     entry = resolve("mine:Mine")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption, read_count
+from palaestra.train.formatting import tell
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
@@ -140,7 +141,7 @@ def _final_episodes(folder: RunFolder, config: RunConfig) -> int:
 
 
 def _note(text: str) -> None:
-    print(f"palaestra: {text}", file=sys.stderr)
+    tell(f"palaestra: {text}", error=True)
 
 
 def _agent_in(model_file: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count, read_index
+from palaestra.train.formatting import say
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def train(
     palaestra train snake --total-timesteps 5M --seed 1
     palaestra train snake-small --set learning_rate=3e-4 --set env.size=8
     palaestra train CartPole-v1 --num-envs 16
-    palaestra train --config runs/snake/ppo/20261101-120000-s0/config.yaml --seed 1
+    palaestra train --config mine.yaml --seed 1
     palaestra train snake --agent dqn --dry-run
     palaestra train snake --init-from latest
     palaestra train snake-small --threads 1
@@ -227,8 +228,8 @@ def _lengthened(folder: RunFolder, source: Path, config: RunConfig, total_timest
 def _tell_finished(folder: RunFolder) -> None:
     run, stopped = shlex.quote(str(folder.path)), folder.facts().get("stopped")
     why = "" if stopped is None else f" ({stopped})"
-    print(f"{folder.path} is finished{why}: see palaestra evaluate {run}")
-    print(f"to train it further: palaestra train --resume {run} --total-timesteps N")
+    say(f"{folder.path} is finished{why}: see palaestra evaluate {run}")
+    say(f"to train it further: palaestra train --resume {run} --total-timesteps N")
 
 
 def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
@@ -264,16 +265,16 @@ def _keep_output_of(plan: Plan) -> None:
     if not env.in_tensors:
         user_code.printing.keep_in(plan.folder.env_log_file(process_group().rank))
         if user_code.printing.place is not None and process_group().rank == 0 and Shown.progress:
-            print(f"what {env.short_name} prints goes to {user_code.printing.place} (-v: to the screen)")
+            say(f"what {env.short_name} prints goes to {user_code.printing.place} (-v: to the screen)")
 
 
 def _tell_interrupted(folder: RunFolder) -> None:
     run, newest = shlex.quote(str(folder.path)), next(iter(folder.checkpoints()), None)  # to be pasted into a shell
     if not folder.can_go_on():
-        print(f"interrupted before the first checkpoint: there is nothing to go on from in {run}")
+        say(f"interrupted before the first checkpoint: there is nothing to go on from in {run}")
     else:
         steps = "" if newest is None else f" after {int(newest.stem):,} steps"
-        print(f"interrupted{steps}; go on with: palaestra train --resume {run}")
+        say(f"interrupted{steps}; go on with: palaestra train --resume {run}")
 
 
 def _finish(result: RunResult) -> None:
@@ -282,17 +283,17 @@ def _finish(result: RunResult) -> None:
 
     run = shlex.quote(str(result.run_dir))
     if result.evaluation is None:
-        print(f"trained: {_spent(result)}; the final evaluation was skipped: palaestra evaluate {run}")
+        say(f"trained: {_spent(result)}; the final evaluation was skipped: palaestra evaluate {run}")
     else:
         print(report(result.evaluation))
-        print(verdict(result))
-    print(f"run folder: {result.run_dir}")
-    if not RunFolder(result.run_dir).video_file.is_file():
-        print(f"an episode: palaestra watch {run} --record episode.mp4")
+        say(verdict(result))
+    say(f"run folder: {result.run_dir}")
+    video = RunFolder(result.run_dir).video_file
+    say(f"an episode: {video if video.is_file() else f'palaestra watch {run} --record episode.mp4'}")
     if isinstance(result.curves, Path):
-        print(f"curves: wandb leet {result.curves}")
+        say(f"curves: wandb leet {result.curves}")
     elif result.curves:
-        print(f"curves: {result.curves}")
+        say(f"curves: {result.curves}")
 
 
 def verdict(run: RunResult) -> str:
@@ -303,7 +304,7 @@ def verdict(run: RunResult) -> str:
         return f"trained: mean return {score:.2f} after {spent}"
     word = "solved" if score >= run.solved_at else "not solved"
     reached = run.solved_after_seconds
-    when = "" if reached is None else f"; reached {run.solved_at:g} after {reached:.1f} s"
+    when = "" if reached is None else f"; reached {run.solved_at:g} {reached:.1f} s after the start of the command"
     return f"{word}: mean return {score:.2f} (solved from {run.solved_at:g}) after {spent}{when}"
 
 

@@ -45,11 +45,23 @@ class StopRule:
         if lower_ends and max(lower_ends) >= self.score:
             return f"the agent scores at least {self.score:g}"
         if seconds >= self.seconds:
-            return f"{self.seconds / 60:g} minutes of training are over"
+            return f"{_minutes(self.seconds)} of training are over"
         before, last = scores[:-PATIENCE], scores[-PATIENCE:]
         if self.plateau and before and len(set(scores)) > 1 and max(last) <= max(before):
             return f"the last {PATIENCE} evaluations are no better than the best before them"
         return None
+
+    def plan(self) -> str:
+        """When training will end early, in a line."""
+        if self.score < math.inf:
+            return f"training ends early when the agent scores at least {self.score:g}"
+        if self.plateau:
+            return f"training ends early when {PATIENCE} evaluations are no better than the best before them"
+        return f"training ends after {_minutes(self.seconds)} at the latest"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:g} minute{'' if seconds == 60.0 else 's'}"
 
 
 def stop_rule(value: Any, env: ResolvedEnv, env_kwargs: dict[str, Any]) -> StopRule | None:

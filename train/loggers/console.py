@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.logger import KVWriter
 
-from palaestra.train.formatting import hours
+from palaestra.train.formatting import fitted, hours
 from palaestra.train.interruptions import LastingOutput, Shown, go_on_without
 from palaestra.train.loggers.stage import LINE_INTERVAL, REDRAWS_PER_SECOND, Stage
 
@@ -65,7 +65,7 @@ class Screen(Console):
 class ProgressOutput(KVWriter):
     """Shows a run's progress; to be entered with ``with`` before training starts.
 
-    Rows may hold any subset of the keys; the last known values stay on display.
+    Rows may hold any subset of the keys; the last known values stay on display. ``steps`` are those taken so far.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ProgressOutput(KVWriter):
         self._start = self._row_time = clock()
         self._line_time = -math.inf
         self._unshown = False  # the newest row has not been printed yet
-        self._steps = 0
+        self.steps = 0
         self._rate: float | None = None  # steps/s
         self._return: float | None = None
         self._success: float | None = None  # 0 … 1
@@ -124,7 +124,7 @@ class ProgressOutput(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         self._row_time = self._clock()
-        self._steps = int(key_values.get("time/total_timesteps", step))
+        self.steps = int(key_values.get("time/total_timesteps", step))
         self._rate = _number(key_values, "time/fps") or self._rate
         if "rollout/ep_rew_mean" in key_values:
             self._return = _number(key_values, "rollout/ep_rew_mean")
@@ -139,7 +139,8 @@ class ProgressOutput(KVWriter):
 
     def message(self, text: str) -> None:
         """Print a line, above the live display where there is one; safe from any thread."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        lines = fitted(text, self._console.width if self._console.is_terminal else None)
+        self._console.print(lines, markup=False, highlight=False, soft_wrap=True)
 
     def stage(self, what: str, at_most: bool = False) -> Stage:
         """A line of progress for what comes after training."""
@@ -151,13 +152,13 @@ class ProgressOutput(KVWriter):
         return f"{name} {mean:,.2f}" + ("" if percent is None else f" ({percent:.1f}% of optimal)")
 
     def _percent_done(self) -> str:
-        return f"{min(100, 100 * self._steps // self._total):4d}%"
+        return f"{min(100, 100 * self.steps // self._total):4d}%"
 
     def _time_left(self) -> list[str]:
         if not self._rate:
             return []
         since_row = self._clock() - self._row_time
-        return [f"{hours((self._total - self._steps) / self._rate - since_row)} left"]
+        return [f"{hours((self._total - self.steps) / self._rate - since_row)} left"]
 
     def _scores(self) -> list[str]:
         scores = []
@@ -177,7 +178,7 @@ class ProgressOutput(KVWriter):
             self.message(text)
 
     def _print_line(self) -> None:
-        parts = [f"{self._percent_done()}{_GAP}{self._steps:,} steps", *self._speed(), *self._scores()]
+        parts = [f"{self._percent_done()}{_GAP}{self.steps:,} steps", *self._speed(), *self._scores()]
         parts += [*self._time_left(), *([self._evaluation] if self._evaluation else [])]
         # a narrow dumb terminal gets the parts that fit; files get all of them
         width = self._console.width if self._console.is_terminal else 10_000
@@ -190,9 +191,9 @@ class ProgressOutput(KVWriter):
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
         done = _GAP.join([self._percent_done(), *self._time_left()])
-        bar.add_row(ProgressBar(self._total, min(self._steps, self._total)), done)
+        bar.add_row(ProgressBar(self._total, min(self.steps, self._total)), done)
         elapsed = f"{hours(self._clock() - self._start)} elapsed"
-        pace = [f"{self._steps:,} / {self._total:,} steps", *self._speed(), elapsed]
+        pace = [f"{self.steps:,} / {self._total:,} steps", *self._speed(), elapsed]
         scores = [*self._scores(), *([self._evaluation] if self._evaluation else [])]
         room = width - len("^C")  # which the terminal writes behind the last line
         lines = pack(pace, room) + pack(scores, room)

@@ -60,11 +60,8 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
         self._said = False  # what went wrong with evaluations
-        self._found, self._since, self._seconds_before = (
-            folder.curves.evaluations(),
-            time.perf_counter(),
-            folder.curves.seconds(),
-        )
+        self._found, self._since = folder.curves.evaluations(), time.perf_counter()
+        self.seconds_before = folder.curves.seconds()  # of training, until it was interrupted
 
     def _on_training_start(self) -> None:
         self._next = (self.num_timesteps // self._interval + 1) * self._interval
@@ -101,9 +98,13 @@ class EvalAndCheckpointCallback(BaseCallback):
         lower_ends = [e.lower_end for e in self._found if e.lower_end is not None]
         return self._rule.reason([e.mean_reward for e in self._found], lower_ends, self._seconds_so_far())
 
+    def plan(self) -> str:
+        """When training will end early; empty if it will not."""
+        return "" if self._rule is None else self._rule.plan()
+
     def _seconds_so_far(self) -> float:
         """Seconds of training, before a resumption too."""
-        return self._seconds_before + time.perf_counter() - self._since
+        return self.seconds_before + time.perf_counter() - self._since
 
     def seconds_left(self) -> float:
         """About how many seconds the steps take that are not taken yet."""

@@ -12,6 +12,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +85,22 @@ def other_arithmetic(began: Any) -> str | None:
     return f"training began with {then} and goes on with {here}: the result is not the same to the last bit"
 
 
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """A block of only operations that give the same bits every time, if wanted; those of the CPU do anyway."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        if wanted:  # PyTorch imports its compiler for it, which takes seconds
+            torch.use_deterministic_algorithms(before)
+
+
 def git_commit() -> str | None:
     """Of the folder that training was started in; None outside a repository or without git."""
     try:
@@ -96,7 +114,7 @@ def write_facts(
     file: Path,
     model: Agent,
     seconds: float,
-    start_step: int,
+    steps_per_second: float,
     solved_after: float | None,
     stopped: str | None,
     unevaluated: bool,
@@ -121,7 +139,7 @@ def write_facts(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_timesteps": model.num_timesteps,
         "training_seconds": round(seconds, 3),
-        "steps_per_second": round((model.num_timesteps - start_step) / seconds),
+        "steps_per_second": round(steps_per_second),
         "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
         "stopped": stopped,
         "evaluation_skipped": unevaluated,

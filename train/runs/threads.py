@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import random
 import time
@@ -125,8 +126,13 @@ def _take_fastest(config: RunConfig, most: int, check: Callable[[], None]) -> st
     finally:
         batch.close()
     torch.set_num_threads(best)
-    found = "; ".join(f"{more} threads are {ratio:.2g} times as fast as {fewer}" for fewer, more, ratio in ratios)
-    return f"tried out: {found} (--threads N decides otherwise)"
+    return f"tried out: {'; '.join(itertools.starmap(_compared, ratios))} (--threads N decides otherwise)"
+
+
+def _compared(fewer: int, more: int, ratio: float) -> str:
+    if ratio < 1.0:
+        return f"{fewer} thread{'s are' if fewer > 1 else ' is'} {1.0 / ratio:.2g} times as fast as {more}"
+    return f"{more} threads are {ratio:.2g} times as fast as {fewer}"
 
 
 class Trial:

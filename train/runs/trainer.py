@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -41,7 +40,7 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import write_facts
+from palaestra.train.runs.machine import deterministic, write_facts
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.threads import StallWatch, chosen_threads
 from palaestra.train.runs.torchrun import device_of
@@ -57,7 +56,7 @@ class RunResult:
         evaluation: the final one; None when the run was interrupted or Ctrl-C skipped it, and in all processes but
             the first.
         num_timesteps: environment steps in all.
-        training_seconds: without the final evaluation.
+        training_seconds: without the final evaluation, with those before a resumption.
         curves: W&B's page or offline folder; None without W&B.
         solved_at: the mean return from which the environment counts as solved; None if unknown.
         solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
@@ -113,7 +112,7 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
     """
     started, stop = time.perf_counter(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
-    with alone, _determinism(config.deterministic), stop:
+    with alone, deterministic(config.deterministic), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             with (
@@ -141,20 +140,6 @@ def _environments(config: RunConfig) -> BatchedEnv:
     return config.resolved_env.open(count, device, config.seed, **config.env_kwargs, **place)
 
 
-@contextmanager
-def _determinism(wanted: bool) -> Iterator[None]:
-    """Only operations that give the same bits every time; those of the CPU do anyway."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        if wanted:  # PyTorch imports its compiler for it, which takes seconds
-            torch.use_deterministic_algorithms(before)
-
-
 def _train(
     config: RunConfig,
     env: BatchedEnv,
@@ -179,12 +164,13 @@ def _train(
         resume_step=None if resume is None else model.num_timesteps,
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
-    start_step, finished, evaluation, stopped, saved = model.num_timesteps, False, None, None, 0.0
+    progress.steps = start_step = model.num_timesteps
+    finished, evaluation, stopped, saved = False, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     watch = StallWatch(progress.message, shlex.quote(str(folder.path)))
     try:
         with progress:
-            for line in (_headline(config, env), remark, *model.remarks):
+            for line in (_headline(config, env, start_step), callback.plan(), remark, *model.remarks):
                 if line:
                     progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
@@ -196,7 +182,7 @@ def _train(
                 stopped, saved = str(met), callback.seconds_left()
                 progress.message(
                     f"stopped after {model.num_timesteps:,} of {config.total_timesteps:,} steps: {stopped}; "
-                    f"the others would have taken about {minutes(saved)}"
+                    f"those that are left would have taken about {minutes(saved)}"
                 )
                 _take_best(model, folder)
             model.save(folder.model_file)
@@ -209,7 +195,8 @@ def _train(
     finally:
         tracker.finish({} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()})
     solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
-    write_facts(folder.facts_file, model, seconds, start_step, solved_after, stopped, finished and evaluation is None)
+    speed, seconds = (model.num_timesteps - start_step) / seconds, callback.seconds_before + seconds
+    write_facts(folder.facts_file, model, seconds, speed, solved_after, stopped, finished and evaluation is None)
     if finished:
         checkpoints.discard(folder)
     at, steps, curves = callback.solved_at, model.num_timesteps, tracker.url or tracker.offline_dir
@@ -279,13 +266,14 @@ def _tell_lengthened(before: RunConfig, config: RunConfig, model: Agent, tell: C
     tell(f"the run goes on from {model.num_timesteps:,} to {total:,} steps{without}: the learning rate{over}")
 
 
-def _headline(config: RunConfig, env: BatchedEnv) -> str:
+def _headline(config: RunConfig, env: BatchedEnv, start_step: int) -> str:
     count = torch.get_num_threads()
     threads = f", {count} thread{'s' if count != 1 else ''}" if env.device.type == "cpu" else ""
     processes = f" in {process_group().size} processes" if process_group().size > 1 else ""
     return (
         f"{config.agent} on {config.env}: {config.num_envs:,} environments{processes} on {env.device}{threads}, "
-        f"{config.total_timesteps:,} steps, seed {config.seed}"
+        f"{f'steps {start_step:,} to ' if start_step else ''}{config.total_timesteps:,}"
+        f"{'' if start_step else ' steps'}, seed {config.seed}"
     )
 
 

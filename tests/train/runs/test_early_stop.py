@@ -56,7 +56,10 @@ def test_a_score_ends_it_and_the_weights_are_those_that_had_it(
     scored({768: 475.5, 1280: 476.0, 1536: 499.0})  # the interval of the first begins below
     train("cartpole", "ppo", Path("a"), "disabled", stop_at="solved", **TINY)
     out = " ".join(capsys.readouterr().out.split())
-    assert "stopped after 1,280 of 2,560 steps: the agent scores at least 475; the others would have taken about" in out
+    assert (
+        "stopped after 1,280 of 2,560 steps: the agent scores at least 475; those that are left would have taken about"
+        in out
+    )
     assert "(stopped early: about" in out
     assert facts("a")["num_timesteps"] == 1280
     assert facts("a")["stopped"] == "the agent scores at least 475"
