@@ -23,7 +23,6 @@ import typer
 from typer.core import TyperGroup
 
 from palaestra.train.commands import CommandLine, UsageError, with_screen
-from palaestra.train.formatting import tell
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
@@ -158,6 +157,8 @@ def _usage_text(error: Any) -> str:
 
 
 def _fail(text: str, status: int = 2) -> int:
+    from palaestra.train.formatting import tell
+
     tell(f"palaestra: error: {text}", error=True)
     return status
 

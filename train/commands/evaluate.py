@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption, read_count
-from palaestra.train.formatting import tell
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
@@ -141,6 +140,8 @@ def _final_episodes(folder: RunFolder, config: RunConfig) -> int:
 
 
 def _note(text: str) -> None:
+    from palaestra.train.formatting import tell
+
     tell(f"palaestra: {text}", error=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -15,28 +14,7 @@ if TYPE_CHECKING:
 
 _GAPS = ("auto", "zero", "unknown")
 _CURVES = ("auto", "exponential", "linear", "logit", "elasticity")
-
-
-class DateOrder(StrEnum):
-    """In which order day, month and year stand."""
-
-    DMY = "dmy"
-    MDY = "mdy"
-    YMD = "ymd"
-
-
-class PeriodLength(StrEnum):
-    """To what receipts are added up."""
-
-    DAY = "day"
-    WEEK = "week"
-
-
-class Returns(StrEnum):
-    """What is done with negative units."""
-
-    NET = "net"
-    DROP = "drop"
+_DATES, _PER, _RETURNS = ("dmy", "mdy", "ymd"), ("day", "week"), ("net", "drop")
 
 
 def _read_number(text: object) -> float:
@@ -89,12 +67,18 @@ def fit_demand(
         str | None, typer.Option(metavar="SIGN", help="The decimal sign of numbers: . or , (default: found out).")
     ] = None,
     dates: Annotated[
-        DateOrder | None, typer.Option(help="The order of day, month and year in dates like 03/04/2024.")
+        str | None,
+        typer.Option(metavar="|".join(_DATES), help="The order of day, month and year in dates like 03/04/2024."),
     ] = None,
-    per: Annotated[PeriodLength | None, typer.Option(help="Add receipts up to days or weeks (default: days).")] = None,
+    per: Annotated[
+        str | None, typer.Option(metavar="|".join(_PER), help="Add receipts up to days or weeks (default: days).")
+    ] = None,
     returns: Annotated[
-        Returns, typer.Option(help="Negative units: net them with the sales of their period, or drop them.")
-    ] = Returns.NET,
+        str,
+        typer.Option(
+            metavar="|".join(_RETURNS), help="Negative units: net them with the sales of their period, or drop them."
+        ),
+    ] = "net",
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows with an empty or impossible cell, and count them.")
     ] = False,
@@ -143,19 +127,22 @@ def fit_demand(
         raise UsageError(f"--market-size {market_size:g}: must be between 1 and 1,000,000")
     if decimal not in (None, ".", ","):
         raise UsageError(f"--decimal {decimal}: must be . or ,")
-    for option, value, words in (("--gaps", gaps, _GAPS), ("--curve", curve, _CURVES)):
+    choices = {"--gaps": (gaps, _GAPS), "--curve": (curve, _CURVES), "--returns": (returns, _RETURNS)}
+    choices |= {"--dates": (_DATES[0] if dates is None else dates, _DATES)}
+    choices |= {"--per": (_PER[0] if per is None else per, _PER)}
+    for option, (value, words) in choices.items():
         if value not in words:
             raise UsageError(f"{option} {value}: expected one of {', '.join(words)}")
     reading = ReadOptions(
         columns=_columns(column or []),
         ignore=tuple(ignore or ()),
         decimal=decimal,  # type: ignore[arg-type]
-        dates=dates and dates.value,  # type: ignore[arg-type]
+        dates=dates,  # type: ignore[arg-type]
         encoding=encoding,
         sheet=sheet,
         header_row=header_row,
-        per=per and per.value,  # type: ignore[arg-type]
-        returns=returns.value,
+        per=per,  # type: ignore[arg-type]
+        returns=returns,  # type: ignore[arg-type]
         skip_bad_rows=skip_bad_rows,
         round_units=round_units,
         price_per_unit=price_per_unit,
