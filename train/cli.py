@@ -25,7 +25,8 @@ from typer.core import TyperGroup
 from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
-COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "fit-demand")
+_OWN_SALES = ("fit-demand", "prices")  # in a folder of their own
+COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", *_OWN_SALES)
 _WITHOUT_ENV = ("new", "fit-demand")  # they run no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
@@ -44,7 +45,8 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         name = cmd_name.replace("-", "_")
-        function = getattr(import_module(f"palaestra.train.commands.{name}"), name)
+        folder = "commands.own_sales" if cmd_name in _OWN_SALES else "commands"
+        function = getattr(import_module(f"palaestra.train.{folder}.{name}"), name)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name, cls=CommandLine)(function if cmd_name in _WITHOUT_ENV else with_screen(function))
         return typer.main.get_command(one)

@@ -103,9 +103,10 @@ class Pricing(Season):
         usual = self.demand.season(self.product)
         periods = checked_count("periods", usual[0] if periods is None else periods)
         stock = checked_count("stock", usual[1] if stock is None else stock)
-        self.levels = self.demand.levels(
-            self.product, periods, checked_date("start", start), checked_plan(plan, periods)
-        )
+        first = checked_date("start", start)
+        self.levels = self.demand.levels(self.product, periods, first, checked_plan(plan, periods))
+        if self.demand.calendar is not None:
+            self.dates = self.demand.calendar.season(first, periods)
         wanted = self.demand.wanted(self.product, menu, stock)
         if wanted.size * periods * stock > _LARGEST:
             raise ValueError(

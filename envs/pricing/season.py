@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 
 class Season(InventoryMarket):
-    """One product over a season; subclasses say what customers want. See the module for the rules."""
+    """One product over a season; subclasses say what customers want. See the module for the rules.
+
+    ``dates`` are the ordinals of the periods, int64 [T], where they are known.
+    """
+
+    dates: Array | None = None
 
     def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: float = 0.0) -> None:
         """Make the market.

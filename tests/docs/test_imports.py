@@ -196,7 +196,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("formatting",),
     ("env_output",),
     ("config", "evaluation", "scaffold"),
-    ("loggers", "recording", "markdown"),
+    ("loggers", "recording", "markdown", "table_file"),
     ("runs",),
     ("play", "bench", "sweep", "results"),
     ("commands",),

@@ -1,0 +1,209 @@
+"""``palaestra prices``: the policy of a pricing agent as a list of prices, and the price of one moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palaestra.train.commands import RUN_HELP, EnvOption, SetOption, UsageError
+
+if TYPE_CHECKING:
+    from palaestra.envs.pricing.price_list import PriceList
+
+OPTIMAL = "optimal"
+_MOST_PERIODS, _MOST_STOCKS, _WIDTH = 12, 6, 80  # of the list that is printed
+
+RunOrOptimal = Annotated[
+    str, typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or {OPTIMAL}: the exact optimum, without an agent.")
+]
+
+
+def _read_place(text: object) -> int:
+    try:
+        return int(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: expected a whole number") from error
+
+
+def prices(
+    run: RunOrOptimal,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the whole list, as .csv or .xlsx; not there yet.")
+    ] = None,
+    stock: Annotated[int | None, typer.Option(parser=_read_place, metavar="N", help="Units left now.")] = None,
+    day: Annotated[
+        int | None, typer.Option(parser=_read_place, metavar="N", help="The period that begins now; 1 is the first.")
+    ] = None,
+    env: EnvOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Print or write the prices that a trained seller asks, beside the optimum's.
+
+    The list has a row for each period and number of units left: the price, what is expected from there on, and the
+    shadow price of a unit. --stock and --day ask for one of them.
+
+    \b
+    palaestra prices latest
+    palaestra prices latest --out prices.csv
+    palaestra prices latest --stock 23 --day 4
+    palaestra prices optimal --env pricing --set env.demand=demand.json --out prices.xlsx
+    """
+    from palaestra.train.table_file import check_table_file, write_table
+
+    if (stock is None) != (day is None):
+        given, missing = ("--day", "--stock") if stock is None else ("--stock", "--day")
+        raise UsageError(f"{given} needs {missing}: the price depends on both")
+    if out is not None:
+        if stock is not None:
+            raise UsageError("--out writes the prices of all days and stocks: leave --stock and --day out")
+        check_table_file(out)
+    found = find_prices(run, env, settings or ())
+    if stock is not None and day is not None:
+        print(answer(found, day, stock))
+    elif out is None:
+        print(summary(found))
+    else:
+        count = write_table(out, found.heads(), found.rows())
+        size = f"{found.periods:,} {_plural(found.time_unit, found.periods)} x {found.stock:,} stocks"
+        print(f"written: {out}, {count:,} rows ({size})\n{verdict(found)}")
+
+
+def find_prices(run: str, env: str | None, settings: Any) -> PriceList:
+    """The list of a run's agent, or of the optimum.
+
+    Raises:
+        ConfigError: if there is no such run, or a setting is wrong.
+        UsageError: if it is no market with one price and a stock.
+    """
+    from palaestra.envs.pricing.price_list import PriceList
+    from palaestra.train.commands.evaluate import SCRIPTED, find_player
+    from palaestra.train.config.run_config import resolve_config
+    from palaestra.train.config.schema import env_settings
+    from palaestra.train.evaluation.policies import on_states
+
+    if run in SCRIPTED:
+        raise UsageError(f"{run} is no agent with prices: name a run, or {OPTIMAL} with --env ENV")
+    if run == OPTIMAL:
+        if env is None:
+            raise UsageError(f"{OPTIMAL} needs --env ENV, such as --env pricing")
+        env_settings(settings)
+        config = resolve_config(env, settings=settings)
+        return PriceList(_season(env, config.env_kwargs))
+    player = find_player(run, env, False, settings)
+    market = _season(player.env, player.env_kwargs)
+    market.to(player.device)
+    return PriceList(market, market.tabulate(on_states(player.policy, market)))
+
+
+def _season(name: str, kwargs: dict[str, Any]) -> Any:
+    """The rules of a market that a list of prices can describe."""
+    from palaestra.envs import resolve
+    from palaestra.envs.pricing import DuopolyPricing, Season, TwoProducts
+    from palaestra.envs.wrappers import Wrapper
+
+    rules = resolve(name).build(**kwargs)
+    if isinstance(rules, Wrapper):
+        raise UsageError(f"{name} within wrappers is not supported: its prices depend on more than day and stock")
+    if isinstance(rules, TwoProducts):
+        raise UsageError(f"{name} has two prices in a period, which is not supported: prices lists one")
+    if isinstance(rules, DuopolyPricing):
+        raise UsageError(f"{name} has a rival's price and no stock, which is not supported: prices lists a season")
+    if not isinstance(rules, Season):
+        raise UsageError(f"{name} is no market with prices and a stock, as pricing is")
+    if rules.max_episode_steps is not None and rules.max_episode_steps < rules.stages:
+        raise UsageError("a season that env.max_episode_steps cuts is not supported: set env.periods instead")
+    return rules
+
+
+def answer(found: PriceList, day: int, stock: int) -> str:
+    """The price of one moment, and what it means.
+
+    Raises:
+        UsageError: if there is no such moment.
+    """
+    if not 1 <= day <= found.periods:
+        raise UsageError(f"--day {day}: must be 1 to {found.periods}, the {_plural(found.time_unit, 2)} of the season")
+    if not 1 <= stock <= found.stock:
+        raise UsageError(f"--stock {stock}: must be 1 to {found.stock}, the units of the season")
+    place = day - 1, stock - 1
+    when = f"{found.time_unit} {day} of {found.periods}" + (f", {found.dates[day - 1]}" if found.dates else "")
+    lines = [f"{when}, {stock} of {found.stock} units left"]
+    rows = [("price now", _price(found, found.price[place]))]
+    rows.append((f"expected {found.earnings} from now on", _money(found, found.expected[place])))
+    if not found.is_optimal:
+        rows.insert(1, ("the optimum's price", _price(found, found.optimal_price[place])))
+        rows.append((f"the optimum's expected {found.earnings}", _money(found, found.optimal[place])))
+    rows.append(("shadow price of a unit", _money(found, found.shadow[place])))
+    width = max(len(label) for label, _ in rows)
+    lines += [f"  {label:<{width}}  {text}" for label, text in rows]
+    fewer = "none" if stock == 1 else f"{stock - 1:,}"
+    lines.append(f"The shadow price is what the optimum would earn less with {fewer} left.")
+    return "\n".join(lines)
+
+
+def summary(found: PriceList) -> str:
+    """Prices of some periods and stocks, in at most 80 columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from palaestra.train.formatting import wrapped
+
+    console = Console()
+    console.width = min(_WIDTH, console.width)
+    title = f"{'Optimal price' if found.is_optimal else 'Price'} by {found.time_unit} and units left"
+    cell = max(len(_price(found, price)) for price in (found.price.min(), found.price.max()))
+    cell = max(cell, len(str(found.stock)))
+    stubs = len(f"{found.periods}") + 12 * bool(found.dates) + len(found.time_unit)
+    fitting = max(1, min(_MOST_STOCKS, (console.width - stubs - 4) // (cell + 3)))
+    times, stocks = _some(found.periods, _MOST_PERIODS), _some(found.stock, fitting)
+    table = Table(box=None)
+    for head in (found.time_unit, *(["date"] if found.dates else [])):
+        table.add_column(head, justify="right", no_wrap=True)
+    for stock in stocks:
+        table.add_column(f"{stock + 1:,}", justify="right", no_wrap=True)
+    for t in times:
+        dated = [str(found.dates[t])] if found.dates else []
+        table.add_row(f"{t + 1:,}", *dated, *(_price(found, found.price[t, n]) for n in stocks))
+    with console.capture() as text:
+        console.print(table)
+    lines = [line.rstrip() for line in text.get().splitlines()]
+    return "\n".join([title, *lines, wrapped(verdict(found), console.width)])
+
+
+def _some(count: int, most: int) -> list[int]:
+    """At most so many places among ``count``, evenly, with the first and the last."""
+    if most == 1:
+        return [count - 1]
+    return [round(i * (count - 1) / (min(count, most) - 1)) for i in range(min(count, most))] if count > 1 else [0]
+
+
+def verdict(found: PriceList) -> str:
+    """What the prices earn from the start, and what that is worth."""
+    earns = f"from {found.stock:,} units in {found.periods:,} {_plural(found.time_unit, found.periods)}"
+    if found.is_optimal:
+        more = 100.0 * (found.best / found.fixed - 1.0) if found.fixed > 0.0 else 0.0
+        fixed = _price(found, found.fixed_price)
+        return (
+            f"expected {found.earnings} {earns}: {_money(found, found.best)}, "
+            f"{more:.2f} % more than with the best fixed price ({fixed})"
+        )
+    return (
+        f"expected {found.earnings} {earns}: {_money(found, found.value)}, "
+        f"{found.lost_percent:.2f} % less than the optimum ({_money(found, found.best)})"
+    )
+
+
+def _price(found: PriceList, price: float) -> str:
+    return f"{found.currency}{price:,.{found.decimals}f}"
+
+
+def _money(found: PriceList, amount: float) -> str:
+    from palaestra.envs.pricing.price_list import money_decimals
+
+    return f"{found.currency}{amount:,.{money_decimals(amount)}f}"
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
