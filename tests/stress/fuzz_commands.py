@@ -203,7 +203,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # what takes a value; None for flags
     "play": {"--versus": RUNS, "--seed": WORDS, "--set": SETTING},
     "prices": {**dict.fromkeys(["--stock", "--day"], WORDS), "--out": OUT, "--env": NAMES, "--set": SETTING},
 }
-_SUBJECTS = {"evaluate": RUNS, "watch": RUNS, "prices": RUNS, "fit-demand": FILES, "new": WORDS}
+_SUBJECTS = {"evaluate": RUNS, "watch": RUNS, "prices": RUNS | st.just("optimal"), "fit-demand": FILES, "new": WORDS}
 
 
 @st.composite

@@ -103,7 +103,8 @@ def _season(name: str, kwargs: dict[str, Any]) -> Any:
     from palaestra.envs.pricing import DuopolyPricing, Season, TwoProducts
     from palaestra.envs.wrappers import Wrapper
 
-    rules = resolve(name).build(**kwargs)
+    found = resolve(name)
+    rules, name, limit = found.build(**kwargs), found.short_name, kwargs.get("max_episode_steps")
     if isinstance(rules, Wrapper):
         raise UsageError(f"{name} within wrappers is not supported: its prices depend on more than day and stock")
     if isinstance(rules, TwoProducts):
@@ -112,7 +113,7 @@ def _season(name: str, kwargs: dict[str, Any]) -> Any:
         raise UsageError(f"{name} has a rival's price and no stock, which is not supported: prices lists a season")
     if not isinstance(rules, Season):
         raise UsageError(f"{name} is no market with prices and a stock, as pricing is")
-    if rules.max_episode_steps is not None and rules.max_episode_steps < rules.stages:
+    if limit is not None and limit < rules.stages:
         raise UsageError("a season that env.max_episode_steps cuts is not supported: set env.periods instead")
     return rules
 

@@ -164,7 +164,7 @@ def test_dates_and_the_margin_over_a_unit_cost(prices: Any, tmp_path: Path) -> N
         ("optimal --env pricing --set env.max_episode_steps=5", "a season that env.max_episode_steps cuts is not"),
         ("optimal --env pricing --set gamma=1", "--set gamma=1: only environment settings (env.KEY=VALUE) apply here"),
         (str(RUNS / "ppo-cartpole"), "cartpole is no market with prices and a stock, as pricing is"),
-        ("nowhere", "nowhere"),
+        ("nowhere", "no run 'nowhere': "),
     ],
 )
 def test_what_is_refused_in_one_line(prices: Any, tmp_path: Path, line: str, message: str) -> None:
