@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from palaestra.envs.pricing.demand.counts.gaps import Gaps
 
 _GAPS = ("auto", "zero", "unknown")
-_CURVES = ("auto", "exponential", "linear", "logit", "elasticity")
 _DATES, _PER, _RETURNS = ("dmy", "mdy", "ymd"), ("day", "week"), ("net", "drop")
+_CURVES = ("auto", "exponential", "linear", "logit", "elasticity")
 
 
 def _read_number(text: object) -> float:
@@ -127,11 +127,9 @@ def fit_demand(
         raise UsageError(f"--market-size {market_size:g}: must be between 1 and 1,000,000")
     if decimal not in (None, ".", ","):
         raise UsageError(f"--decimal {decimal}: must be . or ,")
-    choices = {"--gaps": (gaps, _GAPS), "--curve": (curve, _CURVES), "--returns": (returns, _RETURNS)}
-    choices |= {"--dates": (_DATES[0] if dates is None else dates, _DATES)}
-    choices |= {"--per": (_PER[0] if per is None else per, _PER)}
-    for option, (value, words) in choices.items():
-        if value not in words:
+    chosen_words = (("--gaps", gaps, _GAPS), ("--curve", curve, _CURVES), ("--returns", returns, _RETURNS))
+    for option, value, words in (*chosen_words, ("--dates", dates, _DATES), ("--per", per, _PER)):
+        if value is not None and value not in words:
             raise UsageError(f"{option} {value}: expected one of {', '.join(words)}")
     reading = ReadOptions(
         columns=_columns(column or []),
