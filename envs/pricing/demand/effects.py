@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,17 @@ class Calendar:
     step: int  # days from one date to the next
 
     def season(self, start: date | None, periods: int) -> Array:
-        """Ordinals of the periods of a season, int64 [T]; from the next date behind the data unless given."""
-        start = start or self.last + timedelta(self.step)
-        return start.toordinal() + self.step * np.arange(periods)
+        """Ordinals of the periods of a season, int64 [T]; from the next date behind the data unless given.
+
+        Raises:
+            ValueError: if there are no dates any more.
+        """
+        first = start.toordinal() if start else self.last.toordinal() + self.step
+        if first + self.step * (periods - 1) > date.max.toordinal():
+            raise ValueError(
+                f"a season of {periods} periods from {start or f'behind {self.last}'} ends after {date.max}"
+            )
+        return first + self.step * np.arange(periods)
 
     @property
     def repeats(self) -> bool:

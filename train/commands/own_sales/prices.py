@@ -66,8 +66,8 @@ def prices(
         print(summary(found))
     else:
         count = write_table(out, found.heads(), found.rows())
-        size = f"{found.periods:,} {_plural(found.time_unit, found.periods)} x {found.stock:,} stocks"
-        print(f"written: {out}, {count:,} rows ({size})\n{verdict(found)}")
+        size = f"{_count(found.periods, found.time_unit)} x {_count(found.stock, 'stock')}"
+        print(f"written: {out}, {_count(count, 'row')} ({size})\n{verdict(found)}")
 
 
 def find_prices(run: str, env: str | None, settings: Any) -> PriceList:
@@ -125,12 +125,12 @@ def answer(found: PriceList, day: int, stock: int) -> str:
         UsageError: if there is no such moment.
     """
     if not 1 <= day <= found.periods:
-        raise UsageError(f"--day {day}: must be 1 to {found.periods}, the {_plural(found.time_unit, 2)} of the season")
+        raise UsageError(f"--day {day}: must be 1 to {found.periods}, the {found.time_unit}s of the season")
     if not 1 <= stock <= found.stock:
         raise UsageError(f"--stock {stock}: must be 1 to {found.stock}, the units of the season")
     place = day - 1, stock - 1
     when = f"{found.time_unit} {day} of {found.periods}" + (f", {found.dates[day - 1]}" if found.dates else "")
-    lines = [f"{when}, {stock} of {found.stock} units left"]
+    lines = [f"{when}, {stock:,} of {_count(found.stock, 'unit')} left"]
     rows = [("price now", _price(found, found.price[place]))]
     rows.append((f"expected {found.earnings} from now on", _money(found, found.expected[place])))
     if not found.is_optimal:
@@ -182,7 +182,7 @@ def _some(count: int, most: int) -> list[int]:
 
 def verdict(found: PriceList) -> str:
     """What the prices earn from the start, and what that is worth."""
-    earns = f"from {found.stock:,} units in {found.periods:,} {_plural(found.time_unit, found.periods)}"
+    earns = f"from {_count(found.stock, 'unit')} in {_count(found.periods, found.time_unit)}"
     if found.is_optimal:
         more = 100.0 * (found.best / found.fixed - 1.0) if found.fixed > 0.0 else 0.0
         fixed = _price(found, found.fixed_price)
@@ -206,5 +206,5 @@ def _money(found: PriceList, amount: float) -> str:
     return f"{found.currency}{amount:,.{money_decimals(amount)}f}"
 
 
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
+def _count(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

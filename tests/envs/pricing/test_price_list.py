@@ -1,0 +1,55 @@
+"""A policy as a list of prices: rounding, units of time, and what a worse policy loses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from palaestra.envs.pricing import Pricing, Season, Yogurt
+from palaestra.envs.pricing.price_list import PriceList, money
+
+
+@pytest.mark.parametrize(
+    ("amount", "rounded"),
+    [(1234.5678, 1234.57), (0.061234, 0.06123), (0.5, 0.5), (0.0, 0.0), (-1e-9, 0.0), (12.3456, 12.35), (3e-5, 3e-5)],
+)
+def test_money_has_cents_or_four_digits(amount: float, rounded: float) -> None:
+    assert money(amount) == rounded
+    assert np.copysign(1.0, money(amount)) == 1.0 or rounded < 0.0
+
+
+@pytest.mark.parametrize(
+    ("menu", "decimals", "prices"),
+    [([10, 20], 0, [20, 20]), ([1.5, 3.0], 2, [3.0, 3.0]), ([0.125, 0.25], 3, [0.25, 0.25])],
+)
+def test_prices_are_those_of_the_menu(menu: list[float], decimals: int, prices: list[float]) -> None:
+    found = PriceList(Pricing(2, 1, 0.5, menu, 1000.0))
+    assert found.decimals == decimals
+    rows = list(found.rows())
+    assert [row[2] for row in rows] == prices
+    assert [type(row[2]) for row in rows] == [int if decimals == 0 else float] * 2
+
+
+def test_a_policy_beside_the_optimum() -> None:
+    """The lowest price for ever, whose value is known: that of the best price that never changes, among one."""
+    market = Pricing(6, 3)
+    low = np.zeros((6, 4), np.int64)
+    found = PriceList(market, low)
+    assert found.value == pytest.approx(market.fixed_price_values()[0], rel=1e-12)
+    assert found.lost_percent == pytest.approx(100 * (1 - found.value / market.optimal_value()), rel=1e-12)
+    assert (found.price == market.prices[0]).all()
+    assert (found.expected <= found.optimal + 1e-9).all()
+    assert found.shadow.cumsum(1) == pytest.approx(found.optimal, rel=1e-12)
+    assert (found.shadow >= -1e-9).all()
+    assert found.heads() == [
+        *("period", "stock", "price", "optimal_price", "expected_revenue", "optimal_revenue", "shadow_price")
+    ]
+    assert PriceList(market, market.optimal_policy()).lost_percent == 0.0
+
+
+def test_periods_are_weeks_where_the_market_or_its_dates_say_so() -> None:
+    assert PriceList(Yogurt(periods=2, stock=3)).time_unit == "week"
+    market = Season([1.0, 2.0], np.full((2, 2, 2), 0.5), 1)
+    for step, unit in ((1, "day"), (7, "week"), (30, "period")):
+        market.dates = 739_000 + step * np.arange(2)
+        assert PriceList(market).time_unit == unit
