@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import RUN_HELP, EnvOption, SetOption, UsageError
+from palaestra.train.commands import ENV_HELP, RUN_HELP, SetOption, UsageError
 
 if TYPE_CHECKING:
     from palaestra.envs.pricing.price_list import PriceList
@@ -30,13 +30,13 @@ def _read_place(text: object) -> int:
 def prices(
     run: RunOrOptimal,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the whole list, as .csv or .xlsx; not there yet.")
+        Path | None, typer.Option(metavar="FILE", help="The file to write, .csv or .xlsx; it must not be there yet.")
     ] = None,
     stock: Annotated[int | None, typer.Option(parser=_read_place, metavar="N", help="Units left now.")] = None,
     day: Annotated[
         int | None, typer.Option(parser=_read_place, metavar="N", help="The period that begins now; 1 is the first.")
     ] = None,
-    env: EnvOption = None,
+    env: Annotated[str | None, typer.Option(metavar="ENV", help=f"{ENV_HELP} Needed for {OPTIMAL}.")] = None,
     settings: SetOption = None,
 ) -> None:
     """Print or write the prices that a trained seller asks, beside the optimum's.
@@ -48,7 +48,7 @@ def prices(
     palaestra prices latest
     palaestra prices latest --out prices.csv
     palaestra prices latest --stock 23 --day 4
-    palaestra prices optimal --env pricing --set env.demand=demand.json --out prices.xlsx
+    palaestra prices optimal --env pricing --set env.demand=demand.json
     """
     from palaestra.train.table_file import check_table_file, write_table
 
