@@ -189,6 +189,7 @@ def hyper_parameters(agent: stable_baselines3.PPO) -> dict[str, Any]:
     names = ("n_envs", "n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "normalize_advantage", "ent_coef")
     names += ("vf_coef", "max_grad_norm", "target_kl", "use_sde", "seed", "device", "clip_range_vf")
     optimizer = agent.policy.optimizer
+    kind = next(cls for cls in type(optimizer).__mro__ if cls.__module__.startswith("torch."))  # PyTorch's own
     how = ("params", "fused", "foreach")  # it is computed, not what
     groups = [{k: v for k, v in group.items() if k not in how} for group in optimizer.param_groups]
     return {
@@ -197,7 +198,7 @@ def hyper_parameters(agent: stable_baselines3.PPO) -> dict[str, Any]:
         "clip_range": [agent.clip_range(progress) for progress in (1.0, 0.5, 0.0)],  # type: ignore[operator]
         "policy": type(agent.policy),
         "network": str(agent.policy),
-        "optimizer": (type(optimizer), groups),
+        "optimizer": (kind, groups),
     }
 
 
