@@ -47,3 +47,7 @@ PY
 seen=$(for what in backward Adam switch; do python "$folder/imports.py" $what; done)
 python -c 'import platform, torch; print("Python", platform.python_version(), "torch", torch.__version__)'
 echo "$seen"
+expected="backward: imports nothing
+Adam: imports torch._dynamo, torch._inductor, sympy
+switch: imports torch._dynamo, torch._inductor, sympy"
+[[ $seen == "$expected" ]] || { echo "CHANGED" >&2; exit 1; }
