@@ -62,5 +62,7 @@ def uncompiled_optimizer(model: Any) -> Iterator[None]:
     """While SB3 makes the model's policy; files of models do not tell of it, since vanilla SB3 opens them."""
     given = model.policy_kwargs
     model.policy_kwargs = with_uncompiled_optimizer(model.policy_class, given)
-    yield
-    model.policy_kwargs = given
+    try:
+        yield
+    finally:
+        model.policy_kwargs = given
