@@ -10,6 +10,8 @@ import numpy as np
 
 from palaestra.envs.core import Array
 
+_DEAREST = 1e12  # unit cost
+
 
 def checked_prices(prices: Any) -> Array:
     """A menu, float64 [A]: at least two positive prices, ascending."""
@@ -51,6 +53,14 @@ def per_period(name: str, values: Any, periods: int) -> Array:
     if array.shape not in ((), (periods,)) or not np.isfinite(array).all():
         raise ValueError(f"{name} must be a number or a list of {periods}, got {values!r}")
     return np.broadcast_to(array, periods)
+
+
+def checked_costs(unit_cost: Any, periods: int) -> Array:
+    """The cost of a sold unit in each period, float64 [T], from a number or a list."""
+    costs = per_period("unit_cost", unit_cost, periods)
+    if costs.min() < 0.0 or costs.max() > _DEAREST:
+        raise ValueError(f"unit_cost must be at least 0 and at most {_DEAREST:g}, got {unit_cost!r}")
+    return costs
 
 
 def checked_distribution(wanted: Array, actions: int) -> Array:

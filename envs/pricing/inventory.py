@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class InventoryMarket(Market[SeasonState]):
     """A market whose states are the units left, counted in the order of :attr:`units`."""
 
     units: Array
-    unit_cost: float = 0.0
+    unit_cost: Array = np.zeros(1)  # of a sold unit, [T] where there is one
 
     @cached_property
     def expected(self) -> ExpectedPath:

@@ -32,6 +32,7 @@ class PriceList:
         shadow: shadow price of a unit.
         dates: of the periods; None without a calendar.
         earnings: what a return is, "revenue" or, after a unit cost, "margin".
+        unit_cost: of each period, float64 [T]; None where it stays the same.
         time_unit: what a period is, as far as it is known.
         lost_percent: what the policy earns less than the optimal one from the start, as a percentage of it.
     """
@@ -45,7 +46,8 @@ class PriceList:
         value = market.policy_values(policy)
         self.expected, self.optimal = value[:stages, 1:], solution.value[:stages, 1:]
         self.shadow: Array = np.diff(solution.value[:stages], axis=1)
-        self.earnings = "margin" if market.unit_cost else "revenue"
+        self.earnings = "margin" if market.unit_cost.any() else "revenue"
+        self.unit_cost = market.unit_cost if np.ptp(market.unit_cost) > 0.0 else None
         self.fixed_price, self.fixed = market.best_fixed_price()
         self.value, self.best = float(value[0, -1]), market.optimal_value()
         self.lost_percent = max(0.0, 100.0 - percent_of(self.value, self.best))
@@ -59,20 +61,22 @@ class PriceList:
     def heads(self) -> list[str]:
         """Names of the columns of :meth:`rows`."""
         expected, dated = f"expected_{self.earnings}", ["date"] if self.dates else []
+        cost = ["unit_cost"] if self.unit_cost is not None else []
         if self.is_optimal:
-            return ["period", *dated, "stock", "price", expected, "shadow_price"]
+            return ["period", *dated, "stock", *cost, "price", expected, "shadow_price"]
         optimal = ["optimal_price", f"optimal_{self.earnings}"]
-        return ["period", *dated, "stock", "price", optimal[0], expected, optimal[1], "shadow_price"]
+        return ["period", *dated, "stock", *cost, "price", optimal[0], expected, optimal[1], "shadow_price"]
 
     def rows(self) -> Iterator[list[Any]]:
         """The list, by period from 1 on and units left from 1 on; prices as in the menu, money as :func:`money`."""
         digits = self.decimals or None  # whole prices as whole numbers
         for t in range(self.periods):
             dated = [self.dates[t]] if self.dates else []
+            cost = [] if self.unit_cost is None else [money(self.unit_cost[t])]
             for n in range(self.stock):
                 price, best = (round(table[t, n].item(), digits) for table in (self.price, self.optimal_price))
                 expected, optimal, shadow = (money(table[t, n]) for table in (self.expected, self.optimal, self.shadow))
-                start = [t + 1, *dated, n + 1, price]
+                start = [t + 1, *dated, n + 1, *cost, price]
                 yield [*start, expected, shadow] if self.is_optimal else [*start, best, expected, optimal, shadow]
 
 

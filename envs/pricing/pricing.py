@@ -9,7 +9,8 @@ customers who come late pay more, as travellers do.
 
 With ``demand``, the file that ``palaestra fit-demand`` made of real sales, any number of customers may come in a
 period and buy as :mod:`palaestra.envs.pricing.demand.model` says; the reward is the margin over the unit cost if the
-sales had one. An evaluation then also tells the uplift (:mod:`palaestra.envs.pricing.demand.uplift`).
+sales had one, by date where it changed (:mod:`palaestra.envs.pricing.demand.history`). An evaluation then also tells
+the uplift (:mod:`palaestra.envs.pricing.demand.uplift`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ import numpy as np
 from torch import Tensor
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.arguments import checked_count, checked_date, checked_plan, checked_prices, per_period
+from palaestra.envs.pricing.arguments import (
+    checked_costs,
+    checked_count,
+    checked_date,
+    checked_plan,
+    checked_prices,
+    per_period,
+)
 from palaestra.envs.pricing.demand.json_file import demand_content, load_demand
 from palaestra.envs.pricing.demand.uplift import uplift
 from palaestra.envs.pricing.inventory import SeasonState
@@ -46,6 +54,7 @@ class Pricing(Season):
         product: Any = None,
         start: Any = None,
         plan: Any = None,
+        unit_cost: Any = None,
     ) -> None:
         """Make the market.
 
@@ -62,6 +71,7 @@ class Pricing(Season):
                 the data unless given.
             plan: values of the demand's regressors in the season, ``{"promotion": 0}``, each a number or one per
                 period; their means unless given.
+            unit_cost: of a sold unit, per period or for all; 0 unless given, with ``demand`` that of the sales.
 
         Raises:
             ValueError: if an argument is out of range.
@@ -70,7 +80,7 @@ class Pricing(Season):
         if self.demand is not None:
             if arrival_rate is not None or willingness is not None:
                 raise ValueError("demand takes the place of arrival_rate and willingness: give one or the other")
-            self._make_estimated(periods, stock, prices, product, start, plan)
+            self._make_estimated(periods, stock, prices, product, start, plan, unit_cost)
             return
         for argument, value in {"product": product, "start": start, "plan": plan}.items():
             if value is not None:
@@ -86,10 +96,11 @@ class Pricing(Season):
         if scale.min() <= 0.0:
             raise ValueError(f"willingness must be positive, got {scale.min()}")
         self.rate, self.scale = rate, scale  # [T] probability of a customer, and w
-        super().__init__(menu, one_customer(rate, scale, menu), 15 if stock is None else stock)
+        costs = _below_a_price(0.0 if unit_cost is None else unit_cost, menu, periods)
+        super().__init__(menu, one_customer(rate, scale, menu), 15 if stock is None else stock, costs)
 
     def _make_estimated(
-        self, periods: int | None, stock: int | None, prices: Any, product: Any, start: Any, plan: Any
+        self, periods: int | None, stock: int | None, prices: Any, product: Any, start: Any, plan: Any, unit_cost: Any
     ) -> None:
         assert self.demand is not None
         self.product = self.demand.find(product)
@@ -98,8 +109,6 @@ class Pricing(Season):
         menu = checked_prices(self.demand.menu(self.product) if prices is None else prices)
         if menu[0] < low * (1.0 - 1e-9) or menu[-1] > high * (1.0 + 1e-9):
             raise ValueError(f"prices must lie between {low:g} and {high:g}, where sales of {self.product} were seen")
-        if menu[-1] <= sold.unit_cost:
-            raise ValueError(f"no price is above the unit cost of {self.product}, {sold.unit_cost:g}")
         usual = self.demand.season(self.product)
         periods = checked_count("periods", usual[0] if periods is None else periods)
         stock = checked_count("stock", usual[1] if stock is None else stock)
@@ -107,13 +116,15 @@ class Pricing(Season):
         self.levels = self.demand.levels(self.product, periods, first, checked_plan(plan, periods))
         if self.demand.calendar is not None:
             self.dates = self.demand.calendar.season(first, periods)
+        costs = self.demand.unit_costs(self.product, self.dates) if unit_cost is None else unit_cost
+        costs = _below_a_price(costs, menu, periods, f" of {self.product}")
         wanted = self.demand.wanted(self.product, menu, stock)
         if wanted.size * periods * stock > _LARGEST:
             raise ValueError(
                 f"a season of {periods} periods and {stock} units is too large to solve: "
                 "give fewer of them, or count the sales in larger units"
             )
-        super().__init__(menu, self._season(menu, stock, periods), stock, sold.unit_cost)
+        super().__init__(menu, self._season(menu, stock, periods), stock, costs)
 
     def _season(self, menu: Array, stock: int, periods: int, factor: float = 1.0, sensitivity: float = 1.0) -> Array:
         """Probabilities of the wanted units in each period, float64 [T, A, K + 1]."""
@@ -142,7 +153,7 @@ class Pricing(Season):
         shifts["sensitivity_plus_20"] = market(sensitivity=1.2)
         if self.demand is None and np.ptp(self.scale) > 0.0:
             flat = one_customer(self.rate, np.full_like(self.scale, self.scale.mean()), self.prices)
-            shifts["willingness_flat"] = Season(self.prices, flat, self.stock)
+            shifts["willingness_flat"] = Season(self.prices, flat, self.stock, self.unit_cost)
         return shifts
 
     @classmethod
@@ -158,7 +169,17 @@ class Pricing(Season):
             return result
         fixed = int(self.fixed_price_values().argmax())
         table = self.tabulate(act)
-        return result | uplift(self.demand, self.product, self.prices, self.stock, table, fixed, self.levels)
+        return result | uplift(
+            self.demand, self.product, self.prices, self.unit_cost, self.stock, table, fixed, self.levels
+        )
+
+
+def _below_a_price(unit_cost: Any, menu: Array, periods: int, of: str = "") -> Array:
+    """The cost of a unit in each period [T], which some price must exceed some time."""
+    costs = checked_costs(unit_cost, periods)
+    if menu[-1] <= costs.min():
+        raise ValueError(f"no price is above the unit cost{of}, {costs.min():g}")
+    return costs
 
 
 def one_customer(rate: Array, scale: Array, prices: Array) -> Array:

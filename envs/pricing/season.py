@@ -3,15 +3,16 @@
 Rules
     1. A season has T periods and C units. In each period the seller posts a price from the menu; the number of units
        that customers then want is random, with a distribution that depends on the period and the price alone.
-    2. Wanted units are sold as far as the stock goes; each earns the price minus the unit cost.
+    2. Wanted units are sold as far as the stock goes; each earns the price minus the unit cost of the period.
     3. The episode ends (terminated) after the last period or with the last unit. What is left is worth nothing.
 
 Actions
     The index of a price in the menu.
 
-Observation (float32 [2], or [4] where demand changes over time)
-    Periods left and units left, as shares of T and C; then what a price at the middle of the menu would sell in this
-    period on average, as a share of the most in any period, and the same for the next period.
+Observation (float32 [2], and 2 more for each of demand and unit cost that change over time)
+    Periods left and units left, as shares of T and C. Where demand changes: what a price at the middle of the menu
+    would sell in this period on average, as a share of the most in any period, and the same for the next period. Where
+    the unit cost changes: that of this and of the next period, 0 for the lowest of the season and 1 for the highest.
 
 Reward
     The revenue of the period (less the unit cost).
@@ -30,7 +31,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.arguments import checked_count, checked_distribution, checked_number, checked_prices
+from palaestra.envs.pricing.arguments import checked_costs, checked_count, checked_distribution, checked_prices
 from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 
 if TYPE_CHECKING:
@@ -40,40 +41,52 @@ if TYPE_CHECKING:
 class Season(InventoryMarket):
     """One product over a season; subclasses say what customers want. See the module for the rules.
 
-    ``dates`` are the ordinals of the periods, int64 [T], where they are known.
+    ``dates`` are the ordinals of the periods, int64 [T], where they are known; ``margins``, float64 [T, A], what a sold
+    unit earns.
     """
 
     dates: Array | None = None
 
-    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: float = 0.0) -> None:
+    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0) -> None:
         """Make the market.
 
         Args:
             prices: the menu [A], ascending.
             wanted: probability of 0, 1, …, K wanted units, float64 [T, A, K + 1].
             stock: C, at least 1.
-            unit_cost: of a sold unit.
+            unit_cost: of a sold unit, per period or for all.
 
         Raises:
             ValueError: if an argument is out of range, or a distribution does not sum to 1.
         """
         self.prices = checked_prices(prices)
         self.stock = checked_count("stock", stock)
-        self.unit_cost = checked_number("unit_cost", unit_cost, 0.0, 1e12, above=False)
         self.wanted = checked_distribution(wanted, len(self.prices))
         self.stages, self.num_states, self.first_state = len(self.wanted), self.stock + 1, self.stock
-        self.varies = bool(np.ptp(self.wanted, axis=0).max() > 0.0)
-        self.observation_space = Box(0.0, 1.0, (4 if self.varies else 2,))
+        self.unit_cost = checked_costs(unit_cost, self.stages)
+        self.margins = self.prices - self.unit_cost[:, None]
         self.action_space = Discrete(len(self.prices))
         self.units = np.arange(self.num_states)[:, None]
         self.row = (1 << (self.wanted.shape[2] - 1).bit_length()) - 1  # K, rounded up to be halved evenly
         cdf = np.full((self.stages * len(self.prices), self.row), 2.0)
         cdf[:, : self.wanted.shape[2] - 1] = self.wanted.cumsum(2)[..., :-1].reshape(len(cdf), -1)
         self.cdf = torch.tensor(cdf, dtype=torch.float32).flatten()  # [T · A · row]
-        self.margin = torch.tensor(self.prices - self.unit_cost, dtype=torch.float32)  # [A]
-        mean = self.wanted[:, len(self.prices) // 2] @ np.arange(self.wanted.shape[2])
-        outlook = np.stack((mean, np.append(mean[1:], 0.0)), 1) / (mean.max() or 1.0)
-        self.outlook = torch.tensor(np.vstack((outlook, np.zeros((1, 2)))), dtype=torch.float32)  # [T + 1, 2]
+        self.margin = torch.tensor(self.margins, dtype=torch.float32).flatten()  # [T · A]
+        columns = self._outlook()
+        self.varies = bool(columns)
+        if self.varies:
+            self.outlook = torch.tensor(np.column_stack(columns), dtype=torch.float32)  # [T + 1, 2 or 4]
+        self.observation_space = Box(0.0, 1.0, (2 + 2 * len(columns),))
+
+    def _outlook(self) -> list[Array]:
+        """What changes over time, before each period and at the end: this and the next period's, [T + 1, 2] each."""
+        changing = []
+        if np.ptp(self.wanted, axis=0).max() > 0.0:
+            mean = self.wanted[:, len(self.prices) // 2] @ np.arange(self.wanted.shape[2])
+            changing.append(mean / (mean.max() or 1.0))
+        if np.ptp(self.unit_cost) > 0.0:
+            changing.append((self.unit_cost - self.unit_cost.min()) / np.ptp(self.unit_cost))
+        return [np.stack((np.append(x, 0.0), np.append(x[1:], (0.0, 0.0))), 1) for x in changing]
 
     def reset(self, rng: Rng) -> SeasonState:
         zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
@@ -81,8 +94,9 @@ class Season(InventoryMarket):
 
     def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
         # index_select, also in observe: [] starts threads even for small batches, and they wait where cores are busy
-        sold = torch.minimum(self._wanted(state.period * len(self.prices) + action, rng.uniform()), state.stock)
-        reward = self.margin.index_select(0, action) * sold
+        place = state.period * len(self.prices) + action
+        sold = torch.minimum(self._wanted(place, rng.uniform()), state.stock)
+        reward = self.margin.index_select(0, place) * sold
         period, stock = state.period + 1, state.stock - sold
         after = SeasonState(period, stock, action, sold, state.revenue + reward)
         return after, reward, (period == self.stages) | (stock == 0)
@@ -113,7 +127,7 @@ class Season(InventoryMarket):
     def action_values(self, stage: int, value: Array) -> Array:
         wanted = self.wanted[stage]  # [A, K + 1]
         sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
-        ahead: Array = (sold @ wanted.T) * (self.prices - self.unit_cost)
+        ahead: Array = (sold @ wanted.T) * self.margins[stage]
         if value.ndim == 1:
             ahead += value[self.units - sold] @ wanted.T
             return ahead
@@ -128,4 +142,4 @@ class Season(InventoryMarket):
 
     def expected_reward(self, stage: int) -> Array:
         mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])
-        return np.tile(mean * (self.prices - self.unit_cost), (self.num_states, 1))
+        return np.tile(mean * self.margins[stage], (self.num_states, 1))

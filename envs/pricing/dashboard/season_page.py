@@ -66,7 +66,8 @@ class SeasonView(MarketView):
         market = self.market  # an ``InventoryMarket``, whose module imports this one
         self.stages = int(market.stages)
         self.currency, self.time_unit = market.currency, market.time_unit
-        self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost else "revenue"
+        self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost.any() else "revenue"
+        self.costs: Array = market.unit_cost if np.ptp(market.unit_cost) > 0.0 else np.zeros(0)  # [T] where they change
         self.prices: Array = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
         self.capacity: Array = market.units[market.first_state]  # int64 [P] units at the start
         self.products = len(self.capacity)
@@ -99,6 +100,7 @@ def season_layout(view: SeasonView) -> SeasonLayout:
     x = (0.0, float(view.stages))
     prices = np.concatenate((view.posted, view.optimal))
     known = np.append(prices[~np.isnan(prices)], view.market.expected.prices) if view.reveals else view.prices
+    known = np.append(known, view.costs)
     middle = MAPS_TOP + 106.0  # lower edge of the first of two rows of maps
     rows = [(MAPS_TOP, MAPS_BOTTOM)] if view.products == 1 else [(MAPS_TOP, middle), (middle + 40.0, MAPS_BOTTOM)]
     return SeasonLayout(
@@ -129,7 +131,9 @@ def _draw_prices(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
     chart.draw_axes(canvas, "price", 4, view.currency)
     own = [("posted", OWN[0], "line")] if view.products == 1 else [(f"product {i + 1}", OWN[i], "line") for i in (0, 1)]
     optimal = [("optimal here", BAND, "band")] if view.reveals else []
-    chart.draw_legend(canvas, [*own, *optimal, ("sale", SALE, "dot")])
+    costs = [("unit cost", MUTED, "line")] if len(view.costs) else []
+    chart.draw_legend(canvas, [*own, *optimal, ("sale", SALE, "dot"), *costs])
+    chart.draw_steps(canvas, np.arange(len(view.costs)), view.costs, MUTED, 1.6)
     for i in range(view.products if view.reveals else 0):
         chart.draw_steps(canvas, view.period, view.optimal[:, i], BAND, 7.0)
     for i in range(view.products):

@@ -31,6 +31,7 @@ from palaestra.envs.pricing.demand.counts.sales_model import (
 )
 from palaestra.envs.pricing.demand.effects import STORE, Calendar
 from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError, conditional_logit
+from palaestra.envs.pricing.demand.history import History, coming_cost, history_of
 from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
 from palaestra.envs.pricing.sales.sales_file import read_sales
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable, first_repeat
@@ -157,10 +158,12 @@ def _calendar(days: Array) -> Calendar | None:
 
 
 def _product_of_sales(model: SalesModel) -> Product:
+    cost, note = coming_cost(model.columns)
+    model.notes += [note] if note else []
+    units, history = int(model.columns["units"].sum()), history_of(model.columns) if "day" in model.columns else None
     product = _product(
-        model.columns, model.means, int(model.columns["units"].sum()), model.sold_out, model.estimate,
-        model.curve, model.flags,
-    )  # fmt: skip
+        model.columns, model.means, cost, units, model.sold_out, model.estimate, model.curve, model.flags, history
+    )
     try:
         _check_slope(*product.slope())
     except SalesError as error:
@@ -270,7 +273,8 @@ def _choice_features(
 
 def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Product:
     means = {name: float(columns[name].mean()) for name in (PRICE, FEATURE, DISPLAY) if name in columns}
-    return _product(columns, means, int(columns["chosen"].sum()), 0, estimate)
+    cost, _ = coming_cost(columns)
+    return _product(columns, means, cost, int(columns["chosen"].sum()), 0, estimate)
 
 
 def _check_slope(slope: float, error: float) -> None:
@@ -295,11 +299,13 @@ def _refuse(problems: list[str]) -> None:
 def _product(
     columns: Mapping[str, Array],
     means: dict[str, float],
+    unit_cost: float,
     units: int,
     sold_out: int,
     estimate: Estimate,
     curve: str = "exponential",
     flags: frozenset[str] = frozenset(),
+    history: History | None = None,
 ) -> Product:
     price = columns["price"]
     points, counts = np.unique(price, return_counts=True)
@@ -311,10 +317,11 @@ def _product(
         prices=points,
         shares=counts / counts.sum(),
         means=means,
-        unit_cost=float(columns["unit_cost"].mean()) if "unit_cost" in columns else 0.0,
+        unit_cost=unit_cost,
         units_sold=units,
         sold_out=sold_out,
         estimate=estimate,
         curve=curve,
         flags=flags,
+        history=history,
     )

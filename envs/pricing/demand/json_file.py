@@ -6,9 +6,10 @@ share] pairs), ``means`` of the columns, ``unit_cost``, ``units_sold``, ``sold_o
 by name, their ``covariance`` in that order, ``log_likelihood``, ``observations``) belongs to each product, or for the
 kind ``logit`` to the file, which then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
 For ``counts`` the file has a ``calendar`` (``first`` and ``last`` date and the ``step`` in days; null without calendar
-dates), and each product its ``curve`` and ``flags``, the regressors that are 0 or 1.
+dates), and each product its ``curve`` and ``flags``, the regressors that are 0 or 1, and with a calendar perhaps
+``history``, a [day, price, unit cost] for each date at which one of the last two changed; the day 0 is ``first``.
 
-Version 1 had neither, and called ``counts`` ``exponential``; it is still read.
+Version 1 had none of these, and called ``counts`` ``exponential``; it is still read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PARAMETERS, PRICE
 from palaestra.envs.pricing.demand.effects import MONTH, MONTHS, STORE, TREND, WEEKDAY, WEEKDAYS, Calendar
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
+from palaestra.envs.pricing.demand.history import History
 from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, VISITORS, Demand, DemandError, Product
 
 VERSION = 2
@@ -46,6 +48,8 @@ def demand_data(demand: Demand) -> dict[str, Any]:
         products = {name: {**product, "estimate": estimates[name]} for name, product in products.items()}
         for name, product in demand.products.items():
             products[name] |= {"curve": product.curve, "flags": sorted(product.flags)}
+            if product.history is not None and demand.calendar is not None:
+                products[name]["history"] = _history_data(product.history, demand.calendar.first)
     return {**data, "products": products}
 
 
@@ -63,6 +67,11 @@ def _product_data(product: Product) -> dict[str, Any]:
         "units_sold": product.units_sold,
         "sold_out": product.sold_out,
     }
+
+
+def _history_data(history: History, first: date) -> list[list[Any]]:
+    columns = (history.days - first.toordinal(), history.prices, history.costs)
+    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def _estimate_data(estimate: Estimate) -> dict[str, Any]:
@@ -120,15 +129,18 @@ def _demand(data: Any) -> Demand:
         raise DemandError("estimate.coefficients must have a constant:NAME of all products but at most one")
     if logit and not isinstance(top["outside"], bool):
         raise DemandError(f"outside must be true or false, got {top['outside']!r}")
+    calendar = None if logit or top["calendar"] is None else _calendar(top["calendar"])
     demand = Demand(
         kind=kind,
-        products={str(name): _product(entry, f"products.{name}", shared) for name, entry in top["products"].items()},
+        products={
+            str(name): _product(entry, f"products.{name}", shared, calendar) for name, entry in top["products"].items()
+        },
         periods=None if top["periods"] is None else _count(top["periods"], "periods", 1),
         buyers=_number(top["buyers"], "buyers", above=0.0) if logit else None,
         outside=logit and top["outside"],
         file=top["file"],
         rows=_count(top["rows"], "rows", 1),
-        calendar=None if logit or top["calendar"] is None else _calendar(top["calendar"]),
+        calendar=calendar,
     )
     for name, product in demand.products.items():
         dated = [n for n in product.estimate.names if n == TREND or n.startswith((f"{WEEKDAY}:", f"{MONTH}:"))]
@@ -168,8 +180,10 @@ def _calendar(entry: Any) -> Calendar:
     return Calendar(first, last, _count(entry["step"], "calendar.step", 1))
 
 
-def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
-    entry = _entries(entry, where, _PRODUCT | (set() if shared else {"estimate", "curve", "flags"}))
+def _product(entry: Any, where: str, shared: Estimate | None, calendar: Calendar | None) -> Product:
+    own = set() if shared else {"estimate", "curve", "flags"}
+    dated = {"history"} if calendar is not None and isinstance(entry, Mapping) and "history" in entry else set()
+    entry = _entries(entry, where, _PRODUCT | own | dated)
     ends = _numbers(entry["price_range"], f"{where}.price_range")
     if ends.shape != (2,) or not 0.0 < ends[0] < ends[1]:
         raise DemandError(f"{where}.price_range must be two positive prices, the lower first, got {ends.tolist()}")
@@ -191,11 +205,25 @@ def _product(entry: Any, where: str, shared: Estimate | None) -> Product:
         unit_cost=_number(entry["unit_cost"], f"{where}.unit_cost"),
         units_sold=_count(entry["units_sold"], f"{where}.units_sold", 0),
         sold_out=_count(entry["sold_out"], f"{where}.sold_out", 0),
+        history=_history(entry["history"], f"{where}.history", calendar, ends) if dated and calendar else None,
         **({"estimate": shared} if shared else more),
     )
     if not shared and not all(product.slope(price)[0] < 0.0 for price in product.price_range):
         raise DemandError(f"{where}.estimate.coefficients: the demand must fall, and not reach 0, within price_range")
     return product
+
+
+def _history(entry: Any, where: str, calendar: Calendar, ends: Any) -> History:
+    table = _numbers(entry, where)
+    if table.ndim != 2 or table.shape[1] != 3:
+        raise DemandError(f"{where} must be a list of [day, price, unit cost]")
+    days, prices, costs = table.T
+    last = (calendar.last - calendar.first).days
+    if (days != days.round()).any() or days[0] < 0 or days[-1] > last or (np.diff(days) <= 0.0).any():
+        raise DemandError(f"{where} must have ascending whole days, 0 to {last}")
+    if prices.min() < ends[0] * (1 - 1e-9) or prices.max() > ends[1] * (1 + 1e-9) or costs.min() < 0.0:
+        raise DemandError(f"{where} must have prices inside price_range, and costs that are not negative")
+    return History(days.astype(np.int64) + calendar.first.toordinal(), prices, costs)
 
 
 def _curve(entry: Mapping[str, Any], where: str, means: Mapping[str, float]) -> dict[str, Any]:

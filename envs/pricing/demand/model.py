@@ -9,6 +9,7 @@
    utility 0. Units of a product per period are Poisson(buyers × share). Prices, features and displays of the other
    products, and the product's own features and displays, stay at their means.
 3. Prices that were charged are kept as a distribution; charging them again means to draw each period's price from it.
+   Where there are dates, prices and unit costs are kept with them (:mod:`palaestra.envs.pricing.demand.history`).
 4. Uncertainty: the estimates are taken as normal with their covariance.
 """
 
@@ -26,6 +27,7 @@ from palaestra.envs.pricing.demand.count_distributions import negative_binomial,
 from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PARAMETERS, PRICE, log_curve, slope_at
 from palaestra.envs.pricing.demand.effects import MONTH, TREND, WEEKDAY, Calendar, log_level, spread_over_stores
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
+from palaestra.envs.pricing.demand.history import History
 
 VISITORS, FEATURE, DISPLAY = "visitors", "feature", "display"
 _LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # default season: periods and units at most, stock over demand
@@ -46,12 +48,13 @@ class Product:
     prices: Array  # [M] ascending, the distribution of the prices that were charged …
     shares: Array  # [M] … and how often
     means: Mapping[str, float]  # of columns: price, visitors if given, regressors; shares of weekdays and months
-    unit_cost: float
+    unit_cost: float  # of a sold unit, behind the data
     units_sold: int
     sold_out: int  # rows where the sales equalled the stock, so that demand may have been larger
     estimate: Estimate  # the product's own demand, or the choice between all
     curve: str = "exponential"
     flags: frozenset[str] = frozenset()  # regressors that are 0 or 1
+    history: History | None = None  # of counts, where dates are calendar dates
 
     def effects(self, coefficients: Array) -> tuple[dict[str, Array], dict[str, Array]]:
         """Coefficients [..., K] by name: those of constant, curve and dispersion, and those of the period's effects."""
@@ -196,6 +199,14 @@ class Demand:
             return log_level(effects, product.means, product.flags, self.calendar, days, plan)
 
         return log_levels
+
+    def unit_costs(self, name: str, days: Array | None) -> Array:
+        """The cost of a unit in each period of a season, float64 [T], from their ordinals; [] without a calendar."""
+        product = self.products[name]
+        if days is None or product.history is None or self.calendar is None:
+            return np.array(product.unit_cost)
+        _, costs = product.history.at(days)
+        return np.where(days <= self.calendar.last.toordinal(), costs, product.unit_cost)
 
     def check_means(self) -> None:
         """Raise a DemandError if the coefficients give a product impossible sales."""

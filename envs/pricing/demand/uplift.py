@@ -29,6 +29,7 @@ def uplift(
     demand: Demand,
     name: str,
     menu: Array,
+    unit_cost: Array,
     stock: int,
     policy: Array,
     fixed: int,
@@ -40,6 +41,7 @@ def uplift(
         demand: the estimated market.
         name: of the product.
         menu: prices [A].
+        unit_cost: of a sold unit in each period [T].
         stock: units at the start.
         policy: actions, int64 [periods, stock + 1].
         fixed: the action of the fixed price.
@@ -50,6 +52,7 @@ def uplift(
         left out where the simple prices do not earn anything.
     """
     product = demand.products[name]
+    sold = np.minimum(np.arange(stock + 1), np.arange(stock + 1)[:, None])  # [wanted, units left]
     markets = np.vstack((product.estimate.coefficients, demand.draws(name, DRAWS)))
     level = None if levels is None else levels(markets)  # [1 + DRAWS, T], the estimate itself first
 
@@ -58,23 +61,22 @@ def uplift(
 
         def make(own: Array | None) -> Period:
             wanted = demand.wanted(name, prices, stock, markets, level=own)  # [1 + DRAWS, A, K + 1]
-            gain = _gain(wanted, prices - product.unit_cost, stock)
+            units = wanted @ sold[: wanted.shape[2]]
+            revenue = units * prices[:, None]
             if shares is None:
-                return Period(wanted, gain)
-            mixed = np.einsum("m,bmk->bk", shares, wanted), np.einsum("m,bms->bs", shares, gain)
-            return Period(mixed[0][:, None], mixed[1][:, None])
+                return Period(wanted, revenue, units)
+            return Period(*(np.einsum("m,bmk->bk", shares, table)[:, None] for table in (wanted, revenue, units)))
 
         return _remembered(make, level)
 
     def only_fixed(stage: int) -> Period:
-        every = whole(stage)
-        return Period(every.wanted[:, [fixed]], every.gain[:, [fixed]])
+        return Period(*(table[:, [fixed]] for table in whole(stage)))
 
     whole, always = period_of(menu, None), np.zeros_like(policy)
-    earned = season_values(whole, policy)
+    earned = season_values(whole, policy, unit_cost)
     simple = {
-        "fixed": season_values(only_fixed, always),
-        "charged": season_values(period_of(product.prices, product.shares), always),
+        "fixed": season_values(only_fixed, always, unit_cost),
+        "charged": season_values(period_of(product.prices, product.shares), always, unit_cost),
     }
     result = {"charged_mean": float(simple["charged"][0])}
     for what, value in simple.items():
@@ -90,25 +92,28 @@ class Period(NamedTuple):
     """Several markets in one period."""
 
     wanted: Array  # probabilities of 0 … K wanted units, [B, A, K + 1]
-    gain: Array  # expected earnings with 0 … C units, [B, A, C + 1]
+    revenue: Array  # expected with 0 … C units, [B, A, C + 1]
+    units: Array  # that are sold on average, [B, A, C + 1]
 
 
-def season_values(period: Callable[[int], Period], policy: Array) -> Array:
+def season_values(period: Callable[[int], Period], policy: Array, unit_cost: Array) -> Array:
     """Expected earnings of a season for each of several markets, float64 [B].
 
     Args:
         period: the markets in a period, 0 … periods − 1.
         policy: actions, int64 [periods, C + 1].
+        unit_cost: of a sold unit in each period [periods].
     """
     states = np.arange(policy.shape[1])
     value = np.zeros((len(period(0).wanted), 2 * len(states) - 1))  # V(c) at C + c; sold out below
     for stage in range(len(policy) - 1, -1, -1):
-        wanted, gain = period(stage)
+        wanted, revenue, units = period(stage)
         actions, most = policy[stage], wanted.shape[2] - 1
         windows = np.lib.stride_tricks.sliding_window_view(value[:, -(most + len(states)) :], most + 1, axis=1)
         backwards = np.ascontiguousarray(wanted[:, :, ::-1])
         chosen = backwards[:, actions] if len(set(actions.tolist())) > 1 else backwards[:, actions[:1]]
-        ahead = gain[:, actions, states] + np.einsum("bsk,bsk->bs", windows, np.broadcast_to(chosen, windows.shape))
+        gain = revenue[:, actions, states] - unit_cost[stage] * units[:, actions, states]
+        ahead = gain + np.einsum("bsk,bsk->bs", windows, np.broadcast_to(chosen, windows.shape))
         value[:, -len(states) :] = ahead
     last: Array = value[:, -1]
     return last
@@ -121,10 +126,3 @@ def _remembered(make: Callable[[Array | None], Period], level: Array | None) -> 
         return lambda stage: alike
     known = lru_cache(maxsize=_KEPT)(lambda own: make(np.frombuffer(own)))
     return lambda stage: known(np.ascontiguousarray(level[:, stage]).tobytes())
-
-
-def _gain(wanted: Array, margin: Array, stock: int) -> Array:
-    """Expected earnings of a period, [B, A, C + 1], with ``margin`` [A]."""
-    sold = np.minimum(np.arange(wanted.shape[2])[:, None], np.arange(stock + 1))  # [K + 1, C + 1]
-    gain: Array = (wanted @ sold) * margin[:, None]
-    return gain

@@ -79,7 +79,12 @@ TABLE = np.full((2, 2, 2), 0.5)
         (lambda: Pricing(prices=["a", "b"]), "prices must be numbers"),
         (lambda: Pricing(prices=[1, math.inf]), "prices must be positive and ascending"),
         (lambda: Season([1, 2], TABLE, 3, unit_cost=-1), "unit_cost must be at least 0"),
-        (lambda: Season([1, 2], TABLE, 3, unit_cost="x"), "unit_cost must be at least 0"),
+        (lambda: Season([1, 2], TABLE, 3, unit_cost="x"), "unit_cost must be a number or a list of 2, got 'x'"),
+        (lambda: Season([1, 2], TABLE, 3, unit_cost=[1, 2, 3]), "unit_cost must be a number or a list of 2"),
+        (lambda: Season([1, 2], TABLE, 3, unit_cost=[1, math.nan]), "unit_cost must be a number or a list of 2"),
+        (lambda: Season([1, 2], TABLE, 3, unit_cost=[1, 1e300]), "unit_cost must be at least 0 and at most 1e.12"),
+        (lambda: Pricing(unit_cost=600), "no price is above the unit cost, 600"),
+        (lambda: Pricing(periods=2, unit_cost=[600, 700]), "no price is above the unit cost, 600"),
         (
             lambda: Season([1, 2, 3], TABLE, 3),
             r"wanted must have shape \[periods, 3 prices, .*\], got \(2, 2, 2\)",

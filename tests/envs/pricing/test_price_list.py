@@ -53,3 +53,18 @@ def test_periods_are_weeks_where_the_market_or_its_dates_say_so() -> None:
     for step, unit in ((1, "day"), (7, "week"), (30, "period")):
         market.dates = 739_000 + step * np.arange(2)
         assert PriceList(market).time_unit == unit
+
+
+def test_a_unit_cost_that_changes_has_a_column() -> None:
+    """The last period by hand: half of the customers buy at 4, a quarter at 8."""
+    market = Pricing(2, 1, 1.0, [4, 8], 4.0 / np.log(2.0), unit_cost=[1, 3])
+    for policy, heads in (
+        (None, ["price", "expected_margin", "shadow_price"]),
+        (market.optimal_policy(), ["price", "optimal_price", "expected_margin", "optimal_margin", "shadow_price"]),
+    ):
+        found = PriceList(market, policy)
+        assert found.heads() == ["period", "stock", "unit_cost", *heads]
+        rows = list(found.rows())
+        assert [row[:4] for row in rows] == [[1, 1, 1.0, 8], [2, 1, 3.0, 8]]
+        assert rows[1][-2] == 1.25
+    assert PriceList(Pricing(2, 1, unit_cost=[1, 1])).unit_cost is None

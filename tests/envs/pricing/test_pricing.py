@@ -165,6 +165,23 @@ def test_mean_sales_and_profits_with_a_unit_cost() -> None:
     assert abs(after.sold.double().var().item() - 3.0) < 4 * math.sqrt((3.0 + 2 * 9.0) / 40_000)
 
 
+def test_a_unit_cost_per_period_is_paid_in_its_period_and_seen_one_before() -> None:
+    market = Season([5.0, 9.0], np.tile(poisson(np.array([3.0, 1.0]), 50), (3, 1, 1)), 50, unit_cost=[1.0, 4.0, 2.0])
+    assert market.margins.tolist() == [[4.0, 8.0], [1.0, 5.0], [3.0, 7.0]]
+    assert market.fixed_price_values() == pytest.approx([3 * (4 + 1 + 3), 8 + 5 + 7])
+    assert [market.observe(season_state(t, 5, 1))[0].tolist() for t in range(4)] == [
+        pytest.approx(expected)
+        for expected in ([1, 0.1, 0, 1], [2 / 3, 0.1, 1, 1 / 3], [1 / 3, 0.1, 1 / 3, 0], [0, 0.1, 0, 0])
+    ]
+    after, reward, _ = market.step(season_state(1, 50, 2), torch.tensor([0, 1]), Drawn(0.999, 0.999))
+    assert reward.tolist() == (after.sold * torch.tensor([1.0, 5.0])).tolist()
+    same = Season([5.0, 9.0], market.wanted, 50, unit_cost=[2.0, 2.0, 2.0])
+    assert same.observation_space.shape == (2,)
+    both = Pricing(3, 2, [0.1, 0.2, 0.4], [10, 20, 30], 20.0, unit_cost=[1, 2, 3])
+    assert both.observe(season_state(1, 1, 1))[0].tolist() == pytest.approx([2 / 3, 0.5, 0.5, 1.0, 0.5, 1.0])
+    assert both.perturbed_markets()["demand_plus_20"].margins.tolist() == both.margins.tolist()  # type: ignore[attr-defined]
+
+
 class Drawn(Rng):
     """Gives the uniform number that the test wants."""
 
@@ -263,6 +280,8 @@ ODD: dict[str, Callable[[], Market[Any]]] = {
     "two prices": lambda: Pricing(prices=[1.0, 2.0], arrival_rate=[0.0] * 50 + [1.0] * 50),
     "nothing sells at the middle price": lambda: Pricing(4, 3, 0.5, [1e-6, 1.0, 1e6], [1e-3] * 3 + [1e-4]),
     "unit cost": lambda: Season([1.0, 3.0], np.full((5, 2, 3), 1 / 3), 2, unit_cost=2.0),
+    "unit costs": lambda: Season([1.0, 3.0], np.full((5, 2, 3), 1 / 3), 2, unit_cost=[0, 4, 0, 1, 2]),
+    "unit costs in a season that changes": lambda: Pricing(periods=5, unit_cost=[0, 4, 0, 1, 2]),
     "one of each": lambda: TwoProducts(periods=1, stock=(1, 1), prices=(1, 2)),
     "one ounce": lambda: Yogurt(periods=2, stock=1, buyers=1e-3),
 }

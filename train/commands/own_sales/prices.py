@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from palaestra.envs.pricing.price_list import PriceList
 
 OPTIMAL = "optimal"
+_COST = "unit cost"
 _MOST_PERIODS, _MOST_STOCKS, _WIDTH = 12, 6, 80  # of the list that is printed
 
 RunOrOptimal = Annotated[
@@ -136,6 +137,8 @@ def answer(found: PriceList, day: int, stock: int) -> str:
     if not found.is_optimal:
         rows.insert(1, ("the optimum's price", _price(found, found.optimal_price[place])))
         rows.append((f"the optimum's expected {found.earnings}", _money(found, found.optimal[place])))
+    if found.unit_cost is not None:
+        rows.append(("unit cost now", _price(found, found.unit_cost[day - 1])))
     rows.append(("shadow price of a unit", _money(found, found.shadow[place])))
     width = max(len(label) for label, _ in rows)
     lines += [f"  {label:<{width}}  {text}" for label, text in rows]
@@ -156,17 +159,19 @@ def summary(found: PriceList) -> str:
     title = f"{'Optimal price' if found.is_optimal else 'Price'} by {found.time_unit} and units left"
     cell = max(len(_price(found, price)) for price in (found.price.min(), found.price.max()))
     cell = max(cell, len(str(found.stock)))
+    costs = [] if found.unit_cost is None else [_price(found, cost) for cost in found.unit_cost]
     stubs = len(f"{found.periods}") + 12 * bool(found.dates) + len(found.time_unit)
+    stubs += 2 + max(len(_COST), *map(len, costs)) if costs else 0
     fitting = max(1, min(_MOST_STOCKS, (console.width - stubs - 4) // (cell + 3)))
     times, stocks = _some(found.periods, _MOST_PERIODS), _some(found.stock, fitting)
     table = Table(box=None)
-    for head in (found.time_unit, *(["date"] if found.dates else [])):
+    for head in (found.time_unit, *(["date"] if found.dates else []), *([_COST] if costs else [])):
         table.add_column(head, justify="right", no_wrap=True)
     for stock in stocks:
         table.add_column(f"{stock + 1:,}", justify="right", no_wrap=True)
     for t in times:
         dated = [str(found.dates[t])] if found.dates else []
-        table.add_row(f"{t + 1:,}", *dated, *(_price(found, found.price[t, n]) for n in stocks))
+        table.add_row(f"{t + 1:,}", *dated, *costs[t : t + 1], *(_price(found, found.price[t, n]) for n in stocks))
     with console.capture() as text:
         console.print(table)
     lines = [line.rstrip() for line in text.get().splitlines()]

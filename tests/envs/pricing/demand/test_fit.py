@@ -452,8 +452,8 @@ def test_values_of_many_markets_are_those_of_each(demand: Demand) -> None:
     policy, prices = market.optimal_policy(), market.prices
     draws = demand.draws("tea", 3)
     wanted = demand.wanted("tea", prices, 40, draws)
-    gain = (wanted @ np.minimum(np.arange(wanted.shape[2])[:, None], np.arange(41))) * (prices - 1.5)[:, None]
-    values = season_values(lambda stage: Period(wanted, gain), policy)
+    units = wanted @ np.minimum(np.arange(wanted.shape[2])[:, None], np.arange(41))
+    values = season_values(lambda stage: Period(wanted, units * prices[:, None], units), policy, market.unit_cost)
     for draw, value in zip(draws, values, strict=True):
         data = demand_data(demand)
         data["products"]["tea"]["estimate"]["coefficients"] = dict(zip(("constant", "price"), draw, strict=True))
