@@ -1,15 +1,23 @@
 """Environments as batched tensor code, and everything that runs them.
 
 ``make("snake", num_envs=1024)`` gives a batch on the device, and
-``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` the same rules as an ordinary single environment.
+``gymnasium.make("palaestra.envs:palaestra/Snake-v0")`` the same rules as an ordinary single environment. PyTorch is
+imported when an environment is made.
 """
 
-from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
-from palaestra.envs.core.rng import Rng
-from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, SingleEnv
-from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from palaestra.envs.core import imported_late
 from palaestra.envs.registry import UnknownEnvError, entries, make, register, resolve
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
+
+if TYPE_CHECKING:
+    from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
+    from palaestra.envs.core.rng import Rng
+    from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, SingleEnv
+    from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 
 __all__ = [
     "BatchedEnv",
@@ -30,6 +38,16 @@ __all__ = [
     "register",
     "resolve",
 ]
+
+__getattr__, __dir__ = imported_late(
+    __name__,
+    {
+        "core": "BatchedEnv EnvError Reference TensorEnv TensorVectorEnv",
+        "core.rng": "Rng",
+        "interop.gymnasium_env": "NumpyVectorEnv SingleEnv",
+        "interop.sb3_vec_env": "SB3VecEnv",
+    },
+)
 
 _SNAKE = "palaestra.envs.snake:Snake"
 register("palaestra/SnakeSmall-v0", _SNAKE, "snake-small", "Snake on a 6×6 board: the quick start", size=6)

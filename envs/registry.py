@@ -27,13 +27,15 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from palaestra.envs.core import BatchedEnv, TensorEnv, user_code
+from palaestra.envs.core import user_code
 from palaestra.envs.core.suggest import closest
 from palaestra.envs.core.user_code import RAISED, UserCodeError, describe, import_file, import_module
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 
 if TYPE_CHECKING:
     import torch
+
+    from palaestra.envs.core import BatchedEnv
 
 PLUGIN_GROUP = "palaestra.envs"
 _REGISTERED_BEFORE = frozenset(gymnasium.registry)  # Gymnasium's own ids, and those of what was imported first
@@ -109,6 +111,8 @@ def relatives(env: ResolvedEnv) -> list[TensorEnvSpec]:
     Of one class, those come first whose arguments this environment has too, its defaults included. Gymnasium
     environments have none, nor has a class that cannot be imported.
     """
+    from palaestra.envs.core import TensorEnv
+
     try:
         bases = env.load().__mro__ if isinstance(env, TensorEnvSpec) else ()
     except RAISED:  # it is reported where the environment is made
@@ -208,6 +212,8 @@ def _import(place: str, id: str) -> tuple[ModuleType, str]:
 
 def _classes(module: ModuleType) -> dict[str, type]:
     """The environment classes that a module defines, by name."""
+    from palaestra.envs.core import TensorEnv
+
     return {
         name: value
         for name, value in vars(module).items()
@@ -219,6 +225,8 @@ def _classes(module: ModuleType) -> dict[str, type]:
 
 def _of_class(found: type, absolute: str) -> ResolvedEnv:
     """An environment class under an id of its own."""
+    from palaestra.envs.core import TensorEnv
+
     name = found.__qualname__
     if issubclass(found, TensorEnv):
         summary = (found.__doc__ or "").strip().partition("\n")[0]

@@ -17,19 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from gymnasium import Space
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from palaestra.envs.building import load_tensor_env, vector_env
-from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv
-from palaestra.envs.core.errors import is_machine_failure
+from palaestra.envs.core import Reference
 from palaestra.envs.core.user_code import RAISED, describe, import_module, source_digest
-from palaestra.envs.wrappers import WRAPPER_SETTINGS, take_settings, wrapped
 
 if TYPE_CHECKING:
     import torch
 
+    from palaestra.envs.core import BatchedEnv, TensorEnv
+
 STEPS_FOR_AN_EPISODE = 300  # our shortest presets train for a thousand times as many
-_WRAPPER_KINDS = dict(zip(WRAPPER_SETTINGS, ("dict", "bool", "int", "int | dict"), strict=True))
-_BATCH_KWARGS = {"max_episode_steps": "int | None", **_WRAPPER_KINDS}
-"""Arguments that a configuration may give every environment of ours, and their types."""
+_WRAPPER_KINDS = ("dict", "bool", "int", "int | dict")  # of ``WRAPPER_SETTINGS``
 
 
 @dataclass(frozen=True)
@@ -89,6 +86,8 @@ class ResolvedEnv(ABC):
         try:
             return self.make(num_envs, device, seed, **kwargs)
         except RAISED as error:
+            from palaestra.envs.core.errors import EnvError, is_machine_failure
+
             if isinstance(error, EnvError) or is_machine_failure(error):
                 raise
             count = "another one" if num_envs == 1 else f"{num_envs} at once"
@@ -148,6 +147,8 @@ class TensorEnvSpec(ResolvedEnv):
             UserCodeError: if its module cannot be imported.
             TypeError: if it is no TensorEnv.
         """
+        from palaestra.envs.core import TensorEnv
+
         module, _, name = self.entry_point.partition(":")
         found = getattr(import_module(module), name)
         if not (isinstance(found, type) and issubclass(found, TensorEnv)):
@@ -158,11 +159,16 @@ class TensorEnvSpec(ResolvedEnv):
         return source_digest(self.load())
 
     def build(self, **kwargs: Any) -> TensorEnv[Any]:
+        from palaestra.envs.building import load_tensor_env
+        from palaestra.envs.wrappers import take_settings, wrapped
+
         arguments = {**self.kwargs, **kwargs}
         limit, settings = arguments.pop("max_episode_steps", None), take_settings(arguments)
         return wrapped(load_tensor_env(self.entry_point, **arguments), settings, limit)
 
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
+        from palaestra.envs.building import vector_env
+
         return vector_env(num_envs, self.entry_point, device=device, seed=seed, **{**self.kwargs, **kwargs})
 
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
@@ -170,9 +176,14 @@ class TensorEnvSpec(ResolvedEnv):
         return rules.observation_space, rules.action_space
 
     def kwarg_kinds(self) -> dict[str, str]:
+        """The class's arguments, and those that a configuration may give every environment of ours."""
+        from palaestra.envs.wrappers import WRAPPER_SETTINGS
+
         accepted = inspect.signature(self.load().__init__).parameters.items()
         kinds = {name: inspect.formatannotation(p.annotation).strip("'") for name, p in accepted if name != "self"}
-        return {name: "" if kind.startswith("inspect.") else kind for name, kind in kinds.items()} | _BATCH_KWARGS
+        kinds = {name: "" if kind.startswith("inspect.") else kind for name, kind in kinds.items()}
+        of_batch = {"max_episode_steps": "int | None", **dict(zip(WRAPPER_SETTINGS, _WRAPPER_KINDS, strict=True))}
+        return kinds | of_batch
 
     def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return self.load().self_contained(kwargs)

@@ -19,8 +19,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from torch import Tensor
 
 from palaestra.envs.core import EnvError, StepResult, TensorEnv, TensorVectorEnv, state_fields, torch_dtype
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
+from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
 from palaestra.envs.core.user_code import RAISED, describe
 
 SHORT = 5  # steps of a shortened episode

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gymnasium
@@ -22,35 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from palaestra.envs.core.reference import Array, Reference
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
 StateT = TypeVar("StateT")
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The scale of returns: mean returns of known policies, and the source of the figures.
-
-    ``optimum`` is the best attainable mean return (exact, or that of the documented expert), ``random`` the uniform
-    random policy's, ``heuristic`` that of a simple rule named in ``source``. None where it is not known.
-    ``solved_at`` is the mean return from which the environment counts as solved.
-    """
-
-    optimum: float | None = None
-    random: float | None = None
-    heuristic: float | None = None
-    solved_at: float | None = None
-    source: str = ""
-
-    def percent_of_optimal(self, mean_return: float) -> float | None:
-        """100 (score − random) / (optimum − random); None where either is unknown."""
-        if self.optimum is None or self.random is None or self.optimum == self.random:
-            return None
-        return 100.0 * (mean_return - self.random) / (self.optimum - self.random)
 
 
 class TensorEnv(ABC, Generic[StateT]):

@@ -15,8 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.core.user_code import one_line
 from palaestra.envs.wrappers.wrapper import Wrapper, join, split
 

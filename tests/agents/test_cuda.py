@@ -16,8 +16,7 @@ from torch import Tensor
 
 from palaestra.agents import DQN, PPO, PQN, base
 from palaestra.envs import TensorVectorEnv, make
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import entries
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.config.compatibility import AGENTS

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -179,9 +180,32 @@ def loaded_by(statement: str, *modules: str) -> set[str]:
 
 def test_training_modules_import_neither_pygame_nor_wandb() -> None:
     agents = [path for path in SOURCES if path.is_relative_to(ROOT / "agents")]
-    statement = "import palaestra.envs" + (", palaestra.agents" if agents else "")
+    statement = "import palaestra.envs.snake" + (", palaestra.agents" if agents else "")
     loaded = loaded_by(statement, "pygame", "wandb", "palaestra.envs.rendering.canvas", "torch", "envs", "agents")
     assert loaded == {"torch"}
+
+
+def test_names_of_environments_and_demand_from_sales_need_no_pytorch() -> None:
+    """PyTorch takes seconds and 200 MB; names that packages hold for their modules are there all the same."""
+    statement = (
+        "import palaestra.envs\n"
+        "assert palaestra.envs.resolve('snake').in_tensors\n"
+        "assert {*palaestra.envs.__all__, 'registry'} <= {*dir(palaestra.envs)}\n"
+        "import palaestra.envs.pricing.demand.fit_report, palaestra.envs.pricing.sales.spreadsheets"
+    )
+    assert loaded_by(statement, "torch", "stable_baselines3", "polars", "pydantic", "json") == {"json"}
+
+
+@pytest.mark.parametrize("package", ["palaestra.envs", "palaestra.envs.core", "palaestra.envs.pricing"])
+def test_names_that_are_imported_late_are_those_that_a_type_checker_sees(package: str) -> None:
+    late = import_module(package)
+    for node in ast.walk(tree_of(Path(late.__file__ or ""))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):
+            for alias in node.names:
+                assert getattr(late, alias.name) is getattr(import_module(node.module or ""), alias.name)
+                assert alias.name in dir(late)
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Snek'"):
+        late.Snek  # noqa: B018
 
 
 def test_pygame_does_not_greet_on_standard_output() -> None:

@@ -22,8 +22,7 @@ from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
 from palaestra.agents.buffers.stored_observations import store_for
 from palaestra.envs.core import TensorVectorEnv, state_fields
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import make
 from palaestra.train.config.run_config import RunConfig
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core import BatchedEnv
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng, env_keys
+from palaestra.envs.core.rng import Rng, env_keys, sample_actions
 from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import (
     OURS,

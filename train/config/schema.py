@@ -12,9 +12,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from stable_baselines3.common.utils import LinearSchedule
 
-from palaestra.agents.options import AtLeastOne, CommonOptions, NotZero
 from palaestra.envs.core.suggest import closest
 
 if TYPE_CHECKING:
@@ -119,6 +117,8 @@ class Option:
     """
 
     def __init__(self, declared: Any) -> None:
+        from palaestra.agents.options import NotZero  # here and below: with the agents comes PyTorch
+
         members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
         self.schedule = any(get_origin(member) is Callable for member in members)
         self._declared = next(member for member in members if _kind(member) in _EXPECTED)
@@ -191,6 +191,8 @@ def _kind(declared: Any) -> Any:
 @functools.cache
 def options_of(agent: type) -> dict[str, Option]:
     """The settings of an agent by name: those of its constructor's arguments that a configuration can hold."""
+    from palaestra.agents.options import CommonOptions
+
     declared = get_type_hints(agent.__init__, include_extras=True) | get_type_hints(CommonOptions, include_extras=True)  # type: ignore[misc]
     names = [name for name in agent._json_arguments if name not in _OF_THE_RUN]  # type: ignore[attr-defined]
     return {name: Option(declared[name]) for name in ("policy", "policy_kwargs", *names, "stats_window_size")}
@@ -202,6 +204,8 @@ def checkpoint_interval(value: Any) -> tuple[float, float]:
     Raises:
         ConfigError: if it is neither.
     """
+    from palaestra.agents.options import AtLeastOne
+
     minutes = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)m", value.strip()) if isinstance(value, str) else None
     if minutes:
         return math.inf, 60.0 * float(minutes[1])
@@ -213,6 +217,8 @@ def checkpoint_interval(value: Any) -> tuple[float, float]:
 
 def schedule(value: Any) -> Any:
     """``linear(a, b)`` as Stable-Baselines3's schedule; anything else as it is."""
+    from stable_baselines3.common.utils import LinearSchedule
+
     ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
     return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
 

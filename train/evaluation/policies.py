@@ -11,8 +11,7 @@ from torch import Tensor
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys
+from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
 from palaestra.envs.interop.host_batch import HostEnv
 
 Tell = Callable[[float], None]

@@ -10,8 +10,7 @@ import pytest
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.envs import TensorVectorEnv, make
-from palaestra.envs.core.action_sampling import sample_actions
-from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.train.bench.memory_plan import gib, held_by, plan
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import build_arguments, resolve_config

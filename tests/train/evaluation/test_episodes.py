@@ -18,7 +18,7 @@ from torch import Tensor
 from palaestra.agents import PPO
 from palaestra.envs import Reference, Rng, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core import Array, BatchedEnv
-from palaestra.envs.core.action_sampling import sample_actions
+from palaestra.envs.core.rng import sample_actions
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train.evaluation import episodes as module
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate, run_episodes, summarise
