@@ -198,7 +198,7 @@ class Snake(TensorEnv[SnakeState]):
             random=_RANDOM[self.actions].get(self.size),
             heuristic=_GREEDY.get(self.size),
             solved_at=float(self.cells - 1) * 0.97,
-            source="optimum: the full board, which the expert always reaches; heuristic: greedy towards the fruit",
+            source="best known: the full board, which the expert always reaches; heuristic: greedy towards the fruit",
         )
 
     @property

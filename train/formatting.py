@@ -12,6 +12,10 @@ from typing import Any, TextIO
 
 from palaestra.train.interruptions import Shown
 
+# the mean returns that an environment states (fields of its ``Reference``), in the words that people read
+SCORES = {"random": "random", "heuristic": "heuristic", "optimum": "best known", "solved_at": "solved at"}
+NORMALISED = "normalised score"  # %: 0 is random play, 100 the best known
+
 # a command of ours with options, placeholders, paths and numbers, which is to be pasted into a shell
 _COMMAND = re.compile(
     r"\bpalaestra [a-z-]+(?: (?:--?[\w-]+(?:[ =][^\s;,()]+)?|[A-Z]+\b|[^\s;,()]*[/=.:\d][^\s;,()]*|latest\b))*"

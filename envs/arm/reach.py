@@ -164,8 +164,8 @@ class Reach(ArmTask[ArmState]):
             random=random,
             heuristic=expert,
             solved_at=gain - STEP_COST * 1.4 * float(np.mean(bound["seconds"])) / PERIOD,
-            source="optimum: a bound, no control is faster (palaestra.envs.arm.reach); heuristic: the expert; "
-            "solved: all reached, in 1.4 times the bound on average",
+            source="best known: a bound, no control is faster (palaestra.envs.arm.reach); heuristic: the expert; "
+            "solved at: all reached, in 1.4 times the bound on average",
         )
 
     @property

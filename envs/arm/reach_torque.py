@@ -194,7 +194,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             optimum=expert,
             random=random,
             solved_at=3.0,
-            source="optimum: the expert, damped least squares and inverse dynamics, which always arrives",
+            source="best known: the expert, damped least squares and inverse dynamics, which always arrives",
         )
 
     def _integrate(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,7 +104,7 @@ class Market(TensorEnv[StateT], FiniteMDP):
             random=self.random_value(),
             heuristic=self.best_fixed_price()[1],
             solved_at=0.98 * best,
-            source="optimum: exact, by dynamic programming; heuristic: the best price that never changes",
+            source="best known: exact, by dynamic programming; heuristic: the best price that never changes",
         )
 
 

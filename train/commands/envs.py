@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palaestra.train.commands import ENV_HELP
-from palaestra.train.formatting import wrapped
+from palaestra.train.formatting import SCORES, wrapped
 
 if TYPE_CHECKING:
     from palaestra.envs.specs import TensorEnvSpec
@@ -84,13 +84,13 @@ def agents_for(entry: TensorEnvSpec) -> list[str]:
 
 def envs_table(rows: list[dict[str, Any]], width: int) -> str:
     """The rows for people to read, what the environments are below the figures where the lines are too short."""
-    heads = ("name", "agents", "random", "heuristic", "optimum", "solved at", "what it is")
+    heads = ("name", "agents", *SCORES.values(), "what it is")
     lines = [heads]
     for row in rows:
         if "error" in row:
             lines.append((row["name"], "", "", "", "", "", f"failed: {' '.join(row['error'].split())}"))
             continue
-        figures = (_figure(row[key]) for key in ("random", "heuristic", "optimum", "solved_at"))
+        figures = (_figure(row[key]) for key in SCORES)
         lines.append((row["name"], " ".join(row["agents"]), *figures, row["summary"]))
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     if width >= sum(widths) + 12:
@@ -115,9 +115,7 @@ def env_page(found: dict[str, Any], width: int) -> str:
     reference = found["reference"]
     limit = "none" if found["max_episode_steps"] is None else f"{found['max_episode_steps']:,} steps"
     facts = {"observations": found["observations"], "actions": found["actions"], "time limit": limit}
-    for name in ("random", "heuristic", "optimum", "solved_at"):
-        if reference[name] is not None:
-            facts[f"{name.replace('_', ' ')}{'' if name == 'solved_at' else ' return'}"] = _figure(reference[name])
+    facts |= {word: _figure(reference[name]) for name, word in SCORES.items() if reference[name] is not None}
     if reference["source"]:
         facts["source"] = reference["source"]
     title = found["name"] if found["name"] == found["id"] else f"{found['name']} ({found['id']})"

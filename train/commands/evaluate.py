@@ -158,7 +158,7 @@ def _agent_in(model_file: Path) -> str:
 
 def report(result: Evaluation) -> str:
     """An evaluation for people to read: what it means in a sentence, then a table."""
-    from palaestra.train.formatting import known, wrapped
+    from palaestra.train.formatting import NORMALISED, SCORES, known, wrapped
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
     half = (result.ci_high - result.ci_low) / 2
@@ -174,7 +174,9 @@ def report(result: Evaluation) -> str:
     rows.append(("episode length", f"{known(result.mean_length)} steps"))
     for name, value in result.reference.items():
         if value is not None:
-            rows.append((_RETURNS_OF[name], known(value)))
+            rows.append((SCORES[name], known(value)))
+    if result.percent_of_optimal is not None:
+        rows.append((NORMALISED, f"{result.percent_of_optimal:.1f} %"))
     for name, value in result.more.items():
         label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
         unit = " %" if label != name else " s" if name.endswith("seconds") else ""
@@ -185,9 +187,6 @@ def report(result: Evaluation) -> str:
     if result.cut is not None:
         lines.append(result.cut)
     return "\n".join(lines)
-
-
-_RETURNS_OF = {"random": "random play", "heuristic": "simple rule", "optimum": "best known"}
 
 
 def sentence(result: Evaluation) -> str:

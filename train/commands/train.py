@@ -305,7 +305,7 @@ def verdict(run: RunResult) -> str:
     word = "solved" if score >= run.solved_at else "not solved"
     reached = run.solved_after_seconds
     when = "" if reached is None else f"; reached {run.solved_at:g} {reached:.1f} s after the start of the command"
-    return f"{word}: mean return {score:.2f} (solved from {run.solved_at:g}) after {spent}{when}"
+    return f"{word}: mean return {score:.2f} (solved at {run.solved_at:g}) after {spent}{when}"
 
 
 def _spent(run: RunResult) -> str:

@@ -15,6 +15,7 @@ from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
 from palaestra.train.config.presets import Preset, find_preset, preset
 from palaestra.train.config.schema import Option, options_of
+from palaestra.train.formatting import SCORES
 
 _MARKUP = re.compile(r":\w+:`~?([^`]+)`|``([^`]+)``")
 _KINDS = {"int": "integer", "float": "number", "bool": "true, false", "str": "text", "dict": "mapping"}
@@ -29,7 +30,7 @@ def describe_env(env: ResolvedEnv) -> dict[str, Any]:
     """
     observations, actions = spaces_of(env, {})
     reference = env.reference({})
-    scores = ("random", "heuristic", "optimum", "solved_at", "source")
+    scores = (*SCORES, "source")
     return {
         "name": env.short_name,
         "id": env.id,

@@ -32,7 +32,7 @@ from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import most_steps
 from palaestra.train.evaluation.policies import AgentPolicy, Player
-from palaestra.train.formatting import four_digits, tell
+from palaestra.train.formatting import SCORES, four_digits, tell
 from palaestra.train.play.keyboard import ENTER, Keyboard, controller_for
 from palaestra.train.recording.layout import Layout, mosaic, paste
 from palaestra.train.recording.playback import Playback, PolicyFunction, WatchError, open_playback
@@ -153,7 +153,7 @@ def _check_fits(policy: PolicyFunction, env: BatchedEnv) -> None:
 
 def table(played: Sequence[EpisodeScore], reference: Reference, rival: str | None) -> str:
     """The episodes for people to read, one per line."""
-    rows = [["episode", "you", *([rival] if rival else []), "optimum"]]
+    rows = [["episode", "you", *([rival] if rival else []), SCORES["optimum"]]]
     for one in played:
         scores = [one.score, *([one.rival] if rival else []), reference.optimum]
         rows.append([str(one.episode), *("-" if score is None else four_digits(score) for score in scores)])
@@ -290,9 +290,9 @@ class _Game:
         whole = tiles[0] if len(tiles) == 1 else mosaic(tiles, len(tiles))
         headline = self._verdict() if over else self.controller.status or four_digits(self._sides[0].score)
         goals = [
-            f"{name} {four_digits(value)}"
-            for name, value in (("optimum", self.reference.optimum), ("solved from", self.reference.solved_at))
-            if over and value is not None  # who plays is not to be told before
+            f"{SCORES[name]} {four_digits(value)}"
+            for name in ("optimum", "solved_at")
+            if over and (value := getattr(self.reference, name)) is not None  # who plays is not to be told before
         ]
         facts = " · ".join([f"episode {episode}", *goals])
         return np.concatenate((whole, _footer(whole.shape[1], headline, facts, self._help)))

@@ -1,8 +1,8 @@
 """The numbers of the grid's runs, and their table in Markdown.
 
-Score: the final evaluation's mean return, or the exact expectation where the environment knows it. % of optimum is
-100 · score / optimum. Beside them, where there are any: the success rate, the share of the way from the best fixed
-price to the optimum, the mean time over the bound.
+Score: the final evaluation's mean return, or the exact expectation where the environment knows it. The normalised score
+is 100 · (score − random) / (best known − random) %. Beside them, where there are any: the success rate, the share of
+the way from the best fixed price to the optimum, the mean time over the bound.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from palaestra.train.formatting import minutes
+from palaestra.train.formatting import NORMALISED, SCORES, minutes
 from palaestra.train.markdown import markdown_table
 from palaestra.train.results.grid import GridRun
 from palaestra.train.runs.run_folder import RunFolder
@@ -48,8 +48,8 @@ HEADS = (
     "steps",
     "wall time",
     "steps/s",
-    "score (optimum)",
-    "% of optimum",
+    f"score ({SCORES['optimum']})",
+    f"{NORMALISED}, %",
     "also",
     "solved after",
     "commit",
@@ -73,9 +73,9 @@ def _caption(rows: Sequence[dict[str, Any]]) -> str:
     return f"""\
 Lists are in the order of the seeds: `--seed` {seeds}. Wall time is that of the whole command, with start-up, imports,
 evaluations and the recorded episode; steps/s are those of training, with the evaluations on the way. The score is the
-mean return of 1,000 held-out episodes, or the exact expectation where the environment knows it, and % of optimum is
-100 · score / optimum. Solved after: seconds from the start of the process to the first of the ten evaluations during
-training that reached the score before the colon. {NONE} is none.
+mean return of 1,000 held-out episodes, or the exact expectation where the environment knows it; normalised, random play
+has 0 % and the best known 100 %. Solved after: seconds from the start of the process to the first of the ten
+evaluations during training that reached the score before the colon. {NONE} is none.
 Measured on {"; ".join(machines) or "no machine"}."""
 
 
@@ -85,7 +85,7 @@ def _threads(run: dict[str, Any]) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     runs = [{**run.get("evaluation", {}), **run} for run in row["runs"]]
-    optimum = next((run["reference"]["optimum"] for run in runs if "reference" in run), None)
+    best = next((run["reference"]["optimum"] for run in runs if "reference" in run), None)
     score = "exact_mean" if any("exact_mean" in run for run in runs) else "mean"
     scores, seconds = _each(runs, score, "{:,.4g}"), _each(runs, "solved_after_seconds", "{:.1f}")
     also = [f"{name} {_each(runs, key, text)}" for key, (name, text) in ALSO.items() if _values(runs, key)]
@@ -94,8 +94,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _span(runs, "num_timesteps", _short),
         _span(runs, "wall_seconds", minutes),
         _span(runs, "steps_per_second", _short),
-        scores if optimum is None else f"{scores} ({optimum:,.4g})",
-        _each(runs, "ratio_to_optimal_percent", "{:.1f}"),
+        scores if best is None else f"{scores} ({best:,.4g})",
+        _each(runs, "percent_of_optimal", "{:.1f}"),
         "; ".join(also) or NONE,
         f"{row['solved_at']:,.4g}: {seconds} s" if _values(runs, "solved_after_seconds") else NONE,
         ", ".join(dict.fromkeys(commit[:7] for commit in _values(runs, "git_commit"))) or NONE,

@@ -68,8 +68,9 @@ def test_the_table_has_units_and_known_digits() -> None:
         "  middle half (IQM)  35.00",
         "  deviation          3.84",
         "  episode length     209.0 steps",
-        "  random play        0.1465",
+        "  random             0.1465",
         "  best known         35.00",
+        "  normalised score   98.3 %",
     ]
     lines = report(PRICES).splitlines()
     assert "  captured              -3.250 %" in lines

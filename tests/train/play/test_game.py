@@ -377,11 +377,11 @@ def test_the_table_has_a_line_for_each_episode() -> None:
     reference = make("snake-small", 1, "cpu").env.reference  # type: ignore[attr-defined]
     played = [EpisodeScore(0, 5.0, 35.0, True), EpisodeScore(1, 2.5, None, False)]
     assert table(played, reference, "dqn").splitlines() == [
-        "episode  you  dqn  optimum",
-        "      0    5   35       35",
-        "      1  2.5    -       35  (left)",
+        "episode  you  dqn  best known",
+        "      0    5   35          35",
+        "      1  2.5    -          35  (left)",
     ]
-    assert table(played[:1], reference, None).splitlines() == ["episode  you  optimum", "      0    5       35"]
+    assert table(played[:1], reference, None).splitlines() == ["episode  you  best known", "      0    5          35"]
 
 
 def test_who_plays_beside_a_run_of_reach_moves_the_tool() -> None:
@@ -409,13 +409,13 @@ def test_the_optimum_is_hidden_until_the_end(monkeypatch: pytest.MonkeyPatch) ->
     rival = Player("pricing", kwargs, RandomPolicy(), "cpu", "random")
     played, _ = run("pricing", press, env_kwargs=kwargs, rival=rival)
     assert played[0].finished
-    words = ("optim", "V*", "policy", "solved from")
+    words = ("optim", "V*", "policy", "best known", "solved at")
     shown = [any(word in text for word in words) for text in (one.replace("optimal prices are", "") for one in seen)]
     ends = ["next episode" in text for text in seen]
     assert shown == ends
     assert ends.count(True) == 1
     assert "random" in seen[ends.index(True)]
-    assert "optimum" in seen[ends.index(True)]
+    assert "best known" in seen[ends.index(True)]
 
 
 def test_keys_are_shown_until_one_is_pressed(
@@ -582,13 +582,13 @@ def test_a_run_beside_the_person(
     capsys.readouterr()
     assert run_cli(monkeypatch, "play", "snake-small", "--versus", "here") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["episode", "you", "ppo", "optimum"]
+    assert lines[0].split() == ["episode", "you", "ppo", "best", "known"]
     assert len(lines) > 3
     for line in lines[1:]:
         if "(left)" not in line:
-            episode, _, rival, optimum = line.split()
+            episode, _, rival, best = line.split()
             assert float(rival) == alone("snake-small", int(episode), subject.env_kwargs, subject.policy)
-            assert optimum == "15"
+            assert best == "15"
     assert run_cli(monkeypatch, "play", "snake", "--versus", "here") == 2
     assert "this agent plays palaestra/SnakeSmall-v0, not snake" in capsys.readouterr().err
     assert run_cli(monkeypatch, "play", "snake-small", "--versus", "here", "--set", "env.size=6") == 2

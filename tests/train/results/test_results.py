@@ -56,7 +56,7 @@ FACTS = {
 EVALUATION: dict[str, Any] = {
     "mean": 34.725,
     "seed": 0,  # of the evaluation, which is not the run's
-    "ratio_to_optimal_percent": 99.214,
+    "percent_of_optimal": 99.214,
     "success_rate": 0.987,
     "reference": {"random": 0.1465, "heuristic": 14.98, "optimum": 35.0},
 }
@@ -318,12 +318,12 @@ def test_the_table_to_the_letter() -> None:
     market = {
         "mean": 1430.0,
         "exact_mean": 1432.14,
-        "ratio_to_optimal_percent": 99.344,
+        "percent_of_optimal": 99.344,
         "captured_percent": 94.96,
         "success_rate": None,
         "reference": {"optimum": 1441.593109},
     }
-    arm = {"mean": 2.8, "seconds_per_bound": 1.0649, "success_rate": 1.0, "ratio_to_optimal_percent": None}
+    arm = {"mean": 2.8, "seconds_per_bound": 1.0649, "success_rate": 1.0, "percent_of_optimal": None}
     rows = [
         {
             "command": "palaestra train snake-small --agent ppo",
@@ -331,7 +331,7 @@ def test_the_table_to_the_letter() -> None:
             "runs": [
                 made(0, 89.6, solved_after_seconds=61.25),
                 made(1, 82.4, {"mean": 34.0, "success_rate": 0.95}, steps_per_second=9_400, git_commit="fedcba9876"),
-                made(2, 85.0, {"ratio_to_optimal_percent": 99.96}, num_timesteps=999_424),
+                made(2, 85.0, {"percent_of_optimal": 99.96}, num_timesteps=999_424),
             ],
         },
         {
@@ -350,7 +350,10 @@ def test_the_table_to_the_letter() -> None:
             "runs": [{"seed": seed, "folder": "x", "error": "boom"} for seed in range(3)],
         },
     ]
-    heads = "| command | steps | wall time | steps/s | score (optimum) | % of optimum | also | solved after | commit |"
+    heads = (
+        "| command | steps | wall time | steps/s | score (best known) | normalised score, % | also | solved after "
+        "| commit |"
+    )
     lines = results_table(rows).split("\n")
     assert lines[:6] == [
         heads,
