@@ -131,8 +131,12 @@ class Season(InventoryMarket):
         if value.ndim == 1:
             ahead += value[self.units - sold] @ wanted.T
             return ahead
-        for probability, left in zip(wanted.T, (self.units - sold).T, strict=True):  # all at once would be large
-            ahead += probability * value[left]
+        most = wanted.shape[1] - 1
+        padded = np.concatenate((np.repeat(value[:1], most, 0), value))  # sold out below no unit
+        windows = np.lib.stride_tricks.sliding_window_view(
+            padded, most + 1, 0
+        )  # [states, A, K + 1] from K less to none
+        ahead += np.einsum("sak,ak->sa", windows, wanted[:, ::-1])
         return ahead
 
     def transition(self, stage: int, mass: Array) -> Array:

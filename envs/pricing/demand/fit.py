@@ -82,15 +82,21 @@ def fit(path: Path, options: FitOptions = FitOptions(), reading: ReadOptions | N
         notes.append(f"columns that are not used: {', '.join(unused)}")
     try:
         if table.shape == "sales":
-            return _fit_sales(table, options, notes)
+            return _with_goal(_fit_sales(table, options, notes))
         for option in ("instrument", "curve"):
             if getattr(options, option) is not None:
                 raise SalesError(f"--{option} is for sales per period; these are choices")
         if options.products:
             raise SalesError("--product is for sales per period; choices between products are estimated together")
-        return Fitting(_fit_choices(table, options.buyers, notes), notes)
+        return _with_goal(Fitting(_fit_choices(table, options.buyers, notes), notes))
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
+
+
+def _with_goal(fitting: Fitting) -> Fitting:
+    if not any(product.unit_cost for product in fitting.demand.products.values()):
+        fitting.notes.append("without unit_cost revenue is the goal: the lowest price seen may be best")
+    return fitting
 
 
 def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from palaestra.envs.pricing.demand.counts.demand_curves import PRICE
 from palaestra.envs.pricing.demand.counts.instruments import RESIDUAL
 from palaestra.envs.pricing.demand.counts.sales_model import SalesModel, prices_follow_demand
 from palaestra.envs.pricing.demand.counts.selection import GroupTest
+from palaestra.envs.pricing.demand.dynamic_gain import dynamic_gain
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
 from palaestra.envs.pricing.demand.fit import FitOptions, Fitting, fit
-from palaestra.envs.pricing.demand.json_file import demand_data
+from palaestra.envs.pricing.demand.json_file import demand_data, demand_text
 from palaestra.envs.pricing.demand.model import Demand
+from palaestra.envs.pricing.price_list import money
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError
 
 _IN_DETAIL = 3  # products; more are a table
@@ -37,7 +40,7 @@ def fit_demand(
         raise SalesError(f"{out} is there already: remove it, or choose another --out")
     fitting = fit(sales, options, reading)
     with out.open("x", encoding="utf-8") as file:
-        json.dump(demand_data(fitting.demand), file, indent=1)
+        file.writelines(demand_text(demand_data(fitting.demand)))
         file.write("\n")
     if as_json:
         print(json.dumps({**summary_data(fitting), "written": str(out)}, indent=1))
@@ -63,6 +66,10 @@ def summary(fitting: Fitting, *, every: bool = False) -> str:
             lines += _product_lines(demand, name, fitting.models.get(name))
     else:
         lines += _product_table(demand, every)
+    for name in gained(demand):
+        lines += _wrapped(f"{name}: {_gain_line(demand, name)}")
+    if count > _IN_DETAIL:
+        lines += _wrapped(f"(of the {_IN_DETAIL} best-selling products; --product NAME tells it for another)")
     reasons = list(fitting.left_out.items())
     for name, reason in reasons if every else reasons[:_ROWS]:
         lines += _wrapped(f"left out: {name}: {reason}")
@@ -73,10 +80,29 @@ def summary(fitting: Fitting, *, every: bool = False) -> str:
     return "\n".join(lines)
 
 
+def gained(demand: Demand) -> list[str]:
+    """The products of which is said what dynamic pricing can win: the best-selling, since that takes its time."""
+    return sorted(demand.products, key=lambda name: -demand.products[name].units_sold)[:_IN_DETAIL]
+
+
+def _gain_line(demand: Demand, name: str) -> str:
+    """What dynamic pricing can win over the best fixed price in the default season."""
+    try:
+        gain = dynamic_gain(demand, name)
+    except ValueError as error:
+        return f"no season to price: {error}"
+    season = f"in a season of {gain.periods} period{'s' * (gain.periods > 1)} with {gain.stock} units"
+    fixed = f"the best fixed price, {gain.fixed_price:.4g}, earns {money(gain.fixed):g}"
+    if gain.nothing:
+        return f"dynamic pricing has nothing to win {season}: {fixed}, and the optimum {gain.percent:.2f}% more"
+    more = f"{money(gain.optimum - gain.fixed):g} ({gain.percent:.1f}%) more"
+    return f"{season} {fixed}, and dynamic pricing up to {more}; with stock enough nothing more"
+
+
 def summary_data(fitting: Fitting) -> dict[str, Any]:
     """The same as plain data."""
     demand = fitting.demand
-    products = {}
+    products, gains = {}, gained(demand)
     for name, product in demand.products.items():
         price, at_end = demand.best_fixed(name)
         estimate = product.estimate
@@ -95,9 +121,19 @@ def summary_data(fitting: Fitting) -> dict[str, Any]:
         if model := fitting.models.get(name):
             entry |= _model_data(model)
             entry["slope_at_mean_price"], entry["slope_standard_error"] = product.slope()
+        if name in gains:
+            entry["default_season"] = _gain_data(demand, name)
         products[name] = entry
     top = {"file": demand.file, "rows": demand.rows, "periods": demand.periods, "kind": demand.kind}
     return {**top, "products": products, "left_out": fitting.left_out, "notes": fitting.notes}
+
+
+def _gain_data(demand: Demand, name: str) -> dict[str, Any]:
+    try:
+        gain = dynamic_gain(demand, name)
+    except ValueError as error:
+        return {"error": str(error)}
+    return {**asdict(gain), "gain": gain.optimum - gain.fixed, "gain_percent": gain.percent}
 
 
 def _model_data(model: SalesModel) -> dict[str, Any]:

@@ -7,7 +7,7 @@ by name, their ``covariance`` in that order, ``log_likelihood``, ``observations`
 kind ``logit`` to the file, which then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
 For ``counts`` the file has a ``calendar`` (``first`` and ``last`` date and the ``step`` in days; null without calendar
 dates), and each product its ``curve`` and ``flags``, the regressors that are 0 or 1, and with a calendar perhaps
-``history``, a [day, price, unit cost] for each date at which one of the last two changed; the day 0 is ``first``.
+``history``: ``prices`` and, where they changed, ``unit_costs``, from the ``days`` on that are counted from ``first``.
 
 Version 1 had none of these, and called ``counts`` ``exponential``; it is still read.
 """
@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,20 @@ def _product_data(product: Product) -> dict[str, Any]:
     }
 
 
-def _history_data(history: History, first: date) -> list[list[Any]]:
-    columns = (history.days - first.toordinal(), history.prices, history.costs)
-    return [list(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+def _history_data(history: History, first: date) -> dict[str, list[Any]]:
+    data = {"days": (history.days - first.toordinal()).tolist(), "prices": history.prices.tolist()}
+    return {**data, "unit_costs": history.costs.tolist()} if np.ptp(history.costs) > 0.0 else data
+
+
+def demand_text(data: Any, depth: int = 1) -> Iterator[str]:
+    """JSON in pieces: an entry of a mapping on a line of its own, lists on one."""
+    if not isinstance(data, dict) or not data:
+        yield json.dumps(data)
+        return
+    for k, (name, value) in enumerate(data.items()):
+        yield f"{',' if k else '{'}\n{' ' * depth}{json.dumps(name)}: "
+        yield from demand_text(value, depth + 1)
+    yield f"\n{' ' * (depth - 1)}}}"
 
 
 def _estimate_data(estimate: Estimate) -> dict[str, Any]:
@@ -84,11 +96,13 @@ def _estimate_data(estimate: Estimate) -> dict[str, Any]:
 
 
 def demand_content(source: Any) -> Any:
-    """The plain data of a demand that is given by the name of its file, or is such data already.
+    """The plain data of a demand that is given by the name of its file or as it is, or is such data already.
 
     Raises:
         DemandError: if there is no such file, or it is not JSON.
     """
+    if isinstance(source, Demand):
+        return demand_data(source)
     if not isinstance(source, str | Path):
         return source
     try:
@@ -100,11 +114,13 @@ def demand_content(source: Any) -> Any:
 
 
 def load_demand(source: Any) -> Demand:
-    """A demand from its file or its plain data.
+    """A demand from its file, from its plain data or as it is.
 
     Raises:
         DemandError: naming the first entry that is missing or makes no sense.
     """
+    if isinstance(source, Demand):
+        return source
     data = demand_content(source)
     try:
         return _demand(data)
@@ -205,23 +221,26 @@ def _product(entry: Any, where: str, shared: Estimate | None, calendar: Calendar
         unit_cost=_number(entry["unit_cost"], f"{where}.unit_cost"),
         units_sold=_count(entry["units_sold"], f"{where}.units_sold", 0),
         sold_out=_count(entry["sold_out"], f"{where}.sold_out", 0),
-        history=_history(entry["history"], f"{where}.history", calendar, ends) if dated and calendar else None,
         **({"estimate": shared} if shared else more),
     )
+    if dated and calendar is not None:
+        product = replace(product, history=_history(entry["history"], f"{where}.history", calendar, product))
     if not shared and not all(product.slope(price)[0] < 0.0 for price in product.price_range):
         raise DemandError(f"{where}.estimate.coefficients: the demand must fall, and not reach 0, within price_range")
     return product
 
 
-def _history(entry: Any, where: str, calendar: Calendar, ends: Any) -> History:
-    table = _numbers(entry, where)
-    if table.ndim != 2 or table.shape[1] != 3:
-        raise DemandError(f"{where} must be a list of [day, price, unit cost]")
-    days, prices, costs = table.T
-    last = (calendar.last - calendar.first).days
+def _history(entry: Any, where: str, calendar: Calendar, product: Product) -> History:
+    costly = {"unit_costs"} if isinstance(entry, Mapping) and "unit_costs" in entry else set()
+    entry = _entries(entry, where, {"days", "prices"} | costly)
+    days, prices = (_numbers(entry[name], f"{where}.{name}") for name in ("days", "prices"))
+    costs = _numbers(entry["unit_costs"], f"{where}.unit_costs") if costly else np.full(days.shape, product.unit_cost)
+    if days.ndim != 1 or not days.shape == prices.shape == costs.shape:
+        raise DemandError(f"{where} must have lists of one length")
+    last, (lowest, highest) = (calendar.last - calendar.first).days, product.price_range
     if (days != days.round()).any() or days[0] < 0 or days[-1] > last or (np.diff(days) <= 0.0).any():
-        raise DemandError(f"{where} must have ascending whole days, 0 to {last}")
-    if prices.min() < ends[0] * (1 - 1e-9) or prices.max() > ends[1] * (1 + 1e-9) or costs.min() < 0.0:
+        raise DemandError(f"{where}.days must be ascending whole numbers, 0 to {last}")
+    if prices.min() < lowest * (1 - 1e-9) or prices.max() > highest * (1 + 1e-9) or costs.min() < 0.0:
         raise DemandError(f"{where} must have prices inside price_range, and costs that are not negative")
     return History(days.astype(np.int64) + calendar.first.toordinal(), prices, costs)
 

@@ -102,13 +102,18 @@ def test_prices_are_charged_again_a_year_or_whole_weeks_later() -> None:
 @pytest.mark.parametrize(
     ("history", "message"),
     [
-        ([[0, 3.0]], "tea.history must be a list of [day, price, unit cost]"),
-        ("x", "tea.history must be a list of finite numbers"),
-        ([[0, 3.0, 1.0], [0, 4.5, 1.0]], "tea.history must have ascending whole days, 0 to 119"),
-        ([[0.5, 3.0, 1.0]], "tea.history must have ascending whole days, 0 to 119"),
-        ([[120, 3.0, 1.0]], "tea.history must have ascending whole days, 0 to 119"),
-        ([[0, 2.0, 1.0]], "tea.history must have prices inside price_range, and costs that are not negative"),
-        ([[0, 3.0, -1.0]], "tea.history must have prices inside price_range, and costs that are not negative"),
+        ([[0, 3.0]], "tea.history must be a mapping, got list"),
+        ({"days": [0]}, "tea.history lacks: prices"),
+        ({"days": [0], "prices": [3], "colours": [1]}, "tea.history has an unknown entry: colours"),
+        ({"days": "x", "prices": [3]}, "tea.history.days must be a list of finite numbers"),
+        ({"days": [0], "prices": [3, 4.5]}, "tea.history must have lists of one length"),
+        ({"days": [0], "prices": [3], "unit_costs": [1, 2]}, "tea.history must have lists of one length"),
+        ({"days": [[0]], "prices": [[3]]}, "tea.history must have lists of one length"),
+        ({"days": [0, 0], "prices": [3, 4.5]}, "tea.history.days must be ascending whole numbers, 0 to 119"),
+        ({"days": [0.5], "prices": [3]}, "tea.history.days must be ascending whole numbers, 0 to 119"),
+        ({"days": [120], "prices": [3]}, "tea.history.days must be ascending whole numbers, 0 to 119"),
+        ({"days": [0], "prices": [2]}, "tea.history must have prices inside price_range, and costs that are not"),
+        ({"days": [0], "prices": [3], "unit_costs": [-1]}, "tea.history must have prices inside price_range, and co"),
     ],
 )
 def test_a_history_edited_by_hand_is_refused(history: Any, message: str, tmp_path: Path) -> None:

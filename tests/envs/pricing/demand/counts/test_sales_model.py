@@ -368,7 +368,7 @@ def test_a_weak_or_constant_instrument_is_told(tmp_path: Path) -> None:
 def test_a_file_of_version_1_is_still_read(tmp_path: Path) -> None:
     """As an earlier palaestra wrote it: the same market, to the bit."""
     new = demand_data(fitted(tmp_path / "s.csv", clean(18), curve="exponential").demand)
-    product = {k: v for k, v in new["products"]["tea"].items() if k not in ("curve", "flags")}
+    product = {k: v for k, v in new["products"]["tea"].items() if k not in ("curve", "flags", "history")}
     old = {k: v for k, v in new.items() if k != "calendar"} | {"version": 1, "kind": "exponential"}
     old |= {"products": {"tea": product}}
     market = Pricing(12, 20, demand=json.loads(json.dumps(old)))

@@ -1,0 +1,78 @@
+"""What ``fit-demand`` says that dynamic pricing can win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palaestra.envs.pricing import Pricing
+from palaestra.envs.pricing.demand.dynamic_gain import dynamic_gain
+from palaestra.envs.pricing.demand.fit import Fitting, fit
+from palaestra.envs.pricing.demand.fit_report import summary, summary_data
+from palaestra.envs.pricing.demand.json_file import demand_data
+
+NO_COST = "without unit_cost revenue is the goal: the lowest price seen may be best"
+
+
+def fitted(path: Path, products: dict[str, tuple[float, float, float | None]], days: int = 150) -> Fitting:
+    """Of products with the mean units scale · exp(−p / willing) and a unit cost."""
+    rng = np.random.default_rng(0)
+    costs = any(cost is not None for _, _, cost in products.values())
+    with path.open("w") as file:
+        print("date,product,price,units" + ",unit_cost" * costs, file=file)
+        for day in range(days):
+            for name, (scale, willing, cost) in products.items():
+                price = rng.choice([3.0, 4.0, 5.0, 6.0, 8.0])
+                units = rng.poisson(scale * np.exp(-price / willing))
+                print(f"{day},{name},{price},{units}" + f",{cost}" * costs, file=file)
+    return fit(path)
+
+
+def test_the_gain_is_that_of_the_default_season(tmp_path: Path) -> None:
+    fitting = fitted(tmp_path / "s.csv", {"tea": (8.0, 3.0, 1.0)})
+    market = Pricing(demand=demand_data(fitting.demand))
+    gain, (price, fixed) = dynamic_gain(fitting.demand, "tea"), market.best_fixed_price()
+    assert (gain.periods, gain.stock) == (market.stages, market.stock)
+    assert (gain.fixed_price, gain.fixed, gain.optimum) == (price, fixed, market.optimal_value())
+    more = market.optimal_value() - fixed
+    assert gain.percent == pytest.approx(100.0 * more / fixed)
+    text = " ".join(summary(fitting).split())
+    assert (
+        f"tea: in a season of {market.stages} periods with {market.stock} units the best fixed price, {price:g},"
+        in text
+    )
+    assert f"earns {fixed:.2f}, and dynamic pricing up to {more:.3f} ({gain.percent:.1f}%) more" in text
+    assert "with stock enough nothing more" in text
+    data = summary_data(fitting)["products"]["tea"]["default_season"]
+    assert data == {
+        **{"periods": market.stages, "stock": market.stock, "fixed_price": price, "fixed": fixed},
+        **{"optimum": market.optimal_value(), "gain": more, "gain_percent": gain.percent},
+    }
+    assert NO_COST not in fitting.notes
+    ample = Pricing(demand=demand_data(fitting.demand), stock=400)
+    assert ample.optimal_value() == pytest.approx(ample.best_fixed_price()[1], rel=1e-9)
+
+
+def test_where_there_is_nothing_to_win_that_is_said(tmp_path: Path) -> None:
+    """Buyers who hardly mind the price: the highest is best whatever happens."""
+    fitting = fitted(tmp_path / "s.csv", {"tea": (9.0, 12.0, None)}, 400)
+    assert dynamic_gain(fitting.demand, "tea").nothing
+    text = " ".join(summary(fitting).split())
+    assert "tea: dynamic pricing has nothing to win in a season of" in text
+    assert "and the optimum 0.00% more" in text
+    assert f"\nnote: {NO_COST}" in summary(fitting)
+
+
+def test_of_many_products_it_is_said_of_the_best_selling(tmp_path: Path) -> None:
+    products = {f"p{k}": (4.0 + k, 3.0, 1.0) for k in range(4)} | {"dear": (30.0, 3.0, 9.0)}
+    fitting = fitted(tmp_path / "s.csv", products)
+    text = summary(fitting)
+    assert [line.partition(":")[0] for line in text.splitlines() if "in a season" in line] == ["p3", "p2"]
+    assert "dear: no season to price: no price is above the unit cost of dear, 9" in text
+    assert "(of the 3 best-selling products; --product NAME tells it for another)" in text
+    said = {name: entry.get("default_season") for name, entry in summary_data(fitting)["products"].items()}
+    assert said["dear"] == {"error": "no price is above the unit cost of dear, 9"}
+    assert [name for name, season in said.items() if season] == ["p2", "p3", "dear"]
+    assert max(map(len, text.splitlines())) <= 80
