@@ -147,15 +147,28 @@ def negative_binomial_regression(mean: LogMean, counts: Counts, poisson: Estimat
     excess, scale = float(((y - fitted) ** 2 - y).sum()), float((fitted**2).sum())
     if excess <= 0.0 and not counts.truncated:  # the slope of the likelihood at a = 0 does not rise
         return None
-    if not counts.truncated and exact.all() and excess < _CLEARLY_LESS * np.sqrt(2.0 * scale):
+    likelihood = count_likelihood(mean, counts, dispersed=True)
+    if counts.truncated or not exact.all():
+        score = _dispersion_score(likelihood, poisson.coefficients)
+    else:
+        score = excess / np.sqrt(2.0 * scale)
+    if score < _CLEARLY_LESS:
         return None
     start = np.append(poisson.coefficients, np.log(max(excess / scale, _SMALLEST_START)))
-    likelihood = count_likelihood(mean, counts, dispersed=True)
     try:
         found = estimate(likelihood, start, (*poisson.names, LOG_DISPERSION), len(counts.units))
     except EstimationError:  # a goes to 0
         return None
     return found if 2.0 * (found.log_likelihood - poisson.log_likelihood) > _OVERDISPERSED else None
+
+
+def _dispersion_score(likelihood: Likelihood, beta: Array) -> float:
+    """The slope of the likelihood in a over its standard deviation, close to a = 0."""
+    a = _SMALLEST_START
+    _, gradient, hessian = likelihood(np.append(beta, np.log(a)))
+    slope, cross, bend = gradient[-1] / a, hessian[:-1, -1] / a, (hessian[-1, -1] - gradient[-1]) / a**2
+    information = -bend + cross @ np.linalg.lstsq(hessian[:-1, :-1], cross, rcond=None)[0]
+    return float(slope / np.sqrt(information)) if information > 0.0 else np.inf
 
 
 def _poisson_rows(y: Array, eta: Array, mean: Array, counts: Counts) -> RowDerivatives:

@@ -19,6 +19,7 @@ from palaestra.envs.core import Array
 
 _TERMS = 50_000
 _NEGLIGIBLE = 1e-17
+_BLOCK, _AT_ONCE = 32, 2**14  # terms of a row, and of all rows, that are computed together
 
 
 class Tail(NamedTuple):
@@ -77,23 +78,27 @@ def log_probability(units: Array, mean: Array, a: float = 0.0) -> tuple[Array, A
 def _sums(least: Array, mean: Array, a: float, above: bool) -> tuple[Array, Array, Array]:
     """Σ t, Σ t d and Σ t (d² + e) over the terms t of a tail, relative to its first; d and e are (log t)' and (log t)''
     in a."""
+    total, first, second = np.ones_like(mean), np.zeros_like(mean), np.zeros_like(mean)
     term, d, e = np.ones_like(mean), np.zeros_like(mean), np.zeros_like(mean)
-    total, first, second = term.copy(), d.copy(), e.copy()
-    share = mean / (1.0 + a * mean)
-    k = least.copy() if above else least - 2.0
-    for _ in range(_TERMS):
+    share, sign = mean / (1.0 + a * mean), 1.0 if above else -1.0
+    block = min(max(_AT_ONCE // len(mean), 1), _BLOCK)
+    k = (least if above else least - 2.0) + sign * np.arange(block)[:, None]  # [block, n]
+    for _ in range(_TERMS // block):
         if above:
-            term = term * (1.0 + a * k) * share / (k + 1.0)
+            ratio = (1.0 + a * k) * share / (k + 1.0)
         else:
-            term = np.where(k >= 0.0, term * (k + 1.0) / ((1.0 + a * np.maximum(k, 0.0)) * share), 0.0)
+            ratio = np.maximum(k + 1.0, 0.0) / ((1.0 + a * np.maximum(k, 0.0)) * share)
+        terms = term * np.cumprod(ratio, 0)
+        if a:
+            own = k / (1.0 + a * np.maximum(k, 0.0))
+            d_of_terms = d + sign * np.cumsum(own - share, 0)
+            e_of_terms = e - sign * np.cumsum(own**2 - share**2, 0)
+            first += (terms * d_of_terms).sum(0)
+            second += (terms * (d_of_terms**2 + e_of_terms)).sum(0)
+            d, e = d_of_terms[-1], e_of_terms[-1]
+        total += terms.sum(0)
+        term = terms[-1]
         if not (term > _NEGLIGIBLE * total).any():
             break
-        if a:
-            sign, own = (1.0 if above else -1.0), k / (1.0 + a * np.maximum(k, 0.0))
-            d = d + sign * (own - share)
-            e = e - sign * (own**2 - share**2)
-            first += term * d
-            second += term * (d**2 + e)
-        total += term
-        k = k + 1.0 if above else k - 1.0
+        k += sign * block
     return total, first, second
