@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.metrics import percent_of
-from palaestra.envs.pricing.season import Season
+
+if TYPE_CHECKING:
+    from palaestra.envs.pricing.season import Season
 
 _CENTS, _DIGITS, _MOST_DECIMALS = 2, 4, 6
+_PERIOD = "period"
 _UNITS = {1: "day", 7: "week"}  # of time, by the days from one date to the next
 
 
@@ -53,7 +56,7 @@ class PriceList:
         self.lost_percent = max(0.0, 100.0 - percent_of(self.value, self.best))
         self.dates = None if market.dates is None else [date.fromordinal(day) for day in market.dates.tolist()]
         self.time_unit = market.time_unit
-        if market.dates is not None and stages > 1 and market.time_unit == Season.time_unit:
+        if market.dates is not None and stages > 1 and market.time_unit == _PERIOD:
             self.time_unit = _UNITS.get(int(market.dates[1] - market.dates[0]), self.time_unit)
         self.decimals = next((d for d in range(12) if np.allclose(market.prices, market.prices.round(d), 1e-9, 0)), 12)
         self.decimals = self.decimals and max(self.decimals, _CENTS)  # 4.50, not 4.5; but 4 where no price has cents

@@ -16,7 +16,6 @@ the uplift (:mod:`palaestra.envs.pricing.demand.uplift`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -129,14 +128,9 @@ class Pricing(Season):
     def _season(self, menu: Array, stock: int, periods: int, factor: float = 1.0, sensitivity: float = 1.0) -> Array:
         """Probabilities of the wanted units in each period, float64 [T, A, K + 1]."""
         assert self.demand is not None
-        wanted = partial(self.demand.wanted, self.product, menu, stock, factor=factor, sensitivity=sensitivity)
-        if self.levels is None:
-            each = wanted()
-            return np.broadcast_to(each, (periods, *each.shape))
-        levels = self.levels(self.demand.products[self.product].estimate.coefficients)
-        different, place = np.unique(levels, return_inverse=True)
-        season: Array = wanted(level=different)[place]
-        return season
+        return self.demand.season_wanted(
+            self.product, menu, stock, periods, self.levels, factor=factor, sensitivity=sensitivity
+        )
 
     def perturbed_markets(self) -> dict[str, Market[Any]]:
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,

@@ -31,20 +31,20 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.arguments import checked_costs, checked_count, checked_distribution, checked_prices
+from palaestra.envs.pricing.demand.season_problem import SeasonProblem
 from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
 
 
-class Season(InventoryMarket):
+class Season(SeasonProblem, InventoryMarket):
     """One product over a season; subclasses say what customers want. See the module for the rules.
 
-    ``dates`` are the ordinals of the periods, int64 [T], where they are known; ``margins``, float64 [T, A], what a sold
-    unit earns.
+    ``dates`` are the ordinals of the periods, int64 [T], where they are known.
     """
 
+    units: Array
     dates: Array | None = None
 
     def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0) -> None:
@@ -59,14 +59,8 @@ class Season(InventoryMarket):
         Raises:
             ValueError: if an argument is out of range, or a distribution does not sum to 1.
         """
-        self.prices = checked_prices(prices)
-        self.stock = checked_count("stock", stock)
-        self.wanted = checked_distribution(wanted, len(self.prices))
-        self.stages, self.num_states, self.first_state = len(self.wanted), self.stock + 1, self.stock
-        self.unit_cost = checked_costs(unit_cost, self.stages)
-        self.margins = self.prices - self.unit_cost[:, None]
+        SeasonProblem.__init__(self, prices, wanted, stock, unit_cost)
         self.action_space = Discrete(len(self.prices))
-        self.units = np.arange(self.num_states)[:, None]
         self.row = (1 << (self.wanted.shape[2] - 1).bit_length()) - 1  # K, rounded up to be halved evenly
         cdf = np.full((self.stages * len(self.prices), self.row), 2.0)
         cdf[:, : self.wanted.shape[2] - 1] = self.wanted.cumsum(2)[..., :-1].reshape(len(cdf), -1)
@@ -123,27 +117,3 @@ class Season(InventoryMarket):
 
     def expert(self, state: SeasonState) -> Tensor:
         return self.best_actions(state.period, state.stock)
-
-    def action_values(self, stage: int, value: Array) -> Array:
-        wanted = self.wanted[stage]  # [A, K + 1]
-        sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
-        ahead: Array = (sold @ wanted.T) * self.margins[stage]
-        if value.ndim == 1:
-            ahead += value[self.units - sold] @ wanted.T
-            return ahead
-        most = wanted.shape[1] - 1
-        padded = np.concatenate((np.repeat(value[:1], most, 0), value))  # sold out below no unit
-        windows = np.lib.stride_tricks.sliding_window_view(
-            padded, most + 1, 0
-        )  # [states, A, K + 1] from K less to none
-        ahead += np.einsum("sak,ak->sa", windows, wanted[:, ::-1])
-        return ahead
-
-    def transition(self, stage: int, mass: Array) -> Array:
-        moved = mass @ self.wanted[stage]  # [states, K + 1]
-        left = np.maximum(0, self.units - np.arange(moved.shape[1]))
-        return np.bincount(left.ravel(), moved.ravel(), self.num_states)
-
-    def expected_reward(self, stage: int) -> Array:
-        mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])
-        return np.tile(mean * self.margins[stage], (self.num_states, 1))

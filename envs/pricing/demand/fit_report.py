@@ -15,11 +15,11 @@ from palaestra.envs.pricing.demand.counts.demand_curves import PRICE
 from palaestra.envs.pricing.demand.counts.instruments import RESIDUAL
 from palaestra.envs.pricing.demand.counts.sales_model import SalesModel, prices_follow_demand
 from palaestra.envs.pricing.demand.counts.selection import GroupTest
-from palaestra.envs.pricing.demand.dynamic_gain import dynamic_gain
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
 from palaestra.envs.pricing.demand.fit import FitOptions, Fitting, fit
 from palaestra.envs.pricing.demand.json_file import demand_data, demand_text
 from palaestra.envs.pricing.demand.model import Demand
+from palaestra.envs.pricing.demand.season_problem import dynamic_gain
 from palaestra.envs.pricing.price_list import money
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError
 

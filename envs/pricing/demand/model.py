@@ -200,6 +200,26 @@ class Demand:
 
         return log_levels
 
+    def season_wanted(
+        self,
+        name: str,
+        prices: Array,
+        most: int,
+        periods: int,
+        levels: Callable[[Array], Array] | None = None,
+        *,
+        factor: float = 1.0,
+        sensitivity: float = 1.0,
+    ) -> Array:
+        """:meth:`wanted` in each period of a season with :meth:`levels`, float64 [T, P, units + 1]."""
+        if levels is None:
+            each = self.wanted(name, prices, most, factor=factor, sensitivity=sensitivity)
+            return np.broadcast_to(each, (periods, *each.shape))
+        own = levels(self.products[name].estimate.coefficients)
+        different, place = np.unique(own, return_inverse=True)
+        season: Array = self.wanted(name, prices, most, factor=factor, sensitivity=sensitivity, level=different)[place]
+        return season
+
     def unit_costs(self, name: str, days: Array | None) -> Array:
         """The cost of a unit in each period of a season, float64 [T], from their ordinals; [] without a calendar."""
         product = self.products[name]

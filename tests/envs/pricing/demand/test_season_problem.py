@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from palaestra.envs.pricing import Pricing
-from palaestra.envs.pricing.demand.dynamic_gain import dynamic_gain
 from palaestra.envs.pricing.demand.fit import Fitting, fit
 from palaestra.envs.pricing.demand.fit_report import summary, summary_data
 from palaestra.envs.pricing.demand.json_file import demand_data
+from palaestra.envs.pricing.demand.season_problem import dynamic_gain
 
 NO_COST = "without unit_cost revenue is the goal: the lowest price seen may be best"
 
@@ -70,9 +70,9 @@ def test_of_many_products_it_is_said_of_the_best_selling(tmp_path: Path) -> None
     fitting = fitted(tmp_path / "s.csv", products)
     text = summary(fitting)
     assert [line.partition(":")[0] for line in text.splitlines() if "in a season" in line] == ["p3", "p2"]
-    assert "dear: no season to price: no price is above the unit cost of dear, 9" in text
+    assert "dear: no season to price: no price is above the unit cost, 9" in text
     assert "(of the 3 best-selling products; --product NAME tells it for another)" in text
     said = {name: entry.get("default_season") for name, entry in summary_data(fitting)["products"].items()}
-    assert said["dear"] == {"error": "no price is above the unit cost of dear, 9"}
+    assert said["dear"] == {"error": "no price is above the unit cost, 9"}
     assert [name for name, season in said.items() if season] == ["p2", "p3", "dear"]
     assert max(map(len, text.splitlines())) <= 80

@@ -1,0 +1,108 @@
+"""A season of one product as a finite decision problem, in NumPy alone, and what dynamic pricing can win in it.
+
+The gain is that over the best fixed price in the season that the environment makes of a demand unless told otherwise:
+its periods, its stock and its menu. Both values are exact. With stock enough a fixed price earns as much: effects of
+the calendar multiply the demand at every price, so that the same price is best in all periods, and the unit cost
+behind the data does not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.arguments import checked_costs, checked_count, checked_distribution, checked_prices
+from palaestra.envs.pricing.demand.model import Demand
+from palaestra.envs.pricing.finite_mdp import FiniteMDP
+
+_NOTHING = 0.1  # percent
+_LARGEST = 2e9  # states × prices × wanted units × periods: seconds
+
+
+class SeasonProblem(FiniteMDP):
+    """States are the units left, actions the prices of the menu.
+
+    Attributes:
+        prices: the menu, float64 [A].
+        wanted: probabilities of 0 … K wanted units, float64 [T, A, K + 1].
+        unit_cost: float64 [T].
+        margins: what a sold unit earns, float64 [T, A].
+        units: left in each state, int64 [C + 1, 1].
+    """
+
+    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0) -> None:
+        self.prices: Array = checked_prices(prices)
+        self.stock = checked_count("stock", stock)
+        self.wanted = checked_distribution(wanted, len(self.prices))
+        self.stages, self.num_states, self.first_state = len(self.wanted), self.stock + 1, self.stock
+        self.unit_cost: Array = checked_costs(unit_cost, self.stages)
+        self.margins: Array = self.prices - self.unit_cost[:, None]
+        self.units: Array = np.arange(self.num_states)[:, None]
+
+    @property
+    def num_actions(self) -> int:
+        return len(self.prices)
+
+    def action_values(self, stage: int, value: Array) -> Array:
+        wanted = self.wanted[stage]  # [A, K + 1]
+        sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
+        ahead: Array = (sold @ wanted.T) * self.margins[stage]
+        if value.ndim == 1:
+            ahead += value[self.units - sold] @ wanted.T
+            return ahead
+        most = wanted.shape[1] - 1
+        padded = np.concatenate((np.repeat(value[:1], most, 0), value))  # sold out below no unit
+        windows = np.lib.stride_tricks.sliding_window_view(
+            padded, most + 1, 0
+        )  # [states, A, K + 1] from K less to none
+        ahead += np.einsum("sak,ak->sa", windows, wanted[:, ::-1])
+        return ahead
+
+    def transition(self, stage: int, mass: Array) -> Array:
+        moved = mass @ self.wanted[stage]  # [states, K + 1]
+        left = np.maximum(0, self.units - np.arange(moved.shape[1]))
+        return np.bincount(left.ravel(), moved.ravel(), self.num_states)
+
+    def expected_reward(self, stage: int) -> Array:
+        mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])
+        return np.tile(mean * self.margins[stage], (self.num_states, 1))
+
+
+@dataclass(frozen=True)
+class DynamicGain:
+    """Expected earnings of a season."""
+
+    periods: int
+    stock: int
+    fixed_price: float
+    fixed: float  # what the best price that never changes earns
+    optimum: float
+
+    @property
+    def percent(self) -> float:
+        return 100.0 * (self.optimum / self.fixed - 1.0) if self.fixed > 0.0 else 0.0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to speak of to win."""
+        return self.percent < _NOTHING
+
+
+def dynamic_gain(demand: Demand, name: str) -> DynamicGain:
+    """The gain for a product.
+
+    Raises:
+        ValueError: if no price is above its unit cost, or the season is too large.
+    """
+    menu, (periods, stock), cost = demand.menu(name), demand.season(name), demand.products[name].unit_cost
+    if menu[-1] <= cost:
+        raise ValueError(f"no price is above the unit cost, {cost:g}")
+    if float(stock) ** 2 * periods * len(menu) > _LARGEST:
+        raise ValueError(f"{periods} periods and {stock} units are too large to solve")
+    problem = SeasonProblem(menu, demand.season_wanted(name, menu, stock, periods), stock, cost)
+    fixed = problem.backward_induction(lambda stage, ahead: ahead, len(menu))[0, problem.first_state]
+    best = int(fixed.argmax())
+    return DynamicGain(periods, stock, float(menu[best]), float(fixed[best]), max(fixed[best], problem.optimal_value()))
