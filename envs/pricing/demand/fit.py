@@ -119,24 +119,27 @@ def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitt
         informative &= (columns["sold_out"] == 0.0) | (columns["units"] > 0.0)
     if not informative.all():
         notes.append(f"{(~informative).sum():,} rows without stock or visitors are left out")
-    columns = {name: column[informative] for name, column in columns.items()}
+        columns = {name: column[informative] for name, column in columns.items()}
     calendar = None
     if table.days is not None:
-        columns["day"] = table.days[columns["date"]].astype(np.float64)
+        columns = {**columns, "day": table.days[columns["date"]].astype(np.float64)}
         calendar = _calendar(table.days)
     fitting = Fitting(_demand_of(table, {}, calendar), notes)
     regressors = [name for name in (COMPETITOR, *table.further) if name in columns]
     how = SalesOptions(tuple(regressors), options.gaps, options.instrument, options.curve)
-    by_product = np.argsort(columns["product"], kind="stable")
-    ends = np.cumsum(np.bincount(columns["product"], minlength=len(names)))
+    of = columns["product"]
+    if (of[1:] < of[:-1]).any():
+        by_product = np.argsort(of, kind="stable")
+        columns = {key: column[by_product] for key, column in columns.items()}
+    ends = np.cumsum(np.bincount(of, minlength=len(names))).tolist()
     products: dict[str, Product] = {}
-    for name, rows in zip(names, np.split(by_product, ends[:-1]), strict=True):
+    for name, begin, end in zip(names, [0, *ends], ends, strict=False):
         if options.products and name not in options.products:
             continue
         try:
-            if not len(rows):
+            if begin == end:
                 raise EstimationError("it has no rows with stock and visitors")
-            own = {key: column[rows] for key, column in columns.items() if key != "product"}
+            own = {key: column[begin:end] for key, column in columns.items() if key != "product"}
             model = model_sales(own, table.labels.get(STORE, ()), calendar, how)
             products[name] = _product_of_sales(model)
             fitting.models[name] = model

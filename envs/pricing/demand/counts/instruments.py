@@ -88,8 +88,8 @@ def follows_demand(price: Array, surprise: Array, controls: Array) -> float | No
     kernel = np.where(away, _MEMORY**away, 0.0)  # not the day itself: its sales answer to its price
     around = np.convolve(surprise - surprise.mean(), kernel, "same")
     rest, around = unexplained(np.column_stack((price, around)), others).T
-    lags = np.arange(min(_LONG_LAGS, n - 1) + 1)
-    products = _autocovariance(rest, lags) * _autocovariance(around, lags)
+    lags = np.arange(_LONG_LAGS + 1)  # n is larger
+    products = autocovariance(rest, lags) * autocovariance(around, lags)
     variance = float(products @ np.where(lags, 2.0 * (1.0 - lags / (_LONG_LAGS + 1.0)), 1.0))
     if not variance > 0.0:
         return None
@@ -97,10 +97,9 @@ def follows_demand(price: Array, surprise: Array, controls: Array) -> float | No
     return chi_square_tail(n * together**2 / variance, 1) if together > 0.0 else 1.0
 
 
-def _autocovariance(series: Array, lags: Array) -> Array:
-    n = len(series)
-    every: Array = np.correlate(series, series, "full")[n - 1 + lags]
-    return every
+def autocovariance(series: Array, lags: Array) -> Array:
+    """Sums of the products of a series [n] with itself so many rows later, float64 [lags]."""
+    return np.array([series[lag:] @ series[: len(series) - lag] for lag in lags])
 
 
 def alarming(p: float | None) -> bool:

@@ -308,6 +308,7 @@ def _diagnose(model: SalesModel, mean: LogMean, counts: Counts, calendar: Calend
         coefficients = poisson_regression(mean, counts, coefficients[keep]).coefficients
     rows = count_rows(mean(coefficients)[0], counts)
     surprise = rows.slope / np.sqrt(np.maximum(-rows.curvature, 1e-12))
+    del rows  # a million take 16 MB
     columns, controls = model.columns, np.delete(mean.x, slice(0, 1 if mean.price is not None else 2), 1)
     if calendar is not None and calendar.step < 7:
         weekday, _, trend = _dated(calendar, columns["day"].tobytes())

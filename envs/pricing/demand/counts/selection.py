@@ -117,16 +117,17 @@ def unexplained(y: Array, x: Array) -> Array:
 
     The normal equations are of unit columns, so that units of measurement do not matter.
     """
-    length = np.sqrt((x**2).sum(0))
-    unit = x / np.where(length > 0.0, length, 1.0)
-    square, product = unit.T @ unit, unit.T @ y
+    square = x.T @ x
+    length = np.sqrt(np.diag(square))
+    scale = np.where(length > 0.0, length, 1.0)
+    square, product = square / np.outer(scale, scale), (x.T @ y).T / scale
     try:
         clear = np.diag(np.linalg.cholesky(square)).min() > _CLEAR
     except np.linalg.LinAlgError:
         clear = False
-    share = np.linalg.solve(square, product) if clear else np.linalg.lstsq(square, product, rcond=_COLLINEAR)[0]
-    rest: Array = y - unit @ share
-    return rest
+    share = np.linalg.solve(square, product.T) if clear else np.linalg.lstsq(square, product.T, rcond=_COLLINEAR)[0]
+    rest: Array = x @ (share.T / scale).T
+    return np.subtract(y, rest, out=rest)
 
 
 def _score_tests(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from palaestra.envs.pricing import Pricing
-from palaestra.envs.pricing.demand.counts.instruments import control_function, follows_demand
+from palaestra.envs.pricing.demand.counts.instruments import autocovariance, control_function, follows_demand
 from palaestra.envs.pricing.demand.counts.regression import Counts, LogMean, count_rows, poisson_regression
 from palaestra.envs.pricing.demand.counts.selection import Group, chi_square_tail, select
 from palaestra.envs.pricing.demand.estimation import EstimationError
@@ -376,3 +376,10 @@ def test_a_file_of_version_1_is_still_read(tmp_path: Path) -> None:
     a, b = (product["estimate"]["coefficients"][name] for name in ("constant", "price"))
     mean = market.wanted @ np.arange(market.wanted.shape[2])
     assert mean[0, -1] == pytest.approx(np.exp(a + b * market.prices[-1]), rel=1e-6)
+
+
+def test_the_diagnosis_has_the_covariances_of_whole_series() -> None:
+    """Those of 28 lags, as NumPy's correlation at every lag has them."""
+    series = np.random.default_rng(4).normal(size=200)
+    lags = np.arange(29)
+    assert np.allclose(autocovariance(series, lags), np.correlate(series, series, "full")[199 + lags], rtol=1e-12)
