@@ -65,12 +65,16 @@ class Screen(Console):
 class ProgressOutput(KVWriter):
     """Shows a run's progress; to be entered with ``with`` before training starts.
 
-    Rows may hold any subset of the keys; the last known values stay on display. ``steps`` are those taken so far.
+    Rows may hold any subset of the keys; the last known values stay on display.
+
+    Attributes:
+        steps: those taken so far, also before a resumption.
+        total: those after which training ends.
+        seconds: those from its start on after which it ends at the latest.
     """
 
     def __init__(
         self,
-        total_timesteps: int,
         percent_of_optimal: Callable[[float], float | None] | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -78,12 +82,10 @@ class ProgressOutput(KVWriter):
         """Show nothing yet.
 
         Args:
-            total_timesteps: where training ends, with the steps before a resumption.
             percent_of_optimal: of a mean return, e.g. ``Reference.percent_of_optimal``.
             console: where to; standard output by default.
             clock: in seconds.
         """
-        self._total = max(1, total_timesteps)
         self._percent_of_optimal = percent_of_optimal
         output = cast(TextIO, LastingOutput(sys.stdout, go_on_without))
         self._console = console or Screen(file=output, highlight=False)
@@ -93,7 +95,7 @@ class ProgressOutput(KVWriter):
         self._start = self._row_time = clock()
         self._line_time = -math.inf
         self._unshown = False  # the newest row has not been printed yet
-        self.steps = 0
+        self.steps, self.total, self.seconds = 0, 1, math.inf
         self._rate: float | None = None  # steps/s
         self._return: float | None = None
         self._success: float | None = None  # 0 … 1
@@ -132,7 +134,9 @@ class ProgressOutput(KVWriter):
             self._success = _number(key_values, "rollout/success_rate")
         evaluated = _number(key_values, "eval/mean_reward")
         if evaluated is not None:
-            self._evaluation = self._score("evaluation", evaluated, _number(key_values, "eval/percent_of_optimal"))
+            self._evaluation = self._score(
+                "evaluation, greedy", evaluated, _number(key_values, "eval/percent_of_optimal")
+            )
         self._unshown = True
         if self._live is None and not self._closed and self._row_time - self._line_time >= LINE_INTERVAL:
             self._print_line()
@@ -149,24 +153,28 @@ class ProgressOutput(KVWriter):
     def _score(self, name: str, mean: float, percent: float | None) -> str:
         if percent is None and self._percent_of_optimal is not None:
             percent = self._percent_of_optimal(mean)
-        return f"{name} {mean:,.2f}" + ("" if percent is None else f" ({percent:.1f}% of optimal)")
+        return f"{name}: {mean:,.2f}" + ("" if percent is None else f" ({percent:.1f} %)")
 
     def _percent_done(self) -> str:
-        return f"{min(100, 100 * self.steps // self._total):4d}%"
+        return f"{int(100 * self._share()):4d}%"
+
+    def _share(self) -> float:
+        """0 … 1 of the steps or of the time, whichever ends first."""
+        return min(1.0, max(self.steps / self.total, (self._clock() - self._start) / max(self.seconds, 1e-9)))
 
     def _time_left(self) -> list[str]:
-        if not self._rate:
-            return []
-        since_row = self._clock() - self._row_time
-        return [f"{hours((self._total - self.steps) / self._rate - since_row)} left"]
+        left = self._start + self.seconds - self._clock()
+        if self._rate:
+            left = min(left, (self.total - self.steps) / self._rate - (self._clock() - self._row_time))
+        return [f"{hours(left)} left"] if left < math.inf else []
 
     def _scores(self) -> list[str]:
         scores = []
         if self._return is not None:
             percent = self._percent_of_optimal(self._return) if self._percent_of_optimal else None
-            scores.append(self._score("return", self._return, percent))
+            scores.append(self._score("training, exploring", self._return, percent))
         if self._success is not None:
-            scores.append(f"success {100 * self._success:.1f}%")
+            scores.append(f"success {100 * self._success:.1f} %")
         return scores
 
     def _speed(self) -> list[str]:
@@ -191,9 +199,9 @@ class ProgressOutput(KVWriter):
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
         done = _GAP.join([self._percent_done(), *self._time_left()])
-        bar.add_row(ProgressBar(self._total, min(self.steps, self._total)), done)
+        bar.add_row(ProgressBar(1.0, self._share()), done)
         elapsed = f"{hours(self._clock() - self._start)} elapsed"
-        pace = [f"{self.steps:,} / {self._total:,} steps", *self._speed(), elapsed]
+        pace = [f"{self.steps:,} / {self.total:,} steps", *self._speed(), elapsed]
         scores = [*self._scores(), *([self._evaluation] if self._evaluation else [])]
         room = width - len("^C")  # which the terminal writes behind the last line
         lines = pack(pace, room) + pack(scores, room)

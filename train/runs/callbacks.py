@@ -102,6 +102,10 @@ class EvalAndCheckpointCallback(BaseCallback):
         """When training will end early; empty if it will not."""
         return "" if self._rule is None else self._rule.plan()
 
+    def seconds_at_most(self) -> float:
+        """Seconds from now after which training ends at the latest; infinite without such a rule."""
+        return math.inf if self._rule is None else self._rule.seconds - self._seconds_so_far()
+
     def _seconds_so_far(self) -> float:
         """Seconds of training, before a resumption too."""
         return self.seconds_before + time.perf_counter() - self._since

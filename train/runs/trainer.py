@@ -13,11 +13,13 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.type_aliases import TrainFreq
 
+from palaestra.agents import PPO
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
@@ -29,6 +31,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
+from palaestra.train.loggers.headline import headline, returns_on_display, whole_rollouts
 from palaestra.train.loggers.wandb_logger import Mode, Tracker
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
@@ -151,7 +154,7 @@ def _train(
     remark: str,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
-    progress = ProgressOutput(config.total_timesteps, reference.percent_of_optimal)
+    progress = ProgressOutput(reference.percent_of_optimal)
     model = _agent(config, env, folder, resume, progress.message)
     stop.check()
     stop.say = progress.message
@@ -165,12 +168,16 @@ def _train(
     )
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     progress.steps = start_step = model.num_timesteps
+    rollout = _rollout_steps(model, config)
+    progress.total = total = whole_rollouts(config.total_timesteps, start_step, rollout)
     finished, evaluation, stopped, saved = False, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
+    progress.seconds = callback.seconds_at_most()
     watch = StallWatch(progress.message, shlex.quote(str(folder.path)))
     try:
         with progress:
-            for line in (_headline(config, env, start_step), callback.plan(), remark, *model.remarks):
+            first = headline(config, env.device, start_step, rollout)
+            for line in (first, returns_on_display(reference), callback.plan(), remark, *model.remarks):
                 if line:
                     progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
@@ -181,7 +188,7 @@ def _train(
             except StopRuleMet as met:
                 stopped, saved = str(met), callback.seconds_left()
                 progress.message(
-                    f"stopped after {model.num_timesteps:,} of {config.total_timesteps:,} steps: {stopped}; "
+                    f"stopped after {model.num_timesteps:,} of {total:,} steps: {stopped}; "
                     f"those that are left would have taken about {minutes(saved)}"
                 )
                 _take_best(model, folder)
@@ -266,15 +273,10 @@ def _tell_lengthened(before: RunConfig, config: RunConfig, model: Agent, tell: C
     tell(f"the run goes on from {model.num_timesteps:,} to {total:,} steps{without}: the learning rate{over}")
 
 
-def _headline(config: RunConfig, env: BatchedEnv, start_step: int) -> str:
-    count = torch.get_num_threads()
-    threads = f", {count} thread{'s' if count != 1 else ''}" if env.device.type == "cpu" else ""
-    processes = f" in {process_group().size} processes" if process_group().size > 1 else ""
-    return (
-        f"{config.agent} on {config.env}: {config.num_envs:,} environments{processes} on {env.device}{threads}, "
-        f"{f'steps {start_step:,} to ' if start_step else ''}{config.total_timesteps:,}"
-        f"{'' if start_step else ' steps'}, seed {config.seed}"
-    )
+def _rollout_steps(model: Agent, config: RunConfig) -> int:
+    """Environment steps of an iteration, over all environments of all processes."""
+    length = model.n_steps if isinstance(model, PPO) else cast(TrainFreq, model.train_freq).frequency
+    return length * config.num_envs
 
 
 def _numbers(result: Evaluation) -> dict[str, float]:

@@ -25,7 +25,9 @@ class Clock:
 def plain(total: int, clock: Clock) -> tuple[ProgressOutput, io.StringIO]:
     stream = io.StringIO()
     console = Console(file=stream, highlight=False)
-    return ProgressOutput(total, REFERENCE.percent_of_optimal, console, clock), stream
+    progress = ProgressOutput(REFERENCE.percent_of_optimal, console, clock)
+    progress.total = total
+    return progress, stream
 
 
 def row(steps: int, mean: float = 31.4, fps: float = 112_000.0) -> dict[str, float]:
@@ -39,7 +41,7 @@ def test_plain_line_known_answer() -> None:
         progress.write(row(3_145_728), {}, 0)
     # (7,489,000 − 3,145,728) / 112,000 = 38.8 s; 31.4 / 35 = 89.7 %
     assert stream.getvalue() == (
-        "  42%   3,145,728 steps   112,000 steps/s   return 31.40 (89.7% of optimal)   0:00:38 left\n"
+        "  42%   3,145,728 steps   112,000 steps/s   training, exploring: 31.40 (89.7 %)   0:00:38 left\n"
     )
 
 
@@ -53,6 +55,23 @@ def test_plain_lines_keep_their_distance_and_the_last_one_comes() -> None:
     progress.close()
     steps = [line.split()[1] for line in stream.getvalue().splitlines()]
     assert steps == ["1,000", "6,000", "11,000", "14,000"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [  # after 20 s: 40,000 of 100,000 steps at 2,000 steps/s, or 20 of so many seconds, whichever ends first
+        (25.0, "  80%   40,000 steps   2,000 steps/s   0:00:05 left"),
+        (60.0, "  40%   40,000 steps   2,000 steps/s   0:00:30 left"),
+    ],
+)
+def test_a_rule_in_minutes_counts(seconds: float, expected: str) -> None:
+    clock = Clock()
+    progress, stream = plain(100_000, clock)
+    progress.seconds = seconds
+    with progress:
+        clock.now += 20.0
+        progress.write(row(40_000, float("nan"), 2_000.0), {}, 0)
+    assert stream.getvalue().splitlines() == [expected]
 
 
 def test_the_last_line_is_not_printed_twice() -> None:
@@ -73,17 +92,17 @@ def test_no_episode_yet_and_evaluations_and_success() -> None:
         progress.write({"rollout/ep_rew_mean": 7.0, "rollout/success_rate": 0.25}, {}, 500)
     assert stream.getvalue().splitlines() == [
         "  10%   100 steps",
-        "  50%   500 steps   evaluation 34.30 (97.0% of optimal)",
-        "  50%   500 steps   return 7.00 (20.0% of optimal)   success 25.0%   evaluation 34.30 (97.0% of optimal)",
+        "  50%   500 steps   evaluation, greedy: 34.30 (97.0 %)",
+        "  50%   500 steps   training, exploring: 7.00 (20.0 %)   success 25.0 %   evaluation, greedy: 34.30 (97.0 %)",
     ]
 
 
 def test_an_unknown_optimum_is_not_mentioned() -> None:
     stream = io.StringIO()
     console = Console(file=stream, highlight=False)
-    with ProgressOutput(1000, Reference().percent_of_optimal, console, Clock()) as progress:
+    with ProgressOutput(Reference().percent_of_optimal, console, Clock()) as progress:
         progress.write(row(10), {}, 0)
-    assert "return 31.40   0:00:00 left" in stream.getvalue()
+    assert "training, exploring: 31.40   0:00:00 left" in stream.getvalue()
 
 
 def screen(width: int, dumb: bool = False) -> str:
@@ -93,7 +112,8 @@ def screen(width: int, dumb: bool = False) -> str:
     console = Console(
         file=stream, width=width, height=20, force_terminal=True, no_color=True, highlight=False, _environ=environ
     )
-    with ProgressOutput(1_000_000_000, REFERENCE.percent_of_optimal, console, clock) as progress:
+    with ProgressOutput(REFERENCE.percent_of_optimal, console, clock) as progress:
+        progress.total = 1_000_000_000
         clock.now += 7261
         progress.write({**row(876_543_210, -1234.5, 1_234_567), "rollout/success_rate": 1.0}, {}, 0)
         progress.write({"eval/mean_reward": -1034.5}, {}, 876_543_210)
@@ -104,7 +124,8 @@ def screen(width: int, dumb: bool = False) -> str:
 @pytest.mark.parametrize("width", [40, 80])
 def test_live_picture_fits_the_terminal(width: int) -> None:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    progress = ProgressOutput(1_000_000_000, REFERENCE.percent_of_optimal, console, Clock())
+    progress = ProgressOutput(REFERENCE.percent_of_optimal, console, Clock())
+    progress.total = 1_000_000_000
     progress.write({**row(876_543_210, -1234.5, 1_234_567), "rollout/success_rate": 1.0}, {}, 0)
     progress.write({"eval/mean_reward": -1034.5}, {}, 876_543_210)
     with console.capture() as capture:
@@ -117,9 +138,9 @@ def test_live_picture_fits_the_terminal(width: int) -> None:
         "876,543,210 / 1,000,000,000 steps",
         "1,234,567 steps/s",
         "0:00:00 elapsed",
-        "return -1,234.50 (-3527.1% of optimal)",
-        "success 100.0%",
-        "evaluation -1,034.50 (-2955.7% of ",
+        "training, exploring: -1,234.50",
+        "success 100.0 %",
+        "evaluation, greedy: -1,034.50",
     ):
         assert part in text
 
@@ -127,7 +148,7 @@ def test_live_picture_fits_the_terminal(width: int) -> None:
 def test_the_terminal_is_given_back_after_an_error() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
-    progress = ProgressOutput(1000, None, console)
+    progress = ProgressOutput(None, console)
     with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
     hidden, shown = "\x1b[?25l", "\x1b[?25h"
@@ -157,7 +178,7 @@ def test_a_row_costs_the_training_loop_little() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ={"TERM": "xterm"})
     start = time.monotonic()
-    with ProgressOutput(10_000, None, console) as progress:
+    with ProgressOutput(None, console) as progress:
         for k in range(10_000):
             progress.write(row(k), {}, 0)
     redraws = stream.getvalue().count("elapsed")
