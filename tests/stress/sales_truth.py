@@ -5,9 +5,10 @@
 Each row of the table is a way in which the sales of a shop depart from the model: 364 days from Monday 2024-01-01,
 and 8 exp(−p / 4) units a day on average, or what the row says. The policy is the exact optimum of the fitted market
 over the 30 days that follow, with 30 units (scarce) and with 300 (ample); it is valued exactly in the true market.
-Printed are the bias of the slope (d log demand / d price at the mean price) and how often its 95 % interval holds the
-true one, the revenue that the policy loses against the true optimum, and how much more the fitted market promises than
-the policy earns. Seeds are fixed.
+Printed are the bias of the slope (d log demand / d price at the mean price) and how often 95 % intervals hold the
+truth: the slope's own, of the chosen model, and those of ``fit-demand`` by bootstrap, of the elasticity at the mean
+price and of the best fixed price. Then come the revenue that the policy loses against the true optimum, and how much
+more the fitted market promises than the policy earns. Seeds are fixed.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import numpy as np
 
 from palaestra.envs.pricing import Pricing, Season
 from palaestra.envs.pricing.demand.count_distributions import poisson
+from palaestra.envs.pricing.demand.counts.intervals import bootstrap_intervals
 from palaestra.envs.pricing.demand.fit import fit
 from palaestra.envs.pricing.demand.json_file import demand_data
+from palaestra.envs.pricing.demand.model import Product
 from palaestra.envs.pricing.sales.sales_table import SalesError
 
 DAYS, SEASON = 364, 30
@@ -44,7 +47,6 @@ class Case(NamedTuple):
     header: str
     rows: Callable[[np.random.Generator], Table]
     mean: Mean
-    slope: float | None = -0.25
     plan: dict[str, float] | None = None  # what the season has where the sales had a column
 
 
@@ -169,8 +171,20 @@ CASES = {
     "endogenous": Case(SALES, endogenous, usual),
     "instrument": Case(f"{SALES},unit_cost", instrumented, usual),
     "stores": Case(f"{SALES},store", stores, usual),
-    "linear": Case(SALES, linear, straight, None),
+    "linear": Case(SALES, linear, straight),
 }
+
+
+def true_slope(case: Case, price: float) -> float:
+    step = 1e-5
+    low, high = np.log(case.mean(np.array([price - step, price + step]), 0))
+    return float((high - low) / (2.0 * step))
+
+
+def true_price(case: Case, product: Product) -> float:
+    """The best fixed price within the observed ones."""
+    grid = np.linspace(*product.price_range, 2001)
+    return float(grid[((grid - product.unit_cost) * case.mean(grid, 0)).argmax()])
 
 
 def run(case: Case, seed: int, folder: Path) -> dict[str, Any]:
@@ -191,8 +205,13 @@ def run(case: Case, seed: int, folder: Path) -> dict[str, Any]:
         "curve": product.curve,
     }
     slope, error = product.slope()
-    if case.slope is not None:
-        result |= {"bias": slope / case.slope - 1.0, "held": abs(slope - case.slope) < 1.96 * error}
+    price, truth = product.means["price"], true_slope(case, product.means["price"])
+    result |= {"bias": slope / truth - 1.0, "held": abs(slope - truth) < 1.96 * error}
+    assert fitting.refit is not None
+    intervals = bootstrap_intervals(demand, name, fitting.models[name], fitting.refit)
+    result["elasticity held"] = intervals.elasticity[0] < truth * price < intervals.elasticity[1]
+    assert intervals.best_price is not None
+    result["best price held"] = intervals.best_price[0] <= true_price(case, product) <= intervals.best_price[1]
     for what, stock in STOCKS.items():
         market = Pricing(SEASON, stock, demand=demand_data(demand), plan=case.plan)
         means = np.stack([case.mean(market.prices, DAYS + day) for day in range(SEASON)])
@@ -209,7 +228,8 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(CASES))
     parser.add_argument("--models", action="store_true", help="print which models were chosen")
     arguments = parser.parse_args()
-    columns = ("bias", "held", "lost, scarce", "lost, ample", "promised, scarce", "promised, ample", "warned")
+    held = ("held", "elasticity held", "best price held")
+    columns = ("bias", *held, "lost, scarce", "lost, ample", "promised, scarce", "promised, ample", "warned")
     print(f"{'':24}" + "".join(f"{column:>18}" for column in columns) + "  refused")
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.rows.split(","):

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PRICE
 from palaestra.envs.pricing.demand.counts.gaps import Gaps
+from palaestra.envs.pricing.demand.counts.intervals import Intervals, Refit
 from palaestra.envs.pricing.demand.counts.sales_model import (
     COMPETITOR,
     UNIT_COST,
@@ -63,6 +64,8 @@ class Fitting:
     notes: list[str]
     models: dict[str, SalesModel] = field(default_factory=dict)  # of sales per period
     left_out: dict[str, str] = field(default_factory=dict)  # products, and the reasons
+    refit: Refit | None = None
+    intervals: dict[str, Intervals] = field(default_factory=dict)  # of products, where they were asked for
 
 
 def fit(path: Path, options: FitOptions = FitOptions(), reading: ReadOptions | None = None) -> Fitting:
@@ -132,6 +135,12 @@ def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitt
         by_product = np.argsort(of, kind="stable")
         columns = {key: column[by_product] for key, column in columns.items()}
     ends = np.cumsum(np.bincount(of, minlength=len(names))).tolist()
+
+    def refit(own: Mapping[str, Array], curve: str | None = None) -> SalesModel:
+        asked = replace(how, curve=how.curve or curve)
+        return model_sales(own, table.labels.get(STORE, ()), calendar, asked)
+
+    fitting.refit = refit
     products: dict[str, Product] = {}
     for name, begin, end in zip(names, [0, *ends], ends, strict=False):
         if options.products and name not in options.products:
@@ -140,7 +149,7 @@ def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitt
             if begin == end:
                 raise EstimationError("it has no rows with stock and visitors")
             own = {key: column[begin:end] for key, column in columns.items() if key != "product"}
-            model = model_sales(own, table.labels.get(STORE, ()), calendar, how)
+            model = refit(own)
             products[name] = _product_of_sales(model)
             fitting.models[name] = model
         except (SalesError, EstimationError) as error:

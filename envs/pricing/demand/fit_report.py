@@ -13,6 +13,7 @@ import numpy as np
 
 from palaestra.envs.pricing.demand.counts.demand_curves import PRICE
 from palaestra.envs.pricing.demand.counts.instruments import RESIDUAL
+from palaestra.envs.pricing.demand.counts.intervals import Intervals, bootstrap_intervals
 from palaestra.envs.pricing.demand.counts.sales_model import SalesModel, prices_follow_demand
 from palaestra.envs.pricing.demand.counts.selection import GroupTest
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
@@ -39,6 +40,11 @@ def fit_demand(
     if out.exists():
         raise SalesError(f"{out} is there already: remove it, or choose another --out")
     fitting = fit(sales, options, reading)
+    if len(fitting.models) <= _IN_DETAIL and fitting.refit is not None:
+        fitting.intervals = {
+            name: bootstrap_intervals(fitting.demand, name, model, fitting.refit)
+            for name, model in fitting.models.items()
+        }
     with out.open("x", encoding="utf-8") as file:
         file.writelines(demand_text(demand_data(fitting.demand)))
         file.write("\n")
@@ -63,13 +69,13 @@ def summary(fitting: Fitting, *, every: bool = False) -> str:
         lines += _table(next(iter(demand.products.values())).estimate)
     if demand.kind == "logit" or count <= _IN_DETAIL:
         for name in demand.products:
-            lines += _product_lines(demand, name, fitting.models.get(name))
+            lines += _product_lines(demand, name, fitting.models.get(name), fitting.intervals.get(name))
     else:
         lines += _product_table(demand, every)
     for name in gained(demand):
         lines += _wrapped(f"{name}: {_gain_line(demand, name)}")
     if count > _IN_DETAIL:
-        lines += _wrapped(f"(of the {_IN_DETAIL} best-selling products; --product NAME tells it for another)")
+        lines += _wrapped(f"(of the {_IN_DETAIL} best-selling products; --product NAME tells it for another, with intervals)")
     reasons = list(fitting.left_out.items())
     for name, reason in reasons if every else reasons[:_ROWS]:
         lines += _wrapped(f"left out: {name}: {reason}")
@@ -121,6 +127,10 @@ def summary_data(fitting: Fitting) -> dict[str, Any]:
         if model := fitting.models.get(name):
             entry |= _model_data(model)
             entry["slope_at_mean_price"], entry["slope_standard_error"] = product.slope()
+            entry["elasticity_at_mean_price"] = entry["slope_at_mean_price"] * product.means[PRICE]
+        if found := fitting.intervals.get(name):
+            entry["elasticity_interval"], entry["best_fixed_price_interval"] = found.elasticity, found.best_price
+            entry |= {"interval_draws": found.draws, "draws_not_fitted": found.failed}
         if name in gains:
             entry["default_season"] = _gain_data(demand, name)
         products[name] = entry
@@ -146,7 +156,7 @@ def _model_data(model: SalesModel) -> dict[str, Any]:
     return data
 
 
-def _product_lines(demand: Demand, name: str, model: SalesModel | None) -> list[str]:
+def _product_lines(demand: Demand, name: str, model: SalesModel | None, intervals: Intervals | None) -> list[str]:
     product = demand.products[name]
     low, high = product.price_range
     seen = f"prices {low:g} to {high:g}, mean {product.means[PRICE]:.4g}; {product.units_sold:,} units sold"
@@ -156,7 +166,23 @@ def _product_lines(demand: Demand, name: str, model: SalesModel | None) -> list[
         kind = "negative binomial (sales vary more than Poisson)" if over else "Poisson"
         curve = "" if product.curve == "exponential" else f", {product.curve} curve"
         lines += [f"  {kind} demand{curve}", *_table(product.estimate), *_model_lines(model)]
-    return [*lines, *_wrapped(_best(demand, name), "  ")]
+        slope, _ = product.slope()
+        ends = _ends(intervals.elasticity, ".2f") if intervals else ""
+        lines.append(f"  elasticity at the mean price: {slope * product.means[PRICE]:.2f}{ends}")
+    lines += _wrapped(_best(demand, name, intervals), "  ")
+    return [*lines, *(_wrapped(_origin(intervals), "  ") if intervals else [])]
+
+
+def _ends(ends: tuple[float, float], form: str) -> str:
+    return f" (95 % interval {ends[0]:{form}} to {ends[1]:{form}})"
+
+
+def _origin(intervals: Intervals) -> str:
+    """Where the intervals come from."""
+    failed = f"; {intervals.failed} draws could not be fitted" if intervals.failed else ""
+    if not intervals.draws:
+        return f"95 % interval of the chosen model, as if no other had been possible{failed}"
+    return f"95 % intervals from {intervals.draws} draws of the sales, each with its own choice of model{failed}"
 
 
 def _model_lines(model: SalesModel) -> Iterator[str]:
@@ -214,14 +240,15 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _best(demand: Demand, name: str) -> str:
+def _best(demand: Demand, name: str, intervals: Intervals | None) -> str:
     product = demand.products[name]
     price, at_end = demand.best_fixed(name)
     mean = float(demand.mean_units(name, np.array([price]), product.estimate.coefficients)[0])
     earned = f"{(price - product.unit_cost) * mean:.4g} per period"
     cost = f" over the unit cost {product.unit_cost:g}" if product.unit_cost else ""
     end = ", an end of the observed prices: the best may lie beyond" if at_end else ""
-    return f"best fixed price with stock enough: {price:.4g}, which earns {earned}{cost}{end}"
+    ends = _ends(intervals.best_price, ".4g") if intervals and intervals.best_price else ""
+    return f"best fixed price with stock enough: {price:.4g}{ends}, which earns {earned}{cost}{end}"
 
 
 def _table(estimate: Estimate) -> list[str]:

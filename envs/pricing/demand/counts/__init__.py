@@ -1,1 +1,1 @@
-"""Regressions of units sold: likelihoods, curves, regressors, missing zeros and prices that follow demand."""
+"""Regressions of units sold: likelihoods, curves, regressors, missing zeros, prices that follow demand, intervals."""

@@ -40,6 +40,7 @@ class Controlled(NamedTuple):
     estimate: Estimate  # with ``price_residual`` at the end
     folded: Estimate  # the same demand without it, averaged over the residuals
     first_stage: float  # F of the instrument
+    fitted: Array  # mean units of the rows, with their residuals, [n]
 
 
 def control_function(mean: LogMean, counts: Counts, price: Array, instrument: Array) -> Controlled:
@@ -69,7 +70,8 @@ def control_function(mean: LogMean, counts: Counts, price: Array, instrument: Ar
     scores = rows.slope[:, None] * larger.x + (residual[:, None] * exogenous) @ inverse @ cross.T
     covariance = _long_run(-scores @ np.linalg.inv(hessian))
     estimate = Estimate(found.names, found.coefficients, covariance, found.log_likelihood, found.n)
-    return Controlled(estimate, _fold(estimate, residual), strength)
+    fitted = np.exp(larger(found.coefficients)[0])
+    return Controlled(estimate, _fold(estimate, residual), strength, fitted)
 
 
 def follows_demand(price: Array, surprise: Array, controls: Array) -> float | None:

@@ -73,6 +73,8 @@ class SalesModel:
     truncated: bool
     verdicts: list[GroupTest]
     curves: dict[str, float]  # log-likelihood of each that was fitted
+    fitted: Array  # mean units of the rows, [n]
+    filled: bool  # True if days without sales were put in
     controlled: Controlled | None = None
     naive: Estimate | None = None  # without the control function
     follows: float | None = None  # p value of the diagnosis
@@ -112,11 +114,11 @@ def model_sales(
     else:
         notes = []
     price = columns["price"]
-    groups, unused = _groups(columns, calendar, options)
-    notes += unused
+    groups, outcomes = _groups(columns, calendar, options)
+    notes += [f"{name} is not used: it follows from the price and the units" for name in outcomes]
     mean, base, verdicts = select(mean, counts, price, groups, base)
     model = SalesModel(
-        columns=dict(columns),
+        columns={name: column for name, column in columns.items() if name not in outcomes},
         estimate=base,
         curve="exponential",
         means=_means(columns, mean),
@@ -125,11 +127,14 @@ def model_sales(
         truncated=filled.truncated,
         verdicts=verdicts,
         curves={},
+        fitted=price,
+        filled=bool(filled.note) and not filled.truncated and options.gaps == "auto",
         notes=notes,
     )
     if not _with_instrument(model, mean, counts, options):
         mean = _with_curve(model, mean, counts, options)
         model.estimate = negative_binomial_regression(mean, counts, model.estimate) or model.estimate
+        model.fitted = np.exp(mean(model.estimate.coefficients[: len(mean.names)])[0])
         model.follows = _diagnose(model, mean, counts, calendar)
     return model
 
@@ -162,21 +167,23 @@ def _base(columns: Mapping[str, Array], stores: Sequence[str]) -> LogMean:
 def _groups(
     columns: Mapping[str, Array], calendar: Calendar | None, options: SalesOptions
 ) -> tuple[list[Group], list[str]]:
-    """Candidates, and notes on columns that are none."""
-    groups, notes = [], []
+    """Candidates, and columns that are none because they follow from the price and the units."""
+    groups, outcomes = [], []
     if calendar is not None:
         groups += _dated(calendar, columns["day"].tobytes())
     for name in options.regressors:
+        if name not in columns:
+            continue
         column = columns[name]
         known = np.column_stack((np.ones_like(column), columns["price"], columns["units"]))
         known = np.column_stack((known, columns["units"] * columns["price"]))
         rest = unexplained(column, known)
         total = float(((column - column.mean()) ** 2).sum())
         if total > 0.0 and float(rest @ rest) < (1.0 - _OUTCOME) * total:
-            notes.append(f"{name} is not used: it follows from the price and the units")
+            outcomes.append(name)
         elif name != options.instrument:
             groups.append(Group(name, (regressor_name(name),), column[:, None]))
-    return [group for group in groups if group.names and np.ptp(group.columns, axis=0).all()], notes
+    return [group for group in groups if group.names and np.ptp(group.columns, axis=0).all()], outcomes
 
 
 @lru_cache(maxsize=4)  # products of a file often have the same dates
@@ -240,7 +247,7 @@ def _with_instrument(model: SalesModel, mean: LogMean, counts: Counts, options: 
         return False
     if options.instrument and found.first_stage < STRONG:
         model.notes.append(f"{name} is a weak instrument (F {found.first_stage:.3g}, below {STRONG:g})")
-    model.controlled, model.naive, model.estimate = found, model.estimate, found.folded
+    model.controlled, model.naive, model.estimate, model.fitted = found, model.estimate, found.folded, found.fitted
     return True
 
 
