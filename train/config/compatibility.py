@@ -27,7 +27,7 @@ from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
-from palaestra.train.config.schema import ConfigError, Option, options_of, require_choice, whole_number
+from palaestra.train.config.schema import ConfigError, Option, fitting, options_of, require_choice, whole_number
 
 Agent = PPO | DQN | PQN
 AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
@@ -175,9 +175,14 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
     def value(name: str) -> Any:
         return agent_kwargs.get(name, defaults[name].default)
 
-    if "n_epochs" in defaults and num_envs * value("n_steps") % value("batch_size"):  # learns from rollouts
-        collected = num_envs * value("n_steps")
-        raise ConfigError(f"batch_size={value('batch_size')} does not divide num_envs × n_steps = {collected}")
+    size, steps = value("batch_size"), value("n_steps")
+    if "n_epochs" in defaults and num_envs * steps % size:  # learns from rollouts
+        near = fitting(
+            batch_size=(size, lambda one: one > 1 and num_envs * steps % one == 0),
+            n_steps=(steps, lambda one: num_envs * one % size == 0),
+            num_envs=(num_envs, lambda one: one * steps % size == 0),
+        )
+        raise ConfigError(f"batch_size={size} does not divide num_envs × n_steps = {num_envs * steps}{near}")
     if "buffer_size" in defaults and value("n_steps") > -(-value("buffer_size") // num_envs):
         needed = (value("n_steps") - 1) * num_envs
         raise ConfigError(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _OF_THE_RUN = ("verbose", "seed")  # saved with an agent, but settings of the run
 MAX_TEXT = 1 << 20  # characters of a configuration
+_TRIED = 100_000  # values on either side of one that does not fit
 EXAMPLES = "such as 300k, 5M or 1e5"
 _EXPONENTS = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "B": 9}
 _COUNT = re.compile(
@@ -221,6 +222,21 @@ def schedule(value: Any) -> Any:
 
     ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
     return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
+
+
+def fitting(**asked: tuple[int, Callable[[int], bool]]) -> str:
+    """The nearest values that fit, below and above within a factor of two, to end an error's message with.
+
+    Args:
+        asked: for each setting its value, which does not fit, and what tells if another does.
+    """
+    named = []
+    for key, (value, fits) in asked.items():
+        ranges = range(value - 1, (value - 1) // 2, -1), range(value + 1, 2 * value + 1)
+        found = [next(filter(fits, numbers[:_TRIED]), None) for numbers in ranges]
+        if near := " or ".join(str(number) for number in found if number is not None):
+            named.append(f"{key}={near}")
+    return f"; near it: {', '.join(named)}" if named else ""
 
 
 def whole_number(text: str) -> int:

@@ -26,7 +26,7 @@ import yaml
 from palaestra.agents.distributed.process_group import ProcessGroup, joined, process_group
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.config.schema import ConfigError
+from palaestra.train.config.schema import ConfigError, fitting
 from palaestra.train.runs.run_folder import RunFolder
 
 _RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
@@ -115,11 +115,18 @@ def _store_of_torchrun() -> Any:
 def check_shares(config: RunConfig) -> None:
     """Raise a ConfigError unless the processes can share the environments and the minibatches equally."""
     size, defaults = process_group().size, inspect.signature(AGENTS[config.agent]).parameters
-    batch_size = config.agent_kwargs.get("batch_size", defaults["batch_size"].default)
+    batch_size, steps = (config.agent_kwargs.get(key, defaults[key].default) for key in ("batch_size", "n_steps"))
+
+    def fits(num_envs: int, batch_size: int) -> bool:
+        shared = num_envs % size == 0 and batch_size % size == 0
+        return shared and ("n_epochs" not in defaults or num_envs * steps % batch_size == 0)
+
     if config.num_envs % size:
-        raise ConfigError(f"num_envs={config.num_envs}: {size} processes cannot share them equally")
+        near = fitting(num_envs=(config.num_envs, lambda one: fits(one, batch_size)))
+        raise ConfigError(f"num_envs={config.num_envs}: {size} processes cannot share them equally{near}")
     if batch_size % size:
-        raise ConfigError(f"batch_size={batch_size}: {size} processes cannot share it equally")
+        near = fitting(batch_size=(batch_size, lambda one: fits(config.num_envs, one)))
+        raise ConfigError(f"batch_size={batch_size}: {size} processes cannot share it equally{near}")
 
 
 def device_of(name: str) -> str:

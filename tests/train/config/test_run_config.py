@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -516,6 +517,28 @@ def test_a_run_that_would_end_before_it_learns_is_refused(num_envs: int, total: 
     with pytest.raises(ConfigError, match=rf"learning_starts={total}: must be below total_timesteps={total}"):
         configured(total)
     assert updates(-(-total // num_envs) * num_envs) == 0
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "settings", "near"),
+    [
+        (1024, ["n_steps=128", "batch_size=100"], "batch_size=64 or 128, n_steps=125 or 150, num_envs=1000 or 1025"),
+        (7, ["n_steps=1", "batch_size=4"], "batch_size=7, num_envs=4 or 8"),
+        (1, ["n_steps=1", "batch_size=4096"], ""),
+        (2**61, ["n_steps=1", f"batch_size={3 * 2**39}"], ""),  # the search ends
+    ],
+)
+def test_a_batch_size_that_does_not_divide_names_values_that_do(num_envs: int, settings: list[str], near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve_config("snake-small", "ppo", num_envs=num_envs, settings=settings)
+    message, _, proposed = str(caught.value).partition("; near it: ")
+    assert "does not divide num_envs × n_steps = " in message
+    assert proposed == near
+    asked = dict(setting.split("=") for setting in settings) | {"num_envs": str(num_envs)}
+    for key, values in re.findall(r"(\w+)=(\d+(?: or \d+)?)", near):
+        for value in values.split(" or "):  # each of them alone is accepted
+            size = {**asked, key: value}
+            assert int(size["num_envs"]) * int(size["n_steps"]) % int(size["batch_size"]) == 0
 
 
 def test_settings_over_a_stored_configuration() -> None:
