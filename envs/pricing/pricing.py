@@ -115,6 +115,7 @@ class Pricing(Season):
         self.levels = self.demand.levels(self.product, periods, first, checked_plan(plan, periods))
         if self.demand.calendar is not None:
             self.dates = self.demand.calendar.season(first, periods)
+        self.own_cost = unit_cost is not None
         costs = self.demand.unit_costs(self.product, self.dates) if unit_cost is None else unit_cost
         costs = _below_a_price(costs, menu, periods, f" of {self.product}")
         wanted = self.demand.wanted(self.product, menu, stock)
@@ -163,8 +164,11 @@ class Pricing(Season):
             return result
         fixed = int(self.fixed_price_values().argmax())
         table = self.tabulate(act)
+        again = self.demand.charged_again(self.product, self.dates)
+        if again is not None and self.own_cost:
+            again = again[0], self.unit_cost
         return result | uplift(
-            self.demand, self.product, self.prices, self.unit_cost, self.stock, table, fixed, self.levels
+            self.demand, self.product, self.prices, self.unit_cost, self.stock, table, fixed, self.levels, again
         )
 
 

@@ -27,7 +27,7 @@ from palaestra.envs.pricing.demand.count_distributions import negative_binomial,
 from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PARAMETERS, PRICE, log_curve, slope_at
 from palaestra.envs.pricing.demand.effects import MONTH, TREND, WEEKDAY, Calendar, log_level, spread_over_stores
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
-from palaestra.envs.pricing.demand.history import History
+from palaestra.envs.pricing.demand.history import History, days_charged_again
 
 VISITORS, FEATURE, DISPLAY = "visitors", "feature", "display"
 _LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # default season: periods and units at most, stock over demand
@@ -227,6 +227,18 @@ class Demand:
             return np.array(product.unit_cost)
         _, costs = product.history.at(days)
         return np.where(days <= self.calendar.last.toordinal(), costs, product.unit_cost)
+
+    def charged_again(self, name: str, days: Array | None) -> tuple[Array, Array] | None:
+        """The prices that were charged on the dates of a season (or whole weeks before), and the unit costs then.
+
+        Returns:
+            float64 [T] each; None without dates.
+        """
+        history = self.products[name].history
+        if days is None or history is None or self.calendar is None:
+            return None
+        first, last = self.calendar.first.toordinal(), self.calendar.last.toordinal()
+        return history.at(days_charged_again(days, first, last))
 
     def check_means(self) -> None:
         """Raise a DemandError if the coefficients give a product impossible sales."""

@@ -1,7 +1,8 @@
 """The uplift: earnings of a policy over simple prices in an estimated market, with an interval.
 
 1. Compared are the expected earnings of a season: of the policy, of one fixed price, and of the prices that were
-   charged, that is of drawing each period's price from their distribution.
+   charged. Where the season has dates these are those of the dates, or of as many weeks before, with the unit costs of
+   their own dates (:mod:`palaestra.envs.pricing.demand.history`); else each period's price is drawn from all of them.
 2. Policy and fixed price stay as they were found with the estimated coefficients. The market is drawn again 200 times,
    its coefficients from the normal distribution of the estimates (parametric bootstrap, the same draws for all three),
    and each draw gives an uplift; its 2.5 and 97.5 % points are the interval.
@@ -34,6 +35,7 @@ def uplift(
     policy: Array,
     fixed: int,
     levels: Callable[[Array], Array] | None = None,
+    again: tuple[Array, Array] | None = None,
 ) -> dict[str, float]:
     """The uplift in percent over both, with 95 % intervals, and what the charged prices earn.
 
@@ -46,6 +48,7 @@ def uplift(
         policy: actions, int64 [periods, stock + 1].
         fixed: the action of the fixed price.
         levels: the effects of the periods, if they differ; see :meth:`Demand.levels`.
+        again: the prices that were charged and the unit costs, [T] each; see :meth:`Demand.charged_again`.
 
     Returns:
         ``charged_mean``; and for X = ``fixed`` and ``charged`` ``uplift_over_X_percent`` with ``…_low`` and ``…_high``,
@@ -72,11 +75,18 @@ def uplift(
     def only_fixed(stage: int) -> Period:
         return Period(*(table[:, [fixed]] for table in whole(stage)))
 
+    def charged() -> Array:
+        if again is None:
+            return season_values(period_of(product.prices, product.shares), always, unit_cost)
+        prices, costs = again
+        posted = {price: period_of(np.array([price]), None) for price in set(prices.tolist())}
+        return season_values(lambda stage: posted[prices[stage]](stage), always, costs)
+
     whole, always = period_of(menu, None), np.zeros_like(policy)
     earned = season_values(whole, policy, unit_cost)
     simple = {
         "fixed": season_values(only_fixed, always, unit_cost),
-        "charged": season_values(period_of(product.prices, product.shares), always, unit_cost),
+        "charged": charged(),
     }
     result = {"charged_mean": float(simple["charged"][0])}
     for what, value in simple.items():

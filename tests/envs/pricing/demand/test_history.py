@@ -99,6 +99,25 @@ def test_prices_are_charged_again_a_year_or_whole_weeks_later() -> None:
     ]
 
 
+@pytest.mark.parametrize("start", ["2024-02-25", None])
+def test_the_prices_that_were_charged_are_charged_again_with_their_own_costs(tmp_path: Path, start: str | None) -> None:
+    """Posting the dated prices is a policy of the market; behind 120 days it is that of 119 days before."""
+    data = demand_data(sales(tmp_path / "s.csv", RISING).demand)
+    kwargs = {"demand": data, "periods": 12, "stock": 9, "prices": [3.0, 4.5, 6.0, 8.0]}
+    market = Pricing(**kwargs, start=start)
+    first = 55 if start else 1
+    posted = [(day + day // 7) % 4 for day in range(first, first + 12)]
+    table = np.tile(np.array(posted)[:, None], (1, 10))
+    own = Pricing(**kwargs, start=start, unit_cost=RISING[first : first + 12])
+    result = market.exact(market.expert)
+    assert result["charged_mean"] == pytest.approx(own.policy_value(table), rel=1e-9)
+    uplift = 100.0 * (market.optimal_value() / own.policy_value(table) - 1.0)
+    assert result["uplift_over_charged_percent"] == pytest.approx(uplift, rel=1e-9)
+    assert result["uplift_over_charged_percent_low"] < uplift < result["uplift_over_charged_percent_high"]
+    given = Pricing(**kwargs, start=start, unit_cost=0.25)
+    assert given.exact(given.expert)["charged_mean"] == pytest.approx(given.policy_value(table), rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("history", "message"),
     [
