@@ -24,7 +24,14 @@ import numpy as np
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.count_distributions import negative_binomial, poisson
-from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PARAMETERS, PRICE, log_curve, slope_at
+from palaestra.envs.pricing.demand.counts.demand_curves import (
+    CONSTANT,
+    PARAMETERS,
+    PRICE,
+    felt_prices,
+    log_curve,
+    slope_at,
+)
 from palaestra.envs.pricing.demand.effects import MONTH, TREND, WEEKDAY, Calendar, log_level, spread_over_stores
 from palaestra.envs.pricing.demand.estimation import LOG_DISPERSION, Estimate
 from palaestra.envs.pricing.demand.history import History, days_charged_again
@@ -149,15 +156,14 @@ class Demand:
     ) -> Array:
         """Probabilities of 0 … ``most`` wanted units in a period, float64 [..., P, units + 1].
 
-        The mean is ``factor`` times :meth:`mean_units` with ``level``, and falls ``sensitivity`` times as steeply with
-        the price, turned about the mean price.
+        The mean is ``factor`` times :meth:`mean_units` with ``level``. Its price coefficient is ``sensitivity`` times
+        as large, with the same demand at the mean price.
         """
         product = self.products[name]
         coefficients = product.estimate.coefficients if coefficients is None else coefficients
-        mean = factor * self.mean_units(name, prices, coefficients, level)
         if sensitivity != 1.0:
-            usual = self.mean_units(name, np.array([product.means[PRICE]]), coefficients, level)
-            mean = mean * (mean / (factor * usual)) ** (sensitivity - 1.0)
+            prices = felt_prices(product.curve, prices, product.means[PRICE], sensitivity)
+        mean = factor * self.mean_units(name, prices, coefficients, level)
         mean = np.clip(mean, _LEAST_MEAN, _LARGEST_MEAN)
         if LOG_DISPERSION not in product.estimate.names:
             return poisson(mean, most)

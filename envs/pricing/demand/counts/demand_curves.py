@@ -50,6 +50,18 @@ def log_curve(curve: str, value: Mapping[str, Any], prices: Array, reference: fl
     return saturating
 
 
+def felt_prices(curve: str, prices: Array, reference: float, sensitivity: float) -> Array:
+    """Prices [P] at which the curve is what ``prices`` would make it with a coefficient ``sensitivity`` times as large.
+
+    The curve is turned about the ``reference``, whose demand stays. Choices by a logit turn like the exponential.
+    """
+    if curve == "constant elasticity":
+        elastic: Array = reference * (prices / reference) ** sensitivity
+        return elastic
+    felt: Array = reference + sensitivity * (prices - reference)
+    return felt
+
+
 def slope_at(curve: str, value: Mapping[str, float], price: float, reference: float) -> tuple[float, dict[str, float]]:
     """d log mean / d price, and its gradient in the coefficients of the curve."""
     if curve == "constant elasticity":
