@@ -58,7 +58,10 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            close = difflib.get_close_matches(args[0], COMMANDS, 1, 0.5)
+            from palaestra.train.config.other_names import COMMANDS as OF_OTHERS
+
+            own = OF_OTHERS.get(args[0])
+            close = [own] if own else difflib.get_close_matches(args[0], COMMANDS, 1, 0.5)
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(COMMANDS)}"
             raise UsageError(f"unknown command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)

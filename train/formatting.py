@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from palaestra.train.interruptions import Shown
@@ -55,6 +56,32 @@ def wrapped(text: str, width: int, indent: str = "") -> str:
     """The text in lines of that width; words and paths stay whole."""
     options: Any = {"break_long_words": False, "break_on_hyphens": False}
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, **options)
+
+
+def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Rows below their heads, numbers to the right; None: of any width.
+
+    Where a line is too long the last cell, which may be a path, gets a line of its own, and where that does not suffice
+    the others are listed below it by their heads.
+    """
+    lines = [heads, *rows]
+    sizes = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    right = [all(row[i][:1] in "-–0123456789" for row in rows) for i in range(len(heads))]
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = zip(line, sizes, right, strict=False)
+        return "  ".join(cell.rjust(size) if number else cell.ljust(size) for cell, size, number in cells).rstrip()
+
+    if width is None or width >= sum(sizes) + 2 * len(sizes) - 2:
+        return [aligned(line) for line in lines]
+    if width >= sum(sizes[:-1]) + 2 * len(sizes) - 4:
+        parts = ((aligned(line[:-1]), f"  {line[-1]}") for line in rows)
+        return [aligned(heads[:-1]), *(part for pair in parts for part in pair)]
+    listed = []
+    for *cells, last in rows:
+        told = (f"{head} {cell}" for head, cell in zip(heads, cells, strict=False) if cell.strip("–"))
+        listed += [last, wrapped(", ".join(told), width, "  ")]
+    return listed
 
 
 def two_digits(number: float) -> str:

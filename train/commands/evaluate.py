@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palaestra.train.commands import EnvOption, PlayerArgument, SeedOption, SetOption, StochasticOption, read_count
+from palaestra.train.commands import (
+    RUN_HELP,
+    EnvOption,
+    SeedOption,
+    SetOption,
+    StochasticOption,
+    UsageError,
+    read_count,
+)
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
@@ -25,7 +32,10 @@ SCRIPTED = ("random", "expert")
 
 
 def evaluate(
-    run: PlayerArgument,
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help=f"{RUN_HELP} Or random, or expert. Several are compared."),
+    ] = None,
     env: EnvOption = None,
     episodes: Annotated[
         int | None,
@@ -33,19 +43,43 @@ def evaluate(
     ] = None,
     seed: SeedOption = 0,
     stochastic: StochasticOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, or a list with several or no RUN.")
+    ] = False,
     settings: SetOption = None,
 ) -> None:
-    """Measure a trained agent, the random policy or the environment's expert on held-out episodes.
+    """Measure agents, the random policy or the environment's expert on held-out episodes, or list all runs.
+
+    Several are measured on the same episodes, a row each; without RUN the runs that there are are listed, the newest
+    first, with the scores of their final evaluations.
 
     \b
+    palaestra evaluate
     palaestra evaluate latest
+    palaestra evaluate latest latest:best expert random
     palaestra evaluate latest:cartpole:best
     palaestra evaluate expert --env snake-small
     palaestra evaluate random --env snake --episodes 10000 --json
     """
-    result = evaluate_player(run, episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
-    print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
+    if not run:
+        if env is not None or episodes is not None or settings or seed or stochastic:
+            raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
+        _list(as_json)
+        return
+    if len(run) == 1:
+        result = evaluate_player(run[0], episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
+        print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
+        return
+    results = compare(run, episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
+    print(json.dumps([result.as_dict() for result in results], indent=1) if as_json else comparison(results))
+
+
+def _list(as_json: bool) -> None:
+    from palaestra.train.formatting import terminal_width
+    from palaestra.train.results.run_list import ON_A_TERMINAL, list_runs, runs_table
+
+    rows, width = list_runs(), terminal_width(sys.stdout)
+    print(json.dumps(rows, indent=1) if as_json else runs_table(rows, width, ON_A_TERMINAL if width else None))
 
 
 def evaluate_player(
@@ -70,17 +104,42 @@ def evaluate_player(
     Raises:
         ConfigError: if there is no such run, or a setting is wrong.
     """
+    player = find_player(str(run), env, stochastic, settings)
+    return _played(player, player.episodes if episodes is None else episodes, seed)
+
+
+def _played(player: Player, episodes: int, seed: int) -> Evaluation:
     from palaestra.train.evaluation.episodes import evaluate as run_evaluation
 
-    player = find_player(str(run), env, stochastic, settings)
-    return run_evaluation(
-        player.env,
-        player.policy,
-        episodes=player.episodes if episodes is None else episodes,
-        seed=seed,
-        device=player.device,
-        env_kwargs=player.env_kwargs,
-    )
+    env, kwargs, device = player.env, player.env_kwargs, player.device
+    return run_evaluation(env, player.policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs)
+
+
+def compare(
+    runs: Sequence[str],
+    episodes: int | None = None,
+    seed: int = 0,
+    *,
+    env: str | None = None,
+    stochastic: bool = False,
+    settings: Sequence[str] = (),
+) -> list[Evaluation]:
+    """Several players on the same held-out episodes; arguments and errors are those of :func:`evaluate_player`.
+
+    Without ``env`` random and expert play in the environment of the first run.
+    """
+    found = {
+        place: find_player(name, env, stochastic, settings)
+        for place, name in enumerate(runs)
+        if env is not None or name not in SCRIPTED
+    }
+    first = next(iter(found.values()), None)
+    for place, name in enumerate(runs):
+        if place not in found:
+            of_run = [] if first is None else [f"env.{key}={json.dumps(v)}" for key, v in first.env_kwargs.items()]
+            found[place] = find_player(name, None if first is None else first.env, stochastic, of_run or settings)
+    count = max(player.episodes for player in found.values()) if episodes is None else episodes
+    return [_played(found[place], count, seed) for place in range(len(runs))]
 
 
 def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence[str]) -> Player:
@@ -158,9 +217,9 @@ def _agent_in(model_file: Path) -> str:
 
 def report(result: Evaluation) -> str:
     """An evaluation for people to read: what it means in a sentence, then a table."""
-    from palaestra.train.formatting import NORMALISED, SCORES, known, wrapped
+    from palaestra.train.formatting import NORMALISED, SCORES, fitted, known, terminal_width
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+    width = terminal_width(sys.stdout)
     half = (result.ci_high - result.ci_low) / 2
     rows = [("mean return", known(result.mean, half))]
     rows += [("  95 % interval", f"{known(result.ci_low, half)} to {known(result.ci_high, half)}")]
@@ -182,11 +241,59 @@ def report(result: Evaluation) -> str:
         unit = " %" if label != name else " s" if name.endswith("seconds") else ""
         rows.append((label.replace("_", " "), known(value) + unit))
     column = max(len(label) for label, _ in rows)
-    lines = [wrapped(sentence(result), width)]
+    lines = [fitted(sentence(result), width)]
     lines += [f"  {label:<{column}}  {value}" for label, value in rows]
     if result.cut is not None:
-        lines.append(result.cut)
+        lines.append(fitted(result.cut, width))
     return "\n".join(lines)
+
+
+def comparison(results: Sequence[Evaluation]) -> str:
+    """Several evaluations for people to read, a row each."""
+    from palaestra.train.formatting import NORMALISED, columns, fitted, known, terminal_width
+
+    width, rows = terminal_width(sys.stdout), []
+    for result in results:
+        half = (result.ci_high - result.ci_low) / 2
+        exact, share, successes = "exact_mean" in result.more, result.percent_of_optimal, result.success_rate
+        rows.append(
+            (
+                _env_of(result),
+                known(result.score, 0.0 if exact else half),
+                "exact" if exact else f"{known(result.ci_low, half)} to {known(result.ci_high, half)}",
+                "–" if share is None else f"{share:.1f} %",
+                "–" if successes is None else f"{100 * successes:.1f} %",
+                _run_of(result),
+            )
+        )
+    heads = ("environment", "score", "95 % interval", NORMALISED, "successes", "run")
+    told = [i for i in range(len(heads)) if i in (1, 2, 5) or any(row[i] != "–" for row in rows)]
+    if len({row[0] for row in rows}) == 1:
+        told.remove(0)
+    lines = columns([heads[i] for i in told], [[row[i] for i in told] for row in rows], width)
+    where = f" on {rows[0][0]}" if 0 not in told else ""
+    first = f"mean returns of {_episodes_of(results[0])}{where}, the same for all"
+    cut = {result.cut: None for result in results if result.cut is not None}
+    return "\n".join([fitted(first, width), *lines, *(fitted(text, width) for text in cut)])
+
+
+def _env_of(result: Evaluation) -> str:
+    from palaestra.envs.registry import resolve
+
+    return resolve(result.env).short_name
+
+
+def _run_of(result: Evaluation) -> str:
+    """The run's folder where its latest weights were measured."""
+    from palaestra.train.runs.run_folder import RunFolder
+
+    file = Path(result.run)
+    return str(file.parent) if file == RunFolder(file.parent).model_file else result.run
+
+
+def _episodes_of(result: Evaluation) -> str:
+    number = "1 held-out episode" if result.episodes == 1 else f"{result.episodes:,} held-out episodes"
+    return f"{number}, seed {result.seed}"
 
 
 def sentence(result: Evaluation) -> str:
@@ -195,9 +302,8 @@ def sentence(result: Evaluation) -> str:
 
     half = 0.0 if "exact_mean" in result.more else (result.ci_high - result.ci_low) / 2
     verb = "earns" if "best_fixed_mean" in result.more else "scores"
-    episodes = "1 held-out episode" if result.episodes == 1 else f"{result.episodes:,} held-out episodes"
-    start = f"{result.run} {verb} {known(result.score, half)} an episode on {result.env}"
-    end = f" ({episodes}, seed {result.seed})"
+    start = f"{_run_of(result)} {verb} {known(result.score, half)} an episode on {_env_of(result)}"
+    end = f" ({_episodes_of(result)})"
     if fixed := result.more.get("best_fixed_mean"):
         more = 100 * (result.score / fixed - 1)
         return f"{start}, {abs(more):.1f} % {'more' if more >= 0 else 'less'} than the best fixed price{end}"

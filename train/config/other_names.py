@@ -36,6 +36,20 @@ OPTION_HINTS = {
 }
 """What options of other programs come near to."""
 
+COMMANDS = {
+    "enjoy": "watch",
+    "render": "watch",
+    "test": "evaluate",
+    "compare": "evaluate",
+    "runs": "evaluate",
+    "list": "evaluate",
+    "ls": "evaluate",
+    "optimize": "sweep",
+    "tune": "sweep",
+    "benchmark": "bench",
+}
+"""Commands that do the same; ``evaluate`` without a run lists all runs."""
+
 SETTINGS = {
     "lr": "learning_rate",
     "n_timesteps": "total_timesteps",

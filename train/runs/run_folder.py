@@ -146,7 +146,7 @@ class RunFolder:
             wanted = environment(env) if colon else None
         except UserCodeError as error:
             raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
-        runs = (cls(Path(path)) for path in _runs_by_age() if wanted is None or _plays_in(wanted, path))
+        runs = (cls(Path(path)) for path in runs_by_age() if wanted is None or _plays_in(wanted, path))
         found = next((run for run in runs if run.can_go_on(to_resume)), None)
         if found is None:
             run, file = f"run of {env}" if colon else "run", "checkpoint" if to_resume else "model"
@@ -268,7 +268,7 @@ class RunFolder:
             yield
 
 
-def _runs_by_age() -> list[str]:
+def runs_by_age() -> list[str]:
     """The run folders below ``runs/``, the newest first; pathlib takes ten times as long to find ten thousand."""
     folders, began = [str(ROOT)], dict[str, int]()
     for _ in range(3):  # --run-dir may have put one higher than our own, which lie at the third level

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +15,8 @@ from palaestra.train.formatting import known
 from palaestra.train.runs.run_folder import find_model
 
 SNAKE = Evaluation(
-    env="snake-small",
-    run="runs/snake-small/ppo/20261128-221621-s0",
+    env="palaestra/SnakeSmall-v0",
+    run="runs/snake-small/ppo/20261128-221621-s0/model.zip",
     episodes=1000,
     seed=0,
     mean=34.4123,
@@ -60,7 +57,7 @@ def test_the_sentence_says_what_the_score_means() -> None:
 
 
 def test_the_table_has_units_and_known_digits() -> None:
-    assert report(SNAKE).splitlines()[2:] == [
+    assert report(SNAKE).splitlines()[1:] == [
         "  mean return        34.41",
         "    95 % interval    34.16 to 34.64",
         "  successes          97.2 %",
@@ -80,10 +77,13 @@ def test_the_table_has_units_and_known_digits() -> None:
 @pytest.mark.parametrize("columns", [40, 80])
 def test_it_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    size: Any = os.terminal_size((columns, 24))
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda *args: size)
+    monkeypatch.setenv("COLUMNS", str(columns))
     for result in (SNAKE, PRICES):
         assert max(map(len, report(result).splitlines())) <= columns
+
+
+def test_a_pipe_gets_whole_sentences() -> None:
+    assert report(SNAKE).splitlines()[0] == sentence(SNAKE)
 
 
 def test_digits_are_those_that_are_known() -> None:

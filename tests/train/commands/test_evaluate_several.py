@@ -1,0 +1,113 @@
+"""``palaestra evaluate`` with several runs, and with none: known rows, at any width, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from palaestra.train import cli
+from palaestra.train.commands.evaluate import compare, comparison, evaluate_player
+from palaestra.train.formatting import columns
+from palaestra.train.results.run_list import list_runs, runs_table
+
+RUNS = Path(__file__).parents[2] / "data/runs-885ce09"
+
+
+def palaestra(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["palaestra", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return int(end.value.code or 0)
+
+
+def test_columns_to_the_letter() -> None:
+    heads, rows = ("agent", "score", "run"), [("ppo", "9.5", "runs/a/ppo/1"), ("dqn", "–", "runs/a/dqn/22")]
+    whole = ["agent  score  run", "ppo      9.5  runs/a/ppo/1", "dqn        –  runs/a/dqn/22"]
+    assert columns(heads, rows, None) == columns(heads, rows, 27) == whole
+    below = ["agent  score", "ppo      9.5", "  runs/a/ppo/1", "dqn        –", "  runs/a/dqn/22"]
+    assert columns(heads, rows, 26) == columns(heads, rows, 14) == below
+    listed = ["runs/a/ppo/1", "  agent", "  ppo,", "  score 9.5", "runs/a/dqn/22", "  agent dqn"]
+    assert "\n".join(columns(heads, rows, 11)).splitlines() == listed
+
+
+def test_several_play_the_same_episodes_as_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = str(RUNS / "ppo-cartpole")
+    found = compare([run, "random", f"{run}:best"], 20, 3)
+    alone = [evaluate_player(run, 20, 3), evaluate_player("random", 20, 3, env="cartpole")]
+    assert [one.mean for one in found[:2]] == [one.mean for one in alone]
+    lines = comparison(found).splitlines()
+    assert lines[0] == "mean returns of 20 held-out episodes, seed 3 on cartpole, the same for all"
+    assert lines[1].split("  ")[-1] == "run"
+    assert [line.split()[-1] for line in lines[2:]] == [run, "random", f"{run}/best.zip"]
+    for width in (40, 80):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = comparison(found).splitlines()
+        assert max(len(line) for line in lines if run not in line) <= width
+        assert sum(run in line for line in lines) == 2
+
+
+def test_a_script_plays_in_the_environment_of_the_first_run() -> None:
+    assert {one.env for one in compare([str(RUNS / "ppo-cartpole"), "random"], 5)} == {"palaestra/CartPole-v1"}
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for place, name in enumerate(("ppo-cartpole", "dqn-pricing")):
+        folder = shutil.copytree(RUNS / name, tmp_path / "runs/env/agent" / name)
+        os.utime(folder / "config.yaml", (1000 + place, 1000 + place))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs"
+
+
+def test_the_runs_are_listed_newest_first(folders: Path) -> None:
+    newest, older = list_runs()
+    assert (newest["path"], newest["env"], newest["agent"]) == ("runs/env/agent/dqn-pricing", "pricing", "dqn")
+    assert (newest["finished"], newest["score"]) == (False, None)
+    told = json.loads((folders / "env/agent/ppo-cartpole/eval.json").read_text())
+    facts = json.loads((folders / "env/agent/ppo-cartpole/run.json").read_text())
+    assert (older["finished"], older["score"], older["steps"]) == (True, told["mean"], facts["num_timesteps"])
+    lines = runs_table([newest, older], 80).splitlines()
+    assert lines[1].split()[:2] == ["pricing", "dqn"]
+    assert lines[1].endswith("not finished")
+    assert max(map(len, lines)) <= 80
+    assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 older: palaestra evaluate | less"
+    assert max(map(len, runs_table([newest, older], 40).splitlines())) <= 40
+
+
+def test_damaged_folders_are_listed(folders: Path) -> None:
+    broken = folders / "env/agent/ppo-cartpole"
+    (broken / "config.yaml").write_bytes(b"\xff\xfe env")
+    (broken / "run.json").write_text("{")
+    (broken / "eval.json").write_text("[1]")
+    row = list_runs()[0]
+    assert row["path"].endswith("ppo-cartpole")
+    assert (row["env"], row["steps"], row["score"], row["finished"]) == (None, None, None, False)
+    assert "–" in runs_table([row], 80)
+
+
+def test_no_runs_and_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert palaestra(monkeypatch, "evaluate") == 0
+    assert capsys.readouterr().out == "there are no runs below runs/ yet; palaestra train snake-small makes one\n"
+    assert palaestra(monkeypatch, "evaluate", "--json") == 0
+    assert capsys.readouterr().out == "[]\n"
+    for arguments, message in {
+        "evaluate --episodes 5": "palaestra evaluate alone lists the runs",
+        "evaluate random expert": "random needs --env ENV",
+        "evaluate random nowhere --env cartpole": "no run 'nowhere'",
+        "evaluate random expert --env cartpole": "cartpole has no expert",
+        "runs": "unknown command 'runs'; did you mean 'evaluate'?",
+        "enjoy latest": "did you mean 'watch'?",
+    }.items():
+        assert palaestra(monkeypatch, *arguments.split()) == 2
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err.count("\n")) == ("", 1)
+        assert message in captured.err

@@ -1,0 +1,75 @@
+"""The runs below ``runs/``, the newest first: what was trained, how far, and the score of the final evaluation."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from palaestra.envs.registry import entries
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.formatting import NORMALISED, columns, four_digits
+from palaestra.train.runs.run_folder import RunFolder, runs_by_age
+
+ON_A_TERMINAL = 20  # runs at most
+_PLAIN = re.compile(r"^(env|agent|seed|total_timesteps): (\S+)$", re.MULTILINE)  # lines of a configuration
+
+
+def list_runs() -> list[dict[str, Any]]:
+    """One row per run folder as plain data; None for what its files do not tell."""
+    names = {entry.id: entry.short_name for entry in entries()}
+    return [_row(RunFolder(Path(path)), names) for path in runs_by_age()]
+
+
+def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
+    plain: dict[str, str] = {}
+    with suppress(OSError, ValueError):  # YAML's parser takes a hundred times as long
+        plain = dict(_PLAIN.findall(folder.config_file.read_text(encoding="utf-8")))
+    facts, evaluation = _told(folder.facts), _told(folder.evaluation)
+    env, checkpoints = plain.get("env", ""), folder.checkpoints()
+    total = int(plain["total_timesteps"]) if plain.get("total_timesteps", "").isdecimal() else None
+    steps = int(checkpoints[0].stem) if checkpoints else facts.get("num_timesteps")
+    enough = facts.get("stopped") is not None or (total is not None and (steps or 0) >= total)
+    return {
+        "env": names.get(env) or env.rpartition("/")[2] or None,
+        "agent": plain.get("agent"),
+        "seed": int(plain["seed"]) if plain.get("seed", "").isdecimal() else None,
+        "steps": steps,
+        "total_timesteps": total,
+        "score": evaluation.get("exact_mean", evaluation.get("mean")),
+        "percent_of_optimal": evaluation.get("percent_of_optimal"),
+        "finished": bool(not checkpoints and enough and (evaluation or facts.get("evaluation_skipped"))),
+        "path": str(folder.path),
+    }
+
+
+def _told(read: Any) -> dict[str, Any]:
+    try:
+        return dict(read())
+    except (ConfigError, OSError):  # damaged; palaestra evaluate RUN says so
+        return {}
+
+
+def runs_table(rows: list[dict[str, Any]], width: int | None, most: int | None = None) -> str:
+    """The rows for people to read, the newest ``most`` of them."""
+    if not rows:
+        return "there are no runs below runs/ yet; palaestra train snake-small makes one"
+    heads = ("environment", "agent", "steps", "score", NORMALISED, "state", "run")
+    lines = columns(heads, [_cells(row) for row in rows[:most]], width)
+    if left := len(rows) - len(rows[:most]):
+        lines.append(f"{left:,} older: palaestra evaluate | less")
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    steps, score, percent = row["steps"], row["score"], row["percent_of_optimal"]
+    return (
+        row["env"] or "–",
+        row["agent"] or "–",
+        "–" if steps is None else f"{steps:,}",
+        "–" if score is None else four_digits(score),
+        "–" if percent is None else f"{percent:.1f} %",
+        "finished" if row["finished"] else "not finished",
+        row["path"],
+    )
