@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm.chain import SerialChain, tables
+from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.dynamics import dot, link_frames, solve_positive, tool_jacobian
+from palaestra.envs.arm.tables import tables
 
 _STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # search for a configuration; the last in m
 
@@ -32,7 +33,7 @@ def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tens
 
 
 def rotation_error(current: Tensor, target: Tensor) -> Tensor:
-    """The rotation vector (angle times axis) that turns ``current`` into ``target``, [3, N] rad in the base's axes.
+    """The rotation vector (angle times axis) that turns ``current`` into ``target``, [3, N] rad in the world's axes.
 
     Args:
         current, target: the frames' rotation matrices, [3 rows, 3 columns, N].
@@ -54,10 +55,10 @@ def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, 
     Args:
         chain: the arm.
         targets: float64 [M, 3] m.
-        start: one more configuration to start from, rad.
+        start: one more configuration to start from, rad or m.
 
     Returns:
-        float64 [M, dof] rad, which puts the tool within 1 µm.
+        float64 [M, dof] rad or m, which puts the tool within 1 µm.
 
     Raises:
         ValueError: if the tool cannot reach a target (or the search does not find out how).
@@ -65,13 +66,13 @@ def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, 
     table = tables(chain, targets.dtype, targets.device)
     draws = torch.rand(chain.dof, _STARTS - 1, generator=torch.Generator().manual_seed(0), dtype=targets.dtype)
     first = torch.tensor(start, dtype=targets.dtype).unsqueeze(1)
-    starts = torch.cat((first, table.q_min + draws * (table.q_max - table.q_min)), 1)
+    starts = torch.cat((first, table.low + draws * (table.high - table.low)), 1)
     q = starts.repeat(1, len(targets))  # [dof, M · starts]
     goal = targets.T.repeat_interleave(_STARTS, 1)
     for _ in range(_ITERATIONS):
         frames = link_frames(chain, q)
         error = goal - frames.position[:, -1]
-        step = damped_least_squares(tool_jacobian(frames)[:3], error, 1e-3 + error.square().sum(0).sqrt())
+        step = damped_least_squares(tool_jacobian(chain, frames)[:3], error, 1e-3 + error.square().sum(0).sqrt())
         q = (q + step).clamp(table.q_min, table.q_max)
     miss = (goal - link_frames(chain, q).position[:, -1]).square().sum(0).sqrt().view(len(targets), _STARTS)
     best = miss.min(1)

@@ -1,41 +1,45 @@
 """Kinematics and rigid-body dynamics of serial chains, for N environments at once.
 
-1. Everything is written in the axes of the base and about its origin, so that no link needs another one's frame: after
-   the frames themselves, all links and environments are computed together, and recursions along the chain become
+1. Everything is written in the axes of the world and about its origin, so that no link needs another one's frame:
+   after the frames themselves, all links and environments are computed together, and recursions along the chain become
    running sums.
-2. Spatial vectors are (angular, linear) with the moment about the base's origin; joint i moves along
-   S_i = (z_i, p_i × z_i).
+2. Spatial vectors are (angular, linear) with the moment about the world's origin; joint i moves along
+   S_i = (z_i, p_i × z_i) if it turns and (0, z_i) if it is prismatic. So that every axis is a z, the functions inside
+   have the links' frames turned; :func:`forward_kinematics` turns them back.
 3. Inverse dynamics: recursive Newton-Euler; gravity enters as an acceleration of the base.
-4. Mass matrix: composite rigid bodies. M_ij = S_i · (I_j + … + I_n) S_j for i ≤ j.
+4. Mass matrix: composite rigid bodies, M_ij = S_i · (I_j + … + I_n) S_j for i ≤ j, and the armature on its diagonal.
 5. Forward dynamics: M is factored from the last joint to the first, without pivots, as it is positive definite.
+6. Friction: damping · q̇ + coulomb · tanh(q̇ / width) + the identified formula (``palaestra.envs.arm.chain``), whose
+   width is 0.1 rad/s or 0.01 m/s.
 
 Inside, tensors have the environments last (``[…, links, N]``), so that every operation runs along contiguous memory.
 The functions from :func:`forward_kinematics` to :func:`joint_friction` are the interface. They take angles ``q`` (rad),
-velocities ``dq`` (rad/s), accelerations ``ddq`` (rad/s²) and torques ``tau`` (N m) as ``[N, dof]``, all of one floating
-dtype and on one device, and raise a ValueError on anything else. All functions are differentiable, never synchronise,
-and treat each environment alike whatever the others are.
+velocities ``dq`` (rad/s), accelerations ``ddq`` (rad/s²) and torques ``tau`` (N m) as ``[N, dof]`` (of prismatic joints
+in m and N), all of one floating dtype and on one device, and raise a ValueError on anything else. All functions are
+differentiable, never synchronise, and treat each environment alike whatever the others are.
 
 Source: Featherstone, "Rigid body dynamics algorithms", 2008, chapters 2, 5 and 6.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm.chain import SerialChain, tables
+from palaestra.envs.arm.chain import Placement, SerialChain
+from palaestra.envs.arm.tables import tables
 
-Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z in the axes of the base, each [L, N]
+Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z in the axes of the world, each [L, N]
 Screws = tuple[Vector, Vector]  # angular and linear part
+COULOMB_WIDTH, COULOMB_WIDTH_METRES = 0.1, 0.01  # rad/s and m/s
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # entries of an inertia: xx, yy, zz, xy, xz, yz
 
 
 class Frames(NamedTuple):
-    """Frames of some links in the axes of the base: three unit vectors and the origin (m), each [3, L, N]."""
+    """Frames of some links in the axes of the world: three unit vectors and the origin (m), each [3, L, N]."""
 
     x: Tensor
     y: Tensor
@@ -44,7 +48,7 @@ class Frames(NamedTuple):
 
 
 class Bodies(NamedTuple):
-    """Rigid bodies about the origin of the base."""
+    """Rigid bodies about the origin of the world."""
 
     mass: Tensor  # [L, 1] or [L, N] kg
     moment: Vector  # mass times centre of mass, kg m
@@ -52,7 +56,7 @@ class Bodies(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """Frames in the axes of the base; the columns of a rotation are the frame's axes."""
+    """Frames in the axes of the world; the columns of a rotation are the frame's axes."""
 
     rotation: Tensor  # [N, dof + 2, 3, 3]: links 1 … dof, flange, tool
     position: Tensor  # [N, dof + 2, 3] m
@@ -61,30 +65,30 @@ class Pose(NamedTuple):
 def forward_kinematics(chain: SerialChain, q: Tensor) -> Pose:
     """Frames of all links, the flange (index −2) and the tool (−1)."""
     frames = link_frames(chain, _links_first(chain, q=q)[0])
-    rotation = torch.stack(frames[:3], 1)  # [3 rows, 3 columns, L, N]
+    rotation = torch.stack(_as_given(chain, frames), 1)  # [3 rows, 3 columns, L, N]
     return Pose(rotation.permute(3, 2, 0, 1), frames.position.permute(2, 1, 0))
 
 
 def jacobian(chain: SerialChain, q: Tensor) -> Tensor:
-    """Geometric Jacobian of the tool centre, [N, 6, dof] in the axes of the base.
+    """Geometric Jacobian of the tool centre, [N, 6, dof] in the axes of the world.
 
     Rows 0–2 are the velocity of the tool centre (m/rad), rows 3–5 the angular velocity of the tool.
     """
     frames = link_frames(chain, _links_first(chain, q=q)[0])
-    return tool_jacobian(frames).permute(2, 0, 1)
+    return tool_jacobian(chain, frames).permute(2, 0, 1)
 
 
 def inverse_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, ddq: Tensor) -> Tensor:
     """Torques [N, dof] (N m) that give the accelerations ``ddq``, without friction: M(q) q̈ + C(q, q̇) q̇ + g(q)."""
     angle, velocity, acceleration = _links_first(chain, q=q, dq=dq, ddq=ddq)
     frames = link_frames(chain, angle)
-    return joint_torque(chain, screws(frames), bodies(chain, frames), velocity, acceleration).T
+    return joint_torque(chain, screws(chain, frames), bodies(chain, frames), velocity, acceleration).T
 
 
 def mass_matrix(chain: SerialChain, q: Tensor) -> Tensor:
     """Joint-space inertia M [N, dof, dof] (kg m²), symmetric positive definite: kinetic energy is ½ q̇ᵀ M q̇."""
     frames = link_frames(chain, _links_first(chain, q=q)[0])
-    upper = upper_mass_matrix(screws(frames), bodies(chain, frames)).permute(2, 0, 1).triu()
+    upper = upper_mass_matrix(chain, screws(chain, frames), bodies(chain, frames)).permute(2, 0, 1).triu()
     return upper + upper.triu(1).mT
 
 
@@ -92,8 +96,8 @@ def forward_dynamics(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor) -> 
     """Accelerations [N, dof] (rad/s²) under the torques ``tau``, without friction and limits."""
     angle, velocity, torque = _links_first(chain, q=q, dq=dq, tau=tau)
     frames = link_frames(chain, angle)
-    axes, body = screws(frames), bodies(chain, frames)
-    return solve_positive(upper_mass_matrix(axes, body), torque - joint_torque(chain, axes, body, velocity)).T
+    axes, body = screws(chain, frames), bodies(chain, frames)
+    return solve_positive(upper_mass_matrix(chain, axes, body), torque - joint_torque(chain, axes, body, velocity)).T
 
 
 def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
@@ -102,30 +106,40 @@ def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
 
 
 def link_frames(chain: SerialChain, q: Tensor) -> Frames:
-    """Frames [3, dof + 2, N] of the links, the flange and the tool from angles [dof, N]."""
+    """Frames [3, dof + 2, N] of the links (z along the joint's axis), the flange and the tool from q [dof, N]."""
     cos, sin = q.cos(), q.sin()
     zero, one = torch.zeros_like(q[0]), torch.ones_like(q[0])
     frame = [torch.stack(v) for v in ((one, zero, zero), (zero, one, zero), (zero, zero, one), (zero, zero, zero))]
     frames = []
-    for i, (a, alpha, d) in enumerate(chain.dh):
-        frame = _next_frame(frame, a, alpha, cos[i], sin[i], d)
-        frames.append(frame)
-    for a, alpha, theta, d in (chain.flange, chain.tool):
-        frame = _next_frame(frame, a, alpha, math.cos(theta), math.sin(theta), d)
+    for i, stage in enumerate(chain.stages):
+        x, y, z, p = frame = _placed(frame, stage)
+        if i < chain.dof and chain.turning[i]:
+            frame = [(x * cos[i]).addcmul_(y, sin[i]), (y * cos[i]).addcmul_(x, sin[i], value=-1), z, p]
+        elif i < chain.dof:
+            frame = [x, y, z, p.addcmul(z, q[i])]
         frames.append(frame)
     return Frames(*(torch.stack(vectors, 1) for vectors in zip(*frames, strict=True)))
 
 
-def tool_jacobian(frames: Frames) -> Tensor:
+def tool_jacobian(chain: SerialChain, frames: Frames) -> Tensor:
     """Jacobian [6, dof, N] of the tool centre, linear rows first."""
     axis, arm = frames.z[:, :-2], frames.position[:, -1:] - frames.position[:, :-2]
-    return torch.cat((torch.stack(_cross(_vector(axis), _vector(arm))), axis))
+    linear = torch.stack(_cross(_vector(axis), _vector(arm)))
+    if all(chain.turning):
+        return torch.cat((linear, axis))
+    turns = tables(chain, axis.dtype, axis.device).turning
+    return torch.cat((linear * turns + axis * (1.0 - turns), axis * turns))
 
 
-def screws(frames: Frames) -> Screws:
-    """Motion of each joint about the base's origin: S = (z, p × z)."""
-    z, p = frames.z[:, :-2], frames.position[:, :-2]
-    return _vector(z), _cross(_vector(p), _vector(z))
+def screws(chain: SerialChain, frames: Frames) -> Screws:
+    """Motion of each joint about the world's origin: S = (z, p × z), or (0, z) of a prismatic joint."""
+    z, p = _vector(frames.z[:, :-2]), _vector(frames.position[:, :-2])
+    moment = _cross(p, z)
+    if all(chain.turning):
+        return z, moment
+    turns = tables(chain, z[0].dtype, z[0].device).turning
+    slides = 1.0 - turns
+    return _scaled(z, turns), _vector([m * turns + axis * slides for m, axis in zip(moment, z, strict=True)])
 
 
 def bodies(chain: SerialChain, frames: Frames, payload: Tensor | None = None) -> Bodies:
@@ -161,23 +175,56 @@ def joint_torque(chain: SerialChain, axes: Screws, body: Bodies, dq: Tensor, ddq
     force = _add_cross(force, omega, momentum)
     moment = _add_cross(_add_cross(moment, omega, spin), v, momentum)
     wrench = _running_sum((*moment, *force), backwards=True)  # carried by each joint
-    return dot((*z, *s), wrench)
+    torque = dot((*z, *s), wrench)
+    if ddq is not None and any(chain.armature):
+        torque = torque + tables(chain, ddq.dtype, ddq.device).armature * ddq
+    return torque
 
 
-def upper_mass_matrix(axes: Screws, body: Bodies) -> Tensor:
+def upper_mass_matrix(chain: SerialChain, axes: Screws, body: Bodies) -> Tensor:
     """[dof, dof, N]; only the entries i ≤ j are those of the mass matrix."""
     z, s = axes
     composite = _running_sum((body.mass.expand_as(z[0]), *body.moment, *body.inertia), backwards=True)
     mass, hx, hy, hz, *inertia = composite.unbind(0)
     force, moment = _apply(Bodies(mass, (hx, hy, hz), tuple(inertia)), z, s)
-    return dot([part.unsqueeze(1) for part in (*z, *s)], [part.unsqueeze(0) for part in (*moment, *force)])
+    matrix = dot([part.unsqueeze(1) for part in (*z, *s)], [part.unsqueeze(0) for part in (*moment, *force)])
+    if any(chain.armature):
+        matrix = with_diagonal(matrix, tables(chain, mass.dtype, mass.device).armature)
+    return matrix
+
+
+def with_diagonal(matrix: Tensor, more: Tensor) -> Tensor:
+    """A matrix [dof, dof, N] with ``more`` ([dof, 1] or [dof, N]) added to its diagonal."""
+    one = torch.eye(len(more), dtype=more.dtype, device=more.device).unsqueeze(-1)
+    return matrix + one * more
 
 
 def friction(chain: SerialChain, dq: Tensor) -> Tensor:
     """Friction torque [dof, N] at velocities [dof, N]."""
-    f1, f2, f3 = _vector(tables(chain, dq.dtype, dq.device).friction)
+    table = tables(chain, dq.dtype, dq.device)
+    f1, f2, f3 = _vector(table.friction)
     half = 0.5 * f2  # f / (1 + exp(−x)) = f / 2 · (1 + tanh(x / 2)), whose derivative never overflows
-    return ((half * (dq + f3)).tanh() - (half * f3).tanh()) * (0.5 * f1)
+    torque = ((half * (dq + f3)).tanh() - (half * f3).tanh()) * (0.5 * f1)
+    if not has_drag(chain):
+        return torque
+    return torque + table.damping * dq + table.coulomb * (dq / _coulomb_width(table.turning)).tanh()
+
+
+def has_drag(chain: SerialChain) -> bool:
+    """True if a joint has damping or Coulomb friction."""
+    return any(chain.damping) or any(chain.coulomb)
+
+
+def drag_slope(chain: SerialChain, dq: Tensor) -> Tensor:
+    """By how much damping and Coulomb friction rise with the velocities [dof, N], [dof, N] N m s/rad."""
+    table = tables(chain, dq.dtype, dq.device)
+    width = _coulomb_width(table.turning)
+    return table.damping + table.coulomb / width * (1.0 - (dq / width).tanh().square())
+
+
+def _coulomb_width(turning: Tensor) -> Tensor:
+    """The speeds [dof, 1] over which Coulomb friction turns round."""
+    return COULOMB_WIDTH_METRES + (COULOMB_WIDTH - COULOMB_WIDTH_METRES) * turning
 
 
 def _links_first(chain: SerialChain, **inputs: Tensor) -> list[Tensor]:
@@ -200,25 +247,31 @@ def _links_first(chain: SerialChain, **inputs: Tensor) -> list[Tensor]:
     return [value.T.contiguous() for value in inputs.values()]
 
 
-def _next_frame(
-    frame: list[Tensor], a: float, alpha: float, cos: Tensor | float, sin: Tensor | float, d: float
-) -> list[Tensor]:
-    """The frame (x, y, z, position, each [3, N]) after Rx(α) · Tx(a) · Rz(θ) · Tz(d)."""
-    x, y, z, p = frame
-    y, z = _mix(math.cos(alpha), y, math.sin(alpha), z), _mix(math.cos(alpha), z, -math.sin(alpha), y)
-    p = _mix(1.0, _mix(1.0, p, a, x), d, z)
-    if isinstance(cos, Tensor) and isinstance(sin, Tensor):
-        return [(x * cos).addcmul_(y, sin), (y * cos).addcmul_(x, sin, value=-1), z, p]
-    return [x * cos + y * sin, y * cos - x * sin, z, p]
+def _as_given(chain: SerialChain, frames: Frames) -> list[Tensor]:
+    """The axes [3, dof + 2, N] of the frames x, y, z with those of the links as the chain has them."""
+    if all(axis == (0.0, 0.0, 1.0) for axis in chain.axes):
+        return list(frames[:3])
+    turn = tables(chain, frames.x.dtype, frames.x.device).alignment  # column j is Σ_k turned column k · turn[j, k]
+    links = [v[:, :-2] for v in frames[:3]]
+    return [torch.cat((dot(links, turn[j].unsqueeze(1)), ends[:, -2:]), 1) for j, ends in enumerate(frames[:3])]
 
 
-def _mix(first: float, a: Tensor, second: float, b: Tensor) -> Tensor:
-    """first · a + second · b. Arms have right angles and zero offsets: what is not there is not computed."""
-    if abs(second) < 1e-15:
-        return a if first == 1.0 else first * a
-    if abs(first) < 1e-15:
-        return second * b
-    return torch.add(a if first == 1.0 else first * a, b, alpha=second)
+def _placed(frame: list[Tensor], placement: Placement) -> list[Tensor]:
+    """The frame (x, y, z, position, each [3, N]) that is placed so in ``frame``.
+
+    Arms have right angles and zero offsets: what is not there is not computed.
+    """
+    *axes, p = frame
+    for axis, offset in zip(axes, placement.position, strict=True):
+        if abs(offset) >= 1e-15:
+            p = torch.add(p, axis, alpha=offset)
+    return [*(_mixed(axes, column) for column in zip(*placement.rotation, strict=True)), p]
+
+
+def _mixed(vectors: list[Tensor], shares: tuple[float, ...]) -> Tensor:
+    """The sum of the vectors times the shares, of which one at least is not nothing."""
+    parts = [v if share == 1.0 else v * share for v, share in zip(vectors, shares, strict=True) if abs(share) >= 1e-15]
+    return sum(parts[1:], start=parts[0])
 
 
 def _with_payload(body: Bodies, tool: Tensor, payload: Tensor) -> Bodies:

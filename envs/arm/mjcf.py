@@ -1,10 +1,12 @@
 """A serial chain as a MuJoCo model file (MJCF): the same numbers for another simulator.
 
-1. Link i is a body placed by Rx(α) · Tx(a) · Tz(d) with a hinge about its own z axis, which is the chain's
-   Rx(α) · Tx(a) · Rz(q) · Tz(d), as Rz and Tz commute. Joints, motors and bodies have the chain's order.
-2. The sites ``flange`` and ``tool`` are the chain's two last rows.
-3. The model is the rigid bodies alone: no friction, armature, limits, contacts or shapes to look at. A motor's control
-   is a torque (N m). It steps by semi-implicit Euler, velocity first.
+1. Link i is a body placed as its joint is, with a hinge or a slide about the joint's axis; the base's placement is in
+   the first one's. Joints, motors and bodies have the chain's order and names.
+2. The sites ``flange`` and ``tool`` are the chain's two last placements.
+3. The model is the rigid bodies, armature and damping: no other friction, limits, contacts or shapes to look at. A
+   motor's control is a torque (N m) or force (N). It steps by semi-implicit Euler, velocity first.
+4. MuJoCo takes no body without mass or a moment of inertia: what is less than 1e-14 kg or kg m² is written as that. It
+   also takes no moment larger than the sum of the other two, which no body has, but some files.
 
 Source: MuJoCo's XML reference. Rotation matrix to quaternion: 4 q qᵀ is linear in the matrix, and any of its rows is a
 multiple of q; the one with the largest diagonal entry loses no digits.
@@ -12,13 +14,15 @@ multiple of q; the one with the largest diagonal entry loses no digits.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 
-from palaestra.envs.arm.chain import SerialChain
+from palaestra.envs.arm.chain import Placement, SerialChain
+
+LIGHTEST = 1e-14  # kg and kg m²
 
 
 def mjcf(chain: SerialChain, timestep: float) -> str:
@@ -36,24 +40,30 @@ def mjcf(chain: SerialChain, timestep: float) -> str:
     SubElement(option, "flag", contact="disable", constraint="disable")
     parent = SubElement(root, "worldbody")
     motors = SubElement(root, "actuator")
-    for i, (a, alpha, d) in enumerate(chain.dh):
-        parent = SubElement(parent, "body", {"name": f"link{i + 1}", **_place(a, alpha, 0.0, d)})
-        SubElement(parent, "joint", name=f"joint{i + 1}", axis="0 0 1")
-        centre = {"mass": repr(chain.mass[i]), "pos": _text(chain.centre_of_mass[i])}
+    for i, placement in enumerate(chain.placements):
+        place = _place(chain.base, placement) if i == 0 else _place(placement)
+        parent = SubElement(parent, "body", {"name": chain.link_names[i], **place})
+        joint = {"name": chain.joint_names[i], "axis": _text(chain.axes[i])}
+        joint |= {} if chain.turning[i] else {"type": "slide"}
+        joint |= {name: repr(getattr(chain, name)[i]) for name in ("armature", "damping") if getattr(chain, name)[i]}
+        SubElement(parent, "joint", joint)
+        centre = {"mass": repr(max(chain.mass[i], LIGHTEST)), "pos": _text(chain.centre_of_mass[i])}
         SubElement(parent, "inertial", {**centre, **_principal(chain.inertia[i])})
-        SubElement(motors, "motor", name=f"motor{i + 1}", joint=f"joint{i + 1}")
-    SubElement(parent, "site", {"name": "flange", **_place(*chain.flange)})
-    parent = SubElement(parent, "body", _place(*chain.flange))
-    SubElement(parent, "site", {"name": "tool", **_place(*chain.tool)})
+        SubElement(motors, "motor", name=f"motor{i + 1}", joint=chain.joint_names[i])
+    SubElement(parent, "site", {"name": "flange", **_place(chain.flange)})
+    parent = SubElement(parent, "body", _place(chain.flange))
+    SubElement(parent, "site", {"name": "tool", **_place(chain.tool)})
     indent(root)
     return tostring(root, encoding="unicode")
 
 
-def _place(a: float, alpha: float, theta: float, d: float) -> dict[str, str]:
-    """Position and attitude after Rx(α) · Tx(a) · Rz(θ) · Tz(d)."""
-    cx, sx, cz, sz = (f(angle / 2) for angle in (alpha, theta) for f in (math.cos, math.sin))
-    position = (a, -math.sin(alpha) * d, math.cos(alpha) * d)
-    return {"pos": _text(position), "quat": _text((cx * cz, sx * cz, -sx * sz, cx * sz))}
+def _place(*placements: Placement) -> dict[str, str]:
+    """Position and attitude after the placements, one after the other."""
+    rotation, position = np.eye(3), np.zeros(3)
+    for placement in placements:
+        position = position + rotation @ np.array(placement.position)
+        rotation = rotation @ np.array(placement.rotation)
+    return {"pos": _text(position.tolist()), "quat": _quaternion(rotation)}
 
 
 def _principal(inertia: tuple[float, ...]) -> dict[str, str]:
@@ -61,7 +71,11 @@ def _principal(inertia: tuple[float, ...]) -> dict[str, str]:
     xx, yy, zz, xy, xz, yz = inertia
     moments, axes = np.linalg.eigh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     axes[:, 0] *= np.linalg.det(axes)  # right-handed
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = axes.tolist()
+    return {"diaginertia": _text(moments.clip(min=LIGHTEST).tolist()), "quat": _quaternion(axes)}
+
+
+def _quaternion(rotation: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
     outer = np.array(
         [
             [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
@@ -71,8 +85,7 @@ def _principal(inertia: tuple[float, ...]) -> dict[str, str]:
         ]
     )
     quaternion = outer[outer.diagonal().argmax()]
-    quaternion /= np.linalg.norm(quaternion)
-    return {"diaginertia": _text(moments.tolist()), "quat": _text(quaternion.tolist())}
+    return _text((quaternion / np.linalg.norm(quaternion)).tolist())
 
 
 def _text(values: Iterable[float]) -> str:

@@ -43,9 +43,11 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
+from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
+from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
 
@@ -67,6 +69,7 @@ class Reach(ArmTask[ArmState]):
 
     max_episode_steps = 100
     frames_per_second = round(1 / PERIOD)
+    limits_needed = ("velocity", "acceleration")
     played_with: ClassVar[dict[str, Any]] = {"control": "cartesian"}
 
     def __init__(
@@ -176,7 +179,7 @@ class Reach(ArmTask[ArmState]):
     def _towards(self, q: Tensor, motion: Tensor) -> Tensor:
         """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits."""
         limit = tables(self.chain, q.dtype, q.device).velocity
-        scaled = tool_jacobian(link_frames(self.chain, q))[:3] * limit
+        scaled = tool_jacobian(self.chain, link_frames(self.chain, q))[:3] * limit
         return limit * damped_least_squares(scaled, motion, DAMPING)
 
     def _command(self, q: Tensor, action: Tensor) -> Tensor:

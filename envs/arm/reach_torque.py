@@ -12,7 +12,7 @@ Rules
 
 Actions (float32 [dof] in ±1)
     ``control="torque"``: times each joint's torque limit.
-    ``control="pd"``: a target for each joint's angle, up to 0.2 rad from where it is; a proportional-derivative drive
+    ``control="pd"``: a target for each joint's angle, up to 0.2 rad from where it is (0.05 m if prismatic); a PD drive
     turns it into torque every 2 ms, within the same limits.
 
 Observation (float32 [2 dof + 15])
@@ -38,19 +38,24 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
+from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares, rotation_error
 from palaestra.envs.arm.dynamics import (
     Frames,
     bodies,
+    drag_slope,
     friction,
+    has_drag,
     joint_torque,
     link_frames,
     screws,
     solve_positive,
     tool_jacobian,
     upper_mass_matrix,
+    with_diagonal,
 )
+from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
 
@@ -64,7 +69,7 @@ ANGLE_TOLERANCE = 0.1  # rad
 TURNS = (0.3, 0.3, 0.6)  # rad, largest roll, pitch and yaw of a target
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR, NEAR_ANGLE = 0.05, 0.25  # m, rad
-PD_RANGE = 0.2  # rad
+PD_RANGE, PD_RANGE_METRES = 0.2, 0.05  # rad, and m for prismatic joints
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 
@@ -82,6 +87,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     max_episode_steps = 200
     frames_per_second = round(1 / PERIOD)
+    limits_needed = ("velocity", "torque")
     time_step: ClassVar[float] = TIME_STEP
     physics_steps: ClassVar[int] = SUBSTEPS
 
@@ -108,8 +114,9 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.start_rotation = _tool_rotation(frames)[..., 0]  # [3, 3]
         self.turns = torch.tensor(TURNS)
         table = tables(chain, torch.float32, self.start_q.device)
-        inertia = upper_mass_matrix(screws(frames), bodies(chain, frames)).diagonal().T  # [dof, 1]
-        self.stiffness = table.torque / PD_RANGE  # [dof, 1] N m/rad
+        inertia = upper_mass_matrix(chain, screws(chain, frames), bodies(chain, frames)).diagonal().T  # [dof, 1]
+        self.pd_range = PD_RANGE_METRES + (PD_RANGE - PD_RANGE_METRES) * table.turning  # [dof, 1] rad
+        self.stiffness = table.torque / self.pd_range  # [dof, 1] N m/rad
         self.damping = 2.0 * (self.stiffness * inertia).sqrt()  # [dof, 1] N m s/rad, critical at the start
 
     def reset(self, rng: Rng) -> ReachTorqueState:
@@ -163,17 +170,17 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         table, frames = tables(chain, q.dtype, q.device), link_frames(chain, q)
         turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
         error = torch.cat((state.target.T - state.tool.T, turn))
-        change = damped_least_squares(tool_jacobian(frames) * table.velocity, error, DAMPING)  # in speed limits
+        change = damped_least_squares(tool_jacobian(chain, frames) * table.velocity, error, DAMPING)  # in speed limits
         share = (GAIN * change).abs().amax(0).clamp(min=1.0)
         wanted = table.velocity * (GAIN * change / share)
-        axes, body = screws(frames), bodies(chain, frames)
+        axes, body = screws(chain, frames), bodies(chain, frames)
         if self.control == "torque":
             torque = joint_torque(chain, axes, body, dq, RESPONSE * (wanted - dq)) + friction(chain, wanted)
             return (torque / table.torque).clamp(-1.0, 1.0).T.contiguous()
         # the drive's damping settles at the speed for which its spring carries weight, friction and damping
         load = joint_torque(chain, axes, body, wanted) + friction(chain, wanted) + self.damping * wanted
         offset = load / self.stiffness + 0.5 * PERIOD * wanted  # half of the way in this step
-        return (offset / PD_RANGE).clamp(-1.0, 1.0).T.contiguous()
+        return (offset / self.pd_range).clamp(-1.0, 1.0).T.contiguous()
 
     def draw(self, state: ReachTorqueState, canvas: Canvas) -> None:
         one = replace(state, **{name: torch.as_tensor(value)[None] for name, value in vars(state).items()})
@@ -202,12 +209,14 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table = tables(chain, q.dtype, q.device)
         payload = state.payload if self.payload[1] else None
-        torque, goal = action * table.torque, q + action * PD_RANGE
+        torque, goal = action * table.torque, q + action * self.pd_range
         for _ in range(SUBSTEPS):
             frames = link_frames(chain, q)
-            axes, body = screws(frames), bodies(chain, frames, payload)
-            matrix = upper_mass_matrix(axes, body)
+            axes, body = screws(chain, frames), bodies(chain, frames, payload)
+            matrix = upper_mass_matrix(chain, axes, body)
             load = joint_torque(chain, axes, body, dq) + friction(chain, dq) * state.friction
+            if has_drag(chain):  # by an implicit step: damping may be large beside what little inertia a joint feels
+                matrix = with_diagonal(matrix, TIME_STEP * drag_slope(chain, dq) * state.friction)
             if self.control == "pd":
                 torque = self._drive(matrix, load, goal - q, dq)
             dq = dq + TIME_STEP * solve_positive(matrix, torque - load)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm.chain import SerialChain, tables
+from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.dynamics import dot, link_frames
+from palaestra.envs.arm.tables import tables
 from palaestra.envs.core import StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
-TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the base
+TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world
 TOLERANCE = 0.02  # m
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
 
@@ -42,13 +43,19 @@ class ArmTask(TensorEnv[StateT]):
     """An arm that starts at rest in one configuration and has targets in a box."""
 
     picture_size: ClassVar[tuple[int, int]] = (640, 560)
+    limits_needed: ClassVar[tuple[str, ...]]
 
     def __init__(self, chain: SerialChain, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
         """See the tasks.
 
         Raises:
-            ValueError: if an argument is out of range, or a corner of the box out of reach.
+            ValueError: if an argument is out of range, the chain lacks a limit that the task needs, or a corner of the
+                box is out of reach.
         """
+        for name in self.limits_needed:
+            for i, limit in enumerate(getattr(chain, name)):
+                if limit == float("inf"):
+                    raise ValueError(f"{chain.name}: {chain.joint(i)} has no limit of {name}, which this task needs")
         self.chain = chain
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
@@ -89,7 +96,7 @@ class ArmTask(TensorEnv[StateT]):
     def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
         """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""
         table = tables(self.chain, q.dtype, q.device)
-        middle, half = (table.q_max + table.q_min) / 2, (table.q_max - table.q_min) / 2
+        middle, half = (table.high + table.low) / 2, (table.high - table.low) / 2
         return torch.cat(((q - middle) / half, dq / table.velocity))
 
     def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm import SerialChain, dynamics, forward_kinematics, mass_matrix, mjcf
+from palaestra.envs.arm import Placement, SerialChain, dynamics, forward_kinematics, mass_matrix, mjcf
+from palaestra.envs.arm.chain import KINDS
 
 
 def model(chain: SerialChain, timestep: float = 0.001) -> mujoco.MjModel:
@@ -20,7 +21,10 @@ def model(chain: SerialChain, timestep: float = 0.001) -> mujoco.MjModel:
 
 
 def reference(chain: SerialChain, q: Tensor, dq: Tensor, ddq: Tensor, tau: Tensor) -> dict[str, Tensor]:
-    """What MuJoCo computes in each state [N, dof], float64; the names are those of the functions compared."""
+    """What MuJoCo computes in each state [N, dof], float64; the names are those of the functions compared.
+
+    Its dynamics are with damping: accelerations under ``tau``, and torques with what damping needs.
+    """
     compiled = model(chain)
     data = mujoco.MjData(compiled)
     rows = [
@@ -48,9 +52,9 @@ def accelerations(chain: SerialChain, q: Tensor, dq: Tensor, tau: Tensor, payloa
     """Ours, from the parts that the torque task puts together: all [N, dof], with a ``payload`` [N] kg each."""
     angle, velocity, torque = (value.T.contiguous() for value in (q, dq, tau))
     frames = dynamics.link_frames(chain, angle)
-    axes, body = dynamics.screws(frames), dynamics.bodies(chain, frames, payload)
+    axes, body = dynamics.screws(chain, frames), dynamics.bodies(chain, frames, payload)
     load = dynamics.joint_torque(chain, axes, body, velocity)
-    return dynamics.solve_positive(dynamics.upper_mass_matrix(axes, body), torque - load).T
+    return dynamics.solve_positive(dynamics.upper_mass_matrix(chain, axes, body), torque - load).T
 
 
 def random_chain(seed: int, dof: int = 4) -> SerialChain:
@@ -64,7 +68,7 @@ def random_chain(seed: int, dof: int = 4) -> SerialChain:
     tensor = np.trace(second, axis1=1, axis2=2)[:, None, None] * np.eye(3) - second
     geometry = rng.uniform(-1, 1, (dof, 3)) * [0.4, math.pi, 0.4]
     gravity = rng.normal(size=3)
-    return SerialChain(
+    return SerialChain.from_dh(
         name=f"random chain {seed}",
         dh=tuple(geometry),
         flange=tuple(rng.uniform(-0.5, 0.5, 4)),
@@ -82,11 +86,41 @@ def random_chain(seed: int, dof: int = 4) -> SerialChain:
     )
 
 
+def random_arm(seed: int, dof: int = 5) -> SerialChain:
+    """A chain of all kinds of joint about axes in any direction, on a base anywhere, with armature and damping.
+
+    Its links are those of :func:`random_chain`.
+    """
+    rng, bodies = np.random.default_rng(seed), random_chain(seed, dof)
+    kinds = tuple(KINDS[kind] for kind in rng.integers(0, 3, dof))
+    return dataclasses.replace(
+        bodies,
+        name=f"random arm {seed}",
+        placements=tuple(random_placement(rng) for _ in range(dof)),
+        axes=tuple(rng.normal(size=(dof, 3))),
+        kinds=kinds,
+        q_min=tuple(None if kind == "continuous" else -1.5 for kind in kinds),
+        q_max=tuple(None if kind == "continuous" else 1.5 for kind in kinds),
+        damping=tuple(rng.uniform(0.0, 2.0, dof)),
+        armature=tuple(rng.uniform(0.0, 0.2, dof)),
+        friction=(),
+        flange=random_placement(rng),
+        tool=random_placement(rng),
+        base=random_placement(rng),
+    )
+
+
+def random_placement(rng: np.random.Generator) -> Placement:
+    """Anywhere within 0.4 m, turned in any way."""
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    return Placement(tuple(rng.uniform(-0.4, 0.4, 3)), tuple(rotation * np.linalg.det(rotation)))
+
+
 def random_states(chain: SerialChain, n: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     """Angles, velocities, accelerations and torques [n, dof], uniform within the chain's limits."""
     rng = np.random.default_rng(seed)
-    high: list[Any] = [chain.q_max, chain.velocity, chain.acceleration, chain.torque]
-    low: list[Any] = [chain.q_min, *(-np.array(limit) for limit in high[1:])]
+    high: list[Any] = [chain.span[1], chain.velocity, chain.acceleration, chain.torque]
+    low: list[Any] = [chain.span[0], *(-np.array(limit) for limit in high[1:])]
     return [torch.tensor(rng.uniform(a, b, (n, chain.dof)), dtype=dtype) for a, b in zip(low, high, strict=True)]
 
 

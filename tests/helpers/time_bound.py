@@ -22,10 +22,12 @@ import json
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm.chain import PANDA, PANDA_READY, SerialChain, tables
+from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
+from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.reach import BOUNDS
+from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 
@@ -54,7 +56,7 @@ def minimum_time(chain: SerialChain, start: tuple[float, ...], targets: Tensor, 
     count, table = len(targets), tables(chain, targets.dtype, targets.device)
     centre = torch.tensor(chain.check_configuration(start), dtype=targets.dtype).unsqueeze(1)  # [dof, 1]
     draws = torch.rand(chain.dof, _STARTS, generator=torch.Generator().manual_seed(0), dtype=targets.dtype)
-    q = table.q_min + draws * (table.q_max - table.q_min)
+    q = table.low + draws * (table.high - table.low)
     q = torch.cat((centre, q[:, 1:]), 1).repeat(1, count)  # [dof, M · starts]
     goal = targets.T.repeat_interleave(_STARTS, 1)
     low, high = torch.zeros(count, dtype=targets.dtype), torch.full((count,), _LONGEST, dtype=targets.dtype)
@@ -85,7 +87,7 @@ def _approach(chain: SerialChain, goal: Tensor, tolerance: float, q: Tensor, low
     q = q.clamp(lower, upper)
     for _ in range(_ITERATIONS_NEAR if tolerance else _ITERATIONS):
         frames = link_frames(chain, q)
-        error, jacobian = goal - frames.position[:, -1], tool_jacobian(frames)[:3]
+        error, jacobian = goal - frames.position[:, -1], tool_jacobian(chain, frames)[:3]
         distance = error.square().sum(0).sqrt()
         error = error * (1.0 - tolerance / distance.clamp(min=_EXACT)).clamp(min=0.0)
         damping = 1e-3 + 0.3 * error.square().sum(0).sqrt()

@@ -130,7 +130,7 @@ def mujoco_workloads(arm: Arm, num_arms: int) -> dict[str, Workload]:
     if mujoco_version() is None:
         return {}
     rng, chain = np.random.default_rng(0), arm.chain
-    q = rng.uniform(chain.q_min, chain.q_max, (num_arms, chain.dof))
+    q = rng.uniform(*chain.span, (num_arms, chain.dof))
     dq = rng.uniform(-1.0, 1.0, q.shape) * chain.velocity
     steps = max(arm.physics_steps, math.ceil(CALL / num_arms))
     torque = rng.uniform(-1.0, 1.0, (num_arms, steps, chain.dof)) * chain.torque

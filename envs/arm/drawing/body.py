@@ -1,9 +1,10 @@
 """The outside of an arm: solid bodies around the frames of any serial chain.
 
-1. From each frame to the next a chain goes along a to the next joint's axis, and along that axis by d. Every stretch of
-   axis is a tube with a dark seam where the joint turns; a joint with hardly any d gets a housing across instead, a
-   short cylinder about its axis with dark lids. Offsets a are tubes without a seam.
-2. All sizes follow from the chain's length, and tubes get thinner towards the tool, so that any table of numbers gives
+1. From each frame to the next a chain goes square to the next joint's axis, and then along that axis. Every stretch of
+   axis is a tube with a dark seam where the joint turns; a joint with hardly any such stretch gets a housing across
+   instead, a short cylinder about its axis with dark lids. Offsets square to the axis are tubes without a seam. A
+   prismatic joint is a thinner grey rod along its axis.
+2. All sizes follow from the chain's length, and tubes get thinner towards the tool, so that any chain gives
    a believable arm. A Panda comes out white with dark joints.
 3. The hand is drawn in the tool's frame: its fingers lie along z, open along y, and meet at the tool centre.
 
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from palaestra.envs.arm.chain import SerialChain
+from palaestra.envs.arm.chain import Placement, SerialChain
 from palaestra.envs.arm.drawing.camera import Floats
 
 _SIDES = 16
@@ -45,9 +46,17 @@ class Ring(NamedTuple):
 
 def length_of(chain: SerialChain) -> float:
     """The stretched length of an arm along its offsets, m; at least a millimetre."""
-    offsets = [abs(a) + abs(d) for a, _, d in chain.dh]
-    ends = [abs(a) + abs(d) for a, _, _, d in (chain.flange, chain.tool)]
-    return max(1e-3, sum(offsets) + sum(ends))
+    z = (0.0, 0.0, 1.0)
+    offsets = [_offset(placement, axis) for placement, axis in zip(chain.placements, chain.axes, strict=True)]
+    slides = [max(map(abs, ends)) for *ends, turns in zip(*chain.span, chain.turning, strict=True) if not turns]
+    return max(1e-3, sum(offsets) + sum(_offset(end, z) for end in (chain.flange, chain.tool)) + sum(slides))
+
+
+def _offset(placement: Placement, axis: Sequence[float]) -> float:
+    """The way from a frame to the axis of the next one and along it, m."""
+    position, along = np.array(placement.position), np.array(placement.rotation) @ np.array(axis)
+    distance = float(position @ along)
+    return abs(float(np.linalg.norm(position - distance * along))) + abs(distance)
 
 
 def arm_solids(chain: SerialChain, rotation: Floats, position: Floats) -> Solid:
@@ -59,15 +68,18 @@ def arm_solids(chain: SerialChain, rotation: Floats, position: Floats) -> Solid:
         position: [dof + 2, 3] m.
     """
     length = length_of(chain)
-    solids = _base(0.043 * length)
-    before = np.zeros(3)
-    for i, (a, _, d) in enumerate(chain.dh):
+    before = np.array(chain.base.position)
+    solids = _base(0.043 * length, before, np.array(chain.base.rotation)[:, 2])
+    for i, local in enumerate(chain.axes):
         radius = length * (0.042 - 0.014 * i / max(1, chain.dof - 1))
-        axis, here = rotation[i, :, 2], position[i]
-        foot = here - d * axis
-        if abs(a) > 1e-9:
+        axis, here = rotation[i] @ np.array(local), position[i]
+        along = float((here - before) @ axis)
+        foot = here - along * axis
+        if np.linalg.norm(foot - before) > 1e-9:
             solids.append(_tube(before, foot, 0.92 * radius))
-        if abs(d) > 1.5 * radius:
+        if not chain.turning[i]:
+            solids.append(_rod(foot, here, axis, 0.7 * radius))
+        elif abs(along) > 1.5 * radius:
             solids.append(_tube(foot, here, radius, seam=0.45, flat_start=i == 0))
         else:
             solids.append(_housing(here, axis, radius))
@@ -131,8 +143,8 @@ def _wrist(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid
     return solids
 
 
-def _base(radius: float) -> list[Solid]:
-    """A round foot on the floor under the first joint."""
+def _base(radius: float, origin: Floats, axis: Floats) -> list[Solid]:
+    """A round foot under the first joint."""
     rings = [
         Ring(0.0, 0.0),
         Ring(0.0, 1.75 * radius, _DARK),
@@ -142,7 +154,16 @@ def _base(radius: float) -> list[Solid]:
         Ring(1.2 * radius, 1.1 * radius, _WHITE),
         Ring(1.2 * radius, 0.0, _WHITE),
     ]
-    return [_turned(np.zeros(3), np.array((0.0, 0.0, 1.0)), rings)]
+    return [_turned(origin, axis, rings)]
+
+
+def _rod(foot: Floats, here: Floats, axis: Floats, radius: float) -> Solid:
+    """What slides along ``axis`` from ``foot`` to ``here``, and a carriage around it."""
+    reach = float((here - foot) @ axis)
+    low, high = min(0.0, reach) - 2 * radius, max(0.0, reach) + 2 * radius
+    pieces = np.linspace(low, high, max(2, round((high - low) / radius))).tolist()
+    rings = [Ring(low, 0.0), *(Ring(along, radius, _GREY) for along in pieces), Ring(high, 0.0, _DARK)]
+    return _turned(foot, axis, rings)
 
 
 def _tube(

@@ -1,8 +1,8 @@
 """The picture of a reaching arm: perspective from a fixed three-quarter view.
 
 1. The camera depends on the arm's length and on the box of the targets only, so that nothing but the arm moves.
-2. The floor is z = 0, in tiles of 10 cm (for arms much longer or shorter, of another power of ten) that fade away; the
-   arm's soft shadow falls straight down.
+2. The floor lies level at the height of the base, in tiles of 10 cm (for arms much longer or shorter, of another power
+   of ten) that fade away; the arm's soft shadow falls straight down.
 3. The target is a ball of the tolerance's radius with a halo and a line down to the floor; a target pose also has its
    three axes (x red, y green, z blue) and the hand as it should be, in glass.
 4. Colours tell how it goes: amber while the arm is on its way, green once it has reached the target, red where the
@@ -72,10 +72,11 @@ def draw_arm(
     camera = view(chain, box, canvas.width, canvas.height)
     painter = Painter(canvas, camera)
     canvas.fill(_BACKGROUND)
-    _draw_floor(canvas, camera, length_of(chain))
-    _draw_shadow(canvas, camera, positions, length_of(chain))
+    ground = np.array(chain.base.position)
+    _draw_floor(canvas, camera, ground, length_of(chain))
+    _draw_shadow(canvas, camera, ground, positions, length_of(chain))
     _add_box(painter, box)
-    _add_target(painter, target, tolerance, mood)
+    _add_target(painter, target, float(ground[2]), tolerance, mood)
     if rotation is not None:
         _add_target_pose(painter, chain, target, np.asarray(rotation, np.float64), mood)
         _add_axes(painter, positions[-1], rotations[-1], 0.6 * hand_size(chain), 2.0)
@@ -91,12 +92,12 @@ def view(chain: SerialChain, box: Box, width: float, height: float) -> Camera:
     """The camera for an arm and its box of targets on a canvas of that size."""
     length = length_of(chain)
     middle = np.array([(low + high) / 2 for low, high in box])
-    at = 0.5 * middle + 0.5 * np.array((0.0, 0.0, 0.24 * length))
+    at = 0.5 * middle + 0.5 * (np.array(chain.base.position) + np.array((0.0, 0.0, 0.24 * length)))
     position = at + length * np.array((0.80, -1.10, 0.50))
     return Camera.looking(position, at, 1.7 * min(height, 0.75 * width), (width / 2, 0.58 * height))
 
 
-def _draw_floor(canvas: Canvas, camera: Camera, length: float) -> None:
+def _draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -> None:
     """Tiles with dark gaps, brightest under the arm and gone where it cannot reach."""
     reach, tile = 0.85 * length, 10.0 ** (round(math.log10(length)) - 1)
     number = math.ceil(reach / tile)
@@ -105,24 +106,24 @@ def _draw_floor(canvas: Canvas, camera: Camera, length: float) -> None:
     fade = 1.0 - (np.linalg.norm(corner + tile / 2, axis=1) / reach) ** 2
     corner, fade = corner[fade > 0.02], fade[fade > 0.02]
     flat = corner[:, None] + tile * np.array([(0.03, 0.03), (0.97, 0.03), (0.97, 0.97), (0.03, 0.97)])
-    places, _ = camera.project(np.concatenate((flat, np.zeros((*flat.shape[:2], 1))), 2))
+    places, _ = camera.project(ground + np.concatenate((flat, np.zeros((*flat.shape[:2], 1))), 2))
     inks = (np.array(_BACKGROUND) + fade[:, None] * np.subtract(_FLOOR, _BACKGROUND)).astype(int)
     for points, (r, g, b) in zip(places.tolist(), inks.tolist(), strict=True):
         canvas.polygon(points, (r, g, b))
 
 
-def _draw_shadow(canvas: Canvas, camera: Camera, positions: Floats, length: float) -> None:
+def _draw_shadow(canvas: Canvas, camera: Camera, ground: Floats, positions: Floats, length: float) -> None:
     """Faint blots under points along the arm, wider the higher these are, that add up to a soft shadow."""
-    joints = np.concatenate((np.zeros((1, 3)), positions))
+    joints = np.concatenate((ground[None], positions))
     angles = np.arange(20) * (2 * math.pi / 20)
     circle = np.stack((np.cos(angles), np.sin(angles), np.zeros(20)), 1)
     for start, end in pairwise(joints):
         pieces = math.ceil(float(np.linalg.norm((end - start)[:2])) / (0.035 * length))
         for i in range(pieces):
             x, y, z = start + (end - start) * ((i + 0.5) / pieces)
-            size = 0.04 * length + 0.06 * max(0.0, z)
+            size = 0.04 * length + 0.06 * max(0.0, z - ground[2])
             for share in (1.0, 0.72, 0.45):
-                places, _ = camera.project(np.array((x, y, 0.0)) + share * size * circle)
+                places, _ = camera.project(np.array((x, y, ground[2])) + share * size * circle)
                 canvas.polygon(places.tolist(), (4, 8, 12, 34))
 
 
@@ -139,9 +140,9 @@ def _add_box(painter: Painter, box: Box) -> None:
             painter.line(points, "#48617a", 1.2)
 
 
-def _add_target(painter: Painter, target: Floats, tolerance: float, mood: RGB) -> None:
+def _add_target(painter: Painter, target: Floats, floor: float, tolerance: float, mood: RGB) -> None:
     canvas = painter.canvas
-    foot = np.array((target[0], target[1], 0.0))
+    foot = np.array((target[0], target[1], floor))
     painter.line(np.linspace(target, foot, 12), canvas.mix(mood, _BACKGROUND, 0.45), 1.6)
     angles = np.linspace(0.0, 2 * math.pi, 17)
     for share in (1.0, 0.35):

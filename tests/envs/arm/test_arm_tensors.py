@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mujoco_arm import accelerations, random_chain, random_states
+from mujoco_arm import accelerations, random_arm, random_chain, random_states
 from torch import Tensor
 
 from palaestra.envs.arm import (
@@ -47,7 +47,7 @@ def outputs(name: str, chain: SerialChain, *args: Tensor) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_derivatives_are_those_of_finite_differences(name: str) -> None:
-    for chain in (PANDA, random_chain(0, 4)):
+    for chain in (PANDA, random_chain(0, 4), random_arm(24, 4)):
         args = [value.requires_grad_() for value in inputs(name, chain, 2)]
         # derivatives reach 10,000, and differences of accelerations are uncertain by 1e-5
         assert torch.autograd.gradcheck(lambda *a, c=chain: outputs(name, c, *a), args, atol=1e-4)
@@ -64,7 +64,7 @@ def test_a_row_of_a_batch_is_the_row_alone_bit_for_bit(name: str, dtype: torch.d
         q, dq, tau = args
         return (accelerations(chain, q, dq, tau, tau[:, 0].abs()),)
 
-    for chain in (PANDA, random_chain(0, 4)):
+    for chain in (PANDA, random_chain(0, 4), random_arm(24, 4)):
         full = inputs(name if name in FUNCTIONS else "forward_dynamics", chain, 1000, dtype=dtype)
         before = [value.clone() for value in full]
         alone = {i: compute(tuple(v[i : i + 1] for v in full)) for i in (*range(64), *range(990, 1000))}

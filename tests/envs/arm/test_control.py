@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mujoco_arm import random_chain, random_states
+from mujoco_arm import random_arm, random_chain, random_states
 from time_bound import held_out_targets, minimum_time
 from torch import Tensor
 
 from palaestra.envs import make
-from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
+from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics
 from palaestra.envs.arm.control import damped_least_squares, inverse_kinematics, rotation_error
 from palaestra.envs.arm.reach import PERIOD, Reach, held_out
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy
 
-CHAINS = [PANDA, random_chain(2, 4), random_chain(5, 3)]
+CHAINS = [PANDA, random_chain(2, 4), random_chain(5, 3), random_arm(24, 4)]
 each_chain = pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
 
 
@@ -103,7 +104,7 @@ def test_a_rotation_error_has_the_same_bits_alone_and_in_a_batch() -> None:
 @each_chain
 def test_inverse_kinematics_puts_the_tool_on_the_target(chain: SerialChain) -> None:
     """Targets that some configuration reaches, within 0.9 of the limits' range."""
-    middle = (torch.tensor(chain.q_min) + torch.tensor(chain.q_max)) / 2
+    middle = torch.tensor(chain.span).mean(0)
     reachable = 0.9 * random_states(chain, 40, seed=1)[0] + 0.1 * middle
     targets = forward_kinematics(chain, reachable).position[:, -1].contiguous()
     q = inverse_kinematics(chain, targets, tuple(middle.tolist()))
@@ -128,7 +129,11 @@ def test_a_point_out_of_reach_is_named() -> None:
 def turntable() -> SerialChain:
     """One joint about the vertical, 2 rad/s and 10 rad/s², whose tool goes round at 0.5 m."""
     return dataclasses.replace(
-        random_chain(0, 1), name="turntable", dh=((0.0, 0.0, 0.1),), flange=(0.5, 0, 0, 0), tool=(0.0,) * 4
+        random_chain(0, 1),
+        name="turntable",
+        placements=(Placement((0.0, 0.0, 0.1)),),
+        flange=Placement((0.5, 0.0, 0.0)),
+        tool=Placement(),
     )
 
 
@@ -159,8 +164,9 @@ def test_the_slowest_joint_decides() -> None:
     """Two joints about one axis share the way: it takes as long as half of it takes one."""
     one = turntable()
     two = {name: getattr(one, name) * 2 for name in ("q_min", "q_max", "velocity", "acceleration", "torque", "mass")}
-    two |= {name: getattr(one, name) * 2 for name in ("centre_of_mass", "inertia", "friction")}
-    chain = dataclasses.replace(one, dh=(*one.dh, (0.0, 0.0, 0.0)), **two)
+    two |= {name: getattr(one, name) * 2 for name in ("centre_of_mass", "inertia", "friction", "axes", "kinds")}
+    none: dict[str, Any] = dict.fromkeys(("damping", "coulomb", "armature", "joint_names", "link_names"), ())
+    chain = dataclasses.replace(one, placements=(*one.placements, Placement()), **none, **two)
     angles = torch.tensor([0.1, 0.3, 1.0, 2.5], dtype=torch.float64)
     both = minimum_time(chain, (0.0, 0.0), on_the_circle(angles))
     torch.testing.assert_close(both, seconds(angles / 2), rtol=0, atol=4e-5)
@@ -217,10 +223,8 @@ def test_no_expert_is_faster_than_the_bound_or_earns_more() -> None:
 def test_no_commands_turn_a_joint_further_than_the_bound_assumes(seed: int, chain: SerialChain) -> None:
     """a t² / 2 until the speed limit, v t − v² / 2a after that, under ±1 for random times and anything between."""
     generator = torch.Generator().manual_seed(seed)
-    start = 0.5 * random_states(chain, 32, seed, torch.float32)[0].clamp(
-        torch.tensor(chain.q_min), torch.tensor(chain.q_max)
-    )
-    start = (start + 0.25 * (torch.tensor(chain.q_min) + torch.tensor(chain.q_max))).T.contiguous()
+    middle = torch.tensor(chain.span).mean(0)
+    start = (0.5 * (random_states(chain, 32, seed, torch.float32)[0] + middle)).T.contiguous()
     v, a = (torch.tensor(limit).unsqueeze(1) for limit in (chain.velocity, chain.acceleration))
     env = object.__new__(Reach)
     env.chain = chain

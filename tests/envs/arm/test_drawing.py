@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
+from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics
 from palaestra.envs.arm.drawing.body import _tube, arm_solids, hand_solids
 from palaestra.envs.arm.drawing.camera import Camera
 from palaestra.envs.arm.drawing.scene import _angle_between, draw_arm, view
@@ -23,7 +24,7 @@ FREE = np.array((0.6, -0.15, 0.2))  # a target that nothing hides while the Pand
 READY = np.array(PANDA_READY)
 NOWHERE = np.zeros((0, 3))
 ZERO = (0.0, 0.0, 0.0)
-PLANAR = SerialChain(
+PLANAR = SerialChain.from_dh(
     name="three joints",
     dh=((0.0, 0.0, 0.3), (0.0, -math.pi / 2, 0.0), (0.35, 0.0, 0.0)),
     flange=(0.3, 0.0, 0.0, 0.0),
@@ -214,6 +215,35 @@ def test_any_chain_is_drawn_where_its_links_are(q: tuple[float, ...]) -> None:
         assert at(image, start + 0.7 * (end - start), PLANAR).min() > 90  # white, in whatever light
     beside = position[2] + (0.0, 0.0, 0.2)
     assert at(image, beside, PLANAR).max() < 75  # the floor or the background
+
+
+def test_an_arm_stands_where_its_base_is_and_a_slide_is_a_rod_that_gets_longer() -> None:
+    """A slide along the base's x, which points up; the rod goes from the base to where the hand is."""
+    up = Placement((0.3, -0.2, 0.1), ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
+    changes: dict[str, Any] = dict.fromkeys(("joint_names", "link_names"), ())
+    changes |= {name: getattr(PLANAR, name)[:1] for name in ("mass", "centre_of_mass", "inertia", "velocity")}
+    changes |= {name: getattr(PLANAR, name)[:1] for name in ("acceleration", "torque", "friction")}
+    changes |= {"q_min": (0.0,), "q_max": (1.0,)}
+    changes |= dict.fromkeys(("damping", "coulomb", "armature"), (0.0,))
+    slide = dataclasses.replace(
+        PLANAR,
+        placements=(Placement(),),
+        axes=((1.0, 0.0, 0.0),),
+        kinds=("prismatic",),
+        base=up,
+        flange=Placement((0.4, 0.0, 0.0)),
+        tool=Placement((0.1, 0.0, 0.0)),
+        **changes,
+    )
+    heights = []
+    for q in (0.2, 0.9):
+        rotation, position = frames((q,), slide)
+        assert position[-1] == pytest.approx((0.3, -0.2, 0.6 + q))
+        solid = arm_solids(slide, rotation, position)
+        heights.append(solid.quads[..., 2].max())
+        aside = np.abs(solid.quads[..., :2] - (0.3, -0.2)).max()
+        assert aside < 0.25
+    assert heights[1] - heights[0] == pytest.approx(0.7, abs=0.02)
 
 
 def test_the_trail_runs_through_the_earlier_places_and_fades() -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mujoco_arm import accelerations, energy, loaded, random_chain, random_states, reference, simulate
+from mujoco_arm import accelerations, energy, loaded, random_arm, random_chain, random_states, reference, simulate
 from torch import Tensor
 
 from palaestra.envs.arm import (
@@ -24,10 +25,19 @@ from palaestra.envs.arm import (
     joint_friction,
     mass_matrix,
 )
+from palaestra.envs.arm.dynamics import drag_slope
 
 FLOAT = {"float32": torch.float32, "float64": torch.float64}
 ON_ITS_SIDE = dataclasses.replace(PANDA, name="Panda on a wall", gravity=(-6.0, 3.0, 7.0))
-CHAINS = [PANDA, ON_ITS_SIDE, random_chain(0, 4), random_chain(1, 1), random_chain(2, 7)]
+CHAINS = [
+    PANDA,
+    ON_ITS_SIDE,
+    random_chain(0, 4),
+    random_chain(1, 1),
+    random_chain(2, 7),
+    random_arm(0),
+    random_arm(3, 7),
+]
 chains = st.builds(random_chain, st.integers(0, 2**32 - 1), st.integers(1, 6))
 seeds = st.integers(0, 2**32 - 1)
 each_chain = pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
@@ -88,6 +98,17 @@ def test_friction_is_the_identified_formula(speed: float) -> None:
     torch.testing.assert_close(ours[0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize(("kind", "width"), [("revolute", 0.1), ("prismatic", 0.01)])
+def test_damping_and_coulomb_friction_add_up_and_their_slope_is_the_derivative(kind: Any, width: float) -> None:
+    chain = dataclasses.replace(random_chain(0, 1), friction=(), kinds=(kind,), damping=(0.3,), coulomb=(2.0,))
+    speed = torch.tensor([-3.0, -0.05, 0.0, 0.002, 0.1, 7.0], dtype=torch.float64).unsqueeze(1).requires_grad_()
+    torque = joint_friction(chain, speed)
+    expected = [0.3 * v + 2.0 * math.tanh(v / width) for v in speed.flatten().tolist()]
+    torch.testing.assert_close(torque.flatten(), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
+    (slope,) = torch.autograd.grad(torque.sum(), speed)
+    torch.testing.assert_close(drag_slope(chain, speed.detach().T).T, slope, rtol=1e-12, atol=1e-12)
+
+
 @each_dtype
 def test_friction_is_nothing_at_rest_and_opposes_motion_of_any_speed(dtype: torch.dtype) -> None:
     speed = torch.linspace(-1000, 1000, 41, dtype=dtype).unsqueeze(1).expand(-1, 7).clone().requires_grad_()
@@ -106,11 +127,11 @@ def test_friction_is_nothing_at_rest_and_opposes_motion_of_any_speed(dtype: torc
 def test_200_states_against_mujoco(chain: SerialChain, dtype: torch.dtype) -> None:
     """1e-9 kg m², N m and rad/s² in float64 (accelerations reach 4,000); 1e-4 of each state's norm in float32."""
     q, dq, ddq, tau = random_states(chain, 200, dtype=dtype)
-    theirs = reference(chain, q, dq, ddq, tau)
+    theirs, damping = reference(chain, q, dq, ddq, tau), torch.tensor(chain.damping, dtype=dtype)
     computed = {
         "mass_matrix": mass_matrix(chain, q),
-        "inverse_dynamics": inverse_dynamics(chain, q, dq, ddq),
-        "forward_dynamics": forward_dynamics(chain, q, dq, tau),
+        "inverse_dynamics": inverse_dynamics(chain, q, dq, ddq) + damping * dq,
+        "forward_dynamics": forward_dynamics(chain, q, dq, tau - damping * dq),
     }
     for name, ours in computed.items():
         assert ours.dtype == dtype
@@ -120,6 +141,22 @@ def test_200_states_against_mujoco(chain: SerialChain, dtype: torch.dtype) -> No
             assert error.abs().max() < 1e-9
         else:
             assert (error.norm(dim=1) / theirs[name].flatten(1).norm(dim=1)).max() < 1e-4
+
+
+def test_links_without_mass_and_rods_are_mujocos_too() -> None:
+    """The same arm with a link's mass taken away and a moment of inertia of another one; MuJoCo gets 1e-14 for them."""
+    full = random_chain(0, 4)
+    xx = full.inertia[3][0]
+    chain = dataclasses.replace(
+        full,
+        mass=(full.mass[0], 0.0, *full.mass[2:]),
+        inertia=(full.inertia[0], (0.0,) * 6, full.inertia[2], (xx, xx, 0.0, 0.0, 0.0, 0.0)),
+    )
+    q, dq, ddq, tau = random_states(chain, 50)
+    theirs = reference(chain, q, dq, ddq, tau)
+    assert (inverse_dynamics(chain, q, dq, ddq) - theirs["inverse_dynamics"]).abs().max() < 1e-9
+    assert (mass_matrix(chain, q) - theirs["mass_matrix"]).abs().max() < 1e-9
+    near(forward_dynamics(chain, q, dq, tau), theirs["forward_dynamics"])
 
 
 @pytest.mark.parametrize("chain", [PANDA, random_chain(0, 4)], ids=lambda chain: chain.name)

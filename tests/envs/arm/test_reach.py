@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from palaestra.envs import TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, forward_kinematics
-from palaestra.envs.arm.chain import tables
 from palaestra.envs.arm.reach import PERIOD, Reach
+from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import ArmState
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
 

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from arm_play import OTHER, Play, commands
+from arm_play import ALL_KINDS, OTHER, Play, commands
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from mujoco_arm import loaded
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from palaestra.envs import Reference, SingleEnv, TensorEnv, TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
-from palaestra.envs.arm.chain import tables
 from palaestra.envs.arm.reach import Reach, held_out
 from palaestra.envs.arm.reach_torque import ReachTorque
+from palaestra.envs.arm.tables import tables
 from palaestra.envs.checker.conformance import check_env, table
 from palaestra.train.evaluation.episodes import evaluate, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
@@ -29,6 +29,8 @@ DISTURBED: dict[str, Any] = {"sensor_noise": 0.01, "action_delay": 2}
 VARIANTS: dict[str, Callable[[], TensorEnv[Any]]] = {
     "reach by moves": lambda: Reach(control="cartesian", **DISTURBED),
     "reach with another chain": lambda: Reach(**OTHER, sensor_noise=0.02, action_delay=1),
+    "reach with all kinds of joint": lambda: Reach(**ALL_KINDS),
+    "torque with all kinds of joint": lambda: ReachTorque(**ALL_KINDS, friction=(0.5, 1.5)),
     "torque with another chain": lambda: ReachTorque(
         control="pd", payload=(0.0, 2.0), friction=(0.5, 1.5), **DISTURBED, **OTHER
     ),
@@ -233,6 +235,17 @@ def test_bad_input(make_env: Callable[..., Any], name: str) -> None:
     kwargs, message = BOTH[name]
     with pytest.raises(ValueError, match=message):
         make_env(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("make_env", "needed"), [(Reach, "acceleration"), (ReachTorque, "torque"), (Reach, "velocity")]
+)
+def test_a_chain_without_a_limit_that_the_task_needs_is_refused(make_env: Callable[..., Any], needed: str) -> None:
+    chain = dataclasses.replace(PANDA, **{needed: (None, *getattr(PANDA, needed)[1:])})
+    with pytest.raises(
+        ValueError, match=rf"^Franka Emika Panda: joint 1 has no limit of {needed}, which this task needs"
+    ):
+        make_env(chain)
 
 
 @pytest.mark.parametrize("name", ["payload", "friction"])

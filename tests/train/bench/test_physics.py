@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from arm_play import ALL_KINDS
 from mujoco_arm import random_chain
 
 from palaestra.envs import Rng, resolve
@@ -35,19 +36,24 @@ def without_mujoco(monkeypatch: pytest.MonkeyPatch) -> None:
 def states(chain: SerialChain, n: int) -> tuple[Any, Any]:
     """Angles within half of their limits, and speeds within a tenth."""
     rng = np.random.default_rng(1)
-    middle, half = np.add(chain.q_max, chain.q_min) / 2, np.subtract(chain.q_max, chain.q_min) / 2
+    low, high = np.array(chain.span)
+    middle, half = (high + low) / 2, (high - low) / 2
     return middle + 0.5 * half * rng.uniform(-1, 1, (n, chain.dof)), 0.1 * rng.uniform(-1, 1, (n, chain.dof))
 
 
 # ---------------------------------------------------------------------------------------------------- the same physics
 
 
-def test_a_step_of_the_environment_is_ten_steps_of_mujoco() -> None:
-    """The environment with a Panda that has no friction, and MuJoCo's batch under the same torques, which move it."""
-    chain = dataclasses.replace(PANDA, name="smooth Panda", friction=((0.0, 0.0, 0.0),) * 7)
-    env = ReachTorque(chain)
+SMOOTH = {"chain": dataclasses.replace(PANDA, name="smooth Panda", friction=((0.0, 0.0, 0.0),) * 7)}
+
+
+@pytest.mark.parametrize("kwargs", [SMOOTH, ALL_KINDS], ids=["smooth Panda", "all kinds of joint"])
+def test_a_step_of_the_environment_is_ten_steps_of_mujoco(kwargs: dict[str, Any]) -> None:
+    """Without Coulomb friction, and MuJoCo's batch under the same torques, which move the arms. MuJoCo too damps
+    implicitly."""
+    chain, env = kwargs["chain"], ReachTorque(**kwargs)
     q, dq = states(chain, 6)
-    action = np.random.default_rng(2).uniform(-0.02, 0.02, (6, 7))  # slow enough to meet no limit of speed
+    action = np.random.default_rng(2).uniform(-0.02, 0.02, (6, chain.dof))  # slow enough to meet no limit of speed
     rng = Rng(env_keys(0, torch.arange(6)), 0)
     state = dataclasses.replace(env.reset(rng), q=torch.tensor(q).float(), dq=torch.tensor(dq).float())
     ours, *_ = env.step(state, torch.tensor(action).float(), rng)
@@ -57,9 +63,9 @@ def test_a_step_of_the_environment_is_ten_steps_of_mujoco() -> None:
     last = theirs.state[:, -1]
     assert last[:, 0] == pytest.approx(1 / env.frames_per_second)
     assert (np.abs(ours.dq.numpy()) < 0.99 * np.array(chain.velocity)).all()
-    assert np.abs(last[:, 8:] - dq).max(1).min() > 0.1  # rad/s by which the arms sped up
-    assert np.abs(ours.q.numpy() - last[:, 1:8]).max() < 2e-6
-    assert np.abs(ours.dq.numpy() - last[:, 8:]).max() < 1e-4
+    assert np.abs(last[:, 1 + chain.dof :] - dq).max(1).min() > 0.1  # rad/s by which the arms sped up
+    assert np.abs(ours.q.numpy() - last[:, 1 : 1 + chain.dof]).max() < 2e-6
+    assert np.abs(ours.dq.numpy() - last[:, 1 + chain.dof :]).max() < 1e-4
 
 
 def test_every_thread_takes_part_and_every_arm_moves() -> None:
