@@ -75,6 +75,11 @@ class CsvOutput(KVWriter):
             _csv_writer(self._file).writerow([row.get(column, "") for column in self._columns])
             self._file.flush()
 
+    def rows(self) -> list[ScalarRow]:
+        """The rows that are in the file."""
+        columns, rows = _read_csv(self._path)
+        return [{key: _number(cell) for key, cell in zip(columns, row, strict=True) if cell} for row in rows]
+
     def close(self) -> None:
         with suppress(OSError):  # what cannot be written now could not be when its row came, which told
             self._file.close()
@@ -106,6 +111,10 @@ def _named(path: Path) -> Iterator[None]:
         if error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _number(cell: str) -> int | float:
+    return int(cell) if cell.removeprefix("-").isdecimal() else float(cell)
 
 
 def _csv_writer(file: Any) -> Any:

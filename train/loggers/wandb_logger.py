@@ -8,8 +8,9 @@
    ``INIT_TIMEOUT`` is opened offline; one that cannot be opened at all is left to ``progress.csv``.
 4. Nobody is asked. ``auto`` is online where credentials lie ready (environment, netrc, wandb's settings file), else
    offline; ``WANDB_MODE`` decides where it is set. Finding them opens no connection.
-5. A resumed run goes on with its page on W&B: the id lies in ``wandb-id.txt``, and rows that the page has already, of a
-   killed run ahead of its checkpoint, are not sent again.
+5. A resumed run stays one run. It goes on with its page on W&B, whose id lies in ``wandb-id.txt``, and gets the rows of
+   ``progress.csv`` that the page has not. Offline, where W&B can add nothing to a folder, the new folder has all rows
+   from the first on, and the folders of the parts before go to ``wandb/earlier``, unless they have been sent already.
 6. A kill loses nothing of ``progress.csv`` (each row is handed to the operating system) and at most the last 15 seconds
    of the offline W&B file, which wandb-core writes.
 """
@@ -88,6 +89,19 @@ class _Worker(threading.Thread):
         if row[STEP] > self._seen or (row[STEP] == self._seen and ITERATION not in row):
             run.log(row)
 
+    def log_before(self, rows: list[ScalarRow], run: wandb.Run) -> None:
+        """Send the rows from before a resumption that W&B has not; put folders that lack the others away."""
+        for row in rows:
+            if row[STEP] > self._seen:
+                run.log(row)
+        if self.offline_dir is None:
+            return
+        earlier = self.offline_dir.with_name("earlier")
+        for folder in self.offline_dir.parent.glob("offline-run-*"):
+            if folder.name != self.offline_dir.name and not any(folder.glob("*.wandb.synced")):
+                earlier.mkdir(exist_ok=True)
+                folder.rename(earlier / folder.name)
+
     def submit(self, what: str, job: Job) -> None:
         """Queue a job; ``what`` names it in a warning."""
         self._jobs.put((what, job))
@@ -157,7 +171,7 @@ class _Worker(threading.Thread):
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             dir=str(folder),
             name=folder.name,
-            # an id of its own for each offline part: `wandb sync` then sends every part and overwrites none
+            # offline an id of its own: `wandb sync` then overwrites no part that it has sent before
             id=self._online_id if online else _new_id(),
             resume="allow" if self._resumed and online else None,
             config=self._config,
@@ -265,6 +279,9 @@ class Tracker:
         run_id = id_file.read_text().strip() if resumed and id_file.is_file() else _new_id()
         id_file.write_text(run_id)
         worker = _Worker(run_dir, config, wanted, run_id, resumed, warn)
+        if resumed:
+            rows = csv_output.rows()
+            worker.submit("logging what was before", functools.partial(worker.log_before, rows))
         worker.start()
         return cls(csv_output, worker)
 

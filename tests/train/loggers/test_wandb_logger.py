@@ -218,6 +218,33 @@ def test_offline_file_equals_progress_csv(tmp_path: Path) -> None:
     assert axes["*"] == "global_step"
 
 
+def test_a_resumed_offline_run_is_whole_in_its_newest_folder(tmp_path: Path) -> None:
+    """Killed at step 30 with a checkpoint of step 20, then interrupted at 40 and sent, then finished."""
+    first = start(tmp_path, {}, "offline")
+    for step in (10, 20, 30):
+        first.log({"time/total_timesteps": step, "rollout/ep_rew_mean": float("nan") if step == 10 else step / 7}, step)
+    first.finish()
+    killed = wandb_file(first)
+    second = start(tmp_path, {}, "offline", resume_step=20)
+    for step in (30, 40):
+        second.log({"time/total_timesteps": step, "train/loss": step / 3}, step)
+    second.finish()
+    sent = wandb_file(second)
+    sent.with_name(f"{sent.name}.synced").touch()  # as `wandb sync` does
+    third = start(tmp_path, {}, "offline", resume_step=40)
+    third.log({"eval/mean_reward": 1.0}, 40)
+    third.finish()
+
+    table = read_csv(tmp_path / "progress.csv")
+    assert [row["global_step"] for row in table] == [10, 20, 30, 40, 40]
+    for file, count in ((sent, 4), (wandb_file(third), 5)):
+        history = wandb_log.history(file)
+        assert len(history) == count
+        assert all(same(a, b) for a, b in zip(table, history, strict=False))
+    folders = {path.relative_to(tmp_path / "wandb") for path in (tmp_path / "wandb").rglob("offline-run-*")}
+    assert folders == {Path("earlier", killed.parent.name), Path(sent.parent.name), Path(wandb_file(third).parent.name)}
+
+
 def test_each_run_has_its_file_where_a_program_changes_its_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
