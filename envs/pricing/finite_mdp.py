@@ -5,7 +5,8 @@
 2. Everything follows from one look ahead, :meth:`FiniteMDP.action_values`: the expected reward of each action plus the
    value of what comes after. The maximum over actions gives the optimum (Bellman 1957), a policy's mean gives its own
    value.
-3. A policy is a table [stages, states] of actions or [stages, states, actions] of probabilities.
+3. A policy is a table [stages, states] of actions or [stages, states, actions] of probabilities. Where some actions are
+   not ``allowed``, no policy takes them.
 
 All arithmetic is in float64. Values of problems without an end are iterated until they change by less than 1e-15
 of the largest.
@@ -42,6 +43,7 @@ class FiniteMDP(ABC):
     first_state: int
     stages: int
     discount: float = 1.0
+    allowed: Array | None = None  # bool [states, actions], at least one in each state; None where all are
 
     @property
     @abstractmethod
@@ -93,25 +95,41 @@ class FiniteMDP(ABC):
 
     def policy_values(self, policy: Array) -> Array:
         """The same for every period and state, float64 [stages + 1, states]; without an end [1, states]."""
-        weights = self.probabilities(policy)
-        return self.backward_induction(lambda stage, ahead: (weights[stage] * ahead).sum(1))
+        table = self.checked_table(policy)
+        return self.backward_induction(lambda stage, ahead: (self.weights(table, stage) * ahead).sum(1))
 
     def myopic_policy(self) -> Array:
         """The action that earns most in the period itself, as if there were no tomorrow, int64 [stages, states]."""
-        return np.stack([self.expected_reward(stage).argmax(1) for stage in range(self.stages)])
+        return np.stack([self._masked(self.expected_reward(stage)).argmax(1) for stage in range(self.stages)])
 
     def random_value(self) -> float:
-        """Mean return of uniformly random actions."""
+        """Mean return of actions drawn uniformly from those that are allowed."""
         actions = self.num_actions
-        return self.policy_value(np.full((self.stages, self.num_states, actions), 1.0 / actions))
+        chance = np.full((self.num_states, actions), 1.0 / actions)
+        if self.allowed is not None:
+            chance = self.allowed / self.allowed.sum(1, keepdims=True)
+        values = self.backward_induction(lambda stage, ahead: (chance * ahead).sum(1))
+        return float(values[0, self.first_state])
 
     @cached_property
     def solution(self) -> Solution:
         """Optimal values and actions."""
-        value = self.backward_induction(lambda stage, ahead: ahead.max(1))
-        after = value[1:] if self.discount == 1.0 else value
-        policy = [self.action_values(stage, after[stage]).argmax(1) for stage in range(self.stages)]
-        return Solution(value, np.stack(policy))
+        policy = np.zeros((self.stages, self.num_states), np.int64)
+
+        def best(stage: int, ahead: Array) -> Array:
+            ahead = self._masked(ahead)
+            policy[stage] = ahead.argmax(1)
+            value: Array = ahead.max(1)
+            return value
+
+        value = self.backward_induction(best)
+        if self.discount != 1.0:
+            best(0, self.action_values(0, value[0]))
+        return Solution(value, policy)
+
+    def _masked(self, ahead: Array) -> Array:
+        """Values [states, actions] with −∞ for actions that are not allowed."""
+        return ahead if self.allowed is None else np.where(self.allowed, ahead, -np.inf)
 
     def backward_induction(self, choose: Callable[[int, Array], Array], *futures: int) -> Array:
         """Values [stages + 1, states] by going back from the end; [1, states] by iteration where there is none.
@@ -141,30 +159,40 @@ class FiniteMDP(ABC):
         Raises:
             ValueError: if the table is not a policy of this problem.
         """
-        weights = self.probabilities(policy)
+        table = self.checked_table(policy)
         now = np.zeros(self.num_states)
         now[self.first_state] = 1.0
         if self.discount == 1.0:
             shares = [now]
             for stage in range(self.stages):
-                shares.append(self.transition(stage, shares[-1][:, None] * weights[stage]))
+                shares.append(self.transition(stage, shares[-1][:, None] * self.weights(table, stage)))
             return np.stack(shares)
         total = np.zeros(self.num_states)
         now *= 1.0 - self.discount
         while now.sum() > _NEGLIGIBLE:
             total += now
-            now = self.discount * self.transition(0, now[:, None] * weights[0])
+            now = self.discount * self.transition(0, now[:, None] * self.weights(table, 0))
         return total[None]
 
-    def probabilities(self, policy: Array) -> Array:
-        """A policy's table as probabilities, float64 [stages, states, actions]."""
+    def weights(self, table: Array, stage: int) -> Array:
+        """Probabilities of the actions in a period, float64 [states, actions], of a table that has been checked."""
+        chosen: Array = table[stage]
+        certain: Array = np.eye(self.num_actions)
+        return certain[chosen] if chosen.ndim == 1 else chosen
+
+    def checked_table(self, policy: Array) -> Array:
+        """A policy's table, int [stages, states] or float64 [stages, states, actions].
+
+        Raises:
+            ValueError: if it is not a policy of this problem.
+        """
         actions, shape = self.num_actions, (self.stages, self.num_states)
         policy = np.asarray(policy)
         if policy.shape == shape and np.issubdtype(policy.dtype, np.integer):
             if policy.min() < 0 or policy.max() >= actions:
                 raise ValueError(f"a policy's actions must be 0 … {actions - 1}, got {policy.min()} … {policy.max()}")
-            certain: Array = np.eye(actions)[policy]
-            return certain
+            self._check_allowed(None if self.allowed is None else self.allowed[np.arange(self.num_states), policy])
+            return policy
         if policy.shape != (*shape, actions) or not np.issubdtype(policy.dtype, np.floating):
             raise ValueError(
                 f"a policy must be integers {shape} or probabilities {(*shape, actions)}, "
@@ -172,4 +200,11 @@ class FiniteMDP(ABC):
             )
         if not (policy >= 0.0).all() or not np.allclose(policy.sum(2), 1.0, atol=1e-6):
             raise ValueError("a policy's probabilities must not be negative and must sum to 1")
+        self._check_allowed(None if self.allowed is None else (self.allowed | (policy == 0.0)).all(2))
         return policy.astype(np.float64)
+
+    def _check_allowed(self, legal: Array | None) -> None:
+        """Raise a ValueError unless all [stages, states] are."""
+        if legal is not None and not legal.all():
+            stage, state = np.argwhere(~legal)[0]
+            raise ValueError(f"a policy takes an action that is not allowed, in period {stage} and state {state}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.metrics import ExpectedPath, expected_path
 
 if TYPE_CHECKING:
+    from palaestra.envs.pricing.rules.price_memory import PriceMemory
     from palaestra.envs.rendering.canvas import Canvas
 
 
@@ -30,15 +33,35 @@ class SeasonState:
 
 
 class InventoryMarket(Market[SeasonState]):
-    """A market whose states are the units left, counted in the order of :attr:`units`."""
+    """A market whose states are the units left, counted in the order of :attr:`units`, and perhaps what is remembered.
+
+    ``memory`` numbers the states of the same units, if there are several, and ``deliveries`` has the units that arrive
+    by period (2 …).
+    """
 
     units: Array
+    memory: PriceMemory | None = None
+    deliveries: Mapping[int, int] = MappingProxyType({})
     unit_cost: Array = np.zeros(1)  # of a sold unit, [T] where there is one
+
+    @property
+    def memories(self) -> int:
+        """Number of states with the same units."""
+        return 1 if self.memory is None else self.memory.size
+
+    @property
+    def earnings(self) -> str:
+        """What a season brings: "revenue" or, where units cost something, "margin"."""
+        return "margin" if self.unit_cost.any() else "revenue"
+
+    def memory_in(self, state: Any, *, free: bool = False) -> int:
+        """What one environment's state remembers, 0 … memories − 1; with ``free`` as if the price might change now."""
+        return 0
 
     @cached_property
     def expected(self) -> ExpectedPath:
         """Mean stock and revenue over time under the optimal policy."""
-        return expected_path(self, self.prices, self.units)
+        return expected_path(self, self.prices, self.units, self.memories)
 
     def draw(self, state: SeasonState, canvas: Canvas) -> None:
         from palaestra.envs.pricing.dashboard.season_page import SeasonView, draw_season

@@ -103,7 +103,7 @@ class Market(TensorEnv[StateT], FiniteMDP):
             optimum=best,
             random=self.random_value(),
             heuristic=self.best_fixed_price()[1],
-            solved_at=0.98 * best,
+            solved_at=(0.98 if best > 0.0 else 1.02) * best,
             source="best known: exact, by dynamic programming; heuristic: the best price that never changes",
         )
 

@@ -21,7 +21,9 @@ _LIKELY = 0.01  # probability of a state that counts on the mean path
 
 
 def percent_of(value: float, best: float) -> float:
-    """A value relative to the best; 100 where nothing can be earned."""
+    """A value relative to the best; where the best is a loss, less by as many percent as the loss is larger."""
+    if best < 0.0:
+        return 100.0 * (2.0 - value / best)
     return 100.0 * value / best if best > 0.0 else 100.0
 
 
@@ -40,11 +42,11 @@ def season_measures(problem: FiniteMDP, policy: Array, prices: Array, units: Arr
         left = units.sum(1)
         numbers["sold_out_percent"] = 100.0 * float(shares[-1, left == 0].sum())
         numbers["unsold_units"] = float(shares[-1] @ left)
-    weights, prices = problem.probabilities(policy), prices.reshape(len(prices), -1)
+    table, prices = problem.checked_table(policy), prices.reshape(len(prices), -1)
     for product in range(prices.shape[1]):
         offered = shares[: problem.stages] * (1.0 if units is None else units[:, product] > 0)
-        posted = np.einsum("ts,tsa->a", offered, weights)
-        posted /= posted.sum()
+        posted = sum((share @ problem.weights(table, stage) for stage, share in enumerate(offered)), np.zeros(()))
+        posted = posted / posted.sum()
         mean = float(posted @ prices[:, product])
         name = "price" if prices.shape[1] == 1 else f"price_{product + 1}"
         numbers[f"{name}_mean"] = mean
@@ -74,7 +76,7 @@ class ExpectedPath(NamedTuple):
     prices: tuple[float, float]  # lowest and highest that is posted with some probability
 
 
-def expected_path(problem: FiniteMDP, prices: Array, units: Array) -> ExpectedPath:
+def expected_path(problem: FiniteMDP, prices: Array, units: Array, memories: int = 1) -> ExpectedPath:
     """Mean stock and mean revenue over time under the optimal policy of a market with a deadline, exact.
 
     The distribution over states is carried forwards. What is earned until a period is what is expected at the start
@@ -84,10 +86,12 @@ def expected_path(problem: FiniteMDP, prices: Array, units: Array) -> ExpectedPa
         problem: the market.
         prices: of each action, float64 [actions] or [actions, products].
         units: left of each product in each state, int64 [states, products].
+        memories: number of states with the same units, one behind the other.
     """
     policy, menu = problem.optimal_policy(), prices.reshape(len(prices), -1)
     shares = problem.state_distribution(policy)
     to_come = (shares * problem.solution.value).sum(1)
-    likely = (shares[:-1, :, None] >= _LIKELY) & (units > 0)  # [T, states, products]
+    alike = shares[:-1].reshape(len(policy), -1, memories).sum(2).repeat(memories, 1)  # of the same units
+    likely = (alike[:, :, None] >= _LIKELY) & (shares[:-1, :, None] > 0.0) & (units > 0)  # [T, states, products]
     posted = menu[policy][likely]
     return ExpectedPath(shares @ units, to_come[0] - to_come, (float(posted.min()), float(posted.max())))

@@ -11,11 +11,18 @@ With ``demand``, the file that ``palaestra fit-demand`` made of real sales, any 
 period and buy as :mod:`palaestra.envs.pricing.demand.model` says; the reward is the margin over the unit cost if the
 sales had one, by date where it changed (:mod:`palaestra.envs.pricing.demand.history`). An evaluation then also tells
 the uplift (:mod:`palaestra.envs.pricing.demand.uplift`).
+
+A shop may have rules (:mod:`palaestra.envs.pricing.rules.shop_rules`): which prices may be asked, how they may change,
+and when units are delivered. The optimum and all exact values hold under them.
+
+The price depends on the period and the units left; under rules that look back also on the last price and on how long it
+must stay. It depends on nothing else, and on no personal data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,12 +41,14 @@ from palaestra.envs.pricing.demand.json_file import demand_content, load_demand
 from palaestra.envs.pricing.demand.uplift import uplift
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.pricing.market import Market
-from palaestra.envs.pricing.season import Season
+from palaestra.envs.pricing.rules.drawn_markets import ruled_values
+from palaestra.envs.pricing.rules.ruled_season import RuledSeason
+from palaestra.envs.pricing.rules.shop_rules import read_rules
 
 _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
 
 
-class Pricing(Season):
+class Pricing(RuledSeason):
     """Exponential willingness to pay, one customer at a time; see the module for the rules."""
 
     def __init__(
@@ -54,8 +63,16 @@ class Pricing(Season):
         start: Any = None,
         plan: Any = None,
         unit_cost: Any = None,
+        price_range: Any = None,
+        endings: Any = None,
+        max_change: Any = None,
+        markdowns_only: Any = None,
+        hold: Any = None,
+        current_price: Any = None,
+        replenish: Any = None,
+        holding_cost: Any = None,
     ) -> None:
-        """Make the market.
+        """Make the market; without the last eight arguments the shop has no rules.
 
         Args:
             periods: T, 100 unless given; with ``demand`` a season as the data suggest.
@@ -71,21 +88,36 @@ class Pricing(Season):
             plan: values of the demand's regressors in the season, ``{"promotion": 0}``, each a number or one per
                 period; their means unless given.
             unit_cost: of a sold unit, per period or for all; 0 unless given, with ``demand`` that of the sales.
+            price_range: lowest and highest price that may be asked.
+            endings: what prices end with, ``[0.99, 0.49]``; the menu has such prices unless ``prices`` are given.
+            max_change: the most by which a price moves from one period to the next, in money.
+            markdowns_only: whether prices never rise.
+            hold: periods for which a new price stays at least.
+            current_price: the one that is asked before the season, if the first one must keep to the rules as well.
+            replenish: units that arrive at the beginning of later periods, by number or date: ``{7: 20}``.
+            holding_cost: of each unit that a period leaves unsold.
 
         Raises:
-            ValueError: if an argument is out of range.
+            ValueError: if an argument is out of range, or the rules leave no choice.
         """
+        shop = {"price_range": price_range, "endings": endings, "max_change": max_change, "hold": hold}
+        shop |= {"markdowns_only": markdowns_only, "current_price": current_price, "replenish": replenish}
+        shop |= {"holding_cost": holding_cost}
         self.demand = None if demand is None else load_demand(demand)
         if self.demand is not None:
             if arrival_rate is not None or willingness is not None:
                 raise ValueError("demand takes the place of arrival_rate and willingness: give one or the other")
-            self._make_estimated(periods, stock, prices, product, start, plan, unit_cost)
+            self._make_estimated(periods, stock, prices, product, start, plan, unit_cost, shop)
             return
         for argument, value in {"product": product, "start": start, "plan": plan}.items():
             if value is not None:
                 raise ValueError(f"{argument}={value!r} needs a demand")
         periods = checked_count("periods", 100 if periods is None else periods)
-        menu = checked_prices(range(20, 601, 20) if prices is None else prices)
+        rules = read_rules(shop, periods, None)
+        if prices is None:
+            prices = rules.menu_of_endings(*rules.within(20.0, 600.0)) if rules.endings else range(20, 601, 20)
+        menu = checked_prices(prices)
+        menu = menu[rules.kept(menu)]
         if willingness is None:
             willingness = 30.0 + 170.0 * np.linspace(0.0, 1.0, periods) ** 3
         rate = per_period("arrival_rate", 0.6 if arrival_rate is None else arrival_rate, periods)
@@ -96,35 +128,49 @@ class Pricing(Season):
             raise ValueError(f"willingness must be positive, got {scale.min()}")
         self.rate, self.scale = rate, scale  # [T] probability of a customer, and w
         costs = _below_a_price(0.0 if unit_cost is None else unit_cost, menu, periods)
-        super().__init__(menu, one_customer(rate, scale, menu), 15 if stock is None else stock, costs)
+        super().__init__(menu, one_customer(rate, scale, menu), 15 if stock is None else stock, costs, rules)
 
     def _make_estimated(
-        self, periods: int | None, stock: int | None, prices: Any, product: Any, start: Any, plan: Any, unit_cost: Any
+        self,
+        periods: int | None,
+        stock: int | None,
+        prices: Any,
+        product: Any,
+        start: Any,
+        plan: Any,
+        unit_cost: Any,
+        shop: dict[str, Any],
     ) -> None:
         assert self.demand is not None
         self.product = self.demand.find(product)
         sold = self.demand.products[self.product]
         low, high = sold.price_range
-        menu = checked_prices(self.demand.menu(self.product) if prices is None else prices)
-        if menu[0] < low * (1.0 - 1e-9) or menu[-1] > high * (1.0 + 1e-9):
-            raise ValueError(f"prices must lie between {low:g} and {high:g}, where sales of {self.product} were seen")
         usual = self.demand.season(self.product)
         periods = checked_count("periods", usual[0] if periods is None else periods)
-        stock = checked_count("stock", usual[1] if stock is None else stock)
         first = checked_date("start", start)
-        self.levels = self.demand.levels(self.product, periods, first, checked_plan(plan, periods))
         if self.demand.calendar is not None:
             self.dates = self.demand.calendar.season(first, periods)
+        rules = read_rules(shop, periods, self.dates)
+        if prices is None:
+            ends = rules.within(low, high)
+            prices = rules.menu_of_endings(*ends) if rules.endings else self.demand.menu(self.product, *ends)
+        menu = checked_prices(prices)
+        menu = menu[rules.kept(menu)]
+        if menu[0] < low * (1.0 - 1e-9) or menu[-1] > high * (1.0 + 1e-9):
+            raise ValueError(f"prices must lie between {low:g} and {high:g}, where sales of {self.product} were seen")
+        stock = checked_count("stock", usual[1] if stock is None else stock)
+        self.levels = self.demand.levels(self.product, periods, first, checked_plan(plan, periods))
         self.own_cost = unit_cost is not None
         costs = self.demand.unit_costs(self.product, self.dates) if unit_cost is None else unit_cost
         costs = _below_a_price(costs, menu, periods, f" of {self.product}")
-        wanted = self.demand.wanted(self.product, menu, stock)
-        if wanted.size * periods * stock > _LARGEST:
+        most = stock + rules.to_come
+        wanted = self.demand.wanted(self.product, menu, most)
+        if wanted.size * rules.hold * periods * most > _LARGEST:
             raise ValueError(
-                f"a season of {periods} periods and {stock} units is too large to solve: "
+                f"a season of {periods} periods and {most} units is too large to solve: "
                 "give fewer of them, or count the sales in larger units"
             )
-        super().__init__(menu, self._season(menu, stock, periods), stock, costs)
+        super().__init__(menu, self._season(menu, most, periods), stock, costs, rules)
 
     def _season(self, menu: Array, stock: int, periods: int, factor: float = 1.0, sensitivity: float = 1.0) -> Array:
         """Probabilities of the wanted units in each period, float64 [T, A, K + 1]."""
@@ -137,18 +183,18 @@ class Pricing(Season):
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,
         and where w changes its mean in every period."""
 
-        def market(demand: float = 1.0, sensitivity: float = 1.0) -> Season:
+        def market(demand: float = 1.0, sensitivity: float = 1.0) -> RuledSeason:
             if self.demand is None:
                 wanted = one_customer(np.minimum(demand * self.rate, 1.0), self.scale / sensitivity, self.prices)
             else:
-                wanted = self._season(self.prices, self.stock, self.stages, factor=demand, sensitivity=sensitivity)
-            return Season(self.prices, wanted, self.stock, self.unit_cost)
+                wanted = self._season(self.prices, self.capacity, self.stages, factor=demand, sensitivity=sensitivity)
+            return RuledSeason(self.prices, wanted, self.stock, self.unit_cost, self.rules)
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         shifts["sensitivity_plus_20"] = market(sensitivity=1.2)
         if self.demand is None and np.ptp(self.scale) > 0.0:
             flat = one_customer(self.rate, np.full_like(self.scale, self.scale.mean()), self.prices)
-            shifts["willingness_flat"] = Season(self.prices, flat, self.stock, self.unit_cost)
+            shifts["willingness_flat"] = RuledSeason(self.prices, flat, self.stock, self.unit_cost, self.rules)
         return shifts
 
     @classmethod
@@ -167,8 +213,18 @@ class Pricing(Season):
         again = self.demand.charged_again(self.product, self.dates)
         if again is not None and self.own_cost:
             again = again[0], self.unit_cost
+        valued = partial(ruled_values, self) if self.is_ruled else None
         return result | uplift(
-            self.demand, self.product, self.prices, self.unit_cost, self.stock, table, fixed, self.levels, again
+            self.demand,
+            self.product,
+            self.prices,
+            self.unit_cost,
+            self.capacity,
+            table,
+            fixed,
+            self.levels,
+            again,
+            valued,
         )
 
 

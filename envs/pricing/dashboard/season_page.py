@@ -7,7 +7,9 @@
 3. On the right the price for every period and stock, of the watched policy where its table is known and of the optimal
    one, with the way the season has taken and a ring where it is. Of two products each has its maps, at the stock that
    the other has now.
-4. At the end a banner and a frame tell how it went: green for V* or more (V* is a mean: chance takes some or adds
+4. Under the rules of a shop, prices that they forbid are shaded, deliveries are marks below the stock, and the maps
+   show the prices that follow the last one.
+5. At the end a banner and a frame tell how it went: green for V* or more (V* is a mean: chance takes some or adds
    some), amber from three quarters of it, else red.
 
 The duopoly's dashboard is in :mod:`palaestra.envs.pricing.dashboard.duopoly_page`.
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas, Table
 
 SALE = "#8df5a8"
+FORBIDDEN = "#05090e"
+_CLEAR = 4.0  # canvas units about the allowed prices
 
 
 class SeasonView(MarketView):
@@ -66,23 +70,33 @@ class SeasonView(MarketView):
         market = self.market  # an ``InventoryMarket``, whose module imports this one
         self.stages = int(market.stages)
         self.currency, self.time_unit = market.currency, market.time_unit
-        self.optimum, self.earnings = market.optimal_value(), "profit" if market.unit_cost.any() else "revenue"
+        self.optimum, self.earnings = market.optimal_value(), market.earnings.replace("margin", "profit")
         self.costs: Array = market.unit_cost if np.ptp(market.unit_cost) > 0.0 else np.zeros(0)  # [T] where they change
         self.prices: Array = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
-        self.capacity: Array = market.units[market.first_state]  # int64 [P] units at the start
+        self.capacity: Array = market.units.max(0)  # int64 [P] most units
+        self.deliveries = dict(market.deliveries)
         self.products = len(self.capacity)
         action = np.array([state.price for state in states], np.int64)
         self.stock, self.sold = (  # int64 [n, P], sold in the last period
             np.array([getattr(state, name) for state in states], np.int64).reshape(len(states), -1)
             for name in ("stock", "sold")
         )
-        index = np.ravel_multi_index(self.stock.T, self.capacity + 1)
+        index = np.ravel_multi_index(self.stock.T, self.capacity + 1) * market.memories
+        index = index + [market.memory_in(state) for state in states]
+        self.allowed = None if market.allowed is None else market.allowed[index]  # bool [n, A], now
+        self.memory = market.memory_in(states[-1], free=True)
+        last = f"{self.currency}{self.prices[action[-1], 0]:.4g}"
+        self.after = f", after {last}" if self.memory else ""  # what the maps suppose
         best = self.prices[self.policies[-1][np.minimum(self.period, self.stages - 1), index]]
         # float64 [n, P], the price of the last period and the optimal one now; NaN where nothing was in stock
         self.posted = np.where((action[:, None] < 0) | (self.stock + self.sold == 0), np.nan, self.prices[action])
         self.optimal = np.where((self.period[:, None] == self.stages) | (self.stock == 0), np.nan, best)
         self.revenue = np.array([state.revenue for state in states], np.float64)  # [n] so far
-        self.over = self.over or bool(self.period[-1] == self.stages) or not self.stock[-1].any()
+        self.over = self.over or bool(self.period[-1] == self.stages) or self._sold_out()
+
+    def _sold_out(self) -> bool:
+        """Whether nothing is left and nothing will come."""
+        return not self.stock[-1].any() and all(period <= self.period[-1] + 1 for period in self.deliveries)
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,9 @@ def _draw_prices(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
     own = [("posted", OWN[0], "line")] if view.products == 1 else [(f"product {i + 1}", OWN[i], "line") for i in (0, 1)]
     optimal = [("optimal here", BAND, "band")] if view.reveals else []
     costs = [("unit cost", MUTED, "line")] if len(view.costs) else []
-    chart.draw_legend(canvas, [*own, *optimal, ("sale", SALE, "dot"), *costs])
+    forbidden = [] if view.allowed is None else [("forbidden", FORBIDDEN, "band")]
+    chart.draw_legend(canvas, [*own, *optimal, ("sale", SALE, "dot"), *costs, *forbidden])
+    _shade_forbidden(canvas, view, chart)
     chart.draw_steps(canvas, np.arange(len(view.costs)), view.costs, MUTED, 1.6)
     for i in range(view.products if view.reveals else 0):
         chart.draw_steps(canvas, view.period, view.optimal[:, i], BAND, 7.0)
@@ -148,10 +164,32 @@ def _draw_prices(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
                 canvas.circle(x, y, 4.0 * (sold / most) ** 0.5, SALE)
 
 
+def _shade_forbidden(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
+    """What lies above the highest and below the lowest price that was allowed in each period."""
+    if view.allowed is None:
+        return
+    prices, going = view.prices[:, 0], len(view.period) - view.over
+    for period, allowed in zip(view.period[:going].tolist(), view.allowed[:going], strict=True):
+        x, high = chart.place(period, float(prices[allowed].max()))
+        right, low = chart.place(period + 1, float(prices[allowed].min()))
+        canvas.rectangle(x, chart.top, right - x, max(0.0, high - _CLEAR - chart.top), FORBIDDEN)
+        bottom = chart.top + chart.height
+        canvas.rectangle(x, low + _CLEAR, right - x, max(0.0, bottom - low - _CLEAR), FORBIDDEN)
+
+
+def _draw_deliveries(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
+    """A mark where units arrive, with their number."""
+    for period, units in view.deliveries.items():
+        x, y = chart.place(period - 1, chart.y[1])
+        canvas.line([(x, y), (x, chart.top + chart.height)], SALE, 1.2)
+        canvas.text(f"+{units}", x + 4, y + 9, SMALL, SALE)
+
+
 def _draw_paths(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
     """Stock and revenue beside their means under the optimal policy."""
     time, expected = np.arange(view.stages + 1), view.market.expected
     layout.stock.draw_axes(canvas, "units in stock", 3)
+    _draw_deliveries(canvas, view, layout.stock)
     for i in range(view.products):
         if view.reveals:
             layout.stock.draw_dashed(canvas, time, expected.stock[:, i], OPTIMAL)
@@ -174,6 +212,7 @@ def _draw_maps(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
         name = "price" if products == 1 else f"price of product {i + 1}"
         top, last = maps[0].top, i == products - 1
         title = f"{name} by {view.time_unit} and units in stock" if i == 0 else name
+        title += view.after
         canvas.text(title, 586, top - (40 if i == 0 else 16), SMALL, BRIGHT)
         maps[0].draw_rows(canvas, {tick - 1: format_amount(tick, 0) for tick in whole_ticks(1, maps[0].rows, 4)})
         for policy, heat, caption in zip(view.policies, maps, view.captions, strict=True):
@@ -196,7 +235,8 @@ def price_scale(view: SeasonView) -> PriceScale:
 
 def price_map(view: SeasonView, policy: Table, product: int) -> Array:
     """A product's price by own stock (1, 2, …) and period, at the present stock of the other: float64 [units, T]."""
-    grid = view.prices[policy, product].reshape(len(policy), *(view.capacity + 1))  # [T, units + 1 of each product]
+    table = policy.reshape(len(policy), -1, view.market.memories)[..., view.memory]  # after the last price
+    grid = view.prices[table, product].reshape(len(policy), *(view.capacity + 1))  # [T, units + 1 of each product]
     for other in reversed(range(view.products)):
         if other != product:
             grid = grid.take(view.stock[-1, other], 1 + other)

@@ -260,9 +260,10 @@ class Demand:
         generator = np.random.default_rng(0)
         return generator.multivariate_normal(estimate.coefficients, estimate.covariance, count, method="eigh")
 
-    def menu(self, name: str) -> Array:
-        """About 20 round prices inside the observed range, float64 [A]."""
+    def menu(self, name: str, least: float = 0.0, most: float = np.inf) -> Array:
+        """About 20 round prices inside the observed range, and between two if given, float64 [A]."""
         low, high = self.products[name].price_range
+        low, high = max(low, least), min(high, most)
         step = 10.0 ** np.floor(np.log10((high - low) / _MENU))
         for factor in (1.0, 2.0, 5.0, 10.0):
             first, last = np.ceil(low / (step * factor) - 1e-9), np.floor(high / (step * factor) + 1e-9)

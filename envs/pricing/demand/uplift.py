@@ -36,6 +36,7 @@ def uplift(
     fixed: int,
     levels: Callable[[Array], Array] | None = None,
     again: tuple[Array, Array] | None = None,
+    valued: Valued | None = None,
 ) -> dict[str, float]:
     """The uplift in percent over both, with 95 % intervals, and what the charged prices earn.
 
@@ -44,11 +45,12 @@ def uplift(
         name: of the product.
         menu: prices [A].
         unit_cost: of a sold unit in each period [T].
-        stock: units at the start.
-        policy: actions, int64 [periods, stock + 1].
+        stock: the most units that there can be; without ``valued`` those at the start.
+        policy: actions, int64 [periods, stock + 1], or as ``valued`` takes them.
         fixed: the action of the fixed price.
         levels: the effects of the periods, if they differ; see :meth:`Demand.levels`.
         again: the prices that were charged and the unit costs, [T] each; see :meth:`Demand.charged_again`.
+        valued: in place of :func:`season_values`, for seasons with further rules.
 
     Returns:
         ``charged_mean``; and for X = ``fixed`` and ``charged`` ``uplift_over_X_percent`` with ``…_low`` and ``…_high``,
@@ -75,17 +77,19 @@ def uplift(
     def only_fixed(stage: int) -> Period:
         return Period(*(table[:, [fixed]] for table in whole(stage)))
 
+    values = valued or season_values
+
     def charged() -> Array:
         if again is None:
-            return season_values(period_of(product.prices, product.shares), always, unit_cost)
+            return values(period_of(product.prices, product.shares), always, unit_cost)
         prices, costs = again
         posted = {price: period_of(np.array([price]), None) for price in set(prices.tolist())}
-        return season_values(lambda stage: posted[prices[stage]](stage), always, costs)
+        return values(lambda stage: posted[prices[stage]](stage), always, costs)
 
-    whole, always = period_of(menu, None), np.zeros_like(policy)
-    earned = season_values(whole, policy, unit_cost)
+    whole, always = period_of(menu, None), np.zeros((len(policy), stock + 1), np.int64)
+    earned = values(whole, policy, unit_cost)
     simple = {
-        "fixed": season_values(only_fixed, always, unit_cost),
+        "fixed": values(only_fixed, always, unit_cost),
         "charged": charged(),
     }
     result = {"charged_mean": float(simple["charged"][0])}
@@ -104,6 +108,10 @@ class Period(NamedTuple):
     wanted: Array  # probabilities of 0 … K wanted units, [B, A, K + 1]
     revenue: Array  # expected with 0 … C units, [B, A, C + 1]
     units: Array  # that are sold on average, [B, A, C + 1]
+
+
+Valued = Callable[[Callable[[int], Period], Array, Array], Array]
+"""A function like :func:`season_values`."""
 
 
 def season_values(period: Callable[[int], Period], policy: Array, unit_cost: Array) -> Array:

@@ -42,7 +42,8 @@ def test_a_policy_beside_the_optimum() -> None:
     assert found.shadow.cumsum(1) == pytest.approx(found.optimal, rel=1e-12)
     assert (found.shadow >= -1e-9).all()
     assert found.heads() == [
-        *("period", "stock", "price", "optimal_price", "expected_revenue", "optimal_revenue", "shadow_price")
+        *("period", "stock", "price", "optimal_price", "expected_revenue", "optimal_revenue", "shadow_price"),
+        "price_depends_on",
     ]
     assert PriceList(market, market.optimal_policy()).lost_percent == 0.0
 
@@ -63,8 +64,38 @@ def test_a_unit_cost_that_changes_has_a_column() -> None:
         (market.optimal_policy(), ["price", "optimal_price", "expected_margin", "optimal_margin", "shadow_price"]),
     ):
         found = PriceList(market, policy)
-        assert found.heads() == ["period", "stock", "unit_cost", *heads]
+        assert found.heads() == ["period", "stock", "unit_cost", *heads, "price_depends_on"]
         rows = list(found.rows())
         assert [row[:4] for row in rows] == [[1, 1, 1.0, 8], [2, 1, 3.0, 8]]
-        assert rows[1][-2] == 1.25
+        assert rows[1][-3:] == [1.25, 1.25, "period + stock"]
     assert PriceList(Pricing(2, 1, unit_cost=[1, 1])).unit_cost is None
+
+
+def test_rules_that_look_back_add_the_last_price() -> None:
+    """Rows for every last price that the rules lead to, with the values of those states; only where it may change."""
+    market = Pricing(5, 2, 0.9, [2, 3, 4], 3.0, max_change=1, hold=2, current_price=2, replenish={4: 1})
+    found = PriceList(market)
+    assert found.heads() == ["period", "stock", "last_price", "price", "expected_revenue", *found.heads()[5:]]
+    rows = list(found.rows())
+    free = {(row[0], row[2]) for row in rows}
+    # 2 was asked before: it may go on or rise by 1, and then stays for 2 periods
+    assert free == {(t, 2) for t in range(1, 6)} | {(t, 3) for t in (3, 4, 5)} | {(5, 4)}
+    assert {row[1] for row in rows if row[0] == 3} == {0, 1, 2}
+    assert {row[1] for row in rows if row[0] == 4} == {0, 1, 2, 3}
+    value = market.solution.value.reshape(6, 4, -1)
+    for period, stock, last, price, expected, shadow, depends_on in rows:
+        memory = 0 if period == 1 else 1 + 2 * (last - 2)
+        assert expected == money(value[period - 1, stock, memory])
+        assert shadow == money(
+            value[period - 1, stock, memory] - value[period - 1, stock - 1, memory] if stock else 0.0
+        )
+        assert abs(price - last) <= 1
+        assert depends_on == "period + stock + last_price"
+    assert PriceList(market, market.myopic_policy()).value == pytest.approx(market.policy_value(market.myopic_policy()))
+
+
+def test_deliveries_alone_need_no_last_price() -> None:
+    market = Pricing(3, 1, replenish={3: 2})
+    rows = list(PriceList(market).rows())
+    assert [row[:2] for row in rows] == [[1, 1], [2, 1], [3, 1], [3, 2], [3, 3]]
+    assert rows[0][3] == money(market.optimal_value())

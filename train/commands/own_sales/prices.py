@@ -21,6 +21,13 @@ RunOrOptimal = Annotated[
 ]
 
 
+def _read_price(text: object) -> float:
+    try:
+        return float(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: expected a number") from error
+
+
 def _read_place(text: object) -> int:
     try:
         return int(str(text))
@@ -36,6 +43,12 @@ def prices(
     stock: Annotated[int | None, typer.Option(parser=_read_place, metavar="N", help="Units left now.")] = None,
     day: Annotated[
         int | None, typer.Option(parser=_read_place, metavar="N", help="The period that begins now; 1 is the first.")
+    ] = None,
+    last_price: Annotated[
+        float | None,
+        typer.Option(
+            parser=_read_price, metavar="P", help="The price asked until now, if a rule of the shop needs it."
+        ),
     ] = None,
     env: Annotated[str | None, typer.Option(metavar="ENV", help=f"{ENV_HELP} Needed for {OPTIMAL}.")] = None,
     settings: SetOption = None,
@@ -56,19 +69,26 @@ def prices(
     if (stock is None) != (day is None):
         given, missing = ("--day", "--stock") if stock is None else ("--stock", "--day")
         raise UsageError(f"{given} needs {missing}: the price depends on both")
+    if last_price is not None and stock is None:
+        raise UsageError("--last-price needs --stock and --day: it is a part of one moment")
     if out is not None:
         if stock is not None:
             raise UsageError("--out writes the prices of all days and stocks: leave --stock and --day out")
         check_table_file(out)
     found = find_prices(run, env, settings or ())
     if stock is not None and day is not None:
-        print(answer(found, day, stock))
+        print(answer(found, day, stock, last_price))
     elif out is None:
         print(summary(found))
     else:
         count = write_table(out, found.heads(), found.rows())
-        size = f"{_count(found.periods, found.time_unit)} x {_count(found.stock, 'stock')}"
-        print(f"written: {out}, {_count(count, 'row')} ({size})\n{verdict(found)}")
+        size = f"{_count(found.periods, found.time_unit)} x {_count(found.capacity + 1 - found.fewest, 'stock')}"
+        size += " x last prices" if found.memory else ""
+        lines = [f"written: {out}, {_count(count, 'row')} ({size})", verdict(found), audit(found)]
+        if found.memory and found.memory.hold > 1:
+            stays = _count(found.memory.hold, found.time_unit)
+            lines.append(f"There are no rows for a new price until it has stayed for {stays}.")
+        print("\n".join(lines))
 
 
 def find_prices(run: str, env: str | None, settings: Any) -> PriceList:
@@ -119,7 +139,7 @@ def _season(name: str, kwargs: dict[str, Any]) -> Any:
     return rules
 
 
-def answer(found: PriceList, day: int, stock: int) -> str:
+def answer(found: PriceList, day: int, stock: int, last_price: float | None = None) -> str:
     """The price of one moment, and what it means.
 
     Raises:
@@ -127,11 +147,14 @@ def answer(found: PriceList, day: int, stock: int) -> str:
     """
     if not 1 <= day <= found.periods:
         raise UsageError(f"--day {day}: must be 1 to {found.periods}, the {found.time_unit}s of the season")
-    if not 1 <= stock <= found.stock:
-        raise UsageError(f"--stock {stock}: must be 1 to {found.stock}, the units of the season")
-    place = day - 1, stock - 1
+    fewest, most = found.fewest, int(found.most[day - 1])
+    if not fewest <= stock <= most:
+        so_far = "of the season" if most == found.capacity else "that there can be then"
+        raise UsageError(f"--stock {stock}: must be {fewest} to {most}, the units {so_far}")
+    memory = _find_memory(found, day, last_price)
+    place = day - 1, stock - fewest, memory
     when = f"{found.time_unit} {day} of {found.periods}" + (f", {found.dates[day - 1]}" if found.dates else "")
-    lines = [f"{when}, {stock:,} of {_count(found.stock, 'unit')} left"]
+    lines = [f"{when}, {stock:,} of {_count(most, 'unit')} left"]
     rows = [("price now", _price(found, found.price[place]))]
     rows.append((f"expected {found.earnings} from now on", _money(found, found.expected[place])))
     if not found.is_optimal:
@@ -139,12 +162,60 @@ def answer(found: PriceList, day: int, stock: int) -> str:
         rows.append((f"the optimum's expected {found.earnings}", _money(found, found.optimal[place])))
     if found.unit_cost is not None:
         rows.append(("unit cost now", _price(found, found.unit_cost[day - 1])))
+    if found.memory:
+        rows.insert(0, ("allowed now", _allowed(found, memory)))
     rows.append(("shadow price of a unit", _money(found, found.shadow[place])))
     width = max(len(label) for label, _ in rows)
     lines += [f"  {label:<{width}}  {text}" for label, text in rows]
-    fewer = "none" if stock == 1 else f"{stock - 1:,}"
+    fewer = "none" if stock <= 1 else f"{stock - 1:,}"
     lines.append(f"The shadow price is what the optimum would earn less with {fewer} left.")
-    return "\n".join(lines)
+    return "\n".join([*lines, audit(found)])
+
+
+def _find_memory(found: PriceList, day: int, last_price: float | None) -> int:
+    """What the last price leaves open, as a place in the list.
+
+    Raises:
+        UsageError: if there is no such price.
+    """
+    if found.memory is None:
+        if last_price is not None:
+            raise UsageError("--last-price: no rule of this season looks at the last price: leave it out")
+        return 0
+    if day == 1:
+        if last_price is not None:
+            raise UsageError(
+                f"--last-price: {found.time_unit} 1 has none; --set env.current_price is the one before it"
+            )
+        return 0
+    if last_price is None:
+        raise UsageError(f"--last-price is needed from {found.time_unit} 2 on: the price depends on it by the rules")
+    action = int(abs(found.menu - last_price).argmin())
+    if abs(found.menu[action] - last_price) > 1e-6:
+        menu = [_price(found, price) for price in found.menu]
+        some = ", ".join(menu if len(menu) <= 12 else [*menu[:6], "...", *menu[-3:]])
+        raise UsageError(f"--last-price {last_price:g}: must be one of the menu, {some}")
+    stays = found.memory.place[action]  # the memories of that price, by the periods for which it must stay
+    reached = [place for place in stays.tolist() if found.reachable[day - 1, place]]
+    return reached[0] if reached else int(stays[0])
+
+
+def _allowed(found: PriceList, memory: int) -> str:
+    """The prices that may follow, in words."""
+    assert found.memory is not None
+    prices = found.menu[found.memory.allowed[memory]]
+    if len(prices) == 1:
+        stays = int(found.memory.stays[memory])
+        return _price(found, prices[0]) + (f", which stays for {_count(stays, found.time_unit)}" if stays else "")
+    return f"{_price(found, prices[0])} to {_price(found, prices[-1])}, {len(prices)} prices"
+
+
+def audit(found: PriceList) -> str:
+    """What the prices depend on, and what not."""
+    words = {"period": found.time_unit, "stock": "units left", "last_price": "last price"}
+    names = [words[name] for name in found.depends_on]
+    names += ["how long it has stood"] if found.memory and found.memory.hold > 1 else []
+    return f"The price depends on {', '.join(names[:-1])} and {names[-1]}, and on no personal data."
 
 
 def summary(found: PriceList) -> str:
@@ -158,24 +229,38 @@ def summary(found: PriceList) -> str:
     console.width = min(_WIDTH, console.width)
     title = f"{'Optimal price' if found.is_optimal else 'Price'} by {found.time_unit} and units left"
     cell = max(len(_price(found, price)) for price in (found.price.min(), found.price.max()))
-    cell = max(cell, len(str(found.stock)))
+    cell = max(cell, len(str(found.capacity)))
     costs = [] if found.unit_cost is None else [_price(found, cost) for cost in found.unit_cost]
     stubs = len(f"{found.periods}") + 12 * bool(found.dates) + len(found.time_unit)
     stubs += 2 + max(len(_COST), *map(len, costs)) if costs else 0
     fitting = max(1, min(_MOST_STOCKS, (console.width - stubs - 4) // (cell + 3)))
-    times, stocks = _some(found.periods, _MOST_PERIODS), _some(found.stock, fitting)
+    times, stocks = _some(found.periods, _MOST_PERIODS), _some(found.price.shape[1], fitting)
     table = Table(box=None)
     for head in (found.time_unit, *(["date"] if found.dates else []), *([_COST] if costs else [])):
         table.add_column(head, justify="right", no_wrap=True)
     for stock in stocks:
-        table.add_column(f"{stock + 1:,}", justify="right", no_wrap=True)
+        table.add_column(f"{stock + found.fewest:,}", justify="right", no_wrap=True)
     for t in times:
         dated = [str(found.dates[t])] if found.dates else []
-        table.add_row(f"{t + 1:,}", *dated, *costs[t : t + 1], *(_price(found, found.price[t, n]) for n in stocks))
+        table.add_row(f"{t + 1:,}", *dated, *costs[t : t + 1], *(_cell(found, t, n) for n in stocks))
     with console.capture() as text:
         console.print(table)
     lines = [line.rstrip() for line in text.get().splitlines()]
-    return "\n".join([title, *lines, wrapped(verdict(found), console.width)])
+    said = [verdict(found), audit(found)]
+    if found.memory:
+        said.insert(
+            0, "after the likeliest last price (-: hardly reached); --last-price asks for another, --out lists all"
+        )
+    return "\n".join([title, *lines, *(wrapped(text, console.width) for text in said)])
+
+
+def _cell(found: PriceList, period: int, row: int) -> str:
+    """A price of the table that is printed."""
+    if found.likeliest is None:
+        known = row + found.fewest <= found.most[period]
+        return _price(found, found.price[period, row, 0]) if known else "-"
+    memory = int(found.likeliest[period, row])
+    return "-" if memory < 0 else _price(found, found.price[period, row, memory])
 
 
 def _some(count: int, most: int) -> list[int]:
@@ -189,11 +274,12 @@ def verdict(found: PriceList) -> str:
     """What the prices earn from the start, and what that is worth."""
     earns = f"from {_count(found.stock, 'unit')} in {_count(found.periods, found.time_unit)}"
     if found.is_optimal:
-        more = 100.0 * (found.best / found.fixed - 1.0) if found.fixed > 0.0 else 0.0
+        percent = f"{100.0 * (found.best / found.fixed - 1.0):.2f} %" if found.fixed > 0.0 else ""
+        more = percent or _money(found, found.best - found.fixed)
         fixed = _price(found, found.fixed_price)
         return (
             f"expected {found.earnings} {earns}: {_money(found, found.best)}, "
-            f"{more:.2f} % more than with the best fixed price ({fixed})"
+            f"{more} more than with the best fixed price ({fixed})"
         )
     return (
         f"expected {found.earnings} {earns}: {_money(found, found.value)}, "

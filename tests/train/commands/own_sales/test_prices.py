@@ -48,11 +48,11 @@ def test_the_whole_list_of_a_tiny_market_by_hand(prices: Any, tmp_path: Path) ->
     )
     with (tmp_path / "prices.csv").open(encoding="utf-8") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["period", "stock", "price", "expected_revenue", "shadow_price"]
+    assert rows[0] == ["period", "stock", "price", "expected_revenue", "shadow_price", "price_depends_on"]
     assert [row[:3] for row in rows[1:]] == [["1", "1", "20"], ["1", "2", "20"], ["2", "1", "20"], ["2", "2", "20"]]
     expected = [one, 2 * last, last, last]
     shadow = [one, 2 * last - one, last, 0.0]
-    found = np.array([row[3:] for row in rows[1:]], float)
+    found = np.array([row[3:-1] for row in rows[1:]], float)
     np.testing.assert_allclose(found, np.stack((expected, shadow), 1), atol=0.00501)
 
 
@@ -80,7 +80,9 @@ def test_a_run_beside_the_optimum_and_its_excel_sheet(prices: Any, tmp_path: Pat
     polars = pytest.importorskip("polars")
     sheet = polars.read_excel(tmp_path / "prices.xlsx")
     assert sheet.columns == list(rows[0])
-    np.testing.assert_array_equal(sheet.to_numpy(), np.array([list(row.values()) for row in rows], float))
+    assert sheet["price_depends_on"].to_list() == [row.pop("price_depends_on") for row in rows]
+    numbers = sheet.drop("price_depends_on").to_numpy()
+    np.testing.assert_array_equal(numbers, np.array([list(row.values()) for row in rows], float))
 
 
 def test_the_shadow_price_is_a_difference_of_optima(prices: Any) -> None:
@@ -89,13 +91,14 @@ def test_the_shadow_price_is_a_difference_of_optima(prices: Any) -> None:
     assert status == 0
     lines = out.splitlines()
     assert lines[0] == "period 41 of 100, 7 of 10 units left"
-    found = {line[2:].rpartition("  ")[0].strip(): line.split()[-1] for line in lines[1:-1]}
+    found = {line[2:].rpartition("  ")[0].strip(): line.split()[-1] for line in lines[1:-2]}
     assert found == {
         "price now": found["price now"],
         "expected revenue from now on": f"{best[1]:.2f}",
         "shadow price of a unit": f"{best[1] - best[0]:.2f}",
     }
-    assert lines[-1] == "The shadow price is what the optimum would earn less with 6 left."
+    assert lines[-2] == "The shadow price is what the optimum would earn less with 6 left."
+    assert lines[-1] == "The price depends on period and units left, and on no personal data."
 
 
 def test_the_list_for_the_shop_fits_80_columns(prices: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +131,7 @@ def test_dates_and_the_margin_over_a_unit_cost(prices: Any, tmp_path: Path) -> N
     status, _, err = prices(f"{line} --set env.start=2025-01-06 --out prices.csv")
     assert (status, err) == (0, "")
     rows = [line.split(",") for line in (tmp_path / "prices.csv").read_text().splitlines()]
-    assert rows[0] == ["period", "date", "stock", "price", "expected_margin", "shadow_price"]
+    assert rows[0] == ["period", "date", "stock", "price", "expected_margin", "shadow_price", "price_depends_on"]
     assert [row[1] for row in rows[1::3]] == [f"2025-01-{day:02}" for day in range(6, 11)]
     assert prices(f"{line} --stock 3 --day 2")[1].startswith("day 2 of 5, 2024-05-01, 3 of 3 units left\n")
     assert prices(f"{line} --set env.start=2025-01-06 --out prices.xlsx")[0] == 0
@@ -181,3 +184,63 @@ def test_what_is_refused_in_one_line(prices: Any, tmp_path: Path, line: str, mes
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
     assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+LOOKING_BACK = "optimal --env pricing --set env.periods=6 --set env.stock=3 --set env.max_change=40"
+
+
+def test_under_rules_the_last_price_is_asked_for(prices: Any, tmp_path: Path) -> None:
+    market = Pricing(6, 3, max_change=40)
+    value = market.solution.value.reshape(7, 4, -1)
+    status, out, _ = prices(f"{LOOKING_BACK} --stock 2 --day 3 --last-price 100")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[1].split("  ")[-1].strip() == "60 to 140, 5 prices"
+    assert lines[3].split()[-1] == f"{value[2, 2, 1 + 4]:.2f}"  # the fifth of the menu
+    assert lines[-1] == "The price depends on period, units left and last price, and on no personal data."
+    assert prices(f"{LOOKING_BACK} --stock 2 --day 1")[0] == 0
+    status, out, _ = prices(f"{LOOKING_BACK} --out prices.csv")
+    assert (status, out.splitlines()[0]) == (0, "written: prices.csv, 453 rows (6 periods x 3 stocks x last prices)")
+    with (tmp_path / "prices.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["last_price"] for row in rows if row["period"] == "1"} == {""}
+    assert {row["price_depends_on"] for row in rows} == {"period + stock + last_price"}
+    status, out, _ = prices(LOOKING_BACK)
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.splitlines()[2].split()[:3] == ["1", "-", "-"]
+
+
+def test_a_price_that_must_stay_is_told(prices: Any) -> None:
+    line = "optimal --env pricing --set env.periods=9 --set env.stock=3 --set env.hold=4"
+    out = prices(f"{line} --stock 3 --day 3 --last-price 60")[1]
+    assert out.splitlines()[1].endswith("60, which stays for 2 periods")
+    assert " last price and how long it has stood" in out.splitlines()[-1]
+    assert prices(f"{line} --out prices.csv")[1].endswith(
+        "no rows for a new price until it has stayed for 4 periods.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--stock 2 --day 3", "--last-price is needed from period 2 on"),
+        (
+            "--stock 2 --day 3 --last-price 99",
+            "--last-price 99: must be one of the menu, 20, 40, 60, 80, 100, 120, ...",
+        ),
+        ("--stock 2 --day 1 --last-price 100", "--last-price: period 1 has none"),
+        ("--stock 2 --day 3 --last-price x", "x: expected a number"),
+        ("--last-price 100", "--last-price needs --stock and --day"),
+        ("--stock 4 --day 2 --last-price 100", "--stock 4: must be 1 to 3, the units of the season"),
+        ("--set env.replenish={3:1} --stock 1 --day 2", "as in {7: 20} (a space)"),
+    ],
+)
+def test_moments_that_rules_do_not_know(prices: Any, arguments: str, message: str) -> None:
+    status, out, err = prices(f"{LOOKING_BACK} {arguments}")
+    assert (status, out) == (2, "")
+    assert message in " ".join(err.split())
+
+
+def test_without_such_a_rule_there_is_no_last_price(prices: Any) -> None:
+    assert "no rule of this season looks at the last price" in prices(f"{TINY} --stock 1 --day 1 --last-price 10")[2]

@@ -1,0 +1,1 @@
+"""The rules of a shop, and seasons that keep them."""

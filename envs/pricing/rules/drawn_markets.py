@@ -1,0 +1,83 @@
+"""Expected earnings of a policy under the rules of a shop, in many drawn markets at once.
+
+1. The policy does not depend on the market, so that the memories (:mod:`palaestra.envs.pricing.rules.price_memory`) it
+   can be in at a period are the same in all of them, and few: only these are valued.
+2. Backwards, a price and the memory that it leads to are valued once for all units left, whatever was before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.demand.uplift import Period
+from palaestra.envs.pricing.rules.ruled_season import RuledSeason
+
+
+def ruled_values(season: RuledSeason, period: Callable[[int], Period], policy: Array, unit_cost: Array) -> Array:
+    """Expected earnings of the season for each of several markets, float64 [B].
+
+    Args:
+        season: the shop: deliveries, holding cost and memories.
+        period: the markets in a period, 0 … periods − 1, with 0 … C units.
+        policy: actions, int64 [periods, states] of the season; or [periods, C + 1] where nothing is remembered.
+        unit_cost: of a sold unit in each period [periods].
+    """
+    levels, memory = season.capacity + 1, season.memory
+    table = policy.reshape(len(policy), levels, -1)  # [T, C + 1, M]
+    after = np.zeros((1, 1 + int(table.max())), np.int64)
+    if table.shape[2] > 1:
+        after = memory.place[np.arange(len(season.prices)), memory.next_stays]  # [M, A]
+    value: dict[int, Array] = {}  # [B, C + 1] of each memory, of the period behind
+    for stage, highest in reversed(list(enumerate(_reached(season, table, after)))):
+        known: dict[tuple[int, int], Array] = {}
+        now: dict[int, Array] = {}
+        markets = period(stage)
+        for place, most in highest.items():
+            actions = table[stage, : most + 1, place]
+            now[place] = np.zeros((len(markets.wanted), levels))
+            for action in np.unique(actions).tolist():
+                pair = action, int(after[place, action])
+                if pair not in known:
+                    known[pair] = _ahead(season, stage, markets, action, value.get(pair[1]), unit_cost)
+                units = np.flatnonzero(actions == action)
+                now[place][:, units] = known[pair][:, units]
+        value = now
+    first: Array = value[0][:, season.stock]
+    return first
+
+
+def _reached(season: RuledSeason, table: Array, after: Array) -> list[dict[int, int]]:
+    """The memories that the policy can be in before each period, each with the most units that can be left then."""
+    found = [{0: season.stock}]
+    for stage in range(len(table) - 1):
+        behind: dict[int, int] = {}
+        for place, most in found[-1].items():
+            actions = table[stage, : most + 1, place]
+            for action in np.unique(actions).tolist():
+                units = int(season.delivered(stage)[np.flatnonzero(actions == action)[-1]])
+                there = int(after[place, action])
+                behind[there] = max(units, behind.get(there, 0))
+        found.append(behind)
+    return found
+
+
+def _ahead(
+    season: RuledSeason, stage: int, period: Period, action: int, value: Array | None, unit_cost: Array
+) -> Array:
+    """Earnings of an action and what comes afterwards, by units left, float64 [B, C + 1]."""
+    wanted, sold = period.wanted[:, action], period.units[:, action]
+    cost = season.rules.holding_cost
+    ahead: Array = period.revenue[:, action] - (unit_cost[stage] - cost) * sold
+    ahead = ahead - cost * np.arange(season.capacity + 1)
+    if value is None:  # the last period
+        return ahead
+    levels, most = season.capacity + 1, wanted.shape[1] - 1
+    padded = np.zeros((len(value), most + levels))
+    padded[:, most:] = value[:, season.delivered(stage)]
+    padded[:, :most] = padded[:, most : most + 1]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, most + 1, axis=1)  # [B, C + 1, K + 1]
+    ahead += np.einsum("bsk,bk->bs", windows, np.ascontiguousarray(wanted[:, ::-1]))
+    return ahead

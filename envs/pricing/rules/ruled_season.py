@@ -1,0 +1,210 @@
+"""A season that keeps the rules of a shop (:mod:`palaestra.envs.pricing.rules.shop_rules`).
+
+1. A price that the rules forbid is masked (``action_mask``). Where a player asks it all the same, no price is posted:
+   nothing is sold in that period, and the last price remains.
+2. With deliveries to come a season goes on when it is sold out. Units that arrive can be sold in the period for which
+   they are ordered, and count as units left from its beginning.
+3. The reward is also less the holding cost of each unit that the period leaves unsold.
+4. The observation grows by what is needed: where rules look back the place of the last price in the menu (0 before the
+   first), with ``hold`` the periods for which it must stay, with deliveries the units still to come; all as shares.
+
+Without any rule it is the plain season, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.arguments import checked_distribution, checked_prices
+from palaestra.envs.pricing.inventory import SeasonState
+from palaestra.envs.pricing.rules.price_memory import PriceMemory
+from palaestra.envs.pricing.rules.shop_rules import ShopRules
+from palaestra.envs.pricing.season import Season
+
+if TYPE_CHECKING:
+    from palaestra.envs.core.rng import Rng
+
+
+_LARGEST = 30_000_000  # states × periods: a few hundred megabytes for each table
+
+
+@dataclass(frozen=True)
+class RuledState(SeasonState):
+    """N seasons with rules; ``price`` is the last one that was posted."""
+
+    stays: Tensor  # int64 [N] periods for which the last price must stay
+
+
+class RuledSeason(Season):
+    """One product over a season under the rules of a shop; see the module."""
+
+    memory: PriceMemory
+
+    def __init__(
+        self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0, rules: ShopRules | None = None
+    ) -> None:
+        """Make the market; the other arguments are those of :class:`Season`, for the whole menu.
+
+        Raises:
+            ValueError: if an argument is out of range, or the rules leave no price.
+        """
+        self.rules = rules or ShopRules()
+        menu = checked_prices(prices)
+        kept = self.rules.kept(menu)
+        super().__init__(menu[kept], checked_distribution(wanted, len(menu))[:, kept], stock, unit_cost)
+        self.memory, self.capacity = PriceMemory(self.rules, self.prices), self.stock + self.rules.to_come
+        self.is_ruled = self.memory.size > 1 or self.rules.to_come > 0 or self.rules.holding_cost > 0.0
+        if self.is_ruled:
+            self._number_states()
+
+    def _number_states(self) -> None:
+        memory, levels = self.memory, self.capacity + 1
+        self.num_states, self.first_state = levels * memory.size, self.stock * memory.size
+        if self.num_states * self.stages > _LARGEST:
+            raise ValueError(
+                f"a season of {self.stages:,} periods, {self.capacity:,} units and {len(self.prices)} prices is too "
+                f"large to solve under its rules{f', with hold={memory.hold}' * (memory.hold > 1)}: give fewer of them"
+            )
+        self.units = np.arange(levels).repeat(memory.size)[:, None]
+        self.arrivals = np.zeros(self.stages + 1, np.int64)  # [T + 1] at the beginning of each period
+        self.deliveries = self.rules.replenish
+        for period, units in self.deliveries.items():
+            self.arrivals[period - 1] = units
+        self.arriving = torch.tensor(self.arrivals)
+        self.outstanding = self.arriving.flip(0).cumsum(0).flip(0) - self.arriving  # [T + 1] behind each period
+        if memory.size > 1:
+            self.allowed = np.tile(memory.allowed, (levels, 1))
+        self.legal, self.next_stays = torch.tensor(memory.allowed), torch.tensor(memory.next_stays)  # [M, A]
+        more = (memory.size > 1) + (memory.hold > 1) + (self.rules.to_come > 0)
+        self.observation_space = Box(0.0, 1.0, (int(np.prod(self.observation_space.shape or ())) + more,))
+
+    @property
+    def earnings(self) -> str:
+        return "margin" if self.unit_cost.any() or self.rules.holding_cost else "revenue"
+
+    def has(self, name: str) -> bool:
+        return super().has(name) and (name != "action_mask" or self.memory.size > 1)
+
+    def reset(self, rng: Rng) -> SeasonState:
+        state = super().reset(rng)
+        return RuledState(**vars(state), stays=state.period) if self.is_ruled else state
+
+    def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
+        if not isinstance(state, RuledState):
+            return super().step(state, action, rng)
+        actions = len(self.prices)
+        place, row = state.period * actions + action, self._memory_of(state) * actions + action
+        legal = self.legal.flatten().index_select(0, row)
+        sold = torch.minimum(self._wanted(place, rng.uniform()), state.stock) * legal
+        left, period = state.stock - sold, state.period + 1
+        reward = self.margin.index_select(0, place) * sold - self.rules.holding_cost * left
+        stock = left + self.arriving.index_select(0, period)
+        price = torch.where(legal, action, state.price)
+        stays = torch.where(legal, self.next_stays.flatten().index_select(0, row), (state.stays - 1).clamp(min=0))
+        after = RuledState(period, stock, price, sold, state.revenue + reward, stays)
+        return after, reward, (period == self.stages) | (stock + self.outstanding.index_select(0, period) == 0)
+
+    def observe(self, state: SeasonState) -> Tensor:
+        if not isinstance(state, RuledState):
+            return super().observe(state)
+        shares = [(self.stages - state.period) / self.stages, state.stock / self.capacity]
+        if self.varies:
+            shares += self.outlook.index_select(0, state.period).unbind(1)
+        if self.memory.size > 1:
+            shares.append((state.price + 1) / len(self.prices))
+        if self.memory.hold > 1:
+            shares.append(state.stays / (self.memory.hold - 1))
+        if self.rules.to_come:
+            shares.append(self.outstanding.index_select(0, state.period) / self.rules.to_come)
+        return torch.stack(shares, 1)
+
+    def expert(self, state: SeasonState) -> Tensor:
+        return self.best_actions(state.period, state.stock * self.memory.size + self._memory_of(state))
+
+    def action_mask(self, state: SeasonState) -> Tensor:
+        return self.legal.index_select(0, self._memory_of(state))
+
+    def _memory_of(self, state: SeasonState) -> Tensor:
+        found: Tensor = self.memory.index(state.price, state.stays if isinstance(state, RuledState) else state.price)
+        return found
+
+    def memory_in(self, state: Any, *, free: bool = False) -> int:
+        return int(self.memory.index(state.price, 0 if free else state.stays)) if self.is_ruled else 0
+
+    def states(self, stage: int) -> SeasonState:
+        state = super().states(stage)
+        if not self.is_ruled:
+            return state
+        price, stays = (
+            torch.tensor(np.tile(column, self.capacity + 1), device=self.device)
+            for column in (self.memory.price, self.memory.stays)
+        )
+        return RuledState(state.period, state.stock, price, state.sold, state.revenue, stays)
+
+    def action_values(self, stage: int, value: Array) -> Array:
+        if not self.is_ruled:
+            return super().action_values(stage, value)
+        after = value.reshape(self.capacity + 1, -1)[:, self.memory.place]
+        ahead = self._ahead(stage, after)[:, np.arange(len(self.prices)), self.memory.next_stays]  # [units, M, A]
+        values: Array = ahead.reshape(self.num_states, -1)
+        return values
+
+    def _ahead(self, stage: int, after: Array) -> Array:
+        """Expected reward of each price by units left, plus what is expected afterwards, float64 [C + 1, A, k].
+
+        Args:
+            stage: the period.
+            after: value after it, by the units of the next period, price asked and any further index, [C + 1, A, k].
+        """
+        wanted, cost = self.wanted[stage], self.rules.holding_cost
+        units = np.arange(self.capacity + 1)[:, None]
+        sold = np.minimum(units, np.arange(wanted.shape[1]))  # [C + 1, K + 1]
+        gain = (sold @ wanted.T) * (self.margins[stage] + cost) - cost * units
+        ahead: Array = gain[:, :, None].repeat(after.shape[2], 2)
+        after = after[self.delivered(stage)]
+        for probability, left in zip(wanted.T, (units - sold).T, strict=True):  # all at once would be large
+            ahead += probability[:, None] * after[left]
+        return ahead
+
+    def delivered(self, stage: int) -> Array:
+        """Units of the next period by units left after this one, int64 [C + 1]; no more than there can ever be."""
+        units: Array = np.minimum(np.arange(self.capacity + 1) + self.arrivals[stage + 1], self.capacity)
+        return units
+
+    def transition(self, stage: int, mass: Array) -> Array:
+        if not self.is_ruled:
+            return super().transition(stage, mass)
+        memory, levels, wanted = self.memory, self.capacity + 1, self.wanted[stage]
+        mass = mass.reshape(levels, memory.size, -1)
+        moved = np.stack([(mass * (memory.next_stays == k)).sum(1) for k in range(memory.place.shape[1])], 2)
+        left = np.zeros_like(moved)  # [C + 1, A, k]
+        for units, probability in enumerate(wanted.T[:levels]):
+            part = moved * probability[:, None]
+            left[: levels - units] += part[units:]
+            left[0] += part[:units].sum(0)
+        left[0] += (moved * wanted[:, levels:].sum(1)[:, None]).sum(0)
+        after = np.zeros((levels, memory.size))
+        np.add.at(after, (self.delivered(stage)[:, None, None], memory.place), left)
+        return after.ravel()
+
+    def expected_reward(self, stage: int) -> Array:
+        if not self.is_ruled:
+            return super().expected_reward(stage)
+        cost, mean = self.rules.holding_cost, self.wanted[stage] @ np.arange(self.wanted.shape[2])
+        reward: Array = mean * (self.margins[stage] + cost) - cost * self.units
+        return reward
+
+    def fixed_price_values(self) -> Array:
+        if not self.is_ruled:
+            return super().fixed_price_values()
+        value = np.zeros((self.capacity + 1, len(self.prices), 1))
+        for stage in reversed(range(self.stages)):
+            value = self._ahead(stage, value)
+        return np.where(self.memory.allowed[0], value[self.stock, :, 0], -np.inf)
