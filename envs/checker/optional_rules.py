@@ -156,7 +156,7 @@ def _first_returns(subject: Subject, expert: bool) -> Tensor | None:
         if time.perf_counter() - start > SECONDS:
             return None
         step += 1
-        actions = batch.env.expert(batch.state) if expert else random_actions(batch, step)
+        actions = batch.env.expert(batch.state) if expert else random_actions(batch, step, batch.action_masks())
         _, reward, terminated, truncated, _ = batch.step(actions)
         returns += torch.where(running, reward, 0.0)
         running &= ~(terminated | truncated)

@@ -53,10 +53,10 @@ class Subject:
 Rule = Callable[[Subject], str | None]
 
 
-def random_actions(batch: TensorVectorEnv[Any], step: int) -> Tensor:
-    """Uniform random actions [N, …]; row i depends on (seed, env index, step) alone."""
+def random_actions(batch: TensorVectorEnv[Any], step: int, mask: Tensor | None = None) -> Tensor:
+    """Uniform random actions [N, …]; row i depends on (seed, env index, step) alone, and on its ``mask``."""
     rng = Rng(env_keys(batch.seed, batch.env_indices, Stream.CHECKER), step)
-    return sample_actions(batch.single_action_space, rng)
+    return sample_actions(batch.single_action_space, rng, mask)
 
 
 def _record(batch: TensorVectorEnv[Any], obs: Tensor, result: StepResult | None = None) -> dict[str, Tensor]:

@@ -238,15 +238,17 @@ class Rng:
         return torch.searchsorted(rank, wanted.to(torch.int16).unsqueeze(1)).squeeze(1)
 
 
-def sample_actions(space: gymnasium.Space[Any], rng: Rng) -> Tensor:
+def sample_actions(space: gymnasium.Space[Any], rng: Rng, mask: Tensor | None = None) -> Tensor:
     """Uniform actions of one environment's action space for each key of ``rng``, [N, …].
 
-    A Box side without a bound counts as −1 or 1.
+    A Box side without a bound counts as −1 or 1. ``mask`` bool [N, A] names the legal actions of a Discrete space.
 
     Raises:
         ValueError: for a space that no agent here can act in.
     """
     if isinstance(space, spaces.Discrete):
+        if mask is not None:
+            return rng.choice(mask) + int(space.start)
         return rng.integers(int(space.start), int(space.start + space.n))
     if isinstance(space, spaces.MultiBinary):
         return rng.integers(0, 2, space.shape).to(torch.int8)

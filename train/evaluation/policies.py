@@ -45,12 +45,12 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Uniform over the action space, from counter-based random numbers: row i does not depend on the batch."""
+    """Uniform over the legal actions, from counter-based random numbers: row i does not depend on the batch."""
 
     name, deterministic = "random", False
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
-        return sample_actions(env.single_action_space, action_rng(env))
+        return sample_actions(env.single_action_space, action_rng(env), env.action_masks())
 
 
 class ExpertPolicy:
@@ -104,6 +104,7 @@ def on_states(policy: Policy, rules: TensorEnv[Any]) -> Callable[[Any], Tensor]:
 
     def act(state: Any) -> Tensor:
         batch = TensorVectorEnv(rules, len(next(iter(state_fields(state).values()))), device=rules.device)
+        batch.reset()
         batch.state = state
         return policy(batch, rules.observe(state))
 

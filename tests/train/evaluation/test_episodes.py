@@ -322,6 +322,15 @@ def test_random_actions_are_uniform(name: str) -> None:
         assert abs(np.corrcoef(flat.T)[0, 1]) < 5 / math.sqrt(n)
 
 
+def test_random_actions_are_legal_ones() -> None:
+    from gymnasium import spaces
+
+    legal = torch.tensor([[True, False, True], [False, True, False]]).repeat(2000, 1)
+    actions = sample_actions(spaces.Discrete(3, start=-2), Rng(torch.arange(4000), 0), legal)
+    assert set(actions[1::2].tolist()) == {-1}
+    assert 900 < actions[::2].eq(-2).sum() == 2000 - actions[::2].eq(0).sum() < 1100
+
+
 def test_spaces_without_random_actions_are_refused() -> None:
     from gymnasium import spaces
 
