@@ -14,7 +14,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any, NoReturn, TextIO, cast
@@ -44,16 +44,14 @@ class _Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        name = cmd_name.replace("-", "_")
-        folder = "commands.own_sales" if cmd_name in _OWN_SALES else "commands"
-        function = getattr(import_module(f"palaestra.train.{folder}.{name}"), name)
+        function = _function(cmd_name)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
         one.command(cmd_name, cls=CommandLine)(function if cmd_name in _WITHOUT_ENV else with_screen(function))
         return typer.main.get_command(one)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):  # the first sentence of each, whole
-            helps = ((name, inspect.cleandoc(self.get_command(ctx, name).help)) for name in COMMANDS)
+            helps = ((name, inspect.getdoc(_function(name)) or "") for name in COMMANDS)
             formatter.write_dl([(name, " ".join(text.partition("\n\n")[0].split())) for name, text in helps])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -65,6 +63,12 @@ class _Commands(TyperGroup):
             hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(COMMANDS)}"
             raise UsageError(f"unknown command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
+
+
+def _function(command: str) -> Callable[..., Any]:
+    name, folder = command.replace("-", "_"), "commands.own_sales" if command in _OWN_SALES else "commands"
+    function: Callable[..., Any] = getattr(import_module(f"palaestra.train.{folder}.{name}"), name)
+    return function
 
 
 app = typer.Typer(

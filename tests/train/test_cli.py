@@ -57,6 +57,39 @@ def test_help_and_version_do_not_import_torch() -> None:
         assert "palaestra" in done.stdout
 
 
+QUICK = """
+import sys
+from palaestra.train import cli
+for line in sys.stdin:
+    sys.argv = ["palaestra", *line.split()]
+    try: cli.main()
+    except SystemExit as end: assert end.code == 2, line
+    assert not {"torch", "stable_baselines3", "wandb"} & {*sys.modules}, line
+"""
+
+
+def test_what_is_told_without_pytorch_is_told_before_its_import(here: Path) -> None:
+    lines = {
+        "trian snake": "unknown command 'trian'; did you mean 'train'?",
+        "train snak": "unknown environment 'snak'; did you mean 'snake'?",
+        "train CartPol-v1 --set gamma=1": "unknown environment 'CartPol-v1'; did you mean 'CartPole-v1'?",
+        "train snake --agent pp": "unknown agent 'pp'; did you mean 'ppo'?",
+        "train snake-small --set n_step=64": "unknown ppo setting 'n_step'; did you mean 'n_steps'?",
+        "train snake --agent dqn --set buffer_sise=1": "unknown dqn setting 'buffer_sise'; did you mean 'buffer_size'?",
+        "train --resume nothing": "no run 'nothing': give a run folder, a checkpoint or latest",
+        "envs snak": "unknown environment 'snak'; did you mean 'snake'?",
+        "play snak": "unknown environment 'snak'; did you mean 'snake'?",
+        "evaluate nothing": "no run 'nothing': give a run folder, a model file, latest, random or expert",
+        "evaluate latest:snak:best": "unknown environment 'snak'; did you mean 'snake'?",
+        "watch random --env snak": "unknown environment 'snak'; did you mean 'snake'?",
+        "prices nothing": "no run 'nothing': give a run folder, a model file, latest, random or expert",
+    }
+    done = subprocess.run([sys.executable, "-c", QUICK], input="\n".join(lines), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [f"palaestra: error: {text}" for text in lines.values()]
+    assert done.stdout == ""
+
+
 def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(monkeypatch) == 0
     alone = capsys.readouterr()

@@ -84,6 +84,9 @@ def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
     def on_screen(*, quiet: bool = False, verbose: bool = False, **arguments: Any) -> Any:
         if quiet and verbose:
             raise UsageError("-q shows less and -v more: give one of them")
+        from palaestra.train.config import check_names
+
+        check_names(arguments)
         before = Shown.progress, Shown.environments
         Shown.progress, Shown.environments = not quiet, verbose
         try:

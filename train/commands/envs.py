@@ -32,6 +32,9 @@ def envs(
         rows = list_envs()
         print(json.dumps(rows, indent=1) if as_json else envs_table(rows, width))
         return
+    from palaestra.train.config import check_env
+
+    check_env(name)
     from palaestra.train.config.description import describe_env
     from palaestra.train.config.run_config import environment
 

@@ -27,10 +27,11 @@ from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
+from palaestra.train.config import AGENT_NAMES
 from palaestra.train.config.schema import ConfigError, Option, fitting, options_of, require_choice, whole_number
 
 Agent = PPO | DQN | PQN
-AGENTS: dict[str, type[Agent]] = {"ppo": PPO, "dqn": DQN, "pqn": PQN}
+AGENTS: dict[str, type[Agent]] = dict(zip(AGENT_NAMES, (PPO, DQN, PQN), strict=True))
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
 
 

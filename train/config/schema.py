@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 
 import yaml
 
-from palaestra.envs.core.suggest import closest
-
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
@@ -40,6 +38,7 @@ def require_choice(name: str, names: Iterable[str], what: str) -> None:
     names = list(names)
     if name in names:
         return
+    from palaestra.envs.core.suggest import closest  # with the environments comes NumPy
     from palaestra.train.config.other_names import SETTINGS
 
     close = SETTINGS[str(name)] if SETTINGS.get(str(name)) in names else closest(str(name), names)
