@@ -106,7 +106,8 @@ def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitt
     columns, names = table.columns, table.labels["product"]
     if options.buyers is not None:
         raise SalesError("--buyers is for choices; these are sales per period")
-    if unknown := [name for name in options.products if name not in names]:
+    wanted = dict.fromkeys(options.products or names)
+    if unknown := sorted(wanted.keys() - {*names}):
         raise SalesError(f"there is no product {unknown[0]!r}; the file has {', '.join(names[:10])}")
     if options.gaps == "zero" and table.days is None:
         raise SalesError("--gaps zero fills missing dates, and needs dates such as 2024-01-31")
@@ -143,7 +144,7 @@ def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitt
     fitting.refit = refit
     products: dict[str, Product] = {}
     for name, begin, end in zip(names, [0, *ends], ends, strict=False):
-        if options.products and name not in options.products:
+        if name not in wanted:
             continue
         try:
             if begin == end:

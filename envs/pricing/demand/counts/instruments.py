@@ -91,7 +91,7 @@ def follows_demand(price: Array, surprise: Array, controls: Array) -> float | No
     around = np.convolve(surprise - surprise.mean(), kernel, "same")
     rest, around = unexplained(np.column_stack((price, around)), others).T
     lags = np.arange(_LONG_LAGS + 1)  # n is larger
-    products = autocovariance(rest, lags) * autocovariance(around, lags)
+    products = autocovariance(rest) * autocovariance(around)
     variance = float(products @ np.where(lags, 2.0 * (1.0 - lags / (_LONG_LAGS + 1.0)), 1.0))
     if not variance > 0.0:
         return None
@@ -99,9 +99,10 @@ def follows_demand(price: Array, surprise: Array, controls: Array) -> float | No
     return chi_square_tail(n * together**2 / variance, 1) if together > 0.0 else 1.0
 
 
-def autocovariance(series: Array, lags: Array) -> Array:
-    """Sums of the products of a series [n] with itself so many rows later, float64 [lags]."""
-    return np.array([series[lag:] @ series[: len(series) - lag] for lag in lags])
+def autocovariance(series: Array) -> Array:
+    """Sums of the products of a series [n] with itself so many rows later, float64 [lags + 1]."""
+    sums: Array = np.correlate(np.append(series, np.zeros(_LONG_LAGS)), series, "valid")
+    return sums
 
 
 def alarming(p: float | None) -> bool:
