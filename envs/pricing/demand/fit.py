@@ -39,8 +39,8 @@ from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, Sa
 
 _LEAST_T = 2.0
 _FOLLOWS = (
-    "its prices follow demand, by what was sold on the days before: it looks less sensitive than it is "
-    "(an instrument, such as a unit_cost that varies, sets that right)"
+    "its prices seem to follow demand, being high where the days around sold more than expected: it looks less "
+    "sensitive than it is (an instrument, such as a unit_cost that varies, sets that right)"
 )
 _CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 

@@ -6,8 +6,9 @@
 2. Standard errors are those of the two steps together: a sandwich of both steps' moments, with sums of their products
    over some lags (Newey and West) because shocks last.
 3. Without an instrument, prices that are set by shocks which last can be told: a price is high where the days before
-   and after it sold more than expected. The covariance of the two is tested at 1 %, with Bartlett's variance for the
-   product of two series that both last.
+   and after it sold more than expected. Days in a row with one price are taken together, because the price itself
+   explains what they sold. The covariance is tested at 2.5 %, one-sided, with Bartlett's variance for the product of
+   two series that both last. Shocks that last no longer than a price leave no trace: nothing but an instrument tells.
 
 Sources: Wooldridge, "Econometric Analysis of Cross Section and Panel Data", 2010, sections 12.4, 12.5 and 18.5; Newey
 and West 1987; Bartlett 1935.
@@ -27,11 +28,11 @@ from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError
 
 RESIDUAL = "price_residual"
 STRONG = 10.0  # F of the instrument in the first stage
-_ALARM = 0.01
+_ALARM = 0.05  # of the p value, on the side of prices that are high where more was sold
 _NOTHING = 1e-12  # of the price's variance
 _LAGS = 10
+_AROUND, _MEMORY = 6, 0.6  # spells before and after a price, weight of a spell over that of the one nearer to it
 _LONG_LAGS = 28
-_MEMORY = 0.7  # weight of a day over that of the day nearer to today
 
 
 class Controlled(NamedTuple):
@@ -75,33 +76,34 @@ def control_function(mean: LogMean, counts: Counts, price: Array, instrument: Ar
 
 
 def follows_demand(price: Array, surprise: Array, controls: Array) -> float | None:
-    """The p value of "sales on the days around tell nothing of a day's price"; None where there are too few rows.
+    """The p value of "what other prices sold tells nothing of a price"; None where there are too few prices in a row.
 
     Args:
         price: [n], in the order of the dates.
         surprise: Pearson residuals of the demand, [n].
         controls: columns that may explain the price, [n, k]: weekday, month, trend and further regressors.
     """
-    n = len(price)
-    if n <= 2 * (2 * _LAGS + controls.shape[1] + 1):
+    starts = np.flatnonzero(np.diff(price, prepend=np.nan) != 0.0)
+    n, days = len(starts), np.diff(starts, append=len(price))
+    if n <= 2 * (2 * _AROUND + controls.shape[1] + 1):
         return None
-    others = np.column_stack((np.ones(n), controls))
-    away = np.abs(np.arange(-_LAGS, _LAGS + 1))
-    kernel = np.where(away, _MEMORY**away, 0.0)  # not the day itself: its sales answer to its price
-    around = np.convolve(surprise - surprise.mean(), kernel, "same")
-    rest, around = unexplained(np.column_stack((price, around)), others).T
-    lags = np.arange(_LONG_LAGS + 1)  # n is larger
-    products = autocovariance(rest) * autocovariance(around)
-    variance = float(products @ np.where(lags, 2.0 * (1.0 - lags / (_LONG_LAGS + 1.0)), 1.0))
+    sold = np.add.reduceat(surprise - surprise.mean(), starts) / np.sqrt(days)
+    others = np.column_stack((np.ones(n), np.add.reduceat(controls, starts) / days[:, None]))
+    away = np.abs(np.arange(-_AROUND, _AROUND + 1))
+    around = np.convolve(sold, np.where(away, _MEMORY**away, 0.0), "same")  # not the spell itself
+    rest, around = unexplained(np.column_stack((price[starts], around)), others).T
+    lags = np.arange(min(_LONG_LAGS, n // 4) + 1)
+    products = autocovariance(rest, len(lags)) * autocovariance(around, len(lags))
+    variance = float(products @ np.where(lags, 2.0 * (1.0 - lags / len(lags)), 1.0))
     if not variance > 0.0:
         return None
     together = float(rest @ around)
     return chi_square_tail(n * together**2 / variance, 1) if together > 0.0 else 1.0
 
 
-def autocovariance(series: Array) -> Array:
-    """Sums of the products of a series [n] with itself so many rows later, float64 [lags + 1]."""
-    sums: Array = np.correlate(np.append(series, np.zeros(_LONG_LAGS)), series, "valid")
+def autocovariance(series: Array, lags: int) -> Array:
+    """Sums of the products of a series [n] with itself 0, 1, … rows later, float64 [lags]."""
+    sums: Array = np.correlate(np.append(series, np.zeros(lags - 1)), series, "valid")
     return sums
 
 
