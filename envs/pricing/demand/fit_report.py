@@ -181,10 +181,10 @@ def _ends(ends: tuple[float, float], form: str) -> str:
 
 def _origin(intervals: Intervals) -> str:
     """Where the intervals come from."""
-    failed = f"; {intervals.failed} draws could not be fitted" if intervals.failed else ""
+    failed = f"; {intervals.failed} more could not be fitted" if intervals.failed else ""
     if not intervals.draws:
         return f"95 % interval of the chosen model, as if no other had been possible{failed}"
-    return f"95 % intervals from {intervals.draws} draws of the sales, each with its own choice of model{failed}"
+    return f"95 % intervals over all models that the sales allow, from {intervals.draws} draws{failed}"
 
 
 def _model_lines(model: SalesModel) -> Iterator[str]:

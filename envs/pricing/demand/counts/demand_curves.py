@@ -86,7 +86,7 @@ def nonlinear(curve: str, theta: Array, price: Array, reference: float) -> tuple
         away = price - reference
         with np.errstate(invalid="ignore", divide="ignore"):
             value = np.log(1.0 + theta[0] * away)
-        gradient = (away / (1.0 + theta[0] * away))[:, None]
+            gradient = (away / (1.0 + theta[0] * away))[:, None]
         return value, gradient, -(gradient**2)[:, :, None]
     u = theta[1] + theta[0] * price
     left = 1.0 / (1.0 + np.exp(np.clip(u, -700.0, 700.0)))  # 1 − σ(u)

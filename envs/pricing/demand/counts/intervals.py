@@ -3,25 +3,25 @@
 1. Sales are drawn from the fitted demand at the file's own dates, prices, stocks and regressors, and each draw is
    fitted as the file was: what to do about missing zeros, regressors, dispersion and control function is chosen anew.
 2. A file that does not show how its demand bends does not show it in a draw either, so that choosing the curve anew
-   would pass its own mistake on. Instead every curve is fitted to the file, and each draw comes from one of them, by
-   chances of exp(−AIC / 2), and is fitted with it (chosen anew where that has no maximum).
+   would pass its own mistake on. Instead every curve is fitted to the file, and those with a chance over 5 %, by
+   exp(−AIC / 2), are drawn from and fitted to their draws (the likeliest where that has no maximum). The interval spans
+   those of these curves.
 3. What is compared means the same under every curve: the elasticity at the mean price, and the best fixed price.
-4. The elasticity is studentized: draw by draw its curve's estimate − (draw − estimate) · (s.e. / s.e. of the draw), and
-   the 2.5 and 97.5 % points of these. So it keeps what standard errors know and draws do not, shocks that last beside
-   a control function.
-5. A best price at an end of the observed prices has no standard error; its interval is that of the draws. With a
-   control function, on an exponential curve, it is that of the elasticity, written as prices.
-6. A sold-out day is drawn with the stock that it had. The stock of other days, where the file only says which days
+4. Draws are turned about their truth and studentized: (truth − (draw − truth) · s.e. of the truth / s.e. of the draw)
+   is what the truth may be, for the slope at the mean price and so for the coefficients of the curve, and 95 % of these
+   are the interval. So it keeps what standard errors know and draws do not, shocks that last beside a control function.
+   The best price is that of such a curve, within the observed prices.
+5. A sold-out day is drawn with the stock that it had. The stock of other days, where the file only says which days
    were sold out, is drawn from the Kaplan–Meier distribution of stocks beyond what was sold.
-7. Draws are seeded: a file has one interval. A draw that cannot be fitted is left out and counted.
+6. Draws are seeded: a file has one interval. A draw that cannot be fitted is left out and counted.
 
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, sections 6.5 and 12.5; for 2. Buckland, Burnham
-and Augustin, "Model selection: an integral part of inference", Biometrics 1997; for 6. Kaplan and Meier 1958.
+and Augustin, "Model selection: an integral part of inference", Biometrics 1997; for 5. Kaplan and Meier 1958.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from palaestra.envs.pricing.demand.model import Demand, Product
 
 DRAWS = 200
 _MOST_ROWS = 5_000  # of a product; beyond, fits take seconds and the data leave little choice
-_FEWEST = 50  # draws that make an interval
+_POSSIBLE, _FEWEST = 0.05, 20  # chance of a curve that is drawn from, and draws that make its interval
 _POINTS, _NORMAL = (0.025, 0.975), 1.959964
 _LARGEST_MEAN, _MOST_DRAWN = 1e9, 100  # units; times that a row is drawn until it sold something
 
@@ -63,53 +63,72 @@ def bootstrap_intervals(demand: Demand, name: str, model: SalesModel, refit: Ref
     product = demand.products[name]
     reference = product.means[PRICE]
     rng = np.random.default_rng(0)
-    models, chances = _models(model, refit)
-    slopes: list[float] = []
-    prices: list[float] = []
-    failed = 0
-    for _ in range(DRAWS if len(model.fitted) <= _MOST_ROWS else 0):
-        truth = models[int(rng.choice(len(models), p=chances))]
-        found = _fitted_draw(draw_sales(truth, rng), truth.curve, refit)
-        if found is None:
-            failed += 1
-            continue
-        (slope, error), (drawn, spread) = (_with_model(product, m).slope(reference) for m in (truth, found))
-        slopes.append(slope - (drawn - slope) * error / spread)
-        prices.append(replace(demand, products={name: _with_model(product, found)}).best_fixed(name)[0])
-    if len(slopes) < _FEWEST:
-        slope, error = product.slope()
+    models = _possible_models(model, refit) if len(model.fitted) <= _MOST_ROWS else []
+    slopes: list[Array] = []  # ends of each curve
+    prices: list[Array] = []
+    fitted = failed = 0
+    for truth in models:
+        turned = [_turned_draw(product, truth, rng, refit) for _ in range(DRAWS // len(models))]
+        drawn = [each for each in turned if each is not None]
+        failed += len(turned) - len(drawn)
+        if len(drawn) >= _FEWEST:
+            fitted += len(drawn)
+            slopes.append(np.quantile([slope for slope, _ in drawn], _POINTS))
+            with np.errstate(over="ignore"):
+                best = [replace(demand, products={name: curve}).best_fixed(name)[0] for _, curve in drawn]
+            prices.append(np.quantile(best, _POINTS))
+    slope, error = product.slope()
+    if not slopes:
         elasticity = (slope - _NORMAL * error) * reference, (slope + _NORMAL * error) * reference
         return Intervals(elasticity, None, 0, failed)
-    low, high = (float(end) * reference for end in np.quantile(slopes, _POINTS))
-    ends = np.quantile(prices, _POINTS)
-    if model.controlled is not None:
-        ends = np.array([product.unit_cost - reference / end if end < 0.0 else np.inf for end in (low, high)])
-    best, _ = demand.best_fixed(name)  # lies inside, also where most draws have another curve
-    ends = np.clip(ends, *product.price_range)
-    return Intervals((low, high), (min(best, float(ends[0])), max(best, float(ends[1]))), len(slopes), failed)
+    low, high = _span(slopes, slope)
+    return Intervals((low * reference, high * reference), _span(prices, demand.best_fixed(name)[0]), fitted, failed)
 
 
-def _models(model: SalesModel, refit: Refit) -> tuple[list[SalesModel], Array]:
-    """The file's demand on each curve that fits it, and their chances."""
-    models = []
+def _span(ends: Sequence[Array], estimate: float) -> tuple[float, float]:
+    return min(float(np.min(ends)), estimate), max(float(np.max(ends)), estimate)
+
+
+def _possible_models(model: SalesModel, refit: Refit) -> list[SalesModel]:
+    """The file's demand on each curve that the data leave possible."""
+    models: list[SalesModel] = []
     for curve in PARAMETERS:
         try:
-            models.append(refit(_rows_of_file(model.columns, model), curve))
+            found = refit(_rows_of_file(model.columns, model), curve)
         except (EstimationError, np.linalg.LinAlgError):
             continue
-    models = models or [model]
+        models += [found] if found.curve == curve else []  # a user or an instrument decides it
     worth = np.array([m.estimate.log_likelihood - len(m.estimate.names) for m in models])
-    chances = np.exp(worth - worth.max())
-    return models, chances / chances.sum()
+    chances = np.exp(worth - worth.max(initial=-np.inf))
+    return [m for m, chance in zip(models, chances, strict=True) if chance > _POSSIBLE * chances.sum()]
 
 
-def _fitted_draw(columns: Mapping[str, Array], curve: str, refit: Refit) -> SalesModel | None:
-    for how in (curve, None):
+def _turned_draw(
+    product: Product, truth: SalesModel, rng: np.random.Generator, refit: Refit
+) -> tuple[float, Product] | None:
+    """The slope and the curve that may be true by one draw; None where that cannot be fitted."""
+    columns = draw_sales(truth, rng)
+    for curve in (truth.curve, None):
         try:
-            return refit(columns, how)
+            found = refit(columns, curve)
         except (EstimationError, np.linalg.LinAlgError):
             continue
+        reference = product.means[PRICE]
+        (slope, error), (drawn, spread) = (_with_model(product, m).slope(reference) for m in (truth, found))
+        turned = _with_model(product, _turned(truth, found, error / spread))
+        return slope - (drawn - slope) * error / spread, turned
     return None
+
+
+def _turned(truth: SalesModel, found: SalesModel, scale: float) -> SalesModel:
+    """The truth with the coefficients of its curve turned; the draw itself where that has another curve."""
+    if found.curve != truth.curve:
+        return found
+    coefficients = truth.estimate.coefficients.copy()
+    for parameter in PARAMETERS[truth.curve]:
+        k = truth.estimate.names.index(parameter)
+        coefficients[k] -= (found.estimate[parameter][0] - coefficients[k]) * scale
+    return replace(truth, estimate=replace(truth.estimate, coefficients=coefficients))
 
 
 def _with_model(product: Product, model: SalesModel) -> Product:

@@ -86,7 +86,7 @@ class RowDerivatives(NamedTuple):
 def count_rows(eta: Array, counts: Counts, a: float = 0.0) -> RowDerivatives:
     """The log-likelihood of all rows and its derivatives, at the log of the mean [n] and the dispersion."""
     y = counts.units
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         mean = np.exp(eta)
         rows = _negative_binomial_rows(y, eta, mean, a, counts) if a else _poisson_rows(y, eta, mean, counts)
         if counts.censored is not None and counts.censored.any():
