@@ -132,8 +132,9 @@ def test_quiet_training_prints_the_result(
 ) -> None:
     assert status(monkeypatch, f"{TRAIN} --run-dir run -q") == 0
     captured = capfd.readouterr()
-    assert captured.out.startswith("run scores 2.000 an episode")
-    assert captured.err == ""
+    assert captured.out.startswith("trained: mean return 2.00 after ")
+    assert captured.out.endswith("; run folder: run\n")
+    assert (captured.out.count("\n"), captured.err) == (1, "")
 
 
 def test_lines_come_once_while_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

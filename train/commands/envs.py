@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import ENV_HELP
-from palaestra.train.formatting import SCORES, wrapped
+from palaestra.train.commands import ENV_HELP, UsageError
+from palaestra.train.formatting import SCORES, fitted, two_digits, wrapped
 
 if TYPE_CHECKING:
     from palaestra.envs.specs import TensorEnvSpec
@@ -18,17 +18,23 @@ if TYPE_CHECKING:
 
 def envs(
     name: Annotated[str, typer.Argument(metavar="[ENV]", help=f"{ENV_HELP} Tells all about that one.")] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="With ENV: its whole card, and every --set key with type, range and default.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list, or one object with ENV.")] = False,
 ) -> None:
-    """List the environments with their reference scores, or tell what there is to know about one.
+    """List the environments with their reference scores, or tell what one is and how to train on it.
 
     \b
     palaestra envs
     palaestra envs snake
+    palaestra envs snake --all
     palaestra envs --json
     """
     width = max(shutil.get_terminal_size((200, 24)).columns, 20)
     if not name:
+        if everything:
+            raise UsageError("--all tells everything about one environment: palaestra envs ENV --all")
         rows = list_envs()
         print(json.dumps(rows, indent=1) if as_json else envs_table(rows, width))
         return
@@ -39,7 +45,7 @@ def envs(
     from palaestra.train.config.run_config import environment
 
     found = describe_env(environment(name))
-    print(json.dumps(found, indent=1) if as_json else env_page(found, min(width, 100)))
+    print(json.dumps(found, indent=1) if as_json else env_page(found, min(width, 100), everything))
 
 
 def list_envs() -> list[dict[str, Any]]:
@@ -113,20 +119,41 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def env_page(found: dict[str, Any], width: int) -> str:
-    """All about one environment, for people to read."""
+def env_page(found: dict[str, Any], width: int, everything: bool = False) -> str:
+    """One environment for people to read: what fits a screen of 24 lines, or everything."""
     reference = found["reference"]
     limit = "none" if found["max_episode_steps"] is None else f"{found['max_episode_steps']:,} steps"
     facts = {"observations": found["observations"], "actions": found["actions"], "time limit": limit}
-    facts |= {word: _figure(reference[name]) for name, word in SCORES.items() if reference[name] is not None}
+    known = {word: _figure(reference[name]) for name, word in SCORES.items() if reference[name] is not None}
+    if known:
+        facts["returns"] = ", ".join(f"{word} {figure}" for word, figure in known.items())
     if reference["source"]:
         facts["source"] = reference["source"]
     title = found["name"] if found["name"] == found["id"] else f"{found['name']} ({found['id']})"
     text = [wrapped(title, width, ""), ""]
-    for line in found["card"].splitlines():
+    card = found["card"] if everything else found["card"].partition("\n\n")[0]
+    for line in card.splitlines():
         indent = len(line) - len(line.lstrip())
         text += [wrapped(line.strip(), width, " " * indent)]
-    text += ["", *_table(list(facts.items()), width)]
+    text += ["", *_table(list(facts.items()), width), "", *_training(found, width)]
+    return "\n".join([*text, *(_all_settings(found, width) if everything else ())])
+
+
+def _training(found: dict[str, Any], width: int) -> list[str]:
+    """How to train on it, and the names of its settings."""
+    name, lines = found["name"], []
+    for agent, told in found["agents"].items():
+        preset = told["preset"]
+        size = f"{two_digits(preset['total_timesteps'])} steps, {preset['num_envs']:,} environments"
+        lines.append((f"palaestra train {name}{'' if agent == 'ppo' else f' --agent {agent}'}", size))
+    keys = ", ".join(row["key"].removeprefix("env.") for row in found["env_settings"])
+    settings = [wrapped(f"--set env.KEY=VALUE: {keys}", width, "")] if keys else []
+    more = f"palaestra envs {name} --all"
+    return [*_table(lines, width), "", *settings, fitted(f"the rules and every setting: {more}", width)]
+
+
+def _all_settings(found: dict[str, Any], width: int) -> list[str]:
+    text: list[str] = []
     rows = [("--set", "type", "default"), *((r["key"], r["type"], r["default"]) for r in found["env_settings"])]
     if len(rows) > 1:
         text += ["", "environment", *_table(rows, width)]
@@ -134,7 +161,7 @@ def env_page(found: dict[str, Any], width: int) -> str:
         text += ["", wrapped(_preset_line(name, agent["preset"]), width, "")]
         heads = ("--set", "type and range", "in the preset")
         text += _table([heads, *map(_setting_row, agent["settings"])], width)
-    return "\n".join(text)
+    return text
 
 
 def _setting_row(setting: dict[str, str]) -> tuple[str, str, str]:

@@ -279,9 +279,14 @@ def _tell_interrupted(folder: RunFolder) -> None:
 
 def _finish(result: RunResult) -> None:
     from palaestra.train.commands.evaluate import report
+    from palaestra.train.interruptions import Shown
     from palaestra.train.runs.run_folder import RunFolder
 
     run = shlex.quote(str(result.run_dir))
+    if not Shown.progress:
+        ended = "trained: " + _spent(result) if result.evaluation is None else verdict(result)
+        say(f"{ended}; run folder: {result.run_dir}")
+        return
     if result.evaluation is None:
         say(f"trained: {_spent(result)}; the final evaluation was skipped: palaestra evaluate {run}")
     else:

@@ -126,8 +126,9 @@ def play(
             open_display()
         except NoDisplayError as error:
             raise NoDisplayError(f"{error}; {_NO_WINDOW}") from error
-        game = _Game(name, person, playbacks, rival.label if rival else "", environment(name).reference(kwargs))
-        console = open_console(f"palaestra play {name}", _TURN_FPS if game.controller.turn_based else playbacks[0].fps)
+        short = environment(name).short_name
+        game = _Game(short, person, playbacks, rival.label if rival else "", environment(name).reference(kwargs))
+        console = open_console(f"palaestra play {short}", _TURN_FPS if game.controller.turn_based else playbacks[0].fps)
         try:
             game.run(console)
         finally:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from palaestra.envs.registry import resolve
 from palaestra.envs.rendering.canvas import Image
 from palaestra.envs.rendering.window import NoDisplayError
 from palaestra.train.evaluation.episodes import most_steps
@@ -137,7 +138,7 @@ def watch(
             pace,
             medium.fps if fps is None else medium.most_fps,
             max_steps or medium.steps,
-            name,
+            resolve(name).short_name,
             label,
         )
         endless = record is None and episodes is None and env_index is None and episode is None

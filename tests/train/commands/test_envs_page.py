@@ -38,9 +38,25 @@ def test_the_table_fits_the_terminal(width: int) -> None:
 @pytest.mark.parametrize("width", [40, 80])
 @pytest.mark.parametrize("name", ["snake", "pricing-duopoly", "CartPole-v1"])
 def test_a_page_fits_the_terminal(name: str, width: int) -> None:
-    lines = env_page(describe_env(environment(name)), width).splitlines()
+    lines = env_page(describe_env(environment(name)), width, everything=True).splitlines()
     wrappable = [line for line in lines if max(map(len, line.split()), default=0) <= width - 8]  # words stay whole
     assert [line for line in wrappable if len(line) > width] == []
+
+
+@pytest.mark.parametrize("name", [entry.short_name for entry in entries()])
+def test_what_is_read_first_fits_a_screen(name: str) -> None:
+    """24 lines of 80 characters, with the prompt: what it is, spaces, scores, and how to train."""
+    found = describe_env(environment(name))
+    lines = env_page(found, 80).splitlines()
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    for agent in found["agents"]:
+        assert f"palaestra train {name}{'' if agent == 'ppo' else f' --agent {agent}'} " in text
+    for expected in (*found["observations"].split(), f"palaestra envs {name} --all", "best known"):
+        assert expected in text
+    for row in found["env_settings"]:
+        assert row["key"].removeprefix("env.") in text
 
 
 def test_a_page_tells_what_is_declared() -> None:
@@ -56,7 +72,7 @@ def test_a_page_tells_what_is_declared() -> None:
     preset = load_presets("dqn")["palaestra/SnakeSmall-v0"]
     assert settings["buffer_size"]["preset"] == str(preset.agent_kwargs["buffer_size"])
     assert found["agents"]["dqn"]["preset"]["total_timesteps"] == preset.total_timesteps
-    page = env_page(found, 80)
+    page = env_page(found, 80, everything=True)
     assert "  1. The board has size × size cells" in page
     assert "``" not in page
 
@@ -71,6 +87,8 @@ def test_a_page_of_a_gymnasium_environment() -> None:
 def test_a_page_of_what_is_unknown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert palaestra(monkeypatch, "envs", "snak") == 2
     assert capsys.readouterr().err.endswith("did you mean 'snake'?\n")
+    assert palaestra(monkeypatch, "envs", "--all") == 2
+    assert capsys.readouterr().err.endswith("palaestra envs ENV --all\n")
     assert palaestra(monkeypatch, "envs", "cartpole", "--json") == 0
     assert json.loads(capsys.readouterr().out)["id"] == "palaestra/CartPole-v1"
 

@@ -614,3 +614,16 @@ def test_a_picture_that_is_not_as_large_as_the_first_stays_in_its_place() -> Non
     assert second[40:230].max() < 30
     odd = Layout((1, 1), None, 720, 1280).frame([np.zeros((483, 161 * 4 + 1, 3), np.uint8)], [], "")
     assert odd.shape == (720, 646, 3)
+
+
+def test_titles_have_short_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = set()
+    original = Layout.frame
+
+    def frame(self: Layout, pictures: Any, title: Any, tally: str) -> Image:
+        titles.add(tuple(title)[:2])
+        return original(self, pictures, title, tally)
+
+    monkeypatch.setattr(Layout, "frame", frame)
+    watch("palaestra/CartPole-v1", straight, record=tmp_path / "a.png", label="ppo")
+    assert titles == {("cartpole", "ppo")}
