@@ -42,6 +42,7 @@ class InventoryMarket(Market[SeasonState]):
     units: Array
     memory: PriceMemory | None = None
     deliveries: Mapping[int, int] = MappingProxyType({})
+    lot: int = 1  # units that are counted as one
     unit_cost: Array = np.zeros(1)  # of a sold unit, [T] where there is one
 
     @property

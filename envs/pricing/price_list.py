@@ -31,16 +31,18 @@ _UNITS = {1: "day", 7: "week"}  # of time, by the days from one date to the next
 class PriceList:
     """What a policy asks and earns, float64 [T, C, M] each; ``policy`` None means the optimal one.
 
-    C stands for ``fewest`` … ``capacity`` units left, M for the memories of the last price, one where none matters.
+    C stands for ``fewest`` … ``capacity`` / ``lot`` lots left, M for the memories of the last price, one where none
+    matters.
 
     Attributes:
         price: the policy's price.
         optimal_price: that of the optimal policy.
         expected: mean return of the policy from the period on.
         optimal: that of the optimal policy.
-        shadow: shadow price of a unit.
+        shadow: shadow price of a unit, of a lot's units on average.
         memory: of the last price; None where it does not matter.
-        fewest: units of the first row: 1, or 0 where the price without any matters for the next ones.
+        lot: units that are counted as one.
+        fewest: lots of the first row: 1, or 0 where the price without any matters for the next ones.
         capacity: the most units that there can ever be.
         most: the most that there can be before each period, int64 [T].
         current_price: the one asked before the season, if it matters.
@@ -58,14 +60,14 @@ class PriceList:
         policy = solution.policy if policy is None else policy
         self.periods, self.stock, self.currency = stages, market.stock, market.currency
         self._read_shop(market)
-        memories, fewest = 1 if self.memory is None else self.memory.size, self.fewest
-        shape = (stages, self.capacity + 1, memories)
+        memories, fewest, self.lot = 1 if self.memory is None else self.memory.size, self.fewest, market.lot
+        shape = (stages, self.capacity // self.lot + 1, memories)
         self.price, self.optimal_price = (
             market.prices[t].reshape(shape)[:, fewest:] for t in (policy, solution.policy)
         )
         value, best = (table[:stages].reshape(shape) for table in (market.policy_values(policy), solution.value))
         self.expected, self.optimal = value[:, fewest:], best[:, fewest:]
-        self.shadow: Array = np.diff(best, axis=1)
+        self.shadow: Array = np.diff(best, axis=1) / self.lot
         if fewest == 0:
             self.shadow = np.pad(self.shadow, ((0, 0), (1, 0), (0, 0)))
         shares = None if self.memory is None else market.state_distribution(policy)[:stages].reshape(shape)[:, fewest:]
@@ -128,12 +130,12 @@ class PriceList:
             for memory in self.memories(t):
                 last = self.last_price(memory)
                 asked = [] if self.memory is None else [None if last is None else round(last, digits)]
-                for n in range(self.fewest, int(self.most[t]) + 1):
+                for n in range(self.fewest, int(self.most[t]) // self.lot + 1):
                     place = t, n - self.fewest, memory
                     price, best = (round(table[place].item(), digits) for table in (self.price, self.optimal_price))
                     earned = (money(table[place]) for table in (self.expected, self.optimal, self.shadow))
                     expected, optimal, shadow = earned
-                    start = [t + 1, *dated, n, *asked, *cost, price]
+                    start = [t + 1, *dated, n * self.lot, *asked, *cost, price]
                     more = [expected] if self.is_optimal else [best, expected, optimal]
                     yield [*start, *more, shadow, depends_on]
 

@@ -21,6 +21,7 @@ must stay. It depends on nothing else, and on no personal data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -45,6 +46,7 @@ from palaestra.envs.pricing.rules.drawn_markets import ruled_values
 from palaestra.envs.pricing.rules.ruled_season import RuledSeason
 from palaestra.envs.pricing.rules.shop_rules import read_rules
 
+_FEWEST_LOTS = 50
 _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
 
 
@@ -63,6 +65,7 @@ class Pricing(RuledSeason):
         start: Any = None,
         plan: Any = None,
         unit_cost: Any = None,
+        lot: Any = None,
         price_range: Any = None,
         endings: Any = None,
         max_change: Any = None,
@@ -88,6 +91,8 @@ class Pricing(RuledSeason):
             plan: values of the demand's regressors in the season, ``{"promotion": 0}``, each a number or one per
                 period; their means unless given.
             unit_cost: of a sold unit, per period or for all; 0 unless given, with ``demand`` that of the sales.
+            lot: units that are sold together, where a demand has too many to count each; that of the demand unless
+                given, or less, where it does not divide the stock or leaves fewer than 50 lots of it.
             price_range: lowest and highest price that may be asked.
             endings: what prices end with, ``[0.99, 0.49]``; the menu has such prices unless ``prices`` are given.
             max_change: the most by which a price moves from one period to the next, in money.
@@ -107,9 +112,9 @@ class Pricing(RuledSeason):
         if self.demand is not None:
             if arrival_rate is not None or willingness is not None:
                 raise ValueError("demand takes the place of arrival_rate and willingness: give one or the other")
-            self._make_estimated(periods, stock, prices, product, start, plan, unit_cost, shop)
+            self._make_estimated(periods, stock, prices, product, start, plan, unit_cost, lot, shop)
             return
-        for argument, value in {"product": product, "start": start, "plan": plan}.items():
+        for argument, value in {"product": product, "start": start, "plan": plan, "lot": lot}.items():
             if value is not None:
                 raise ValueError(f"{argument}={value!r} needs a demand")
         periods = checked_count("periods", 100 if periods is None else periods)
@@ -139,13 +144,15 @@ class Pricing(RuledSeason):
         start: Any,
         plan: Any,
         unit_cost: Any,
+        lot: Any,
         shop: dict[str, Any],
     ) -> None:
         assert self.demand is not None
         self.product = self.demand.find(product)
         sold = self.demand.products[self.product]
         low, high = sold.price_range
-        usual = self.demand.season(self.product)
+        size = sold.lot if lot is None else checked_count("lot", lot)
+        usual = self.demand.season(self.product, size)
         periods = checked_count("periods", usual[0] if periods is None else periods)
         first = checked_date("start", start)
         if self.demand.calendar is not None:
@@ -163,20 +170,21 @@ class Pricing(RuledSeason):
         self.own_cost = unit_cost is not None
         costs = self.demand.unit_costs(self.product, self.dates) if unit_cost is None else unit_cost
         costs = _below_a_price(costs, menu, periods, f" of {self.product}")
-        most = stock + rules.to_come
-        wanted = self.demand.wanted(self.product, menu, most)
+        self.lot = _dividing(math.gcd(stock, *rules.replenish.values()), size) if lot is None else size
+        most = max(1, (stock + rules.to_come) // self.lot)
+        wanted = self.demand.wanted(self.product, menu, most, lot=self.lot)
         if wanted.size * rules.hold * periods * most > _LARGEST:
             raise ValueError(
                 f"a season of {periods} periods and {most} units is too large to solve: "
                 "give fewer of them, or count the sales in larger units"
             )
-        super().__init__(menu, self._season(menu, most, periods), stock, costs, rules)
+        super().__init__(menu, self._season(menu, most, periods), stock, costs, rules, self.lot)
 
     def _season(self, menu: Array, stock: int, periods: int, factor: float = 1.0, sensitivity: float = 1.0) -> Array:
         """Probabilities of the wanted units in each period, float64 [T, A, K + 1]."""
         assert self.demand is not None
         return self.demand.season_wanted(
-            self.product, menu, stock, periods, self.levels, factor=factor, sensitivity=sensitivity
+            self.product, menu, stock, periods, self.levels, factor=factor, sensitivity=sensitivity, lot=self.lot
         )
 
     def perturbed_markets(self) -> dict[str, Market[Any]]:
@@ -187,8 +195,9 @@ class Pricing(RuledSeason):
             if self.demand is None:
                 wanted = one_customer(np.minimum(demand * self.rate, 1.0), self.scale / sensitivity, self.prices)
             else:
-                wanted = self._season(self.prices, self.capacity, self.stages, factor=demand, sensitivity=sensitivity)
-            return RuledSeason(self.prices, wanted, self.stock, self.unit_cost, self.rules)
+                most = self.capacity // self.lot
+                wanted = self._season(self.prices, most, self.stages, factor=demand, sensitivity=sensitivity)
+            return RuledSeason(self.prices, wanted, self.stock, self.unit_cost, self.rules, self.lot)
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         shifts["sensitivity_plus_20"] = market(sensitivity=1.2)
@@ -220,12 +229,18 @@ class Pricing(RuledSeason):
             self.prices,
             self.unit_cost,
             self.capacity,
+            self.lot,
             table,
             fixed,
             self.levels,
             again,
             valued,
         )
+
+
+def _dividing(stock: int, lot: int) -> int:
+    """The largest lot up to this one that divides the stock into at least 50 lots; 1 where there is none."""
+    return next(size for size in range(max(1, min(lot, stock // _FEWEST_LOTS)), 0, -1) if stock % size == 0)
 
 
 def _below_a_price(unit_cost: Any, menu: Array, periods: int, of: str = "") -> Array:

@@ -47,19 +47,20 @@ class Season(SeasonProblem, InventoryMarket):
     units: Array
     dates: Array | None = None
 
-    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0) -> None:
+    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0, lot: int = 1) -> None:
         """Make the market.
 
         Args:
             prices: the menu [A], ascending.
-            wanted: probability of 0, 1, …, K wanted units, float64 [T, A, K + 1].
-            stock: C, at least 1.
+            wanted: probability of 0, 1, …, K wanted units (or lots), float64 [T, A, K + 1].
+            stock: C, at least 1, in units.
             unit_cost: of a sold unit, per period or for all.
+            lot: units that are sold together, where there are too many to count each.
 
         Raises:
             ValueError: if an argument is out of range, or a distribution does not sum to 1.
         """
-        SeasonProblem.__init__(self, prices, wanted, stock, unit_cost)
+        SeasonProblem.__init__(self, prices, wanted, stock, unit_cost, lot)
         self.action_space = Discrete(len(self.prices))
         self.row = (1 << (self.wanted.shape[2] - 1).bit_length()) - 1  # K, rounded up to be halved evenly
         cdf = np.full((self.stages * len(self.prices), self.row), 2.0)
@@ -89,7 +90,8 @@ class Season(SeasonProblem, InventoryMarket):
     def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
         # index_select, also in observe: [] starts threads even for small batches, and they wait where cores are busy
         place = state.period * len(self.prices) + action
-        sold = torch.minimum(self._wanted(place, rng.uniform()), state.stock)
+        wanted = self._wanted(place, rng.uniform())
+        sold = torch.minimum(wanted if self.lot == 1 else wanted * self.lot, state.stock)
         reward = self.margin.index_select(0, place) * sold
         period, stock = state.period + 1, state.stock - sold
         after = SeasonState(period, stock, action, sold, state.revenue + reward)
@@ -116,4 +118,4 @@ class Season(SeasonProblem, InventoryMarket):
         return state.stock == 0
 
     def expert(self, state: SeasonState) -> Tensor:
-        return self.best_actions(state.period, state.stock)
+        return self.best_actions(state.period, state.stock // self.lot)

@@ -74,6 +74,8 @@ class SeasonView(MarketView):
         self.costs: Array = market.unit_cost if np.ptp(market.unit_cost) > 0.0 else np.zeros(0)  # [T] where they change
         self.prices: Array = market.prices.reshape(market.num_actions, -1)  # float64 [A, P]
         self.capacity: Array = market.units.max(0)  # int64 [P] most units
+        self.lot = market.lot  # units that are counted as one
+        self.lots: Array = self.capacity // self.lot  # int64 [P]
         self.deliveries = dict(market.deliveries)
         self.products = len(self.capacity)
         action = np.array([state.price for state in states], np.int64)
@@ -81,7 +83,7 @@ class SeasonView(MarketView):
             np.array([getattr(state, name) for state in states], np.int64).reshape(len(states), -1)
             for name in ("stock", "sold")
         )
-        index = np.ravel_multi_index(self.stock.T, self.capacity + 1) * market.memories
+        index = np.ravel_multi_index(self.stock.T // self.lot, self.lots + 1) * market.memories
         index = index + [market.memory_in(state) for state in states]
         self.allowed = None if market.allowed is None else market.allowed[index]  # bool [n, A], now
         self.memory = market.memory_in(states[-1], free=True)
@@ -123,7 +125,7 @@ def season_layout(view: SeasonView) -> SeasonLayout:
         plot(416, 84, x, (0.0, max(1.3 * view.optimum, 1.05 * float(view.revenue[-1])) or 1.0)),
         tuple(
             map_row(top, bottom - top, (view.stages, units), len(view.policies))
-            for units, (top, bottom) in zip(view.capacity.tolist(), rows, strict=True)
+            for units, (top, bottom) in zip(view.lots.tolist(), rows, strict=True)
         ),
     )
 
@@ -188,7 +190,8 @@ def _draw_deliveries(canvas: Canvas, view: SeasonView, chart: Chart) -> None:
 def _draw_paths(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
     """Stock and revenue beside their means under the optimal policy."""
     time, expected = np.arange(view.stages + 1), view.market.expected
-    layout.stock.draw_axes(canvas, "units in stock", 3)
+    lots = f", sold in lots of {view.lot:,}" if view.lot > 1 else ""
+    layout.stock.draw_axes(canvas, f"units in stock{lots}", 3)
     _draw_deliveries(canvas, view, layout.stock)
     for i in range(view.products):
         if view.reveals:
@@ -214,16 +217,17 @@ def _draw_maps(canvas: Canvas, view: SeasonView, layout: SeasonLayout) -> None:
         title = f"{name} by {view.time_unit} and units in stock" if i == 0 else name
         title += view.after
         canvas.text(title, 586, top - (40 if i == 0 else 16), SMALL, BRIGHT)
-        maps[0].draw_rows(canvas, {tick - 1: format_amount(tick, 0) for tick in whole_ticks(1, maps[0].rows, 4)})
+        ticks = whole_ticks(1, maps[0].rows, 4)
+        maps[0].draw_rows(canvas, {tick - 1: format_amount(tick * view.lot, 0) for tick in ticks})
         for policy, heat, caption in zip(view.policies, maps, view.captions, strict=True):
             if i == 0:
                 canvas.text(caption, heat.left, top - 13, SMALL, MUTED)
             heat.draw(canvas, price_map(view, policy, i), scale)
             if last:
                 heat.draw_columns(canvas, {tick: format_amount(tick, 0) for tick in whole_ticks(0, view.stages - 1, 4)})
-            heat.draw_way(canvas, view.period, view.stock[:, i] - 1)
+            heat.draw_way(canvas, view.period, view.stock[:, i] // view.lot - 1)
             if view.period[-1] < view.stages and view.stock[-1, i] > 0:
-                heat.draw_ring(canvas, view.period[-1], view.stock[-1, i] - 1)
+                heat.draw_ring(canvas, view.period[-1], view.stock[-1, i] // view.lot - 1)
     draw_scale(canvas, scale, MAPS_BOTTOM, view.currency)
 
 
@@ -234,12 +238,12 @@ def price_scale(view: SeasonView) -> PriceScale:
 
 
 def price_map(view: SeasonView, policy: Table, product: int) -> Array:
-    """A product's price by own stock (1, 2, …) and period, at the present stock of the other: float64 [units, T]."""
+    """A product's price by own stock (1, 2, …) and period, at the present stock of the other: float64 [lots, T]."""
     table = policy.reshape(len(policy), -1, view.market.memories)[..., view.memory]  # after the last price
-    grid = view.prices[table, product].reshape(len(policy), *(view.capacity + 1))  # [T, units + 1 of each product]
+    grid = view.prices[table, product].reshape(len(policy), *(view.lots + 1))  # [T, lots + 1 of each product]
     for other in reversed(range(view.products)):
         if other != product:
-            grid = grid.take(view.stock[-1, other], 1 + other)
+            grid = grid.take(view.stock[-1, other] // view.lot, 1 + other)
     result: Array = grid[:, 1:].T
     return result
 

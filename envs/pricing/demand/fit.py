@@ -85,18 +85,22 @@ def fit(path: Path, options: FitOptions = FitOptions(), reading: ReadOptions | N
         notes.append(f"columns that are not used: {', '.join(unused)}")
     try:
         if table.shape == "sales":
-            return _with_goal(_fit_sales(table, options, notes))
+            return _with_seasons(_fit_sales(table, options, notes))
         for option in ("instrument", "curve"):
             if getattr(options, option) is not None:
                 raise SalesError(f"--{option} is for sales per period; these are choices")
         if options.products:
             raise SalesError("--product is for sales per period; choices between products are estimated together")
-        return _with_goal(Fitting(_fit_choices(table, options.buyers, notes), notes))
+        return _with_seasons(Fitting(_fit_choices(table, options.buyers, notes), notes))
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
 
 
-def _with_goal(fitting: Fitting) -> Fitting:
+def _with_seasons(fitting: Fitting) -> Fitting:
+    """With lots for large volumes, and a note where revenue is the goal."""
+    demand = fitting.demand
+    products = {name: replace(product, lot=demand.suitable_lot(name)) for name, product in demand.products.items()}
+    fitting.demand = replace(demand, products=products)
     if not any(product.unit_cost for product in fitting.demand.products.values()):
         fitting.notes.append("without unit_cost revenue is the goal: the lowest price seen may be best")
     return fitting

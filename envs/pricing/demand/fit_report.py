@@ -21,7 +21,6 @@ from palaestra.envs.pricing.demand.fit import FitOptions, Fitting, fit
 from palaestra.envs.pricing.demand.json_file import demand_data, demand_text
 from palaestra.envs.pricing.demand.model import Demand
 from palaestra.envs.pricing.demand.season_problem import dynamic_gain
-from palaestra.envs.pricing.price_list import money
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError
 
 _IN_DETAIL = 3  # products; more are a table
@@ -99,11 +98,12 @@ def _gain_line(demand: Demand, name: str) -> str:
         gain = dynamic_gain(demand, name)
     except ValueError as error:
         return f"no season to price: {error}"
-    season = f"in a season of {gain.periods} period{'s' * (gain.periods > 1)} with {gain.stock} units"
-    fixed = f"the best fixed price, {gain.fixed_price:.4g}, earns {money(gain.fixed):g}"
+    season = f"in a season of {gain.periods} period{'s' * (gain.periods > 1)} with {gain.stock:,} units"
+    season += f", in lots of {gain.lot:,}," if gain.lot > 1 else ""
+    fixed = f"the best fixed price, {gain.fixed_price:.4g}, earns {_money(gain.fixed)}"
     if gain.nothing:
         return f"dynamic pricing has nothing to win {season}: {fixed}, and the optimum {gain.percent:.2f}% more"
-    more = f"{money(gain.optimum - gain.fixed):g} ({gain.percent:.1f}%) more"
+    more = f"{_money(gain.optimum - gain.fixed)} ({gain.percent:.1f}%) more"
     return f"{season} {fixed}, and dynamic pricing up to {more}; with stock enough nothing more"
 
 
@@ -138,6 +138,10 @@ def summary_data(fitting: Fitting) -> dict[str, Any]:
         products[name] = entry
     top = {"file": demand.file, "rows": demand.rows, "periods": demand.periods, "kind": demand.kind}
     return {**top, "products": products, "left_out": fitting.left_out, "notes": fitting.notes}
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if abs(amount) >= 1.0 else f"{amount:.4g}"
 
 
 def _gain_data(demand: Demand, name: str) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 The file holds ``version`` (2), ``kind`` (``counts`` or ``logit``), ``file`` and ``rows`` (where the estimates come
 from), ``periods`` (different dates; null if unknown), and ``products`` by name: ``price_range``, ``charged`` ([price,
-share] pairs), ``means`` of the columns, ``unit_cost``, ``units_sold``, ``sold_out``. An ``estimate`` (``coefficients``
-by name, their ``covariance`` in that order, ``log_likelihood``, ``observations``) belongs to each product, or for the
-kind ``logit`` to the file, which then also has ``buyers`` (per period) and ``outside`` (true if they may take nothing).
-For ``counts`` the file has a ``calendar`` (``first`` and ``last`` date and the ``step`` in days; null without calendar
-dates), and each product its ``curve`` and ``flags``, the regressors that are 0 or 1, and with a calendar perhaps
-``history``: ``prices`` and, where they changed, ``unit_costs``, from the ``days`` on that are counted from ``first``.
+share] pairs), ``means`` of the columns, ``unit_cost``, ``units_sold``, ``sold_out``, perhaps a ``lot`` of units that
+a season counts as one. An ``estimate`` (``coefficients`` by name, their ``covariance`` in that order,
+``log_likelihood``, ``observations``) belongs to each product, or for the kind ``logit`` to the file, which also has
+``buyers`` (per period) and ``outside`` (true if they may take nothing). For ``counts`` the file has a ``calendar``
+(``first`` and ``last`` date and the ``step`` in days; null without calendar dates), and each product its ``curve`` and
+``flags``, the regressors that are 0 or 1, and with a calendar perhaps ``history``: ``prices`` and, where they changed,
+``unit_costs``, from the ``days`` on that are counted from ``first``.
 
 Version 1 had none of these, and called ``counts`` ``exponential``; it is still read.
 """
@@ -67,6 +68,7 @@ def _product_data(product: Product) -> dict[str, Any]:
         "unit_cost": product.unit_cost,
         "units_sold": product.units_sold,
         "sold_out": product.sold_out,
+        **({"lot": product.lot} if product.lot > 1 else {}),
     }
 
 
@@ -198,8 +200,9 @@ def _calendar(entry: Any) -> Calendar:
 
 def _product(entry: Any, where: str, shared: Estimate | None, calendar: Calendar | None) -> Product:
     own = set() if shared else {"estimate", "curve", "flags"}
-    dated = {"history"} if calendar is not None and isinstance(entry, Mapping) and "history" in entry else set()
-    entry = _entries(entry, where, _PRODUCT | own | dated)
+    further = ("lot", "history") if calendar is not None else ("lot",)
+    more = {name for name in further if isinstance(entry, Mapping) and name in entry}
+    entry = _entries(entry, where, _PRODUCT | own | more)
     ends = _numbers(entry["price_range"], f"{where}.price_range")
     if ends.shape != (2,) or not 0.0 < ends[0] < ends[1]:
         raise DemandError(f"{where}.price_range must be two positive prices, the lower first, got {ends.tolist()}")
@@ -212,7 +215,7 @@ def _product(entry: Any, where: str, shared: Estimate | None, calendar: Calendar
     if shares.min() < 0.0 or abs(shares.sum() - 1.0) > 1e-6:
         raise DemandError(f"{where}.charged must have shares that sum to 1, got {shares.sum():g}")
     means = _means(entry["means"], f"{where}.means", ends)
-    more: dict[str, Any] = {} if shared else _curve(entry, where, means)
+    curve: dict[str, Any] = {"estimate": shared} if shared else _curve(entry, where, means)
     product = Product(
         price_range=(float(ends[0]), float(ends[1])),
         prices=prices,
@@ -221,9 +224,10 @@ def _product(entry: Any, where: str, shared: Estimate | None, calendar: Calendar
         unit_cost=_number(entry["unit_cost"], f"{where}.unit_cost"),
         units_sold=_count(entry["units_sold"], f"{where}.units_sold", 0),
         sold_out=_count(entry["sold_out"], f"{where}.sold_out", 0),
-        **({"estimate": shared} if shared else more),
+        lot=_count(entry["lot"], f"{where}.lot", 1) if "lot" in more else 1,
+        **curve,
     )
-    if dated and calendar is not None:
+    if "history" in more and calendar is not None:
         product = replace(product, history=_history(entry["history"], f"{where}.history", calendar, product))
     if not shared and not all(product.slope(price)[0] < 0.0 for price in product.price_range):
         raise DemandError(f"{where}.estimate.coefficients: the demand must fall, and not reach 0, within price_range")

@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.demand.count_distributions import negative_binomial, poisson
+from palaestra.envs.pricing.demand.count_distributions import lots, negative_binomial, poisson
 from palaestra.envs.pricing.demand.counts.demand_curves import (
     CONSTANT,
     PARAMETERS,
@@ -38,6 +39,8 @@ from palaestra.envs.pricing.demand.history import History, days_charged_again
 
 VISITORS, FEATURE, DISPLAY = "visitors", "feature", "display"
 _LONGEST, _MOST_UNITS, _SCARCITY = 100, 300, 0.75  # default season: periods and units at most, stock over demand
+_SHORTEST = 30  # periods, with lots
+_ROUND_NUMBERS: list[int] = [digit * 10**power for power in range(10) for digit in (1, 2, 5)]
 _MENU = 30  # most prices of a default menu
 _LEAST_MEAN, _LARGEST_MEAN = 1e-9, 1e9  # units per period, where draws of very uncertain coefficients are cut
 _LARGEST_LOG_DISPERSION = 20.0
@@ -61,6 +64,7 @@ class Product:
     estimate: Estimate  # the product's own demand, or the choice between all
     curve: str = "exponential"
     flags: frozenset[str] = frozenset()  # regressors that are 0 or 1
+    lot: int = 1  # units that a season counts as one where many are sold
     history: History | None = None  # of counts, where dates are calendar dates
 
     def effects(self, coefficients: Array) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -153,8 +157,9 @@ class Demand:
         factor: float = 1.0,
         sensitivity: float = 1.0,
         level: Any = None,
+        lot: int = 1,
     ) -> Array:
-        """Probabilities of 0 … ``most`` wanted units in a period, float64 [..., P, units + 1].
+        """Probabilities of 0 … ``most`` wanted lots of so many units in a period, float64 [..., P, lots + 1].
 
         The mean is ``factor`` times :meth:`mean_units` with ``level``. Its price coefficient is ``sensitivity`` times
         as large, with the same demand at the mean price.
@@ -166,10 +171,11 @@ class Demand:
         mean = factor * self.mean_units(name, prices, coefficients, level)
         mean = np.clip(mean, _LEAST_MEAN, _LARGEST_MEAN)
         if LOG_DISPERSION not in product.estimate.names:
-            return poisson(mean, most)
+            return poisson(mean, most) if lot == 1 else lots(mean, 0.0, most, lot)
         value, effects = product.effects(coefficients)
         dispersion = np.exp(np.clip(value[LOG_DISPERSION], -_LARGEST_LOG_DISPERSION, _LARGEST_LOG_DISPERSION))
-        return negative_binomial(mean, (dispersion * spread_over_stores(effects))[..., None], most)
+        dispersion = (dispersion * spread_over_stores(effects))[..., None]
+        return negative_binomial(mean, dispersion, most) if lot == 1 else lots(mean, dispersion, most, lot)
 
     def levels(
         self, name: str, periods: int, start: date | None = None, plan: Mapping[str, Array] | None = None
@@ -216,14 +222,16 @@ class Demand:
         *,
         factor: float = 1.0,
         sensitivity: float = 1.0,
+        lot: int = 1,
     ) -> Array:
-        """:meth:`wanted` in each period of a season with :meth:`levels`, float64 [T, P, units + 1]."""
+        """:meth:`wanted` in each period of a season with :meth:`levels`, float64 [T, P, lots + 1]."""
+        wanted = partial(self.wanted, name, prices, most, factor=factor, sensitivity=sensitivity, lot=lot)
         if levels is None:
-            each = self.wanted(name, prices, most, factor=factor, sensitivity=sensitivity)
+            each = wanted()
             return np.broadcast_to(each, (periods, *each.shape))
         own = levels(self.products[name].estimate.coefficients)
         different, place = np.unique(own, return_inverse=True)
-        season: Array = self.wanted(name, prices, most, factor=factor, sensitivity=sensitivity, level=different)[place]
+        season: Array = wanted(level=different)[place]
         return season
 
     def unit_costs(self, name: str, days: Array | None) -> Array:
@@ -273,16 +281,30 @@ class Demand:
         menu: Array = np.round(np.arange(first, last + 1.0) * step * factor, decimals)
         return menu
 
-    def season(self, name: str) -> tuple[int, int]:
+    def season(self, name: str, lot: int = 1) -> tuple[int, int]:
         """Periods and stock of the default season.
 
-        As many periods as the data have, but at most 100 and no more than sell 300 units at the best fixed price; and
-        three quarters of the units that this price sells on average in that time: scarce, so that timing matters.
+        As many periods as the data have, but at most 100 and no more than sell 300 lots at the best fixed price; and in
+        whole lots three quarters of the units that this price sells on average in that time: scarce, so that timing
+        matters.
         """
+        mean = self._best_units(name)
+        periods = max(1, min(self.periods or _LONGEST, _LONGEST, int(_MOST_UNITS * lot / mean)))
+        return periods, max(1, round(_SCARCITY * periods * mean / lot)) * lot
+
+    def _best_units(self, name: str) -> float:
+        """Units per period at the best fixed price."""
         price, _ = self.best_fixed(name)
-        mean = float(self.mean_units(name, np.array([price]), self.products[name].estimate.coefficients)[0])
-        periods = max(1, min(self.periods or _LONGEST, _LONGEST, int(_MOST_UNITS / mean)))
-        return periods, max(1, round(_SCARCITY * periods * mean))
+        return float(self.mean_units(name, np.array([price]), self.products[name].estimate.coefficients)[0])
+
+    def suitable_lot(self, name: str) -> int:
+        """A round number of units, 1, 2, 5, 10, …, in lots of which a season has at least 30 periods."""
+        product, needed = self.products[name], min(_SHORTEST, self.periods or _SHORTEST)
+        units = float(self.mean_units(name, np.array(product.price_range[:1]), product.estimate.coefficients)[0])
+        if needed * units <= _MOST_UNITS:
+            return 1
+        least = needed * self._best_units(name) / _MOST_UNITS
+        return next(lot for lot in _ROUND_NUMBERS if lot >= least)
 
     def best_fixed(self, name: str) -> tuple[float, bool]:
         """The price with the largest expected margin per period, whatever the stock, among those observed.

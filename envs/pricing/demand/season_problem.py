@@ -27,20 +27,25 @@ class SeasonProblem(FiniteMDP):
 
     Attributes:
         prices: the menu, float64 [A].
-        wanted: probabilities of 0 … K wanted units, float64 [T, A, K + 1].
+        lot: units that are counted as one, and sold together.
+        wanted: probabilities of 0 … K wanted lots, float64 [T, A, K + 1].
         unit_cost: float64 [T].
         margins: what a sold unit earns, float64 [T, A].
         units: left in each state, int64 [C + 1, 1].
     """
 
-    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0) -> None:
+    def __init__(self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0, lot: int = 1) -> None:
+        self.lot = checked_count("lot", lot)
         self.prices: Array = checked_prices(prices)
         self.stock = checked_count("stock", stock)
         self.wanted = checked_distribution(wanted, len(self.prices))
-        self.stages, self.num_states, self.first_state = len(self.wanted), self.stock + 1, self.stock
+        if self.stock % self.lot:
+            raise ValueError(f"stock must be a multiple of the lot, {self.lot:,} units, got {self.stock:,}")
+        self.first_state = self.stock // self.lot
+        self.stages, self.num_states = len(self.wanted), self.first_state + 1
         self.unit_cost: Array = checked_costs(unit_cost, self.stages)
         self.margins: Array = self.prices - self.unit_cost[:, None]
-        self.units: Array = np.arange(self.num_states)[:, None]
+        self.units: Array = self.lot * np.arange(self.num_states)[:, None]
 
     @property
     def num_actions(self) -> int:
@@ -48,10 +53,11 @@ class SeasonProblem(FiniteMDP):
 
     def action_values(self, stage: int, value: Array) -> Array:
         wanted = self.wanted[stage]  # [A, K + 1]
-        sold = np.minimum(self.units, np.arange(wanted.shape[1]))  # [states, K + 1]
-        ahead: Array = (sold @ wanted.T) * self.margins[stage]
+        states = np.arange(self.num_states)[:, None]
+        sold = np.minimum(states, np.arange(wanted.shape[1]))  # [states, K + 1]
+        ahead: Array = (sold @ wanted.T) * (self.lot * self.margins[stage])
         if value.ndim == 1:
-            ahead += value[self.units - sold] @ wanted.T
+            ahead += value[states - sold] @ wanted.T
             return ahead
         most = wanted.shape[1] - 1
         padded = np.concatenate((np.repeat(value[:1], most, 0), value))  # sold out below no unit
@@ -63,12 +69,12 @@ class SeasonProblem(FiniteMDP):
 
     def transition(self, stage: int, mass: Array) -> Array:
         moved = mass @ self.wanted[stage]  # [states, K + 1]
-        left = np.maximum(0, self.units - np.arange(moved.shape[1]))
+        left = np.maximum(0, np.arange(self.num_states)[:, None] - np.arange(moved.shape[1]))
         return np.bincount(left.ravel(), moved.ravel(), self.num_states)
 
     def expected_reward(self, stage: int) -> Array:
         mean = self.wanted[stage] @ np.arange(self.wanted.shape[2])
-        return np.tile(mean * self.margins[stage], (self.num_states, 1))
+        return np.tile(mean * self.lot * self.margins[stage], (self.num_states, 1))
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class DynamicGain:
 
     periods: int
     stock: int
+    lot: int
     fixed_price: float
     fixed: float  # what the best price that never changes earns
     optimum: float
@@ -97,12 +104,15 @@ def dynamic_gain(demand: Demand, name: str) -> DynamicGain:
     Raises:
         ValueError: if no price is above its unit cost, or the season is too large.
     """
-    menu, (periods, stock), cost = demand.menu(name), demand.season(name), demand.products[name].unit_cost
+    menu, lot, cost = demand.menu(name), demand.products[name].lot, demand.products[name].unit_cost
+    periods, stock = demand.season(name, lot)
     if menu[-1] <= cost:
         raise ValueError(f"no price is above the unit cost, {cost:g}")
-    if float(stock) ** 2 * periods * len(menu) > _LARGEST:
+    if float(stock // lot) ** 2 * periods * len(menu) > _LARGEST:
         raise ValueError(f"{periods} periods and {stock} units are too large to solve")
-    problem = SeasonProblem(menu, demand.season_wanted(name, menu, stock, periods), stock, cost)
+    wanted = demand.season_wanted(name, menu, stock // lot, periods, demand.levels(name, periods), lot=lot)
+    problem = SeasonProblem(menu, wanted, stock, cost, lot)
     fixed = problem.backward_induction(lambda stage, ahead: ahead, len(menu))[0, problem.first_state]
     best = int(fixed.argmax())
-    return DynamicGain(periods, stock, float(menu[best]), float(fixed[best]), max(fixed[best], problem.optimal_value()))
+    optimum = max(float(fixed[best]), problem.optimal_value())
+    return DynamicGain(periods, stock, lot, float(menu[best]), float(fixed[best]), optimum)

@@ -32,6 +32,7 @@ def uplift(
     menu: Array,
     unit_cost: Array,
     stock: int,
+    lot: int,
     policy: Array,
     fixed: int,
     levels: Callable[[Array], Array] | None = None,
@@ -46,7 +47,8 @@ def uplift(
         menu: prices [A].
         unit_cost: of a sold unit in each period [T].
         stock: the most units that there can be; without ``valued`` those at the start.
-        policy: actions, int64 [periods, stock + 1], or as ``valued`` takes them.
+        lot: units that are counted as one.
+        policy: actions, int64 [periods, lots + 1], or as ``valued`` takes them.
         fixed: the action of the fixed price.
         levels: the effects of the periods, if they differ; see :meth:`Demand.levels`.
         again: the prices that were charged and the unit costs, [T] each; see :meth:`Demand.charged_again`.
@@ -57,7 +59,8 @@ def uplift(
         left out where the simple prices do not earn anything.
     """
     product = demand.products[name]
-    sold = np.minimum(np.arange(stock + 1), np.arange(stock + 1)[:, None])  # [wanted, units left]
+    most = stock // lot
+    sold = lot * np.minimum(np.arange(most + 1), np.arange(most + 1)[:, None])  # units, [wanted, left]
     markets = np.vstack((product.estimate.coefficients, demand.draws(name, DRAWS)))
     level = None if levels is None else levels(markets)  # [1 + DRAWS, T], the estimate itself first
 
@@ -65,7 +68,7 @@ def uplift(
         """The market in a period; with ``shares`` of one action, which draws its price from them."""
 
         def make(own: Array | None) -> Period:
-            wanted = demand.wanted(name, prices, stock, markets, level=own)  # [1 + DRAWS, A, K + 1]
+            wanted = demand.wanted(name, prices, most, markets, level=own, lot=lot)  # [1 + DRAWS, A, K + 1]
             units = wanted @ sold[: wanted.shape[2]]
             revenue = units * prices[:, None]
             if shares is None:
@@ -86,7 +89,7 @@ def uplift(
         posted = {price: period_of(np.array([price]), None) for price in set(prices.tolist())}
         return values(lambda stage: posted[prices[stage]](stage), always, costs)
 
-    whole, always = period_of(menu, None), np.zeros((len(policy), stock + 1), np.int64)
+    whole, always = period_of(menu, None), np.zeros((len(policy), most + 1), np.int64)
     earned = values(whole, policy, unit_cost)
     simple = {
         "fixed": values(only_fixed, always, unit_cost),
@@ -105,8 +108,8 @@ def uplift(
 class Period(NamedTuple):
     """Several markets in one period."""
 
-    wanted: Array  # probabilities of 0 … K wanted units, [B, A, K + 1]
-    revenue: Array  # expected with 0 … C units, [B, A, C + 1]
+    wanted: Array  # probabilities of 0 … K wanted lots, [B, A, K + 1]
+    revenue: Array  # expected with 0 … C lots, [B, A, C + 1]
     units: Array  # that are sold on average, [B, A, C + 1]
 
 

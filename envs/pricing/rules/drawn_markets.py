@@ -21,11 +21,11 @@ def ruled_values(season: RuledSeason, period: Callable[[int], Period], policy: A
 
     Args:
         season: the shop: deliveries, holding cost and memories.
-        period: the markets in a period, 0 … periods − 1, with 0 … C units.
+        period: the markets in a period, 0 … periods − 1, with 0 … C lots.
         policy: actions, int64 [periods, states] of the season; or [periods, C + 1] where nothing is remembered.
         unit_cost: of a sold unit in each period [periods].
     """
-    levels, memory = season.capacity + 1, season.memory
+    levels, memory = season.stock_levels, season.memory
     table = policy.reshape(len(policy), levels, -1)  # [T, C + 1, M]
     after = np.zeros((1, 1 + int(table.max())), np.int64)
     if table.shape[2] > 1:
@@ -45,13 +45,13 @@ def ruled_values(season: RuledSeason, period: Callable[[int], Period], policy: A
                 units = np.flatnonzero(actions == action)
                 now[place][:, units] = known[pair][:, units]
         value = now
-    first: Array = value[0][:, season.stock]
+    first: Array = value[0][:, season.stock // season.lot]
     return first
 
 
 def _reached(season: RuledSeason, table: Array, after: Array) -> list[dict[int, int]]:
     """The memories that the policy can be in before each period, each with the most units that can be left then."""
-    found = [{0: season.stock}]
+    found = [{0: season.stock // season.lot}]
     for stage in range(len(table) - 1):
         behind: dict[int, int] = {}
         for place, most in found[-1].items():
@@ -71,10 +71,10 @@ def _ahead(
     wanted, sold = period.wanted[:, action], period.units[:, action]
     cost = season.rules.holding_cost
     ahead: Array = period.revenue[:, action] - (unit_cost[stage] - cost) * sold
-    ahead = ahead - cost * np.arange(season.capacity + 1)
+    ahead = ahead - cost * season.lot * np.arange(season.stock_levels)
     if value is None:  # the last period
         return ahead
-    levels, most = season.capacity + 1, wanted.shape[1] - 1
+    levels, most = season.stock_levels, wanted.shape[1] - 1
     padded = np.zeros((len(value), most + levels))
     padded[:, most:] = value[:, season.delivered(stage)]
     padded[:, :most] = padded[:, most : most + 1]

@@ -48,7 +48,13 @@ class RuledSeason(Season):
     memory: PriceMemory
 
     def __init__(
-        self, prices: Any, wanted: Array, stock: int, unit_cost: Any = 0.0, rules: ShopRules | None = None
+        self,
+        prices: Any,
+        wanted: Array,
+        stock: int,
+        unit_cost: Any = 0.0,
+        rules: ShopRules | None = None,
+        lot: int = 1,
     ) -> None:
         """Make the market; the other arguments are those of :class:`Season`, for the whole menu.
 
@@ -58,21 +64,24 @@ class RuledSeason(Season):
         self.rules = rules or ShopRules()
         menu = checked_prices(prices)
         kept = self.rules.kept(menu)
-        super().__init__(menu[kept], checked_distribution(wanted, len(menu))[:, kept], stock, unit_cost)
+        super().__init__(menu[kept], checked_distribution(wanted, len(menu))[:, kept], stock, unit_cost, lot)
         self.memory, self.capacity = PriceMemory(self.rules, self.prices), self.stock + self.rules.to_come
+        self.stock_levels = self.capacity // self.lot + 1  # of the stock, in lots
+        if self.capacity % self.lot:
+            raise ValueError(f"replenish must give multiples of the lot, {self.lot:,} units")
         self.is_ruled = self.memory.size > 1 or self.rules.to_come > 0 or self.rules.holding_cost > 0.0
         if self.is_ruled:
             self._number_states()
 
     def _number_states(self) -> None:
-        memory, levels = self.memory, self.capacity + 1
-        self.num_states, self.first_state = levels * memory.size, self.stock * memory.size
+        memory, levels = self.memory, self.stock_levels
+        self.num_states, self.first_state = levels * memory.size, self.stock // self.lot * memory.size
         if self.num_states * self.stages > _LARGEST:
             raise ValueError(
                 f"a season of {self.stages:,} periods, {self.capacity:,} units and {len(self.prices)} prices is too "
                 f"large to solve under its rules{f', with hold={memory.hold}' * (memory.hold > 1)}: give fewer of them"
             )
-        self.units = np.arange(levels).repeat(memory.size)[:, None]
+        self.units = self.lot * np.arange(levels).repeat(memory.size)[:, None]
         self.arrivals = np.zeros(self.stages + 1, np.int64)  # [T + 1] at the beginning of each period
         self.deliveries = self.rules.replenish
         for period, units in self.deliveries.items():
@@ -102,7 +111,7 @@ class RuledSeason(Season):
         actions = len(self.prices)
         place, row = state.period * actions + action, self._memory_of(state) * actions + action
         legal = self.legal.flatten().index_select(0, row)
-        sold = torch.minimum(self._wanted(place, rng.uniform()), state.stock) * legal
+        sold = torch.minimum(self._wanted(place, rng.uniform()) * self.lot, state.stock) * legal
         left, period = state.stock - sold, state.period + 1
         reward = self.margin.index_select(0, place) * sold - self.rules.holding_cost * left
         stock = left + self.arriving.index_select(0, period)
@@ -126,7 +135,7 @@ class RuledSeason(Season):
         return torch.stack(shares, 1)
 
     def expert(self, state: SeasonState) -> Tensor:
-        return self.best_actions(state.period, state.stock * self.memory.size + self._memory_of(state))
+        return self.best_actions(state.period, state.stock // self.lot * self.memory.size + self._memory_of(state))
 
     def action_mask(self, state: SeasonState) -> Tensor:
         return self.legal.index_select(0, self._memory_of(state))
@@ -143,7 +152,7 @@ class RuledSeason(Season):
         if not self.is_ruled:
             return state
         price, stays = (
-            torch.tensor(np.tile(column, self.capacity + 1), device=self.device)
+            torch.tensor(np.tile(column, self.stock_levels), device=self.device)
             for column in (self.memory.price, self.memory.stays)
         )
         return RuledState(state.period, state.stock, price, state.sold, state.revenue, stays)
@@ -151,22 +160,22 @@ class RuledSeason(Season):
     def action_values(self, stage: int, value: Array) -> Array:
         if not self.is_ruled:
             return super().action_values(stage, value)
-        after = value.reshape(self.capacity + 1, -1)[:, self.memory.place]
+        after = value.reshape(self.stock_levels, -1)[:, self.memory.place]
         ahead = self._ahead(stage, after)[:, np.arange(len(self.prices)), self.memory.next_stays]  # [units, M, A]
         values: Array = ahead.reshape(self.num_states, -1)
         return values
 
     def _ahead(self, stage: int, after: Array) -> Array:
-        """Expected reward of each price by units left, plus what is expected afterwards, float64 [C + 1, A, k].
+        """Expected reward of each price by lots left, plus what is expected afterwards, float64 [C + 1, A, k].
 
         Args:
             stage: the period.
-            after: value after it, by the units of the next period, price asked and any further index, [C + 1, A, k].
+            after: value after it, by the lots of the next period, price asked and any further index, [C + 1, A, k].
         """
         wanted, cost = self.wanted[stage], self.rules.holding_cost
-        units = np.arange(self.capacity + 1)[:, None]
+        units = np.arange(self.stock_levels)[:, None]
         sold = np.minimum(units, np.arange(wanted.shape[1]))  # [C + 1, K + 1]
-        gain = (sold @ wanted.T) * (self.margins[stage] + cost) - cost * units
+        gain = self.lot * ((sold @ wanted.T) * (self.margins[stage] + cost) - cost * units)
         ahead: Array = gain[:, :, None].repeat(after.shape[2], 2)
         after = after[self.delivered(stage)]
         for probability, left in zip(wanted.T, (units - sold).T, strict=True):  # all at once would be large
@@ -174,14 +183,16 @@ class RuledSeason(Season):
         return ahead
 
     def delivered(self, stage: int) -> Array:
-        """Units of the next period by units left after this one, int64 [C + 1]; no more than there can ever be."""
-        units: Array = np.minimum(np.arange(self.capacity + 1) + self.arrivals[stage + 1], self.capacity)
+        """Lots of the next period by lots left after this one, int64 [C + 1]; no more than there can ever be."""
+        units: Array = np.minimum(
+            np.arange(self.stock_levels) + self.arrivals[stage + 1] // self.lot, self.stock_levels - 1
+        )
         return units
 
     def transition(self, stage: int, mass: Array) -> Array:
         if not self.is_ruled:
             return super().transition(stage, mass)
-        memory, levels, wanted = self.memory, self.capacity + 1, self.wanted[stage]
+        memory, levels, wanted = self.memory, self.stock_levels, self.wanted[stage]
         mass = mass.reshape(levels, memory.size, -1)
         moved = np.stack([(mass * (memory.next_stays == k)).sum(1) for k in range(memory.place.shape[1])], 2)
         left = np.zeros_like(moved)  # [C + 1, A, k]
@@ -198,13 +209,13 @@ class RuledSeason(Season):
         if not self.is_ruled:
             return super().expected_reward(stage)
         cost, mean = self.rules.holding_cost, self.wanted[stage] @ np.arange(self.wanted.shape[2])
-        reward: Array = mean * (self.margins[stage] + cost) - cost * self.units
+        reward: Array = self.lot * mean * (self.margins[stage] + cost) - cost * self.units
         return reward
 
     def fixed_price_values(self) -> Array:
         if not self.is_ruled:
             return super().fixed_price_values()
-        value = np.zeros((self.capacity + 1, len(self.prices), 1))
+        value = np.zeros((self.stock_levels, len(self.prices), 1))
         for stage in reversed(range(self.stages)):
             value = self._ahead(stage, value)
-        return np.where(self.memory.allowed[0], value[self.stock, :, 0], -np.inf)
+        return np.where(self.memory.allowed[0], value[self.stock // self.lot, :, 0], -np.inf)

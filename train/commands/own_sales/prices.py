@@ -82,7 +82,8 @@ def prices(
         print(summary(found))
     else:
         count = write_table(out, found.heads(), found.rows())
-        size = f"{_count(found.periods, found.time_unit)} x {_count(found.capacity + 1 - found.fewest, 'stock')}"
+        stocks = found.capacity // found.lot + 1 - found.fewest
+        size = f"{_count(found.periods, found.time_unit)} x {_count(stocks, 'stock')}"
         size += " x last prices" if found.memory else ""
         lines = [f"written: {out}, {_count(count, 'row')} ({size})", verdict(found), audit(found)]
         if found.memory and found.memory.hold > 1:
@@ -152,9 +153,12 @@ def answer(found: PriceList, day: int, stock: int, last_price: float | None = No
         so_far = "of the season" if most == found.capacity else "that there can be then"
         raise UsageError(f"--stock {stock}: must be {fewest} to {most}, the units {so_far}")
     memory = _find_memory(found, day, last_price)
-    place = day - 1, stock - fewest, memory
+    lots = max(round(stock / found.lot), fewest, min(stock, 1))
+    place = day - 1, lots - fewest, memory
     when = f"{found.time_unit} {day} of {found.periods}" + (f", {found.dates[day - 1]}" if found.dates else "")
     lines = [f"{when}, {stock:,} of {_count(most, 'unit')} left"]
+    if lots * found.lot != stock:
+        lines.append(f"The list counts in lots of {found.lot:,} units: this is the price for {lots * found.lot:,}.")
     rows = [("price now", _price(found, found.price[place]))]
     rows.append((f"expected {found.earnings} from now on", _money(found, found.expected[place])))
     if not found.is_optimal:
@@ -167,8 +171,8 @@ def answer(found: PriceList, day: int, stock: int, last_price: float | None = No
     rows.append(("shadow price of a unit", _money(found, found.shadow[place])))
     width = max(len(label) for label, _ in rows)
     lines += [f"  {label:<{width}}  {text}" for label, text in rows]
-    fewer = "none" if stock <= 1 else f"{stock - 1:,}"
-    lines.append(f"The shadow price is what the optimum would earn less with {fewer} left.")
+    fewer, each = "none" if lots <= 1 else f"{(lots - 1) * found.lot:,}", ", per unit" if found.lot > 1 else ""
+    lines.append(f"The shadow price is what the optimum would earn less with {fewer} left{each}.")
     return "\n".join([*lines, audit(found)])
 
 
@@ -228,8 +232,9 @@ def summary(found: PriceList) -> str:
     console = Console()
     console.width = min(_WIDTH, console.width)
     title = f"{'Optimal price' if found.is_optimal else 'Price'} by {found.time_unit} and units left"
+    title += f", in lots of {found.lot:,}" if found.lot > 1 else ""
     cell = max(len(_price(found, price)) for price in (found.price.min(), found.price.max()))
-    cell = max(cell, len(str(found.capacity)))
+    cell = max(cell, len(f"{found.capacity:,}"))
     costs = [] if found.unit_cost is None else [_price(found, cost) for cost in found.unit_cost]
     stubs = len(f"{found.periods}") + 12 * bool(found.dates) + len(found.time_unit)
     stubs += 2 + max(len(_COST), *map(len, costs)) if costs else 0
@@ -239,7 +244,7 @@ def summary(found: PriceList) -> str:
     for head in (found.time_unit, *(["date"] if found.dates else []), *([_COST] if costs else [])):
         table.add_column(head, justify="right", no_wrap=True)
     for stock in stocks:
-        table.add_column(f"{stock + found.fewest:,}", justify="right", no_wrap=True)
+        table.add_column(f"{(stock + found.fewest) * found.lot:,}", justify="right", no_wrap=True)
     for t in times:
         dated = [str(found.dates[t])] if found.dates else []
         table.add_row(f"{t + 1:,}", *dated, *costs[t : t + 1], *(_cell(found, t, n) for n in stocks))

@@ -43,11 +43,11 @@ def test_the_gain_is_that_of_the_default_season(tmp_path: Path) -> None:
         f"tea: in a season of {market.stages} periods with {market.stock} units the best fixed price, {price:g},"
         in text
     )
-    assert f"earns {fixed:.2f}, and dynamic pricing up to {more:.3f} ({gain.percent:.1f}%) more" in text
+    assert f"earns {fixed:.2f}, and dynamic pricing up to {more:.2f} ({gain.percent:.1f}%) more" in text
     assert "with stock enough nothing more" in text
     data = summary_data(fitting)["products"]["tea"]["default_season"]
     assert data == {
-        **{"periods": market.stages, "stock": market.stock, "fixed_price": price, "fixed": fixed},
+        **{"periods": market.stages, "stock": market.stock, "lot": 1, "fixed_price": price, "fixed": fixed},
         **{"optimum": market.optimal_value(), "gain": more, "gain_percent": gain.percent},
     }
     assert NO_COST not in fitting.notes
@@ -71,7 +71,7 @@ def test_of_many_products_it_is_said_of_the_best_selling(tmp_path: Path) -> None
     text = summary(fitting)
     assert [line.partition(":")[0] for line in text.splitlines() if "in a season" in line] == ["p3", "p2"]
     assert "dear: no season to price: no price is above the unit cost, 9" in text
-    assert "(of the 3 best-selling products; --product NAME tells it for another)" in text
+    assert "(of the 3 best-selling products; --product NAME tells it for another" in text
     said = {name: entry.get("default_season") for name, entry in summary_data(fitting)["products"].items()}
     assert said["dear"] == {"error": "no price is above the unit cost, 9"}
     assert [name for name, season in said.items() if season] == ["p2", "p3", "dear"]

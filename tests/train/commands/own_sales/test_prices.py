@@ -134,6 +134,11 @@ def test_dates_and_the_margin_over_a_unit_cost(prices: Any, tmp_path: Path) -> N
     assert rows[0] == ["period", "date", "stock", "price", "expected_margin", "shadow_price", "price_depends_on"]
     assert [row[1] for row in rows[1::3]] == [f"2025-01-{day:02}" for day in range(6, 11)]
     assert prices(f"{line} --stock 3 --day 2")[1].startswith("day 2 of 5, 2024-05-01, 3 of 3 units left\n")
+    status, out, err = prices(f"{line} --set env.stock=4 --set env.lot=2 --stock 3 --day 2")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[1] == "The list counts in lots of 2 units: this is the price for 4."
+    assert out.splitlines()[-2] == "The shadow price is what the optimum would earn less with 2 left, per unit."
+    assert "units left, in lots of 2" in prices(f"{line} --set env.stock=4 --set env.lot=2")[1]
     assert prices(f"{line} --set env.start=2025-01-06 --out prices.xlsx")[0] == 0
     status, _, err = prices(f"{line} --set env.start=9999-12-30")
     assert (status, err.partition("ValueError: ")[2]) == (
