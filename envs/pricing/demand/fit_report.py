@@ -176,19 +176,21 @@ def _product_lines(demand: Demand, name: str, model: SalesModel | None, interval
         ends = _ends(intervals.elasticity, ".2f") if intervals else ""
         lines.append(f"  elasticity at the mean price: {slope * product.means[PRICE]:.2f}{ends}")
     lines += _wrapped(_best(demand, name, intervals), "  ")
-    return [*lines, *(_wrapped(_origin(intervals), "  ") if intervals else [])]
+    follow = model is not None and prices_follow_demand(model)
+    return [*lines, *(_wrapped(_origin(intervals, follow), "  ") if intervals else [])]
 
 
 def _ends(ends: tuple[float, float], form: str) -> str:
     return f" (95 % interval {ends[0]:{form}} to {ends[1]:{form}})"
 
 
-def _origin(intervals: Intervals) -> str:
+def _origin(intervals: Intervals, follow: bool) -> str:
     """Where the intervals come from."""
-    failed = f"; {intervals.failed} more could not be fitted" if intervals.failed else ""
+    more = f"; {intervals.failed} more could not be fitted" if intervals.failed else ""
+    more += ", if prices do not follow demand" if follow else ""
     if not intervals.draws:
-        return f"95 % interval of the chosen model, as if no other had been possible{failed}"
-    return f"95 % intervals over all models that the sales allow, from {intervals.draws} draws{failed}"
+        return f"95 % interval of the chosen model, as if no other had been possible{more}"
+    return f"95 % intervals over all models that the sales allow, from {intervals.draws} draws{more}"
 
 
 def _model_lines(model: SalesModel) -> Iterator[str]:
