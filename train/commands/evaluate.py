@@ -235,7 +235,7 @@ def report(result: Evaluation) -> str:
         if value is not None:
             rows.append((SCORES[name], known(value)))
     if result.percent_of_optimal is not None:
-        rows.append((NORMALISED, f"{result.percent_of_optimal:.1f} %"))
+        rows.append((NORMALISED, f"{result.percent_of_optimal:z.1f} %"))
     for name, value in result.more.items():
         label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
         unit = " %" if label != name else " s" if name.endswith("seconds") else ""
@@ -261,7 +261,7 @@ def comparison(results: Sequence[Evaluation]) -> str:
                 _env_of(result),
                 known(result.score, 0.0 if exact else half),
                 "exact" if exact else f"{known(result.ci_low, half)} to {known(result.ci_high, half)}",
-                "–" if share is None else f"{share:.1f} %",
+                "–" if share is None else f"{share:z.1f} %",
                 "–" if successes is None else f"{100 * successes:.1f} %",
                 _run_of(result),
             )
@@ -308,5 +308,5 @@ def sentence(result: Evaluation) -> str:
         more = 100 * (result.score / fixed - 1)
         return f"{start}, {abs(more):.1f} % {'more' if more >= 0 else 'less'} than the best fixed price{end}"
     if (share := result.percent_of_optimal) is not None:
-        return f"{start}, {share:.1f} % of the way from random play to the best known{end}"
+        return f"{start}, {share:z.1f} % of the way from random play to the best known{end}"
     return start + end

@@ -153,7 +153,7 @@ class ProgressOutput(KVWriter):
     def _score(self, name: str, mean: float, percent: float | None) -> str:
         if percent is None and self._percent_of_optimal is not None:
             percent = self._percent_of_optimal(mean)
-        return f"{name}: {mean:,.2f}" + ("" if percent is None else f" ({percent:.1f} %)")
+        return f"{name}: {mean:,.2f}" + ("" if percent is None else f" ({percent:z.1f} %)")
 
     def _percent_done(self) -> str:
         return f"{int(100 * self._share()):4d}%"

@@ -69,7 +69,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["agent"] or "–",
         "–" if steps is None else f"{steps:,}",
         "–" if score is None else four_digits(score),
-        "–" if percent is None else f"{percent:.1f} %",
+        "–" if percent is None else f"{percent:z.1f} %",
         "finished" if row["finished"] else "not finished",
         row["path"],
     )

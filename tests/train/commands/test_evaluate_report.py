@@ -52,6 +52,7 @@ def test_the_sentence_says_what_the_score_means() -> None:
     assert "earns 217.1 an episode on pricing, 5.6 % less than the best fixed price (1,000" in sentence(PRICES)
     better = replace(PRICES, more={**PRICES.more, "exact_mean": 241.5})
     assert "earns 241.5 an episode on pricing, 5.0 % more than the best fixed price (" in sentence(better)
+    assert ", 0.0 % of the way from random play" in sentence(replace(SNAKE, percent_of_optimal=-0.04))
     bare = replace(SNAKE, percent_of_optimal=None, episodes=1, ci_low=34.4123, ci_high=34.4123)
     assert sentence(bare).endswith("scores 34.41 an episode on snake-small (1 held-out episode, seed 0)")
 
