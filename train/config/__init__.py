@@ -38,7 +38,8 @@ def check_names(arguments: Mapping[str, Any]) -> None:
     if "agent" in arguments and not arguments.get("config"):
         _check_settings(agent, arguments.get("settings") or ())
     for argument, file in (("run", "a model file, latest, random or expert"), ("resume", "a checkpoint or latest")):
-        if name := arguments.get(argument):
+        given = arguments.get(argument) or ()
+        for name in (given,) if isinstance(given, str) else given:
             _check_run(name, file)
 
 
