@@ -127,7 +127,7 @@ def play(
         except NoDisplayError as error:
             raise NoDisplayError(f"{error}; {_NO_WINDOW}") from error
         short = environment(name).short_name
-        game = _Game(short, person, playbacks, rival.label if rival else "", environment(name).reference(kwargs))
+        game = _Game(name, person, playbacks, rival.label if rival else "", environment(name).reference(kwargs))
         console = open_console(f"palaestra play {short}", _TURN_FPS if game.controller.turn_based else playbacks[0].fps)
         try:
             game.run(console)
@@ -223,13 +223,15 @@ class _Game:
             _Side(each, who, Layout((1, 1), None, height, widest))
             for each, who in zip(playbacks, ("you", rival), strict=False)
         ]
+        env = environment(name)
+        self.aim = env.summary if isinstance(env, TensorEnvSpec) else ""  # told until the first step
         self.reference = reference
         self.played: list[EpisodeScore] = []
         playback.start(0)
         self.controller = controller_for(playback, name)
         self._keys = _key_table(self.controller.legend)
         if self.controller.legend:
-            tell(f"keys of {name}:")
+            tell(f"keys of {env.short_name}:")
         for key, meaning in self.controller.legend:
             tell(f"  {key:<8} {meaning}")
         self._help = " · ".join(
@@ -295,7 +297,8 @@ class _Game:
             for name in ("optimum", "solved_at")
             if over and (value := getattr(self.reference, name)) is not None  # who plays is not to be told before
         ]
-        facts = " · ".join([f"episode {episode}", *goals])
+        aim = [] if over or self._sides[0].steps or not self.aim else [self.aim]
+        facts = " · ".join([f"episode {episode}", *aim, *goals])
         return np.concatenate((whole, _footer(whole.shape[1], headline, facts, self._help)))
 
     def _verdict(self) -> str:

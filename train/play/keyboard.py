@@ -61,9 +61,9 @@ class KeyboardController:
         known = actions()
         said = [(_names(keys) or "no key", meaning(keys, action)) for keys, action in known.items() if len(keys) < 2]
         self.legend = [(keys, what) for keys, what in said if what]
-        self.help = _names({key for combination in known for key in combination})
+        self.help = f"keys: {_names({key for combination in known for key in combination})}"
         if not turn_based and NO_KEY not in known:
-            self.help += ", the last one goes on"
+            self.help += ", of which the last one pressed goes on"
 
     @property
     def waits(self) -> bool:

@@ -595,3 +595,14 @@ def test_a_run_beside_the_person(
     assert "trained with observations Box(65,), and snake-small has Box(145,)" in capsys.readouterr().err
     shutil.copy("here/model.zip", "bare.zip")
     assert run_cli(monkeypatch, "play", "snake-small", "--versus", "bare.zip", "--set", "env.size=4") == 0
+
+
+def test_what_the_game_is_about_is_told_until_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    original = Canvas.text
+    monkeypatch.setattr(Canvas, "text", lambda self, text, *args: (texts.append(text), original(self, text, *args))[1])
+    run("palaestra/CartPole-v1", fixed([], [pygame.K_LEFT], []))
+    facts = [text for text in texts if text.startswith("episode 0")]
+    assert facts[0].startswith("episode 0 · Balance a pole on a cart")
+    assert facts[-1] == "episode 0"
+    assert "keys: left right, of which the last one pressed goes on · + and - the pace · Q quits" in texts
