@@ -21,7 +21,7 @@ import numpy as np
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PRICE
 from palaestra.envs.pricing.demand.counts.gaps import Gaps
-from palaestra.envs.pricing.demand.counts.intervals import Intervals, Refit
+from palaestra.envs.pricing.demand.counts.intervals import Intervals, SalesFitter
 from palaestra.envs.pricing.demand.counts.sales_model import (
     COMPETITOR,
     UNIT_COST,
@@ -64,7 +64,7 @@ class Fitting:
     notes: list[str]
     models: dict[str, SalesModel] = field(default_factory=dict)  # of sales per period
     left_out: dict[str, str] = field(default_factory=dict)  # products, and the reasons
-    refit: Refit | None = None
+    refit: SalesFitter | None = None
     intervals: dict[str, Intervals] = field(default_factory=dict)  # of products, where they were asked for
 
 

@@ -39,7 +39,7 @@ _POSSIBLE, _FEWEST = 0.05, 20  # chance of a curve that is drawn from, and draws
 _POINTS, _NORMAL = (0.025, 0.975), 1.959964
 _LARGEST_MEAN, _MOST_DRAWN = 1e9, 100  # units; times that a row is drawn until it sold something
 
-Refit = Callable[[Mapping[str, Array], str | None], SalesModel]  # columns, and the curve if it is given
+SalesFitter = Callable[[Mapping[str, Array], str | None], SalesModel]  # columns, and the curve if it is given
 
 
 class Intervals(NamedTuple):
@@ -51,7 +51,7 @@ class Intervals(NamedTuple):
     failed: int  # draws that could not be fitted
 
 
-def bootstrap_intervals(demand: Demand, name: str, model: SalesModel, refit: Refit) -> Intervals:
+def bootstrap_intervals(demand: Demand, name: str, model: SalesModel, refit: SalesFitter) -> Intervals:
     """The intervals of a product that was fitted to sales per period.
 
     Args:
@@ -89,7 +89,7 @@ def _span(ends: Sequence[Array], estimate: float) -> tuple[float, float]:
     return min(float(np.min(ends)), estimate), max(float(np.max(ends)), estimate)
 
 
-def _possible_models(model: SalesModel, refit: Refit) -> list[SalesModel]:
+def _possible_models(model: SalesModel, refit: SalesFitter) -> list[SalesModel]:
     """The file's demand on each curve that the data leave possible."""
     models: list[SalesModel] = []
     for curve in PARAMETERS:
@@ -104,7 +104,7 @@ def _possible_models(model: SalesModel, refit: Refit) -> list[SalesModel]:
 
 
 def _turned_draw(
-    product: Product, truth: SalesModel, rng: np.random.Generator, refit: Refit
+    product: Product, truth: SalesModel, rng: np.random.Generator, refit: SalesFitter
 ) -> tuple[float, Product] | None:
     """The slope and the curve that may be true by one draw; None where that cannot be fitted."""
     columns = draw_sales(truth, rng)
