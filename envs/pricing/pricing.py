@@ -176,7 +176,7 @@ class Pricing(RuledSeason):
         if wanted.size * rules.hold * periods * most > _LARGEST:
             raise ValueError(
                 f"a season of {periods} periods and {most} units is too large to solve: "
-                "give fewer of them, or count the sales in larger units"
+                "give fewer of them, or a stock that a larger lot divides"
             )
         super().__init__(menu, self._season(menu, most, periods), stock, costs, rules, self.lot)
 
