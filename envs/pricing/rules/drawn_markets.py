@@ -2,7 +2,8 @@
 
 1. The policy does not depend on the market, so that the memories (:mod:`palaestra.envs.pricing.rules.price_memory`) it
    can be in at a period are the same in all of them, and few: only these are valued.
-2. Backwards, a price and the memory that it leads to are valued once for all units left, whatever was before.
+2. Backwards, a price and the memory that it leads to are valued once for all units left, whatever was before; the
+   memories that one price leads to together, as a product of matrices.
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ def ruled_values(season: RuledSeason, period: Callable[[int], Period], policy: A
 
     Args:
         season: the shop: deliveries, holding cost and memories.
-        period: the markets in a period, 0 … periods − 1, with 0 … C lots.
+        period: the markets in a period, 0 … periods − 1, with 0 … C units.
         policy: actions, int64 [periods, states] of the season; or [periods, C + 1] where nothing is remembered.
         unit_cost: of a sold unit in each period [periods].
     """
-    levels, memory = season.stock_levels, season.memory
+    levels, memory = season.capacity + 1, season.memory
     table = policy.reshape(len(policy), levels, -1)  # [T, C + 1, M]
     after = np.zeros((1, 1 + int(table.max())), np.int64)
     if table.shape[2] > 1:
         after = memory.place[np.arange(len(season.prices)), memory.next_stays]  # [M, A]
     value: dict[int, Array] = {}  # [B, C + 1] of each memory, of the period behind
     for stage, highest in reversed(list(enumerate(_reached(season, table, after)))):
-        known: dict[tuple[int, int], Array] = {}
-        now: dict[int, Array] = {}
         markets = period(stage)
-        for place, most in highest.items():
-            actions = table[stage, : most + 1, place]
-            now[place] = np.zeros((len(markets.wanted), levels))
-            for action in np.unique(actions).tolist():
-                pair = action, int(after[place, action])
-                if pair not in known:
-                    known[pair] = _ahead(season, stage, markets, action, value.get(pair[1]), unit_cost)
-                units = np.flatnonzero(actions == action)
-                now[place][:, units] = known[pair][:, units]
+        asked = [(place, a) for place, most in highest.items() for a in set(table[stage, : most + 1, place].tolist())]
+        known: dict[tuple[int, int], Array] = {}
+        for action in {a for _, a in asked}:
+            there = sorted({int(after[place, a]) for place, a in asked if a == action})
+            values = [value[place] for place in there] if value else [np.zeros((len(markets.wanted), levels))]
+            ahead = _ahead(season, stage, markets, action, np.stack(values, 2), unit_cost[stage])
+            known |= {(action, place): ahead[:, :, i if value else 0] for i, place in enumerate(there)}
+        now = {place: np.zeros((len(markets.wanted), levels)) for place in highest}
+        for place, action in asked:
+            units = np.flatnonzero(table[stage, : highest[place] + 1, place] == action)
+            now[place][:, units] = known[action, int(after[place, action])][:, units]
         value = now
-    first: Array = value[0][:, season.stock // season.lot]
+    first: Array = value[0][:, season.stock]
     return first
 
 
 def _reached(season: RuledSeason, table: Array, after: Array) -> list[dict[int, int]]:
     """The memories that the policy can be in before each period, each with the most units that can be left then."""
-    found = [{0: season.stock // season.lot}]
+    found = [{0: season.stock}]
     for stage in range(len(table) - 1):
         behind: dict[int, int] = {}
         for place, most in found[-1].items():
@@ -64,20 +65,20 @@ def _reached(season: RuledSeason, table: Array, after: Array) -> list[dict[int, 
     return found
 
 
-def _ahead(
-    season: RuledSeason, stage: int, period: Period, action: int, value: Array | None, unit_cost: Array
-) -> Array:
-    """Earnings of an action and what comes afterwards, by units left, float64 [B, C + 1]."""
-    wanted, sold = period.wanted[:, action], period.units[:, action]
-    cost = season.rules.holding_cost
-    ahead: Array = period.revenue[:, action] - (unit_cost[stage] - cost) * sold
-    ahead = ahead - cost * season.lot * np.arange(season.stock_levels)
-    if value is None:  # the last period
-        return ahead
-    levels, most = season.stock_levels, wanted.shape[1] - 1
-    padded = np.zeros((len(value), most + levels))
-    padded[:, most:] = value[:, season.delivered(stage)]
-    padded[:, :most] = padded[:, most : most + 1]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, most + 1, axis=1)  # [B, C + 1, K + 1]
-    ahead += np.einsum("bsk,bk->bs", windows, np.ascontiguousarray(wanted[:, ::-1]))
+def _ahead(season: RuledSeason, stage: int, markets: Period, action: int, value: Array, unit_cost: float) -> Array:
+    """Earnings of an action and what comes afterwards, by units left: [B, C + 1, R] from ``value`` [B, C + 1, R]."""
+    levels, cost = season.capacity + 1, season.rules.holding_cost
+    gain: Array = markets.revenue[:, action] - (unit_cost - cost) * markets.units[:, action]
+    gain = gain - cost * np.arange(levels)
+    wanted, value = markets.wanted[:, action], value[:, season.delivered(stage)]
+    beyond = np.zeros((len(wanted), levels))  # chance that more is wanted than there is
+    beyond[:, : wanted.shape[1] - 1] = wanted[:, ::-1].cumsum(1)[:, -2::-1][:, :levels]
+    padded = np.zeros((len(wanted), 2 * levels - 1))
+    padded[:, levels - 1 : levels - 1 + wanted.shape[1]] = wanted[:, :levels]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, levels, axis=1)  # [B, C + 1, units left, most first]
+    if value.shape[2] == 1:  # not worth a copy
+        ahead: Array = np.einsum("bsk,bk->bs", windows, np.ascontiguousarray(value[:, ::-1, 0]))[:, :, None]
+    else:
+        ahead = np.ascontiguousarray(windows) @ value[:, ::-1]
+    ahead += gain[:, :, None] + beyond[:, :, None] * value[:, :1]
     return ahead
