@@ -42,6 +42,7 @@ _FOLLOWS = (
     "its prices seem to follow demand, being high where the days around sold more than expected: it looks less "
     "sensitive than it is (an instrument, such as a unit_cost that varies, sets that right)"
 )
+_BETTER = "an alternative that costs more may be better in what the file leaves out or is not used here: "
 _CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
@@ -234,7 +235,7 @@ def _fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> D
     features, kept = _choice_features(columns, names, outside, notes)
     try:
         estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
-        _check_slope(*estimate[PRICE])
+        _check_slope(*estimate[PRICE], _BETTER + ", ".join([*table.further, *table.ignored][:6] or ["none"]))
     except EstimationError as error:
         raise SalesError(str(error)) from None
     products = {
@@ -300,11 +301,10 @@ def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Pro
     return _product(columns, means, cost, int(columns["chosen"].sum()), 0, estimate)
 
 
-def _check_slope(slope: float, error: float) -> None:
+def _check_slope(slope: float, error: float, what_else: str = "perhaps prices followed demand") -> None:
     if slope >= 0.0:
         raise SalesError(
-            f"demand does not fall with the price (coefficient {slope:.4g}, s.e. {error:.2g}); "
-            "perhaps prices followed demand"
+            f"demand does not fall with the price (coefficient {slope:.4g}, s.e. {error:.2g}); {what_else}"
         )
     if -slope < _LEAST_T * error:
         raise SalesError(

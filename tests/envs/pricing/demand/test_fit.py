@@ -284,6 +284,19 @@ def test_files_that_are_none_are_refused(
     assert (here / "demand.json").read_text() == "mine"
 
 
+def test_choices_that_rise_with_the_price_name_what_is_not_used(tmp_path: Path) -> None:
+    """Dearer trains are faster: without the column minutes nothing is left but to say so."""
+    rng = np.random.default_rng(0)
+    rows = ["occasion_id,alternative,chosen,price,minutes"]
+    for i in range(200):
+        price = rng.choice(MENU, 2, replace=False)
+        taken = int(price.argmax()) if rng.random() < 0.8 else int(price.argmin())
+        rows += [f"{i},{'ab'[k]},{int(k == taken)},{price[k]},{200 - 10 * price[k]}" for k in (0, 1)]
+    (tmp_path / "trains.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(SalesError, match=r"does not fall with the price .* better in what .* not used here: minutes$"):
+        fit(tmp_path / "trains.csv", FitOptions(buyers=20.0))
+
+
 def test_stock_outs_gaps_and_unused_columns_are_said(tmp_path: Path) -> None:
     rows = [(*row, 14 if row[3] == 14 else 30, "x") for row in GOOD] + [
         (99, "tea", 3, 0, 0, "x"),
