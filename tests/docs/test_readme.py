@@ -146,7 +146,7 @@ def _fewer(command: list[str]) -> list[str]:
         return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short]
     if command[0] == "train" and "--total-timesteps" in command:
         return ["--total-timesteps", "1024"]
-    return ["--episodes", "64"] if command[0] == "evaluate" else []
+    return ["--episodes", "64"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
 
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)
