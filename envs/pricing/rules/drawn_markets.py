@@ -22,11 +22,11 @@ def ruled_values(season: RuledSeason, period: Callable[[int], Period], policy: A
 
     Args:
         season: the shop: deliveries, holding cost and memories.
-        period: the markets in a period, 0 … periods − 1, with 0 … C units.
+        period: the markets in a period, 0 … periods − 1, with 0 … C lots.
         policy: actions, int64 [periods, states] of the season; or [periods, C + 1] where nothing is remembered.
         unit_cost: of a sold unit in each period [periods].
     """
-    levels, memory = season.capacity + 1, season.memory
+    levels, memory = season.stock_levels, season.memory
     table = policy.reshape(len(policy), levels, -1)  # [T, C + 1, M]
     after = np.zeros((1, 1 + int(table.max())), np.int64)
     if table.shape[2] > 1:
@@ -46,13 +46,13 @@ def ruled_values(season: RuledSeason, period: Callable[[int], Period], policy: A
             units = np.flatnonzero(table[stage, : highest[place] + 1, place] == action)
             now[place][:, units] = known[action, int(after[place, action])][:, units]
         value = now
-    first: Array = value[0][:, season.stock]
+    first: Array = value[0][:, season.stock // season.lot]
     return first
 
 
 def _reached(season: RuledSeason, table: Array, after: Array) -> list[dict[int, int]]:
     """The memories that the policy can be in before each period, each with the most units that can be left then."""
-    found = [{0: season.stock}]
+    found = [{0: season.stock // season.lot}]
     for stage in range(len(table) - 1):
         behind: dict[int, int] = {}
         for place, most in found[-1].items():
@@ -67,9 +67,9 @@ def _reached(season: RuledSeason, table: Array, after: Array) -> list[dict[int, 
 
 def _ahead(season: RuledSeason, stage: int, markets: Period, action: int, value: Array, unit_cost: float) -> Array:
     """Earnings of an action and what comes afterwards, by units left: [B, C + 1, R] from ``value`` [B, C + 1, R]."""
-    levels, cost = season.capacity + 1, season.rules.holding_cost
+    levels, cost = season.stock_levels, season.rules.holding_cost
     gain: Array = markets.revenue[:, action] - (unit_cost - cost) * markets.units[:, action]
-    gain = gain - cost * np.arange(levels)
+    gain = gain - cost * season.lot * np.arange(levels)
     wanted, value = markets.wanted[:, action], value[:, season.delivered(stage)]
     beyond = np.zeros((len(wanted), levels))  # chance that more is wanted than there is
     beyond[:, : wanted.shape[1] - 1] = wanted[:, ::-1].cumsum(1)[:, -2::-1][:, :levels]
