@@ -98,12 +98,15 @@ class Market(TensorEnv[StateT], FiniteMDP):
 
     @cached_property
     def reference(self) -> Reference:
-        best = self.optimal_value()
+        best, fixed = self.optimal_value(), self.best_fixed_price()[1]
+        solved_at = best - 0.02 * abs(best)
+        if self.units is not None:  # a price that never changes may come closer to the optimum than 2 %
+            solved_at = max(solved_at, min(0.5 * (fixed + best), best - 0.001 * abs(best)))
         return Reference(
             optimum=best,
             random=self.random_value(),
-            heuristic=self.best_fixed_price()[1],
-            solved_at=(0.98 if best > 0.0 else 1.02) * best,
+            heuristic=fixed,
+            solved_at=solved_at,
             source="best known: exact, by dynamic programming; heuristic: the best price that never changes",
         )
 

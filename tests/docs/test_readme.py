@@ -6,6 +6,7 @@ followed in test_readme_environment.py, torchrun's commands in test_process_grou
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -14,10 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from pages import PAGES, ROOT, blocks, command_lines, read
 
+from palaestra.agents import PPO
+from palaestra.envs.pricing import Pricing
+from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import report, scaling, throughput, time_to_solve
@@ -169,6 +175,33 @@ def test_every_command_runs(
             assert "--record" in captured.err
         else:
             assert not exit_.value.code, (command, captured.err)
+
+
+def test_an_export_becomes_the_price_list_of_the_trained_agent(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of envs/README.md from semicolons and decimal commas to prices.xlsx, where each price is the model's."""
+    polars = pytest.importorskip("polars")
+    program = next(block for block in _programs("envs/README.md") if "kasse.csv" in block)
+    exec(compile(program, "envs/README.md", "exec"), {"__name__": "readme"})
+    commands = [shlex.split(line)[1:] for line in _commands("envs/README.md")[0]]
+    first = next(i for i, command in enumerate(commands) if "kasse.csv" in command)
+    for command in commands[first : first + 3]:
+        monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        assert not exit_.value.code, command
+    (model_file,) = here.glob("runs/pricing/ppo/*/model.zip")
+    model, market = PPO.load(model_file), Pricing(demand="kasse.json")
+    assert json.loads(Path("kasse.json").read_text())["products"]["Tee"]["price_range"] == [3.0, 7.5]
+    seen = polars.read_excel("prices.xlsx")
+    grid = np.indices((market.stages, market.stock)).reshape(2, -1) + np.array([[0], [1]])
+    state = SeasonState(*torch.tensor(grid), *torch.zeros(3, grid.shape[1], dtype=torch.int64))
+    actions, _ = model.predict(market.observe(state).numpy(), deterministic=True)
+    assert seen["price"].to_list() == pytest.approx(market.prices[actions].tolist(), abs=1e-9)
+    assert seen["stock"].to_list() == grid[1].tolist()
+    policy = np.zeros((market.stages, market.stock + 1), np.int64)
+    policy[:, 1:] = actions.reshape(market.stages, market.stock)
+    start = seen.filter((polars.col("period") == 1) & (polars.col("stock") == market.stock))
+    assert start["expected_margin"].item() == pytest.approx(market.policy_value(policy), abs=0.006)
 
 
 def test_every_command_of_the_command_line_is_shown() -> None:

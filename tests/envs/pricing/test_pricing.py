@@ -56,6 +56,17 @@ def test_figures_of_the_table(
     assert market.reference.heuristic == pytest.approx(fixed, abs=6e-7)
 
 
+def test_solved_is_nearer_to_the_optimum_than_the_best_fixed_price_is() -> None:
+    """At 98 % of the optimum; at least half the way to it from the best fixed price, unless nothing is to be won."""
+    assert MARKETS["pricing"].reference.solved_at == pytest.approx(0.98 * 1441.593109, abs=1e-6)
+    near = Pricing(periods=60, stock=8, arrival_rate=0.3, willingness=50.0, prices=[40.0, 50.0, 60.0])
+    best, (_, fixed) = near.optimal_value(), near.best_fixed_price()
+    assert 0.98 * best < fixed < 0.999 * best
+    assert near.reference.solved_at == pytest.approx(0.5 * (fixed + best), rel=1e-12)
+    ample = Pricing(periods=20, stock=20, arrival_rate=0.3, willingness=50.0, prices=[40.0, 80.0])
+    assert ample.reference.solved_at == pytest.approx(0.999 * ample.best_fixed_price()[1], rel=1e-12)
+
+
 def test_figures_of_the_yoghurt_season() -> None:
     market, best = MARKETS["pricing-yogurt"], 12.558360
     assert market.optimal_value() == pytest.approx(best, abs=6e-7)
