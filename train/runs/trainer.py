@@ -187,7 +187,7 @@ def _train(
                 checkpoints.save(model, folder)
             except StopRuleMet as met:
                 stopped, saved = str(met), callback.seconds_left()
-                progress.message(
+                progress.remark(
                     f"stopped after {model.num_timesteps:,} of {total:,} steps: {stopped}; "
                     f"those that are left would have taken about {minutes(saved)}"
                 )

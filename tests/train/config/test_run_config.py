@@ -36,7 +36,7 @@ from palaestra.train.config.run_config import (
     validated,
     with_settings,
 )
-from palaestra.train.config.schema import ConfigError, checkpoint_interval, options_of
+from palaestra.train.config.schema import ConfigError, checkpoint_interval, load_yaml, options_of
 
 
 def with_set(*settings: str, env: str = "snake-small") -> RunConfig:
@@ -215,13 +215,13 @@ BAD: list[tuple[str, str]] = [
     ("env.observation=pixels", "observation must be"),
     ("env.max_episode_steps=0", "max_episode_steps=0: must be at least 1"),
     ("env.max_episode_steps=long", "max_episode_steps=long: expected an integer"),
-    # YAML's own errors, and dates that it reads and cannot make
+    # errors of YAML, and dates, which stay text
     ("learning_rate=[1", "is not a value"),
     ("learning_rate=!!python/object:os.system {}", "is not a value"),
     ("learning_rate=!!python/name:os.system", "is not a value"),
     ("learning_rate=*x", "is not a value"),
     ("learning_rate=@", "is not a value"),
-    ("learning_rate=2024-13-45", "is not a value"),
+    ("learning_rate=2024-13-45", "expected a number"),
     ("learning_rate=2024-01-01", "expected a number"),
 ]
 
@@ -231,6 +231,13 @@ def test_bad_settings_are_named(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         with_set(setting)
     assert "\n" not in str(caught.value)
+
+
+def test_dates_stay_text_as_json_has_them() -> None:
+    """A run's settings travel as JSON to other processes; YAML itself makes dates of these."""
+    text = "{start: 2025-01-06, replenish: {2025-01-20: 20}, at: 2025-01-06 10:30:00}"
+    assert load_yaml(text) == {"start": "2025-01-06", "replenish": {"2025-01-20": 20}, "at": "2025-01-06 10:30:00"}
+    assert yaml.safe_load(text)["start"].year == 2025
 
 
 @given(st.text(max_size=30))

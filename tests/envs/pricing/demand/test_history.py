@@ -118,6 +118,25 @@ def test_the_prices_that_were_charged_are_charged_again_with_their_own_costs(tmp
     assert given.exact(given.expert)["charged_mean"] == pytest.approx(given.policy_value(table), rel=1e-9)
 
 
+def test_a_product_younger_than_the_file_is_charged_its_own_prices_again(tmp_path: Path) -> None:
+    """Whole weeks of its own sales before, not the price of its first day for a season of a year ago."""
+    rng = np.random.default_rng(1)
+    with (tmp_path / "s.csv").open("w") as file:
+        print("date,product,price,units", file=file)
+        for day in range(400):
+            for product, first in (("tea", 0), ("mate", 360)):
+                if day >= first:
+                    price = (8.0, 5.0, 4.0, 2.0)[day % 4]
+                    print(
+                        f"{FIRST + timedelta(day)},{product},{price},{rng.poisson(8 * np.exp(-price / 4))}", file=file
+                    )
+    demand = fit(tmp_path / "s.csv").demand
+    days = FIRST.toordinal() + np.arange(400, 428)  # the four weeks behind; 40 days of mate are five whole weeks
+    again = demand.charged_again("mate", days)
+    assert again is not None
+    assert again[0].tolist() == [(8.0, 5.0, 4.0, 2.0)[(day - 35) % 4] for day in range(400, 428)]
+
+
 @pytest.mark.parametrize(
     ("history", "message"),
     [

@@ -156,5 +156,12 @@ def test_rules_of_a_shop_hold_in_lots() -> None:
     rows = list(PriceList(many).rows())
     assert {row[1] for row in rows if row[0] == 3} == set(range(0, 101, 5))
     assert max(row[1] for row in rows if row[0] == 4) == 150
+    large = market_of(5000.0)
+    lot = large.products["milk"].lot
+    for units in (lot, 2 * lot, 5 * lot):
+        assert Pricing(demand=large, replenish={4: units}).lot == lot  # a small delivery does not make lots small
+    odd = Pricing(demand=large, replenish={4: lot + lot // 2})
+    assert odd.lot >= lot // 2
+    assert odd.stock % odd.lot == (lot + lot // 2) % odd.lot == 0
     with pytest.raises(ValueError, match="replenish must give multiples of the lot, 5 units"):
         Pricing(8, 100, prices=MENU, demand=market_of(120.0), lot=5, replenish={4: 51})

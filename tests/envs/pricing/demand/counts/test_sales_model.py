@@ -375,6 +375,9 @@ def test_a_weak_or_constant_instrument_is_told(tmp_path: Path) -> None:
         fitted(tmp_path / "s.csv", rows, ",unit_cost,noise", instrument="unit_cost")
     with pytest.raises(SalesError, match=r"is not significantly negative|does not fall"):
         fitted(tmp_path / "s.csv", rows, ",unit_cost,noise", instrument="noise")
+    marked_up = [(*row, round(0.6 * row[2], 2)) for row in clean(17)]  # follows from the price: asked for, so refused
+    with pytest.raises(SalesError, match="the instrument says all of the price"):
+        fitted(tmp_path / "s.csv", marked_up, ",wholesale", instrument="wholesale")
     mean = LogMean(np.ones((5, 2)), ("constant", "price"))
     with pytest.raises(EstimationError, match="does not vary beside"):
         control_function(mean, Counts(np.ones(5)), np.arange(5.0), np.ones(5))
