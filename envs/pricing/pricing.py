@@ -44,7 +44,7 @@ from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.rules.drawn_markets import ruled_values
 from palaestra.envs.pricing.rules.ruled_season import RuledSeason
-from palaestra.envs.pricing.rules.shop_rules import read_rules
+from palaestra.envs.pricing.rules.shop_rules import ShopRules, read_rules
 
 _FEWEST_LOTS = 50
 _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
@@ -170,12 +170,12 @@ class Pricing(RuledSeason):
         self.own_cost = unit_cost is not None
         costs = self.demand.unit_costs(self.product, self.dates) if unit_cost is None else unit_cost
         costs = _below_a_price(costs, menu, periods, f" of {self.product}")
-        self.lot = _dividing(math.gcd(stock, *rules.replenish.values()), size) if lot is None else size
+        self.lot = _dividing(stock, rules, size) if lot is None else size
         most = max(1, (stock + rules.to_come) // self.lot)
         wanted = self.demand.wanted(self.product, menu, most, lot=self.lot)
         if wanted.size * rules.hold * periods * most > _LARGEST:
             raise ValueError(
-                f"a season of {periods} periods and {most} units is too large to solve: "
+                f"a season of {periods} periods and {stock + rules.to_come:,} units is too large to solve: "
                 "give fewer of them, or a stock that a larger lot divides"
             )
         super().__init__(menu, self._season(menu, most, periods), stock, costs, rules, self.lot)
@@ -238,9 +238,10 @@ class Pricing(RuledSeason):
         )
 
 
-def _dividing(stock: int, lot: int) -> int:
-    """The largest lot up to this one that divides the stock into at least 50 lots; 1 where there is none."""
-    return next(size for size in range(max(1, min(lot, stock // _FEWEST_LOTS)), 0, -1) if stock % size == 0)
+def _dividing(stock: int, rules: ShopRules, lot: int) -> int:
+    """The largest lot up to this one that divides deliveries, and the stock into at least 50; 1 where there is none."""
+    together = math.gcd(stock, *rules.replenish.values())
+    return next(size for size in range(max(1, min(lot, stock // _FEWEST_LOTS)), 0, -1) if together % size == 0)
 
 
 def _below_a_price(unit_cost: Any, menu: Array, periods: int, of: str = "") -> Array:

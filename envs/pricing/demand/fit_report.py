@@ -74,9 +74,8 @@ def summary(fitting: Fitting, *, every: bool = False) -> str:
     for name in gained(demand):
         lines += _wrapped(f"{name}: {_gain_line(demand, name)}")
     if count > _IN_DETAIL:
-        lines += _wrapped(
-            f"(of the {_IN_DETAIL} best-selling products; --product NAME tells it for another, with intervals)"
-        )
+        another = "" if demand.kind == "logit" else "; --product NAME tells it for another, with intervals"
+        lines += _wrapped(f"(of the {_IN_DETAIL} best-selling products{another})")
     reasons = list(fitting.left_out.items())
     for name, reason in reasons if every else reasons[:_ROWS]:
         lines += _wrapped(f"left out: {name}: {reason}")

@@ -251,7 +251,7 @@ class Demand:
         history = self.products[name].history
         if days is None or history is None or self.calendar is None:
             return None
-        first, last = self.calendar.first.toordinal(), self.calendar.last.toordinal()
+        first, last = int(history.days[0]), self.calendar.last.toordinal()  # of the product, which may be younger
         return history.at(days_charged_again(days, first, last))
 
     def check_means(self) -> None:

@@ -60,7 +60,6 @@ def uplift(
     """
     product = demand.products[name]
     most = stock // lot
-    sold = lot * np.minimum(np.arange(most + 1), np.arange(most + 1)[:, None])  # units, [wanted, left]
     markets = np.vstack((product.estimate.coefficients, demand.draws(name, DRAWS)))
     level = None if levels is None else levels(markets)  # [1 + DRAWS, T], the estimate itself first
 
@@ -69,7 +68,7 @@ def uplift(
 
         def make(own: Array | None) -> Period:
             wanted = demand.wanted(name, prices, most, markets, level=own, lot=lot)  # [1 + DRAWS, A, K + 1]
-            units = wanted @ sold[: wanted.shape[2]]
+            units = wanted @ (lot * np.minimum(np.arange(wanted.shape[2])[:, None], np.arange(most + 1)))
             revenue = units * prices[:, None]
             if shares is None:
                 return Period(wanted, revenue, units)

@@ -71,14 +71,9 @@ def _ahead(season: RuledSeason, stage: int, markets: Period, action: int, value:
     gain: Array = markets.revenue[:, action] - (unit_cost - cost) * markets.units[:, action]
     gain = gain - cost * season.lot * np.arange(levels)
     wanted, value = markets.wanted[:, action], value[:, season.delivered(stage)]
-    beyond = np.zeros((len(wanted), levels))  # chance that more is wanted than there is
-    beyond[:, : wanted.shape[1] - 1] = wanted[:, ::-1].cumsum(1)[:, -2::-1][:, :levels]
-    padded = np.zeros((len(wanted), 2 * levels - 1))
-    padded[:, levels - 1 : levels - 1 + wanted.shape[1]] = wanted[:, :levels]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, levels, axis=1)  # [B, C + 1, units left, most first]
-    if value.shape[2] == 1:  # not worth a copy
-        ahead: Array = np.einsum("bsk,bk->bs", windows, np.ascontiguousarray(value[:, ::-1, 0]))[:, :, None]
-    else:
-        ahead = np.ascontiguousarray(windows) @ value[:, ::-1]
-    ahead += gain[:, :, None] + beyond[:, :, None] * value[:, :1]
+    most = wanted.shape[1] - 1
+    padded = np.concatenate((value[:, :1].repeat(most, 1), value), 1)  # sold out where more is wanted than there is
+    windows = np.lib.stride_tricks.sliding_window_view(padded, most + 1, axis=1)  # [B, C + 1, R, K + 1], most first
+    ahead: Array = np.einsum("bsrk,bk->bsr", windows, np.ascontiguousarray(wanted[:, ::-1]))
+    ahead += gain[:, :, None]
     return ahead

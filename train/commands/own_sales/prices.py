@@ -168,11 +168,13 @@ def answer(found: PriceList, day: int, stock: int, last_price: float | None = No
         rows.append(("unit cost now", _price(found, found.unit_cost[day - 1])))
     if found.memory:
         rows.insert(0, ("allowed now", _allowed(found, memory)))
-    rows.append(("shadow price of a unit", _money(found, found.shadow[place])))
+    if lots > 0:
+        rows.append(("shadow price of a unit", _money(found, found.shadow[place])))
     width = max(len(label) for label, _ in rows)
     lines += [f"  {label:<{width}}  {text}" for label, text in rows]
     fewer, each = "none" if lots <= 1 else f"{(lots - 1) * found.lot:,}", ", per unit" if found.lot > 1 else ""
-    lines.append(f"The shadow price is what the optimum would earn less with {fewer} left{each}.")
+    if lots > 0:
+        lines.append(f"The shadow price is what the optimum would earn less with {fewer} left{each}.")
     return "\n".join([*lines, audit(found)])
 
 
@@ -262,7 +264,7 @@ def summary(found: PriceList) -> str:
 def _cell(found: PriceList, period: int, row: int) -> str:
     """A price of the table that is printed."""
     if found.likeliest is None:
-        known = row + found.fewest <= found.most[period]
+        known = (row + found.fewest) * found.lot <= found.most[period]
         return _price(found, found.price[period, row, 0]) if known else "-"
     memory = int(found.likeliest[period, row])
     return "-" if memory < 0 else _price(found, found.price[period, row, memory])

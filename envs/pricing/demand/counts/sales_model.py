@@ -172,7 +172,7 @@ def _groups(
     if calendar is not None:
         groups += _dated(calendar, columns["day"].tobytes())
     for name in options.regressors:
-        if name not in columns:
+        if name not in columns or name == options.instrument:
             continue
         column = columns[name]
         known = np.column_stack((np.ones_like(column), columns["price"], columns["units"]))
@@ -181,7 +181,7 @@ def _groups(
         total = float(((column - column.mean()) ** 2).sum())
         if total > 0.0 and float(rest @ rest) < (1.0 - _OUTCOME) * total:
             outcomes.append(name)
-        elif name != options.instrument:
+        else:
             groups.append(Group(name, (regressor_name(name),), column[:, None]))
     return [group for group in groups if group.names and np.ptp(group.columns, axis=0).all()], outcomes
 
