@@ -15,7 +15,7 @@ from palaestra.agents import PPO
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train
 from palaestra.train.evaluation.episodes import Evaluation
-from palaestra.train.interruptions import Interrupted
+from palaestra.train.interruptions import Interrupted, Shown
 from palaestra.train.runs import callbacks, trainer
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -73,9 +73,14 @@ def test_a_score_ends_it_and_the_weights_are_those_that_had_it(
     assert "a is finished (the agent scores at least 475)" in capsys.readouterr().out
 
 
-def test_a_plateau_leaves_the_best_weights(scored: Callable[[dict[int, float]], None]) -> None:
+def test_a_plateau_leaves_the_best_weights(
+    scored: Callable[[dict[int, float]], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     scored({512: 100.0, 1280: 99.0})
-    train("cartpole", "ppo", Path("a"), "disabled", stop_at="plateau", **TINY)
+    with monkeypatch.context() as quiet:
+        quiet.setattr(Shown, "progress", False)
+        train("cartpole", "ppo", Path("a"), "disabled", stop_at="plateau", **TINY)
+    assert capsys.readouterr().out.count("\n") == 1
     assert facts("a")["num_timesteps"] == 512 + 5 * 256
     train("cartpole", "ppo", Path("b"), "disabled", stop_at="99.5", **TINY)  # never: its interval begins at 99
     assert facts("b")["num_timesteps"] == 2560
