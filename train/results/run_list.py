@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,11 @@ def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
     with suppress(OSError, ValueError):  # YAML's parser takes a hundred times as long
         plain = dict(_PLAIN.findall(folder.config_file.read_text(encoding="utf-8")))
     facts, evaluation = _told(folder.facts), _told(folder.evaluation)
-    env, checkpoints = plain.get("env", ""), folder.checkpoints()
+    env, steps, done = plain.get("env", ""), _number(facts.get("num_timesteps")), False
+    with suppress(OSError):  # whether it is finished shows in the checkpoints' folder
+        checkpoints = folder.checkpoints()
+        steps, done = int(checkpoints[0].stem) if checkpoints else steps, not checkpoints
     total = int(plain["total_timesteps"]) if plain.get("total_timesteps", "").isdecimal() else None
-    steps = int(checkpoints[0].stem) if checkpoints else facts.get("num_timesteps")
     enough = facts.get("stopped") is not None or (total is not None and (steps or 0) >= total)
     return {
         "env": names.get(env) or env.rpartition("/")[2] or None,
@@ -37,9 +40,9 @@ def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
         "seed": int(plain["seed"]) if plain.get("seed", "").isdecimal() else None,
         "steps": steps,
         "total_timesteps": total,
-        "score": evaluation.get("exact_mean", evaluation.get("mean")),
-        "percent_of_optimal": evaluation.get("percent_of_optimal"),
-        "finished": bool(not checkpoints and enough and (evaluation or facts.get("evaluation_skipped"))),
+        "score": _number(evaluation.get("exact_mean", evaluation.get("mean"))),
+        "percent_of_optimal": _number(evaluation.get("percent_of_optimal")),
+        "finished": bool(done and enough and (evaluation or facts.get("evaluation_skipped"))),
         "path": str(folder.path),
     }
 
@@ -49,6 +52,11 @@ def _told(read: Any) -> dict[str, Any]:
         return dict(read())
     except (ConfigError, OSError):  # damaged; palaestra evaluate RUN says so
         return {}
+
+
+def _number(value: Any) -> Any:
+    """The value, if it is a finite number, else None."""
+    return value if type(value) in (int, float) and abs(value) <= sys.float_info.max else None
 
 
 def runs_table(rows: list[dict[str, Any]], width: int | None, most: int | None = None) -> str:

@@ -174,7 +174,7 @@ class RunFolder:
             return {}
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{file} is damaged: {error}") from error
         if not isinstance(content, dict):
             raise ConfigError(f"{file} is damaged: it holds no object")

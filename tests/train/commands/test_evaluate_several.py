@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,11 +87,34 @@ def test_damaged_folders_are_listed(folders: Path) -> None:
     broken = folders / "env/agent/ppo-cartpole"
     (broken / "config.yaml").write_bytes(b"\xff\xfe env")
     (broken / "run.json").write_text("{")
-    (broken / "eval.json").write_text("[1]")
+    (broken / "eval.json").write_text("[" * 100_000)
     row = list_runs()[0]
     assert row["path"].endswith("ppo-cartpole")
     assert (row["env"], row["steps"], row["score"], row["finished"]) == (None, None, None, False)
     assert "–" in runs_table([row], 80)
+
+
+@pytest.mark.parametrize("value", ["5", True, None, [1], math.nan, math.inf, 10**400], ids=lambda value: str(value)[:4])
+def test_values_that_are_no_numbers_are_not_listed(value: Any, folders: Path) -> None:
+    broken = folders / "env/agent/ppo-cartpole"
+    (broken / "run.json").write_text(json.dumps({"num_timesteps": value}))
+    (broken / "eval.json").write_text(json.dumps({"mean": value, "percent_of_optimal": value}))
+    row = list_runs()[1]
+    assert (row["steps"], row["score"], row["percent_of_optimal"], row["finished"]) == (None, None, None, False)
+    assert "not finished" in runs_table([row], 80)
+
+
+def test_a_folder_that_may_not_be_read_hides_no_other(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folders / "env/agent/ppo-cartpole/checkpoints").mkdir()
+    (folders / "env/agent/ppo-cartpole/checkpoints/000000000000100.zip").touch()
+
+    def forbidden(self: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", forbidden)  # the superuser may read what chmod 000 forbids
+    newest, older = list_runs()
+    assert (newest["agent"], older["agent"]) == ("dqn", "ppo")
+    assert (older["finished"], older["score"] is not None) == (False, True)
 
 
 def test_no_runs_and_bad_input(
