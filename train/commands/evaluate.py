@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from palaestra.train.runs.run_folder import RunFolder
 
 SCRIPTED = ("random", "expert")
+LONGEST_VALUE = 20  # letters of a setting in a table
 
 
 def evaluate(
@@ -70,8 +71,9 @@ def evaluate(
         result = evaluate_player(run[0], episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
         print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
         return
-    results = compare(run, episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
-    print(json.dumps([result.as_dict() for result in results], indent=1) if as_json else comparison(results))
+    players = find_players(run, env, stochastic, settings or ())
+    results = compare(players, episodes, seed)
+    print(json.dumps([result.as_dict() for result in results], indent=1) if as_json else comparison(players, results))
 
 
 def _list(as_json: bool) -> None:
@@ -115,31 +117,33 @@ def _played(player: Player, episodes: int, seed: int) -> Evaluation:
     return run_evaluation(env, player.policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs)
 
 
-def compare(
-    runs: Sequence[str],
-    episodes: int | None = None,
-    seed: int = 0,
-    *,
-    env: str | None = None,
-    stochastic: bool = False,
-    settings: Sequence[str] = (),
-) -> list[Evaluation]:
-    """Several players on the same held-out episodes; arguments and errors are those of :func:`evaluate_player`.
+def compare(players: Sequence[Player], episodes: int | None = None, seed: int = 0) -> list[Evaluation]:
+    """The players on as many held-out episodes each, of the same seed; None for the most that one of them asks for."""
+    count = max(player.episodes for player in players) if episodes is None else episodes
+    return [_played(player, count, seed) for player in players]
 
-    Without ``env`` random and expert play in the environment of the first run.
-    """
+
+def find_players(names: Sequence[str], env: str | None, stochastic: bool, settings: Sequence[str]) -> list[Player]:
+    """:func:`find_player` of each; without ``env`` random and expert play in the environment of the first run."""
     found = {
         place: find_player(name, env, stochastic, settings)
-        for place, name in enumerate(runs)
+        for place, name in enumerate(names)
         if env is not None or name not in SCRIPTED
     }
-    first = next(iter(found.values()), None)
-    for place, name in enumerate(runs):
-        if place not in found:
-            of_run = [] if first is None else [f"env.{key}={json.dumps(v)}" for key, v in first.env_kwargs.items()]
-            found[place] = find_player(name, None if first is None else first.env, stochastic, of_run or settings)
-    count = max(player.episodes for player in found.values()) if episodes is None else episodes
-    return [_played(found[place], count, seed) for place in range(len(runs))]
+    if (first := next(iter(found.values()), None)) is None:
+        return [find_player(name, env, stochastic, settings) for name in names]
+    return [found[i] if i in found else _script(name, first.env, first.env_kwargs) for i, name in enumerate(names)]
+
+
+def _script(name: str, env: str, env_kwargs: dict[str, Any]) -> Player:
+    """The random policy or the environment's expert."""
+    from palaestra.train.config.run_config import environment
+    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
+
+    if name == "expert" and not environment(env).has("expert", env_kwargs):
+        raise ConfigError(f"{env} has no expert")
+    return Player(env, env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
 
 
 def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence[str]) -> Player:
@@ -153,17 +157,14 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     from palaestra.train.config.compatibility import AGENTS, check_forms, space_forms
     from palaestra.train.config.run_config import resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError, env_settings
-    from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Player, RandomPolicy
+    from palaestra.train.evaluation.policies import AgentPolicy, Player
     from palaestra.train.runs.run_folder import RunFolder, find_model
 
     env_settings(settings)
     if name in SCRIPTED:
         if env is None:
             raise ConfigError(f"{name} needs --env ENV")
-        played = resolve_config(env, settings=settings)
-        if name == "expert" and not played.resolved_env.has("expert", played.env_kwargs):
-            raise ConfigError(f"{env} has no expert")
-        return Player(env, played.env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
+        return _script(name, env, resolve_config(env, settings=settings).env_kwargs)
     model_file = find_model(name)
     folder, episodes = RunFolder(model_file.parent), 1000
     config = folder.config()
@@ -248,17 +249,18 @@ def report(result: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def comparison(results: Sequence[Evaluation]) -> str:
-    """Several evaluations for people to read, a row each."""
+def comparison(players: Sequence[Player], results: Sequence[Evaluation]) -> str:
+    """Several evaluations for people to read, a row each; the environments are told where they differ."""
     from palaestra.train.formatting import NORMALISED, columns, fitted, known, terminal_width
 
     width, rows = terminal_width(sys.stdout), []
-    for result in results:
+    environments, alike = _environments(players)
+    for environment, result in zip(environments, results, strict=True):
         half = (result.ci_high - result.ci_low) / 2
         exact, share, successes = "exact_mean" in result.more, result.percent_of_optimal, result.success_rate
         rows.append(
             (
-                _env_of(result),
+                environment,
                 known(result.score, 0.0 if exact else half),
                 "exact" if exact else f"{known(result.ci_low, half)} to {known(result.ci_high, half)}",
                 "–" if share is None else f"{share:z.1f} %",
@@ -268,13 +270,26 @@ def comparison(results: Sequence[Evaluation]) -> str:
         )
     heads = ("environment", "score", "95 % interval", NORMALISED, "successes", "run")
     told = [i for i in range(len(heads)) if i in (1, 2, 5) or any(row[i] != "–" for row in rows)]
-    if len({row[0] for row in rows}) == 1:
+    if alike:
         told.remove(0)
     lines = columns([heads[i] for i in told], [[row[i] for i in told] for row in rows], width)
-    where = f" on {rows[0][0]}" if 0 not in told else ""
-    first = f"mean returns of {_episodes_of(results[0])}{where}, the same for all"
+    where = f" on {rows[0][0]}, the same for all" if alike else "; the environments differ"
+    first = f"mean returns of {_episodes_of(results[0])}{where}"
     cut = {result.cut: None for result in results if result.cut is not None}
     return "\n".join([fitted(first, width), *lines, *(fitted(text, width) for text in cut)])
+
+
+def _environments(players: Sequence[Player]) -> tuple[list[str], bool]:
+    """Each one's environment with the settings that not all have who play in it, and whether there is one only."""
+    from palaestra.envs.core.user_code import one_line
+    from palaestra.envs.registry import resolve
+
+    places, missing, texts = [(resolve(player.env), player.env_kwargs) for player in players], object(), []
+    for env, settings in places:
+        others = [kwargs for other, kwargs in places if other == env]
+        own = [(k, one_line(v)) for k, v in settings.items() if any(kw.get(k, missing) != v for kw in others)]
+        texts.append(" ".join([env.short_name, *(f"{k}={v if len(v) <= LONGEST_VALUE else '…'}" for k, v in own)]))
+    return texts, all(place == places[0] for place in places)
 
 
 def _env_of(result: Evaluation) -> str:

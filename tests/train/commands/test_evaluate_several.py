@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,12 @@ from typing import Any
 
 import pytest
 
+from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
-from palaestra.train.commands.evaluate import compare, comparison, evaluate_player
+from palaestra.train.commands import evaluate
+from palaestra.train.commands.evaluate import compare, comparison, evaluate_player, find_players
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.evaluation.policies import Player, RandomPolicy
 from palaestra.train.formatting import columns
 from palaestra.train.results.run_list import list_runs, runs_table
 
@@ -40,23 +45,59 @@ def test_columns_to_the_letter() -> None:
 
 def test_several_play_the_same_episodes_as_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     run = str(RUNS / "ppo-cartpole")
-    found = compare([run, "random", f"{run}:best"], 20, 3)
+    players = find_players([run, "random", f"{run}:best"], None, False, ())
+    found = compare(players, 20, 3)
     alone = [evaluate_player(run, 20, 3), evaluate_player("random", 20, 3, env="cartpole")]
     assert [one.mean for one in found[:2]] == [one.mean for one in alone]
-    lines = comparison(found).splitlines()
+    lines = comparison(players, found).splitlines()
     assert lines[0] == "mean returns of 20 held-out episodes, seed 3 on cartpole, the same for all"
     assert lines[1].split("  ")[-1] == "run"
     assert [line.split()[-1] for line in lines[2:]] == [run, "random", f"{run}/best.zip"]
     for width in (40, 80):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
         monkeypatch.setenv("COLUMNS", str(width))
-        lines = comparison(found).splitlines()
+        lines = comparison(players, found).splitlines()
         assert max(len(line) for line in lines if run not in line) <= width
         assert sum(run in line for line in lines) == 2
 
 
 def test_a_script_plays_in_the_environment_of_the_first_run() -> None:
-    assert {one.env for one in compare([str(RUNS / "ppo-cartpole"), "random"], 5)} == {"palaestra/CartPole-v1"}
+    players = find_players(["random", str(RUNS / "ppo-cartpole")], None, False, ())
+    assert {one.env for one in compare(players, 5)} == {"palaestra/CartPole-v1"}
+
+
+def test_its_settings_come_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts that look like numbers, keys that are numbers, and none of a preset."""
+    settings: dict[str, Any] = {"seller": "4711", "prices": {1: 2}}
+    run = Player("palaestra/Snake-v0", settings, RandomPolicy(), "cpu", "ppo")
+    monkeypatch.setattr(evaluate, "find_player", lambda *args: run)
+    monkeypatch.setattr(TensorEnvSpec, "has", lambda self, name, kwargs: kwargs == settings)
+    players = find_players(["a", "random", "expert"], None, False, ())
+    assert [(one.env, one.env_kwargs, one.label) for one in players] == [
+        (run.env, settings, label) for label in ("ppo", "random", "expert")
+    ]
+    monkeypatch.setattr(TensorEnvSpec, "has", lambda self, name, kwargs: False)
+    with pytest.raises(ConfigError, match="Snake-v0 has no expert"):
+        find_players(["a", "expert"], None, False, ())
+
+
+def test_where_environments_differ_it_is_said() -> None:
+    def player(env: str, **settings: Any) -> Player:
+        return Player(env, settings, RandomPolicy(), "cpu", "random")
+
+    def told(*players: Player) -> list[str]:
+        return comparison(players, compare(players, 3)).splitlines()
+
+    small, plain = player("snake", size=6, max_episode_steps=9), player("snake", max_episode_steps=9)
+    assert told(plain, plain)[0] == "mean returns of 3 held-out episodes, seed 0 on snake, the same for all"
+    first, _, *rows = told(small, plain)
+    assert first == "mean returns of 3 held-out episodes, seed 0; the environments differ"
+    assert [re.split("  +", row)[0] for row in rows] == ["snake size=6", "snake"]
+    first, _, *rows = told(plain, player("cartpole", max_episode_steps=5))
+    assert first.endswith("the environments differ")
+    assert [re.split("  +", row)[0] for row in rows] == ["snake", "cartpole"]
+    long = player("cartpole", randomized={"gravity": [9.0, 10.0], "force": [9.0, 11.0]})
+    assert told(player("cartpole"), long)[3].startswith("cartpole randomized=…  ")
 
 
 @pytest.fixture
