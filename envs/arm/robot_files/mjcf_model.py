@@ -39,11 +39,12 @@ def mjcf_tree(path: Path) -> RobotTree:
     except (ValueError, RuntimeError, mujoco.FatalError) as error:
         raise RobotFileError(f"{path.name}: MuJoCo says: {' '.join(str(error).split())}") from None
     links, joints = {"world": LinkData("world")}, {}
-    names = ["world", *(model.body(b).name or f"body{b}" for b in range(1, model.nbody))]
+    names = _Names(model)
     for b in range(1, model.nbody):
         turn = _rotation(model.body_iquat[b])
         inertia = turn @ np.diag(model.body_inertia[b]) @ turn.T
-        links[names[b]] = LinkData(names[b], float(model.body_mass[b]), model.body_ipos[b].copy(), inertia)
+        name = names.bodies[b]
+        links[name] = LinkData(name, float(model.body_mass[b]), model.body_ipos[b].copy(), inertia)
         for joint in _joints(mujoco, model, b, names):
             links.setdefault(joint.child, LinkData(joint.child))
             joints[joint.name] = joint
@@ -52,6 +53,26 @@ def mjcf_tree(path: Path) -> RobotTree:
     if not model.opt.gravity.any():
         tree.notes.append("the file switches gravity off")
     return tree
+
+
+class _Names:
+    """Names of the bodies and joints, with free ones for those that have none."""
+
+    def __init__(self, model: Any) -> None:
+        bodies, joints = (
+            [model.body(b).name for b in range(model.nbody)],
+            [model.joint(j).name for j in range(model.njnt)],
+        )
+        self._taken = {"world", *bodies, *joints}
+        self.bodies = [name or self.free(f"body{b}") for b, name in enumerate(bodies)]
+        self.joints = [name or self.free(f"joint{j + 1}") for j, name in enumerate(joints)]
+
+    def free(self, name: str) -> str:
+        """The name, with as many primes as set it apart from all others; it is taken from then on."""
+        while name in self._taken:
+            name += "'"
+        self._taken.add(name)
+        return name
 
 
 def _without_meshes(mujoco: Any, path: Path) -> Any:
@@ -73,14 +94,14 @@ def _without_meshes(mujoco: Any, path: Path) -> Any:
     return spec
 
 
-def _joints(mujoco: Any, model: Any, b: int, names: list[str]) -> list[JointData]:
+def _joints(mujoco: Any, model: Any, b: int, names: _Names) -> list[JointData]:
     """What carries a body: its joints in their order, and a fixed one to its own frame where that is elsewhere."""
-    body, parent = names[b], names[int(model.body_parentid[b])]
+    body, parent = names.bodies[b], names.bodies[int(model.body_parentid[b])]
     position, rotation = model.body_pos[b].copy(), _rotation(model.body_quat[b])
     numbers = range(int(model.body_jntadr[b]), int(model.body_jntadr[b]) + int(model.body_jntnum[b]))
     joints, anchor = [], np.zeros(3)
     for number in numbers:
-        name, at, kind = _name(model, number), model.jnt_pos[number].copy(), _kind(mujoco, model, number)
+        name, at, kind = names.joints[number], model.jnt_pos[number].copy(), _kind(mujoco, model, number)
         single = number == numbers[-1] and not at.any()
         axis, start = model.jnt_axis[number].copy(), 0.0
         if kind in ("revolute", "prismatic"):
@@ -90,7 +111,7 @@ def _joints(mujoco: Any, model: Any, b: int, names: list[str]) -> list[JointData
             name=name,
             kind=kind,
             parent=parent,
-            child=body if single else f"{body}:{name}",
+            child=body if single else names.free(f"{body}:{name}"),
             position=place - rotation @ axis * start if kind == "prismatic" else place,
             rotation=rotation @ _turn(axis, -start) if kind == "revolute" else rotation,
             axis=axis,
@@ -102,7 +123,7 @@ def _joints(mujoco: Any, model: Any, b: int, names: list[str]) -> list[JointData
         parent, position, rotation, anchor = joint.child, np.zeros(3), np.eye(3), at
     if parent != body:
         fixed = -anchor if joints else position
-        joints.append(JointData(f"{body}:fixed", "fixed", parent, body, fixed, rotation, np.eye(3)[2]))
+        joints.append(JointData(names.free(f"{body}:fixed"), "fixed", parent, body, fixed, rotation, np.eye(3)[2]))
     return joints
 
 
@@ -138,18 +159,15 @@ def _friction(model: Any, number: int) -> dict[str, float]:
     return dict(zip(("damping", "coulomb", "armature"), map(float, values), strict=True))
 
 
-def _add_equalities(mujoco: Any, model: Any, names: list[str], tree: RobotTree) -> None:
+def _add_equalities(mujoco: Any, model: Any, names: _Names, tree: RobotTree) -> None:
     loops = (int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD))
     for e in range(model.neq):
         kind, first, second = (int(values[e]) for values in (model.eq_type, model.eq_obj1id, model.eq_obj2id))
         if kind == int(mujoco.mjtEq.mjEQ_JOINT) and second >= 0:
-            tree.joints[_name(model, first)].follows = _name(model, second)
-        elif kind in loops and int(model.eq_objtype[e]) == int(mujoco.mjtObj.mjOBJ_BODY):
-            tree.loops += [] if model.body_mocapid[[first, second]].max() >= 0 else [(names[first], names[second])]
-
-
-def _name(model: Any, number: int) -> str:
-    return str(model.joint(number).name) or f"joint{number + 1}"
+            tree.joints[names.joints[first]].follows = names.joints[second]
+        elif kind in loops and model.eq_objtype[e] == int(mujoco.mjtObj.mjOBJ_BODY):
+            moved_by_hand = model.body_mocapid[[first, second]].max() >= 0
+            tree.loops += [] if moved_by_hand else [(names.bodies[first], names.bodies[second])]
 
 
 def _rotation(quaternion: Array) -> Array:

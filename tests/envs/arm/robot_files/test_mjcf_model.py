@@ -8,8 +8,10 @@ from typing import Any
 
 import mujoco
 import pytest
+import torch
 from robot_reference import differences
 
+from palaestra.envs.arm import forward_kinematics
 from palaestra.envs.arm.robot_files import Robot, RobotFileError, read_robot
 
 INERTIAL = '<inertial pos="0.02 -0.01 0.1" mass="2" fullinertia="0.03 0.02 0.015 0.001 -0.002 0.003"/>'
@@ -68,6 +70,22 @@ def test_the_chain_is_what_mujoco_compiles(tmp_path: Path, name: str) -> None:
     assert found["torque"] <= 1e-9
     assert found["acceleration"] <= 1e-6
     assert found["tool"] <= 1e-9
+
+
+def test_unnamed_bodies_and_joints_get_names_that_are_free(tmp_path: Path) -> None:
+    """The names that they would get are those of others here."""
+    parts = (
+        '<body name="{}"><joint name="{}" axis="0 1 0"/><geom size="0.1"/>',
+        '<body pos="0 0 0.3"><joint axis="1 0 0"/><geom size="0.1"/>',
+        '<body name="{}" pos="0 0 0.3"><joint name="{}" axis="0 1 0" pos="0 0 0.1"/><geom size="0.1"/>',
+    )
+    for names in (("body2", "joint2", "c", "c:fixed"), ("c:x", "y", "c", "x")):
+        text = "".join(parts).format(*names)
+        chain = read(tmp_path, f"<mujoco><worldbody>{text}</body></body></body></worldbody></mujoco>").chain
+        assert chain.dof == 3
+        assert (chain.joint_names[0], chain.joint_names[2]) == (names[1], names[3])
+        assert len({*chain.joint_names, *chain.link_names}) == 6
+        assert forward_kinematics(chain, torch.zeros(1, 3)).position[0, -1].tolist() == pytest.approx((0, 0, 0.6))
 
 
 def test_a_reference_angle_is_taken_off(tmp_path: Path) -> None:
