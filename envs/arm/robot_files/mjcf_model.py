@@ -6,7 +6,8 @@
    axes; the root is ``world``, and gravity is the file's.
 3. The largest torque of a joint is what its motors give, or the joint's own limit of it. Velocities have no limits.
 4. A joint that an equality constraint makes follow another one mimics it. Connected or welded bodies are loops, unless
-   one of them is a mocap body, which a user moves.
+   one of them is a mocap body, which a user moves. Constraints that are not active, and all that the file's flags
+   switch off (gravity, equalities, springs, dampers, friction loss), do not count.
 
 Source: MuJoCo's XML reference and documentation of its computation.
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from palaestra.envs.arm.robot_files.tree import JointData, LinkData, RobotFileError, RobotTree
+from palaestra.envs.arm.robot_files.tree import JointData, LinkData, RobotFileError, RobotTree, listed
 from palaestra.envs.core import Array
 
 INSTALL = "reading MJCF needs MuJoCo: pip install 'palaestra[robots]'"
@@ -38,6 +39,7 @@ def mjcf_tree(path: Path) -> RobotTree:
         model = _without_meshes(mujoco, path).compile()
     except (ValueError, RuntimeError, mujoco.FatalError) as error:
         raise RobotFileError(f"{path.name}: MuJoCo says: {' '.join(str(error).split())}") from None
+    _switch_off(mujoco, model)
     links, joints = {"world": LinkData("world")}, {}
     names = _Names(model)
     for b in range(1, model.nbody):
@@ -52,6 +54,10 @@ def mjcf_tree(path: Path) -> RobotTree:
     _add_equalities(mujoco, model, names, tree)
     if not model.opt.gravity.any():
         tree.notes.append("the file switches gravity off")
+    elif lifted := [names.bodies[b] for b in model.body_gravcomp.nonzero()[0]]:
+        tree.notes.append(
+            f"gravity compensation (gravcomp) is left out: joints carry all the weight of {listed(lifted)}"
+        )
     return tree
 
 
@@ -73,6 +79,15 @@ class _Names:
             name += "'"
         self._taken.add(name)
         return name
+
+
+def _switch_off(mujoco: Any, model: Any) -> None:
+    """Take out of the model what the file's flags do."""
+    arrays = {"GRAVITY": model.opt.gravity, "EQUALITY": model.eq_active0, "FRICTIONLOSS": model.dof_frictionloss}
+    arrays |= {"SPRING": model.jnt_stiffness, "DAMPER": model.dof_damping}
+    for flag, array in arrays.items():
+        if model.opt.disableflags & int(getattr(mujoco.mjtDisableBit, f"mjDSBL_{flag}", 0)):
+            array[:] = 0
 
 
 def _without_meshes(mujoco: Any, path: Path) -> Any:
@@ -161,7 +176,7 @@ def _friction(model: Any, number: int) -> dict[str, float]:
 
 def _add_equalities(mujoco: Any, model: Any, names: _Names, tree: RobotTree) -> None:
     loops = (int(mujoco.mjtEq.mjEQ_CONNECT), int(mujoco.mjtEq.mjEQ_WELD))
-    for e in range(model.neq):
+    for e in model.eq_active0.nonzero()[0]:
         kind, first, second = (int(values[e]) for values in (model.eq_type, model.eq_obj1id, model.eq_obj2id))
         if kind == int(mujoco.mjtEq.mjEQ_JOINT) and second >= 0:
             tree.joints[names.joints[first]].follows = names.joints[second]

@@ -117,8 +117,36 @@ def test_meshes_are_not_opened(tmp_path: Path) -> None:
     assert with_shape.chain == read(tmp_path, text_of()).chain
 
 
-def test_gravity_that_is_off_is_said(tmp_path: Path) -> None:
-    assert "the file switches gravity off" in read(tmp_path, text_of().replace("1 -2 -9", "0 0 0")).notes
+def flagged(flag: str, **parts: str) -> str:
+    return text_of(**parts).replace('-9"/>', f'-9"><flag {flag}="disable"/></option>')
+
+
+@pytest.mark.parametrize("text", [text_of().replace("1 -2 -9", "0 0 0"), flagged("gravity")])
+def test_gravity_that_is_off_is_said(tmp_path: Path, text: str) -> None:
+    robot = read(tmp_path, text)
+    assert "the file switches gravity off" in robot.notes
+    assert robot.chain.gravity == (0.0, 0.0, 0.0)
+
+
+def test_gravity_compensation_is_left_out_with_a_note(tmp_path: Path) -> None:
+    robot = read(tmp_path, text_of(hand=HAND.replace('name="hand"', 'name="hand" gravcomp="1"')))
+    assert robot.notes == ("gravity compensation (gravcomp) is left out: joints carry all the weight of hand",)
+
+
+def test_what_the_files_flags_switch_off_is_not_there(tmp_path: Path) -> None:
+    spring = HAND.replace('damping="0.5"', 'damping="0.5" frictionloss="0.2" stiffness="3"')
+    assert read(tmp_path, flagged("spring", hand=spring)).chain.damping == (0.0, 0.5)
+    still = HAND.replace('damping="0.5"', 'damping="0.5" frictionloss="0.2"')
+    assert read(tmp_path, flagged("damper", hand=still)).chain.damping == (0.0, 0.0)
+    assert read(tmp_path, text_of(hand=still)).chain.coulomb == (0.0, 0.2)
+    assert read(tmp_path, flagged("frictionloss", hand=still)).chain.coulomb == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("constraint", ['joint joint1="c" joint2="a"', 'weld body1="hand" body2="base"'])
+def test_equalities_that_are_switched_off_hold_nothing(tmp_path: Path, constraint: str) -> None:
+    free = read(tmp_path, text_of()).chain
+    assert read(tmp_path, text_of(end=f'<equality><{constraint} active="false"/></equality>')).chain == free
+    assert read(tmp_path, flagged("equality", end=f"<equality><{constraint}/></equality>")).chain == free
 
 
 BALL = f'<body name="hand"><joint name="c" type="ball"/>{INERTIAL}</body>'
