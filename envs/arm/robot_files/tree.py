@@ -105,12 +105,26 @@ class RobotTree:
 
     def body(self, link: str) -> list[str]:
         """The link and all that fixed joints hang on it."""
-        return [link, *(x for j in self.below[link] if j.kind == "fixed" for x in self.body(j.child))]
+        body, waiting = [], [link]
+        while waiting:
+            body.append(waiting.pop())
+            waiting += [joint.child for joint in reversed(self.below[body[-1]]) if joint.kind == "fixed"]
+        return body
 
     def leaves(self, base: str) -> dict[str, int]:
         """Links below the base that carry nothing, and how many joints move each of them."""
-        inside = [link for link in self.links if link == base or any(j.parent == base for j in self.path(link))]
-        return {link: len(self.moving(link, base)) for link in inside if not self.below[link]}
+        moved = {base: 0}
+        for link in self._downwards(base)[1:]:
+            joint = self.above[link]
+            moved[link] = moved[joint.parent] + (joint.kind != "fixed")
+        return {link: moved[link] for link in self.links if link in moved and not self.below[link]}
+
+    def _downwards(self, base: str) -> list[str]:
+        """The base and all links below it, each after the one that carries it."""
+        order = [base]
+        for link in order:
+            order += [joint.child for joint in self.below[link]]
+        return order
 
     def chosen_base(self, base: str | None) -> str:
         """The base asked for, or the only root."""
@@ -213,14 +227,20 @@ class RobotTree:
             forks = [
                 j for link in self.body(self._body_root(joint.parent)) for j in self.below[link] if j.kind != "fixed"
             ]
-            if joint.kind != "fixed" and len(forks) > 1 and max(map(self._own_joints, forks)) <= 1:
+            if joint.kind != "fixed" and len(forks) > 1 and max(self._own_joints[j.child] for j in forks) <= 1:
                 return joint.parent
         return leaf
 
-    def _own_joints(self, joint: JointData) -> int:
-        """The most joints in a row, from this one on, that do not follow another one."""
-        later = [self._own_joints(j) for j in self.below[joint.child]]
-        return max(later, default=0) + (joint.kind != "fixed" and not joint.follows)
+    @cached_property
+    def _own_joints(self) -> dict[str, int]:
+        """The most joints in a row, from the one that carries each link on, that do not follow another one."""
+        own = dict.fromkeys(self.links, 0)
+        for root in self.links.keys() - self.above.keys():
+            for link in self._downwards(root)[:0:-1]:
+                joint = self.above[link]
+                own[link] += joint.kind != "fixed" and not joint.follows
+                own[joint.parent] = max(own[joint.parent], own[link])
+        return own
 
     def _body_root(self, link: str) -> str:
         """The link that the fixed joints of a link's body hang on."""

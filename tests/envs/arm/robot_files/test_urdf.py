@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,19 @@ def test_a_tip_is_chosen_only_where_the_joints_leave_no_choice(tmp_path: Path) -
     with pytest.raises(RobotFileError, match=r"more than one tip, choose one: jaw \(4 joints\), eye \(3 joints\)"):
         read(tmp_path, arm(jaw, camera))
     assert read(tmp_path, arm(jaw, camera), tip="eye").chain.dof == 3
+
+
+def test_a_link_of_many_fixed_ones_is_read(tmp_path: Path) -> None:
+    """A name plate in 600 parts behind the hand, and as many before a gripper, each 0.1 mm after the one before."""
+    names = ["flange", *(f"part{i}" for i in range(600))]
+    origin = 'xyz="0.0001 0 0"'
+    row = [link(b, "") + joint(f"to {b}", a, b, "fixed", "", origin=origin) for a, b in itertools.pairwise(names)]
+    robot = read(tmp_path, arm(*row))
+    assert robot.tip == "part599"
+    shift = np.subtract(robot.chain.flange.position, read(tmp_path, arm()).chain.flange.position)
+    assert np.linalg.norm(shift) == pytest.approx(0.06)
+    fingers = [link(f) + joint(f, "flange", f, "prismatic") for f in ("left", "right")]
+    assert read(tmp_path, arm(*row, *fingers)).chain.joint_names == ("turn", "slide", "spin")
 
 
 @pytest.mark.parametrize("make_env", [Reach, ReachTorque])
