@@ -1,7 +1,8 @@
 """A robot file's links and joints as a tree, and the serial chain from a base to a tip of it.
 
 1. A link whose joint is fixed belongs to the body that carries it; what hangs on the chain by other joints (a gripper,
-   a second arm) is frozen at its zero and belongs to it too. What lies before the base, and the base itself, is ground.
+   a second arm) is frozen at its zero and belongs to it too. What lies before the base, and the base itself, is ground;
+   gravity is turned into the base's axes.
 2. The tip is chosen only where the file leaves no choice of joints: all leaves that some joint moves are moved by the
    same ones. A fork into branches of at most one joint of their own each is a gripper: the tip is before it.
 """
@@ -172,6 +173,9 @@ class RobotTree:
             if joint.kind != "fixed":
                 placements.append(_placement(carried))
                 carried = np.eye(4)
+        stand = np.eye(4)
+        for joint in self.path(base):
+            stand = stand @ transform(joint)
         if self.links[base].mass:
             self.notes.append(f"{base} is the base, which does not move: its {self.links[base].mass:g} kg are left out")
         bodies = [self._lumped(joint.child, joints) for joint in joints]
@@ -189,7 +193,7 @@ class RobotTree:
                 placements=tuple(placements),
                 axes=tuple(tuple(joint.axis.tolist()) for joint in joints),
                 flange=_placement(carried),
-                gravity=self.gravity,
+                gravity=tuple((stand[:3, :3].T @ self.gravity).tolist()),
                 joint_names=tuple(joint.name for joint in joints),
                 link_names=tuple(joint.child for joint in joints),
                 **numbers,

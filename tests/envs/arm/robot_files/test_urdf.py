@@ -89,6 +89,18 @@ def test_the_chain_is_what_mujoco_reads(tmp_path: Path, name: str) -> None:
     assert found["tool"] <= 1e-9
 
 
+@pytest.mark.parametrize("kind", ["fixed", "revolute"])
+def test_gravity_is_the_worlds_on_a_base_that_stands_turned(tmp_path: Path, kind: str) -> None:
+    """A base on a wall, and one on a joint that is held at 0."""
+    wall = link("world", "") + joint("mount", "world", "base", kind, origin='xyz="0 0 1" rpy="0.2 1.5708 -0.7"')
+    text = arm(wall)
+    robot = read(tmp_path, text, base="base")
+    found = differences(robot.chain, mujoco_urdf(text, "turn"), "flange", "base")
+    assert found["torque"] <= 1e-9
+    assert found["tool"] <= 1e-9
+    assert read(tmp_path, arm(), base="base").chain.gravity == (0.0, 0.0, -9.81)
+
+
 def test_rounded_angles_leave_the_tool_where_it_is_in_float32(tmp_path: Path) -> None:
     """Axes that are parallel but for 2.7e-6 rad meet kilometres away."""
     chain = read(tmp_path, FILES["rounded angles"]).chain
