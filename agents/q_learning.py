@@ -59,9 +59,12 @@ def masked(q_values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def epsilon_greedy(q_values: Tensor, epsilon: Tensor | float, rng: Rng, mask: Tensor | None = None) -> Tensor:
-    """Actions int64 [N]: uniform over the legal ones with probability ε (a number, or one per environment)."""
-    explores = rng.uniform() < epsilon
-    at_random = rng.integers(0, q_values.shape[1]) if mask is None else rng.choice(mask)
+    """Actions int64 [N]: uniform over the legal ones with probability ε (a number, or one per environment).
+
+    Where none is legal it is the first.
+    """
+    explores, count = rng.uniform() < epsilon, q_values.shape[1]
+    at_random = rng.integers(0, count) if mask is None else rng.choice(mask) % count
     return torch.where(explores, at_random, masked(q_values, mask).argmax(1))
 
 

@@ -241,19 +241,22 @@ class Rng:
 def sample_actions(space: gymnasium.Space[Any], rng: Rng, mask: Tensor | None = None) -> Tensor:
     """Uniform actions of one environment's action space for each key of ``rng``, [N, …].
 
-    A Box side without a bound counts as −1 or 1. ``mask`` bool [N, A] names the legal actions of a Discrete space.
+    A Box side without a bound counts as −1 or 1. ``mask`` bool [N, A] names the legal actions of a Discrete space, or
+    those of each choice of a MultiDiscrete one after another; where it names none, all count as legal.
 
     Raises:
         ValueError: for a space that no agent here can act in.
     """
     if isinstance(space, spaces.Discrete):
         if mask is not None:
-            return rng.choice(mask) + int(space.start)
+            return _legal_choice(rng, mask) + int(space.start)
         return rng.integers(int(space.start), int(space.start + space.n))
     if isinstance(space, spaces.MultiBinary):
         return rng.integers(0, 2, space.shape).to(torch.int8)
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         counts, start = (torch.as_tensor(a, dtype=torch.int64, device=rng.device) for a in (space.nvec, space.start))
+        if mask is not None:
+            return torch.stack([_legal_choice(rng, part) for part in mask.split(space.nvec.tolist(), 1)], 1) + start
         return rng.integers(0, counts, space.shape) + start
     if isinstance(space, spaces.Box):
         low = np.where(np.isfinite(space.low), space.low, -1.0).astype(np.float32)
@@ -262,3 +265,8 @@ def sample_actions(space: gymnasium.Space[Any], rng: Rng, mask: Tensor | None = 
             torch.as_tensor(low, device=rng.device), torch.as_tensor(high, device=rng.device), space.shape
         )
     raise ValueError(f"cannot act in a space of type {type(space).__name__}")
+
+
+def _legal_choice(rng: Rng, mask: Tensor) -> Tensor:
+    """A True entry of each row, or any where a row has none, as PPO's masked probabilities have it."""
+    return rng.choice(mask | ~mask.any(1, keepdim=True))

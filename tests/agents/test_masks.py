@@ -196,6 +196,7 @@ def test_random_actions_are_uniform_over_the_legal_ones() -> None:
         shares = base.epsilon_greedy(q_values, epsilon, Rng(keys, 0), mask).bincount(minlength=4) / n
         p = torch.tensor([epsilon / 3, 0.0, epsilon / 3 + 1 - epsilon, epsilon / 3])
         assert ((shares - p).abs() <= 5 * (p * (1 - p) / n).sqrt()).all()
+        assert not base.epsilon_greedy(q_values, epsilon, Rng(keys, 0), torch.zeros_like(mask)).any()
 
 
 # ------------------------------------------------------------------------------------------- PPO's distribution

@@ -331,6 +331,24 @@ def test_random_actions_are_legal_ones() -> None:
     assert 900 < actions[::2].eq(-2).sum() == 2000 - actions[::2].eq(0).sum() < 1100
 
 
+def test_random_actions_of_several_choices_are_legal_ones() -> None:
+    """One row allows {0, 2} × {1}, the other {1} × nothing, which counts as {0, 1}."""
+    from gymnasium import spaces
+
+    legal = torch.tensor([[True, False, True, False, True], [False, True, False, False, False]]).repeat(2000, 1)
+    actions = sample_actions(spaces.MultiDiscrete([3, 2], start=[5, -1]), Rng(torch.arange(4000), 0), legal)
+    assert set(map(tuple, actions[::2].tolist())) == {(5, 0), (7, 0)}
+    assert set(map(tuple, actions[1::2].tolist())) == {(6, -1), (6, 0)}
+    assert 900 < actions[1::2, 1].eq(0).sum() < 1100
+
+
+def test_where_no_action_is_legal_random_ones_are_any() -> None:
+    from gymnasium import spaces
+
+    actions = sample_actions(spaces.Discrete(3, start=-2), Rng(torch.arange(900), 0), torch.zeros(900, 3).bool())
+    assert actions.unique().tolist() == [-2, -1, 0]
+
+
 def test_spaces_without_random_actions_are_refused() -> None:
     from gymnasium import spaces
 
