@@ -14,7 +14,7 @@ from palaestra.train.formatting import NORMALISED, columns, four_digits
 from palaestra.train.runs.run_folder import RunFolder, runs_by_age
 
 ON_A_TERMINAL = 20  # runs at most
-_PLAIN = re.compile(r"^(env|agent|seed|total_timesteps): (\S+)$", re.MULTILINE)  # lines of a configuration
+_PLAIN = re.compile(r"^(env|agent|seed|total_timesteps|stop_at): (\S+)$", re.MULTILINE)  # lines of a configuration
 
 
 def list_runs() -> list[dict[str, Any]]:
@@ -33,7 +33,8 @@ def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
         checkpoints = folder.checkpoints()
         steps, done = int(checkpoints[0].stem) if checkpoints else steps, not checkpoints
     total = int(plain["total_timesteps"]) if plain.get("total_timesteps", "").isdecimal() else None
-    enough = facts.get("stopped") is not None or (total is not None and (steps or 0) >= total)
+    by_rule = plain.get("stop_at", "null") != "null" and facts.get("stopped") is not None
+    enough = by_rule or (total is not None and (steps or 0) >= total)
     return {
         "env": names.get(env) or env.rpartition("/")[2] or None,
         "agent": plain.get("agent"),

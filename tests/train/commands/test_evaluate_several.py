@@ -22,6 +22,7 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import Player, RandomPolicy
 from palaestra.train.formatting import columns
 from palaestra.train.results.run_list import list_runs, runs_table
+from palaestra.train.runs.run_folder import RunFolder
 
 RUNS = Path(__file__).parents[2] / "data/runs-885ce09"
 
@@ -122,6 +123,18 @@ def test_the_runs_are_listed_newest_first(folders: Path) -> None:
     assert max(map(len, lines)) <= 80
     assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 older: palaestra evaluate | less"
     assert max(map(len, runs_table([newest, older], 40).splitlines())) <= 40
+
+
+def test_a_run_that_goes_on_without_its_rule_is_not_finished(folders: Path) -> None:
+    """As RunFolder.is_finished has it: trained further, and killed before its first checkpoint."""
+    folder = folders / "env/agent/ppo-cartpole"
+    (folder / "run.json").write_text(json.dumps({"num_timesteps": 1280, "stopped": "the agent scores at least 475"}))
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    for rule, finished in {"solved": True, "'475'": True, "null": False}.items():
+        (folder / "config.yaml").write_text(f"{text}stop_at: {rule}\n", encoding="utf-8")
+        config = RunFolder(folder).config()
+        assert config is not None
+        assert (list_runs()[0]["finished"], RunFolder(folder).is_finished(config)) == (finished, finished)
 
 
 def test_damaged_folders_are_listed(folders: Path) -> None:
