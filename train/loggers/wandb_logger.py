@@ -8,9 +8,9 @@
    ``INIT_TIMEOUT`` is opened offline; one that cannot be opened at all is left to ``progress.csv``.
 4. Nobody is asked. ``auto`` is online where credentials lie ready (environment, netrc, wandb's settings file), else
    offline; ``WANDB_MODE`` decides where it is set. Finding them opens no connection.
-5. A resumed run stays one run. It goes on with its page on W&B, whose id lies in ``wandb-id.txt``, and gets the rows of
-   ``progress.csv`` that the page has not. Offline, where W&B can add nothing to a folder, the new folder has all rows
-   from the first on, and the folders of the parts before go to ``wandb/earlier``, unless they have been sent already.
+5. A resumed run stays one run. Its page on W&B goes on, that of ``wandb-id.txt`` or of a later part that `wandb sync`
+   has sent, and gets the rows of ``progress.csv`` that it has not. Offline, where W&B can add nothing to a folder, the
+   new folder has all rows from the first on. Offline parts before go to ``wandb/earlier``, unless they have been sent.
 6. A kill loses nothing of ``progress.csv`` (each row is handed to the operating system) and at most the last 15 seconds
    of the offline W&B file, which wandb-core writes.
 """
@@ -46,6 +46,7 @@ Job = Callable[["wandb.Run"], object]
 PROJECT = "palaestra"
 INIT_TIMEOUT = 20.0  # seconds to wait for the server before going offline; wandb itself adds up to 10
 _KEY_HOSTS = {"api.forge.coreweave.com": "api.wandb.ai"}  # the newer address takes the keys of the older
+_PART = re.compile(r"(?P<offline>offline-)?run-(?P<time>\d{8}_\d{6})-(?P<id>.+)")
 FINISH_TIMEOUT = 60.0  # seconds for the last uploads; what is left stays on disk for `wandb sync`
 
 
@@ -90,17 +91,18 @@ class _Worker(threading.Thread):
             run.log(row)
 
     def log_before(self, rows: list[ScalarRow], run: wandb.Run) -> None:
-        """Send the rows from before a resumption that W&B has not; put folders that lack the others away."""
+        """Send the rows from before a resumption that W&B has not; put offline folders away, which lack the others."""
         for row in rows:
             if row[STEP] > self._seen:
                 run.log(row)
-        if self.offline_dir is None:
-            return
-        earlier = self.offline_dir.with_name("earlier")
-        for folder in self.offline_dir.parent.glob("offline-run-*"):
-            if folder.name != self.offline_dir.name and not any(folder.glob("*.wandb.synced")):
-                earlier.mkdir(exist_ok=True)
-                folder.rename(earlier / folder.name)
+        earlier = self._run_dir / "wandb" / "earlier"
+        try:
+            for folder in earlier.parent.glob("offline-run-*"):
+                if (self.offline_dir is None or folder.name != self.offline_dir.name) and not _is_sent(folder):
+                    earlier.mkdir(exist_ok=True)
+                    folder.rename(earlier / folder.name)
+        except OSError as error:
+            self._warn(f"W&B: cannot put parts from before into {earlier} ({error.strerror}); send the newest only")
 
     def submit(self, what: str, job: Job) -> None:
         """Queue a job; ``what`` names it in a warning."""
@@ -172,7 +174,7 @@ class _Worker(threading.Thread):
             dir=str(folder),
             name=folder.name,
             # offline an id of its own: `wandb sync` then overwrites no part that it has sent before
-            id=self._online_id if online else _new_id(),
+            id=self._online_id if online else secrets.token_hex(4),
             resume="allow" if self._resumed and online else None,
             config=self._config,
             mode=mode,
@@ -190,8 +192,16 @@ class _Worker(threading.Thread):
         return run
 
 
-def _new_id() -> str:
-    return secrets.token_hex(4)
+def _is_sent(folder: Path) -> bool:
+    """True if `wandb sync` has sent an offline folder."""
+    return any(folder.glob("*.wandb.synced"))
+
+
+def _page_id(run_dir: Path) -> str | None:
+    """Of the page that W&B got the latest part by, online or from `wandb sync`; None if there is none."""
+    parts = [(_PART.fullmatch(path.name), path) for path in (run_dir / "wandb").glob("*run-*")]
+    sent = [match for match, path in parts if match and (not match["offline"] or _is_sent(path))]
+    return max(sent, key=lambda match: match["time"])["id"] if sent else None
 
 
 def _in_one_line(error: Exception) -> str:
@@ -276,7 +286,8 @@ class Tracker:
         if wanted == "disabled":
             return cls(csv_output, None)
         resumed = resume_step is not None
-        run_id = id_file.read_text().strip() if resumed and id_file.is_file() else _new_id()
+        known = id_file.read_text().strip() if resumed and id_file.is_file() else secrets.token_hex(4)
+        run_id = (_page_id(run_dir) if resumed else None) or known
         id_file.write_text(run_id)
         worker = _Worker(run_dir, config, wanted, run_id, resumed, warn)
         if resumed:

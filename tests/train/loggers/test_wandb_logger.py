@@ -504,6 +504,65 @@ def test_a_resumed_run_goes_on_with_its_page_and_doubles_no_row(
     assert (calls[0]["resume"], calls[1]["resume"]) == (None, "allow")
 
 
+def offline_part(run_dir: Path, name: str, sent: bool = False) -> None:
+    """What an offline part of a run leaves, and `wandb sync` beside it."""
+    folder = run_dir / "wandb" / name
+    folder.mkdir(parents=True)
+    (folder / f"run-{name[-4:]}.wandb").touch()
+    if sent:
+        (folder / f"run-{name[-4:]}.wandb.synced").touch()
+
+
+@pytest.fixture
+def ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pages that are opened online, in order."""
+    monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
+    found: list[str] = []
+    monkeypatch.setattr(wandb, "init", lambda **kwargs: (found.append(kwargs["id"]), BrokenRun("finish"))[1])
+    return found
+
+
+def test_offline_parts_that_a_page_has_got_are_put_away(tmp_path: Path, ids: list[str]) -> None:
+    """Else `wandb sync RUN/wandb/offline-run-*` makes a second page of them."""
+    offline_part(tmp_path, "offline-run-20260101_100000-aaaa")
+    offline_part(tmp_path, "offline-run-20260101_110000-bbbb")
+    (tmp_path / "wandb-id.txt").write_text("page")
+    start(tmp_path, {}, "online", resume_step=20, warn=lambda text: None).finish()
+    assert [path.name[-4:] for path in sorted((tmp_path / "wandb").glob("*/offline-run-*"))] == ["aaaa", "bbbb"]
+    assert not list((tmp_path / "wandb").glob("offline-run-*"))
+    assert ids == ["page"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "page"),
+    [
+        ({"offline-run-20260101_100000-aaaa": True, "offline-run-20260101_110000-bbbb": False}, "aaaa"),
+        ({"offline-run-20260101_100000-aaaa": True, "offline-run-20260101_110000-bbbb": True}, "bbbb"),
+        ({"offline-run-20260101_100000-aaaa": True, "run-20260101_110000-page": False}, "page"),
+        ({"run-20260101_100000-page": False, "offline-run-20260101_110000-bbbb": True}, "bbbb"),
+        ({"offline-run-today-aaaa": True, "latest-run": False}, "page"),
+    ],
+)
+def test_a_page_that_was_sent_by_hand_goes_on(
+    parts: dict[str, bool], page: str, tmp_path: Path, ids: list[str]
+) -> None:
+    (tmp_path / "wandb-id.txt").write_text("page")
+    for name, sent in parts.items():
+        offline_part(tmp_path, name, sent)
+    start(tmp_path, {}, "online", resume_step=20, warn=lambda text: None).finish()
+    assert (ids, (tmp_path / "wandb-id.txt").read_text()) == ([page], page)
+
+
+def test_parts_that_cannot_be_put_away_are_told_and_hide_no_other_warning(tmp_path: Path, ids: list[str]) -> None:
+    offline_part(tmp_path, "offline-run-20260101_100000-aaaa")
+    (tmp_path / "wandb/earlier").touch()
+    warnings: list[str] = []
+    start(tmp_path, {}, "online", resume_step=20, warn=warnings.append).finish()
+    assert "earlier (File exists); send the newest only" in warnings[0]
+    assert "finishing failed" in warnings[1]
+    assert len(warnings) == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "variable", "meant"),
     [
