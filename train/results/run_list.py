@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.envs.registry import entries
+from palaestra.train.config.run_config import read_file
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import NORMALISED, columns, four_digits
 from palaestra.train.runs.run_folder import RunFolder, runs_by_age
 
 ON_A_TERMINAL = 20  # runs at most
-_PLAIN = re.compile(r"^(env|agent|seed|total_timesteps|stop_at): (\S+)$", re.MULTILINE)  # lines of a configuration
+_LINES = re.compile(r"^(env|agent|seed|total_timesteps|stop_at): (.*(?:\n .*)*)$", re.MULTILINE)  # of a configuration
+_PLAIN = re.compile(r"[\w./:-]+")
 
 
 def list_runs() -> list[dict[str, Any]]:
@@ -24,28 +26,36 @@ def list_runs() -> list[dict[str, Any]]:
 
 
 def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
-    plain: dict[str, str] = {}
-    with suppress(OSError, ValueError):  # YAML's parser takes a hundred times as long
-        plain = dict(_PLAIN.findall(folder.config_file.read_text(encoding="utf-8")))
+    settings = _settings(folder)
+    env, agent, seed, total = (settings.get(name) for name in ("env", "agent", "seed", "total_timesteps"))
     facts, evaluation = _told(folder.facts), _told(folder.evaluation)
-    env, steps, done = plain.get("env", ""), _number(facts.get("num_timesteps")), False
+    steps, done = _number(facts.get("num_timesteps")), False
     with suppress(OSError):  # whether it is finished shows in the checkpoints' folder
         checkpoints = folder.checkpoints()
         steps, done = int(checkpoints[0].stem) if checkpoints else steps, not checkpoints
-    total = int(plain["total_timesteps"]) if plain.get("total_timesteps", "").isdecimal() else None
-    by_rule = plain.get("stop_at", "null") != "null" and facts.get("stopped") is not None
-    enough = by_rule or (total is not None and (steps or 0) >= total)
+    by_rule = settings.get("stop_at") is not None and facts.get("stopped") is not None
+    enough = by_rule or (type(total) is int and (steps or 0) >= total)
     return {
-        "env": names.get(env) or env.rpartition("/")[2] or None,
-        "agent": plain.get("agent"),
-        "seed": int(plain["seed"]) if plain.get("seed", "").isdecimal() else None,
+        "env": (names.get(env) or env.rpartition("/")[2] or None) if isinstance(env, str) else None,
+        "agent": agent if isinstance(agent, str) else None,
+        "seed": seed if type(seed) is int else None,
         "steps": steps,
-        "total_timesteps": total,
+        "total_timesteps": total if type(total) is int else None,
         "score": _number(evaluation.get("exact_mean", evaluation.get("mean"))),
         "percent_of_optimal": _number(evaluation.get("percent_of_optimal")),
         "finished": bool(done and enough and (evaluation or facts.get("evaluation_skipped"))),
         "path": str(folder.path),
     }
+
+
+def _settings(folder: RunFolder) -> dict[str, Any]:
+    """Those of the configuration that a row needs; empty where it cannot be read."""
+    with suppress(OSError, ValueError):  # YAML's parser takes a hundred times as long
+        lines = dict(_LINES.findall(folder.config_file.read_text(encoding="utf-8")))
+        if not all(_PLAIN.fullmatch(text) for text in lines.values()):
+            return read_file(folder.config_file)
+        return {key: None if text == "null" else int(text) if text.isdecimal() else text for key, text in lines.items()}
+    return {}
 
 
 def _told(read: Any) -> dict[str, Any]:

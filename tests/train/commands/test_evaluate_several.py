@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
@@ -123,6 +124,33 @@ def test_the_runs_are_listed_newest_first(folders: Path) -> None:
     assert max(map(len, lines)) <= 80
     assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 older: palaestra evaluate | less"
     assert max(map(len, runs_table([newest, older], 40).splitlines())) <= 40
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "/home/my files/env.py:MyEnv",
+        "/home/é\x85x/env.py:MyEnv",
+        f"/{'long' * 30} {'er' * 50}/env.py:MyEnv",
+        "/a'b/env.py:MyEnv",
+    ],
+)
+def test_a_file_in_any_folder_has_its_name_in_the_list(env: str, folders: Path) -> None:
+    file = folders / "env/agent/ppo-cartpole/config.yaml"
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    file.write_text(yaml.safe_dump({**settings, "env": env}, sort_keys=False), encoding="utf-8")
+    row = list_runs()[0]
+    assert (row["env"], row["agent"], row["seed"], row["total_timesteps"]) == ("env.py:MyEnv", "ppo", 3, 8192)
+
+
+@pytest.mark.parametrize(
+    "text", ["env: [1]\nagent: 'x'\nseed: -1.5", "env: a b: c", "env: 'a\nseed: 1", "seed: " + "9" * 5000]
+)
+def test_configurations_of_other_kinds_are_listed(text: str, folders: Path) -> None:
+    (folders / "env/agent/ppo-cartpole/config.yaml").write_text(text, encoding="utf-8")
+    row = list_runs()[0]
+    assert (row["env"], row["seed"], row["finished"]) == (None, None, False)
+    assert json.dumps(row)
 
 
 def test_a_run_that_goes_on_without_its_rule_is_not_finished(folders: Path) -> None:
