@@ -156,7 +156,7 @@ class ProgressOutput(KVWriter):
         return f"{name}: {mean:,.2f}" + ("" if percent is None else f" ({percent:z.1f} %)")
 
     def _percent_done(self) -> str:
-        return f"{int(100 * self._share()):4d}%"
+        return f"{int(100 * self._share() + 1e-9):4d}%"  # 100 · 0.29 is 28.999…
 
     def _share(self) -> float:
         """0 … 1 of the steps or of the time, whichever ends first."""

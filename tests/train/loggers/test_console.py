@@ -45,6 +45,16 @@ def test_plain_line_known_answer() -> None:
     )
 
 
+def test_percentages_are_whole_ones_of_the_steps() -> None:
+    for total in (100, 131_072, 7_489_000, 10**9):
+        progress, _ = plain(total, Clock())
+        for percent in range(101):
+            at = -(-percent * total // 100)
+            for progress.steps, shown in ((at, percent), (at - 1, percent - 1)):
+                if shown >= 0:
+                    assert progress._percent_done() == f"{shown:4d}%"
+
+
 def test_plain_lines_keep_their_distance_and_the_last_one_comes() -> None:
     clock = Clock()
     progress, stream = plain(100_000, clock)
