@@ -68,7 +68,7 @@ def urdf_tree(name: str, root: Element) -> RobotTree:
         RobotFileError: if a number, name or limit is missing or wrong.
     """
     links = [_link(name, element) for element in root.findall("link")]
-    joints = [_joint(name, element) for element in root.findall("joint") if element.find("parent") is not None]
+    joints = [_joint(name, element) for element in root.findall("joint")]
     for part, names in (("link", [link.name for link in links]), ("joint", [joint.name for joint in joints])):
         if len(names) > MOST_LINKS:
             raise RobotFileError(f"{name}: the file has {len(names)} {part}s, more than {MOST_LINKS}")

@@ -247,6 +247,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "two of one name": (arm(link("hand")), "two links are called hand"),
     "no name": (arm("<link/>"), "<link> has no name"),
     "no child": (arm('<joint name="x" type="fixed"><parent link="hand"/></joint>'), "joint x has no child"),
+    "no parent": (arm('<joint name="x" type="fixed"><child link="hand"/></joint>'), "joint x has no parent"),
     "floating": (arm(a=joined("turn", "base", "upper", "floating")), "joint turn is floating"),
     "planar": (
         arm(b=joined("slide", "upper", "fore", "planar")),
