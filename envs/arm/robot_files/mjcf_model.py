@@ -1,7 +1,7 @@
 """Reads MJCF through MuJoCo: the bodies and joints of the compiled model.
 
-1. Meshes, textures and height fields are not opened: geoms made of them are taken out before the model is compiled. A
-   body whose mass would come from a mesh alone has none.
+1. Meshes, textures and height fields are not opened: geoms made of them are taken out before the model is compiled. The
+   mass that a body would have from them is left out, with a note.
 2. A body with several joints is a row of links without mass. A link's frame is at its joint's anchor, in the body's
    axes; the root is ``world``, and gravity is the file's.
 3. The largest torque of a joint is what its motors give, or the joint's own limit of it. Velocities have no limits.
@@ -36,7 +36,9 @@ def mjcf_tree(path: Path) -> RobotTree:
     except ImportError:
         raise RobotFileError(f"{path.name}: {INSTALL}") from None
     try:
-        model = _without_meshes(mujoco, path).compile()
+        spec = mujoco.MjSpec.from_file(str(path))
+        lightened = _without_meshes(mujoco, spec)
+        model = spec.compile()
     except (ValueError, RuntimeError, mujoco.FatalError) as error:
         raise RobotFileError(f"{path.name}: MuJoCo says: {' '.join(str(error).split())}") from None
     _switch_off(mujoco, model)
@@ -52,6 +54,8 @@ def mjcf_tree(path: Path) -> RobotTree:
             joints[joint.name] = joint
     tree = RobotTree(path.name, links, joints, tuple(model.opt.gravity.tolist()))
     _add_equalities(mujoco, model, names, tree)
+    if light := [names.bodies[body.id] for body in lightened if body.id > 0]:
+        tree.notes.append(f"meshes are not opened: their mass is missing in {listed(light)}; state it in <inertial>")
     if not model.opt.gravity.any():
         tree.notes.append("the file switches gravity off")
     elif lifted := [names.bodies[b] for b in model.body_gravcomp.nonzero()[0]]:
@@ -90,12 +94,18 @@ def _switch_off(mujoco: Any, model: Any) -> None:
             array[:] = 0
 
 
-def _without_meshes(mujoco: Any, path: Path) -> Any:
-    """The file's specification without all that would open another file to look at."""
-    spec = mujoco.MjSpec.from_file(str(path))
+def _without_meshes(mujoco: Any, spec: Any) -> list[Any]:
+    """Take all out of the specification that would open another file to look at; the bodies that lose mass by it."""
     shapes = (mujoco.mjtGeom.mjGEOM_MESH, mujoco.mjtGeom.mjGEOM_HFIELD, mujoco.mjtGeom.mjGEOM_SDF)
+    always = spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_TRUE
+    never = spec.compiler.inertiafromgeom == mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE
+    first, last = spec.compiler.inertiagrouprange
+    lightened = []
     for geom in list(spec.geoms):
         if geom.type in shapes or geom.meshname or geom.hfieldname:
+            heavy = first <= geom.group <= last and geom.mass != 0.0 and (geom.density > 0.0 or geom.mass > 0.0)
+            if heavy and not never and (always or not geom.parent.explicitinertial) and geom.parent not in lightened:
+                lightened.append(geom.parent)
             spec.delete(geom)
         else:
             geom.material = ""
@@ -106,7 +116,7 @@ def _without_meshes(mujoco: Any, path: Path) -> Any:
             spec.delete(part)
     for texture in list(spec.textures):
         spec.delete(texture)
-    return spec
+    return lightened
 
 
 def _joints(mujoco: Any, model: Any, b: int, names: _Names) -> list[JointData]:

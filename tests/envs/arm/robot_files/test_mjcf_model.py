@@ -117,6 +117,31 @@ def test_meshes_are_not_opened(tmp_path: Path) -> None:
     assert with_shape.chain == read(tmp_path, text_of()).chain
 
 
+@pytest.mark.parametrize(
+    ("inertial", "shape", "lost"),
+    [
+        ("", "", True),
+        ("", 'mass="3"', True),
+        ("", 'mass="0"', False),
+        ("", 'density="0"', False),
+        ("", 'group="2"', False),
+        (INERTIAL, "", False),
+    ],
+)
+def test_mass_that_meshes_would_give_is_left_out_with_a_note(
+    tmp_path: Path, inertial: str, shape: str, lost: bool
+) -> None:
+    """Of a body that has another shape as well, so that its joint has some inertia."""
+    mesh = f'<geom type="mesh" mesh="m" {shape}/>'
+    hand = HAND.replace(INERTIAL, f'{inertial}<geom size="0.1"/>{mesh}{mesh}')
+    text = text_of(hand=hand, end='<asset><mesh name="m" file="nowhere.stl"/></asset>')
+    notes = read(tmp_path, text.replace('angle="radian"', 'angle="radian" inertiagrouprange="0 1"')).notes
+    assert notes == (("meshes are not opened: their mass is missing in hand; state it in <inertial>",) if lost else ())
+    if inertial:
+        notes = read(tmp_path, text.replace('angle="radian"', 'angle="radian" inertiafromgeom="true"')).notes
+        assert any("missing in hand" in note for note in notes)
+
+
 def flagged(flag: str, **parts: str) -> str:
     return text_of(**parts).replace('-9"/>', f'-9"><flag {flag}="disable"/></option>')
 
