@@ -245,12 +245,13 @@ class SerialChain:
 
     def _units(self, axes: Any) -> Any:
         """Axes [dof, 3] of length 1."""
-        length = np.linalg.norm(axes, axis=1, keepdims=True)
-        if not length.all():
+        largest = np.abs(axes).max(1, keepdims=True)
+        if not largest.all():
             raise ValueError(
-                f"{self.name}: the axis of {self.joint(int(length.argmin()))} must have a direction, got 0 0 0"
+                f"{self.name}: the axis of {self.joint(int(largest.argmin()))} must have a direction, got 0 0 0"
             )
-        return axes / length
+        axes = axes / largest  # whose squares are numbers
+        return axes / np.linalg.norm(axes, axis=1, keepdims=True)
 
     def _check_joints(self) -> None:
         for i, (low, high, kind) in enumerate(zip(self.q_min, self.q_max, self.kinds, strict=True)):

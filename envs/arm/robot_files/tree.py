@@ -20,6 +20,7 @@ from palaestra.envs.arm.chain import Placement, SerialChain
 from palaestra.envs.core import Array
 
 TIP_NAMES = ("tcp", "tool0", "ee_link")  # in the order of preference, where links of one body could be the tip
+LARGEST = 1e9  # kg, kg m², m and friction, so that float32 holds the products; a limit beyond it is none
 MOVING = ("revolute", "continuous", "prismatic")
 
 
@@ -72,12 +73,26 @@ class RobotTree:
             for end in (joint.parent, joint.child):
                 if end not in self.links:
                     raise RobotFileError(f"{self.name}: joint {joint.name} names a link {end!r} that is not there")
+        self._check_sizes()
         if len(self.above) < len(self.joints):
             twice = next(j for j in self.joints.values() if self.above[j.child] is not j)
             raise RobotFileError(f"{self.name}: link {twice.child} hangs on two joints: closed loops are not held")
         for link in self.links:
             if link in (joint.parent for joint in self.path(link)[1:]):
                 raise RobotFileError(f"{self.name}: link {link} hangs on itself: closed loops are not held")
+
+    def _check_sizes(self) -> None:
+        parts = [
+            (f"{name} of link {link.name}", value)
+            for link in self.links.values()
+            for name, value in (("mass", link.mass), ("centre of mass", link.centre), ("inertia", link.inertia))
+        ]
+        for joint in self.joints.values():
+            numbers = {"position": joint.position, **joint.friction}
+            parts += [(f"{name} of joint {joint.name}", value) for name, value in numbers.items()]
+        for name, value in parts:
+            if not (size := float(np.abs(value).max())) <= LARGEST:
+                raise RobotFileError(f"{self.name}: the {name} has {size:g} in it, more than {LARGEST:g}")
 
     @cached_property
     def above(self) -> dict[str, JointData]:
@@ -185,7 +200,9 @@ class RobotTree:
             "centre_of_mass": [body.centre for body in bodies],
             "inertia": [body.inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]] for body in bodies],
         }
-        numbers |= {n: [joint.limits.get(n) for joint in joints] for n in ("q_min", "q_max", "velocity", "torque")}
+        for name in ("q_min", "q_max", "velocity", "torque"):
+            limits = [joint.limits.get(name) for joint in joints]
+            numbers[name] = [None if value is None or abs(value) > LARGEST else value for value in limits]
         numbers |= {n: [joint.friction.get(n, 0.0) for joint in joints] for n in ("damping", "coulomb", "armature")}
         try:
             return SerialChain(

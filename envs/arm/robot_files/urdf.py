@@ -3,7 +3,8 @@
 1. Meshes are not opened and ``package://`` is not followed; what a simulator adds (``gazebo``, ``transmission``) is
    left out. A file that declares a document type, and with it entities, is refused before anything is expanded.
 2. A limit of 0 for velocity or effort, and lower = upper = 0, mean that the file does not say. So do position limits of
-   more than a thousand turns or metres. A joint without an axis has x, a link without an inertia has none.
+   more than a thousand turns, and velocities and efforts of more than 1e9. A joint without an axis has x, a link
+   without an inertia has none.
 3. The angles of an ``origin`` are about fixed axes, first x, then y, then z.
 
 Source: the URDF specification of ROS (http://wiki.ros.org/urdf/XML).

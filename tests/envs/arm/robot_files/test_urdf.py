@@ -164,6 +164,18 @@ def test_limits_are_the_files_and_what_it_does_not_say_is_assumed(tmp_path: Path
     }
 
 
+@pytest.mark.parametrize("axis", ["1e200 0 0", "1e-200 0 0"])
+def test_an_axis_may_have_any_length(tmp_path: Path, axis: str) -> None:
+    assert read(tmp_path, arm(a=joined("turn", "base", "upper", axis=axis))).chain.axes[0] == (1.0, 0.0, 0.0)
+
+
+def test_a_limit_beyond_all_numbers_is_none(tmp_path: Path) -> None:
+    limit = '<limit lower="-1" upper="1" velocity="1e300" effort="1e16"/>'
+    robot = read(tmp_path, arm(a=joined("turn", "base", "upper", more=limit)))
+    assert robot.assumed["velocity"] == robot.assumed["torque"] == ("turn",)
+    assert robot.chain.velocity[0] == 2.0
+
+
 def test_an_assumed_torque_carries_the_arm_in_any_pose(tmp_path: Path) -> None:
     """One link of 2 kg, its centre 0.5 m from a level axis: 1.5 · 9.81 N m, and 0.6 kg m² by 8 rad/s²."""
     ball = '<inertia ixx="0.1" iyy="0.1" izz="0.1" ixy="0" ixz="0" iyz="0"/>'
@@ -272,6 +284,22 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "no direction": (
         arm(a=joined("turn", "base", "upper", axis="0 0 0")),
         r"axis of joint 1 \(turn\) must",
+    ),
+    "a mass beyond all numbers": (
+        arm(c=link("hand", SOLID.replace('"2"', '"1e300"')) + joint("spin", "fore", "hand")),
+        r"the mass of link hand has 1e\+300 in it, more than 1e\+09",
+    ),
+    "a place beyond all numbers": (
+        arm(a=joined("turn", "base", "upper", origin='xyz="0 1e300 0"')),
+        r"the position of joint turn has 1e\+300 in it",
+    ),
+    "an offset beyond all numbers": (
+        arm(a=link("upper", SOLID.replace("0.02 ", "-1e200 ")) + joint("turn", "base", "upper")),
+        r"the centre of mass of link upper has 1e\+200 in it",
+    ),
+    "damping beyond all numbers": (
+        arm(a=joined("turn", "base", "upper", more='<dynamics damping="1e300"/>')),
+        r"the damping of joint turn has 1e\+300 in it",
     ),
     "a word": (arm(c=link("hand", BODY.format('<inertia ixx="x"/>'))), "link hand: ixx of <inertia> must be a number"),
     "negative mass": (
