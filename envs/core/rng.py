@@ -256,7 +256,8 @@ def sample_actions(space: gymnasium.Space[Any], rng: Rng, mask: Tensor | None = 
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         counts, start = (torch.as_tensor(a, dtype=torch.int64, device=rng.device) for a in (space.nvec, space.start))
         if mask is not None:
-            return torch.stack([_legal_choice(rng, part) for part in mask.split(space.nvec.tolist(), 1)], 1) + start
+            parts = torch.split(mask, space.nvec.tolist(), 1)
+            return torch.stack([_legal_choice(rng, part) for part in parts], 1) + start
         return rng.integers(0, counts, space.shape) + start
     if isinstance(space, spaces.Box):
         low = np.where(np.isfinite(space.low), space.low, -1.0).astype(np.float32)
