@@ -82,7 +82,7 @@ class RobotTree:
                 raise RobotFileError(f"{self.name}: link {link} hangs on itself: closed loops are not held")
 
     def _check_sizes(self) -> None:
-        parts = [
+        parts: list[tuple[str, Any]] = [
             (f"{name} of link {link.name}", value)
             for link in self.links.values()
             for name, value in (("mass", link.mass), ("centre of mass", link.centre), ("inertia", link.inertia))
