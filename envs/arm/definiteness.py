@@ -74,8 +74,10 @@ def _mass_matrix(chain: Any, q: Array) -> Array:
         xx, yy, zz, xy, xz, yz = chain.inertia[i]
         inertia = link @ np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]) @ link.transpose(0, 2, 1)
         centre = position + link @ np.array(chain.centre_of_mass[i])
-        moves = linear + np.cross(angular, centre[:, None] - origin)
-        moves[:, i + 1 :] = 0.0
-        total += chain.mass[i] * np.einsum("mik,mjk->mij", moves, moves)
-        total += np.einsum("mik,mkl,mjl->mij", angular, inertia, angular)  # of later joints it is still nothing
+        moved = slice(0, i + 1)  # later joints do not move this link
+        turns = angular[:, moved]
+        moves = linear[:, moved] + np.cross(turns, centre[:, None] - origin[:, moved])
+        motion = np.concatenate((moves, turns), 2)
+        momentum = np.concatenate((chain.mass[i] * moves, turns @ inertia), 2)
+        total[:, moved, moved] += motion @ momentum.transpose(0, 2, 1)
     return total

@@ -21,6 +21,7 @@ from palaestra.envs.core import Array
 
 TIP_NAMES = ("tcp", "tool0", "ee_link")  # in the order of preference, where links of one body could be the tip
 LARGEST = 1e9  # kg, kg m², m and friction, so that float32 holds the products; a limit beyond it is none
+MOST_LINKS, MOST_JOINTS = 1000, 50  # of a file, and on the way to the tip
 MOVING = ("revolute", "continuous", "prismatic")
 
 
@@ -73,6 +74,8 @@ class RobotTree:
             for end in (joint.parent, joint.child):
                 if end not in self.links:
                     raise RobotFileError(f"{self.name}: joint {joint.name} names a link {end!r} that is not there")
+        if len(self.links) > MOST_LINKS:
+            raise RobotFileError(f"{self.name}: the file has {len(self.links)} links, more than {MOST_LINKS}")
         self._check_sizes()
         if len(self.above) < len(self.joints):
             twice = next(j for j in self.joints.values() if self.above[j.child] is not j)
@@ -224,6 +227,11 @@ class RobotTree:
         joints = [joint for joint in path if joint.kind != "fixed"]
         if not joints or path[0].parent != base:
             raise RobotFileError(f"{self.name}: no joint moves {tip} against {base}")
+        if len(joints) > MOST_JOINTS:
+            raise RobotFileError(
+                f"{self.name}: {len(joints)} joints move {tip} against {base}, more than {MOST_JOINTS}: choose a tip "
+                f"before it, such as {joints[MOST_JOINTS].parent}"
+            )
         for joint in joints:
             if joint.kind not in MOVING:
                 raise RobotFileError(

@@ -19,10 +19,10 @@ from xml.parsers import expat
 
 import numpy as np
 
-from palaestra.envs.arm.robot_files.tree import JointData, LinkData, RobotFileError, RobotTree
+from palaestra.envs.arm.robot_files.tree import MOST_LINKS, JointData, LinkData, RobotFileError, RobotTree
 from palaestra.envs.core import Array
 
-LARGEST_FILE, MOST_LINKS, DEEPEST = 20_000_000, 1000, 100  # bytes, links, levels of XML
+LARGEST_FILE, DEEPEST = 20_000_000, 100  # bytes, levels of XML
 _NO_LIMIT = 6000.0  # rad or m
 
 

@@ -16,6 +16,7 @@ from palaestra.envs.arm import forward_kinematics
 from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.arm.robot_files import Robot, RobotFileError, read_robot
+from palaestra.envs.arm.robot_files.tree import RobotTree
 
 BODY = '<inertial><origin xyz="0.02 -0.01 0.1" rpy="0.3 -0.2 0.9"/><mass value="2"/>{}</inertial>'
 MOMENTS = '<inertia ixx="0.03" iyy="0.02" izz="0.015" ixy="0.001" ixz="-0.002" iyz="0.003"/>'
@@ -222,6 +223,28 @@ def test_a_link_of_many_fixed_ones_is_read(tmp_path: Path) -> None:
     assert np.linalg.norm(shift) == pytest.approx(0.06)
     fingers = [link(f) + joint(f, "flange", f, "prismatic") for f in ("left", "right")]
     assert read(tmp_path, arm(*row, *fingers)).chain.joint_names == ("turn", "slide", "spin")
+
+
+def test_a_chain_has_at_most_fifty_joints(tmp_path: Path) -> None:
+    """With a link without mass among them, by which the whole chain's inertia is sought."""
+    rest = "".join(joined(f"j{i}", f"l{i - 1}", f"l{i}") for i in range(3, 52))
+    row = link("l0") + joined("j1", "l0", "l1") + link("l2", "") + joint("j2", "l1", "l2") + rest
+    with pytest.raises(RobotFileError, match=r"51 joints move l51 against l0, more than 50: choose a tip .* as l50$"):
+        read(tmp_path, f"<robot>{row}</robot>")
+
+
+def test_many_roots_do_not_multiply_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path to each link is walked a few times, not once for each root: it took more than a minute."""
+    roots = "".join(link(f"r{i}") for i in range(100))
+    walked, path = [0], RobotTree.path
+
+    def counted(self: RobotTree, *ends: Any) -> Any:
+        walked[0] += 1
+        return path(self, *ends)
+
+    monkeypatch.setattr(RobotTree, "path", counted)
+    assert read(tmp_path, arm(roots)).chain.dof == 3
+    assert walked[0] < 500
 
 
 @pytest.mark.parametrize("make_env", [Reach, ReachTorque])
