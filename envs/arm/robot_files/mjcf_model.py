@@ -54,7 +54,7 @@ def mjcf_tree(path: Path) -> RobotTree:
             joints[joint.name] = joint
     tree = RobotTree(path.name, links, joints, tuple(model.opt.gravity.tolist()))
     _add_equalities(mujoco, model, names, tree)
-    if light := [names.bodies[body.id] for body in lightened if body.id > 0]:
+    if light := [names.bodies[body.id] for body in lightened if model.body_weldid[body.id]]:
         tree.notes.append(f"meshes are not opened: their mass is missing in {listed(light)}; state it in <inertial>")
     if not model.opt.gravity.any():
         tree.notes.append("the file switches gravity off")
