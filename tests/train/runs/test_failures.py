@@ -240,7 +240,7 @@ def test_a_user_who_may_only_read(
     assert _status(monkeypatch, ["watch", "run", "--record", str(tmp_path / "x.png")]) == 0  # imports what it needs
     capsys.readouterr()
     with without_rights():
-        evaluate("run", episodes=8)
+        evaluate(["run"], episodes=8)
         assert "(8 " in " ".join(capsys.readouterr().out.split())
         with pytest.raises(ConfigError, match=r"cannot make run folder runs/cartpole/ppo/.*: Permission denied"):
             start_run("cartpole", "ppo", None, "disabled", settings=SETTINGS, **SIZES)

@@ -12,8 +12,8 @@ Observation (float32 [2, 9, 9])
     Two planes of the map with a single 1 each: where you are, and where the goal is.
 
 Reference
-    Optimum: 1 less the mean cost of the shortest way, over all starts. Random: the return of uniform random actions
-    (moves into walls included), iterated backwards from the time limit. Both are exact, for they are computed.
+    Optimum: 1 less the mean cost of the shortest way, over all starts. Random: the return of random moves that the
+    mask allows, all equally likely, iterated backwards from the time limit. Both are exact, for they are computed.
 
 Source: four rooms after Sutton, Precup and Singh, "Between MDPs and semi-MDPs", Artificial Intelligence, 1999.
 """
@@ -126,9 +126,12 @@ class MyEnv(TensorEnv[MyEnvState]):
         pairs = torch.zeros(CELLS, CELLS, dtype=torch.float64)  # 1 where a game can start, cell by goal
         pairs[self.free.unsqueeze(1), self.free] = 1.0
         pairs.fill_diagonal_(0.0)
+        neighbour = self.neighbour.cpu()
+        allowed = (neighbour != torch.arange(CELLS).unsqueeze(1)).double()
+        chance = allowed / allowed.sum(1, keepdim=True).clamp_min(1.0)  # of each action, float64 [CELLS, 4]
         value = torch.zeros_like(pairs)  # of the random policy with so many steps to go
         for _ in range(self.max_episode_steps):
-            value = value.fill_diagonal_(1.0)[self.neighbour.cpu()].mean(1) - STEP_COST
+            value = (value.fill_diagonal_(1.0)[neighbour] * chance.unsqueeze(2)).sum(1) - STEP_COST
         ways = self.distance.cpu() * pairs
         optimum = 1.0 - STEP_COST * float(ways.sum() / pairs.sum())
         random = float((value * pairs).sum() / pairs.sum())
