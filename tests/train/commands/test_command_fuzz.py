@@ -18,7 +18,7 @@ def test_files_and_command_lines_are_accepted_or_refused_in_one_line() -> None:
     counts = fuzz.fuzz(100, 0)
     assert {*counts} == {"configuration files", "command lines"}
     for found in counts.values():
-        assert found["exit 0"] > 5
+        assert found["exit 0"] > 3  # of 100, most of them are wrong in some way
         assert found["exit 2"] > 20
         assert found.total() == found["exit 0"] + found["exit 2"]
 
