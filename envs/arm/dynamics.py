@@ -9,8 +9,7 @@
 3. Inverse dynamics: recursive Newton-Euler; gravity enters as an acceleration of the base.
 4. Mass matrix: composite rigid bodies, M_ij = S_i · (I_j + … + I_n) S_j for i ≤ j, and the armature on its diagonal.
 5. Forward dynamics: M is factored from the last joint to the first, without pivots, as it is positive definite.
-6. Friction: damping · q̇ + coulomb · tanh(q̇ / width) + the identified formula (``palaestra.envs.arm.chain``), whose
-   width is 0.1 rad/s or 0.01 m/s.
+   Friction is :mod:`palaestra.envs.arm.friction`.
 
 Inside, tensors have the environments last (``[…, links, N]``), so that every operation runs along contiguous memory.
 The functions from :func:`forward_kinematics` to :func:`joint_friction` are the interface. They take angles ``q`` (rad),
@@ -30,11 +29,11 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.chain import Placement, SerialChain
+from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.tables import tables
 
 Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z in the axes of the world, each [L, N]
 Screws = tuple[Vector, Vector]  # angular and linear part
-COULOMB_WIDTH, COULOMB_WIDTH_METRES = 0.1, 0.01  # rad/s and m/s
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # entries of an inertia: xx, yy, zz, xy, xz, yz
 
 
@@ -197,34 +196,6 @@ def with_diagonal(matrix: Tensor, more: Tensor) -> Tensor:
     """A matrix [dof, dof, N] with ``more`` ([dof, 1] or [dof, N]) added to its diagonal."""
     one = torch.eye(len(more), dtype=more.dtype, device=more.device).unsqueeze(-1)
     return matrix + one * more
-
-
-def friction(chain: SerialChain, dq: Tensor) -> Tensor:
-    """Friction torque [dof, N] at velocities [dof, N]."""
-    table = tables(chain, dq.dtype, dq.device)
-    f1, f2, f3 = _vector(table.friction)
-    half = 0.5 * f2  # f / (1 + exp(−x)) = f / 2 · (1 + tanh(x / 2)), whose derivative never overflows
-    torque = ((half * (dq + f3)).tanh() - (half * f3).tanh()) * (0.5 * f1)
-    if not has_drag(chain):
-        return torque
-    return torque + table.damping * dq + table.coulomb * (dq / _coulomb_width(table.turning)).tanh()
-
-
-def has_drag(chain: SerialChain) -> bool:
-    """True if a joint has damping or Coulomb friction."""
-    return any(chain.damping) or any(chain.coulomb)
-
-
-def drag_slope(chain: SerialChain, dq: Tensor) -> Tensor:
-    """By how much damping and Coulomb friction rise with the velocities [dof, N], [dof, N] N m s/rad."""
-    table = tables(chain, dq.dtype, dq.device)
-    width = _coulomb_width(table.turning)
-    return table.damping + table.coulomb / width * (1.0 - (dq / width).tanh().square())
-
-
-def _coulomb_width(turning: Tensor) -> Tensor:
-    """The speeds [dof, 1] over which Coulomb friction turns round."""
-    return COULOMB_WIDTH_METRES + (COULOMB_WIDTH - COULOMB_WIDTH_METRES) * turning
 
 
 def _links_first(chain: SerialChain, **inputs: Tensor) -> list[Tensor]:

@@ -43,9 +43,6 @@ from palaestra.envs.arm.control import damped_least_squares, rotation_error
 from palaestra.envs.arm.dynamics import (
     Frames,
     bodies,
-    drag_slope,
-    friction,
-    has_drag,
     joint_torque,
     link_frames,
     screws,
@@ -54,6 +51,7 @@ from palaestra.envs.arm.dynamics import (
     upper_mass_matrix,
     with_diagonal,
 )
+from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length

@@ -25,7 +25,7 @@ from palaestra.envs.arm import (
     joint_friction,
     mass_matrix,
 )
-from palaestra.envs.arm.dynamics import drag_slope
+from palaestra.envs.arm.friction import drag_slope
 
 FLOAT = {"float32": torch.float32, "float64": torch.float64}
 ON_ITS_SIDE = dataclasses.replace(PANDA, name="Panda on a wall", gravity=(-6.0, 3.0, 7.0))

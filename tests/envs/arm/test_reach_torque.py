@@ -26,7 +26,8 @@ from palaestra.envs.arm import (
     joint_friction,
     mass_matrix,
 )
-from palaestra.envs.arm.dynamics import bodies, friction, joint_torque, link_frames, screws, upper_mass_matrix
+from palaestra.envs.arm.dynamics import bodies, joint_torque, link_frames, screws, upper_mass_matrix
+from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.reach_torque import PD_RANGE, ReachTorque, ReachTorqueState
 from palaestra.envs.arm.tables import tables
 
