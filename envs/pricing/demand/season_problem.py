@@ -19,7 +19,15 @@ from palaestra.envs.pricing.demand.model import Demand
 from palaestra.envs.pricing.finite_mdp import FiniteMDP
 
 _NOTHING = 0.1  # percent
-_LARGEST = 2e9  # states × prices × wanted units × periods: seconds
+
+
+def values_after(value: Array, most: int, axis: int = 0) -> Array:
+    """The value of what is left when ``most``, …, 1, 0 lots are wanted, a view with a last axis [most + 1] more.
+
+    ``axis`` of the value is for 0, 1, … lots; sold out is none.
+    """
+    padded = np.concatenate((value.take([0], axis).repeat(most, axis), value), axis)
+    return np.lib.stride_tricks.sliding_window_view(padded, most + 1, axis)
 
 
 class SeasonProblem(FiniteMDP):
@@ -59,12 +67,7 @@ class SeasonProblem(FiniteMDP):
         if value.ndim == 1:
             ahead += value[states - sold] @ wanted.T
             return ahead
-        most = wanted.shape[1] - 1
-        padded = np.concatenate((np.repeat(value[:1], most, 0), value))  # sold out below no unit
-        windows = np.lib.stride_tricks.sliding_window_view(
-            padded, most + 1, 0
-        )  # [states, A, K + 1] from K less to none
-        ahead += np.einsum("sak,ak->sa", windows, wanted[:, ::-1])
+        ahead += np.einsum("sak,ak->sa", values_after(value, wanted.shape[1] - 1), wanted[:, ::-1])
         return ahead
 
     def transition(self, stage: int, mass: Array) -> Array:
@@ -102,14 +105,12 @@ def dynamic_gain(demand: Demand, name: str) -> DynamicGain:
     """The gain for a product.
 
     Raises:
-        ValueError: if no price is above its unit cost, or the season is too large.
+        ValueError: if no price is above its unit cost.
     """
     menu, lot, cost = demand.menu(name), demand.products[name].lot, demand.products[name].unit_cost
     periods, stock = demand.season(name, lot)
     if menu[-1] <= cost:
         raise ValueError(f"no price is above the unit cost, {cost:g}")
-    if float(stock // lot) ** 2 * periods * len(menu) > _LARGEST:
-        raise ValueError(f"{periods} periods and {stock} units are too large to solve")
     wanted = demand.season_wanted(name, menu, stock // lot, periods, demand.levels(name, periods), lot=lot)
     problem = SeasonProblem(menu, wanted, stock, cost, lot)
     fixed = problem.backward_induction(lambda stage, ahead: ahead, len(menu))[0, problem.first_state]
