@@ -25,12 +25,14 @@ import pytest
 import safetensors.torch
 import stable_baselines3
 import torch
+import yaml
 from hostile_files import changed, load, refused, resume, with_member
 
 from palaestra.agents import DQN, PPO, CheckpointError
 from palaestra.agents.checkpoints.tensor_members import read_torch_file, read_tree, write_tree
 from palaestra.agents.checkpoints.zip_archive import SUMS, Members
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.config import schema
 
 ROOT = Path(__file__).parents[3]
 
@@ -576,6 +578,7 @@ KILLED = """
 import os, sys, time
 from pathlib import Path
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.config import schema
 def wait(*args):
     print("here", flush=True)
     time.sleep(60)
@@ -623,6 +626,8 @@ def unsafe_calls(text: str) -> list[str]:
             name = ast.unparse(node.func)
             if name == "torch.load" and any(ast.unparse(k) == _SAFE for k in node.keywords):
                 found.append("torch.load of tensors")
+            elif name == "yaml.load" and [ast.unparse(argument) for argument in node.args[1:]] == ["_Loader"]:
+                found.append("yaml.load of plain values")
             elif (
                 name in _LOADS or (isinstance(node.func, ast.Name) and name in _CALLS) or name.endswith("load_from_pkl")
             ):
@@ -639,14 +644,34 @@ def test_no_module_loads_anything_that_executes() -> None:
     assert len(sources) > 80
     found = {str(path): unsafe_calls(path.read_text(encoding="utf-8")) for path in sources}
     reader = str(ROOT / "agents" / "checkpoints" / "tensor_members.py")
-    assert {path: names for path, names in found.items() if names} == {reader: ["torch.load of tensors"]}
+    settings = str(ROOT / "train" / "config" / "schema.py")
+    assert {path: names for path, names in found.items() if names} == {
+        reader: ["torch.load of tensors"],
+        settings: ["yaml.load of plain values"],
+    }
+
+
+def test_the_loader_of_settings_makes_plain_values_alone() -> None:
+    assert issubclass(schema._Loader, yaml.SafeLoader)
+    assert schema._Loader.yaml_constructors == yaml.SafeLoader.yaml_constructors
+    assert schema._Loader.yaml_multi_constructors == yaml.SafeLoader.yaml_multi_constructors
+    for tag in ("python/object/apply:os.getcwd []", "python/name:os.getcwd", "python/tuple [1]"):
+        with pytest.raises(yaml.constructor.ConstructorError, match="could not determine a constructor"):
+            schema.load_yaml(f"key: !!{tag}")
 
 
 @pytest.mark.parametrize(
     "text",
     [
         *("import pickle", "from cloudpickle import loads", "import joblib as j", "from pickle import *"),
-        *("torch.load(x)", "from torch import load", "np.load(x)", "f(x, allow_pickle=True)", "yaml.load(x, L)"),
+        *(
+            "torch.load(x)",
+            "from torch import load",
+            "np.load(x)",
+            "f(x, allow_pickle=True)",
+            "yaml.load(x, L)",
+            "yaml.load(x)",
+        ),
         *("eval('1')", "exec(x)", "torch.load(x, weights_only=False)", "f(x, weights_only=y)"),
     ],
 )
