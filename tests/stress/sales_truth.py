@@ -216,7 +216,8 @@ def run(case: Case, seed: int, folder: Path) -> dict[str, Any]:
         market = Pricing(SEASON, stock, demand=demand_data(demand), plan=case.plan)
         means = np.stack([case.mean(market.prices, DAYS + day) for day in range(SEASON)])
         truth = Season(market.prices, poisson(means, stock), stock, market.unit_cost)
-        earned = truth.policy_value(market.optimal_policy())
+        lots = -(-np.arange(stock + 1) // market.lot)  # a lot that is begun counts as one
+        earned = truth.policy_value(market.optimal_policy()[:, lots])
         result[f"lost, {what}"] = 1.0 - earned / truth.optimal_value()
         result[f"promised, {what}"] = market.optimal_value() / earned - 1.0
     return result
