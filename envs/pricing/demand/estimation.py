@@ -24,6 +24,7 @@ _STEPS = 100
 _SINGULAR = 1e-12  # ratio of the smallest to the largest curvature, in units in which each coefficient's own is 1
 _WELL_CONDITIONED = 1e-3  # of the Cholesky factor's diagonal, in the same units
 _VANISHED = 1e-8  # information left on a coefficient, over that at the start
+_LEAST_T = 2.0
 LOG_DISPERSION = "log_dispersion"
 
 Likelihood = Callable[[Array], tuple[float, Array, Array]]  # coefficients → value, gradient [K], Hessian [K, K]
@@ -114,6 +115,19 @@ def estimate(likelihood: Likelihood, start: Array, names: Sequence[str], n: int)
     if not (np.diag(covariance) > 0.0).all():
         raise EstimationError("the likelihood has no maximum that Newton's method finds")
     return Estimate(names, beta, covariance, value, n)
+
+
+def check_slope(slope: float, error: float, else_perhaps: str = "perhaps prices followed demand") -> None:
+    """Raise an EstimationError if a coefficient of the price is not significantly negative."""
+    if slope >= 0.0:
+        raise EstimationError(
+            f"demand does not fall with the price (coefficient {slope:.4g}, s.e. {error:.2g}); {else_perhaps}"
+        )
+    if -slope < _LEAST_T * error:
+        raise EstimationError(
+            f"the price coefficient {slope:.4g} (s.e. {error:.2g}, t {slope / error:.2f}) "
+            "is not significantly negative: more rows or more different prices are needed"
+        )
 
 
 def maximise(likelihood: Likelihood, start: Array, names: Sequence[str]) -> tuple[Array, float, Array]:

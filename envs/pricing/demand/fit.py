@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PRICE
+from palaestra.envs.pricing.demand.choices import fit_choices
 from palaestra.envs.pricing.demand.counts.gaps import Gaps
 from palaestra.envs.pricing.demand.counts.intervals import Intervals, SalesFitter
 from palaestra.envs.pricing.demand.counts.sales_model import (
@@ -31,19 +31,16 @@ from palaestra.envs.pricing.demand.counts.sales_model import (
     prices_follow_demand,
 )
 from palaestra.envs.pricing.demand.effects import STORE, Calendar
-from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError, conditional_logit
-from palaestra.envs.pricing.demand.history import History, coming_cost, history_of
-from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
+from palaestra.envs.pricing.demand.estimation import EstimationError, check_slope
+from palaestra.envs.pricing.demand.history import charged_prices, coming_cost, history_of
+from palaestra.envs.pricing.demand.model import Demand, Product
 from palaestra.envs.pricing.sales.sales_file import read_sales
-from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable, first_repeat
+from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable, refuse
 
-_LEAST_T = 2.0
 _FOLLOWS = (
     "its prices seem to follow demand, being high where the days around sold more than expected: it looks less "
     "sensitive than it is (an instrument, such as a unit_cost that varies, sets that right)"
 )
-_BETTER = "an alternative that costs more may be better in what the file leaves out or is not used here: "
-_CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def fit(path: Path, options: FitOptions = FitOptions(), reading: ReadOptions | N
                 raise SalesError(f"--{option} is for sales per period; these are choices")
         if options.products:
             raise SalesError("--product is for sales per period; choices between products are estimated together")
-        return _with_seasons(Fitting(_fit_choices(table, options.buyers, notes), notes))
+        return _with_seasons(Fitting(fit_choices(table, options.buyers, notes), notes))
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
 
@@ -161,7 +158,7 @@ def _fit_sales(table: SalesTable, options: FitOptions, notes: list[str]) -> Fitt
         except (SalesError, EstimationError) as error:
             fitting.left_out[name] = str(error)
     if not products:
-        _refuse([f"{name}: {reason}" for name, reason in fitting.left_out.items()])
+        refuse([f"{name}: {reason}" for name, reason in fitting.left_out.items()])
     fitting.demand = _demand_of(table, products, calendar)
     _note_sales(fitting)
     return fitting
@@ -185,14 +182,26 @@ def _product_of_sales(model: SalesModel) -> Product:
     cost, note = coming_cost(model.columns)
     model.notes += [note] if note else []
     units, history = int(model.columns["units"].sum()), history_of(model.columns) if "day" in model.columns else None
-    product = _product(
-        model.columns, model.means, cost, units, model.sold_out, model.estimate, model.curve, model.flags, history
+    price = model.columns["price"]
+    prices, shares = charged_prices(price)
+    product = Product(
+        price_range=(float(price.min()), float(price.max())),
+        prices=prices,
+        shares=shares,
+        means=model.means,
+        unit_cost=cost,
+        units_sold=units,
+        sold_out=model.sold_out,
+        estimate=model.estimate,
+        curve=model.curve,
+        flags=model.flags,
+        history=history,
     )
     try:
-        _check_slope(*product.slope())
-    except SalesError as error:
+        check_slope(*product.slope())
+    except EstimationError as error:
         if prices_follow_demand(model):
-            raise SalesError(f"{error}; {_FOLLOWS}") from None
+            raise EstimationError(f"{error}; {_FOLLOWS}") from None
         raise
     return product
 
@@ -216,135 +225,3 @@ def _note_sales(fitting: Fitting) -> None:
     for text, names in said.items():
         many = f" and {len(names) - 3} more" if len(names) > 3 else ""
         fitting.notes.append(f"{', '.join(names[:3])}{many}: {text}")
-
-
-def _fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
-    columns, names = table.columns, table.labels["alternative"]
-    occasions, periods = len(table.labels["occasion_id"]), len(table.labels.get("date", ())) or None
-    if buyers is None and periods is None:
-        raise SalesError("choices without dates do not tell how many buyers come: give --buyers, per period")
-    outside = _check_choices(table)
-    if "available" in columns:
-        columns = {name: column[columns["available"] > 0.0] for name, column in columns.items()}
-    if outside:
-        notes.append("occasions without a purchase are buyers who left: an outside option is estimated")
-    elif len(names) < 2:
-        raise SalesError("needs at least two alternatives, or occasions where nothing was chosen")
-    if "household_id" in columns:
-        notes.append("household_id is not used: occasions are taken as independent")
-    features, kept = _choice_features(columns, names, outside, notes)
-    try:
-        estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
-        _check_slope(*estimate[PRICE], _BETTER + ", ".join([*table.further, *table.ignored][:6] or ["none"]))
-    except EstimationError as error:
-        raise SalesError(str(error)) from None
-    products = {
-        name: _product_of_choices(
-            {key: column[columns["alternative"] == k] for key, column in columns.items()}, estimate
-        )
-        for k, name in enumerate(names)
-    }
-    per_period = buyers if buyers is not None else occasions / (periods or 1)
-    return Demand("logit", products, periods, per_period, outside, table.file, table.rows)
-
-
-def _check_choices(table: SalesTable) -> bool:
-    """True if there are occasions without a purchase."""
-    columns, names = table.columns, table.labels["alternative"]
-    if repeat := first_repeat(columns["occasion_id"], columns["alternative"]):
-        raise SalesError(
-            f"row {table.row(repeat[0])} repeats the occasion and alternative of row {table.row(repeat[1])}; "
-            "--column household_id=COLUMN keeps occasions of different buyers apart"
-        )
-    available = columns["available"] > 0.0 if "available" in columns else np.ones(table.rows, bool)
-    chosen = columns["chosen"] > 0.0
-    if (chosen & ~available).any():
-        raise SalesError(f"row {table.row((chosen & ~available).argmax())}: chosen, but not available")
-    choices = np.bincount(columns["occasion_id"], chosen)
-    if choices.max() > 1:
-        raise SalesError(f"occasion {table.labels['occasion_id'][int(choices.argmax())]} has more than one choice")
-    problems = []
-    for k, name in enumerate(names):
-        own = (columns["alternative"] == k) & available
-        try:
-            if not own.any() or np.ptp(columns["price"][own]) == 0.0:
-                raise SalesError("its price never changed, so that nothing tells how buyers answer to it")
-            if not chosen[own].any():
-                raise SalesError("it was never chosen; leave its rows out")
-        except SalesError as error:
-            problems.append(f"{name}: {error}")
-    _refuse(problems)
-    offered = np.bincount(columns["occasion_id"][available], minlength=len(choices)) > 0
-    return bool((choices[offered] == 0).any())
-
-
-def _choice_features(
-    columns: Mapping[str, Array], names: Sequence[str], outside: bool, notes: list[str]
-) -> tuple[Array, list[str]]:
-    """Features [rows, K] and their names; without an outside option the first alternative is the base."""
-    features, kept = [columns["price"]], [PRICE]
-    for name in (FEATURE, DISPLAY):
-        if name in columns and np.ptp(columns[name]) > 0.0:
-            features.append(columns[name])
-            kept.append(name)
-        elif name in columns:
-            notes.append(f"{name} never varies and is left out")
-    for k, name in list(enumerate(names))[0 if outside else 1 :]:
-        features.append((columns["alternative"] == k).astype(np.float64))
-        kept.append(f"{CONSTANT}:{name}")
-    return np.column_stack(features), kept
-
-
-def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Product:
-    means = {name: float(columns[name].mean()) for name in (PRICE, FEATURE, DISPLAY) if name in columns}
-    cost, _ = coming_cost(columns)
-    return _product(columns, means, cost, int(columns["chosen"].sum()), 0, estimate)
-
-
-def _check_slope(slope: float, error: float, what_else: str = "perhaps prices followed demand") -> None:
-    if slope >= 0.0:
-        raise SalesError(
-            f"demand does not fall with the price (coefficient {slope:.4g}, s.e. {error:.2g}); {what_else}"
-        )
-    if -slope < _LEAST_T * error:
-        raise SalesError(
-            f"the price coefficient {slope:.4g} (s.e. {error:.2g}, t {slope / error:.2f}) "
-            "is not significantly negative: more rows or more different prices are needed"
-        )
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise SalesError("; ".join(problems[:3]) + more)
-
-
-def _product(
-    columns: Mapping[str, Array],
-    means: dict[str, float],
-    unit_cost: float,
-    units: int,
-    sold_out: int,
-    estimate: Estimate,
-    curve: str = "exponential",
-    flags: frozenset[str] = frozenset(),
-    history: History | None = None,
-) -> Product:
-    price = columns["price"]
-    points, counts = np.unique(price, return_counts=True)
-    if len(points) > _CHARGED_POINTS:
-        quantiles = np.quantile(price, (np.arange(_CHARGED_POINTS) + 0.5) / _CHARGED_POINTS)
-        points, counts = np.unique(quantiles, return_counts=True)
-    return Product(
-        price_range=(float(price.min()), float(price.max())),
-        prices=points,
-        shares=counts / counts.sum(),
-        means=means,
-        unit_cost=unit_cost,
-        units_sold=units,
-        sold_out=sold_out,
-        estimate=estimate,
-        curve=curve,
-        flags=flags,
-        history=history,
-    )

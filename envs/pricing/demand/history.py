@@ -20,6 +20,7 @@ from palaestra.envs.core import Array
 
 _WEEK, _YEAR = 7, 364  # days
 _LASTING = 0.5
+_CHARGED_POINTS = 100  # points of the distribution of prices that were charged
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,15 @@ def _by_date(columns: Mapping[str, Array], name: str, row: Array) -> Array:
     column = columns[name]
     mean: Array = np.bincount(row, column) / count
     return np.clip(mean, column.min(), column.max())  # a column that never varies stays as it is, to the last bit
+
+
+def charged_prices(price: Array) -> tuple[Array, Array]:
+    """The distribution of prices that were charged: at most 100 of them, ascending, and how often, float64 [M] each."""
+    points, counts = np.unique(price, return_counts=True)
+    if len(points) > _CHARGED_POINTS:
+        quantiles = np.quantile(price, (np.arange(_CHARGED_POINTS) + 0.5) / _CHARGED_POINTS)
+        points, counts = np.unique(quantiles, return_counts=True)
+    return points, counts / counts.sum()
 
 
 def coming_cost(columns: Mapping[str, Array]) -> tuple[float, str | None]:

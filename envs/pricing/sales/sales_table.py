@@ -93,6 +93,13 @@ class SalesTable:
         return int(index) + 2 if self.file_rows is None else int(self.file_rows[index])
 
 
+def refuse(problems: Sequence[str]) -> None:
+    """Raise a SalesError with the first three of several problems, if there are any."""
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise SalesError("; ".join(problems[:3]) + more)
+
+
 def first_repeat(*keys: Any) -> tuple[int, int] | None:
     """The first row whose keys have been there before, and the row where, as indices; None if there is none."""
     order = np.lexsort(keys[::-1])

@@ -1,0 +1,127 @@
+"""Choices of buyers between alternatives, as one conditional logit.
+
+1. The utility of an alternative is a constant of its own and the sum of price, feature and display, each times a
+   coefficient that all alternatives share. Where occasions without a purchase are in the data, leaving has the utility
+   0; else the first alternative has no constant.
+2. The Poisson buyers of a period are those that a date had on average, or as many as the user says.
+3. Alternatives that were not available are no part of an occasion. Occasions are taken as independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from palaestra.envs.core import Array
+from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PRICE
+from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError, check_slope, conditional_logit
+from palaestra.envs.pricing.demand.history import charged_prices, coming_cost
+from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
+from palaestra.envs.pricing.sales.sales_table import SalesError, SalesTable, first_repeat, refuse
+
+_BETTER = "an alternative that costs more may be better in what the file leaves out or is not used here: "
+
+
+def fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
+    """The demand behind choices.
+
+    Args:
+        table: of the shape ``choices``.
+        buyers: per period; the mean number of occasions per date unless given.
+        notes: what the user should know is added to them.
+
+    Raises:
+        SalesError: if the choices do not tell how buyers answer to the price.
+    """
+    columns, names = table.columns, table.labels["alternative"]
+    occasions, periods = len(table.labels["occasion_id"]), len(table.labels.get("date", ())) or None
+    if buyers is None and periods is None:
+        raise SalesError("choices without dates do not tell how many buyers come: give --buyers, per period")
+    outside = _check_choices(table)
+    if "available" in columns:
+        columns = {name: column[columns["available"] > 0.0] for name, column in columns.items()}
+    if outside:
+        notes.append("occasions without a purchase are buyers who left: an outside option is estimated")
+    elif len(names) < 2:
+        raise SalesError("needs at least two alternatives, or occasions where nothing was chosen")
+    if "household_id" in columns:
+        notes.append("household_id is not used: occasions are taken as independent")
+    features, kept = _choice_features(columns, names, outside, notes)
+    try:
+        estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
+        check_slope(*estimate[PRICE], _BETTER + ", ".join([*table.further, *table.ignored][:6] or ["none"]))
+    except EstimationError as error:
+        raise SalesError(str(error)) from None
+    products = {
+        name: _product_of_choices(
+            {key: column[columns["alternative"] == k] for key, column in columns.items()}, estimate
+        )
+        for k, name in enumerate(names)
+    }
+    per_period = buyers if buyers is not None else occasions / (periods or 1)
+    return Demand("logit", products, periods, per_period, outside, table.file, table.rows)
+
+
+def _check_choices(table: SalesTable) -> bool:
+    """True if there are occasions without a purchase."""
+    columns, names = table.columns, table.labels["alternative"]
+    if repeat := first_repeat(columns["occasion_id"], columns["alternative"]):
+        raise SalesError(
+            f"row {table.row(repeat[0])} repeats the occasion and alternative of row {table.row(repeat[1])}; "
+            "--column household_id=COLUMN keeps occasions of different buyers apart"
+        )
+    available = columns["available"] > 0.0 if "available" in columns else np.ones(table.rows, bool)
+    chosen = columns["chosen"] > 0.0
+    if (chosen & ~available).any():
+        raise SalesError(f"row {table.row((chosen & ~available).argmax())}: chosen, but not available")
+    choices = np.bincount(columns["occasion_id"], chosen)
+    if choices.max() > 1:
+        raise SalesError(f"occasion {table.labels['occasion_id'][int(choices.argmax())]} has more than one choice")
+    problems = []
+    for k, name in enumerate(names):
+        own = (columns["alternative"] == k) & available
+        try:
+            if not own.any() or np.ptp(columns["price"][own]) == 0.0:
+                raise SalesError("its price never changed, so that nothing tells how buyers answer to it")
+            if not chosen[own].any():
+                raise SalesError("it was never chosen; leave its rows out")
+        except SalesError as error:
+            problems.append(f"{name}: {error}")
+    refuse(problems)
+    offered = np.bincount(columns["occasion_id"][available], minlength=len(choices)) > 0
+    return bool((choices[offered] == 0).any())
+
+
+def _choice_features(
+    columns: Mapping[str, Array], names: Sequence[str], outside: bool, notes: list[str]
+) -> tuple[Array, list[str]]:
+    """Features [rows, K] and their names; without an outside option the first alternative is the base."""
+    features, kept = [columns["price"]], [PRICE]
+    for name in (FEATURE, DISPLAY):
+        if name in columns and np.ptp(columns[name]) > 0.0:
+            features.append(columns[name])
+            kept.append(name)
+        elif name in columns:
+            notes.append(f"{name} never varies and is left out")
+    for k, name in list(enumerate(names))[0 if outside else 1 :]:
+        features.append((columns["alternative"] == k).astype(np.float64))
+        kept.append(f"{CONSTANT}:{name}")
+    return np.column_stack(features), kept
+
+
+def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Product:
+    means = {name: float(columns[name].mean()) for name in (PRICE, FEATURE, DISPLAY) if name in columns}
+    cost, _ = coming_cost(columns)
+    price = columns[PRICE]
+    prices, shares = charged_prices(price)
+    return Product(
+        price_range=(float(price.min()), float(price.max())),
+        prices=prices,
+        shares=shares,
+        means=means,
+        unit_cost=cost,
+        units_sold=int(columns["chosen"].sum()),
+        sold_out=0,
+        estimate=estimate,
+    )
