@@ -1,14 +1,17 @@
 """Choices of buyers between alternatives, as one conditional logit.
 
-1. The utility of an alternative is a constant of its own and the sum of price, feature and display, each times a
-   coefficient that all alternatives share. Where occasions without a purchase are in the data, leaving has the utility
-   0; else the first alternative has no constant.
+1. The utility of an alternative is a constant of its own and the sum of price, feature, display and the attributes that
+   the user names, each times a coefficient that all alternatives share. Where occasions without a purchase are in the
+   data, leaving has the utility 0; else the first alternative has no constant.
 2. The Poisson buyers of a period are those that a date had on average, or as many as the user says.
 3. Alternatives that were not available are no part of an occasion. Occasions are taken as independent.
+4. An attribute tells something where it differs between the alternatives of an occasion (or, with leaving, between
+   occasions) and is not the same for an alternative at all of them, which its constant holds.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,7 +23,7 @@ from palaestra.envs.pricing.demand.history import charged_prices, coming_cost
 from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
 from palaestra.envs.pricing.sales.sales_table import SalesError, SalesTable, first_repeat, refuse
 
-_BETTER = "an alternative that costs more may be better in what the file leaves out or is not used here: "
+_BETTER = "an alternative that costs more may be better in what the file leaves out"
 
 
 def fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
@@ -47,15 +50,20 @@ def fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> De
         raise SalesError("needs at least two alternatives, or occasions where nothing was chosen")
     if "household_id" in columns:
         notes.append("household_id is not used: occasions are taken as independent")
-    features, kept = _choice_features(columns, names, outside, notes)
+    for name in table.attributes:
+        if reason := _tells_nothing(columns, columns[name], outside):
+            raise SalesError(f"--attribute {name}: {reason}")
+    features, kept = _choice_features(columns, names, table.attributes, outside, notes)
     try:
         estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
-        check_slope(*estimate[PRICE], _BETTER + ", ".join([*table.further, *table.ignored][:6] or ["none"]))
+        check_slope(*estimate[PRICE], _BETTER + _what_else(table, columns, outside))
     except EstimationError as error:
         raise SalesError(str(error)) from None
+    if table.attributes:
+        notes.append(f"a season keeps each alternative at its mean of {', '.join(table.attributes)}")
     products = {
         name: _product_of_choices(
-            {key: column[columns["alternative"] == k] for key, column in columns.items()}, estimate
+            {key: column[columns["alternative"] == k] for key, column in columns.items()}, table.attributes, estimate
         )
         for k, name in enumerate(names)
     }
@@ -93,8 +101,34 @@ def _check_choices(table: SalesTable) -> bool:
     return bool((choices[offered] == 0).any())
 
 
+def _tells_nothing(columns: Mapping[str, Array], attribute: Array, outside: bool) -> str | None:
+    """Why an attribute, [rows], cannot tell what is chosen; None if it may."""
+    if (not outside or np.ptp(attribute) == 0.0) and _same_within(columns["occasion_id"], attribute):
+        return "it never differs between the alternatives of an occasion, and cannot tell why one of them was chosen"
+    if _same_within(columns["alternative"], attribute):
+        return "it never changes for any alternative: their constants hold it already"
+    return None
+
+
+def _same_within(group: Array, values: Array) -> bool:
+    """True if the values of each group are all the same; both [rows]."""
+    _, first, code = np.unique(group, return_index=True, return_inverse=True)
+    return bool((values == values[first][code]).all())
+
+
+def _what_else(table: SalesTable, columns: Mapping[str, Array], outside: bool) -> str:
+    """The columns that could make an alternative better, with the option that uses them."""
+    names = [name for name in table.further if not _tells_nothing(columns, columns[name], outside)]
+    if not names:
+        return ""
+    ways = " ".join(f"--attribute {shlex.quote(name)}" for name in names)
+    return (
+        f", or in columns that are not used: {ways} use{'s' * (len(names) == 1)} {'it' if len(names) == 1 else 'them'}"
+    )
+
+
 def _choice_features(
-    columns: Mapping[str, Array], names: Sequence[str], outside: bool, notes: list[str]
+    columns: Mapping[str, Array], names: Sequence[str], attributes: Sequence[str], outside: bool, notes: list[str]
 ) -> tuple[Array, list[str]]:
     """Features [rows, K] and their names; without an outside option the first alternative is the base."""
     features, kept = [columns["price"]], [PRICE]
@@ -104,14 +138,16 @@ def _choice_features(
             kept.append(name)
         elif name in columns:
             notes.append(f"{name} never varies and is left out")
+    features += [columns[name] for name in attributes]
+    kept += attributes
     for k, name in list(enumerate(names))[0 if outside else 1 :]:
         features.append((columns["alternative"] == k).astype(np.float64))
         kept.append(f"{CONSTANT}:{name}")
     return np.column_stack(features), kept
 
 
-def _product_of_choices(columns: Mapping[str, Array], estimate: Estimate) -> Product:
-    means = {name: float(columns[name].mean()) for name in (PRICE, FEATURE, DISPLAY) if name in columns}
+def _product_of_choices(columns: Mapping[str, Array], attributes: Sequence[str], estimate: Estimate) -> Product:
+    means = {name: float(columns[name].mean()) for name in (PRICE, FEATURE, DISPLAY, *attributes) if name in columns}
     cost, _ = coming_cost(columns)
     price = columns[PRICE]
     prices, shares = charged_prices(price)

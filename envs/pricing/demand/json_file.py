@@ -5,7 +5,8 @@ from), ``periods`` (different dates; null if unknown), and ``products`` by name:
 share] pairs), ``means`` of the columns, ``unit_cost``, ``units_sold``, ``sold_out``, perhaps a ``lot`` of units that
 a season counts as one. An ``estimate`` (``coefficients`` by name, their ``covariance`` in that order,
 ``log_likelihood``, ``observations``) belongs to each product, or for the kind ``logit`` to the file, which also has
-``buyers`` (per period) and ``outside`` (true if they may take nothing). For ``counts`` the file has a ``calendar``
+``buyers`` (per period) and ``outside`` (true if they may take nothing); beside price, feature and display it may have
+coefficients of attributes, of which each product has a mean. For ``counts`` the file has a ``calendar``
 (``first`` and ``last`` date and the ``step`` in days; null without calendar dates), and each product its ``curve`` and
 ``flags``, the regressors that are 0 or 1, and with a calendar perhaps ``history``: ``prices`` and, where they changed,
 ``unit_costs``, from the ``days`` on that are counted from ``first``.
@@ -141,9 +142,9 @@ def _demand(data: Any) -> Demand:
     if not isinstance(top["file"], str):
         raise DemandError(f"file must be a name, got {top['file']!r}")
     names = [str(name) for name in top["products"]]
-    allowed = {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in names)}
+    allowed = {PRICE, FEATURE, DISPLAY, *(f"{CONSTANT}:{name}" for name in names)} | _attributes(top["products"])
     shared = _estimate(top["estimate"], "estimate", {PRICE}, allowed) if logit else None
-    if shared is not None and sum(name.startswith(CONSTANT) for name in shared.names) < len(names) - 1:
+    if shared is not None and sum(name.startswith(f"{CONSTANT}:") for name in shared.names) < len(names) - 1:
         raise DemandError("estimate.coefficients must have a constant:NAME of all products but at most one")
     if logit and not isinstance(top["outside"], bool):
         raise DemandError(f"outside must be true or false, got {top['outside']!r}")
@@ -162,10 +163,16 @@ def _demand(data: Any) -> Demand:
     )
     for name, product in demand.products.items():
         dated = [n for n in product.estimate.names if n == TREND or n.startswith((f"{WEEKDAY}:", f"{MONTH}:"))]
-        if dated and demand.calendar is None:
+        if dated and demand.calendar is None and not logit:
             raise DemandError(f"products.{name}: {dated[0]} needs a calendar")
     demand.check_means()
     return demand
+
+
+def _attributes(products: Mapping[Any, Any]) -> set[str]:
+    """The columns of which each product has a mean."""
+    means = [entry.get("means") if isinstance(entry, Mapping) else None for entry in products.values()]
+    return set.intersection(*({str(name) for name in each} if isinstance(each, Mapping) else set() for each in means))
 
 
 def _newest(data: Any) -> dict[str, Any]:
@@ -204,7 +211,8 @@ def _product(entry: Any, where: str, shared: Estimate | None, calendar: Calendar
     more = {name for name in further if isinstance(entry, Mapping) and name in entry}
     entry = _entries(entry, where, _PRODUCT | own | more)
     ends = _numbers(entry["price_range"], f"{where}.price_range")
-    if ends.shape != (2,) or not 0.0 < ends[0] < ends[1]:
+    free = shared is not None and ends[0] == 0.0  # what buyers choose may cost nothing
+    if ends.shape != (2,) or not (0.0 < ends[0] < ends[1] or (free and ends[1] > 0.0)):
         raise DemandError(f"{where}.price_range must be two positive prices, the lower first, got {ends.tolist()}")
     charged = _numbers(entry["charged"], f"{where}.charged")
     if charged.ndim != 2 or charged.shape[1] != 2:

@@ -5,9 +5,9 @@
    (:mod:`palaestra.envs.pricing.demand.effects`) and the mean number of visitors. They are Poisson or, with
    ``log_dispersion``, negative binomial.
 2. ``logit``: buyers choose between the products by a conditional logit with utilities
-   constant:NAME + price · p + feature · f + display · d; those who may also leave have an outside option with the
-   utility 0. Units of a product per period are Poisson(buyers × share). Prices, features and displays of the other
-   products, and the product's own features and displays, stay at their means.
+   constant:NAME + price · p + feature · f + display · d + … of further attributes; those who may also leave have an
+   outside option with the utility 0. Units of a product per period are Poisson(buyers × share). Prices of the other
+   products, and features, displays and attributes of all, stay at their means.
 3. Prices that were charged are kept as a distribution; charging them again means to draw each period's price from it.
    Where there are dates, prices and unit costs are kept with them (:mod:`palaestra.envs.pricing.demand.history`).
 4. Uncertainty: the estimates are taken as normal with their covariance.
@@ -143,7 +143,9 @@ class Demand:
     def _utility(self, name: str, value: Mapping[str, Array]) -> Array:
         """Utility of a product at its means, [...]."""
         means = self.products[name].means
-        slopes = [value[column] * means.get(column, 0.0) for column in (PRICE, FEATURE, DISPLAY) if column in value]
+        slopes = [
+            own * means.get(column, 0.0) for column, own in value.items() if not column.startswith(f"{CONSTANT}:")
+        ]
         utility: Array = value.get(f"{CONSTANT}:{name}", 0.0) + sum(slopes[1:], slopes[0])
         return utility
 
@@ -275,6 +277,7 @@ class Demand:
         step = 10.0 ** np.floor(np.log10((high - low) / _MENU))
         for factor in (1.0, 2.0, 5.0, 10.0):
             first, last = np.ceil(low / (step * factor) - 1e-9), np.floor(high / (step * factor) + 1e-9)
+            first = max(first, 1.0)  # nothing is sold for nothing, though it may have been
             if last - first < _MENU:
                 break
         decimals = max(0, -int(np.floor(np.log10(step * factor))))

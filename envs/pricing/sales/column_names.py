@@ -9,7 +9,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from palaestra.envs.core.suggest import closest
 from palaestra.envs.pricing.sales.sales_table import KNOWN, MORE, NEEDED, ReadOptions, SalesError
@@ -102,6 +102,8 @@ class ColumnMap:
     shape: str  # "sales" or "choices"
     columns: Mapping[str, int]  # our name → its column
     wide: Mapping[str, Mapping[str, int]]  # our name → alternative → its column, of choices with a row for each buyer
+    attributes: tuple[str, ...] = ()  # names in columns or wide that describe the alternatives
+    possible: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # like wide: what else could describe them
 
 
 def words_of(name: str) -> str:
@@ -137,7 +139,7 @@ def find_columns(header: Sequence[str], options: ReadOptions) -> ColumnMap:
     lower = [name.lower() for name in header]
     for name in options.ignore:
         if name.lower() not in lower:
-            raise SalesError(f"--ignore {name}: {_no_such(name, header)}")
+            raise SalesError(f"--ignore {name}: {no_such_column(name, header)}")
     ignored = {name.lower() for name in options.ignore}
     shown = ["" if name in ignored else header[k] for k, name in enumerate(lower)]
     lower = [name.lower() for name in shown]
@@ -150,7 +152,7 @@ def find_columns(header: Sequence[str], options: ReadOptions) -> ColumnMap:
         elif named := alternatives_of(shown, theirs):
             wide[ours] = named
         else:
-            raise SalesError(f"--column {ours}={theirs}: {_no_such(theirs, header)}")
+            raise SalesError(f"--column {ours}={theirs}: {no_such_column(theirs, header)}")
     for ours in KNOWN:
         if ours in lower and ours not in columns and ours not in wide and lower.index(ours) not in columns.values():
             _once(ours, lower)
@@ -290,7 +292,8 @@ def _has(header: Sequence[str]) -> str:
     return f" (it has {', '.join(names[:20])}{', ...' if len(names) > 20 else ''})"
 
 
-def _no_such(name: str, header: Sequence[str]) -> str:
+def no_such_column(name: str, header: Sequence[str]) -> str:
+    """That a column is not there, and which may be meant."""
     close = closest(name, filter(None, header), 0.6)
     return f"no such column; is {close!r} meant?" if close else f"no such column{_has(header)}"
 

@@ -35,6 +35,11 @@ class Reading:
             for name, by in found.wide.items()
             for of, k in by.items()
         }
+        self.possible = {
+            (name, of): NumberColumn(header[k], options.decimal)
+            for name, by in found.possible.items()
+            for of, k in by.items()
+        }
         ignored = {name.lower() for name in options.ignore}
         taken = {*mapped.values(), *(k for by in found.wide.values() for k in by.values())}
         self.further = {
@@ -47,6 +52,7 @@ class Reading:
         """All columns that are read, with their names."""
         yield from ((self.map.columns[name], name) for name in (*self.texts, *self.flags, *self.numbers))
         yield from ((self.map.wide[name][of], column.name) for (name, of), column in self.wide.items())
+        yield from ((self.map.possible[name][of], column.name) for (name, of), column in self.possible.items())
         yield from ((k, column.name) for k, column in self.further.items())
 
     def read(self, block: Block) -> None:
@@ -67,11 +73,13 @@ class Reading:
         for name, column in self.numbers.items():
             cells = block.cells[self.map.columns[name]]
             bad[name] = column.read(cells, block.rows), cells
-        if "available" in self.flags and "price" in bad:
-            bad["price"] = bad["price"][0] & (self.flags["available"][-1] != 0.0), bad["price"][1]
+        there = self.flags["available"][-1] != 0.0 if "available" in self.flags else np.ones(len(block.rows), bool)
+        for name in ("price", *self.map.attributes):
+            if name in bad:
+                bad[name] = bad[name][0] & there, bad[name][1]
         self._read_wide(block, bad)
         for k, column in list(self.further.items()):
-            if column.read(block.cells[k], block.rows).any():
+            if (column.read(block.cells[k], block.rows) & there).any():
                 del self.further[k]
         self.rows.append(block.rows)
         self._bad.append(np.logical_or.reduce([where for where, _ in bad.values()]))
@@ -89,6 +97,10 @@ class Reading:
             if of in gone and name != "available":
                 where, cells = bad[column.name]
                 bad[column.name] = where & ~gone[of], cells
+        for (name, of), column in list(self.possible.items()):
+            where = column.read(block.cells[self.map.possible[name][of]], block.rows)
+            if (where & ~gone[of] if of in gone else where).any():
+                self.possible = {key: each for key, each in self.possible.items() if key[0] != name}
 
     def _refuse(self, bad: dict[str, tuple[Array, Array]], rows: Array) -> None:
         first = {name: int(where.argmax()) for name, (where, _) in bad.items() if where.any()}
@@ -113,6 +125,7 @@ class Reading:
             columns[name], labels[name], first_rows[name] = text.finish()
         self.first_rows = first_rows
         self.wide_values = {key: column.finish(others) for key, column in self.wide.items()}
+        self.wide_values |= self._possible_values(others)
         rows, bad = np.concatenate(self.rows), np.concatenate(self._bad)
         self.bad, notes, further = bad, self._notes(), []
         for column in self.further.values():
@@ -120,10 +133,11 @@ class Reading:
                 values = column.finish(others)
             except SalesError:
                 continue
-            if np.ptp(values) > 0.0 and np.abs(values).max() <= 1e9 and not (np.diff(values) == 1.0).all():
+            known = values[np.isfinite(values)] if "available" in columns else values
+            if known.size and np.ptp(known) > 0.0 and np.abs(known).max() <= 1e9 and not (np.diff(known) == 1.0).all():
                 columns[column.name] = values
                 further.append(column.name)
-        further += [name for name in self.numbers if name not in KNOWN]
+        further += [name for name in self.numbers if name not in KNOWN and name not in self.map.attributes]
         used = {k for k, name in self.places() if name in columns or k not in self.further}
         ignored = [name for k, name in enumerate(self.header) if name and k not in used]
         contiguous = len(rows) == rows[-1] - 1
@@ -134,13 +148,24 @@ class Reading:
             dict(labels),
             ignored,
             further,
+            list(self.map.attributes),
             notes,
-            None,
-            None if contiguous else rows,
+            file_rows=None if contiguous else rows,
         )
         if not self.map.wide:
             table.columns.setdefault("price", np.full(len(rows), np.nan))
         return table
+
+    def _possible_values(self, others: set[str]) -> dict[tuple[str, str], Array]:
+        """Those of columns that could be attributes; where a number is not clear they are given up."""
+        values: dict[tuple[str, str], Array] = {}
+        for name in dict.fromkeys(name for name, _ in self.possible):
+            own = {key: column for key, column in self.possible.items() if key[0] == name}
+            try:
+                values |= {key: column.finish(others) for key, column in own.items()}
+            except SalesError:
+                self.possible = {key: column for key, column in self.possible.items() if key[0] != name}
+        return values
 
     def _notes(self) -> list[str]:
         named = [

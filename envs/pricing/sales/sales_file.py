@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from palaestra.envs.core import Array
+from palaestra.envs.pricing.sales.attributes import find_attributes
 from palaestra.envs.pricing.sales.calendar_dates import read_days, split_times
 from palaestra.envs.pricing.sales.column_names import find_columns
 from palaestra.envs.pricing.sales.reading import Reading
@@ -51,7 +52,8 @@ def read_sales(path: Path, options: ReadOptions | None = None) -> SalesTable:
 def _read(path: Path, options: ReadOptions) -> SalesTable:
     sheet = path.suffix.lower() in (*SPREADSHEETS, *COLUMNAR)
     source = SheetRows(path, options) if sheet else TextRows(path, options)
-    reading = Reading(source.header, find_columns(source.header, options), options)
+    found = find_attributes(source.header, find_columns(source.header, options), options)
+    reading = Reading(source.header, found, options)
     for block in source.blocks(sorted({k for k, _ in reading.places()})):
         reading.read(block)
     if not reading.rows:
@@ -155,10 +157,10 @@ def _out_of_range(table: SalesTable, options: ReadOptions, bad: Array) -> Array:
     """Rows with a number that cannot be; one that is not bad already is refused unless such rows are left out."""
     wrong_rows = np.zeros(table.rows, bool)
     gone = table.columns["available"] == 0.0 if "available" in table.columns else wrong_rows
-    for name in (each for each in _CHECKED if each in table.columns):
+    for name in (each for each in (*_CHECKED, *table.attributes) if each in table.columns):
         values = table.columns[name]
         free = table.shape == "choices" and name == "price"
-        low = -np.inf if name == "units" else 0.0
+        low = -np.inf if name == "units" or name in table.attributes else 0.0
         largest = _LARGEST.get(name, _LARGEST_OF_OTHERS)
         over = np.abs(values) > largest
         wrong = over | (values < low)
@@ -166,7 +168,7 @@ def _out_of_range(table: SalesTable, options: ReadOptions, bad: Array) -> Array:
             wrong |= values == 0.0
         if name == "units":
             wrong |= values != np.floor(values)
-        wrong &= ~bad & ~(gone & free)
+        wrong &= ~bad & ~(gone & (free or name in table.attributes))
         if wrong.any() and not options.skip_bad_rows:
             i = int(wrong.argmax())
             rule = (
@@ -280,7 +282,7 @@ def _long(table: SalesTable, reading: Reading, options: ReadOptions, bad: Array)
         if name in table.columns:
             columns[name] = np.repeat(table.columns[name], len(names))
             labels[name] = table.labels[name]
-    further = [name for name in by_name if name not in _CHECKED and name != "available"]
+    further = [name for name in by_name if name not in (*_CHECKED, "available", *table.attributes)]
     notes = [*table.notes, f"each row is a buyer with {len(names)} alternatives: {', '.join(names)}"]
     return replace(table, columns=columns, labels=labels, further=further, notes=notes, file_rows=file_rows), np.repeat(
         bad, len(names)

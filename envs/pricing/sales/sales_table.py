@@ -40,6 +40,7 @@ class ReadOptions:
 
     columns: Mapping[str, str] = field(default_factory=dict)  # our name → the column of the file
     ignore: Sequence[str] = ()  # columns of the file that are left out
+    attributes: Sequence[str] = ()  # of choices: columns that describe the alternatives
     decimal: Literal[".", ","] | None = None
     dates: Literal["dmy", "mdy", "ymd"] | None = None
     encoding: str | None = None
@@ -80,6 +81,7 @@ class SalesTable:
     labels: dict[str, Sequence[str]]
     ignored: list[str] = field(default_factory=list)  # columns of the file that are not used
     further: list[str] = field(default_factory=list)  # numeric columns whose meaning is not known here
+    attributes: list[str] = field(default_factory=list)  # of choices: columns that describe the alternatives
     notes: list[str] = field(default_factory=list)  # what the reader did, for the user
     days: Array | None = None  # int64 [dates] date.toordinal() of labels["date"], None if they are no calendar dates
     file_rows: Array | None = None  # int64 [rows] the row of the file at which each begins; None: they start at 2

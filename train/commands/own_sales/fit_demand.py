@@ -63,6 +63,10 @@ def fit_demand(
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="A column to leave out; repeatable.")
     ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Of choices: what describes an alternative, such as its time; repeatable."),
+    ] = None,
     decimal: Annotated[
         str | None, typer.Option(metavar="SIGN", help="The decimal sign of numbers: . or , (default: found out).")
     ] = None,
@@ -134,6 +138,7 @@ def fit_demand(
     reading = ReadOptions(
         columns=_columns(column or []),
         ignore=tuple(ignore or ()),
+        attributes=tuple(attribute or ()),
         decimal=decimal,  # type: ignore[arg-type]
         dates=dates,  # type: ignore[arg-type]
         encoding=encoding,

@@ -22,7 +22,7 @@ from palaestra.envs.pricing.demand.fit_report import summary
 from palaestra.envs.pricing.demand.json_file import demand_data, load_demand
 from palaestra.envs.pricing.demand.model import Demand
 from palaestra.envs.pricing.demand.uplift import Period, season_values
-from palaestra.envs.pricing.sales.sales_table import SalesError
+from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError
 from palaestra.envs.pricing.yogurt import BRANDS, MEAN_PRICES, PRICE, Yogurt
 from palaestra.train import cli
 from palaestra.train.evaluation.episodes import evaluate
@@ -285,7 +285,7 @@ def test_files_that_are_none_are_refused(
 
 
 def test_choices_that_rise_with_the_price_name_what_is_not_used(tmp_path: Path) -> None:
-    """Dearer trains are faster: without the column minutes nothing is left but to say so."""
+    """Dearer trains are faster; where the time is a function of the price, it cannot be told from it."""
     rng = np.random.default_rng(0)
     rows = ["occasion_id,alternative,chosen,price,minutes"]
     for i in range(200):
@@ -293,8 +293,10 @@ def test_choices_that_rise_with_the_price_name_what_is_not_used(tmp_path: Path) 
         taken = int(price.argmax()) if rng.random() < 0.8 else int(price.argmin())
         rows += [f"{i},{'ab'[k]},{int(k == taken)},{price[k]},{200 - 10 * price[k]}" for k in (0, 1)]
     (tmp_path / "trains.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(SalesError, match=r"does not fall with the price .* better in what .* not used here: minutes$"):
+    with pytest.raises(SalesError, match=r"does not fall with the price .* are not used: --attribute minutes uses it$"):
         fit(tmp_path / "trains.csv", FitOptions(buyers=20.0))
+    with pytest.raises(SalesError, match="the data do not determine price and minutes"):
+        fit(tmp_path / "trains.csv", FitOptions(buyers=20.0), ReadOptions(attributes=["minutes"]))
 
 
 def test_stock_outs_gaps_and_unused_columns_are_said(tmp_path: Path) -> None:
