@@ -113,8 +113,8 @@ def fit_demand(
 
     The file has the columns date, product, price, units [, visitors, unit_cost, stock, sold_out, competitor_price,
     store, and what else may explain demand], or occasion_id, alternative, chosen, price [, feature, display,
-    available, household_id, date, unit_cost], or for each buyer price.A, price.B, ..., choice; --column maps other
-    names. Excel and Parquet need pip install 'palaestra[data]'.
+    available, household_id, date, unit_cost, and what --attribute names], or for each buyer price.A, price.B, ...,
+    choice; --column maps other names. Excel and Parquet need pip install 'palaestra[data]'.
 
     \b
     palaestra fit-demand sales.csv --out demand.json
