@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -23,16 +24,23 @@ from palaestra.envs.pricing.demand.history import charged_prices, coming_cost
 from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
 from palaestra.envs.pricing.sales.sales_table import SalesError, SalesTable, first_repeat, refuse
 
+_APART = 2.0  # nearly all prices of a group over nearly all others
+_FEWEST = 20  # prices of a group that are compared
 _BETTER = "an alternative that costs more may be better in what the file leaves out"
 
+Groups = Iterable[tuple[str, Array, Array, Sequence[str]]]
 
-def fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> Demand:
+
+def fit_choices(
+    table: SalesTable, buyers: float | None, notes: list[str], groups: Callable[[Collection[str]], Groups]
+) -> Demand:
     """The demand behind choices.
 
     Args:
         table: of the shape ``choices``.
         buyers: per period; the mean number of occasions per date unless given.
         notes: what the user should know is added to them.
+        groups: what groups the rows of the file, of columns by their names; see :func:`read_groups`.
 
     Raises:
         SalesError: if the choices do not tell how buyers answer to the price.
@@ -56,7 +64,7 @@ def fit_choices(table: SalesTable, buyers: float | None, notes: list[str]) -> De
     features, kept = _choice_features(columns, names, table.attributes, outside, notes)
     try:
         estimate = conditional_logit(features, columns["occasion_id"], columns["chosen"] > 0.0, kept, outside=outside)
-        check_slope(*estimate[PRICE], _BETTER + _what_else(table, columns, outside))
+        check_slope(*estimate[PRICE], _BETTER + _what_else(table, columns) + _other_prices(table, groups))
     except EstimationError as error:
         raise SalesError(str(error)) from None
     if table.attributes:
@@ -116,15 +124,42 @@ def _same_within(group: Array, values: Array) -> bool:
     return bool((values == values[first][code]).all())
 
 
-def _what_else(table: SalesTable, columns: Mapping[str, Array], outside: bool) -> str:
+def _what_else(table: SalesTable, columns: Mapping[str, Array]) -> str:
     """The columns that could make an alternative better, with the option that uses them."""
-    names = [name for name in table.further if not _tells_nothing(columns, columns[name], outside)]
+    names = [name for name in table.further if not _tells_nothing(columns, columns[name], outside=False)]
     if not names:
         return ""
     ways = " ".join(f"--attribute {shlex.quote(name)}" for name in names)
     return (
         f", or in columns that are not used: {ways} use{'s' * (len(names) == 1)} {'it' if len(names) == 1 else 'them'}"
     )
+
+
+def _other_prices(table: SalesTable, groups: Callable[[Collection[str]], Groups]) -> str:
+    """A group of rows whose prices seem to be of another kind, such as those of season tickets; "" if there is none."""
+    columns, names = table.columns, table.labels["alternative"]
+    there = columns["available"] > 0.0 if "available" in columns else np.ones(table.rows, bool)
+    rows = np.arange(2, table.rows + 2) if table.file_rows is None else table.file_rows
+    best, said = _APART, ""
+    for column, file_rows, codes, labels in groups({*table.ignored, *table.further}):
+        group = codes[np.searchsorted(file_rows, rows)]
+        for k, g in product(range(len(names)), range(len(labels))):
+            own = there & (columns["alternative"] == k)
+            price, inside = columns["price"][own], group[own] == g
+            apart, times = _times_as_high(price[inside], price[~inside])
+            if apart > best:
+                others = f"{column}={labels[1 - g]}" if len(labels) == 2 else f"{column}!={labels[g]}"
+                best, said = apart, f"; where {column} is {labels[g]}, {names[k]} costs {times:,.0f} times as much"
+                said += f", which may be another kind of price: --where {shlex.quote(others)} leaves those rows out"
+    return said
+
+
+def _times_as_high(prices: Array, others: Array) -> tuple[float, float]:
+    """Nearly the lowest of some prices over nearly the highest of others, and their medians; 0 if there are too few."""
+    if min(len(prices), len(others)) < _FEWEST or np.median(others) <= 0.0:
+        return 0.0, 0.0
+    apart = float(np.quantile(prices, 0.05) / np.quantile(others, 0.95))
+    return apart, float(np.median(prices) / np.median(others))
 
 
 def _choice_features(

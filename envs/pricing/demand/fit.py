@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from palaestra.envs.pricing.demand.effects import STORE, Calendar
 from palaestra.envs.pricing.demand.estimation import EstimationError, check_slope
 from palaestra.envs.pricing.demand.history import charged_prices, coming_cost, history_of
 from palaestra.envs.pricing.demand.model import Demand, Product
-from palaestra.envs.pricing.sales.sales_file import read_sales
+from palaestra.envs.pricing.sales.sales_file import read_groups, read_sales
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable, refuse
 
 _FOLLOWS = (
@@ -89,7 +90,8 @@ def fit(path: Path, options: FitOptions = FitOptions(), reading: ReadOptions | N
                 raise SalesError(f"--{option} is for sales per period; these are choices")
         if options.products:
             raise SalesError("--product is for sales per period; choices between products are estimated together")
-        return _with_seasons(Fitting(fit_choices(table, options.buyers, notes), notes))
+        groups = partial(read_groups, path, reading or ReadOptions())
+        return _with_seasons(Fitting(fit_choices(table, options.buyers, notes, groups), notes))
     except SalesError as error:
         raise SalesError(f"{path}: {error}") from None
 

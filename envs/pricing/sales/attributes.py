@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from palaestra.envs.pricing.sales.column_names import ColumnMap, alternatives_of, no_such_column
+from palaestra.envs.pricing.sales.column_names import AVAILABILITY, ColumnMap, alternatives_of, place_of
 from palaestra.envs.pricing.sales.sales_table import KNOWN, ReadOptions, SalesError
 
 _SEPARATORS = "._ :-"
@@ -62,7 +62,6 @@ def _places(
     """The name of an attribute and its columns: by alternative of choices in wide form, else the one by its name."""
     asked = next((ours for ours, by in options.columns.items() if by == asked and ours not in KNOWN), asked)
     theirs = options.columns.get(asked, asked)
-    lower = [name.lower() for name in shown]
     alternatives = found.wide.get("price", {})
     named = alternatives_of(shown, theirs) if found.wide else {}
     if own := {of: named[of] for of in alternatives if of in named}:
@@ -70,16 +69,15 @@ def _places(
             column = shown[alternatives[lost[0]]]
             raise SalesError(f"{where}there is no such column for the alternative {lost[0]}, which has {column}")
         return asked, own
-    if theirs.lower() not in lower:
-        raise SalesError(f"{where}{no_such_column(theirs, shown)}")
-    k = list(shown).index(theirs) if theirs in shown else lower.index(theirs.lower())
+    try:
+        k = place_of(theirs, shown)
+    except SalesError as error:
+        raise SalesError(f"{where}{error}") from None
     if found.wide:
         used = {*found.columns.values(), *(k for by in found.wide.values() for k in by.values())}
         possible = _possible(["" if k in used else name for k, name in enumerate(shown)], list(alternatives))
         those = f"; there are {', '.join(possible)}" if possible else ""
         raise SalesError(f"{where}an attribute has a column for each alternative, not one for all{those}")
-    if lower.count(theirs.lower()) > 1 and (theirs not in shown or list(shown).count(theirs) > 1):
-        raise SalesError(f"{where}the column {theirs} is there twice; rename one of them")
     name = asked if asked in options.columns else shown[k]
     return name, {name: k}
 
@@ -99,6 +97,6 @@ def _possible(free: Sequence[str], alternatives: Sequence[str]) -> dict[str, Map
             continue
         plain = pattern.strip("*").strip(_SEPARATORS)
         ways = [word for word in (plain, pattern) if word and alternatives_of(free, word).items() >= by.items()]
-        if ways and ways[0].lower() not in KNOWN:
+        if ways and ways[0].lower() not in (*KNOWN, *AVAILABILITY):
             words[ways[0]] = by
     return words

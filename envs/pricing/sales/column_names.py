@@ -59,6 +59,7 @@ _WORDS = {
     "display": "display, disp",
 }  # fmt: skip
 _SYNONYMS = {name: tuple(word.strip() for word in words.split(",")) for name, words in _WORDS.items()}
+AVAILABILITY = _SYNONYMS["available"]
 ID_WORDS = {
     "id",
     "ids",
@@ -238,7 +239,7 @@ def _proposal(
     choices = guess((*NEEDED["choices"], "available", "household_id"))
     chosen = guess(("chosen",))
     if (prices := _wide_guess(free)) and "price" not in columns and (chosen or "chosen" in columns):
-        return {"price": prices, **chosen}
+        return {"price": prices, **chosen, **_availability(free, prices)}
     if not set(lacking["choices"]) - set(choices):
         return choices
     sales = guess((*NEEDED["sales"], "total", "share", *MORE["sales"][:6]))
@@ -282,6 +283,19 @@ def _wide_guess(header: Sequence[str]) -> str:
     return next((word for word in words if len(alternatives_of(header, word)) > 1), "")
 
 
+def _availability(header: Sequence[str], prices: str) -> dict[str, str]:
+    """The columns that tell which alternatives were there, if each has one."""
+    needed = alternatives_of(header, prices).keys()
+    for word in AVAILABILITY:
+        found = alternatives_of(header, word)
+        if found.keys() >= needed:
+            column = header[next(iter(found.values()))]
+            return {
+                "available": next(each for each in (word.upper(), word.title(), word) if each in column or each == word)
+            }
+    return {}
+
+
 def _lack(names: Sequence[str]) -> str:
     plural = len(names) > 1
     return f"the column{'s' * plural} {' and '.join(names)} {'are' if plural else 'is'} missing"
@@ -296,6 +310,20 @@ def no_such_column(name: str, header: Sequence[str]) -> str:
     """That a column is not there, and which may be meant."""
     close = closest(name, filter(None, header), 0.6)
     return f"no such column; is {close!r} meant?" if close else f"no such column{_has(header)}"
+
+
+def place_of(name: str, header: Sequence[str]) -> int:
+    """Where a column is, counted from 0, by its name as it is or in other letters.
+
+    Raises:
+        SalesError: if it is nowhere, or twice.
+    """
+    lower = [each.lower() for each in header]
+    if name.lower() not in lower:
+        raise SalesError(no_such_column(name, header))
+    same, names = (name, header) if name in header else (name.lower(), lower)
+    _once(same, names)
+    return list(names).index(same)
 
 
 def _once(name: str, header: Sequence[str]) -> None:

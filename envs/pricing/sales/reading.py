@@ -2,17 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.sales.column_names import ID_WORDS, TOTAL_WORDS, ColumnMap, words_of
+from palaestra.envs.pricing.sales.column_names import ID_WORDS, TOTAL_WORDS, ColumnMap, place_of, words_of
 from palaestra.envs.pricing.sales.number_cells import EMPTY, NumberColumn, read_flags
 from palaestra.envs.pricing.sales.sales_table import FLAGS, KNOWN, SKIP, TEXTS, ReadOptions, SalesError, SalesTable
-from palaestra.envs.pricing.sales.text_cells import TextColumn
+from palaestra.envs.pricing.sales.text_cells import TextColumn, text_of_numbers
 from palaestra.envs.pricing.sales.text_rows import Block
+
+_LISTED = 10  # values of a column, in an error
+
+
+class RowFilter:
+    """The rows that are read, by what the user says of their columns: COLUMN=VALUE or COLUMN!=VALUE.
+
+    Attributes:
+        columns: that must be read for it, counted from 0.
+    """
+
+    def __init__(self, header: list[str], conditions: Sequence[str]) -> None:
+        self._conditions: list[tuple[int, bytes, bool]] = []
+        self._seen: list[dict[bytes, None]] = [{} for _ in conditions]  # texts of each column, for the error
+        self._texts = conditions
+        self._all = self._kept = 0
+        for condition in conditions:
+            name, sign, value = condition.partition("!=" if "!=" in condition else "=")
+            name, value = name.strip(), value.strip()
+            if not (sign and name):
+                raise SalesError(f"--where {condition}: expected COLUMN=VALUE or COLUMN!=VALUE")
+            try:
+                self._conditions.append((place_of(name, header), value.encode(), sign == "="))
+            except SalesError as error:
+                raise SalesError(f"--where {condition}: {error}") from None
+        self.columns = {k for k, *_ in self._conditions}
+
+    def rows_of(self, block: Block) -> Block:
+        """The rows of a block that are wanted."""
+        wanted = np.ones(len(block.rows), bool)
+        for (k, value, equal), seen in zip(self._conditions, self._seen, strict=True):
+            cells = block.cells[k]
+            texts = np.char.strip(text_of_numbers(cells) if cells.dtype.kind == "f" else cells)
+            wanted &= (texts == value) == equal
+            if len(seen) <= _LISTED:
+                seen |= dict.fromkeys(np.unique(texts).tolist()[: _LISTED + 1])
+        self._all += len(wanted)
+        self._kept += int(wanted.sum())
+        return Block(block.rows[wanted], {k: cells[wanted] for k, cells in block.cells.items()})
+
+    def note(self) -> str:
+        """How many rows are left.
+
+        Raises:
+            SalesError: if there are none.
+        """
+        if self._all and not self._kept:
+            seen = [text.decode() or "nothing" for text in self._seen[0]]
+            has = f"{', '.join(seen[:_LISTED])}{', ...' if len(seen) > _LISTED else ''}"
+            raise SalesError(f"--where {' --where '.join(self._texts)}: there is no such row; the column has {has}")
+        return f"rows where {' and '.join(self._texts)}: {self._kept:,} of {self._all:,}"
 
 
 class Reading:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from palaestra.envs.core import Array
 from palaestra.envs.pricing.sales.attributes import find_attributes
 from palaestra.envs.pricing.sales.calendar_dates import read_days, split_times
 from palaestra.envs.pricing.sales.column_names import find_columns
-from palaestra.envs.pricing.sales.reading import Reading
+from palaestra.envs.pricing.sales.reading import Reading, RowFilter
 from palaestra.envs.pricing.sales.receipts import keep_rows, to_periods, with_days
 from palaestra.envs.pricing.sales.sales_table import SKIP, Labels, ReadOptions, SalesError, SalesTable
 from palaestra.envs.pricing.sales.spreadsheets import COLUMNAR, SPREADSHEETS, SheetRows
-from palaestra.envs.pricing.sales.text_cells import factorise
+from palaestra.envs.pricing.sales.text_cells import TextColumn, factorise
 from palaestra.envs.pricing.sales.text_rows import TextRows
 from palaestra.envs.pricing.sales.wide_choices import alternatives, long_columns
 
@@ -30,6 +31,7 @@ from palaestra.envs.pricing.sales.wide_choices import alternatives, long_columns
 _LARGEST, _LARGEST_OF_OTHERS = {"units": 1e6}, 1e9
 _ABOVE_ZERO = ("price", "competitor_price")
 _CHECKED = ("price", "competitor_price", "units", "visitors", "unit_cost", "stock", "feature", "display")
+_GROUPS = 10  # most different texts of a column that groups rows
 _TOTALS = 20  # rows with one unit and with two that tell a line total from a price
 
 
@@ -50,16 +52,21 @@ def read_sales(path: Path, options: ReadOptions | None = None) -> SalesTable:
 
 
 def _read(path: Path, options: ReadOptions) -> SalesTable:
-    sheet = path.suffix.lower() in (*SPREADSHEETS, *COLUMNAR)
-    source = SheetRows(path, options) if sheet else TextRows(path, options)
+    source = _source(path, options)
     found = find_attributes(source.header, find_columns(source.header, options), options)
     reading = Reading(source.header, found, options)
-    for block in source.blocks(sorted({k for k, _ in reading.places()})):
-        reading.read(block)
+    where = RowFilter(source.header, options.where)
+    for block in source.blocks(sorted({k for k, _ in reading.places()} | where.columns)):
+        if len((wanted := where.rows_of(block) if options.where else block).rows):
+            reading.read(wanted)
+    left = where.note()
     if not reading.rows:
         raise SalesError("the file has a header but no rows")
     table = reading.table(path)
     bad = reading.bad
+    if options.where:
+        table.notes.append(left)
+        table.ignored = [name for name in table.ignored if source.header.index(name) not in where.columns]
     if source.short_rows:
         table.notes.append(f"{source.short_rows:,} rows that have not as many cells as the header are left out")
     if reading.map.wide:
@@ -77,6 +84,35 @@ def _read(path: Path, options: ReadOptions) -> SalesTable:
     _check_totals(table, reading, options)
     _check_sums(table)
     return to_periods(table, options, timed=timed)
+
+
+def read_groups(
+    path: Path, options: ReadOptions, names: Collection[str]
+) -> Iterator[tuple[str, Array, Array, Sequence[str]]]:
+    """Columns that have few different texts, of those names: what could group the rows of a file.
+
+    Yields:
+        The name, the rows of the file int64 [n], ascending, the text that each has int64 [n], and the texts.
+    """
+    source = _source(path, options)
+    where = RowFilter(source.header, options.where)
+    groups = {k: TextColumn(name) for k, name in enumerate(source.header) if name in names}
+    rows = []
+    for block in source.blocks(sorted({*groups, *where.columns})):
+        wanted = where.rows_of(block) if options.where else block
+        rows.append(wanted.rows)
+        for k, column in list(groups.items()):
+            column.read(wanted.cells[k], wanted.rows)
+            if len(column.texts[-1]) > _GROUPS:
+                del groups[k]
+    for column in groups.values():
+        codes, labels, _ = column.finish()
+        if 1 < len(labels) <= _GROUPS:
+            yield column.name, np.concatenate(rows), codes, labels
+
+
+def _source(path: Path, options: ReadOptions) -> SheetRows | TextRows:
+    return SheetRows(path, options) if path.suffix.lower() in (*SPREADSHEETS, *COLUMNAR) else TextRows(path, options)
 
 
 def _left_out(table: SalesTable, bad: Array) -> SalesTable:

@@ -41,6 +41,7 @@ class ReadOptions:
     columns: Mapping[str, str] = field(default_factory=dict)  # our name → the column of the file
     ignore: Sequence[str] = ()  # columns of the file that are left out
     attributes: Sequence[str] = ()  # of choices: columns that describe the alternatives
+    where: Sequence[str] = ()  # COLUMN=VALUE or COLUMN!=VALUE of the rows that are read
     decimal: Literal[".", ","] | None = None
     dates: Literal["dmy", "mdy", "ymd"] | None = None
     encoding: str | None = None

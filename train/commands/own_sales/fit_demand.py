@@ -67,6 +67,10 @@ def fit_demand(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Of choices: what describes an alternative, such as its time; repeatable."),
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Read only rows with (or, by !=, without) that value; repeatable."),
+    ] = None,
     decimal: Annotated[
         str | None, typer.Option(metavar="SIGN", help="The decimal sign of numbers: . or , (default: found out).")
     ] = None,
@@ -139,6 +143,7 @@ def fit_demand(
         columns=_columns(column or []),
         ignore=tuple(ignore or ()),
         attributes=tuple(attribute or ()),
+        where=tuple(where or ()),
         decimal=decimal,  # type: ignore[arg-type]
         dates=dates,  # type: ignore[arg-type]
         encoding=encoding,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ BUS_STAYS = 0.2  # share of the days without a bus
 class Trips:
     """Buyers with utilities 1, 0.5 and 0 less 0.8 p and 0.12 a minute, and 0.7 for a seat; the dearer way is faster."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, faster: float = 10.0) -> None:
         rng = np.random.default_rng(seed)
         self.price = rng.choice([2.0, 3.0, 4.0, 6.0], (BUYERS, 3))
-        self.minutes = np.round(90.0 - 10.0 * self.price + rng.normal(0.0, 10.0, (BUYERS, 3)), 1)
+        self.minutes = np.round(90.0 - faster * self.price + rng.normal(0.0, 10.0, (BUYERS, 3)), 1)
         self.seats = (rng.random((BUYERS, 3)) < 0.5).astype(float)
         self.there = np.ones((BUYERS, 3), bool)
         self.there[:, 2] = rng.random(BUYERS) >= BUS_STAYS
@@ -203,6 +204,32 @@ def test_a_price_that_is_liked_names_the_attributes_to_use(tmp_path: Path) -> No
         fitted(Trips().long(tmp_path / "trips.csv"), reading())
     with pytest.raises(SalesError, match=better + "--attribute TT --attribute SEATS use them$"):
         fitted(Trips().wide(tmp_path / "wide.csv"), reading(wide=True))
+
+
+def test_prices_of_another_kind_are_named_with_the_column_that_tells_them(tmp_path: Path) -> None:
+    """A third of the buyers has season tickets, whose price stands in the file, and always takes the train."""
+    trips = Trips(4, faster=0.0)
+    season = np.arange(BUYERS) % 3 == 0
+    trips.chosen[:] = np.where(season, 0, trips.chosen)
+    trips.price[season, 0] *= 100.0
+    for path, options in (
+        (trips.long(tmp_path / "long.csv"), reading()),
+        (trips.wide(tmp_path / "w.csv"), reading(wide=True)),
+    ):
+        text = path.read_text().splitlines()
+        step = 3 if "long" in path.name else 1
+        tickets = [("season" if season[i // step] else "single") for i in range(len(text) - 1)]
+        rows = [f"{row},{ticket},{i % 7}" for i, (row, ticket) in enumerate(zip(text[1:], tickets, strict=True))]
+        path.write_text("\n".join([f"{text[0]},Ticket,day", *rows]) + "\n")
+        way = r"where Ticket is season, TRAIN costs \d+ times as much, .*: --where Ticket=single leaves those rows out$"
+        with pytest.raises(SalesError, match=way):
+            fitted(path, options)
+        for condition in ("Ticket=single", "ticket!=season"):
+            fitting = fitted(path, replace(options, where=[condition]))
+            kept = int((~season).sum()) * step
+            assert f"rows where {condition}: {kept:,} of {step * BUYERS:,}" in fitting.notes
+            assert fitting.demand.products["TRAIN"].price_range == (2.0, 6.0)
+            assert not any("Ticket" in note for note in fitting.notes if "not used" in note)
 
 
 LONG_REFUSALS = {

@@ -489,6 +489,38 @@ def test_households_whose_occasions_are_numbered_anew(tmp_path: Path) -> None:
     assert list(table.labels["occasion_id"]) == ["1 / 1", "2 / 1"]
 
 
+def test_the_availability_of_wide_choices_is_proposed(tmp_path: Path) -> None:
+    content = "CAR_CO,BUS_CO,CAR_AV,BUS_AV,CHOICE\n3,4,1,1,1\n3,5,1,0,1\n"
+    columns = {"price": "CO", "chosen": "CHOICE", "available": "AV"}
+    assert " ".join(f"--column {ours}={theirs}" for ours, theirs in columns.items()) in refusal(
+        tmp_path / "c.csv", content
+    )
+    table = read(tmp_path / "c.csv", content, columns=columns, alternatives=("CAR", "BUS"))
+    assert table.columns["available"].tolist() == [1, 1, 1, 0]
+
+
+# ------------------------------------------------------------------------------------------------ some of the rows
+
+
+def test_rows_of_other_values_are_not_looked_at(tmp_path: Path) -> None:
+    """Not even where they are wrong; rows keep their numbers."""
+    content = "date,product,price,units,shop\n1,tea,x,4,Bern\n1,tea,3,4, Chur\n2,tea,4,2,Chur\n2,tea,y,2,007\n"
+    for where in (["shop=Chur"], ["SHOP!=Bern", "shop!=007"]):
+        table = read(tmp_path / "tea.csv", content, where=where)
+        assert table.columns["price"].tolist() == [3, 4]
+        assert table.row(0) == 3
+        assert f"rows where {' and '.join(where)}: 2 of 4" in table.notes
+        assert "shop" not in table.ignored
+    message = refusal(tmp_path / "tea.csv", content, where=["shop=7"])
+    assert message == "--where shop=7: there is no such row; the column has 007, Bern, Chur"
+    assert refusal(tmp_path / "tea.csv", content, where=["shopp=7"]).startswith(
+        "--where shopp=7: no such column; is 'shop'"
+    )
+    for wrong in ("shop", "=3", ""):
+        assert refusal(tmp_path / "tea.csv", content, where=[wrong]).endswith("expected COLUMN=VALUE or COLUMN!=VALUE")
+    assert "row 2: price must be a number, got 'x'" in refusal(tmp_path / "tea.csv", content, where=["shop=Bern"])
+
+
 # ------------------------------------------------------------------------------------------------ bad input
 
 BAD: dict[str, tuple[str | bytes, str]] = {
