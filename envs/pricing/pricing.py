@@ -161,6 +161,7 @@ class Pricing(RuledSeason):
         if prices is None:
             ends = rules.within(low, high)
             prices = rules.menu_of_endings(*ends) if rules.endings else self.demand.menu(self.product, *ends)
+            prices = prices[prices > 0.0]  # buyers may have had it for nothing, which is no price to ask
         menu = checked_prices(prices)
         menu = menu[rules.kept(menu)]
         if menu[0] < low * (1.0 - 1e-9) or menu[-1] > high * (1.0 + 1e-9):

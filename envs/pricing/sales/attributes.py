@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -44,7 +45,8 @@ def find_attributes(header: Sequence[str], found: ColumnMap, options: ReadOption
             column, ours = uses[0] if uses else (name, name)
             raise SalesError(f"{where}{column} is used as {'an attribute' if ours in names else ours} already")
         if name.lower() in KNOWN or ":" in name:
-            raise SalesError(f"{where}this name means something else here: --column NAME={asked} --attribute NAME")
+            theirs = shlex.quote(options.columns.get(asked, asked))
+            raise SalesError(f"{where}this name means something else here: --column NAME={theirs} --attribute NAME")
         if found.wide:
             wide[name] = places
         else:

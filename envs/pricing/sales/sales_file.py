@@ -312,6 +312,9 @@ def _long(table: SalesTable, reading: Reading, options: ReadOptions, bad: Array)
     place = np.array([-2 if name == "" else -1 if name is None else names.index(name) for name in meant])
     chosen = place[table.columns["chosen"]]
     bad = bad | (chosen == -2)
+    for name, parts in by_name.items():
+        if lost := [of for of in names if of not in parts]:
+            raise SalesError(f"{name} has no column for the alternative {lost[0]}")
     attributes = {name: [parts[of] for of in names] for name, parts in by_name.items()}
     columns, labels, file_rows = long_columns(attributes, chosen, rows, names)
     for name in ("date", "household_id"):

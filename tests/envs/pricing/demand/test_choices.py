@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -187,6 +188,7 @@ def test_what_costs_nothing_may_be_chosen_but_is_no_price_to_ask(tmp_path: Path)
     again = load_demand(json.loads(json.dumps(demand_data(demand))))
     assert again.products["TRAIN"].price_range == (0.0, 6.0)
     assert again.menu("TRAIN") == pytest.approx([0.2 * k for k in range(1, 31)])
+    assert Pricing(demand=again, product="TRAIN", endings=[0.0]).prices.tolist() == [1, 2, 3, 4, 5, 6]
     market = Pricing(demand=again, product="TRAIN")
     assert market.prices[0] > 0.0
     assert market.optimal_value() > 0.0
@@ -294,7 +296,7 @@ def test_names_that_mean_something_else_are_mapped(tmp_path: Path) -> None:
         (tmp_path / "other.csv").write_text(text.replace("minutes", name, 1))
         options = reading(name)
         if name != "trend":
-            with pytest.raises(SalesError, match="--column NAME=COLUMN --attribute NAME".replace("COLUMN", name)):
+            with pytest.raises(SalesError, match=f"--column NAME={shlex.quote(name)} --attribute NAME"):
                 fitted(tmp_path / "other.csv", options)
             options = reading("minutes", minutes=name)
         demand = load_demand(demand_data(fitted(tmp_path / "other.csv", options).demand))
