@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand.fit import FitOptions, Fitting, fit
@@ -81,6 +80,7 @@ def independent(trips: Trips) -> tuple[Any, Any]:
     constants = np.broadcast_to(np.eye(3)[:, 1:], (BUYERS, 3, 2))
     x = np.concatenate([np.stack((trips.price, trips.minutes, trips.seats), 2), constants], 2)
     scale = np.abs(x).max((0, 1))
+    optimize = pytest.importorskip("scipy.optimize")
 
     def loss(beta: Any) -> tuple[float, Any]:
         utility = np.where(trips.there, (x / scale) @ beta, -np.inf)
@@ -89,7 +89,7 @@ def independent(trips: Trips) -> tuple[Any, Any]:
         taken = np.eye(3)[trips.chosen]
         return -np.log(share[taken > 0.0]).sum(), -np.einsum("nj,njk->k", taken - share, x / scale)
 
-    found = minimize(loss, np.zeros(5), jac=True, method="BFGS", options={"gtol": 1e-7})
+    found = optimize.minimize(loss, np.zeros(5), jac=True, method="BFGS", options={"gtol": 1e-7})
     steps = 1e-5 * np.eye(5)
     hessian = np.array([(loss(found.x + step)[1] - loss(found.x - step)[1]) / 2e-5 for step in steps])
     return found.x / scale, np.sqrt(np.diag(np.linalg.inv(hessian))) / scale
