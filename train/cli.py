@@ -25,8 +25,9 @@ from typer.core import TyperGroup
 from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
-_OWN_SALES = ("fit-demand", "prices")  # in a folder of their own
-COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", *_OWN_SALES)
+_FOLDERS = {"own_sales": ("fit-demand", "prices"), "in_use": ("export",)}  # of commands that belong together
+_OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new")
+COMMANDS = (*_OF_ALL, *(name for names in _FOLDERS.values() for name in names))
 _WITHOUT_ENV = ("new", "fit-demand")  # they run no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
@@ -66,8 +67,8 @@ class _Commands(TyperGroup):
 
 
 def _function(command: str) -> Callable[..., Any]:
-    name, folder = command.replace("-", "_"), "commands.own_sales" if command in _OWN_SALES else "commands"
-    function: Callable[..., Any] = getattr(import_module(f"palaestra.train.{folder}.{name}"), name)
+    name, folder = command.replace("-", "_"), next((f"{f}." for f, names in _FOLDERS.items() if command in names), "")
+    function: Callable[..., Any] = getattr(import_module(f"palaestra.train.commands.{folder}{name}"), name)
     return function
 
 

@@ -32,7 +32,7 @@ class ActorCritic:
     def __init__(self, policy: ActorCriticPolicy, scale_actions: bool = False) -> None:
         """With ``scale_actions`` −1 … 1 of the policy is the range of a bounded Box; see :class:`ActionUnits`."""
         self.policy = policy
-        overridden = _overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
+        overridden = overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
         self._manual = None if self.head is None else _manual(policy)
         self._latest: list[Tensor] = []  # evaluation, where backward needs autograd
@@ -171,14 +171,15 @@ class ActorCritic:
         return policy.action_net(latent_pi), policy.value_net(latent_vf)
 
 
-def _overrides(policy: ActorCriticPolicy, *methods: str) -> bool:
+def overrides(policy: ActorCriticPolicy, *methods: str) -> bool:
+    """True if the policy's class has one of these methods of its own instead of SB3's."""
     return any(getattr(type(policy), name) is not getattr(ActorCriticPolicy, name) for name in methods)
 
 
 def _manual(policy: ActorCriticPolicy) -> ManualNetwork | None:
     """The policy's networks in hand-made form; None where they are of another kind."""
     extractor = policy.mlp_extractor
-    if type(extractor) is not MlpExtractor or _overrides(policy, "extract_features", "predict_values"):
+    if type(extractor) is not MlpExtractor or overrides(policy, "extract_features", "predict_values"):
         return None
     actor, critic = [extractor.policy_net, policy.action_net], [extractor.value_net, policy.value_net]
     if policy.share_features_extractor:

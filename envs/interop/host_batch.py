@@ -32,6 +32,7 @@ class HostEnv(BatchedEnv):
     def _set_up(self, given: Space[Any], num_envs: int, device: torch.device | str, seed: int, first: int) -> None:
         """``given`` is the space of the observations that :meth:`_begin` and :meth:`_result` get."""
         keep_freed_memory()
+        self.given_observation_space = given
         self.num_envs, self.seed, self.device = num_envs, seed, resolve_device(device)
         self._is_cpu = self.device.type == "cpu"
         self._action_dtype = np.dtype(self.single_action_space.dtype)

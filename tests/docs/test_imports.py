@@ -222,7 +222,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("config", "evaluation", "scaffold"),
     ("loggers", "recording", "markdown", "table_file"),
     ("runs",),
-    ("play", "bench", "sweep", "results"),
+    ("play", "bench", "sweep", "results", "export"),
     ("commands",),
     ("cli",),
     ("__main__", "package"),

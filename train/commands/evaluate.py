@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from palaestra.train.runs.run_folder import RunFolder
 
 SCRIPTED = ("random", "expert")
+EXPORTED = ".onnx"  # files that palaestra export writes
 LONGEST_VALUE = 20  # letters of a setting in a table
 
 
@@ -165,6 +166,12 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
         if env is None:
             raise ConfigError(f"{name} needs --env ENV")
         return _script(name, env, resolve_config(env, settings=settings).env_kwargs)
+    if name.endswith(EXPORTED) and not Path(name).is_dir():
+        from palaestra.train.export.exported_policy import player_of
+
+        if stochastic:
+            raise ConfigError(f"{name} acts without chance: leave --stochastic out")
+        return player_of(Path(name), env, settings)
     model_file = find_model(name)
     folder, episodes = RunFolder(model_file.parent), 1000
     config = folder.config()

@@ -1,0 +1,1 @@
+"""The commands that take a trained agent to where it is used."""

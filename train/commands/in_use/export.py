@@ -1,0 +1,77 @@
+"""``palaestra export``: a trained agent as a file that other programs run."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palaestra.train.commands import RUN_HELP, EnvOption, SetOption, UsageError
+from palaestra.train.commands.evaluate import SCRIPTED, find_player
+
+if TYPE_CHECKING:
+    from palaestra.train.export.write import Exported
+
+
+class Format(StrEnum):
+    """Kinds of file."""
+
+    onnx = "onnx"
+    torch = "torch"
+
+
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
+    form: Annotated[
+        Format, typer.Option("--format", help="An ONNX file, or a program of torch.export.", metavar="onnx|torch")
+    ] = Format.onnx,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where; ENV-AGENT.onnx if left out.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The weights of the best evaluation, as RUN:best.")] = False,
+    stochastic: Annotated[
+        bool,
+        typer.Option("--stochastic", help="With outputs from which actions can be sampled: log-probabilities, ..."),
+    ] = False,
+    env: EnvOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Write an agent as one file, from raw observations to actions, for programs without palaestra.
+
+    The file is run beside the agent on 10,000 states before it is written, and says what every number in it means; the
+    same stands beside it as NAME.json.
+
+    \b
+    palaestra export latest
+    palaestra export latest:pricing --best --out prices.onnx
+    palaestra evaluate prices.onnx
+    """
+    from palaestra.envs.registry import resolve
+    from palaestra.train.export.write import SUFFIXES
+    from palaestra.train.export.write import export as write
+    from palaestra.train.runs.run_folder import RunFolder, find_model
+
+    if run in SCRIPTED:
+        raise UsageError(f"{run} is no trained agent: name a run")
+    name = f"{run}:best" if best and not run.endswith(":best") else run
+    player = find_player(name, env, False, settings or ())
+    suffix = SUFFIXES[form]
+    path = (
+        out if out is not None else Path(f"{resolve(player.env).short_name.rpartition('/')[2]}-{player.label}{suffix}")
+    )
+    if path.suffix != suffix:
+        raise UsageError(f"--out {path}: a file of --format {form} is called NAME{suffix}")
+    if out is None and path.exists():
+        raise UsageError(f"{path} exists already: give --out FILE, which may be the same")
+    exported = write(player, RunFolder(find_model(name).parent), path, form, stochastic)
+    print(_said(exported))
+
+
+def _said(exported: Exported) -> str:
+    from palaestra.train.formatting import two_digits
+
+    size = two_digits(exported.path.stat().st_size)
+    ends = (", ".join(end["name"] for end in exported.contract[what]) for what in ("inputs", "outputs"))
+    lines = [f"{exported.path}: {size}B, confirmed: {exported.confirmation}"]
+    lines += [f"  {what:<9}{names}" for what, names in zip(("from", "to"), ends, strict=True)]
+    return "\n".join([*lines, f"  contract {exported.contract_file}"])

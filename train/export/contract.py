@@ -1,0 +1,128 @@
+"""The contract of an exported policy: what goes in, what comes out, and where it comes from, as plain data.
+
+``contract["inputs"]`` and ``["outputs"]`` describe each tensor without its batch dimension:
+
+* ``name``, ``dtype``, ``shape``, and ``kind``: box, image, discrete, multi_discrete, multi_binary or mask;
+* ``low`` and ``high`` of boxes (None without a bound), a number where all elements are alike; ``first`` and ``count``
+  of choices; ``layout`` of images;
+* ``elements``: name, and unit where there is one, of each number of a vector, where the environment names them;
+  ``choices``: what each discrete action is called.
+
+``environment`` has the id and the settings with which ``palaestra evaluate FILE`` plays; ``agent`` the algorithm, the
+steps it was trained for and its seed; ``scores`` the final evaluation; ``confirmed`` what came of comparing the file
+with the agent; ``made_with`` versions, commit and time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+from stable_baselines3.common.preprocessing import is_image_space
+
+from palaestra.agents.export.policy_network import MASK, OBSERVATION
+from palaestra.envs.core.batched_env import BatchedEnv
+from palaestra.envs.core.vector import TensorVectorEnv
+from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
+from palaestra.train.evaluation.policies import Player
+from palaestra.train.export.policy_file import FORMAT
+from palaestra.train.runs.run_folder import RunFolder
+
+_MOST_BOUNDS = 1024  # elements of a box whose bounds are listed one by one
+
+
+def given_space(env: BatchedEnv) -> Space[Any]:
+    """The observations as the environment itself gives them; images may have their channels last there."""
+    return env.given_observation_space if isinstance(env, HostEnv) else env.single_observation_space
+
+
+def inputs_of(env: BatchedEnv) -> list[dict[str, Any]]:
+    """The inputs of a policy for that environment, after a reset (which tells whether there are masks)."""
+    space = given_space(env)
+    parts = space.spaces if isinstance(space, spaces.Dict) else {OBSERVATION: space}
+    inputs = [described(name, part) for name, part in parts.items()]
+    if isinstance(env, TensorVectorEnv) and (names := getattr(env.env, "observation_names", None)):
+        inputs[0]["elements"] = [{"name": name, **({"unit": unit} if unit else {})} for name, unit in names]
+    if (mask := env.action_masks()) is not None:
+        inputs.append({"name": MASK, "kind": "mask", "dtype": "bool", "shape": [int(n) for n in mask.shape[1:]]})
+    return inputs
+
+
+def action_of(env: BatchedEnv) -> dict[str, Any]:
+    """The output that is the action."""
+    space = env.single_action_space
+    action = described("action", space)
+    if isinstance(space, spaces.Discrete) and isinstance(env, TensorVectorEnv) and env.env.has("action_name"):
+        action["choices"] = [env.env.action_name(int(space.start) + i) for i in range(int(space.n))]
+    return action
+
+
+def described(name: str, space: Space[Any]) -> dict[str, Any]:
+    """One tensor of a space, without its batch dimension."""
+    if isinstance(space, spaces.Discrete):
+        bounds = {"kind": "discrete", "first": int(space.start), "count": int(space.n)}
+        return {"name": name, "dtype": "int64", "shape": [], **bounds}
+    if isinstance(space, spaces.MultiDiscrete):
+        bounds = {"kind": "multi_discrete", "first": space.start.tolist(), "count": space.nvec.tolist()}
+        return {"name": name, "dtype": "int64", "shape": [*space.shape], **bounds}
+    if isinstance(space, spaces.MultiBinary):
+        return {"name": name, "dtype": "int8", "shape": [*space.shape], "kind": "multi_binary"}
+    assert isinstance(space, spaces.Box)
+    whole = {"name": name, "dtype": str(space.dtype), "shape": [*space.shape]}
+    if is_image_space(space):
+        layout = "rows, columns, channels" if is_channels_last(space) else "channels, rows, columns"
+        return {**whole, "kind": "image", "layout": layout}
+    return {**whole, "kind": "box", "low": _bounds(space.low), "high": _bounds(space.high)}
+
+
+def _bounds(values: np.ndarray[Any, Any]) -> Any:
+    """A number where all are alike or there are very many, else a nested list; None for those that are infinite."""
+    if values.size and ((values == values.flat[0]).all() or values.size > _MOST_BOUNDS):
+        alike = bool((values == values.flat[0]).all())
+        return _finite(values.flat[0]) if alike else None
+    flat = [_finite(value) for value in values.flat]
+    return np.array(flat, dtype=object).reshape(values.shape).tolist()
+
+
+def _finite(value: Any) -> float | int | None:
+    if not np.isfinite(value):
+        return None
+    return int(value) if np.issubdtype(np.asarray(value).dtype, np.integer) else float(value)
+
+
+def contract_of(player: Player, env: BatchedEnv, folder: RunFolder) -> dict[str, Any]:
+    """The contract with the action as its only output, and without what comes of the comparison.
+
+    Args:
+        player: the agent with its environment.
+        env: a batch of that environment, after a reset.
+        folder: the run's folder, which may hold nothing but the model.
+    """
+    facts, config = folder.facts(), folder.config()
+    rules = env.env if isinstance(env, TensorVectorEnv) else None
+    pace = rules.frames_per_second if rules is not None else getattr(env, "metadata", {}).get("render_fps")
+    made_with = {name: facts[name] for name in _VERSIONS if facts.get(name) is not None}
+    return {
+        "format": FORMAT,
+        "version": 1,
+        "environment": {
+            "id": player.env,
+            "settings": player.env_kwargs,
+            "steps_per_second": pace,
+            "max_episode_steps": env.max_episode_steps,
+        },
+        "agent": {
+            "algorithm": player.label,
+            "steps": facts.get("num_timesteps"),
+            "seed": None if config is None else config.seed,
+        },
+        "inputs": inputs_of(env),
+        "outputs": [action_of(env)],
+        "scores": folder.evaluation() or None,
+        "made_with": {**made_with, "written": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
+
+
+_VERSIONS = ("palaestra", "torch", "stable_baselines3", "gymnasium", "numpy", "python", "git_commit")

@@ -1,0 +1,206 @@
+"""Writing an agent as a file: ONNX, or a program of ``torch.export``; confirmed before it is written.
+
+The network of :mod:`palaestra.agents.export.policy_network` is traced once with a batch of any size. An ONNX file has
+opset 18, all weights inside, and the contract in its metadata; the contract is also written beside it as ``NAME.json``,
+with the SHA-256 of the file. A program of ``torch.export`` (``.pt2``) carries it as the extra file ``contract.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
+from palaestra.envs.core.atomic_write import write_whole
+from palaestra.envs.core.reference import Array
+from palaestra.envs.interop.host_batch import is_channels_last
+from palaestra.envs.registry import resolve
+from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
+from palaestra.train.evaluation.policies import AgentPolicy, Player
+from palaestra.train.export.confirm import Confirmation, confirm, fed
+from palaestra.train.export.contract import contract_of, given_space
+from palaestra.train.export.policy_file import (
+    BLANK_SHA256,
+    CONTRACT_KEY,
+    NEEDED,
+    SHA256_KEY,
+    PolicyFile,
+    sha256_without,
+)
+from palaestra.train.runs.run_folder import RunFolder
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+OPSET = 18
+_SEED = 1  # of the held-out episodes: not those of the final evaluation
+_TRACED = 3  # observations in the batch that is traced; with one, its size would be a constant
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    path: Path
+    contract_file: Path
+    contract: dict[str, Any]
+    confirmation: Confirmation
+
+
+def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", distribution: bool = False) -> Exported:
+    """Write an agent to ``path`` and its contract beside it, once both were seen to act alike.
+
+    Args:
+        player: the agent with its environment.
+        folder: the run's folder.
+        path: the file; it is replaced whole.
+        form: "onnx" or "torch".
+        distribution: more outputs than the action, from which actions can be sampled.
+
+    Raises:
+        ExportError: if the policy cannot be exported, or acts differently as a file.
+    """
+    policy = player.policy
+    assert isinstance(policy, AgentPolicy)
+    env = resolve(player.env).make(
+        _batch(player), device=player.device, seed=EVALUATION_SEEDS + _SEED, **player.env_kwargs
+    )
+    try:
+        obs, _ = env.reset()
+        policy.model.speak_to(env)
+        masked = env.action_masks() is not None
+        turned = _channels_last(given_space(env))
+        network = PolicyNetwork(policy.model, masked, distribution, turned)
+        contract = contract_of(player, env, folder)
+        feed = fed(contract["inputs"], obs, env.action_masks())
+        inputs = tuple(torch.as_tensor(part[:_TRACED]) for part in feed.values())
+        contract["outputs"] += _further(network, inputs)
+        write, act = (_onnx if form == "onnx" else _program)(network, inputs, contract, path)
+        scores = (
+            None
+            if isinstance(env.single_action_space, spaces.Box)
+            else PolicyNetwork(policy.model, masked, True, turned)
+        )
+        contract["confirmed"] = (found := confirm(policy, act, contract["inputs"], env, scores)).as_dict()
+    finally:
+        env.close()
+    content = write()
+    write_whole(path, content)
+    beside = path.with_suffix(".json")
+    text = json.dumps({**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}, indent=1)
+    write_whole(beside, text + "\n")
+    return Exported(path, beside, contract, found)
+
+
+def _batch(player: Player) -> int:
+    """Copies for the comparison: enough for many different episodes, few where copies step one after another."""
+    return min(resolve(player.env).evaluation_episodes, 250 if resolve(player.env).in_tensors else 20)
+
+
+def _channels_last(space: Space[Any]) -> set[str]:
+    """Inputs whose images the environment gives with the channels last."""
+    parts = space.spaces if isinstance(space, spaces.Dict) else {OBSERVATION: space}
+    return {name for name, part in parts.items() if is_channels_last(part)}
+
+
+def _further(network: PolicyNetwork, inputs: tuple[Tensor, ...]) -> list[dict[str, Any]]:
+    """The outputs after the action."""
+    with torch.no_grad():
+        found = dict(zip(network.outputs, network(*inputs), strict=True))
+    return [
+        {"name": name, "dtype": str(value.dtype).removeprefix("torch."), "shape": [*value.shape[1:]]}
+        for name, value in found.items()
+        if name != "action"
+    ]
+
+
+_Written = tuple[Callable[[], bytes], Callable[[dict[str, Array]], Array]]
+
+
+def _onnx(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path) -> _Written:
+    """A function that makes the file's bytes, and the policy as ONNX Runtime has it."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+    except ImportError as error:
+        raise ExportError(f"writing ONNX {NEEDED} ({error})") from None
+    del onnxruntime, onnxscript  # which torch and the comparison need
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            inputs,
+            dynamo=True,
+            dynamic_shapes=_sizes(inputs),
+            external_data=False,
+            input_names=network.inputs,
+            output_names=network.outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+
+    def whole() -> bytes:
+        return _sealed(onnx, model, contract)
+
+    file = PolicyFile(path, content=whole())
+    return whole, lambda feed: file(feed, ["action"])["action"]
+
+
+def _sealed(onnx: Any, model: Any, contract: dict[str, Any]) -> bytes:
+    """The bytes of a model with its contract and checksum."""
+    onnx.helper.set_model_props(model, {CONTRACT_KEY: json.dumps(contract), SHA256_KEY: BLANK_SHA256})
+    model.producer_name, model.doc_string = "palaestra", f"policy for {contract['environment']['id']}"
+    content: bytes = model.SerializeToString()
+    if content.count(BLANK_SHA256.encode()) != 1:
+        raise ExportError("the weights hold the bytes that stand for the checksum: train some steps more")
+    digest = sha256_without(content, BLANK_SHA256)
+    return content.replace(BLANK_SHA256.encode(), digest.encode())
+
+
+def _program(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path) -> _Written:
+    """A function that makes the file's bytes, and the policy as the traced program has it."""
+    with _quiet():
+        program = torch.export.export(network, inputs, dynamic_shapes=_sizes(inputs))
+    module = program.module()
+
+    def whole() -> bytes:
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={"contract.json": json.dumps(contract)})
+        return buffer.getvalue()
+
+    def act(feed: dict[str, Array]) -> Array:
+        found: Array = module(*map(torch.as_tensor, feed.values()))[0].numpy()
+        return found
+
+    return whole, act
+
+
+def _sizes(inputs: tuple[Tensor, ...]) -> Any:
+    batch = torch.export.Dim("batch")
+    return (tuple({0: batch} for _ in inputs),)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter prints of packages that it looks for and of its own future."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
