@@ -42,7 +42,8 @@ class Confirmation:
         if self.equal or self.ties:
             ties = f", {self.ties:,} of them ties that rounding decides" if self.ties else ""
             return f"the same action in {self.equal + self.ties:,} of {self.states:,} states of episodes{ties}"
-        return f"actions within {self.largest_difference:.2g} in {self.states:,} states of episodes"
+        alike = f"actions within {self.largest_difference:.1g}" if self.largest_difference else "the same actions"
+        return f"{alike} in {self.states:,} states of episodes"
 
 
 def fed(inputs: list[dict[str, Any]], obs: Any, mask: Tensor | None) -> dict[str, Array]:

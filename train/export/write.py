@@ -1,4 +1,4 @@
-"""Writing an agent as a file: ONNX, or a program of ``torch.export``; confirmed before it is written.
+"""Writing an agent as a file: ONNX, a program of ``torch.export``, or SB3's zip; confirmed before it is written.
 
 The network of :mod:`palaestra.agents.export.policy_network` is traced once with a batch of any size. An ONNX file has
 opset 18, all weights inside, and the contract in its metadata; the contract is also written beside it as ``NAME.json``,
@@ -23,6 +23,8 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
+from palaestra.agents.ppo import PPO
+from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
@@ -41,7 +43,7 @@ from palaestra.train.export.policy_file import (
 )
 from palaestra.train.runs.run_folder import RunFolder
 
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip"}
 OPSET = 18
 _SEED = 1  # of the held-out episodes: not those of the final evaluation
 _TRACED = 3  # observations in the batch that is traced; with one, its size would be a constant
@@ -64,7 +66,7 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         player: the agent with its environment.
         folder: the run's folder.
         path: the file; it is replaced whole.
-        form: "onnx" or "torch".
+        form: "onnx", "torch", or "sb3".
         distribution: more outputs than the action, from which actions can be sampled.
 
     Raises:
@@ -85,7 +87,13 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         feed = fed(contract["inputs"], obs, env.action_masks())
         inputs = tuple(torch.as_tensor(part[:_TRACED]) for part in feed.values())
         contract["outputs"] += _further(network, inputs)
-        write, act = (_onnx if form == "onnx" else _program)(network, inputs, contract, path)
+        if form == "sb3":
+            if distribution or masked:
+                what = "--stochastic is for the other formats" if distribution else "it knows no action masks"
+                raise ExportError(f"a file of Stable-Baselines3 has its own outputs, the action alone: {what}")
+            write, act = _sb3(policy.model, contract)
+        else:
+            write, act = (_onnx if form == "onnx" else _program)(network, inputs, contract, path)
         scores = (
             None
             if isinstance(env.single_action_space, spaces.Box)
@@ -185,6 +193,23 @@ def _program(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[
         return found
 
     return whole, act
+
+
+def _sb3(model: PPO | QLearning, contract: dict[str, Any]) -> _Written:
+    """A function that gives the file's bytes, and the policy as Stable-Baselines3 opens it."""
+    from palaestra.agents.export.sb3_file import sb3_model
+
+    made = sb3_model(model)
+    made.save(buffer := io.BytesIO())
+    opened = type(made).load(io.BytesIO(buffer.getvalue()), device="cpu")
+    keys = [end["name"] for end in contract["inputs"]] if isinstance(model.observation_space, spaces.Dict) else None
+
+    def act(feed: dict[str, Array]) -> Array:
+        obs = next(iter(feed.values())) if keys is None else {key: feed[key] for key in keys}
+        action: Array = opened.predict(obs, deterministic=True)[0]
+        return action
+
+    return buffer.getvalue, act
 
 
 def _sizes(inputs: tuple[Tensor, ...]) -> Any:

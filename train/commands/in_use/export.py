@@ -20,12 +20,18 @@ class Format(StrEnum):
 
     onnx = "onnx"
     torch = "torch"
+    sb3 = "sb3"
 
 
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
     form: Annotated[
-        Format, typer.Option("--format", help="An ONNX file, or a program of torch.export.", metavar="onnx|torch")
+        Format,
+        typer.Option(
+            "--format",
+            help="ONNX, a program of torch.export, or a zip file that Stable-Baselines3 opens by itself.",
+            metavar="onnx|torch|sb3",
+        ),
     ] = Format.onnx,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where; ENV-AGENT.onnx if left out.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The weights of the best evaluation, as RUN:best.")] = False,
