@@ -164,17 +164,23 @@ def test_every_command_runs(
     for kind, text in blocks(_followed(name)):
         if kind == "yaml":
             Path(text.split()[1]).write_text(text, encoding="utf-8")
-        elif kind == "python" and not TRAINS.search(text):  # one of them writes the sales that a command reads
+    for kind, text in blocks(_followed(name)):  # a program may read what a command has written, and the other way round
+        if kind == "python" and not TRAINS.search(text):
             exec(compile(text, name, "exec"), {"__name__": "readme"})
-    for command in (shlex.split(line)[1:] for line in _commands(name)[0]):
-        monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        if command in NEED_A_WINDOW:
-            assert "--record" in captured.err
-        else:
-            assert not exit_.value.code, (command, captured.err)
+        for line in command_lines(f"```{kind}\n{text}```\n"):
+            if line.startswith("palaestra "):
+                _run(shlex.split(line)[1:], monkeypatch, capsys)
+
+
+def _run(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    captured = capsys.readouterr()
+    if command in NEED_A_WINDOW:
+        assert "--record" in captured.err
+    else:
+        assert not exit_.value.code, (command, captured.err)
 
 
 def test_an_export_becomes_the_price_list_of_the_trained_agent(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
