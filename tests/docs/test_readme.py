@@ -29,11 +29,13 @@ from palaestra.train import cli
 from palaestra.train.bench import report, scaling, throughput, time_to_solve
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
+from palaestra.train.serve.observations import ObservationReader
 from palaestra.train.sweep import search
 
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
+SERVES = ["serve", "policy.onnx"]  # until it is told to end: tests/train/serve
 NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
 
@@ -104,7 +106,19 @@ CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole comman
     r"(pip install )?pre-commit( install)?": _has_hooks,
     r"wandb (leet|sync) RUN/wandb/offline-run-\*": _wandb_knows,
     r"torchrun .*": _is_followed_elsewhere,
+    r"curl -X POST .*": lambda command: _is_what_the_server_takes(command),
 }
+
+
+def _is_what_the_server_takes(command: str) -> None:
+    """The request for a policy with that many inputs, see tests/train/serve/test_app.py."""
+    words = shlex.split(command)
+    assert (words[:3], words[4]) == (["curl", "-X", "POST"], "-d")
+    assert words[3].endswith(":8000/act")
+    end = {"name": "observation", "dtype": "float32", "shape": [4], "low": 0.0, "high": 1.0}
+    assert ObservationReader([end])(json.loads(words[5]))[1] is False
+
+
 OTHERS = sorted({command for name in PAGES for command in _commands(name)[1]})
 
 
@@ -168,7 +182,7 @@ def test_every_command_runs(
         if kind == "python" and not TRAINS.search(text):
             exec(compile(text, name, "exec"), {"__name__": "readme"})
         for line in command_lines(f"```{kind}\n{text}```\n"):
-            if line.startswith("palaestra "):
+            if line.startswith("palaestra ") and line.split()[1:] != SERVES:
                 _run(shlex.split(line)[1:], monkeypatch, capsys)
 
 

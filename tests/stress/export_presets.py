@@ -73,7 +73,7 @@ for name, kind in OTHERS.items():
 CASES: list[tuple[str, tuple[str, ...]]] = [
     ("CartPole-v1", ()),
     ("Pendulum-v1", ()),
-    ("Taxi-v3", ()),
+    ("Taxi-v4", ()),
     ("CartPole-v1", ("env.frame_stack=4",)),
     *((name, ()) for name in OTHERS),
 ]

@@ -1,0 +1,175 @@
+"""The application: actions are the policy's, whatever else comes is answered with its status, and nothing ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from policy_files import CONTRACT, model, written
+
+from palaestra.train.export.policy_file import PolicyFile
+from palaestra.train.serve import app as application_module
+from palaestra.train.serve.app import Served, application
+from palaestra.train.serve.batcher import Batcher
+
+CHOICES = {**CONTRACT["outputs"][0], "kind": "discrete", "first": 0, "count": 2, "choices": ["left", "right"]}
+NAMED = {**CONTRACT["inputs"][0], "low": -5.0, "high": 5.0, "elements": [{"name": name} for name in "abcd"]}
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Served:
+    return Served(PolicyFile(written(tmp_path, model(), {**CONTRACT, "inputs": [NAMED], "outputs": [CHOICES]})))
+
+
+@pytest.fixture
+def client(served: Served) -> TestClient:
+    return TestClient(application(served), raise_server_exceptions=True)
+
+
+def test_actions_are_those_of_the_policy(client: TestClient, served: Served) -> None:
+    seen = np.random.default_rng(0).uniform(-5, 5, (50, 4)).astype(np.float32)
+    expected = served.policy({"observation": seen})["action"].tolist()
+    assert client.post("/act", json={"observation": seen.tolist()}).json() == {
+        "action": expected,
+        "choice": [["left", "right"][i] for i in expected],
+    }
+    for one, action in zip(seen[:5].tolist(), expected, strict=False):
+        assert client.post("/act", json={"observation": one}).json()["action"] == action
+        assert client.post("/act", json={"observation": dict(zip("abcd", one, strict=True))}).json()["action"] == action
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "detail"),
+    [
+        (b"", 400, "no JSON"),
+        (b"{", 400, "no JSON"),
+        (b"\xff\xfe", 400, "no JSON"),
+        (b"[" * 100_000, 400, "no JSON"),
+        (b'{"observation": [1,2,3,NaN]}', 422, "must be finite"),
+        (b'{"observation": [1,2,3,1e999]}', 422, "must be finite"),
+        (b'{"observation": [1,2,3,' + b"9" * 5000 + b"]}", 400, "no JSON"),
+        (b'{"observation": [1,2,3,6]}', 422, "must be -5 … 5, got 6"),
+        (b'{"observation": {"a":1}}', 422, "is missing"),
+        (b"null", 422, "must be an object"),
+        (b" " * (application_module.LARGEST_BODY + 1), 413, "more than 1,048,576 bytes"),
+    ],
+)
+def test_bad_requests(client: TestClient, content: bytes, status: int, detail: str) -> None:
+    answer = client.post("/act", content=content)
+    assert (answer.status_code, detail in answer.json()["detail"][0]["msg"]) == (status, True), answer.text
+    assert client.post("/act", json={"observation": [0, 0, 0, 0]}).status_code == 200
+
+
+def test_the_place_of_a_fault_is_told(client: TestClient) -> None:
+    answer = client.post("/act", json={"observation": [[0, 0, 0, 0], [0, 9, 0, 0]]})
+    assert answer.json() == {"detail": [{"loc": ["observation", 1, "b"], "msg": "must be -5 … 5, got 9"}]}
+
+
+def test_other_pages(client: TestClient, served: Served) -> None:
+    assert client.get("/contract").json() == served.policy.contract
+    assert client.get("/health").json()["sha256"] == served.policy.sha256
+    client.post("/act", json={"observation": [[0, 0, 0, 0]] * 3})
+    client.post("/act", json={})
+    text = client.get("/metrics").text
+    assert 'palaestra_requests_total{status="200"} 1.0' in text
+    assert 'palaestra_requests_total{status="422"} 1.0' in text
+    assert "palaestra_observations_total 3.0" in text
+    description = client.get("/openapi.json").json()["paths"]["/act"]["post"]
+    one = description["requestBody"]["content"]["application/json"]["schema"]["properties"]["observation"]["oneOf"][0]
+    assert one["oneOf"][0] == {
+        "type": "array",
+        "items": {"type": "number", "minimum": -5.0, "maximum": 5.0},
+        "minItems": 4,
+        "maxItems": 4,
+    }
+    assert one["oneOf"][1]["required"] == ["a", "b", "c", "d"]
+    assert client.get("/docs").status_code == 200
+    assert client.get("/nowhere").status_code == 404
+
+
+def test_a_token_is_asked_for(served: Served) -> None:
+    served.token = "sesame"
+    client = TestClient(application(served))
+    body = {"observation": [0, 0, 0, 0]}
+    assert client.get("/health").status_code == 200
+    for headers in (
+        {},
+        {"authorization": "Bearer sesam"},
+        {"authorization": "sesame2"},
+        {"authorization": "Bearer sésame"},
+    ):
+        raw = {name: value.encode() for name, value in headers.items()}
+        assert client.post("/act", json=body, headers=raw).status_code == 401
+        assert client.get("/contract", headers=raw).status_code == 401
+    assert client.post("/act", json=body, headers={"authorization": "Bearer sesame"}).status_code == 200
+
+
+def test_slow_requests_are_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application_module, "SLOWEST", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(1.0)
+        raise AssertionError("it waited")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/act",
+        "headers": [],
+        "query_string": b"",
+        "http_version": "1.1",
+    }
+    scope |= {"scheme": "http", "server": ("x", 80), "client": ("y", 1), "root_path": "", "raw_path": b"/act"}
+    asyncio.run(application(served)(scope, receive, send))
+    assert sent[0]["status"] == 408
+
+
+def test_requests_are_joined(served: Served) -> None:
+    batcher = Batcher(served.policy)
+    seen = np.random.default_rng(1).uniform(-5, 5, (40, 4)).astype(np.float32)
+
+    async def many() -> list[Any]:
+        parts = [seen[i : i + 1 + i % 3] for i in range(37)]
+        return await asyncio.gather(*(batcher.act({"observation": part}) for part in parts))
+
+    answers = asyncio.run(many())
+    expected = served.policy({"observation": seen})["action"]
+    assert [answer["action"].tolist() for answer in answers] == [
+        expected[i : i + 1 + i % 3].tolist() for i in range(37)
+    ]
+    assert batcher.runs == 1
+
+
+def test_a_policy_that_fails_fails_its_requests_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    batcher = Batcher(served.policy)
+
+    async def both() -> list[Any]:
+        wrong = batcher.act({"observation": np.zeros((1, 3), np.float32)})
+        await asyncio.sleep(0)
+        first = await asyncio.gather(wrong, return_exceptions=True)
+        return [*first, await batcher.act({"observation": np.zeros((1, 4), np.float32)})]
+
+    failed, well = asyncio.run(both())
+    assert isinstance(failed, Exception)
+    assert well["action"].shape == (1,)
+
+
+def test_entries_of_the_log(served: Served) -> None:
+    entries: list[dict[str, Any]] = []
+    served.log = entries.append
+    client = TestClient(application(served))
+    client.post("/act", json={"observation": [0, 0, 0, 0]})
+    client.post("/act", json={"observation": [9, 0, 0, 0]})
+    (entry,) = entries
+    assert entry["request"] == {"observation": [0, 0, 0, 0]}
+    assert entry["answer"]["action"] in (0, 1)
+    json.dumps(entry)

@@ -1,0 +1,152 @@
+"""Requests are read as the contract says, or refused with their place; nothing else can come of any JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palaestra.train.serve.observations import MOST_ROWS, ObservationError, ObservationReader
+
+SEASON = {
+    "name": "observation",
+    "kind": "box",
+    "dtype": "float32",
+    "shape": [2],
+    "low": [0.0, None],
+    "high": [1.0, 10.0],
+    "elements": [{"name": "stock", "unit": "units"}, {"name": "period"}],
+}
+ROOM = {"name": "room", "kind": "discrete", "dtype": "int64", "shape": [], "first": 3, "count": 4}
+CAMERA = {"name": "camera", "kind": "image", "dtype": "uint8", "shape": [2, 2, 1]}
+MASK = {"name": "action_mask", "kind": "mask", "dtype": "bool", "shape": [3]}
+LEVERS = {"name": "levers", "kind": "multi_discrete", "dtype": "int64", "shape": [2], "first": [0, 5], "count": [2, 3]}
+ALL = [SEASON, ROOM, CAMERA, MASK, LEVERS]
+
+
+def test_one_and_several() -> None:
+    read = ObservationReader([SEASON])
+    feed, several = read({"observation": [0.25, -7]})
+    assert not several
+    assert feed["observation"].dtype == np.float32
+    assert feed["observation"].tolist() == [[0.25, -7.0]]
+    feed, several = read({"observation": [[0.25, -7], [1, 10]]})
+    assert several
+    assert feed["observation"].tolist() == [[0.25, -7.0], [1.0, 10.0]]
+
+
+def test_by_name_in_any_order() -> None:
+    read = ObservationReader([SEASON])
+    assert read({"observation": {"period": 4, "stock": 0.5}})[0]["observation"].tolist() == [[0.5, 4.0]]
+    two = [{"period": 4, "stock": 0.5}, {"stock": 1, "period": 0}]
+    feed, several = read({"observation": two})
+    assert several
+    assert feed["observation"].tolist() == [[0.5, 4.0], [1.0, 0.0]]
+
+
+def test_several_inputs_of_every_kind() -> None:
+    body: dict[str, Any] = {
+        "observation": [0, 0],
+        "room": 6,
+        "camera": [[[0], [255]], [[1], [2]]],
+        "action_mask": [True, False, True],
+        "levers": [1, 7],
+    }
+    feed, several = ObservationReader(ALL)(body)
+    assert not several
+    assert {name: (str(part.dtype), part.shape) for name, part in feed.items()} == {
+        "observation": ("float32", (1, 2)),
+        "room": ("int64", (1,)),
+        "camera": ("uint8", (1, 2, 2, 1)),
+        "action_mask": ("bool", (1, 3)),
+        "levers": ("int64", (1, 2)),
+    }
+    feed, several = ObservationReader(ALL)({name: [value, value] for name, value in body.items()})
+    assert several
+    assert feed["room"].tolist() == [6, 6]
+
+
+def test_clamping() -> None:
+    feed, _ = ObservationReader([SEASON, ROOM], clamp=True)({"observation": [-3, 99], "room": 100})
+    assert feed["observation"].tolist() == [[0.0, 10.0]]
+    assert feed["room"].tolist() == [6]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body", "place", "text"),
+    [
+        ([SEASON], [], [], "must be an object with observation"),
+        ([SEASON], {}, ["observation"], "is missing"),
+        ([SEASON], {"obs": [0, 0]}, ["obs"], "is none of the inputs, which are observation"),
+        ([SEASON], {"observation": [0]}, ["observation"], r"must have the shape \[2\], or \[N, 2\] for several"),
+        ([SEASON], {"observation": [[[0, 0]]]}, ["observation"], "must have the shape"),
+        ([SEASON], {"observation": [[0, 0], [0]]}, ["observation"], "lists are of different lengths"),
+        ([SEASON], {"observation": []}, ["observation"], "must have the shape"),
+        ([SEASON], {"observation": None}, ["observation"], "must be a number"),
+        ([SEASON], {"observation": [0, "1"]}, ["observation", 1], "must be a number"),
+        ([SEASON], {"observation": [0, True]}, ["observation", 1], "must be a number"),
+        ([SEASON], {"observation": [0, math.nan]}, ["observation", 1], "must be finite"),
+        ([SEASON], {"observation": [0, math.inf]}, ["observation", 1], "must be finite"),
+        ([SEASON], {"observation": [0, 10**400]}, ["observation", 1], "must be finite"),
+        ([SEASON], {"observation": [1.5, 0]}, ["observation", "stock"], "must be 0 … 1, got 1.5"),
+        ([SEASON], {"observation": [[0, 0], [0, 11]]}, ["observation", 1, "period"], "must be -inf … 10, got 11"),
+        ([SEASON], {"observation": {"stock": 0}}, ["observation", "period"], "is missing"),
+        ([SEASON], {"observation": {"stock": 0, "period": 1, "x": 1}}, ["observation", "x"], "none of the contract's"),
+        ([SEASON], {"observation": {"stock": [0], "period": 1}}, ["observation", "stock"], "must be a number"),
+        ([SEASON], {"observation": [{"stock": 0, "period": 1}, 3]}, ["observation", 1], "must be an object"),
+        ([ROOM], {"room": 2}, ["room", 0], "must be a whole number of 3 … 6, got 2"),
+        ([ROOM], {"room": 4.5}, ["room", 0], "must be a whole number"),
+        ([ROOM], {"room": {"x": 1}}, ["room"], "has no names in the contract"),
+        ([ROOM], {"room": [3] * (MOST_ROWS + 1)}, ["room"], "more than 4,096"),
+        ([ROOM], {"room": []}, ["room"], "0 observations; 1 to 4,096 are taken"),
+        ([CAMERA], {"camera": [[[0], [256]], [[0], [0]]]}, ["camera", 0, 0, 1, 0], "must be a whole number of 0 … 255"),
+        ([MASK], {"action_mask": [1, 0, 1]}, ["action_mask", 2], "must be true or false"),
+        ([LEVERS], {"levers": [0, 4]}, ["levers", 0, 1], "must be a whole number of 5 … 7, got 4"),
+        (
+            [ROOM, MASK],
+            {"room": [3, 4], "action_mask": [[True] * 3]},
+            ["action_mask"],
+            "another number of observations",
+        ),
+        ([SEASON], {"observation": [[[[[[[[[[0]]]]]]]]]]}, None, "nested too deeply"),
+    ],
+)
+def test_refusals(inputs: list[dict[str, Any]], body: Any, place: list[Any] | None, text: str) -> None:
+    with pytest.raises(ObservationError, match=text) as refusal:
+        ObservationReader(inputs)(body)
+    if place is not None:
+        assert refusal.value.place[: len(place)] == place or refusal.value.place == [place[0], *place[2:]]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([0, 1, 3, 5])
+ANY = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["observation", "room", "camera", "action_mask", "levers", "stock", "period", "x"]), inner
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=500)
+@given(ANY, st.booleans())
+def test_any_json_is_read_or_refused(body: Any, clamp: bool) -> None:
+    for inputs in ([SEASON], [ROOM], [CAMERA], [MASK], ALL):
+        wrapped = body if isinstance(body, dict) else {inputs[0]["name"]: body}
+        try:
+            feed, _ = ObservationReader(inputs, clamp)(json.loads(json.dumps(wrapped)))
+        except ObservationError:
+            continue
+        for end in inputs:
+            part = feed[end["name"]]
+            assert str(part.dtype) == end["dtype"]
+            assert [*part.shape[1:]] == end["shape"]
+            assert np.isfinite(part).all()

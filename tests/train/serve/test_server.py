@@ -1,0 +1,210 @@
+"""The server as a process: it begins, takes a new file, answers what it accepted, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from policy_files import CONTRACT, model, written
+
+from palaestra.train import cli
+from palaestra.train.serve.request_log import RequestLog
+from palaestra.train.serve.server import is_loopback
+
+
+class Server:
+    """A running ``palaestra serve``."""
+
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process, self.port = process, port
+
+    def act(self, observation: Any) -> Any:
+        body = json.dumps({"observation": observation}).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/act", body, timeout=20) as answer:
+            return json.load(answer)["action"]
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
+            return json.load(answer)
+
+
+@contextmanager
+def serving(file: Path, *words: str) -> Iterator[Server]:
+    command = [sys.executable, "-m", "palaestra", "serve", str(file), "--port", "0", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        try:
+            assert " at http://" in line, (line, process.stderr and process.stderr.read())
+            yield Server(process, int(line.split("http://")[1].split(" ")[0].rsplit(":", 1)[1]))
+        finally:
+            process.kill()
+
+
+def reversed_policy() -> Any:
+    """The same with the other action."""
+    proto = model()
+    weights = np.arange(8, dtype=np.float32).reshape(4, 2)[::-1, ::-1].copy()
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "weights"))
+    return proto
+
+
+def until(found: Any, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_new_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
+    path = written(tmp_path, model())
+    (other := tmp_path / "other").mkdir()
+    with serving(path) as server:
+        assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert server.act([1, 0, 0, 0]) == 1
+        os.replace(written(other, reversed_policy()), path)
+        until(lambda: server.act([1, 0, 0, 0]) == 0)
+        digest = server.get("/health")["sha256"]
+        path.write_bytes(path.read_bytes()[:-9])
+        time.sleep(2.5)
+        assert server.act([1, 0, 0, 0]) == 0
+        fewer = {**CONTRACT, "inputs": [{**CONTRACT["inputs"][0], "name": "seen"}]}
+        renamed = model()
+        renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "seen"
+        os.replace(written(other, renamed, fewer), path)
+        time.sleep(2.5)
+        assert server.get("/health")["sha256"] == digest
+        server.process.terminate()
+        assert server.process.stdout is not None
+        said = server.process.stdout.read()
+    assert "is another policy now" in said
+    assert "goes on" in said
+    assert "its inputs are others now" in said
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered(tmp_path: Path, sent: int) -> None:
+    """A request that has come in half when the signal comes is answered once the rest is there."""
+    with serving(written(tmp_path, model())) as server:
+        body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            head = f"POST /act HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            connection.sendall(head + body[:5])
+            time.sleep(0.5)
+            server.process.send_signal(sent)
+            time.sleep(0.5)
+            connection.sendall(body[5:])
+            answer = b""
+            while part := connection.recv(4096):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b'{"action": 1}')
+        server.process.wait(20)
+        with pytest.raises(urllib.error.URLError):
+            server.act([1, 0, 0, 0])
+
+
+def test_the_log_has_every_answer(tmp_path: Path) -> None:
+    log = tmp_path / "logs/requests.jsonl"
+    with serving(written(tmp_path, model()), "--log", str(log)) as server:
+        for i in range(20):
+            server.act([i, 0, 0, 0])
+        server.process.terminate()
+        server.process.wait(20)
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [entry["request"]["observation"][0] for entry in entries] == [*range(20)]
+
+
+def test_a_log_is_rotated_and_bounded(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / "log.jsonl", largest=1000, files=2)
+    for i in range(500):
+        while log._waiting.full():
+            time.sleep(0.001)
+        log({"number": i, "text": "x" * 50})
+    log.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "log.jsonl.1", "log.jsonl.2"]
+    assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["number"] == 499
+
+
+def test_lines_that_cannot_be_written_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RequestLog(tmp_path / "log.jsonl")
+    real = log._handler.format
+    failing = [True] * 3
+
+    def broken(record: Any) -> str:
+        if failing:
+            failing.pop()
+            raise OSError(28, "No space left on device")
+        return real(record)
+
+    monkeypatch.setattr(log._handler, "format", broken)
+    for i in range(5):
+        log({"number": i})
+    log.close()
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert entries == [{"number": 3, "dropped_before": 3}, {"number": 4}]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
+def test_addresses_of_this_machine(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+def test_addresses_that_others_reach(host: str) -> None:
+    assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("policy.onnx", "--host", "0.0.0.0"), "open to other machines: give a --token"),
+        (("policy.onnx", "--port", "70000"), "the largest is 65535"),
+        (("policy.onnx", "--token", " "), "--token is empty"),
+        (("none.onnx",), "there is no file none.onnx"),
+        (("broken.onnx",), "broken.onnx is no ONNX model"),
+        (("policy.onnx", "--log", "policy.onnx/log"), "policy.onnx"),
+    ],
+)
+def test_bad_usage(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, model())
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    monkeypatch.setattr(sys, "argv", ["palaestra", "serve", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_port_that_is_taken_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setattr(sys, "argv", ["palaestra", "serve", str(written(tmp_path, model())), "--port", port])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    assert end.value.code == 2
+    assert f"cannot listen at 127.0.0.1:{port}" in " ".join(capsys.readouterr().err.split())

@@ -1,0 +1,1 @@
+"""A server of exported policies, which imports no PyTorch."""

@@ -1,0 +1,70 @@
+"""A log of requests and answers as JSON lines, in files that are rotated and bounded.
+
+A thread writes, so that no answer waits for the disk. Where the disk is slower than the requests, or full, lines are
+dropped and counted; the next line that is written says how many.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+_MOST_WAITING = 10_000  # lines
+
+
+class RequestLog:
+    """Takes entries and writes them, a line each."""
+
+    def __init__(self, path: Path, largest: int = 50_000_000, files: int = 5) -> None:
+        """
+        Args:
+            path: the file; older ones are called path.1, path.2, ...
+            largest: bytes of one file.
+            files: older files that are kept.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._handler = RotatingFileHandler(path, maxBytes=largest, backupCount=files, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(message)s"))
+        self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(_MOST_WAITING)
+        self._handler.handleError = self._failed  # type: ignore[method-assign]
+        self._refused = 0  # changed by the server's thread alone
+        self._unwritten = self._told = 0  # changed by the writing thread alone
+        self._thread = threading.Thread(target=self._write, name="request log", daemon=True)
+        self._thread.start()
+
+    def __call__(self, entry: dict[str, Any]) -> None:
+        """Have an entry written, or dropped where too many wait."""
+        try:
+            self._waiting.put_nowait(entry)
+        except queue.Full:
+            self._refused += 1
+
+    @property
+    def dropped(self) -> int:
+        """Entries that were lost and of which no line has told yet."""
+        return self._refused + self._unwritten - self._told
+
+    def close(self) -> None:
+        """Write what waits, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+        self._handler.close()
+
+    def _write(self) -> None:
+        while (entry := self._waiting.get()) is not None:
+            lost, failures = self.dropped, self._unwritten
+            text = json.dumps({**entry, "dropped_before": lost} if lost else entry, separators=(",", ":"))
+            self._handler.emit(logging.LogRecord("palaestra", logging.INFO, "", 0, text, None, None))
+            if self._unwritten == failures:
+                self._told += lost
+
+    def _failed(self, record: logging.LogRecord) -> None:
+        self._unwritten += 1
