@@ -64,6 +64,28 @@ class ObservationReader:
             raise ObservationError([next(reversed(counts))], f"has another number of observations: {counts}")
         return feed, any(rows.values())
 
+    def checked(self, arrays: dict[str, Array]) -> dict[str, Array]:
+        """Arrays [B, *shape] by input in the inputs' dtypes.
+
+        Raises:
+            ObservationError: if a number is not finite or out of range.
+        """
+        feed = {}
+        for end in self.inputs:
+            array = arrays[end["name"]]
+            if end["dtype"] == "bool":
+                if array.dtype != np.bool_:
+                    raise ObservationError([end["name"]], "must be true or false")
+                feed[end["name"]] = array
+                continue
+            if array.dtype.kind not in "iuf":
+                raise ObservationError([end["name"]], f"must hold numbers, and is of dtype {array.dtype}")
+            if not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise ObservationError([end["name"], row], "must be finite")
+            feed[end["name"]] = self._within(end, array.astype(np.float64))
+        return feed
+
     def _names(self) -> str:
         return ", ".join(end["name"] for end in self.inputs)
 
