@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
@@ -283,6 +284,27 @@ def test_the_newest_of_an_environment_has_a_name(tmp_path: Path, monkeypatch: py
         for find in (find_model, find_unfinished):
             with pytest.raises(ValueError, match=error):
                 find(name)
+
+
+def test_the_newest_of_an_environment_with_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML breaks long values at blanks; the first line of such a path looked like all of it."""
+    folder = tmp_path / ("long" * 20) / "with blanks in its name"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Path("mine.py").write_text("from palaestra.envs.cartpole import CartPole\nclass Mine(CartPole): 'Mine.'\n")
+    config = resolve_config("mine.py:Mine", "ppo")
+    text = config.as_yaml()
+    assert text.startswith(f"env: {folder}/mine.py:Mine\nagent: ppo\n")
+    broken = yaml.safe_dump(config.as_dict(), sort_keys=False)  # as configurations were written before
+    assert broken.startswith(f"env: {folder.parent}/with\n  blanks in its name/mine.py:Mine\n")
+    for name, content in {"broken": broken, "whole": text}.items():
+        run = RunFolder(Path("runs", name))
+        run.path.mkdir(parents=True)
+        run.model_file.touch()
+        run.config_file.write_text(content)
+        assert find_model("latest:mine.py:Mine") == run.model_file
+        assert run.config() == config
+        run.model_file.unlink()
 
 
 def test_new_folders_of_one_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,8 @@ def _plays_in(env: ResolvedEnv, folder: str) -> bool:
     try:
         with open(file, "rb") as lines:
             first = _ENV.fullmatch(lines.readline())  # YAML's parser takes a hundred times as long
-        name = first[1].decode() if first else str(read_file(file).get("env"))
+            whole = not lines.readline().startswith(b" ")  # a long name goes on in the next line
+        name = first[1].decode() if first and whole else str(read_file(file).get("env"))
         alike = name.rpartition(":")[2] in (env.id, env.short_name, env.absolute_name.rpartition(":")[2])
         return alike and environment(name) == env
     except (OSError, ValueError):  # errors of configurations and of names are ValueErrors
