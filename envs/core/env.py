@@ -47,6 +47,7 @@ class TensorEnv(ABC, Generic[StateT]):
     frames_per_second: ClassVar[int] = 10
     turn_based: ClassVar[bool] = False  # True if it waits for a person's next key
     played_with: ClassVar[dict[str, Any]] = {}  # arguments for a person's game, unless they are given
+    decided_by: ClassVar[str] = ""  # what actions depend on, where that is to be told, as of prices
     picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
     device: torch.device = torch.device("cpu")
 

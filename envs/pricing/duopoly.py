@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -61,6 +61,8 @@ class DuopolyState:
 
 class DuopolyPricing(Market[DuopolyState]):
     """Two firms, one scripted; see the module for the rules."""
+
+    decided_by: ClassVar[str] = "the last prices of both firms; no personal data"
 
     def __init__(self, rival: Rival = "tit-for-tat", discount: float = 0.95) -> None:
         """``rival`` is its rule, ``discount`` δ.

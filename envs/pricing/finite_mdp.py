@@ -96,7 +96,10 @@ class FiniteMDP(ABC):
     def policy_values(self, policy: Array) -> Array:
         """The same for every period and state, float64 [stages + 1, states]; without an end [1, states]."""
         table = self.checked_table(policy)
-        return self.backward_induction(lambda stage, ahead: (self.weights(table, stage) * ahead).sum(1))
+        if table.ndim == 2:
+            states = np.arange(self.num_states)
+            return self.backward_induction(lambda stage, ahead: ahead[states, table[stage]])
+        return self.backward_induction(lambda stage, ahead: (table[stage] * ahead).sum(1))
 
     def myopic_policy(self) -> Array:
         """The action that earns most in the period itself, as if there were no tomorrow, int64 [stages, states]."""
@@ -114,6 +117,10 @@ class FiniteMDP(ABC):
     @cached_property
     def solution(self) -> Solution:
         """Optimal values and actions."""
+        return self.solved()
+
+    def solved(self) -> Solution:
+        """The same, computed by the look ahead of every action in every state."""
         policy = np.zeros((self.stages, self.num_states), np.int64)
 
         def best(stage: int, ahead: Array) -> Array:

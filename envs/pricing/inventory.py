@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class InventoryMarket(Market[SeasonState]):
     by period (2 …).
     """
 
+    decided_by: ClassVar[str] = "period and units left; no personal data"
     units: Array
     memory: PriceMemory | None = None
     deliveries: Mapping[int, int] = MappingProxyType({})

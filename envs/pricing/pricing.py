@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -52,6 +52,8 @@ _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each 
 
 class Pricing(RuledSeason):
     """Exponential willingness to pay, one customer at a time; see the module for the rules."""
+
+    decided_by: ClassVar[str] = "period, units left, and with some of a shop's rules the last price; no personal data"
 
     def __init__(
         self,

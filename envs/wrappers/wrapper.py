@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from palaestra.envs.core import Array
     from palaestra.envs.rendering.canvas import Canvas
 
-_SAME = ("observation_space", "action_space", "max_episode_steps", "frames_per_second", "turn_based", "picture_size")
+_SAME = (
+    *("observation_space", "action_space", "max_episode_steps"),
+    *("frames_per_second", "turn_based", "decided_by", "picture_size"),
+)
 
 
 class WrapperError(ValueError):

@@ -124,6 +124,8 @@ def env_page(found: dict[str, Any], width: int, everything: bool = False) -> str
     reference = found["reference"]
     limit = "none" if found["max_episode_steps"] is None else f"{found['max_episode_steps']:,} steps"
     facts = {"observations": found["observations"], "actions": found["actions"], "time limit": limit}
+    if found["decided_by"]:
+        facts["decided by"] = found["decided_by"]
     known = {word: _figure(reference[name]) for name, word in SCORES.items() if reference[name] is not None}
     if known:
         facts["returns"] = ", ".join(f"{word} {figure}" for word, figure in known.items())

@@ -159,7 +159,8 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     from palaestra.train.config.run_config import resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError, env_settings
     from palaestra.train.evaluation.policies import AgentPolicy, Player
-    from palaestra.train.runs.run_folder import RunFolder, find_model
+    from palaestra.train.runs.finding import find_model
+    from palaestra.train.runs.run_folder import RunFolder
 
     env_settings(settings)
     if name in SCRIPTED:

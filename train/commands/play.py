@@ -49,7 +49,8 @@ def _find_rival(name: str, env: str, settings: Sequence[str]) -> Player:
         ConfigError: if it is no run or plays in another environment.
     """
     from palaestra.train.config.schema import ConfigError
-    from palaestra.train.runs.run_folder import RunFolder, find_model
+    from palaestra.train.runs.finding import find_model
+    from palaestra.train.runs.run_folder import RunFolder
 
     if name not in SCRIPTED:
         config = RunFolder(find_model(name).parent).config()

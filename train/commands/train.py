@@ -160,7 +160,7 @@ def print_config(
 def _configured(env: str | None, agent: str | None, config_file: Path | None, options: dict[str, Any]) -> RunConfig:
     """The resolved configuration of a new run."""
     from palaestra.train.config.run_config import read_file, resolve_config
-    from palaestra.train.runs.run_folder import find_model
+    from palaestra.train.runs.finding import find_model
 
     file = None if config_file is None else read_file(config_file)
     config = resolve_config(env, agent, file=file, **options)
@@ -173,7 +173,8 @@ def resume_run(name: str, track: str, total_timesteps: int | None = None, thread
     """Go on with a run from its newest checkpoint, or with a finished one up to another number of steps."""
     from palaestra.train.config.run_config import validated
     from palaestra.train.config.schema import ConfigError
-    from palaestra.train.runs.run_folder import RunFolder, find_unfinished
+    from palaestra.train.runs.finding import find_unfinished
+    from palaestra.train.runs.run_folder import RunFolder
     from palaestra.train.runs.torchrun import Plan, check_shares
     from palaestra.train.runs.trainer import check_track
 

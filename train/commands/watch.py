@@ -164,7 +164,8 @@ def _training_seed(name: str) -> int:
         ConfigError: if there are none that could be played again.
     """
     from palaestra.train.config.schema import ConfigError
-    from palaestra.train.runs.run_folder import RunFolder, find_model
+    from palaestra.train.runs.finding import find_model
+    from palaestra.train.runs.run_folder import RunFolder
 
     model_file = find_model(name)
     config = RunFolder(model_file.parent).config()

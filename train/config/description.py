@@ -29,7 +29,7 @@ def describe_env(env: ResolvedEnv) -> dict[str, Any]:
         ConfigError: if it cannot be made.
     """
     observations, actions = spaces_of(env, {})
-    reference = env.reference({})
+    reference, rules = env.reference({}), env.build()
     scores = (*SCORES, "source")
     return {
         "name": env.short_name,
@@ -37,7 +37,8 @@ def describe_env(env: ResolvedEnv) -> dict[str, Any]:
         "card": card(env),
         "observations": one_line(observations),
         "actions": one_line(actions),
-        "max_episode_steps": _time_limit(env),
+        "max_episode_steps": _time_limit(env) if rules is None else rules.max_episode_steps,
+        "decided_by": "" if rules is None else rules.decided_by,
         "reference": {name: getattr(reference, name) for name in scores},
         "env_settings": _env_settings(env),
         "agents": {name: _agent_settings(env, name) for name in AGENTS if can_act(name, _actions_of(env, name))},
@@ -77,10 +78,8 @@ def _joined(text: str) -> str:
 
 
 def _time_limit(env: ResolvedEnv) -> int | None:
-    if isinstance(env, GymnasiumSpec):
-        return env.spec.max_episode_steps
-    rules = env.build()
-    return None if rules is None else rules.max_episode_steps
+    assert isinstance(env, GymnasiumSpec)
+    return env.spec.max_episode_steps
 
 
 def _env_settings(env: ResolvedEnv) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ networks and optimisers.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
@@ -105,7 +106,7 @@ class RunConfig:
         return asdict(self)
 
     def as_yaml(self) -> str:
-        return yaml.safe_dump(self.as_dict(), sort_keys=False)
+        return yaml.safe_dump(self.as_dict(), sort_keys=False, width=sys.maxsize)  # a value is not broken over lines
 
     @classmethod
     def from_dict(cls, data: Any) -> RunConfig:

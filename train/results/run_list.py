@@ -12,7 +12,8 @@ from palaestra.envs.registry import entries
 from palaestra.train.config.run_config import read_file
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import NORMALISED, columns, four_digits
-from palaestra.train.runs.run_folder import RunFolder, runs_by_age
+from palaestra.train.runs.finding import runs_by_age
+from palaestra.train.runs.run_folder import RunFolder
 
 ON_A_TERMINAL = 20  # runs at most
 _LINES = re.compile(r"^(env|agent|seed|total_timesteps|stop_at): (.*(?:\n .*)*)$", re.MULTILINE)  # of a configuration

@@ -1,4 +1,4 @@
-"""The folder of one run: the names of its files, how they are read, and where folders are found.
+"""The folder of one run: the names of its files, and how they are read; :mod:`palaestra.train.runs.finding` finds it.
 
 ``runs/<env>/<agent>/<UTC time>-s<seed>/`` holds ``config.yaml`` (every resolved setting), ``run.json`` (versions,
 commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``best.zip`` (best evaluation so far),
@@ -15,27 +15,25 @@ import errno
 import json
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.envs.core.user_code import UserCodeError
 from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
-from palaestra.train.config.run_config import RunConfig, build_arguments, environment, read_file
+from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
 
 if TYPE_CHECKING:
-    from palaestra.envs.specs import ResolvedEnv
     from palaestra.train.runs.curves import Curves
 
 ROOT = Path("runs")
+STAMP = "%Y%m%d-%H%M%S"  # UTC, when a run began
+CONFIG = "config.yaml"
 _LOCK = ".lock"
-_ENV = re.compile(rb"env: ([\w./:-]+)\n?")  # a configuration's first line, where its value is plain
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
@@ -47,7 +45,7 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def environment_file(self) -> Path:
@@ -110,7 +108,7 @@ class RunFolder:
         """
         cls.check_new(config, path)
         if path is None:
-            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            stamp = datetime.now(UTC).strftime(STAMP)
             base = ROOT / config.resolved_env.short_name / config.agent / f"{stamp}-s{config.seed}"
             path = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
         try:
@@ -127,32 +125,6 @@ class RunFolder:
         check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
         if path is not None and path.exists():
             raise ConfigError(f"run folder {path} exists already; a run is never overwritten")
-
-    @classmethod
-    def find(cls, name: str, to_resume: bool = False) -> RunFolder:
-        """The folder of that path, the newest run below ``runs/`` for ``latest``, or that of ENV for ``latest:ENV``.
-
-        The newest is one with a model, or ``to_resume`` with a model or a checkpoint.
-
-        Raises:
-            ConfigError, UnknownEnvError: if there is none, or no such environment.
-        """
-        word, colon, env = name.partition(":")
-        if word != "latest" or (colon and Path(name).exists()):
-            return cls(Path(name))
-        if colon and not env:
-            raise ConfigError(f"no run {name!r}: name an environment, as in latest:cartpole, or leave the colon out")
-        try:
-            wanted = environment(env) if colon else None
-        except UserCodeError as error:
-            raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
-        runs = (cls(Path(path)) for path in runs_by_age() if wanted is None or _plays_in(wanted, path))
-        found = next((run for run in runs if run.can_go_on(to_resume)), None)
-        if found is None:
-            run, file = f"run of {env}" if colon else "run", "checkpoint" if to_resume else "model"
-            train = shlex.join(["palaestra", "train", *([env] if colon else [])])
-            raise ConfigError(f"there is no {run} with a {file} below runs/ yet; {train} makes one")
-        return found
 
     def can_go_on(self, to_resume: bool = True) -> bool:
         """True if there is a model to use, or a checkpoint to resume from."""
@@ -268,33 +240,6 @@ class RunFolder:
             yield
 
 
-def runs_by_age() -> list[str]:
-    """The run folders below ``runs/``, the newest first; pathlib takes ten times as long to find ten thousand."""
-    folders, began = [str(ROOT)], dict[str, int]()
-    for _ in range(3):  # --run-dir may have put one higher than our own, which lie at the third level
-        entries: list[tuple[int, str]] = []
-        for folder in {*folders} - began.keys():
-            with suppress(OSError), os.scandir(folder) as found:
-                entries += [(entry.inode(), entry.path) for entry in found]
-        folders = [path for _, path in sorted(entries)]  # as on the disk, which is read from one end to the other
-        for folder in folders:
-            with suppress(OSError):
-                began[folder] = os.stat(f"{folder}/config.yaml").st_mtime_ns
-    return sorted(began, key=lambda folder: (began[folder], folder), reverse=True)
-
-
-def _plays_in(env: ResolvedEnv, folder: str) -> bool:
-    """True if a run's configuration can be read and names that environment; modules of others stay unimported."""
-    try:
-        with open(f"{folder}/config.yaml", "rb") as file:
-            first = _ENV.fullmatch(file.readline())  # YAML's parser takes a hundred times as long
-        name = first[1].decode() if first else str(read_file(Path(folder, "config.yaml")).get("env"))
-        alike = name.rpartition(":")[2] in (env.id, env.short_name, env.absolute_name.rpartition(":")[2])
-        return alike and environment(name) == env
-    except (OSError, ValueError):  # errors of configurations and of names are ValueErrors
-        return False
-
-
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
     """Hold ``folder/.lock``, which the operating system frees when this process ends, however it ends.
@@ -316,35 +261,3 @@ def only_process(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def find_model(name: str) -> Path:
-    """The model file of that name, run folder or ``latest`` (:meth:`RunFolder.find`), ``RUN:best`` its best.
-
-    Raises:
-        ConfigError, UnknownEnvError: if there is none.
-    """
-    path = _located(name)
-    if path.is_dir():
-        return RunFolder(path).model()
-    if not path.is_file():
-        raise ConfigError(f"no run {name!r}: give a run folder, a model file, latest, random or expert")
-    return path
-
-
-def find_unfinished(name: str) -> Path:
-    """The run folder to resume, or a file in one; names and errors are those of :func:`find_model`."""
-    path = _located(name, to_resume=True)
-    if not path.exists():
-        raise ConfigError(f"no run {name!r}: give a run folder, a checkpoint or latest")
-    return path
-
-
-def _located(name: str, to_resume: bool = False) -> Path:
-    """The run folder of that name, or the best evaluation's model in it; any other path as it is."""
-    if not name.endswith(":best") or Path(name).exists():
-        return RunFolder.find(name, to_resume).path
-    best = RunFolder.find(name.removesuffix(":best"), to_resume).best_file
-    if not best.is_file():
-        raise ConfigError(f"no {best}: give a run folder in which evaluations have taken place")
-    return best

@@ -91,7 +91,9 @@ class SeasonView(MarketView):
         self.after = f", after {last}" if self.memory else ""  # what the maps suppose
         best = self.prices[self.policies[-1][np.minimum(self.period, self.stages - 1), index]]
         # float64 [n, P], the price of the last period and the optimal one now; NaN where nothing was in stock
-        self.posted = np.where((action[:, None] < 0) | (self.stock + self.sold == 0), np.nan, self.prices[action])
+        arrived = np.array([[self.deliveries.get(gone + 1, 0)] for gone in self.period.tolist()])  # after the period
+        there = self.stock - arrived + self.sold > 0
+        self.posted = np.where((action[:, None] < 0) | ~there, np.nan, self.prices[action])
         self.optimal = np.where((self.period[:, None] == self.stages) | (self.stock == 0), np.nan, best)
         self.revenue = np.array([state.revenue for state in states], np.float64)  # [n] so far
         self.over = self.over or bool(self.period[-1] == self.stages) or self._sold_out()

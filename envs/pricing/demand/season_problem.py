@@ -19,6 +19,8 @@ from palaestra.envs.pricing.demand.model import Demand
 from palaestra.envs.pricing.finite_mdp import FiniteMDP
 
 _NOTHING = 0.1  # percent
+_BANDED = 16  # times as many lots as can be wanted, from which on a matrix would hold little but zeros
+_TOGETHER = 2**19  # entries of the matrices that are made together, 4 MiB
 
 
 def values_after(value: Array, most: int, axis: int = 0) -> Array:
@@ -28,6 +30,38 @@ def values_after(value: Array, most: int, axis: int = 0) -> Array:
     """
     padded = np.concatenate((value.take([0], axis).repeat(most, axis), value), axis)
     return np.lib.stride_tricks.sliding_window_view(padded, most + 1, axis)
+
+
+def expected_after(value: Array, wanted: Array) -> Array:
+    """The mean value of what is left of 0 … C lots, in several markets: float64 [B, C + 1, R].
+
+    Args:
+        value: of 0 … C lots, float64 [B, C + 1, R].
+        wanted: probabilities of 0 … K wanted lots, float64 [B, K + 1].
+    """
+    (markets, levels, futures), width = value.shape, wanted.shape[1]
+    mean: Array
+    if futures == 1 or levels > _BANDED * width:
+        mean = np.einsum("bsrk,bk->bsr", values_after(value, width - 1, 1), np.ascontiguousarray(wanted[:, ::-1]))
+        return mean
+    mean = np.empty(value.shape)
+    together = max(1, _TOGETHER // levels**2)
+    for start in range(0, markets, together):
+        part = slice(start, start + together)
+        np.matmul(_moves(wanted[part], levels), value[part], out=mean[part])
+    return mean
+
+
+def _moves(wanted: Array, levels: int) -> Array:
+    """The probability that sales leave j of c lots, float64 [B, c, j]: a product with it is ten times as fast as a sum
+    over what is wanted."""
+    width = min(levels, wanted.shape[1])
+    row = np.zeros((len(wanted), 2 * levels - 1))  # P(levels − 1, …, 1, 0 wanted), and no more is left than there was
+    row[:, levels - width : levels] = wanted[:, :width][:, ::-1]
+    chances: Array = np.lib.stride_tricks.sliding_window_view(row, levels, 1)[:, ::-1].copy()
+    chances[:, :, 0] = 0.0
+    chances[:, :width, 0] = wanted[:, ::-1].cumsum(1)[:, ::-1][:, :width]  # sold out: so many or more are wanted
+    return chances
 
 
 class SeasonProblem(FiniteMDP):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.demand.season_problem import values_after
+from palaestra.envs.pricing.demand.season_problem import expected_after
 from palaestra.envs.pricing.demand.uplift import Period
 from palaestra.envs.pricing.rules.ruled_season import RuledSeason
 
@@ -72,7 +72,4 @@ def _ahead(season: RuledSeason, stage: int, markets: Period, action: int, value:
     gain: Array = markets.revenue[:, action] - (unit_cost - cost) * markets.units[:, action]
     gain = gain - cost * season.lot * np.arange(levels)
     wanted, value = markets.wanted[:, action], value[:, season.delivered(stage)]
-    windows = values_after(value, wanted.shape[1] - 1, 1)  # [B, C + 1, R, K + 1]
-    ahead: Array = np.einsum("bsrk,bk->bsr", windows, np.ascontiguousarray(wanted[:, ::-1]))
-    ahead += gain[:, :, None]
-    return ahead
+    return expected_after(value, wanted) + gain[:, :, None]

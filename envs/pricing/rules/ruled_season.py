@@ -14,6 +14,7 @@ Without any rule it is the plain season, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.arguments import checked_distribution, checked_prices
+from palaestra.envs.pricing.demand.season_problem import expected_after
+from palaestra.envs.pricing.finite_mdp import Solution
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.pricing.rules.price_memory import PriceMemory
 from palaestra.envs.pricing.rules.shop_rules import ShopRules
@@ -160,10 +163,46 @@ class RuledSeason(Season):
     def action_values(self, stage: int, value: Array) -> Array:
         if not self.is_ruled:
             return super().action_values(stage, value)
-        after = value.reshape(self.stock_levels, -1)[:, self.memory.place]
-        ahead = self._ahead(stage, after)[:, np.arange(len(self.prices)), self.memory.next_stays]  # [units, M, A]
+        ahead = self._of_memories(self._after_prices(stage, value), slice(None))
         values: Array = ahead.reshape(self.num_states, -1)
         return values
+
+    def _after_prices(self, stage: int, value: Array) -> Array:
+        """Expected reward of a price and value afterwards, by lots left and for how long it stays, [C + 1, A, k]."""
+        return self._ahead(stage, value.reshape(self.stock_levels, -1)[:, self.memory.place])
+
+    def _of_memories(self, ahead: Array, memories: Array | slice) -> Array:
+        """The same by lots, memory and price, [C + 1, M, A]."""
+        found: Array = ahead[:, np.arange(len(self.prices)), self.memory.next_stays[memories]]
+        return found
+
+    @cached_property
+    def solution(self) -> Solution:
+        """Optimal values and actions; where a price must stay there is no choice, and nothing to compare."""
+        if not self.is_ruled:
+            return self.solved()
+        memory, shape = self.memory, (self.stages, self.stock_levels, self.memory.size)
+        free, held = np.flatnonzero(memory.stays == 0), np.flatnonzero(memory.stays > 0)
+        policy, value = np.zeros(shape, np.int64), np.zeros((self.stages + 1, *shape[1:]))
+        policy[:, :, held] = memory.price[held]
+        for stage in reversed(range(self.stages)):
+            ahead = self._after_prices(stage, value[stage + 1])
+            choice = np.where(memory.allowed[free], self._of_memories(ahead, free), -np.inf)
+            policy[stage][:, free], value[stage][:, free] = choice.argmax(2), choice.max(2)
+            value[stage][:, held] = ahead[:, memory.price[held], memory.stays[held] - 1]
+        return Solution(value.reshape(self.stages + 1, -1), policy.reshape(self.stages, -1))
+
+    def policy_values(self, policy: Array) -> Array:
+        table = self.checked_table(policy)
+        if not self.is_ruled or table.ndim == 3:
+            return super().policy_values(table)
+        levels, memories = np.arange(self.stock_levels)[:, None], np.arange(self.memory.size)
+        value = np.zeros((self.stages + 1, self.num_states))
+        for stage in reversed(range(self.stages)):
+            action = table[stage].reshape(self.stock_levels, -1)
+            ahead = self._after_prices(stage, value[stage + 1])
+            value[stage] = ahead[levels, action, self.memory.next_stays[memories, action]].ravel()
+        return value
 
     def _ahead(self, stage: int, after: Array) -> Array:
         """Expected reward of each price by lots left, plus what is expected afterwards, float64 [C + 1, A, k].
@@ -178,8 +217,7 @@ class RuledSeason(Season):
         gain = self.lot * ((sold @ wanted.T) * (self.margins[stage] + cost) - cost * units)
         ahead: Array = gain[:, :, None].repeat(after.shape[2], 2)
         after = after[self.delivered(stage)]
-        for probability, left in zip(wanted.T, (units - sold).T, strict=True):  # all at once would be large
-            ahead += probability[:, None] * after[left]
+        ahead += expected_after(after.transpose(1, 0, 2), wanted).transpose(1, 0, 2)
         return ahead
 
     def delivered(self, stage: int) -> Array:
@@ -193,8 +231,11 @@ class RuledSeason(Season):
         if not self.is_ruled:
             return super().transition(stage, mass)
         memory, levels, wanted = self.memory, self.stock_levels, self.wanted[stage]
-        mass = mass.reshape(levels, memory.size, -1)
-        moved = np.stack([(mass * (memory.next_stays == k)).sum(1) for k in range(memory.place.shape[1])], 2)
+        state, action = np.nonzero(mass)  # few are reached, and none where a price may not be asked
+        level, place = np.divmod(state, memory.size)
+        shape = levels, *memory.place.shape
+        future = np.ravel_multi_index((level, action, memory.next_stays[place, action]), shape)
+        moved = np.bincount(future, mass[state, action], levels * memory.place.size).reshape(shape)
         left = np.zeros_like(moved)  # [C + 1, A, k]
         for units, probability in enumerate(wanted.T[:levels]):
             part = moved * probability[:, None]

@@ -77,6 +77,14 @@ def test_a_page_tells_what_is_declared() -> None:
     assert "``" not in page
 
 
+@pytest.mark.parametrize("name", [entry.short_name for entry in entries()])
+def test_the_pages_of_markets_tell_what_a_price_depends_on(name: str) -> None:
+    """Without --all, for people who audit a seller."""
+    found = describe_env(environment(name))
+    rows = [line for line in env_page(found, 120).splitlines() if line.startswith("  decided by ")]
+    assert [row.endswith("; no personal data") for row in rows] == [True] * name.startswith("pricing")
+
+
 def test_a_page_of_a_gymnasium_environment() -> None:
     found = describe_env(environment("CartPole-v1"))
     assert (found["max_episode_steps"], found["reference"]["solved_at"]) == (500, 475.0)

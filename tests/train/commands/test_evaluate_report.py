@@ -12,7 +12,7 @@ from palaestra.train.commands.evaluate import find_player, report, sentence
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.formatting import known
-from palaestra.train.runs.run_folder import find_model
+from palaestra.train.runs.finding import find_model
 
 SNAKE = Evaluation(
     env="palaestra/SnakeSmall-v0",

@@ -8,15 +8,18 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.loggers.csv_logger import ITERATION, STEP
 from palaestra.train.runs import checkpoints
-from palaestra.train.runs.run_folder import RunFolder, find_model, find_unfinished, only_process
+from palaestra.train.runs.finding import find_model, find_run, find_unfinished, runs_by_age
+from palaestra.train.runs.run_folder import RunFolder, only_process
 from palaestra.train.runs.torchrun import Plan, interrupted_plan
 
 OLD_RUN = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
@@ -181,7 +184,7 @@ def test_latest_looks_into_no_more_folders_than_it_must(tmp_path: Path, monkeypa
     asked = []
     real = RunFolder.can_go_on
     monkeypatch.setattr(RunFolder, "can_go_on", lambda run, *resume: asked.append(run) or real(run, *resume))
-    assert RunFolder.find("latest") == runs[-2]
+    assert find_run("latest") == runs[-2]
     assert asked == [runs[-1], runs[-2]]
 
 
@@ -197,11 +200,56 @@ def test_latest_reads_the_disk_in_its_order(tmp_path: Path, monkeypatch: pytest.
     real = os.stat
     monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(Path(path)) or real(path, **options))
     with pytest.raises(ConfigError, match="no run with a model"):
-        RunFolder.find("latest")
+        find_run("latest")
     runs = [path.parent for path in looked if path.name == "config.yaml" and path.parent.parent == Path("runs/env/ppo")]
     assert len(runs) == 41
     inodes = [real(run).st_ino for run in runs]
     assert inodes == sorted(inodes)
+
+
+def test_latest_takes_a_run_s_start_from_its_name_and_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever later changed their files: among ten thousand that are not in memory one look each took seconds."""
+    monkeypatch.chdir(tmp_path)
+    named = [RunFolder(Path(f"runs/env{i % 2}/ppo/20260301-1200{i:02d}-s{99 - i}")) for i in range(50)]
+    for age, run in enumerate(named):
+        run.path.mkdir(parents=True)
+        run.model_file.touch()
+        run.config_file.touch()
+        os.utime(run.config_file, (2e9 - age, 2e9 - age))  # as after a resume with other settings
+    looked: list[str] = []
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: looked.append(str(path)) or real(path, **options))
+    assert find_run("latest") == named[-1]
+    assert [path for path in looked if "ppo/2026" in path and "config" in path] == [str(named[-1].config_file)]
+    assert [*runs_by_age()] == [str(run.path) for run in named[::-1]]
+
+
+def test_latest_among_names_that_tell_no_start_or_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of --run-dir began when its configuration was written, which decides within one second too."""
+    monkeypatch.chdir(tmp_path)
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    at = {
+        "any": noon + 5,
+        "env/any": noon - 1,
+        "env/ppo/20260301-120000-s1": noon + 9.5,  # three of one second
+        "env/dqn/20260301-120000-s0": noon + 9.25,
+        "env/dqn/20260301-120000-s0.2": noon + 9.75,
+        "env/ppo/20260301-115959-s0": noon + 99,
+        "env/ppo/20261399-115959-s0": noon + 3,  # no date
+        "20260301-130000-s0": noon + 1,  # the others lie at the third level
+    }
+    for name, when in at.items():
+        run = RunFolder(Path("runs", name))
+        run.path.mkdir(parents=True)
+        run.config_file.touch()
+        os.utime(run.config_file, ns=(int(when * 1e9),) * 2)
+    Path("runs/env/ppo/20260301-180000-s0/checkpoints").mkdir(parents=True)  # not yet configured
+    Path("runs/env/ppo/20260301-190000-s0").touch()
+    newest = ["any", "env/ppo/20261399-115959-s0", "20260301-130000-s0", "env/dqn/20260301-120000-s0.2"]
+    newest += ["env/ppo/20260301-120000-s1", "env/dqn/20260301-120000-s0", "env/ppo/20260301-115959-s0", "env/any"]
+    assert [*runs_by_age()] == [f"runs/{name}" for name in newest]
 
 
 def test_the_newest_of_an_environment_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +284,27 @@ def test_the_newest_of_an_environment_has_a_name(tmp_path: Path, monkeypatch: py
         for find in (find_model, find_unfinished):
             with pytest.raises(ValueError, match=error):
                 find(name)
+
+
+def test_the_newest_of_an_environment_with_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """YAML breaks long values at blanks; the first line of such a path looked like all of it."""
+    folder = tmp_path / ("long" * 20) / "with blanks in its name"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Path("mine.py").write_text("from palaestra.envs.cartpole import CartPole\nclass Mine(CartPole): 'Mine.'\n")
+    config = resolve_config("mine.py:Mine", "ppo")
+    text = config.as_yaml()
+    assert text.startswith(f"env: {folder}/mine.py:Mine\nagent: ppo\n")
+    broken = yaml.safe_dump(config.as_dict(), sort_keys=False)  # as configurations were written before
+    assert broken.startswith(f"env: {folder.parent}/with\n  blanks in its name/mine.py:Mine\n")
+    for name, content in {"broken": broken, "whole": text}.items():
+        run = RunFolder(Path("runs", name))
+        run.path.mkdir(parents=True)
+        run.model_file.touch()
+        run.config_file.write_text(content)
+        assert find_model("latest:mine.py:Mine") == run.model_file
+        assert run.config() == config
+        run.model_file.unlink()
 
 
 def test_new_folders_of_one_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ class Filled(NamedTuple):
     columns: dict[str, Array]
     truncated: bool
     note: str | None
+    unsold: Mapping[str, Array] = MappingProxyType({})  # rows of the file that the truncated fit leaves out
 
 
 def settle_gaps(
@@ -70,12 +72,14 @@ def settle_gaps(
         if missing and twins >= _BETWEEN_TWINS * missing and _agrees(mean, counts, missing):
             note = f"{missing:,} missing dates are filled with 0 units: about as many days without sales are expected"
             return Filled(rows, False, note)
-    sold = counts.units > 0.0
     note = (
         f"{zeros or 'no'} rows with 0 units where a mean of {fitted.mean():.3g} expects more: days without sales are "
         "missing, so the rows with sales are fitted zero-truncated"
     )
-    return Filled({name: column[sold] for name, column in columns.items()}, True, note)
+    sold, unsold = (
+        {name: column[which] for name, column in columns.items()} for which in (counts.units > 0.0, counts.units == 0.0)
+    )
+    return Filled(sold, True, note, unsold)
 
 
 def _agrees(mean: LogMean, counts: Counts, missing: int) -> bool:

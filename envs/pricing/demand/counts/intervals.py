@@ -2,6 +2,7 @@
 
 1. Sales are drawn from the fitted demand at the file's own dates, prices, stocks and regressors, and each draw is
    fitted as the file was: what to do about missing zeros, regressors, dispersion and control function is chosen anew.
+   Rows without sales that a truncated fit leaves out are in each draw as they are in the file: they decide that it is.
 2. A file that does not show how its demand bends does not show it in a draw either, so that choosing the curve anew
    would pass its own mistake on. Instead every curve is fitted to the file, and those with a chance over 5 %, by
    exp(−AIC / 2), are drawn from and fitted to their draws (the likeliest where that has no maximum). The interval spans
@@ -147,11 +148,13 @@ def draw_sales(model: SalesModel, rng: np.random.Generator) -> dict[str, Array]:
 
 
 def _rows_of_file(columns: dict[str, Array], model: SalesModel) -> dict[str, Array]:
-    """The rows without those of days without sales, where the file has none."""
-    if not model.filled:
-        return columns
-    sold = columns["units"] > 0.0
-    return {name: column[sold] for name, column in columns.items()}
+    """The rows as the file has them: without those that were filled, and with those that the fit left out."""
+    if model.filled:
+        sold = columns["units"] > 0.0
+        return {name: column[sold] for name, column in columns.items()}
+    if model.truncated:
+        return {name: np.append(column, model.unsold[name]) for name, column in columns.items()}
+    return columns
 
 
 def _wanted(model: SalesModel, rng: np.random.Generator) -> Array:

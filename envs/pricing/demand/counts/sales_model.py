@@ -75,6 +75,7 @@ class SalesModel:
     curves: dict[str, float]  # log-likelihood of each that was fitted
     fitted: Array  # mean units of the rows, [n]
     filled: bool  # True if days without sales were put in
+    unsold: dict[str, Array]  # columns of the file's rows with 0 units, where the fit is truncated
     controlled: Controlled | None = None
     naive: Estimate | None = None  # without the control function
     follows: float | None = None  # p value of the diagnosis
@@ -119,6 +120,7 @@ def model_sales(
     mean, base, verdicts = select(mean, counts, price, groups, base)
     model = SalesModel(
         columns={name: column for name, column in columns.items() if name not in outcomes},
+        unsold={name: column for name, column in filled.unsold.items() if name not in outcomes},
         estimate=base,
         curve="exponential",
         means=_means(columns, mean),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from palaestra.envs.pricing import Pricing
+from palaestra.envs.pricing.demand import season_problem
 from palaestra.envs.pricing.demand.fit import Fitting, fit
 from palaestra.envs.pricing.demand.fit_report import summary, summary_data
 from palaestra.envs.pricing.demand.json_file import demand_data
-from palaestra.envs.pricing.demand.season_problem import dynamic_gain
+from palaestra.envs.pricing.demand.season_problem import dynamic_gain, expected_after
 
 NO_COST = "without unit_cost revenue is the goal: the lowest price seen may be best"
 
@@ -76,3 +77,19 @@ def test_of_many_products_it_is_said_of_the_best_selling(tmp_path: Path) -> None
     assert said["dear"] == {"error": "no price is above the unit cost, 9"}
     assert [name for name, season in said.items() if season] == ["p2", "p3", "dear"]
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("futures", [1, 3])
+@pytest.mark.parametrize(("levels", "most"), [(1, 0), (5, 0), (5, 2), (5, 4), (5, 9), (60, 1), (60, 59)])
+def test_the_mean_after_sales_is_the_sum_over_all_that_may_be_wanted(
+    levels: int, most: int, futures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sold as far as the stock goes; in three markets, of which two are computed together and one is left."""
+    monkeypatch.setattr(season_problem, "_TOGETHER", 2 * levels**2)
+    rng = np.random.default_rng(levels + most)
+    wanted, value = rng.dirichlet(np.ones(most + 1), 3), rng.normal(size=(3, levels, futures))
+    found = expected_after(value, wanted)
+    for market in range(3):
+        for lots in range(levels):
+            mean = sum(p * value[market, max(lots - k, 0)] for k, p in enumerate(wanted[market]))
+            np.testing.assert_allclose(found[market, lots], mean, rtol=1e-12, atol=1e-14)

@@ -11,6 +11,7 @@ import torch
 
 from palaestra.envs import TensorVectorEnv
 from palaestra.envs.pricing import Pricing
+from palaestra.envs.pricing.dashboard.panels import OWN
 from palaestra.envs.pricing.dashboard.season_page import FORBIDDEN, SALE, SeasonView, price_map, season_layout
 from palaestra.envs.rendering.picture import picture
 
@@ -57,6 +58,22 @@ def test_deliveries_are_marked_and_a_sold_out_season_goes_on_until_the_last() ->
     assert chart.y[1] >= 6.0
     for period in range(8):
         assert near(image, chart.place(period, 0.3), SALE) is (period in (3, 5))
+
+
+def test_no_price_is_drawn_for_a_period_without_stock_before_a_delivery() -> None:
+    market, states = season([0] * 7, replenish={4: 2, 7: 1}, holding_cost=0.1)
+    stock = [3, 1, 0, 2, 1, 0, 1, 0]  # after so many periods, with what arrives for the next
+    sold = [0, 2, 1, 0, 1, 1, 0, 1]
+    known = [
+        type(state)(**{**vars(state), "stock": np.int64(units), "sold": np.int64(out)})
+        for state, units, out in zip(states, stock, sold, strict=True)
+    ]
+    view = SeasonView(market, known)
+    assert np.isnan(view.posted[:, 0]).tolist() == [True, False, False, True, False, False, True, False]
+    image, chart = picture(market, known[-1], past=known[:-1]), season_layout(view).price
+    for period, drawn in enumerate((True, True, False, True, True, False, True)):
+        x, y = chart.place(period + 0.2, market.prices[0])
+        assert any(near(image, (x, y + dy), OWN[0]) for dy in (-1, 0, 1)) is drawn, period
 
 
 @pytest.mark.parametrize("actions", [[2], [2, 2, 2, 3]])

@@ -154,6 +154,11 @@ def test_a_rule_never_raises_the_optimum_and_values_fit_together(rules: ShopRule
     earned = [season.action_values(t, np.zeros(season.num_states)) for t in range(6)]
     means = [shares[t] @ earned[t][np.arange(season.num_states), myopic[t]] for t in range(6)]
     assert sum(means) == pytest.approx(season.policy_value(myopic), rel=1e-11)
+    whole = season.solved()  # every action of every state
+    np.testing.assert_allclose(season.solution.value, whole.value, rtol=1e-12, atol=1e-14)
+    certain = np.eye(season.num_actions)[season.solution.policy]
+    np.testing.assert_allclose(season.policy_values(certain), whole.value, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(season.policy_values(myopic), season.policy_values(np.eye(season.num_actions)[myopic]))
 
 
 @settings(max_examples=60)

@@ -102,7 +102,7 @@ def test_draws_are_sales_as_the_file_could_have_had_them(tmp_path: Path) -> None
     error = np.sqrt(model.fitted / 500)
     assert (np.abs(poisson.mean(0) - model.fitted) < 5.0 * error).all()
     assert model.fitted.sum() == pytest.approx(units.sum())
-    truncated = replace(model, truncated=True)
+    truncated = replace(model, truncated=True, unsold={name: column[:0] for name, column in model.columns.items()})
     positive = np.array([draw_sales(truncated, rng)["units"] for _ in range(500)])
     assert positive.min() == 1.0
     expected = model.fitted / -np.expm1(-model.fitted)
@@ -140,6 +140,36 @@ def test_days_without_sales_are_missing_from_draws_too(tmp_path: Path) -> None:
     assert drawn["units"].min() == 1.0
     assert fitting.refit is not None
     assert len(fitting.refit(drawn, None).fitted) == pytest.approx(len(model.fitted), abs=10)
+
+
+@pytest.mark.parametrize(("days_of_a_price", "noted"), [(28, 0.0), (1, 0.0), (28, 0.1)])
+def test_what_was_fitted_is_what_is_drawn_from_and_holds_the_truth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days_of_a_price: int, noted: float
+) -> None:
+    """Days without sales that are filled, or cannot be, or of which a tenth is in the file, which forbids to fill."""
+    monkeypatch.setattr(intervals, "DRAWS", 40)
+    held, filled = [], []
+    for seed in range(7):
+        rng = np.random.default_rng(seed)
+        price = np.repeat(rng.choice(MENU, 364 // days_of_a_price), days_of_a_price)
+        units = rng.poisson(8.0 * np.exp(-price / 4.0))
+        there = (units > 0) | (rng.random(364) < noted)
+        path = sales(tmp_path / "s.csv", price, units)
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(row for row, kept in zip(rows, there, strict=True) if kept)]) + "\n")
+        fitting = fit(path)
+        model, refit = fitting.models["tea"], fitting.refit
+        assert refit is not None
+        again = [found for found in intervals._possible_models(model, refit) if found.curve == model.curve]
+        for found in again:
+            assert (found.truncated, found.filled) == (model.truncated, model.filled)
+            np.testing.assert_allclose(found.estimate.coefficients, model.estimate.coefficients, rtol=1e-6)
+        drawn = refit(draw_sales(model, rng), model.curve)
+        filled.append((model.filled, bool(again), drawn.filled))
+        elasticity = of_tea(fitting).elasticity
+        held.append(elasticity[0] < -0.25 * fitting.demand.products["tea"].means["price"] < elasticity[1])
+    assert np.mean(held) > 0.85
+    assert np.median(filled, 0).tolist() == [days_of_a_price > 1 and not noted, True, days_of_a_price > 1 and not noted]
 
 
 def test_columns_that_follow_from_the_units_explain_no_draw(tmp_path: Path) -> None:
