@@ -26,7 +26,7 @@ from palaestra.envs.wrappers.discretized_actions import DiscretizedActions
 from palaestra.envs.wrappers.imperfections import DelayedObservation, ObservationNoise, StickyActions, common_stresses
 from palaestra.envs.wrappers.observations import FrameStack, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
-from palaestra.envs.wrappers.wrapper import Wrapper, WrapperError
+from palaestra.envs.wrappers.wrapper import UnseenRules, Wrapper, WrapperError
 
 __all__ = [
     "WRAPPER_SETTINGS",
@@ -37,6 +37,7 @@ __all__ = [
     "Randomized",
     "StickyActions",
     "TimeAware",
+    "UnseenRules",
     "Wrapper",
     "WrapperError",
     "common_stresses",

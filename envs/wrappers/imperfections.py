@@ -79,6 +79,10 @@ class StickyActions(Wrapper):
         after, reward, terminated = self.env.step(inner, action, rng)
         return join(after, last_action=action, acted=torch.ones_like(acted)), reward, terminated
 
+    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        taken = split(after)[1]
+        return super().step_figures(earlier, before, taken, after)
+
     @property
     def reference(self) -> Reference:
         inside = self.env.reference
