@@ -209,7 +209,8 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             *numbers, save, stop = numbers
             self._group.decide_save_or_stop([save, stop])
         if self.ep_info_buffer is not None:
-            append_report(self.ep_info_buffer, numbers[:4], self._statistics.has_success, self._stats_window_size)
+            size = max(self._stats_window_size, self.n_envs * self._group.size)
+            append_report(self.ep_info_buffer, numbers[:4], self._statistics.has_success, size)
         self._episode_num += int(numbers[0])
         self._record_losses([total / self._group.size for total in numbers[4:]])
         self._statistics.clear()
@@ -236,7 +237,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         """SB3's log of an iteration under SB3's keys; means over episodes."""
         # a clock that is never set back
         elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)
-        for name, value in episode_means(self.ep_info_buffer or ()).items():
+        for name, value in episode_means(self.ep_info_buffer or (), self.n_envs * self._group.size).items():
             self.logger.record(name, value)
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
         self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")

@@ -168,13 +168,19 @@ def append_report(window: deque[dict[str, float]], sums: list[float], has_succes
         held -= window.popleft()["n"]
 
 
-def episode_means(window: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Means over the episodes of a window, under Stable-Baselines3's metric names; empty without episodes."""
+def episode_means(window: Iterable[dict[str, float]], least: int) -> dict[str, float]:
+    """Means over the episodes of a window, under Stable-Baselines3's metric names.
+
+    Empty until there are ``least``, the number of environments: before that only short episodes can have ended, and
+    where success ends an episode and failure takes until the time limit, only successes.
+    """
     entries = list(window)
     episodes = sum(e["n"] for e in entries)
+    if episodes < max(1, least):
+        return {}
     names = {"r": "rollout/ep_rew_mean", "l": "rollout/ep_len_mean", "s": "rollout/success_rate"}
     return {
         name: sum(e["n"] * e[key] for e in entries) / episodes
         for key, name in names.items()
-        if entries and all(key in e for e in entries)
+        if all(key in e for e in entries)
     }

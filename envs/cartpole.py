@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -68,6 +68,7 @@ class CartPole(TensorEnv[CartPoleState]):
         pole_mass: float = POLE_MASS,
         half_length: float = HALF_LENGTH,
         force: float = FORCE,
+        cart_mass: float = CART_MASS,
     ) -> None:
         """Make the rules.
 
@@ -76,16 +77,18 @@ class CartPole(TensorEnv[CartPoleState]):
             pole_mass: kg.
             half_length: m, from the hinge to the middle of the pole.
             force: N, of a push.
+            cart_mass: kg.
 
         Raises:
             ValueError: if one of them is not above 0.
         """
         given = {"gravity": gravity, "pole_mass": pole_mass, "half_length": half_length, "force": force}
+        given |= {"cart_mass": cart_mass}
         for name, value in given.items():
             if not value > 0.0:
                 raise ValueError(f"{name} must be above 0, got {value}")
         self.gravity, self.pole_mass = float(gravity), float(pole_mass)
-        self.half_length, self.force = float(half_length), float(force)
+        self.half_length, self.force, self.cart_mass = float(half_length), float(force), float(cart_mass)
         high = np.array([2 * POSITION_LIMIT, np.inf, 2 * ANGLE_LIMIT, np.inf], dtype=np.float32)
         self.observation_space = Box(-high, high)
         self.action_space = Discrete(2)
@@ -94,7 +97,7 @@ class CartPole(TensorEnv[CartPoleState]):
         return CartPoleState(*rng.uniform(-0.05, 0.05, (4,)).unbind(1))
 
     def step(self, state: CartPoleState, action: Tensor, rng: Rng) -> tuple[CartPoleState, Tensor, Tensor]:
-        total_mass = CART_MASS + self.pole_mass
+        total_mass = self.cart_mass + self.pole_mass
         force = action * (2 * self.force) - self.force
         sin, cos = state.angle.sin(), state.angle.cos()
         push = (force + self.pole_mass * self.half_length * state.angular_velocity.square() * sin) / total_mass
@@ -140,9 +143,28 @@ class CartPole(TensorEnv[CartPoleState]):
         canvas.text(f"{position:+.2f} m", 24, 322, 36, "#7fb8e6")
         canvas.text(f"{math.degrees(angle):+.1f}°", canvas.width - 24, 322, 36, pole, "right")
 
+    def stresses(self) -> dict[str, dict[str, Any]]:
+        """Another pole, cart, motor and gravity, each by itself; actions that stick; sensors that are late or bad."""
+        return {
+            "pole_mass_minus_50": {"pole_mass": 0.5 * self.pole_mass},
+            "pole_mass_plus_400": {"pole_mass": 5.0 * self.pole_mass},
+            "cart_mass_minus_50": {"cart_mass": 0.5 * self.cart_mass},
+            "cart_mass_plus_100": {"cart_mass": 2.0 * self.cart_mass},
+            "length_minus_50": {"half_length": 0.5 * self.half_length},
+            "length_plus_100": {"half_length": 2.0 * self.half_length},
+            "force_minus_50": {"force": 0.5 * self.force},
+            "force_plus_50": {"force": 1.5 * self.force},
+            "gravity_plus_50": {"gravity": 1.5 * self.gravity},
+            "sticky_actions_25_percent": {"sticky_actions": 0.25},
+            "delay_1_step": {"delayed_observation": 1},
+            "delay_2_steps": {"delayed_observation": 2},
+            "noise": {"observation_noise": [0.05, 0.1, 0.01, 0.1]},  # m, m/s, rad, rad/s
+        }
+
     @property
     def reference(self) -> Reference:
-        if (self.gravity, self.pole_mass, self.half_length, self.force) != (GRAVITY, POLE_MASS, HALF_LENGTH, FORCE):
+        own = (self.gravity, self.pole_mass, self.half_length, self.force, self.cart_mass)
+        if own != (GRAVITY, POLE_MASS, HALF_LENGTH, FORCE, CART_MASS):
             return Reference()  # other rules
         return Reference(optimum=500.0, random=22.2, solved_at=475.0, source="best known: the time limit")
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -89,8 +89,7 @@ class Snake(TensorEnv[SnakeState]):
         if actions not in ("relative", "absolute"):
             raise ValueError(f'actions must be "relative" or "absolute", got {actions!r}')
         self.size, self.observation, self.actions = size, observation, actions
-        self.cells = size * size
-        self.hunger_limit = 4 * self.cells
+        self.cells, self.hunger_limit = size * size, 4 * size * size
         self.observation_shape = (4 * self.cells + 1,) if observation == "flat" else (5, size, size)
         self.observation_space = Box(0.0, 1.0, self.observation_shape)
         self.action_space = Discrete(3 if actions == "relative" else 4)
@@ -99,9 +98,7 @@ class Snake(TensorEnv[SnakeState]):
         self.turned, self.turned_cell = _turns(size)
 
     def reset(self, rng: Rng) -> SnakeState:
-        head = rng.integers(0, self.cells)
-        heading = rng.integers(0, 4)
-        fruit = rng.integers(0, self.cells - 1)
+        head, heading, fruit = rng.integers(0, self.cells), rng.integers(0, 4), rng.integers(0, self.cells - 1)
         lifetime = torch.zeros(len(head), self.cells, dtype=torch.int16, device=self.device)
         return SnakeState(
             lifetime=lifetime.scatter_(1, head.unsqueeze(1), 1),
@@ -142,13 +139,12 @@ class Snake(TensorEnv[SnakeState]):
             lifetime = lifetime.gather(1, self.turned.index_select(0, state.heading))  # 3 × as fast as indexing
             head, fruit = (self.turned_cell[state.heading, cell] for cell in (head, fruit))
         fruit = torch.where(fruit < k, fruit, head - k)  # a full board marks the head's plane again
-        obs = torch.zeros((n, *self.observation_shape), device=self.device)
-        planes = obs.view(n, -1)  # [N, 4 K + 1] or [N, 5 K]
+        planes = torch.zeros((n, math.prod(self.observation_shape)), device=self.device)  # [N, 4 K + 1] or [N, 5 K]
         torch.div(lifetime, k, out=planes[:, :k])
         torch.gt(lifetime, 1, out=planes[:, k : 2 * k])
         planes.scatter_(1, torch.stack((head + 2 * k, fruit + 3 * k), 1), 1.0)
         planes[:, 4 * k :] = (state.hunger / self.hunger_limit).unsqueeze(1)
-        return obs
+        return planes.view(n, *self.observation_shape)
 
     def success(self, state: SnakeState) -> Tensor:
         return state.length == self.cells
@@ -160,8 +156,7 @@ class Snake(TensorEnv[SnakeState]):
         half the board on it follows the cycle without shortcuts: they leave gaps in the body, and a fruit in a gap is
         out of reach until the tail has passed, which costs a long snake more than shortcuts save.
         """
-        ahead = self._along_cycle(state)
-        position = self.cycle[state.head]
+        ahead, position = self._along_cycle(state), self.cycle[state.head]
         tail = self.cycle[(state.lifetime == 1).to(torch.uint8).argmax(1)]
         to_tail = (tail - position - 1) % self.cells + 1  # 1 … K: a snake of length 1 has all the board before it
         to_fruit = (self.cycle[state.fruit.clamp(max=self.cells - 1)] - position) % self.cells
@@ -173,8 +168,7 @@ class Snake(TensorEnv[SnakeState]):
         look = _FULL if int(state.length) == self.cells else _DEAD if canvas.over else _ALIVE
         canvas.fill("#0d141c")
         _draw_header(canvas, look, int(state.length) - 1, self.cells - 1, 1.0 - int(state.hunger) / self.hunger_limit)
-        left, top, side = 16.0, 112.0, 608.0
-        cell = side / self.size
+        left, top, side, cell = 16.0, 112.0, 608.0, 608.0 / self.size
         canvas.rectangle(left - 6, top - 6, side + 12, side + 12, look.frame, radius=18)
         canvas.rectangle(left, top, side, side, "#17222d", radius=13)
         for row in range(self.size):
@@ -190,6 +184,16 @@ class Snake(TensorEnv[SnakeState]):
         body = np.argsort(np.asarray(state.lifetime))[self.cells - int(state.length) :]  # tail to head: 1, 2, …
         _draw_body(canvas, look, _rounded([centre(int(index)) for index in body]), cell)
         _draw_head(canvas, look, centre(int(state.head)), _STEPS[int(state.heading)], cell)
+
+    def stresses(self) -> dict[str, dict[str, Any]]:
+        """Other boards, for agents that can read them, actions that stick, and sight that is late or wrong."""
+        sizes = {f"size_{size}": {"size": size} for size in (self.size - 2, self.size + 2) if 4 <= size <= 180}
+        sticky = {f"sticky_actions_{share}_percent": {"sticky_actions": share / 100} for share in (5, 25)}
+        seen: dict[str, Any] = {
+            "delay_1_step": {"delayed_observation": 1},
+            "noise_2_percent": {"observation_noise": 0.02},
+        }
+        return {**sizes, **sticky, **seen}
 
     @property
     def reference(self) -> Reference:
@@ -258,8 +262,7 @@ def _hamiltonian_cycle(size: int) -> Tensor:
     """Position of each cell along a closed tour: back and forth over the rows, returning by the first column."""
     tour = []
     for row in range(size):
-        columns = range(1, size)
-        tour += [row * size + column for column in (reversed(columns) if row % 2 else columns)]
+        tour += [row * size + column for column in range(1, size)[:: -1 if row % 2 else 1]]
     tour += [row * size for row in reversed(range(size))]
     return torch.tensor(tour).argsort()
 

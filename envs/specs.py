@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from palaestra.envs.core import BatchedEnv, TensorEnv
 
 STEPS_FOR_AN_EPISODE = 300  # our shortest presets train for a thousand times as many
-_WRAPPER_KINDS = ("dict", "bool", "int", "int | dict")  # of ``WRAPPER_SETTINGS``
+_WRAPPER_KINDS = ("dict", "float", "float | list", "int", "bool", "int", "int | dict")  # of ``WRAPPER_SETTINGS``
 
 
 @dataclass(frozen=True)

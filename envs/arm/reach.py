@@ -48,7 +48,17 @@ from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
+from palaestra.envs.arm.task import (
+    NEARLY,
+    TARGET_BOX,
+    TOLERANCE,
+    ArmState,
+    ArmTask,
+    delayed,
+    error_observation,
+    gained,
+    length,
+)
 from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
@@ -132,6 +142,10 @@ class Reach(ArmTask[ArmState]):
         share = (change.abs() / (limit * PERIOD)).amax(0).clamp(min=1.0)
         command = 2.0 * change / (share * PERIOD) - dq  # arrives with constant acceleration
         return (command / limit).clamp(-1.0, 1.0).T.contiguous()
+
+    def at_motor_limits(self, before: ArmState, action: Tensor, after: ArmState) -> dict[str, Tensor]:
+        limit = tables(self.chain, after.dq.dtype, after.dq.device).acceleration.flatten() * PERIOD
+        return {"acceleration": (after.dq - before.dq).abs() >= limit * (1.0 - NEARLY)}
 
     def draw(self, state: ArmState, canvas: Canvas) -> None:
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))

@@ -25,7 +25,8 @@ Reward
 
 For checks of robustness: ``payload`` (kg at the tool centre) and ``friction`` (a factor) are ranges to draw from in
 each episode, ``sensor_noise`` is the standard deviation of the measured angles (rad; ten times as much in rad/s for
-velocities), ``action_delay`` the number of steps from a command to its effect.
+velocities), ``action_delay`` the number of steps from a command to its effect, and ``gain`` a factor on what the motors
+make of a command: the torque, or with ``control="pd"`` the drive's stiffness and damping.
 """
 
 from __future__ import annotations
@@ -54,7 +55,17 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
+from palaestra.envs.arm.task import (
+    NEARLY,
+    TARGET_BOX,
+    TOLERANCE,
+    ArmState,
+    ArmTask,
+    delayed,
+    error_observation,
+    gained,
+    length,
+)
 from palaestra.envs.core import Array, Reference
 
 if TYPE_CHECKING:
@@ -99,6 +110,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         friction: Any = (1.0, 1.0),
         sensor_noise: float = 0.0,
         action_delay: int = 0,
+        gain: float = 1.0,
     ) -> None:
         if control not in ("torque", "pd"):
             raise ValueError(f'control must be "torque" or "pd", got {control!r}')
@@ -106,6 +118,9 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.control = control
         self.payload = _checked_range("payload", payload, " in kg")
         self.friction = _checked_range("friction", friction, "")
+        if not isinstance(gain, int | float) or not 0.0 < gain < float("inf"):
+            raise ValueError(f"gain must be a factor above 0, got {gain!r}")
+        self.gain = float(gain)
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 15,))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
@@ -180,19 +195,40 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         offset = load / self.stiffness + 0.5 * PERIOD * wanted  # half of the way in this step
         return (offset / self.pd_range).clamp(-1.0, 1.0).T.contiguous()
 
+    def at_motor_limits(self, before: ReachTorqueState, action: Tensor, after: ReachTorqueState) -> dict[str, Tensor]:
+        """Of ``control="pd"`` the drives' torque as the step begins."""
+        taken = self.gain * delayed(before.pending, action.clamp(-1.0, 1.0))[0]  # [N, dof]
+        if self.control == "pd":
+            limit = tables(self.chain, after.dq.dtype, after.dq.device).torque
+            pull = self.stiffness * self.pd_range * taken.T - self.gain * self.damping * before.dq.T
+            taken = (pull / limit).T
+        return {"torque": taken.abs() >= 1.0 - NEARLY}
+
     def draw(self, state: ReachTorqueState, canvas: Canvas) -> None:
         one = replace(state, **{name: torch.as_tensor(value)[None] for name, value in vars(state).items()})
         rotation = np.asarray(state.target_rotation, np.float64)
         reached = bool(self.success(one))
         self.draw_task(state, canvas, PERIOD, reached, rotation=rotation, angle_tolerance=ANGLE_TOLERANCE)
 
+    def stresses(self) -> dict[str, dict[str, Any]]:
+        """A load in the hand, other friction, weaker and stronger motors; worse sensors and later commands."""
+        heavy = {f"payload_{kg}_kg": {"payload": [float(kg), float(kg)]} for kg in (1, 2)}
+        low, high = self.friction
+        rough = {
+            "friction_minus_50": {"friction": [0.5 * low, 0.5 * high]},
+            "friction_plus_100": {"friction": [2 * low, 2 * high]},
+        }
+        gains = {"gain_minus_20": {"gain": 0.8 * self.gain}, "gain_plus_20": {"gain": 1.2 * self.gain}}
+        return {**heavy, **rough, **gains, **super().stresses()}
+
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         return {"mean_seconds": float(lengths.mean()) * PERIOD}
 
     @property
     def reference(self) -> Reference:
-        standard = (PANDA, PANDA_READY, TARGET_BOX, (0.0, 0.0), (1.0, 1.0), 0)
-        if (self.chain, self.start, self.targets, self.payload, self.friction, self.action_delay) != standard:
+        standard = (PANDA, PANDA_READY, TARGET_BOX, (0.0, 0.0), (1.0, 1.0), 0, 1.0)
+        own = (self.chain, self.start, self.targets, self.payload, self.friction, self.action_delay, self.gain)
+        if own != standard:
             return Reference()
         expert, random = (3.53, -13.6) if self.control == "torque" else (3.40, -11.2)
         return Reference(
@@ -207,7 +243,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table = tables(chain, q.dtype, q.device)
         payload = state.payload if self.payload[1] else None
-        torque, goal = action * table.torque, q + action * self.pd_range
+        torque, goal = (self.gain * action).clamp(-1.0, 1.0) * table.torque, q + action * self.pd_range
         for _ in range(SUBSTEPS):
             frames = link_frames(chain, q)
             axes, body = screws(chain, frames), bodies(chain, frames, payload)
@@ -231,10 +267,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         folded pose leaves a joint with hardly any inertia.
         """
         limit = tables(self.chain, dq.dtype, dq.device).torque
-        spring = self.stiffness * offset
-        damped = matrix + TIME_STEP * self.damping.flatten().diag().unsqueeze(-1)
-        dq = dq + TIME_STEP * solve_positive(damped, spring - self.damping * dq - load)
-        return torch.minimum(torch.maximum(spring - self.damping * dq, -limit), limit)
+        spring, damping = self.gain * self.stiffness * offset, self.gain * self.damping
+        damped = with_diagonal(matrix, TIME_STEP * damping)
+        dq = dq + TIME_STEP * solve_positive(damped, spring - damping * dq - load)
+        return torch.minimum(torch.maximum(spring - damping * dq, -limit), limit)
 
     def _errors(self, state: ReachTorqueState) -> tuple[Tensor, Tensor]:
         """Distance (m) and angle (rad) to the target pose, each [N]."""

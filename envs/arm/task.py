@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +26,7 @@ Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
 TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world
 TOLERANCE = 0.02  # m
+NEARLY = 1e-4  # of a limit, below it, counts as at it
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
 
 
@@ -92,6 +94,31 @@ class ArmTask(TensorEnv[StateT]):
     def measured(self, q: Tensor, dq: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Sensor readings of the angles and velocities [dof, N], given the errors [2 dof, N]."""
         return q + noise[: self.chain.dof], dq + noise[self.chain.dof :]
+
+    def stresses(self) -> dict[str, dict[str, Any]]:
+        """Worse sensors, and commands that come later."""
+        noise = {f"noise_{size}_mrad": {"sensor_noise": size / 1000} for size in (2, 10)}
+        later = {"delay_1_step": {"action_delay": self.action_delay + 1}}
+        return {**noise, **later, "delay_2_steps": {"action_delay": self.action_delay + 2}}
+
+    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        """Jerk of the turning joints at the rate of decisions (rad/s³), and the share of steps (%) at each limit.
+
+        Jerk is the change of the mean acceleration from one step to the next, over the duration of a step; of an arm
+        whose joints all slide it is in m/s³. A step is at a limit if one joint is.
+        """
+        table = tables(self.chain, after.dq.dtype, after.dq.device)
+        turning = table.turning.flatten().to(after.dq.dtype)
+        turning = torch.where(turning.sum() > 0, turning, torch.ones_like(turning))
+        jerk = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
+        fast = after.dq.abs() >= table.velocity.flatten() * (1.0 - NEARLY)
+        limits = {"velocity": fast, **self.at_motor_limits(before, action, after)}
+        shares = {f"at_{name}_limit_percent": 100.0 * joints.any(1) for name, joints in limits.items()}
+        return {"rms_jerk": ((jerk.square() * turning).sum(1) / turning.sum()).sqrt(), **shares}
+
+    @abstractmethod
+    def at_motor_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        """The joints whose motor gives all it can in a step, bool [N, dof], by the name of the limit."""
 
     def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
         """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""

@@ -6,7 +6,10 @@ A member that the author did not write does not apply, and the checker says what
 from __future__ import annotations
 
 import copy
+import inspect
+import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +21,10 @@ from torch import Tensor
 
 from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, random_actions
-from palaestra.envs.core import Reference, torch_dtype
+from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv, torch_dtype
+from palaestra.envs.core.suggest import closest
 from palaestra.envs.interop.gymnasium_env import SingleEnv
+from palaestra.envs.wrappers import WRAPPER_SETTINGS, UnseenRules, Wrapper, take_settings, wrapped
 
 EPISODES = 256  # episodes of each policy that the reference is compared with
 SECONDS = 2.0  # time that they may take
@@ -66,6 +71,68 @@ def _flags(subject: Subject, name: str, shape: tuple[int, ...]) -> str | None:
         return f"{name} must return a bool tensor of shape {shape}, got {got}"
     if name == "action_mask" and not value.any(1).all():
         return f"action_mask of env {first_row(~value.any(1))} allows no action"
+    return None
+
+
+def stresses(subject: Subject) -> str | None:
+    """Settings that there are, or rules that play the same game."""
+    if not subject.env.has("stresses"):
+        return DoesNotApply("write stresses(): evaluate --stress has sticky actions and late observations without it")
+    named: Any = subject.env.stresses()
+    if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
+        return f"stresses must return a dict by name, got {named!r}"
+    for name, change in named.items():
+        if isinstance(change, TensorEnv):
+            fault = _other_rules(subject, change)
+        elif isinstance(change, Mapping):
+            fault = _other_settings(subject, dict(change))
+        else:
+            fault = f"must be a dict of settings or a TensorEnv, got {type(change).__name__}"
+        if fault is not None:
+            return f"stresses[{name!r}] {fault}"
+    return None
+
+
+def _other_rules(subject: Subject, rules: TensorEnv[Any]) -> str | None:
+    if rules.action_space != subject.env.action_space:
+        return f"has the actions {rules.action_space}, not {subject.env.action_space}"
+    batch = TensorVectorEnv(UnseenRules(copy.deepcopy(rules), copy.deepcopy(subject.env)), 8, device="cpu")
+    batch.reset()
+    batch.step(random_actions(batch, 1, batch.action_masks()))
+    return None
+
+
+def _other_settings(subject: Subject, settings: dict[str, Any]) -> str | None:
+    inside = subject.env
+    while isinstance(inside, Wrapper):
+        inside = inside.env
+    known = {*inspect.signature(type(inside)).parameters, *WRAPPER_SETTINGS, "max_episode_steps"}
+    for key in settings:
+        if key not in known:
+            near = closest(str(key), known)
+            return f"sets {key!r}, which is no argument" + (f"; did you mean {near!r}?" if near else "")
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError):
+        return f"must be numbers, texts, lists and dicts, got {settings}"
+    wrapped(copy.deepcopy(subject.env), take_settings(settings))
+    return None
+
+
+def step_figures(subject: Subject) -> str | None:
+    if not subject.env.has("step_figures"):
+        return DoesNotApply("write step_figures(…): evaluations tell the means of figures of each step")
+    batch = subject.batch()
+    batch.reset()
+    before, actions = batch.state, random_actions(batch, 1, batch.action_masks())
+    batch.step(actions)
+    figures: Any = batch.env.step_figures(before, before, actions, batch.final_state)
+    if not isinstance(figures, dict):
+        return f"step_figures must return a dict by name, got {type(figures).__name__}"
+    for name, value in figures.items():
+        if not isinstance(value, Tensor) or value.shape != (subject.num_envs,) or not value.is_floating_point():
+            got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            return f"step_figures[{name!r}] must be a floating-point tensor of shape ({subject.num_envs},), got {got}"
     return None
 
 
@@ -167,6 +234,8 @@ MEMBERS: dict[str, Rule] = {
     "expert": expert,
     "success": success,
     "action mask": action_mask,
+    "stresses": stresses,
+    "step figures": step_figures,
     "keys": keys,
     "pictures": pictures,
     "reference": reference,

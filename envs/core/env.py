@@ -13,7 +13,7 @@ The separation of a typed state record from a base that owns the resets follows 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gymnasium
@@ -96,12 +96,33 @@ class TensorEnv(ABC, Generic[StateT]):
         """
         return {}
 
+    def step_figures(self, earlier: StateT, before: StateT, action: Tensor, after: StateT) -> dict[str, Tensor]:
+        """Optional: figures of one step, name → float [N], whose means over all steps an evaluation tells.
+
+        Of a name that begins with ``rms_`` it tells the root mean square. Training never calls it.
+
+        Args:
+            earlier: the states one step before ``before``; in the first step of an episode ``before`` itself.
+            before, action, after: of the step.
+        """
+        raise NotImplementedError
+
     def exact(self, act: Callable[[StateT], Tensor]) -> dict[str, float]:
         """Optional: what can be computed of a deterministic policy without playing, name → number.
 
         ``exact_mean`` is its expected return, free of sampling noise; ``act`` maps any batch of states to actions.
         """
         raise NotImplementedError
+
+    def stresses(self) -> Mapping[str, Mapping[str, Any] | TensorEnv[StateT]]:
+        """Optional: conditions in which ``palaestra evaluate --stress`` tests an agent's robustness, by name.
+
+        Each is a mapping of settings over the environment's own (``{"force": 8.0}``), arguments of the class or of
+        :mod:`palaestra.envs.wrappers`; or other rules with the same states and actions, which the agent sees as it sees
+        this environment: nothing tells it of the change. In a name ``_plus_20`` and ``_minus_20`` at the end mean per
+        cent.
+        """
+        return {}
 
     @property
     def reference(self) -> Reference:

@@ -134,7 +134,7 @@ class DuopolyPricing(Market[DuopolyState]):
     def transition(self, stage: int, mass: Array) -> Array:
         return np.bincount(self.after.ravel(), mass.ravel(), self.num_states)
 
-    def perturbed_markets(self) -> dict[str, Market[Any]]:
+    def stresses(self) -> dict[str, Market[Any]]:
         """The same market against each of the other rules."""
         others = (rule for rule in get_args(Rival) if rule != self.rule)
         return {f"rival_{rule.replace('-', '_')}": DuopolyPricing(rule, self.discount) for rule in others}

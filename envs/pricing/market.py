@@ -8,7 +8,7 @@ last prices). :class:`~palaestra.envs.pricing.finite_mdp.FiniteMDP` gives the va
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
@@ -76,9 +76,12 @@ class Market(TensorEnv[StateT], FiniteMDP):
         """The exact value of a policy, a table of int64 actions, relative to that of the optimal one."""
         return _percent_of_optimum(self, policy.tobytes())
 
-    def perturbed_markets(self) -> dict[str, Market[Any]]:
-        """Markets with the same states and actions but other customers or rivals, to test a policy's robustness."""
+    def stresses(self) -> Mapping[str, Market[StateT]]:
+        """Markets with the same states and actions but other customers or rivals, which the seller does not see."""
         return {}
+
+    def has(self, name: str) -> bool:
+        return super().has(name) and (name != "stresses" or type(self).stresses is not Market.stresses)
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         return {} if self.units is None else {"revenue_at_5_percent": lowest_mean(returns)}
@@ -93,7 +96,7 @@ class Market(TensorEnv[StateT], FiniteMDP):
         return {
             **numbers,
             **season_measures(self, table, self.prices, self.units),
-            **robustness(self.perturbed_markets(), table),
+            **robustness(self.stresses(), table),
         }
 
     @cached_property

@@ -47,6 +47,7 @@ from palaestra.envs.pricing.rules.ruled_season import RuledSeason
 from palaestra.envs.pricing.rules.shop_rules import ShopRules, read_rules
 
 _FEWEST_LOTS = 50
+_SHIFT = 0.1  # of a season
 _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each exact answer
 
 
@@ -190,9 +191,13 @@ class Pricing(RuledSeason):
             self.product, menu, stock, periods, self.levels, factor=factor, sensitivity=sensitivity, lot=self.lot
         )
 
-    def perturbed_markets(self) -> dict[str, Market[Any]]:
-        """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price,
-        and where w changes its mean in every period."""
+    def stresses(self) -> dict[str, Market[Any]]:
+        """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price.
+
+        Where demand changes over time, the same a tenth of the season earlier and later, and where w does its mean in
+        every period; without a demand from sales, arrivals that fall from 1.5 times to half of what they were, and the
+        other way round.
+        """
 
         def market(demand: float = 1.0, sensitivity: float = 1.0) -> RuledSeason:
             if self.demand is None:
@@ -204,10 +209,31 @@ class Pricing(RuledSeason):
 
         shifts: dict[str, Market[Any]] = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         shifts["sensitivity_plus_20"] = market(sensitivity=1.2)
-        if self.demand is None and np.ptp(self.scale) > 0.0:
-            flat = one_customer(self.rate, np.full_like(self.scale, self.scale.mean()), self.prices)
-            shifts["willingness_flat"] = RuledSeason(self.prices, flat, self.stock, self.unit_cost, self.rules)
+        others = self._shifted_seasons() if self.demand is not None else self._other_customers()
+        for name, wanted in others.items():
+            shifts[name] = RuledSeason(self.prices, wanted, self.stock, self.unit_cost, self.rules, self.lot)
         return shifts
+
+    def _shifted_seasons(self) -> dict[str, Array]:
+        """What is wanted a tenth of the season earlier and later, float64 [T, A, K + 1], where it changes."""
+        if np.ptp(self.wanted, axis=0).max() == 0.0:
+            return {}
+        tenth, periods = max(1, round(_SHIFT * self.stages)), np.arange(self.stages)
+        places = {"season_early": periods + tenth, "season_late": periods - tenth}
+        return {name: self.wanted[place.clip(0, self.stages - 1)] for name, place in places.items()}
+
+    def _other_customers(self) -> dict[str, Array]:
+        """What other customers want of whom at most one comes in a period, float64 [T, A, 2]."""
+        fewer = np.linspace(1.5, 0.5, self.stages)
+        wanted = {
+            "arrivals_early": one_customer(np.minimum(self.rate * fewer, 1.0), self.scale, self.prices),
+            "arrivals_late": one_customer(np.minimum(self.rate * fewer[::-1], 1.0), self.scale, self.prices),
+            **self._shifted_seasons(),
+        }
+        if np.ptp(self.scale) > 0.0:
+            flat = np.full_like(self.scale, self.scale.mean())
+            wanted["willingness_flat"] = one_customer(self.rate, flat, self.prices)
+        return wanted
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:

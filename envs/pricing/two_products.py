@@ -120,7 +120,7 @@ class TwoProducts(InventoryMarket):
         states = np.arange(self.num_states)
         return np.where(self.units[:, product] > 0, states - (self.stock[1] + 1, 1)[product], states)
 
-    def perturbed_markets(self) -> dict[str, Market[Any]]:
+    def stresses(self) -> dict[str, Market[Any]]:
         """Demand 20 % lower and higher (of at most one customer a period), customers 20 % more sensitive to price."""
 
         def market(demand: float = 1.0, sensitivity: float = 1.0) -> TwoProducts:

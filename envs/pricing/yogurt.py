@@ -51,7 +51,7 @@ class Yogurt(Season):
         wanted = poisson(self.buyers * share(menu), stock)
         super().__init__(menu, np.tile(wanted, (periods, 1, 1)), stock)
 
-    def perturbed_markets(self) -> dict[str, Market[Any]]:
+    def stresses(self) -> dict[str, Market[Any]]:
         """Buyers 20 % fewer and more, and 20 % more sensitive to all prices."""
 
         def market(buyers: float = 1.0, sensitivity: float = 1.0) -> Season:

@@ -12,11 +12,27 @@ import gymnasium
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.user_code import describe, import_file, import_module
 from palaestra.envs.wrappers.discretized_actions import DiscretizedActions, action_bounds
+from palaestra.envs.wrappers.imperfections import (
+    DelayedObservation,
+    GymnasiumDelay,
+    GymnasiumNoise,
+    GymnasiumStickyActions,
+    ObservationNoise,
+    StickyActions,
+)
 from palaestra.envs.wrappers.observations import FrameStack, StackedObservations, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
 from palaestra.envs.wrappers.wrapper import WrapperError
 
-WRAPPER_SETTINGS = ("randomized", "time_aware", "frame_stack", "discretized_actions")
+WRAPPER_SETTINGS = (
+    "randomized",
+    "sticky_actions",
+    "observation_noise",
+    "delayed_observation",
+    "time_aware",
+    "frame_stack",
+    "discretized_actions",
+)
 """Names of the wrappers, from the inside out."""
 
 
@@ -30,8 +46,9 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
 
     Args:
         env: the innermost environment.
-        settings: ``randomized`` {attribute: [low, high]}, ``time_aware`` true or false, ``frame_stack`` count,
-            ``discretized_actions`` bins or {bins, multidiscrete}.
+        settings: ``randomized`` {attribute: [low, high]}, ``sticky_actions`` probability, ``observation_noise``
+            deviation or a list of them, ``delayed_observation`` steps, ``time_aware`` true or false, ``frame_stack``
+            count, ``discretized_actions`` bins or {bins, multidiscrete}.
         max_episode_steps: the batch's time limit, where it is not the environment's own.
 
     Raises:
@@ -39,6 +56,9 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
     """
     makers: dict[str, Callable[[TensorEnv[Any], Any], TensorEnv[Any]]] = {
         "randomized": lambda env, value: Randomized(env, **_checked_mapping(value)),
+        "sticky_actions": StickyActions,
+        "observation_noise": ObservationNoise,
+        "delayed_observation": DelayedObservation,
         "time_aware": lambda env, value: TimeAware(env, max_episode_steps) if _checked_flag(value) else env,
         "frame_stack": FrameStack,
         "discretized_actions": lambda env, value: DiscretizedActions(env, **_discretization(value)),
@@ -56,6 +76,9 @@ def gymnasium_wrappers(settings: Mapping[str, Any]) -> tuple[Callable[[Any], Any
         WrapperError: for ``randomized``, whose attributes such environments may keep anywhere.
     """
     makers = {
+        "sticky_actions": GymnasiumStickyActions,
+        "observation_noise": GymnasiumNoise,
+        "delayed_observation": GymnasiumDelay,
         "time_aware": _gymnasium_time,
         "frame_stack": StackedObservations,
         "discretized_actions": _gymnasium_actions,

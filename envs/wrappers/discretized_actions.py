@@ -38,9 +38,15 @@ class DiscretizedActions(Wrapper):
         self.action_space = MultiDiscrete([bins] * low.size) if multidiscrete else Discrete(bins**low.size)
 
     def step(self, state: Any, action: Tensor, rng: Rng) -> tuple[Any, Tensor, Tensor]:
+        return self.env.step(state, self._values(action), rng)
+
+    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        return super().step_figures(earlier, before, self._values(action), after)
+
+    def _values(self, action: Tensor) -> Tensor:
+        """The actions inside, [N, …]."""
         digits = action if self.multidiscrete else action.unsqueeze(1) // self._places % self.bins  # [N, D]
-        values = self._grid.gather(0, digits)
-        return self.env.step(state, values.view(-1, *(self.env.action_space.shape or ())), rng)
+        return self._grid.gather(0, digits).view(-1, *(self.env.action_space.shape or ()))
 
     def expert(self, state: Any) -> Tensor:
         wanted = self.env.expert(state).flatten(1).unsqueeze(1)  # [N, 1, D]

@@ -57,6 +57,14 @@ class Randomized(Wrapper):
         after, reward, terminated = env.step(inner, action, rng)
         return join(after, **dict(zip(self.ranges, split(state)[1:], strict=True))), reward, terminated
 
+    def stresses(self) -> Mapping[str, Mapping[str, Any] | TensorEnv[Any]]:
+        """Those inside, but for numbers that are drawn here and cannot be set."""
+        return {
+            name: change
+            for name, change in self.env.stresses().items()
+            if isinstance(change, TensorEnv) or not {*change} & {*self.ranges}
+        }
+
     @property
     def reference(self) -> Reference:
         return Reference()

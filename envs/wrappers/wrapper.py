@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,6 +102,13 @@ class Wrapper(TensorEnv[Any]):
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         return self.env.summary(returns, lengths, successes)
 
+    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        env, last = self.within(after)
+        return env.step_figures(self.within(earlier)[1], self.within(before)[1], action, last)
+
+    def stresses(self) -> Mapping[str, Mapping[str, Any] | TensorEnv[Any]]:
+        return self.env.stresses()
+
     def action_name(self, action: int) -> str:
         return self.env.action_name(action)
 
@@ -118,6 +126,32 @@ class Wrapper(TensorEnv[Any]):
 
     def to(self, device: torch.device | str) -> Wrapper:
         self.env.to(device)
+        super().to(device)
+        return self
+
+
+class UnseenRules(Wrapper):
+    """Other rules of an environment's states, of which agent and expert see what that environment would show them."""
+
+    def __init__(self, env: TensorEnv[Any], seen: TensorEnv[Any]) -> None:
+        """``env`` has the rules, ``seen`` shows the states."""
+        super().__init__(env)
+        self.seen, self.observation_space = seen, seen.observation_space
+
+    def observe(self, state: Any) -> Tensor:
+        return self.seen.observe(state)
+
+    def expert(self, state: Any) -> Tensor:
+        return self.seen.expert(state)
+
+    def exact(self, act: Callable[[Any], Tensor]) -> dict[str, float]:
+        return self.env.exact(act)
+
+    def has(self, name: str) -> bool:
+        return self.env.has(name)
+
+    def to(self, device: torch.device | str) -> UnseenRules:
+        self.seen.to(device)
         super().to(device)
         return self
 

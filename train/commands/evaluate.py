@@ -45,6 +45,9 @@ def evaluate(
     ] = None,
     seed: SeedOption = 0,
     stochastic: StochasticOption = False,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="In changed conditions too: the environment's own, or noise and delays.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, or a list with several or no RUN.")
     ] = False,
@@ -59,14 +62,20 @@ def evaluate(
     palaestra evaluate
     palaestra evaluate latest
     palaestra evaluate latest latest:best expert random
+    palaestra evaluate latest --stress
     palaestra evaluate latest:cartpole:best
     palaestra evaluate expert --env snake-small
     palaestra evaluate random --env snake --episodes 10000 --json
     """
     if not run:
-        if env is not None or episodes is not None or settings or seed or stochastic:
+        if env is not None or episodes is not None or settings or seed or stochastic or stress:
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
+        return
+    if stress:
+        if len(run) > 1:
+            raise UsageError(f"--stress tests one RUN, got {len(run)}")
+        _print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json)
         return
     if len(run) == 1:
         result = evaluate_player(run[0], episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
@@ -109,6 +118,16 @@ def evaluate_player(
     """
     player = find_player(str(run), env, stochastic, settings)
     return _played(player, player.episodes if episodes is None else episodes, seed)
+
+
+def _print_stress(player: Player, episodes: int | None, seed: int, as_json: bool) -> None:
+    from palaestra.train.evaluation.stress import stress_player
+    from palaestra.train.evaluation.stress_table import stress_table, told_while_running
+    from palaestra.train.formatting import terminal_width
+
+    test = stress_player(player, episodes, seed, told_while_running())
+    title = f"{_run_of(test.unchanged)} on {_env_of(test.unchanged)}"
+    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
 
 
 def _played(player: Player, episodes: int, seed: int) -> Evaluation:
@@ -247,7 +266,7 @@ def report(result: Evaluation) -> str:
         rows.append((NORMALISED, f"{result.percent_of_optimal:z.1f} %"))
     for name, value in result.more.items():
         label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
-        unit = " %" if label != name else " s" if name.endswith("seconds") else ""
+        unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
         rows.append((label.replace("_", " "), known(value) + unit))
     column = max(len(label) for label, _ in rows)
     lines = [fitted(sentence(result), width)]

@@ -18,23 +18,27 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from palaestra.envs.building import vector_env
 from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
 from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
-from palaestra.envs.specs import ResolvedEnv
+from palaestra.envs.wrappers import WRAPPER_SETTINGS
 from palaestra.train.evaluation.policies import Policy, Tell, on_states, untold
 from palaestra.train.evaluation.statistics import interquartile_mean, mean_interval, share_interval
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
 
 MAX_STEPS = 100_000  # of an episode in tensors without a time limit
+ROOT = "rms_"  # of which the root mean square is told, see ``TensorEnv.step_figures``
 MAX_HOST_STEPS = 10_000  # the same in a Gymnasium environment, whose copies step one after another
 
 
@@ -46,6 +50,7 @@ class Episodes:
     lengths: np.ndarray[Any, np.dtype[np.int64]]
     successes: np.ndarray[Any, np.dtype[np.bool_]] | None
     cut: np.ndarray[Any, np.dtype[np.bool_]]  # those that had no end within ``most_steps``
+    step_sums: dict[str, float] = field(default_factory=dict)  # of ``step_figures`` over all steps, rms_… squared
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,14 @@ def run_episodes(env: BatchedEnv, policy: Policy, tell: Tell = untold) -> Episod
     returns, lengths = torch.zeros(n, device=device), torch.zeros(n, dtype=torch.int64, device=device)
     successes: torch.Tensor | None = None
     longest = most_steps(env)
+    figures = _StepSums(env) if isinstance(env, TensorVectorEnv) and env.env.has("step_figures") else None
     for step in range(longest):
-        obs, _, terminated, truncated, info = env.step(policy(env, obs))
+        actions = policy(env, obs)
+        if figures is not None:
+            figures.begin()
+        obs, _, terminated, truncated, info = env.step(actions)
+        if figures is not None:
+            figures.add(actions, ~finished)
         first = (terminated | truncated) & ~finished
         returns = torch.where(first, info["episode"]["r"], returns)
         lengths = torch.where(first, info["episode"]["l"], lengths)
@@ -133,7 +144,36 @@ def run_episodes(env: BatchedEnv, policy: Policy, tell: Tell = untold) -> Episod
     returns = torch.where(finished, returns, info["episode"]["r"])
     lengths = torch.where(finished, lengths, info["episode"]["l"])
     flags = None if successes is None else successes.cpu().numpy()
-    return Episodes(returns.double().cpu().numpy(), lengths.cpu().numpy(), flags, ~finished.cpu().numpy())
+    sums = {} if figures is None else {name: float(total) for name, total in figures.sums.items()}
+    return Episodes(returns.double().cpu().numpy(), lengths.cpu().numpy(), flags, ~finished.cpu().numpy(), sums)
+
+
+class _StepSums:
+    """Sums of an environment's ``step_figures`` over the steps of the episodes that count, on the device."""
+
+    def __init__(self, env: TensorVectorEnv[Any]) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self._env, self._before = env, env.state
+        self._earlier = env.state
+
+    def begin(self) -> None:
+        """Call it before each step; rows that have begun a second episode no longer count."""
+        self._earlier, self._before = self._before, self._env.state
+
+    def add(self, actions: torch.Tensor, counts: torch.Tensor) -> None:
+        """Add the step just taken, of the rows that count, bool [N]."""
+        rules = self._env.env
+        for name, value in rules.step_figures(self._earlier, self._before, actions, self._env.final_state).items():
+            value = value.double().square() if name.startswith(ROOT) else value.double()
+            total = torch.where(counts, value, 0.0).sum()
+            self.sums[name] = self.sums[name] + total if name in self.sums else total
+
+
+def _step_means(parts: list[Episodes]) -> dict[str, float]:
+    """Means over all steps of all episodes, and roots of mean squares."""
+    steps = sum(int(part.lengths.sum()) for part in parts)
+    means = {name: sum(part.step_sums[name] for part in parts) / steps for name in parts[0].step_sums}
+    return {name: mean**0.5 if name.startswith(ROOT) else mean for name, mean in means.items()}
 
 
 class NotOpenedError(EnvError):
@@ -141,7 +181,8 @@ class NotOpenedError(EnvError):
 
 
 def _play(
-    found: ResolvedEnv,
+    open_batch: Callable[..., BatchedEnv],
+    batch: int,
     policy: Policy,
     device: str,
     seed: int,
@@ -153,6 +194,10 @@ def _play(
 ) -> tuple[list[Episodes], TensorEnv[Any] | None]:
     """Episodes of those numbers, a batch at a time, or one by one where an environment can be open once only.
 
+    Args:
+        open_batch: makes so many environments on a device, as ``ResolvedEnv.open`` does.
+        batch: how many at a time.
+
     Returns:
         The episodes, and the rules of an environment in tensors.
 
@@ -160,12 +205,12 @@ def _play(
         NotOpenedError: if the batch cannot be made and others play ``apart``.
     """
     parts: list[Episodes] = []
-    rules, first, batch = None, numbers.start, found.default_batch
+    rules, first = None, numbers.start
     while first < numbers.stop:
         count = min(batch, numbers.stop - first)
         place = {"first_env_index": first} | ({"vectorization_mode": "sync"} if apart else {})
         try:
-            env = found.open(count, device, EVALUATION_SEEDS + seed, **kwargs | place)
+            env = open_batch(count, device, EVALUATION_SEEDS + seed, **kwargs | place)
         except EnvError as error:
             if apart:
                 raise NotOpenedError(str(error)) from error
@@ -192,8 +237,12 @@ def evaluate(
     device: str = "cpu",
     env_kwargs: dict[str, Any] | None = None,
     tell: Tell = untold,
+    changed: TensorEnv[Any] | None = None,
 ) -> Evaluation:
     """Play held-out episodes and summarise them; ``seed`` is offset by ``EVALUATION_SEEDS``.
+
+    Args:
+        changed: rules that are played in place of the environment's own, within the wrappers of ``env_kwargs``.
 
     Raises:
         ValueError: if ``episodes`` is not positive.
@@ -203,21 +252,31 @@ def evaluate(
     found, kwargs = resolve(env_name), dict(env_kwargs or {})
     parts: list[Episodes] = []
     rules: TensorEnv[Any] | None = None
+    open_batch: Callable[..., BatchedEnv] = found.open
+    if changed is not None:
+        limits = {"max_episode_steps", *WRAPPER_SETTINGS}
+        kwargs = {"tensor_env": copy.deepcopy(changed)} | {k: v for k, v in kwargs.items() if k in limits}
+        open_batch = _open_changed
     if not found.in_tensors:
         from palaestra.train.evaluation.processes import play_in_processes, processes_for
 
         if (processes := processes_for(policy, episodes, device, kwargs)) > 1:
-            play = partial(_play, found, policy, device, seed, kwargs, apart=True)
+            play = partial(_play, open_batch, found.default_batch, policy, device, seed, kwargs, apart=True)
             with contextlib.suppress(NotOpenedError):  # perhaps while another process has it open: it is tried here
                 parts = play_in_processes(lambda *part: play(*part)[0], policy, episodes, processes, tell)
     if not parts:
-        parts, rules = _play(found, policy, device, seed, kwargs, range(episodes), tell)
+        parts, rules = _play(open_batch, found.default_batch, policy, device, seed, kwargs, range(episodes), tell)
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
     result = summarise(env_name, policy.name, seed, returns, lengths, _successes(parts), rules, exact)
+    result = replace(result, more={**result.more, **_step_means(parts)})
     cut = np.concatenate([part.cut for part in parts])
     return replace(result, cut_episodes=int(cut.sum()), cut_after=int(lengths.max())) if cut.any() else result
+
+
+def _open_changed(count: int, device: str, seed: int, **kwargs: Any) -> BatchedEnv:
+    return vector_env(count, device=device, seed=seed, **kwargs)
 
 
 def _successes(parts: list[Episodes]) -> np.ndarray[Any, np.dtype[np.bool_]] | None:

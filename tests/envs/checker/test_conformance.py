@@ -55,6 +55,14 @@ class Walk(TensorEnv[WalkState]):
     def success(self, state: WalkState) -> Tensor:
         return state.place > 0.9
 
+    def stresses(self) -> Any:
+        return {"sticky": {"sticky_actions": 0.5}, "other rules": Walk()}
+
+    def step_figures(
+        self, earlier: WalkState, before: WalkState, action: Tensor, after: WalkState
+    ) -> dict[str, Tensor]:
+        return {"speed": (after.place - before.place).abs()}
+
     @property
     def keys_to_action(self) -> dict[str, int]:
         return {"left": 0, "right": 1}
@@ -316,6 +324,26 @@ class UnknownKind(Walk):
     reference = {"random": 1.0}  # type: ignore[assignment]  # noqa: RUF012
 
 
+class MistypedStress(Walk):
+    def stresses(self) -> Any:
+        return {"sticky": {"sticky_actions": 0.5}, "slow": {"stiky_actions": 0.5}}
+
+
+class RefusedStress(Walk):
+    def stresses(self) -> Any:
+        return {"sticky": {"sticky_actions": 2}}
+
+
+class OtherGame(Walk):
+    def stresses(self) -> Any:
+        return {"corner": probes.ContinuousTarget()}
+
+
+class FiguresOfAll(Walk):
+    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        return {"age": after.age.float().mean()}
+
+
 class BrokenPicture(Walk):
     def draw(self, state: WalkState, canvas: Any) -> None:
         raise ZeroDivisionError("no paint")
@@ -367,6 +395,18 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (MaskAllowsNothing, {"action mask"}, "allows no action"),
     (SuccessDtype, {"success"}, "success must return a bool tensor of shape (64,), got torch.float32"),
     (WrongKeys, {"keys"}, "'right' → 2"),
+    (
+        MistypedStress,
+        {"stresses"},
+        "stresses['slow'] sets 'stiky_actions', which is no argument; did you mean 'sticky_",
+    ),
+    (RefusedStress, {"stresses"}, "sticky_actions=2: must be a probability"),
+    (OtherGame, {"stresses"}, "stresses['corner'] has the actions Box(-1.0, 1.0, (1,), float32), not Discrete(2)"),
+    (
+        FiguresOfAll,
+        {"step figures"},
+        "step_figures['age'] must be a floating-point tensor of shape (64,), got torch.float",
+    ),
     (BrokenPicture, {"pictures"}, "ZeroDivisionError: no paint (test_conformance.py:"),
     (WrongRandomReturn, {"reference"}, ", but reference.random is 100: correct it"),
     (BeatenOptimum, {"reference"}, "above reference.optimum, 0.1: nothing can be better"),

@@ -153,19 +153,17 @@ def test_shifted_markets_are_those_that_their_names_say() -> None:
         ("willingness_flat", 0.7, [53.0] * 12),
     ):
         same = Pricing(12, 4, rate, [10, 30, 60, 90], scales)
-        assert one.perturbed_markets()[name].optimal_value() == pytest.approx(same.optimal_value(), rel=1e-12)
+        assert one.stresses()[name].optimal_value() == pytest.approx(same.optimal_value(), rel=1e-12)
     other = TwoProducts(14, (2, 3), 0.8, sensitivity=0.048, prices=(40, 80, 120))
-    assert two.perturbed_markets()["sensitivity_plus_20"].optimal_value() == pytest.approx(
-        other.optimal_value(), rel=1e-12
-    )
-    assert set(rival.perturbed_markets()) == {"rival_tit_for_tat", "rival_best_response", "rival_nash"}
-    assert rival.perturbed_markets()["rival_nash"].optimal_value() == DuopolyPricing("nash", 0.8).optimal_value()
+    assert two.stresses()["sensitivity_plus_20"].optimal_value() == pytest.approx(other.optimal_value(), rel=1e-12)
+    assert set(rival.stresses()) == {"rival_tit_for_tat", "rival_best_response", "rival_nash"}
+    assert rival.stresses()["rival_nash"].optimal_value() == DuopolyPricing("nash", 0.8).optimal_value()
     fewer = Yogurt(6, 25, 7.2).optimal_value()
-    assert MARKETS["many"].perturbed_markets()["demand_minus_20"].optimal_value() == pytest.approx(fewer, rel=1e-12)
+    assert MARKETS["many"].stresses()["demand_minus_20"].optimal_value() == pytest.approx(fewer, rel=1e-12)
 
 
 def test_demand_cannot_be_more_than_one_customer_a_period() -> None:
-    certain = Pricing(3, 2, 0.95, [1, 2], 2.0).perturbed_markets()["demand_plus_20"]
+    certain = Pricing(3, 2, 0.95, [1, 2], 2.0).stresses()["demand_plus_20"]
     assert certain.optimal_value() == Pricing(3, 2, 1.0, [1, 2], 2.0).optimal_value()
 
 
@@ -173,7 +171,7 @@ def test_demand_cannot_be_more_than_one_customer_a_period() -> None:
 def test_robustness_of_the_expert(name: str) -> None:
     market = MARKETS[name]
     numbers = market.exact(market.expert)
-    for shift, other in market.perturbed_markets().items():
+    for shift, other in market.stresses().items():
         ratio = 100 * other.policy_value(market.optimal_policy()) / other.optimal_value()
         assert numbers[f"{shift}_ratio_percent"] == pytest.approx(ratio)
         assert numbers[f"{shift}_optimum"] == other.optimal_value()

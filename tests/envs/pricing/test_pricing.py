@@ -190,7 +190,7 @@ def test_a_unit_cost_per_period_is_paid_in_its_period_and_seen_one_before() -> N
     assert same.observation_space.shape == (2,)
     both = Pricing(3, 2, [0.1, 0.2, 0.4], [10, 20, 30], 20.0, unit_cost=[1, 2, 3])
     assert both.observe(season_state(1, 1, 1))[0].tolist() == pytest.approx([2 / 3, 0.5, 0.5, 1.0, 0.5, 1.0])
-    assert both.perturbed_markets()["demand_plus_20"].margins.tolist() == both.margins.tolist()  # type: ignore[attr-defined]
+    assert both.stresses()["demand_plus_20"].margins.tolist() == both.margins.tolist()  # type: ignore[attr-defined]
 
 
 class Drawn(Rng):

@@ -148,7 +148,7 @@ def test_rules_of_a_shop_hold_in_lots() -> None:
     unit, many = (Pricing(8, 100, prices=MENU, demand=market_of(120.0), lot=lot, **rules) for lot in (1, 5))
     assert many.optimal_value() == pytest.approx(unit.optimal_value(), rel=3e-3)
     assert many.best_fixed_price()[1] == pytest.approx(unit.best_fixed_price()[1], rel=3e-3)
-    assert many.perturbed_markets()["demand_plus_20"].optimal_value() > many.optimal_value()
+    assert many.stresses()["demand_plus_20"].optimal_value() > many.optimal_value()
     told = many.exact(many.expert)
     gain = 100.0 * (many.optimal_value() / many.best_fixed_price()[1] - 1.0)
     assert told["uplift_over_fixed_percent"] == pytest.approx(gain, rel=1e-9)

@@ -50,6 +50,6 @@ def test_more_sensitive_customers_buy_as_much_at_the_mean_price(curve: str) -> N
         wanted = demand.wanted("tea", prices, 300, sensitivity=times)
         assert wanted @ np.arange(wanted.shape[1]) == pytest.approx([units(p, times) for p in prices], rel=1e-9)
     market = Pricing(3, 4, prices=prices, demand=demand)
-    steeper = market.perturbed_markets()["sensitivity_plus_20"]
+    steeper = market.stresses()["sensitivity_plus_20"]
     middle = np.zeros((3, 5), np.int64) + 2
     assert steeper.policy_value(middle) == pytest.approx(market.policy_value(middle), rel=1e-9)
