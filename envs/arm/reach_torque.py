@@ -53,6 +53,7 @@ from palaestra.envs.arm.dynamics import (
 )
 from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.stepping import Drives, Motion, integrate
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
@@ -204,6 +205,19 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def _integrate(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after the steps of the dynamics; ``action`` [dof, N]."""
+        if torch.is_grad_enabled() and any(value.requires_grad for value in (action, *vars(state).values())):
+            return self._integrate_functions(state, action)
+        q = state.q.T
+        motion = Motion(q, state.dq.T, action * tables(self.chain, q.dtype, q.device).torque, state.friction)
+        if self.control == "pd":
+            drives = Drives(self.stiffness, self.damping)
+            motion = motion._replace(command=q + action * self.pd_range, drives=drives)
+        if self.payload[1]:
+            motion = motion._replace(payload=state.payload)
+        return integrate(self.chain, motion, TIME_STEP, SUBSTEPS)
+
+    def _integrate_functions(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, to the bit, from functions that have a derivative."""
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table = tables(chain, q.dtype, q.device)
         payload = state.payload if self.payload[1] else None
