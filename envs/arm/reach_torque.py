@@ -47,6 +47,7 @@ from palaestra.envs.arm.dynamics import (
     link_frames,
     screws,
     solve_positive,
+    tool_frame,
     tool_jacobian,
     upper_mass_matrix,
     with_diagonal,
@@ -132,7 +133,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = delayed(state.pending, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T.contiguous())
-        frames = link_frames(self.chain, q)
+        frames = tool_frame(self.chain, q)
         after = replace(
             state,
             q=q.T.contiguous(),
@@ -153,7 +154,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
         if self.sensor_noise:
             q, dq = self.measured(q, dq, state.noise.T)
-            frames = link_frames(self.chain, q)
+            frames = tool_frame(self.chain, q)
             tool, rotation = frames.position[:, -1], _tool_rotation(frames)
         position = error_observation(state.target.T - tool, NEAR)
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
