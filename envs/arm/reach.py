@@ -47,6 +47,7 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.stepping.threads import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
@@ -92,6 +93,7 @@ class Reach(ArmTask[ArmState]):
     def reset(self, rng: Rng) -> ArmState:
         return ArmState(**self.at_rest(rng, rng.uniform(self.target_low, self.target_high, (3,))))
 
+    @with_enough_threads
     def step(self, state: ArmState, action: Tensor, rng: Rng) -> tuple[ArmState, Tensor, Tensor]:
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
         command, pending = delayed(state.pending, self._command(q, action).T)
@@ -111,6 +113,7 @@ class Reach(ArmTask[ArmState]):
         )
         return after, PER_METRE * gained(before, distance, TOLERANCE) - STEP_COST + reached, reached
 
+    @with_enough_threads
     def observe(self, state: ArmState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T
         if self.sensor_noise:

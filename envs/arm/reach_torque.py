@@ -55,6 +55,7 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
+from palaestra.envs.arm.stepping.threads import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
@@ -130,6 +131,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             **self.at_rest(rng, target),
         )
 
+    @with_enough_threads
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = delayed(state.pending, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T.contiguous())
@@ -150,6 +152,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         radians = gained(old_angle, angle, ANGLE_TOLERANCE)
         return after, PER_METRE * metres + PER_RADIAN * radians - STEP_COST + reached, reached
 
+    @with_enough_threads
     def observe(self, state: ReachTorqueState) -> Tensor:
         q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
         if self.sensor_noise:
@@ -160,6 +163,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
         return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
 
+    @with_enough_threads
     def success(self, state: ReachTorqueState) -> Tensor:
         distance, angle = self._errors(state)
         return (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)

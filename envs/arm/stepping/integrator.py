@@ -4,8 +4,7 @@
 2. Damping and Coulomb friction act by the speed at the end of the step, and so does the damping of the drives.
 3. On a CPU the operations are recorded for a block of environments and run for one block after the other: what a block
    needs fits into a processor's cache. An environment's numbers do not depend on its block.
-4. One thread computes a block: two would meet after each operation of some microseconds, and wait for each other longer
-   than they compute (measured on two cores; with more of them PyTorch divides the operations of large batches).
+4. One thread computes a block (:mod:`palaestra.envs.arm.stepping.threads`).
 5. Nothing here has a derivative.
 """
 
@@ -13,8 +12,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,6 +24,7 @@ from palaestra.envs.arm.stepping import equations
 from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations
+from palaestra.envs.arm.stepping.threads import one_is_enough, one_thread
 from palaestra.envs.arm.tables import tables
 
 BLOCK = 2048  # environments
@@ -61,12 +59,11 @@ def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) 
         steps: how many, at least 1.
     """
     q = motion.q
-    threads = torch.get_num_threads()
-    alone = q.device.type == "cpu" and (threads <= 2 or q.shape[1] <= BLOCK)
+    alone = one_is_enough(q.shape[1], q.device)
     block = math.ceil(q.shape[1] / math.ceil(q.shape[1] / BLOCK)) if alone and q.shape[1] else q.shape[1]
     settings = (chain, block, q.dtype, q.device, time_step, motion.payload is not None, motion.drives is not None)
     after = torch.stack((q.detach(), motion.dq.detach()))
-    with torch.no_grad(), _one_thread(alone):
+    with torch.no_grad(), one_thread(alone):
         # tensors of other classes, such as those that only follow shapes, have no memory to be kept
         integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
         if motion.drives is not None:
@@ -76,18 +73,6 @@ def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) 
             rows = slice(min(first, q.shape[1] - block), min(first + block, q.shape[1]))
             after[:, :, rows] = integrator.run(motion, rows, steps)
     return after[0], after[1]
-
-
-@contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    if wanted:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        if wanted:
-            torch.set_num_threads(threads)
 
 
 class Integrator:
