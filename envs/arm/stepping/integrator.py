@@ -4,7 +4,8 @@
 2. Damping and Coulomb friction act by the speed at the end of the step, and so does the damping of the drives.
 3. On a CPU the operations are recorded for a block of environments and run for one block after the other: what a block
    needs fits into a processor's cache. An environment's numbers do not depend on its block.
-4. One thread computes a block (:mod:`palaestra.envs.arm.stepping.threads`).
+4. One thread computes a block, or all of them a larger one, whichever turns out to be faster
+   (:mod:`palaestra.envs.arm.stepping.threads`).
 5. Nothing here has a derivative.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,11 +26,11 @@ from palaestra.envs.arm.stepping import equations
 from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations
-from palaestra.envs.arm.stepping.threads import one_is_enough, one_thread
+from palaestra.envs.arm.stepping.threads import allowed_threads, faster_way, threads_within
 from palaestra.envs.arm.tables import tables
 
-BLOCK = 2048  # environments
-_KEPT = 4  # recordings, each with a few megabytes: of training and evaluation, say
+BLOCK = 2048  # environments for one thread
+_KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, say
 
 
 class Drives(NamedTuple):
@@ -58,19 +60,35 @@ def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) 
         time_step: s.
         steps: how many, at least 1.
     """
+    n, threads = motion.q.shape[1], allowed_threads()
+    if motion.q.device.type != "cpu":
+        return _in_blocks(chain, motion, time_step, steps, n)
+    if n <= BLOCK or threads == 1:
+        with threads_within(1):
+            return _in_blocks(chain, motion, time_step, steps, BLOCK)
+    pace = faster_way(chain, n, threads, motion.payload is None, motion.drives is None)
+    way, start = pace.choose(), time.perf_counter()
+    with threads_within(threads if way else 1):
+        after = _in_blocks(chain, motion, time_step, steps, BLOCK * threads if way else BLOCK)
+    pace.took(way, time.perf_counter() - start)
+    return after
+
+
+def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int, largest: int) -> tuple[Tensor, Tensor]:
+    """:func:`integrate` in equal blocks of up to ``largest`` environments."""
     q = motion.q
-    alone = one_is_enough(q.shape[1], q.device)
-    block = math.ceil(q.shape[1] / math.ceil(q.shape[1] / BLOCK)) if alone and q.shape[1] else q.shape[1]
+    n = q.shape[1]
+    block = math.ceil(n / math.ceil(n / largest)) if n else 0
     settings = (chain, block, q.dtype, q.device, time_step, motion.payload is not None, motion.drives is not None)
     after = torch.stack((q.detach(), motion.dq.detach()))
-    with torch.no_grad(), one_thread(alone):
+    with torch.no_grad():
         # tensors of other classes, such as those that only follow shapes, have no memory to be kept
         integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
         if motion.drives is not None:
             integrator.set_drives(motion.drives)
-        for first in range(0, q.shape[1], max(block, 1)):
+        for first in range(0, n, max(block, 1)):
             # the last block overlaps the one before, and computes the same
-            rows = slice(min(first, q.shape[1] - block), min(first + block, q.shape[1]))
+            rows = slice(min(first, n - block), min(first + block, n))
             after[:, :, rows] = integrator.run(motion, rows, steps)
     return after[0], after[1]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.reach_torque import ReachTorque
-from palaestra.envs.arm.stepping import threads
+from palaestra.envs.arm.stepping import integrator, threads
 
 
 @pytest.fixture
@@ -70,3 +70,56 @@ def test_an_arms_step_leaves_the_threads_and_has_the_same_bits_with_any(rules: A
     one = steps(1)
     assert torch.equal(steps(2), one)
     assert torch.equal(steps(3), one)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_blocks_of_threads_within_each_other() -> None:
+    with threads.threads_within(1):
+        assert (torch.get_num_threads(), threads.allowed_threads()) == (1, 3)
+        with threads.threads_within(2):
+            assert (torch.get_num_threads(), threads.allowed_threads()) == (2, 3)
+        assert torch.get_num_threads() == 1
+    assert (torch.get_num_threads(), threads.allowed_threads()) == (3, 3)
+
+
+def test_the_faster_way_is_found_and_found_again_when_it_changes() -> None:
+    """A way takes 1 s or 2 s; once in a while a call of the faster one is disturbed and takes 5 s."""
+    way = threads.FasterWay()
+
+    def went(calls: int, slow: int) -> list[int]:
+        ways = []
+        for call in range(calls):
+            ways.append(way.choose())
+            way.took(ways[-1], 5.0 if call % 7 == 3 else 2.0 if ways[-1] == slow else 1.0)
+        return ways
+
+    assert went(6, slow=1) == [0, 1, 0, 1, 0, 1]
+    assert sum(went(640, slow=1)) == 10  # tried again now and then
+    ways = went(640, slow=0)
+    assert ways[-320:].count(0) == 5
+
+
+def test_both_ways_have_the_same_bits_and_both_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = []
+
+    class Counting(threads.FasterWay):
+        def took(self, way: int, seconds: float) -> None:
+            gone.append((way, torch.get_num_threads()))
+            super().took(way, seconds)
+
+    ways = Counting()
+    monkeypatch.setattr(integrator, "faster_way", lambda *work: ways)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        play, action = Play(ReachTorque(), 2 * integrator.BLOCK + 100), torch.ones(2 * integrator.BLOCK + 100, 7)
+        start = play.states[0]
+        for _ in range(4):
+            play.states.append(start)
+            play.step(action)
+        assert [way for way, _ in gone] == [0, 1, 0, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    first = play.states[2]
+    assert all(torch.equal(play.states[2 * i].q, first.q) for i in range(2, 5))
