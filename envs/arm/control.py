@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.dynamics import dot, link_frames, solve_positive, tool_jacobian
+from palaestra.envs.arm.dynamics import dot, link_frames, solve_positive, tool_frame, tool_jacobian
 from palaestra.envs.arm.tables import tables
 
 _STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # search for a configuration; the last in m
@@ -38,10 +38,10 @@ def rotation_error(current: Tensor, target: Tensor) -> Tensor:
     Args:
         current, target: the frames' rotation matrices, [3 rows, 3 columns, N].
     """
-    (cx, cy, cz), (tx, ty, tz) = current, target  # rows, each [3 columns, N]
-    axes = torch.stack((cy * tz - cz * ty, cz * tx - cx * tz, cx * ty - cy * tx), 1)  # c × t of each column
-    twice = axes[0] + axes[1] + axes[2]  # 2 sin(angle) · axis
-    double_cos = dot(current.flatten(0, 1), target.flatten(0, 1)) - 1.0
+    c, t = (torch.cat((matrix, matrix[:2])) for matrix in (current, target))  # rows x, y, z, x, y
+    axes = c[1:4] * t[2:5] - c[2:5] * t[1:4]  # c × t of each column, [3, 3 columns, N]
+    twice = axes[:, 0] + axes[:, 1] + axes[:, 2]  # 2 sin(angle) · axis
+    double_cos = dot(c[:3].flatten(0, 1), t[:3].flatten(0, 1)) - 1.0
     double_sin = dot(twice, twice).sqrt()
     # tan(angle / 2) without cancellation, below a right angle and above: bits of torch.atan2 depend on the batch
     positive, most = double_sin.clamp(min=1e-12), 2.0 + double_cos.abs()
@@ -74,7 +74,7 @@ def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, 
         error = goal - frames.position[:, -1]
         step = damped_least_squares(tool_jacobian(chain, frames)[:3], error, 1e-3 + error.square().sum(0).sqrt())
         q = (q + step).clamp(table.q_min, table.q_max)
-    miss = (goal - link_frames(chain, q).position[:, -1]).square().sum(0).sqrt().view(len(targets), _STARTS)
+    miss = (goal - tool_frame(chain, q).position[:, -1]).square().sum(0).sqrt().view(len(targets), _STARTS)
     best = miss.min(1)
     if bool((best.values > _FOUND).any()):
         worst = int(best.values.argmax())

@@ -22,18 +22,19 @@ Source: Featherstone, "Rigid body dynamics algorithms", 2008, chapters 2, 5 and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from palaestra.envs.arm.chain import Placement, SerialChain
+from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.tables import tables
 
 Vector = tuple[Tensor, Tensor, Tensor]  # x, y, z in the axes of the world, each [L, N]
 Screws = tuple[Vector, Vector]  # angular and linear part
+SignedAxis = tuple[Tensor, float]  # a unit vector [3, N], and the sign that it is taken with
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # entries of an inertia: xx, yy, zz, xy, xz, yz
 
 
@@ -106,18 +107,14 @@ def joint_friction(chain: SerialChain, dq: Tensor) -> Tensor:
 
 def link_frames(chain: SerialChain, q: Tensor) -> Frames:
     """Frames [3, dof + 2, N] of the links (z along the joint's axis), the flange and the tool from q [dof, N]."""
-    cos, sin = q.cos(), q.sin()
-    zero, one = torch.zeros_like(q[0]), torch.ones_like(q[0])
-    frame = [torch.stack(v) for v in ((one, zero, zero), (zero, one, zero), (zero, zero, one), (zero, zero, zero))]
-    frames = []
-    for i, stage in enumerate(chain.stages):
-        x, y, z, p = frame = _placed(frame, stage)
-        if i < chain.dof and chain.turning[i]:
-            frame = [(x * cos[i]).addcmul_(y, sin[i]), (y * cos[i]).addcmul_(x, sin[i], value=-1), z, p]
-        elif i < chain.dof:
-            frame = [x, y, z, p.addcmul(z, q[i])]
-        frames.append(frame)
+    frames = [[*(axis if sign > 0.0 else -axis for axis, sign in axes), p] for axes, p in _frames_along(chain, q)]
     return Frames(*(torch.stack(vectors, 1) for vectors in zip(*frames, strict=True)))
+
+
+def tool_frame(chain: SerialChain, q: Tensor) -> Frames:
+    """The last of them, [3, 1, N]."""
+    *_, (axes, p) = _frames_along(chain, q)
+    return Frames(*(v.unsqueeze(1) for v in (*(axis if sign > 0.0 else -axis for axis, sign in axes), p)))
 
 
 def tool_jacobian(chain: SerialChain, frames: Frames) -> Tensor:
@@ -227,22 +224,38 @@ def _as_given(chain: SerialChain, frames: Frames) -> list[Tensor]:
     return [torch.cat((dot(links, turn[j].unsqueeze(1)), ends[:, -2:]), 1) for j, ends in enumerate(frames[:3])]
 
 
-def _placed(frame: list[Tensor], placement: Placement) -> list[Tensor]:
-    """The frame (x, y, z, position, each [3, N]) that is placed so in ``frame``.
+def _frames_along(chain: SerialChain, q: Tensor) -> Iterator[tuple[list[SignedAxis], Tensor]]:
+    """x, y, z and position of the links, the flange and the tool, one after the other."""
+    cos, sin = q.cos(), q.sin()
+    # of full width: of a + share · b PyTorch rounds the product if b is broadcast, and else only the sum
+    base = torch.eye(3, dtype=q.dtype, device=q.device).unsqueeze(-1).repeat(1, 1, q.shape[1])
+    axes, p = [(axis, 1.0) for axis in base], torch.zeros_like(base[0])
+    for i, stage in enumerate(chain.stages):
+        for (axis, sign), offset in zip(axes, stage.position, strict=True):
+            if abs(offset) >= 1e-15:
+                p = torch.add(p, axis, alpha=sign * offset)
+        axes = [_mixed(axes, column) for column in zip(*stage.rotation, strict=True)]
+        (x, x_sign), (y, y_sign), (z, z_sign) = axes
+        if i < chain.dof and chain.turning[i]:
+            both = x_sign * y_sign
+            turned = (x * cos[i]).addcmul_(y, sin[i], value=both), (y * cos[i]).addcmul_(x, sin[i], value=-both)
+            axes = [(turned[0], x_sign), (turned[1], y_sign), (z, z_sign)]
+        elif i < chain.dof:
+            p = p.addcmul(z, q[i], value=z_sign)
+        yield axes, p
 
-    Arms have right angles and zero offsets: what is not there is not computed.
+
+def _mixed(axes: list[SignedAxis], shares: tuple[float, ...]) -> SignedAxis:
+    """The sum of the axes times the shares, of which one at least is not nothing.
+
+    Arms have right angles: what is not there is not computed, and an opposite axis is the same one with a sign.
     """
-    *axes, p = frame
-    for axis, offset in zip(axes, placement.position, strict=True):
-        if abs(offset) >= 1e-15:
-            p = torch.add(p, axis, alpha=offset)
-    return [*(_mixed(axes, column) for column in zip(*placement.rotation, strict=True)), p]
-
-
-def _mixed(vectors: list[Tensor], shares: tuple[float, ...]) -> Tensor:
-    """The sum of the vectors times the shares, of which one at least is not nothing."""
-    parts = [v if share == 1.0 else v * share for v, share in zip(vectors, shares, strict=True) if abs(share) >= 1e-15]
-    return sum(parts[1:], start=parts[0])
+    parts = [(v, sign, share) for (v, sign), share in zip(axes, shares, strict=True) if abs(share) >= 1e-15]
+    if len(parts) == 1 and abs(parts[0][2]) == 1.0:
+        axis, sign, share = parts[0]
+        return axis, sign * share
+    terms = [v if sign * share == 1.0 else v * (sign * share) for v, sign, share in parts]
+    return sum(terms[1:], start=terms[0]), 1.0
 
 
 def _with_payload(body: Bodies, tool: Tensor, payload: Tensor) -> Bodies:
@@ -276,10 +289,8 @@ def _running_sum(values: Sequence[Tensor], backwards: bool = False) -> Tensor:
     sums = torch.stack(tuple(values))
     last = sums.shape[1] - 1
     for i in range(1, last + 1):  # one after the other: torch.cumsum is slower, and the order fixes the bits
-        if backwards:
-            sums[:, last - i] += sums[:, last - i + 1]
-        else:
-            sums[:, i] += sums[:, i - 1]
+        at, before = (last - i, last - i + 1) if backwards else (i, i - 1)
+        sums[:, at].add_(sums[:, before])
     return sums
 
 

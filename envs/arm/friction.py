@@ -6,6 +6,10 @@ m/s, and torques N m or N.
 
 from __future__ import annotations
 
+from functools import cache
+from typing import NamedTuple
+
+import torch
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
@@ -14,14 +18,33 @@ from palaestra.envs.arm.tables import tables
 COULOMB_WIDTH, COULOMB_WIDTH_METRES = 0.1, 0.01  # rad/s and m/s
 
 
+class IdentifiedFriction(NamedTuple):
+    """The identified formula as (tanh(slope · (q̇ + shift)) − rest) · size, all [dof, 1].
+
+    For f / (1 + exp(−x)) = f / 2 · (1 + tanh(x / 2)), whose derivative never overflows.
+    """
+
+    shift: Tensor  # rad/s
+    slope: Tensor  # s/rad
+    rest: Tensor
+    size: Tensor  # N m
+
+
+@cache
+def identified_friction(chain: SerialChain, dtype: torch.dtype, device: torch.device) -> IdentifiedFriction:
+    """The numbers of a chain's formula, made once for each dtype and device."""
+    with torch.inference_mode(False):  # as the first caller's mode must not stay in the numbers
+        f1, f2, f3 = tables(chain, dtype, device).friction.unbind()
+        return IdentifiedFriction(f3, 0.5 * f2, (0.5 * f2 * f3).tanh(), 0.5 * f1)
+
+
 def friction(chain: SerialChain, dq: Tensor) -> Tensor:
     """Friction torque [dof, N] at velocities [dof, N]."""
-    table = tables(chain, dq.dtype, dq.device)
-    f1, f2, f3 = table.friction.unbind()
-    half = 0.5 * f2  # f / (1 + exp(−x)) = f / 2 · (1 + tanh(x / 2)), whose derivative never overflows
-    torque = ((half * (dq + f3)).tanh() - (half * f3).tanh()) * (0.5 * f1)
+    formula = identified_friction(chain, dq.dtype, dq.device)
+    torque = ((formula.slope * (dq + formula.shift)).tanh() - formula.rest) * formula.size
     if not has_drag(chain):
         return torque
+    table = tables(chain, dq.dtype, dq.device)
     return torque + table.damping * dq + table.coulomb * (dq / _coulomb_width(table.turning)).tanh()
 
 

@@ -45,8 +45,9 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
-from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
+from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.stepping.threads import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
     NEARLY,
@@ -102,11 +103,12 @@ class Reach(ArmTask[ArmState]):
     def reset(self, rng: Rng) -> ArmState:
         return ArmState(**self.at_rest(rng, rng.uniform(self.target_low, self.target_high, (3,))))
 
+    @with_enough_threads
     def step(self, state: ArmState, action: Tensor, rng: Rng) -> tuple[ArmState, Tensor, Tensor]:
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
         command, pending = delayed(state.pending, self._command(q, action).T)
         q, dq = self._drive(q, dq, command.T)
-        tool = link_frames(self.chain, q).position[:, -1]  # [3, N]
+        tool = tool_frame(self.chain, q).position[:, -1]  # [3, N]
         before = length((state.target - state.tool).T)
         distance = length(state.target.T - tool)
         reached = distance <= TOLERANCE
@@ -121,11 +123,12 @@ class Reach(ArmTask[ArmState]):
         )
         return after, PER_METRE * gained(before, distance, TOLERANCE) - STEP_COST + reached, reached
 
+    @with_enough_threads
     def observe(self, state: ArmState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T
         if self.sensor_noise:
             q, dq = self.measured(q, dq, state.noise.T)
-            tool = link_frames(self.chain, q).position[:, -1]
+            tool = tool_frame(self.chain, q).position[:, -1]
         error = error_observation(state.target.T - tool, NEAR)
         return torch.cat((self.joint_observation(q, dq), tool, error)).T.contiguous()
 
@@ -208,7 +211,7 @@ class Reach(ArmTask[ArmState]):
         for move in range(len(MOVES)):
             command = self._command(q, torch.full_like(q[0], move, dtype=torch.int64))
             after, _ = self._drive(q, dq, command)
-            distances.append(length(target - link_frames(self.chain, after).position[:, -1]))
+            distances.append(length(target - tool_frame(self.chain, after).position[:, -1]))
         return torch.stack(distances).argmin(0)
 
     def _drive(self, q: Tensor, dq: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,12 +48,15 @@ from palaestra.envs.arm.dynamics import (
     link_frames,
     screws,
     solve_positive,
+    tool_frame,
     tool_jacobian,
     upper_mass_matrix,
     with_diagonal,
 )
 from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.stepping import Drives, Motion, integrate
+from palaestra.envs.arm.stepping.threads import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
     NEARLY,
@@ -143,10 +146,11 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             **self.at_rest(rng, target),
         )
 
+    @with_enough_threads
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = delayed(state.pending, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T.contiguous())
-        frames = link_frames(self.chain, q)
+        frames = tool_frame(self.chain, q)
         after = replace(
             state,
             q=q.T.contiguous(),
@@ -163,16 +167,18 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         radians = gained(old_angle, angle, ANGLE_TOLERANCE)
         return after, PER_METRE * metres + PER_RADIAN * radians - STEP_COST + reached, reached
 
+    @with_enough_threads
     def observe(self, state: ReachTorqueState) -> Tensor:
         q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
         if self.sensor_noise:
             q, dq = self.measured(q, dq, state.noise.T)
-            frames = link_frames(self.chain, q)
+            frames = tool_frame(self.chain, q)
             tool, rotation = frames.position[:, -1], _tool_rotation(frames)
         position = error_observation(state.target.T - tool, NEAR)
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
         return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
 
+    @with_enough_threads
     def success(self, state: ReachTorqueState) -> Tensor:
         distance, angle = self._errors(state)
         return (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
@@ -240,6 +246,19 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def _integrate(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after the steps of the dynamics; ``action`` [dof, N]."""
+        if torch.is_grad_enabled() and any(value.requires_grad for value in (action, *vars(state).values())):
+            return self._integrate_functions(state, action)
+        q = state.q.T
+        motion = Motion(q, state.dq.T, action * tables(self.chain, q.dtype, q.device).torque, state.friction)
+        if self.control == "pd":
+            drives = Drives(self.stiffness, self.damping)
+            motion = motion._replace(command=q + action * self.pd_range, drives=drives)
+        if self.payload[1]:
+            motion = motion._replace(payload=state.payload)
+        return integrate(self.chain, motion, TIME_STEP, SUBSTEPS)
+
+    def _integrate_functions(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, to the bit, from functions that have a derivative."""
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table = tables(chain, q.dtype, q.device)
         payload = state.payload if self.payload[1] else None

@@ -1,0 +1,246 @@
+"""Time steps of a chain's dynamics, for many arms: motors, friction and limits around the equations of motion.
+
+1. A step is semi-implicit (velocity first). A joint that meets its end stops there.
+2. Damping and Coulomb friction act by the speed at the end of the step, and so does the damping of the drives.
+3. On a CPU the operations are recorded for a block of environments and run for one block after the other: what a block
+   needs fits into a processor's cache. An environment's numbers do not depend on its block.
+4. One thread computes a block, or all of them a larger one, whichever turns out to be faster
+   (:mod:`palaestra.envs.arm.stepping.threads`).
+5. Nothing here has a derivative.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.arm.chain import SerialChain
+from palaestra.envs.arm.friction import drag_slope, friction, has_drag, identified_friction
+from palaestra.envs.arm.stepping import equations
+from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
+from palaestra.envs.arm.stepping.moving_frames import MovingFrames
+from palaestra.envs.arm.stepping.operations import Operations
+from palaestra.envs.arm.stepping.threads import allowed_threads, faster_way, threads_within
+from palaestra.envs.arm.tables import tables
+
+BLOCK = 2048  # environments for one thread
+_KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, say
+
+
+class Drives(NamedTuple):
+    """Proportional-derivative drives of the joints."""
+
+    stiffness: Tensor  # [dof, 1] N m/rad
+    damping: Tensor  # [dof, 1] N m s/rad
+
+
+class Motion(NamedTuple):
+    """What moves the arms in some time steps, and where they are before."""
+
+    q: Tensor  # [dof, N] rad
+    dq: Tensor  # [dof, N] rad/s
+    command: Tensor  # [dof, N] torques (N m), or angles (rad) that drives follow
+    friction: Tensor  # [N] factor of all friction
+    payload: Tensor | None = None  # [N] kg at the tool centre
+    drives: Drives | None = None
+
+
+def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) -> tuple[Tensor, Tensor]:
+    """Angles and velocities [dof, N] after some steps.
+
+    Args:
+        chain: the arm, which needs limits of velocity and torque.
+        motion: all of one floating dtype and on one device.
+        time_step: s.
+        steps: how many, at least 1.
+    """
+    n, threads = motion.q.shape[1], allowed_threads()
+    if motion.q.device.type != "cpu":
+        return _in_blocks(chain, motion, time_step, steps, n)
+    if n <= BLOCK or threads == 1:
+        with threads_within(1):
+            return _in_blocks(chain, motion, time_step, steps, BLOCK)
+    pace = faster_way(chain, n, threads, motion.payload is None, motion.drives is None)
+    way, start = pace.choose(), time.perf_counter()
+    with threads_within(threads if way else 1):
+        after = _in_blocks(chain, motion, time_step, steps, BLOCK * threads if way else BLOCK)
+    pace.took(way, time.perf_counter() - start)
+    return after
+
+
+def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int, largest: int) -> tuple[Tensor, Tensor]:
+    """:func:`integrate` in equal blocks of up to ``largest`` environments."""
+    q = motion.q
+    n = q.shape[1]
+    block = math.ceil(n / math.ceil(n / largest)) if n else 0
+    settings = (chain, block, q.dtype, q.device, time_step, motion.payload is not None, motion.drives is not None)
+    after = torch.stack((q.detach(), motion.dq.detach()))
+    with torch.no_grad():
+        # tensors of other classes, such as those that only follow shapes, have no memory to be kept
+        integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
+        if motion.drives is not None:
+            integrator.set_drives(motion.drives)
+        for first in range(0, n, max(block, 1)):
+            # the last block overlaps the one before, and computes the same
+            rows = slice(min(first, n - block), min(first + block, n))
+            after[:, :, rows] = integrator.run(motion, rows, steps)
+    return after[0], after[1]
+
+
+class Integrator:
+    """The recorded operations of a step, for one block of environments of one chain."""
+
+    def __init__(
+        self,
+        chain: SerialChain,
+        block: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        time_step: float,
+        with_payload: bool,
+        with_drives: bool,
+    ) -> None:
+        """Record them; see :func:`integrate`. ``block`` is the number of environments."""
+        self._chain, self._table, self._operations = chain, tables(chain, dtype, device), Operations()
+        with torch.inference_mode(False), torch.no_grad():  # memory that is written to in any mode
+            self._state = torch.empty(2, chain.dof, block, dtype=dtype, device=device)
+            self._q, self._dq = self._state
+            self._command, self._friction = torch.empty_like(self._q), torch.empty_like(self._q[0])
+            self._seconds, self._time_step = time_step, self._q.new_full((1,), time_step)
+            self._payload = torch.empty_like(self._q[0]) if with_payload else None
+            if with_payload:
+                self._mass, self._carried = torch.empty_like(self._q), torch.empty_like(self._q)
+            if with_drives:
+                self._stiffness, self._damping, self._damped = self._q.new_empty(3, chain.dof, 1)
+            self._record(with_drives)
+
+    def set_drives(self, drives: Drives) -> None:
+        """The numbers of the drives in the next runs."""
+        self._stiffness.copy_(drives.stiffness)
+        self._damping.copy_(drives.damping)
+        self._damped.copy_(self._seconds * drives.damping)
+
+    def run(self, motion: Motion, rows: slice, steps: int) -> Tensor:
+        """Angles and velocities [2, dof, block] after some steps of some environments, in memory that is used again."""
+        self._q.copy_(motion.q[:, rows])
+        self._dq.copy_(motion.dq[:, rows])
+        self._command.copy_(motion.command[:, rows])
+        self._friction.copy_(motion.friction[rows])
+        if motion.payload is not None:
+            self._set_payload(motion.payload[rows])
+        for _ in range(steps):
+            self._operations.run()
+        return self._state
+
+    def _set_payload(self, payload: Tensor) -> None:
+        assert self._payload is not None
+        self._payload.copy_(payload)
+        self._mass.copy_(self._table.mass)
+        self._mass[-1] += payload
+        self._carried.copy_(carried_mass(self._mass))
+
+    def _record(self, with_drives: bool) -> None:
+        operations, chain, q, dq = self._operations, self._chain, self._q, self._dq
+        frames, axes = self._record_frames()
+        links = link_tables(chain, q.dtype, q.device, frames.signs)
+        mass, carried, point = links.mass, links.carried, None
+        if self._payload is not None:
+            assert frames.tool is not None
+            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool)
+        load = equations.Load.empty(q)
+        equations.links_as_bodies(operations, frames, links.shares, links.mass, point, load)
+        resistance = equations.bias_torque(operations, axes, dq, chain.gravity, mass, load)
+        armature = self._table.armature if any(chain.armature) else None
+        matrix = equations.joint_inertia(operations, axes, carried, load, armature)
+        self._record_friction(resistance, matrix)
+        torque = self._record_drives(matrix, resistance) if with_drives else self._command
+        operations.subtract(torque, resistance, resistance)
+        self._record_motion(equations.solution(operations, matrix, resistance))
+
+    def _record_frames(self) -> tuple[MovingFrames, Tensor]:
+        """The frames, and the motion of each joint about the world's origin, [2, 5, dof, N]: (z, p × z) or (0, z)."""
+        operations, q = self._operations, self._q
+        cosine_and_sine, axes = q.new_empty(2, *q.shape), q.new_empty(2, 5, *q.shape)
+        operations.call(torch.cos, q, out=cosine_and_sine[0])
+        operations.call(torch.sin, q, out=cosine_and_sine[1])
+        turn_all = all(self._chain.turning)
+        z = axes[0] if turn_all else torch.empty_like(axes[0])
+        frames = MovingFrames(self._chain, operations, q, cosine_and_sine, z, self._payload is not None)
+        moment = axes[1, :3]
+        operations.cross(frames.position, z, moment)
+        if not turn_all:
+            slides, along = 1.0 - self._table.turning, torch.empty_like(moment)
+            operations.multiply(z, self._table.turning, axes[0])
+            operations.multiply(moment, self._table.turning, moment)
+            operations.multiply(z[:3], slides, along)
+            operations.add(moment, along, moment)
+        operations.wrap(axes[1])
+        return frames, axes
+
+    def _record_friction(self, resistance: Tensor, matrix: Tensor) -> None:
+        """Friction in the torque that resists, and how it rises with the speed in the matrix [dof, dof, N]."""
+        chain, operations, dq, factor = self._chain, self._operations, self._dq, self._friction
+        brake = torch.empty_like(dq)
+        if has_drag(chain):
+            operations.call(lambda: brake.copy_(friction(chain, dq)))
+        else:
+            formula = identified_friction(chain, dq.dtype, dq.device)
+            operations.add(dq, formula.shift, brake)
+            operations.multiply(brake, formula.slope, brake)
+            operations.call(torch.tanh, brake, out=brake)
+            operations.subtract(brake, formula.rest, brake)
+            operations.multiply(brake, formula.size, brake)
+        operations.multiply(brake, factor, brake)
+        operations.add(resistance, brake, resistance)
+        if has_drag(chain):  # damping may be large beside what little inertia a joint feels
+            rise = torch.empty_like(dq)
+            operations.call(lambda: torch.mul(self._time_step * drag_slope(chain, dq), factor, out=rise))
+            equations.add_to_diagonal(operations, matrix, rise)
+
+    def _record_drives(self, matrix: Tensor, resistance: Tensor) -> Tensor:
+        """The torque [dof, N] of the drives during the next time step.
+
+        Damping by the speed at the end of the step (found by an implicit step) stays stable where an arm's stretched or
+        folded pose leaves a joint with hardly any inertia.
+        """
+        operations, dq, limit = self._operations, self._dq, self._table.torque
+        spring, damped, right, speed = (torch.empty_like(like) for like in (dq, matrix, dq, dq))
+        operations.subtract(self._command, self._q, spring)
+        operations.multiply(spring, self._stiffness, spring)
+        operations.copy(matrix, damped)
+        equations.add_to_diagonal(operations, damped, self._damped)
+        operations.multiply(dq, self._damping, right)
+        operations.subtract(spring, right, right)
+        operations.subtract(right, resistance, right)
+        change = equations.solution(operations, damped, right)
+        operations.multiply(change, self._time_step, change)
+        operations.add(dq, change, speed)
+        operations.multiply(speed, self._damping, speed)
+        operations.subtract(spring, speed, spring)
+        operations.call(torch.clamp, spring, -limit, limit, out=spring)
+        return spring
+
+    def _record_motion(self, acceleration: Tensor) -> None:
+        operations, table, q, dq, time_step = self._operations, self._table, self._q, self._dq, self._time_step
+        free, inside, nothing = torch.empty_like(q), torch.empty_like(q), q.new_zeros(1)
+        low, high, fastest = (limit.expand_as(q).clone() for limit in (table.q_min, table.q_max, table.velocity))
+        operations.multiply(acceleration, time_step, acceleration)
+        operations.add(dq, acceleration, dq)
+        operations.call(torch.clamp, dq, -fastest, fastest, out=dq)
+        operations.multiply(dq, time_step, free)
+        operations.add(q, free, free)
+        operations.call(torch.clamp, free, low, high, out=q)
+        operations.call(torch.eq, q, free, out=inside)  # 1 or 0
+        operations.add_product(dq, dq, inside, start=nothing)  # a joint that met its end stands still
+
+
+@lru_cache(_KEPT)
+def _kept(thread: int, *settings: Any) -> Integrator:
+    """An integrator of this thread: another one could be amid a step."""
+    return Integrator(*settings)

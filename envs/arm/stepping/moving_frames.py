@@ -1,0 +1,174 @@
+"""Frames of a chain's links in every time step: the operations that compute them, from one link to the next.
+
+1. A frame is three unit vectors and a position, in the axes of the world, z along the joint's axis. A revolute joint
+   turns x and y of the frame that is placed for it: x' = x cos q + y sin q, y' = y cos q − x sin q.
+2. Where a placement turns by right angles, an axis of the placed frame is one of the frame before, or its opposite: it
+   is not computed, but known by where it lies and a sign. Signs pass into the operations that read them, and into the
+   tables of the links (:func:`palaestra.envs.arm.stepping.link_tables.link_tables`); a change of sign is exact, so
+   that no result depends on it.
+3. What no joint moves (the first joint's axis and position) is computed once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.arm.chain import Placement, SerialChain
+from palaestra.envs.arm.stepping.operations import Operations
+
+_NOTHING = 1e-15  # offsets and shares below it are rounding of a right angle
+
+
+class Axis(NamedTuple):
+    """A unit vector: ``sign`` times what lies in ``memory``."""
+
+    memory: Tensor  # [5, N]
+    sign: float
+    fixed: bool  # the same in all time steps
+    place: tuple[int, int] | None  # block and slot in the columns' memory, if it lies there
+
+
+class MovingFrames:
+    """The frames of the links, with room for N environments.
+
+    Attributes:
+        x, y: [5, dof, N], times the signs.
+        z: [5, dof, N], written by the operations into the memory that was given for it.
+        position: [5, dof, N] m.
+        tool: [5, N] m, the tool centre; None where it is not wanted.
+        signs: of each link's x and y in memory.
+    """
+
+    def __init__(
+        self, chain: SerialChain, operations: Operations, q: Tensor, trigonometry: Tensor, z: Tensor, with_tool: bool
+    ) -> None:
+        """Record the operations.
+
+        Args:
+            chain: the arm.
+            operations: where to record.
+            q: [dof, N] rad or m.
+            trigonometry: [2, dof, N] cosines and sines of q.
+            z: [5, dof, N] memory for the axes.
+            with_tool: compute the tool centre too.
+        """
+        dof, n = q.shape
+        self._later, self._now = operations, Operations(at_once=True)
+        self._q, (self._cos, self._sin) = q, trigonometry
+        # x of link i lies in slot i + 2, x of the base in slot 1; so do the ys, and in slot 0 of theirs z of the base
+        self._columns = q.new_zeros(2, 5, dof + 2, n)
+        for block, slot, row in ((0, 1, 0), (1, 1, 1), (1, 0, 2)):
+            self._columns[block, row::3, slot] = 1.0
+        self.x, self.y, self.z = self._columns[0, :, 2:], self._columns[1, :, 2:], z
+        self.position = q.new_zeros(5, dof, n)
+        base = [self._axis(block, slot, 1.0, True) for block, slot in ((0, 1), (1, 1), (1, 0))]
+        frame, origin, origin_fixed = base, q.new_zeros(5, n), True
+        signs, zs = [], []
+        for i in range(dof):
+            stage = chain.stages[i]
+            *plane, axis = self._placed(frame, stage)
+            if chain.turning[i]:
+                origin, origin_fixed = self._moved(frame, stage, origin, origin_fixed, self.position[:, i])
+                turned = self._turned(i, plane)
+            else:
+                start, _ = self._moved(frame, stage, origin, origin_fixed, torch.empty_like(origin))
+                origin, origin_fixed = self.position[:, i], False
+                self._later.add_product(origin, axis.memory, q[i], sign=axis.sign, start=start)
+                turned = self._kept(i, plane)
+            frame = [*turned, axis]
+            signs.append((turned[0].sign, turned[1].sign))
+            zs.append(axis)
+        self.signs = tuple(signs)
+        self._write_axes(zs)
+        self.tool = self._tool(chain, frame, origin, origin_fixed) if with_tool else None
+
+    def _axis(self, block: int, slot: int, sign: float, fixed: bool) -> Axis:
+        return Axis(self._columns[block, :, slot], sign, fixed, (block, slot))
+
+    def _list(self, fixed: bool) -> Operations:
+        return self._now if fixed else self._later
+
+    def _placed(self, frame: list[Axis], placement: Placement) -> list[Axis]:
+        return [self._mixed(frame, shares) for shares in zip(*placement.rotation, strict=True)]
+
+    def _mixed(self, axes: list[Axis], shares: tuple[float, ...]) -> Axis:
+        """The sum of the axes times the shares."""
+        parts = [(axis, share) for axis, share in zip(axes, shares, strict=True) if abs(share) >= _NOTHING]
+        if len(parts) == 1 and abs(parts[0][1]) == 1.0:
+            axis, share = parts[0]
+            return axis._replace(sign=axis.sign * share)
+        fixed = all(axis.fixed for axis, _ in parts)
+        operations, total = self._list(fixed), torch.empty_like(axes[0].memory)
+        for i, (axis, share) in enumerate(parts):
+            if i == 0:
+                operations.multiply(axis.memory, axis.sign * share, total)
+                continue
+            part = axis.memory
+            if axis.sign * share != 1.0:
+                part = torch.empty_like(total)
+                operations.multiply(axis.memory, axis.sign * share, part)
+            operations.add(total, part, total)
+        return Axis(total, 1.0, fixed, None)
+
+    def _moved(
+        self, frame: list[Axis], placement: Placement, start: Tensor, fixed: bool, out: Tensor
+    ) -> tuple[Tensor, bool]:
+        """The position that is placed so, in ``out``, and True if it stays."""
+        for axis, offset in zip(frame, placement.position, strict=True):
+            if abs(offset) >= _NOTHING:
+                fixed = fixed and axis.fixed
+                self._list(fixed).add(start, axis.memory, out, share=axis.sign * offset)
+                start = out
+        if start is not out:
+            self._list(fixed).copy(start, out)
+        return out, fixed
+
+    def _turned(self, link: int, plane: list[Axis]) -> list[Axis]:
+        """x and y of a link from those placed for its revolute joint: three operations, or four."""
+        x, y = plane
+        cos, sin, product = self._cos[link], self._sin[link], x.sign * y.sign
+        out_x, out_y = (self._axis(block, link + 2, old.sign, False) for block, old in enumerate(plane))
+        if x.place is not None and y.place is not None and x.place < y.place:  # one view holds both
+            start, (_, row, _, one) = x.memory.storage_offset(), self._columns.stride()
+            distance = y.memory.storage_offset() - start
+            both = self._columns.as_strided((2, *x.memory.shape), (distance, row, one), start)
+            self._later.multiply(both, cos, self._columns[:, :, link + 2])
+        else:
+            self._later.multiply(x.memory, cos, out_x.memory)
+            self._later.multiply(y.memory, cos, out_y.memory)
+        self._later.add_product(out_x.memory, y.memory, sin, sign=product)
+        self._later.add_product(out_y.memory, x.memory, sin, sign=-product)
+        return [out_x, out_y]
+
+    def _kept(self, link: int, plane: list[Axis]) -> list[Axis]:
+        """x and y of a link whose joint is prismatic: those placed for it, in their memory."""
+        kept = []
+        for block, axis in enumerate(plane):
+            new = self._axis(block, link + 2, axis.sign, axis.fixed)
+            self._list(axis.fixed).copy(axis.memory, new.memory)
+            kept.append(new)
+        return kept
+
+    def _write_axes(self, axes: list[Axis]) -> None:
+        """The links' z, with their signs taken back; those that lie side by side in one operation."""
+        signs = self.z.new_tensor([axis.sign for axis in axes]).unsqueeze(1)
+        first = 0
+        while first < len(axes):
+            place, last = axes[first].place, first + 1
+            while place is not None and last < len(axes) and axes[last].place == (place[0], place[1] + last - first):
+                last += 1
+            memory = axes[first].memory.unsqueeze(1)
+            if place is not None:
+                memory = self._columns[place[0], :, place[1] : place[1] + last - first]
+            fixed = all(axis.fixed for axis in axes[first:last])
+            self._list(fixed).multiply(memory, signs[first:last], self.z[:, first:last])
+            first = last
+
+    def _tool(self, chain: SerialChain, frame: list[Axis], origin: Tensor, fixed: bool) -> Tensor:
+        """The tool centre, [5, N]."""
+        flange, tool = chain.stages[chain.dof :]
+        origin, fixed = self._moved(frame, flange, origin, fixed, torch.empty_like(origin))
+        return self._moved(self._placed(frame, flange), tool, origin, fixed, torch.empty_like(origin))[0]

@@ -1,0 +1,106 @@
+"""A list of tensor operations on fixed memory: recorded once, then run in every time step.
+
+Views, shapes and memory are settled when an operation is recorded, so that a run is one call of PyTorch for each: no
+view is made, nothing is allocated, and what one operation wrote is still in the processor's cache for the next one.
+
+A vector has five rows, (x, y, z, x, y), in ``[…, 5, L, N]``: (y, z, x) and (z, x, y) are parts of it without a copy, so
+that a cross product is two operations for all its components, links and environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Calls = list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]
+
+
+def once_on(vector: Tensor) -> Tensor:
+    """(y, z, x) of a vector [..., 5, L, N], a view [..., 3, L, N]."""
+    return vector[..., 1:4, :, :]
+
+
+def twice_on(vector: Tensor) -> Tensor:
+    """(z, x, y) of a vector [..., 5, L, N], a view [..., 3, L, N]."""
+    return vector[..., 2:5, :, :]
+
+
+class Operations:
+    """Operations in order. Each method records one or more, and takes the memory that they write to as ``out``.
+
+    Attributes:
+        at_once: run everything as it is recorded, and keep nothing: for what stays the same in all time steps.
+    """
+
+    def __init__(self, at_once: bool = False) -> None:
+        self.at_once = at_once
+        self._calls: Calls = []
+
+    def run(self) -> None:
+        """All operations, in the order in which they were recorded."""
+        for function, arguments, options in self._calls:
+            function(*arguments, **options)
+
+    def call(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Any function, for what it writes."""
+        if self.at_once:
+            function(*arguments, **options)
+        else:
+            self._calls.append((function, arguments, options))
+
+    def multiply(self, a: Tensor, b: Tensor | float, out: Tensor) -> None:
+        self.call(torch.mul, a, b, out=out)
+
+    def add(self, a: Tensor, b: Tensor, out: Tensor, share: float = 1.0) -> None:
+        """a + share · b"""
+        if share == 1.0:
+            self.call(torch.add, a, b, out=out)
+        else:
+            self.call(torch.add, a, b, alpha=share, out=out)
+
+    def subtract(self, a: Tensor, b: Tensor | float, out: Tensor) -> None:
+        self.call(torch.sub, a, b, out=out)
+
+    def add_product(self, out: Tensor, a: Tensor, b: Tensor, sign: float = 1.0, start: Tensor | None = None) -> None:
+        """``out`` = ``start`` ± a b; without a start, ``out`` ± a b."""
+        start = out if start is None else start
+        if sign == 1.0:
+            self.call(torch.addcmul, start, a, b, out=out)
+        else:
+            self.call(torch.addcmul, start, a, b, value=sign, out=out)
+
+    def copy(self, source: Tensor, out: Tensor) -> None:
+        self.call(out.copy_, source)
+
+    def wrap(self, vector: Tensor) -> None:
+        """Rows 3 and 4 of a vector from its first two."""
+        self.copy(vector[..., 0:2, :, :], vector[..., 3:5, :, :])
+
+    def dot(self, a: Sequence[Tensor], b: Sequence[Tensor], out: Tensor) -> None:
+        """Σ a_i b_i, term by term."""
+        self.multiply(a[0], b[0], out)
+        for i in range(1, len(a)):
+            self.add_product(out, a[i], b[i])
+
+    def cross(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """a × b of vectors [..., 5, L, N], in [..., 3, L, N]."""
+        self.multiply(once_on(a), twice_on(b), out)
+        self.add_product(out, twice_on(a), once_on(b), sign=-1.0)
+
+    def add_cross(self, out: Tensor, a: Tensor, b: Tensor) -> None:
+        """``out`` [..., 3, L, N] + a × b."""
+        self.add_product(out, once_on(a), twice_on(b))
+        self.add_product(out, twice_on(a), once_on(b), sign=-1.0)
+
+    def running_sum(self, values: Tensor, out: Tensor, backwards: bool = False) -> None:
+        """Sums over the links (dimension −2) from the first, or from the last, up to each.
+
+        ``out`` is ``values``, or holds the link that the sums begin with.
+        """
+        links = range(values.shape[-2])
+        for before, i in pairwise(reversed(links) if backwards else links):
+            self.add(values[..., i, :], out[..., before, :], out[..., i, :])
