@@ -26,8 +26,21 @@ from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 _OWN_SALES = ("fit-demand", "prices")  # in a folder of their own
-COMMANDS = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", *_OWN_SALES)
-_WITHOUT_ENV = ("new", "fit-demand")  # they run no environment
+COMMANDS = (
+    "envs",
+    "train",
+    "evaluate",
+    "watch",
+    "play",
+    "check",
+    "bench",
+    "results",
+    "sweep",
+    "new",
+    "robot",
+    *_OWN_SALES,
+)
+_WITHOUT_ENV = ("new", "robot", "fit-demand")  # they run no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RGB = tuple[int, int, int]
 Box = Sequence[tuple[float, float]]  # (low, high) along x, y and z, m
 
-_BACKGROUND, _FLOOR = (13, 20, 28), (44, 58, 71)
+BACKGROUND, _FLOOR = (13, 20, 28), (44, 58, 71)
 _UNDERWAY, _REACHED, _MISSED = (255, 176, 46), (61, 220, 132), (255, 90, 95)
 _AXES = ("#ff6b6b", "#7ee787", "#6ea8fe")
 _REMEMBERED = 120  # points of the trail
@@ -71,10 +71,10 @@ def draw_arm(
     mood = _REACHED if reached else _MISSED if canvas.over else _UNDERWAY
     camera = view(chain, box, canvas.width, canvas.height)
     painter = Painter(canvas, camera)
-    canvas.fill(_BACKGROUND)
+    canvas.fill(BACKGROUND)
     ground = np.array(chain.base.position)
-    _draw_floor(canvas, camera, ground, length_of(chain))
-    _draw_shadow(canvas, camera, ground, positions, length_of(chain))
+    draw_floor(canvas, camera, ground, length_of(chain))
+    draw_shadow(canvas, camera, ground, positions, length_of(chain))
     _add_box(painter, box)
     _add_target(painter, target, float(ground[2]), tolerance, mood)
     if rotation is not None:
@@ -97,9 +97,14 @@ def view(chain: SerialChain, box: Box, width: float, height: float) -> Camera:
     return Camera.looking(position, at, 1.7 * min(height, 0.75 * width), (width / 2, 0.58 * height))
 
 
-def _draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -> None:
+def tile_of(length: float) -> float:
+    """The side of the floor's tiles for an arm of that length, m."""
+    return 10.0 ** (round(math.log10(length)) - 1)
+
+
+def draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -> None:
     """Tiles with dark gaps, brightest under the arm and gone where it cannot reach."""
-    reach, tile = 0.85 * length, 10.0 ** (round(math.log10(length)) - 1)
+    reach, tile = 0.85 * length, tile_of(length)
     number = math.ceil(reach / tile)
     cells = np.arange(-number, number) * tile
     corner = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)
@@ -107,12 +112,12 @@ def _draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -
     corner, fade = corner[fade > 0.02], fade[fade > 0.02]
     flat = corner[:, None] + tile * np.array([(0.03, 0.03), (0.97, 0.03), (0.97, 0.97), (0.03, 0.97)])
     places, _ = camera.project(ground + np.concatenate((flat, np.zeros((*flat.shape[:2], 1))), 2))
-    inks = (np.array(_BACKGROUND) + fade[:, None] * np.subtract(_FLOOR, _BACKGROUND)).astype(int)
+    inks = (np.array(BACKGROUND) + fade[:, None] * np.subtract(_FLOOR, BACKGROUND)).astype(int)
     for points, (r, g, b) in zip(places.tolist(), inks.tolist(), strict=True):
         canvas.polygon(points, (r, g, b))
 
 
-def _draw_shadow(canvas: Canvas, camera: Camera, ground: Floats, positions: Floats, length: float) -> None:
+def draw_shadow(canvas: Canvas, camera: Camera, ground: Floats, positions: Floats, length: float) -> None:
     """Faint blots under points along the arm, wider the higher these are, that add up to a soft shadow."""
     joints = np.concatenate((ground[None], positions))
     angles = np.arange(20) * (2 * math.pi / 20)
@@ -143,11 +148,11 @@ def _add_box(painter: Painter, box: Box) -> None:
 def _add_target(painter: Painter, target: Floats, floor: float, tolerance: float, mood: RGB) -> None:
     canvas = painter.canvas
     foot = np.array((target[0], target[1], floor))
-    painter.line(np.linspace(target, foot, 12), canvas.mix(mood, _BACKGROUND, 0.45), 1.6)
+    painter.line(np.linspace(target, foot, 12), canvas.mix(mood, BACKGROUND, 0.45), 1.6)
     angles = np.linspace(0.0, 2 * math.pi, 17)
     for share in (1.0, 0.35):
         around = np.stack((np.cos(angles), np.sin(angles), np.zeros(17)), 1)
-        painter.line(foot + share * tolerance * around, canvas.mix(mood, _BACKGROUND, 0.3), 1.6)
+        painter.line(foot + share * tolerance * around, canvas.mix(mood, BACKGROUND, 0.3), 1.6)
     painter.ball(target, tolerance, mood)
     painter.ring(target, 1.9 * tolerance, (*mood, 230), 2.2)
     painter.ring(target, 2.7 * tolerance, (*mood, 80), 1.6)
