@@ -48,8 +48,18 @@ from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
-from palaestra.envs.core import Array, Reference
+from palaestra.envs.arm.task import (
+    NEAR,
+    TARGET_BOX,
+    TOLERANCE,
+    ArmState,
+    ArmTask,
+    delayed,
+    error_observation,
+    gained,
+    length,
+)
+from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -60,7 +70,6 @@ CARTESIAN_MOVE = 0.05  # m per step
 MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 STEP_COST, PER_METRE = 0.1, 10.0
 BOUNDS = Path(__file__).with_name("reach_bound.json")  # of the held-out targets
-NEAR = 0.05  # m
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 
 
@@ -69,6 +78,7 @@ class Reach(ArmTask[ArmState]):
 
     max_episode_steps = 100
     frames_per_second = round(1 / PERIOD)
+    step_seconds = PERIOD
     limits_needed = ("velocity", "acceleration")
     played_with: ClassVar[dict[str, Any]] = {"control": "cartesian"}
 
@@ -136,6 +146,16 @@ class Reach(ArmTask[ArmState]):
     def draw(self, state: ArmState, canvas: Canvas) -> None:
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
         self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        if self.control == "cartesian":
+            return ()
+        rows = zip(self.joint_quantities(), self.chain.velocity, self.chain.turning, strict=True)
+        return tuple(
+            Quantity(f"velocity_{name}", "rad/s" if turns else "m/s", limit, meaning=sign)
+            for (name, sign), limit, turns in rows
+        )
 
     def action_name(self, action: int) -> str:
         return ("stay", "move right", "move left", "move away", "move nearer", "move up", "move down")[action]

@@ -54,8 +54,18 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
-from palaestra.envs.core import Array, Reference
+from palaestra.envs.arm.task import (
+    NEAR,
+    TARGET_BOX,
+    TOLERANCE,
+    ArmState,
+    ArmTask,
+    delayed,
+    error_observation,
+    gained,
+    length,
+)
+from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -66,7 +76,7 @@ PERIOD = TIME_STEP * SUBSTEPS
 ANGLE_TOLERANCE = 0.1  # rad
 TURNS = (0.3, 0.3, 0.6)  # rad, largest roll, pitch and yaw of a target
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
-NEAR, NEAR_ANGLE = 0.05, 0.25  # m, rad
+NEAR_ANGLE = 0.25  # rad
 PD_RANGE, PD_RANGE_METRES = 0.2, 0.05  # rad, and m for prismatic joints
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
 DAMPING = 0.05  # damping for the normalised Jacobian, m
@@ -85,6 +95,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     max_episode_steps = 200
     frames_per_second = round(1 / PERIOD)
+    step_seconds = PERIOD
     limits_needed = ("velocity", "torque")
     time_step: ClassVar[float] = TIME_STEP
     physics_steps: ClassVar[int] = SUBSTEPS
@@ -157,6 +168,25 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         position = error_observation(state.target.T - tool, NEAR)
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
         return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        turn = "angle times axis of the turn from the tool to the target"
+        short = f"to_turn over (its angle + {NEAR_ANGLE:g} rad)"
+        turns = (Quantity(f"to_turn_{axis}", "rad", meaning=turn) for axis in "xyz")
+        return (*super().observation_names, *turns, *(Quantity(f"turn_{axis}", meaning=short) for axis in "xyz"))
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        rows = list(zip(self.joint_quantities(), self.chain.turning, strict=True))
+        if self.control == "torque":
+            units, word, scales = ("N", "N m"), "torque", list(self.chain.torque)
+        else:
+            units, word, scales = ("m", "rad"), "target_less_position", self.pd_range.flatten().tolist()
+        return tuple(
+            Quantity(f"{word}_{name}", units[turns], scale, meaning=sign)
+            for ((name, sign), turns), scale in zip(rows, scales, strict=True)
+        )
 
     def success(self, state: ReachTorqueState) -> Tensor:
         distance, angle = self._errors(state)

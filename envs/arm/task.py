@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
-from palaestra.envs.arm.dynamics import dot, link_frames
+from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.core import StateT, TensorEnv
+from palaestra.envs.core import Quantity, StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
 TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world
 TOLERANCE = 0.02  # m
+NEAR = 0.05  # m, distance at which the direction to the target is half as long
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
 
 
@@ -98,6 +100,39 @@ class ArmTask(TensorEnv[StateT]):
         table = tables(self.chain, q.dtype, q.device)
         middle, half = (table.high + table.low) / 2, (table.high - table.low) / 2
         return torch.cat(((q - middle) / half, dq / table.velocity))
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        """Joints, tool and the way to the target, in the axes of the world; see the tasks."""
+        chain, ends = self.chain, zip(*self.chain.span, strict=True)
+        units, joints = [chain.unit(i) for i in range(chain.dof)], self.joint_quantities()
+        spans = [(low, high, *joint) for (low, high), joint in zip(ends, joints, strict=True)]
+        named = [
+            Quantity(f"position_{name}", unit, (high - low) / 2, (high + low) / 2, sign)
+            for (low, high, name, sign), unit in zip(spans, units, strict=True)
+        ]
+        named += [
+            Quantity(f"velocity_{name}", f"{unit}/s", limit, meaning=sign)
+            for (name, sign), unit, limit in zip(joints, units, chain.velocity, strict=True)
+        ]
+        named += [Quantity(f"tool_{axis}", "m") for axis in "xyz"]
+        named += [Quantity(f"to_target_{axis}", "m", meaning="target less tool") for axis in "xyz"]
+        short = f"to_target over (its length + {NEAR:g} m)"
+        return (*named, *(Quantity(f"direction_{axis}", meaning=short) for axis in "xyz"))
+
+    def joint_quantities(self) -> list[tuple[str, str]]:
+        """A word for each joint in names of quantities, and which way is positive in the axes of the world."""
+        words: list[str] = []
+        for i, name in enumerate(self.chain.joint_names):
+            word = re.sub(r"\W", "_", name)
+            words.append(f"{word}_{i + 1}" if word in words else word)
+        pose = forward_kinematics(self.chain, torch.zeros(1, self.chain.dof, dtype=torch.float64))
+        axes = [turn @ np.array(axis) for turn, axis in zip(pose.rotation[0].numpy(), self.chain.axes, strict=False)]
+        told = (", ".join(f"{round(part, 3) + 0.0:g}" for part in axis.tolist()) for axis in axes)
+        signs = ("positive along ({}), all joints at 0", "right-hand rule about ({}), all joints at 0")
+        return [
+            (word, signs[turns].format(axis)) for word, turns, axis in zip(words, self.chain.turning, told, strict=True)
+        ]
 
     def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:
         """The arm, its target and the way the tool came; ``pose`` is the orientation wanted, if any."""

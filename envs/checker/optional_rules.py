@@ -19,6 +19,7 @@ from torch import Tensor
 from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, random_actions
 from palaestra.envs.core import Reference, torch_dtype
+from palaestra.envs.interface import names_problem
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 
 EPISODES = 256  # episodes of each policy that the reference is compared with
@@ -81,6 +82,20 @@ def keys(subject: Subject) -> str | None:
         for key, action in pairs.items():
             if not isinstance(key, str) or not isinstance(space, Discrete) or not space.contains(action):
                 return f"keys_to_action: {key!r} → {action!r} must map a key's name to an action of {space}"
+    return None
+
+
+def names(subject: Subject) -> str | None:
+    env = subject.env
+    if not env.has("observation_names"):
+        return DoesNotApply("write observation_names: people and programs read what each number means, and its unit")
+    for member, space in (("observation_names", env.observation_space), ("action_names", env.action_space)):
+        told = getattr(env, member)
+        problem = names_problem(told, space) if told != () else None
+        if problem:
+            return f"{member} {problem}"
+    if not env.observation_names:
+        return DoesNotApply("observation_names is empty")
     return None
 
 
@@ -168,6 +183,7 @@ MEMBERS: dict[str, Rule] = {
     "success": success,
     "action mask": action_mask,
     "keys": keys,
+    "names": names,
     "pictures": pictures,
     "reference": reference,
     "views": views,

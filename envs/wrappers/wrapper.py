@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from palaestra.envs.core import Reference, TensorEnv, state_fields
+from palaestra.envs.core import Quantity, Reference, TensorEnv, state_fields
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
     from palaestra.envs.core import Array
     from palaestra.envs.rendering.canvas import Canvas
 
-_SAME = ("observation_space", "action_space", "max_episode_steps", "frames_per_second", "turn_based", "picture_size")
+_SPACES = ("observation_space", "action_space")
+_SAME = (*_SPACES, "max_episode_steps", "step_seconds", "frames_per_second", "turn_based", "picture_size")
 
 
 class WrapperError(ValueError):
@@ -102,6 +103,14 @@ class Wrapper(TensorEnv[Any]):
         return self.env.action_name(action)
 
     @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        return self.env.observation_names
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        return self.env.action_names
+
+    @property
     def reference(self) -> Reference:
         return self.env.reference
 
@@ -122,3 +131,10 @@ class Wrapper(TensorEnv[Any]):
 def is_count(value: Any, least: int) -> bool:
     """True if a setting is an integer of at least ``least``; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def free_name(name: str, taken: tuple[Quantity, ...]) -> str:
+    """The name, with as many underscores as set it apart from those that are taken."""
+    while any(name == one.name for one in taken):
+        name += "_"
+    return name
