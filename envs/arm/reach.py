@@ -34,6 +34,7 @@ rad/s for velocities), ``action_delay`` the number of steps from a command to it
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -71,6 +72,7 @@ MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0,
 STEP_COST, PER_METRE = 0.1, 10.0
 BOUNDS = Path(__file__).with_name("reach_bound.json")  # of the held-out targets
 DAMPING = 0.05  # damping for the normalised Jacobian, m
+ASIDE = 0.63  # rad from the way to the targets to what is right in the picture, see drawing/scene.py
 
 
 class Reach(ArmTask[ArmState]):
@@ -158,13 +160,25 @@ class Reach(ArmTask[ArmState]):
         )
 
     def action_name(self, action: int) -> str:
-        return ("stay", "move right", "move left", "move away", "move nearer", "move up", "move down")[action]
+        words = {"right": "right", "left": "left", "w": "away", "s": "nearer", "up": "up", "down": "down"}
+        key = next(key for key, move in self._keys.items() if move == action)
+        axis = ("", "+x", "-x", "+y", "-y", "+z", "-z")[action]
+        return f"move {words[key]} ({axis})" if key else "stay"
 
     @property
     def keys_to_action(self) -> dict[str, int]:
         """Cartesian moves as the picture shows them: arrows for right, left, up and down, W away and S nearer."""
-        keys = ("", "right", "left", "w", "s", "up", "down")  # in the order of MOVES
-        return {key: move for move, key in enumerate(keys)} if self.control == "cartesian" else {}
+        return self._keys if self.control == "cartesian" else {}
+
+    @property
+    def _keys(self) -> dict[str, int]:
+        """The same for any control. The camera looks across the way to the targets, so that they change with it."""
+        (west, east), (south, north), _ = self.targets
+        x, y, _ = self.chain.base.position
+        azimuth = math.atan2((south + north) / 2 - y, (west + east) / 2 - x)
+        quarter = round((azimuth + ASIDE) / (math.pi / 2)) % 4
+        around = (1, 3, 2, 4, 1, 3, 2, 4)[quarter:]  # +x, +y, −x, −y …
+        return {"": 0, "right": around[0], "left": around[2], "w": around[1], "s": around[3], "up": 5, "down": 6}
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""

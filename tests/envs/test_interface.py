@@ -92,7 +92,7 @@ def test_actions_of_arms_in_their_units() -> None:
     pd = ReachTorque(control="pd").action_names
     assert (pd[0].name, round(pd[0].scale, 6), pd[0].unit) == ("target_less_position_joint1", 0.2, "rad")
     assert Reach(control="cartesian").action_names == ()
-    assert interface_of(Reach(control="cartesian"))["discrete_actions"][5] == "move up"
+    assert interface_of(Reach(control="cartesian"))["discrete_actions"][5] == "move up (+z)"
 
 
 def test_the_sign_of_a_joint_is_told_by_its_axis() -> None:
