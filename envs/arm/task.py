@@ -14,6 +14,9 @@ from torch import Tensor
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.dynamics import dot, link_frames
+from palaestra.envs.arm.panda import PANDA_TARGETS
+from palaestra.envs.arm.robots import robot_data, task_robot
+from palaestra.envs.arm.robots.target_box import within_reach
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.core import StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
-TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world
+TARGET_BOX: BoxShape = PANDA_TARGETS
 TOLERANCE = 0.02  # m
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
 
@@ -44,19 +47,23 @@ class ArmTask(TensorEnv[StateT]):
 
     picture_size: ClassVar[tuple[int, int]] = (640, 560)
     limits_needed: ClassVar[tuple[str, ...]]
+    poses: ClassVar[bool] = False  # True if targets may have an orientation
 
-    def __init__(self, chain: SerialChain, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
-        """See the tasks.
+    def __init__(self, robot: Any, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
+        """See the tasks. A start or targets of None are the robot's own.
 
         Raises:
             ValueError: if an argument is out of range, the chain lacks a limit that the task needs, or a corner of the
                 box is out of reach.
         """
+        self.robot = task_robot(robot)
+        chain = self.robot.chain
         for name in self.limits_needed:
             for i, limit in enumerate(getattr(chain, name)):
                 if limit == float("inf"):
                     raise ValueError(f"{chain.name}: {chain.joint(i)} has no limit of {name}, which this task needs")
         self.chain = chain
+        start, targets = self.robot.placed(start, targets, poses=self.poses)
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
         if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
@@ -67,6 +74,17 @@ class ArmTask(TensorEnv[StateT]):
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The robot as plain data, so that a run needs neither its file nor the folder it was started in."""
+        if "robot" not in arguments:
+            return arguments
+        return {**arguments, "robot": robot_data(arguments["robot"], poses=cls.poses)}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.robot.remarks()
 
     def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
         """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
@@ -127,7 +145,7 @@ def checked_box(chain: SerialChain, box: Any, start: tuple[float, ...]) -> BoxSh
         array = np.asarray(box, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
-    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] >= array[:, 1]).any():
+    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] > array[:, 1]).any():
         raise ValueError(f"targets must be three pairs (low, high) in m for x, y and z, got {box}")
     x, y, z = ((float(low), float(high)) for low, high in array)
     _check_corners(chain, (x, y, z), start)
@@ -141,7 +159,9 @@ def _check_corners(chain: SerialChain, box: BoxShape, start: tuple[float, ...]) 
     Raises:
         ValueError: if the tool cannot reach a corner.
     """
-    inverse_kinematics(chain, torch.tensor(list(itertools.product(*box)), dtype=torch.float64), start)
+    corners = torch.tensor(list(itertools.product(*box)), dtype=torch.float64)
+    if not within_reach(chain, corners.T, start):
+        inverse_kinematics(chain, corners, start)  # looks longer, and says which one
 
 
 def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
