@@ -1,4 +1,4 @@
-"""Reach with dynamics: bring the tool of a Panda to a pose, by joint torques through its full rigid-body dynamics.
+"""Reach with dynamics: bring the tool of an arm to a pose, by joint torques through its full rigid-body dynamics.
 
 Rules
     1. Fifty times a second the agent sets the motors. In between, 10 steps of 2 ms integrate M(q) q̈ + C(q, q̇) q̇ + g(q)
@@ -6,16 +6,19 @@ Rules
     2. Torque and speed are limited (the drives cannot exceed them), and a joint that meets its end stops there.
     3. An episode ends (terminated) when at the end of a step the tool centre is within 2 cm of the target and its
        orientation within 0.1 rad (5.7°); the arm need not stop there. It is truncated after 200 steps (4 s).
-    4. Every episode starts at rest in the arm's ready pose. The target's position is uniform in the box of
-       ``palaestra/PandaReach-v0``; its orientation is "hand down" turned about the base's axes by a roll, then a pitch
-       (±0.3 rad, 17°) and a yaw (±0.6 rad, 34°), all uniform.
+    4. Every episode starts at rest in the arm's start pose. The target's position is uniform in the box of
+       ``palaestra/PandaReach-v0``; its orientation is "hand down" (of other arms than the Panda: as it is at the start)
+       turned about the world's axes by a roll, then a pitch (±0.3 rad, 17°) and a yaw (±0.6 rad, 34°), all uniform.
+    5. ``robot`` is another arm, as in ``palaestra/PandaReach-v0``. Arms of fewer than six joints cannot turn their tool
+       as they like: there is no orientation then, in targets, observation and reward, nor where fewer than nine in ten
+       of the extreme poses are within reach. ``orientation`` decides otherwise.
 
 Actions (float32 [dof] in ±1)
     ``control="torque"``: times each joint's torque limit.
     ``control="pd"``: a target for each joint's angle, up to 0.2 rad from where it is (0.05 m if prismatic); a PD drive
     turns it into torque every 2 ms, within the same limits.
 
-Observation (float32 [2 dof + 15])
+Observation (float32 [2 dof + 15], or [2 dof + 9] without orientation)
     Joint angles (±1 between the limits), velocities (±1 at the limits), tool centre (m); then for the position (m) and
     for the orientation (angle times axis, rad) the error, and its direction with a length that is 1 far away and falls
     to 0 within about 5 cm or 0.25 rad.
@@ -53,18 +56,10 @@ from palaestra.envs.arm.dynamics import (
 )
 from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.start_pose import ORIENTS_FROM
+from palaestra.envs.arm.robots.target_box import TURNS, reached_share, turned
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import (
-    NEAR,
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    delayed,
-    error_observation,
-    gained,
-    length,
-)
+from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
@@ -74,7 +69,7 @@ if TYPE_CHECKING:
 TIME_STEP, SUBSTEPS = 0.002, 10  # s
 PERIOD = TIME_STEP * SUBSTEPS
 ANGLE_TOLERANCE = 0.1  # rad
-TURNS = (0.3, 0.3, 0.6)  # rad, largest roll, pitch and yaw of a target
+ORIENTED = 0.9  # share of the extreme poses that must be within reach
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR_ANGLE = 0.25  # rad
 PD_RANGE, PD_RANGE_METRES = 0.2, 0.05  # rad, and m for prismatic joints
@@ -97,27 +92,32 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     frames_per_second = round(1 / PERIOD)
     step_seconds = PERIOD
     limits_needed = ("velocity", "torque")
+    poses = True
     time_step: ClassVar[float] = TIME_STEP
     physics_steps: ClassVar[int] = SUBSTEPS
 
     def __init__(
         self,
-        chain: SerialChain = PANDA,
+        robot: str | dict[str, Any] | SerialChain = "panda",
         control: Literal["torque", "pd"] = "torque",
-        start: Any = PANDA_READY,
-        targets: Any = TARGET_BOX,
+        start: Any = None,
+        targets: Any = None,
         payload: Any = (0.0, 0.0),
         friction: Any = (1.0, 1.0),
         sensor_noise: float = 0.0,
         action_delay: int = 0,
+        orientation: bool | None = None,
     ) -> None:
         if control not in ("torque", "pd"):
             raise ValueError(f'control must be "torque" or "pd", got {control!r}')
-        super().__init__(chain, start, targets, sensor_noise, action_delay)
+        super().__init__(robot, start, targets, sensor_noise, action_delay)
+        chain = self.chain
         self.control = control
         self.payload = _checked_range("payload", payload, " in kg")
         self.friction = _checked_range("friction", friction, "")
-        self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 15,))
+        self.hand_down = chain == PANDA
+        self.orientation = self._checked_orientation(orientation)
+        self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
         self.start_rotation = _tool_rotation(frames)[..., 0]  # [3, 3]
@@ -130,10 +130,13 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def reset(self, rng: Rng) -> ReachTorqueState:
         target = rng.uniform(self.target_low, self.target_high, (3,))
-        turn = rng.uniform(-self.turns, self.turns, (3,))
+        goal = self.start_rotation.expand(rng.num_envs, -1, -1)
+        if self.orientation:
+            turn = rng.uniform(-self.turns, self.turns, (3,)).T
+            goal = (_hand_down(turn) if self.hand_down else turned(self.start_rotation, turn)).permute(2, 0, 1)
         return ReachTorqueState(
             tool_rotation=self.start_rotation.expand(rng.num_envs, -1, -1).clone(),
-            target_rotation=_hand_down(turn.T).permute(2, 0, 1).contiguous(),
+            target_rotation=goal.contiguous(),
             payload=rng.uniform(*self.payload),
             friction=rng.uniform(*self.friction),
             **self.at_rest(rng, target),
@@ -153,6 +156,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             noise=self.draw_noise(rng),
             pending=pending,
         )
+        if not self.orientation:
+            distance, old_distance = (length((s.target - s.tool).T) for s in (after, state))
+            reached = distance <= TOLERANCE
+            return after, PER_METRE * gained(old_distance, distance, TOLERANCE) - STEP_COST + reached, reached
         (distance, angle), (old_distance, old_angle) = self._errors(after), self._errors(state)
         reached = (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
         metres = gained(old_distance, distance, TOLERANCE)
@@ -165,12 +172,16 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             q, dq = self.measured(q, dq, state.noise.T)
             frames = link_frames(self.chain, q)
             tool, rotation = frames.position[:, -1], _tool_rotation(frames)
-        position = error_observation(state.target.T - tool, NEAR)
+        position = error_observation(state.target.T - tool)
+        if not self.orientation:
+            return torch.cat((self.joint_observation(q, dq), tool, position)).T.contiguous()
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
         return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
+        if not self.orientation:
+            return super().observation_names
         turn = "angle times axis of the turn from the tool to the target"
         short = f"to_turn over (its angle + {NEAR_ANGLE:g} rad)"
         turns = (Quantity(f"to_turn_{axis}", "rad", meaning=turn) for axis in "xyz")
@@ -189,6 +200,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         )
 
     def success(self, state: ReachTorqueState) -> Tensor:
+        if not self.orientation:
+            return length((state.target - state.tool).T) <= TOLERANCE
         distance, angle = self._errors(state)
         return (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
 
@@ -196,9 +209,12 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """Damped least squares for the wanted joint velocity, inverse dynamics for the torque that brings it about."""
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table, frames = tables(chain, q.dtype, q.device), link_frames(chain, q)
-        turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
-        error = torch.cat((state.target.T - state.tool.T, turn))
-        change = damped_least_squares(tool_jacobian(chain, frames) * table.velocity, error, DAMPING)  # in speed limits
+        error = state.target.T - state.tool.T
+        jacobian = tool_jacobian(chain, frames) * table.velocity  # in speed limits
+        if self.orientation:
+            turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
+            error = torch.cat((error, turn))
+        change = damped_least_squares(jacobian[: len(error)], error, DAMPING)
         share = (GAIN * change).abs().amax(0).clamp(min=1.0)
         wanted = table.velocity * (GAIN * change / share)
         axes, body = screws(chain, frames), bodies(chain, frames)
@@ -212,9 +228,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def draw(self, state: ReachTorqueState, canvas: Canvas) -> None:
         one = replace(state, **{name: torch.as_tensor(value)[None] for name, value in vars(state).items()})
-        rotation = np.asarray(state.target_rotation, np.float64)
-        reached = bool(self.success(one))
-        self.draw_task(state, canvas, PERIOD, reached, rotation=rotation, angle_tolerance=ANGLE_TOLERANCE)
+        pose: dict[str, Any] = {}
+        if self.orientation:
+            pose = {"rotation": np.asarray(state.target_rotation, np.float64), "angle_tolerance": ANGLE_TOLERANCE}
+        self.draw_task(state, canvas, PERIOD, bool(self.success(one)), **pose)
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         return {"mean_seconds": float(lengths.mean()) * PERIOD}
@@ -231,6 +248,32 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             solved_at=3.0,
             source="best known: the expert, damped least squares and inverse dynamics, which always arrives",
         )
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """With the robot goes what was found of its reach: the observation depends on it."""
+        plain = super().self_contained(arguments)
+        if "robot" not in plain or plain.get("orientation") is not None:
+            return plain
+        task = {key: plain[key] for key in ("robot", "start", "targets") if key in plain}
+        return {**plain, "orientation": ReachTorque(**task).orientation}
+
+    def _checked_orientation(self, asked: Any) -> bool:
+        """True if targets have an orientation.
+
+        Raises:
+            ValueError: if it is asked for of an arm that cannot turn its tool as it likes.
+        """
+        if asked is not None and not isinstance(asked, bool):
+            raise ValueError(f"orientation must be true, false or null, got {asked!r}")
+        able = self.chain.dof >= ORIENTS_FROM
+        if asked and not able:
+            raise ValueError(
+                f"{self.chain.name}: orientation takes at least {ORIENTS_FROM} joints, and it has {self.chain.dof}"
+            )
+        if asked is not None or not able or self.chain == PANDA:
+            return able if asked is None else asked
+        return reached_share(self.chain, self.targets, self.start, with_turns=True) >= ORIENTED
 
     def _integrate(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after the steps of the dynamics; ``action`` [dof, N]."""

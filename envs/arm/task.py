@@ -15,6 +15,9 @@ from torch import Tensor
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
+from palaestra.envs.arm.panda import PANDA_TARGETS
+from palaestra.envs.arm.robots import robot_data, task_robot
+from palaestra.envs.arm.robots.target_box import within_reach
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.core import Quantity, StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
-TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world
+TARGET_BOX: BoxShape = PANDA_TARGETS
 TOLERANCE = 0.02  # m
 NEAR = 0.05  # m, distance at which the direction to the target is half as long
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
@@ -46,19 +49,23 @@ class ArmTask(TensorEnv[StateT]):
 
     picture_size: ClassVar[tuple[int, int]] = (640, 560)
     limits_needed: ClassVar[tuple[str, ...]]
+    poses: ClassVar[bool] = False  # True if targets may have an orientation
 
-    def __init__(self, chain: SerialChain, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
-        """See the tasks.
+    def __init__(self, robot: Any, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
+        """See the tasks. A start or targets of None are the robot's own.
 
         Raises:
             ValueError: if an argument is out of range, the chain lacks a limit that the task needs, or a corner of the
                 box is out of reach.
         """
+        self.robot = task_robot(robot)
+        chain = self.robot.chain
         for name in self.limits_needed:
             for i, limit in enumerate(getattr(chain, name)):
                 if limit == float("inf"):
                     raise ValueError(f"{chain.name}: {chain.joint(i)} has no limit of {name}, which this task needs")
         self.chain = chain
+        start, targets = self.robot.placed(start, targets, poses=self.poses)
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
         if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
@@ -69,6 +76,17 @@ class ArmTask(TensorEnv[StateT]):
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The robot as plain data, so that a run needs neither its file nor the folder it was started in."""
+        if "robot" not in arguments:
+            return arguments
+        return {**arguments, "robot": robot_data(arguments["robot"], poses=cls.poses)}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.robot.remarks()
 
     def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
         """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
@@ -162,7 +180,7 @@ def checked_box(chain: SerialChain, box: Any, start: tuple[float, ...]) -> BoxSh
         array = np.asarray(box, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
-    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] >= array[:, 1]).any():
+    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] > array[:, 1]).any():
         raise ValueError(f"targets must be three pairs (low, high) in m for x, y and z, got {box}")
     x, y, z = ((float(low), float(high)) for low, high in array)
     _check_corners(chain, (x, y, z), start)
@@ -176,7 +194,9 @@ def _check_corners(chain: SerialChain, box: BoxShape, start: tuple[float, ...]) 
     Raises:
         ValueError: if the tool cannot reach a corner.
     """
-    inverse_kinematics(chain, torch.tensor(list(itertools.product(*box)), dtype=torch.float64), start)
+    corners = torch.tensor(list(itertools.product(*box)), dtype=torch.float64)
+    if not within_reach(chain, corners.T, start):
+        inverse_kinematics(chain, corners, start)  # looks longer, and says which one
 
 
 def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,7 +206,7 @@ def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
     return pending[:, 0], torch.cat((pending[:, 1:], command.unsqueeze(1)), 1)
 
 
-def error_observation(error: Tensor, near: float) -> Tensor:
+def error_observation(error: Tensor, near: float = NEAR) -> Tensor:
     """An error [3, N] and its direction, whose length falls from 1 to 0 within about ``near``, [6, N]."""
     return torch.cat((error, error / (length(error) + near)))
 

@@ -104,6 +104,11 @@ class TensorEnv(ABC, Generic[StateT]):
         raise NotImplementedError
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Optional: lines that a run says once as it begins, such as on what was assumed of the environment."""
+        return ()
+
+    @property
     def reference(self) -> Reference:
         """Returns of known policies; nothing is known unless the environment says so."""
         return Reference()

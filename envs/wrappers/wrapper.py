@@ -111,6 +111,10 @@ class Wrapper(TensorEnv[Any]):
         return self.env.action_names
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.env.remarks
+
+    @property
     def reference(self) -> Reference:
         return self.env.reference
 

@@ -12,12 +12,12 @@ from palaestra.envs import Rng, TensorEnv
 from palaestra.envs.core.rng import child_key, env_keys
 
 OTHER: dict[str, Any] = {  # a chain of 4 joints, a start and a box around its tool
-    "chain": random_chain(2, 4),
+    "robot": random_chain(2, 4),
     "start": (0.3, -0.4, 0.5, -0.6),
     "targets": ((0.1, 0.2), (0.35, 0.45), (0.77, 0.87)),
 }
 ALL_KINDS: dict[str, Any] = {  # a continuous, a revolute, a prismatic and one more continuous joint
-    "chain": random_arm(24, 4),
+    "robot": random_arm(24, 4),
     "start": (0.3, -0.4, 0.5, -0.3),
     "targets": ((-0.18, -0.08), (0.04, 0.14), (0.47, 0.57)),
 }

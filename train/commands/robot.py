@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palaestra.train.commands import UsageError
-from palaestra.train.formatting import columns, wrapped
+from palaestra.train.formatting import columns, fitted, wrapped
 
 if TYPE_CHECKING:
     from palaestra.envs.arm import SerialChain
-    from palaestra.envs.arm.robot_files import Robot
 
 _MARK = "*"  # of what the file does not say
 
 
 def robot(
-    name: Annotated[str, typer.Argument(metavar="ROBOT", help="A URDF file, an MJCF file, or the ready robot panda.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROBOT", help="A file (URDF, MJCF, or JSON as in a run's config), or panda, ur5e, so101."
+        ),
+    ],
     tip: Annotated[
         str | None,
         typer.Option(metavar="LINK", help="Link that is the arm's flange; needed where the file has several tips."),
@@ -38,21 +43,19 @@ def robot(
     Meshes are not opened, so that one file is all it takes. What stands with * is assumed, not said by the file.
 
     \b
-    palaestra robot panda
+    palaestra robot so101
     palaestra robot my_arm.urdf --record my_arm.png
     palaestra robot my_arm.urdf --tip tool0 --base torso
     palaestra robot my_arm.xml --json
     """
-    from palaestra.envs.arm.robot_files.data_sheet import data_sheet
     from palaestra.envs.core.host import use_available_cores
 
     if record is not None:
         _check_picture(record)
     use_available_cores()
-    found, pose = find_robot(name, tip, base)
-    sheet = data_sheet(found, pose)
+    chain, sheet = find_robot(name, tip, base)
     if record is not None:
-        _write_picture(record, found.chain, sheet)
+        _write_picture(record, chain, sheet)
     if as_json:
         print(json.dumps(sheet, indent=1, allow_nan=False))
         return
@@ -62,35 +65,36 @@ def robot(
         print(f"\nrecorded: {record}")
 
 
-def ready_robots() -> dict[str, tuple[Robot, tuple[float, ...]]]:
-    """The robots that need no file, by short name, each with the pose it starts in."""
-    from palaestra.envs.arm import PANDA, PANDA_READY
-    from palaestra.envs.arm.robot_files import Robot
-
-    return {"panda": (Robot(PANDA, "base", "tool", {}, ()), PANDA_READY)}
-
-
-def find_robot(name: str, tip: str | None, base: str | None) -> tuple[Robot, tuple[float, ...] | None]:
-    """A ready robot or that of a file, and the pose it starts in where that is known.
+def find_robot(name: str, tip: str | None, base: str | None) -> tuple[SerialChain, dict[str, Any]]:
+    """The arm of a ready robot or of a file, and its data sheet.
 
     Raises:
         RobotFileError: if the file holds no arm.
-        UsageError: if there is neither such a file nor such a ready robot.
+        UsageError: if there is neither such a file nor such a ready robot, or its data are none.
     """
     from palaestra.envs.arm.robot_files import read_robot
+    from palaestra.envs.arm.robots import READY, task_robot
+    from palaestra.envs.arm.robots.data_sheet import data_sheet
     from palaestra.envs.core.suggest import closest
 
-    ready = ready_robots()
-    if name in ready:
+    path, settings = Path(name), {"robot": name, "robot.tip": tip, "robot.base": base}
+    told = {"train_with": [f"env.{key}={value}" for key, value in settings.items() if value is not None]}
+    if name in READY or path.suffix.lower() == ".json":
         if tip is not None or base is not None:
-            raise UsageError(f"--tip and --base choose links of a file; {name} is a ready robot, whose tip is its tool")
-        return ready[name]
-    path = Path(name)
+            raise UsageError(f"--tip and --base choose links of a URDF or MJCF file, and {name} is a robot by itself")
+        try:
+            ready = task_robot(name)
+            sheet = data_sheet(ready.chain, "base", "tool", ready.assumed, ready.notes, ready.start)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return ready.chain, sheet | {"source": ready.source, "licence": ready.licence} | told
     if not path.suffix and os.sep not in name and not path.exists():
-        near = closest(name, ready)
-        hint = f"did you mean {near!r}?" if near else f"those are: {', '.join(ready)}"
+        near = closest(name, READY)
+        hint = f"did you mean {near!r}?" if near else f"those are: {', '.join(READY)}"
         raise UsageError(f"{name}: there is no such file, and no ready robot of that name; {hint}")
-    return read_robot(path, tip, base), None
+    read = read_robot(path, tip, base)
+    sheet = data_sheet(read.chain, read.base, read.tip, read.assumed, read.notes)
+    return read.chain, sheet | {"source": str(path), "licence": ""} | told
 
 
 def robot_page(sheet: dict[str, Any], width: int) -> str:
@@ -107,15 +111,19 @@ def robot_page(sheet: dict[str, Any], width: int) -> str:
     if sheet["assumed"]:
         lines += ["", wrapped(f"{_MARK} The file does not say it; assumed is", width)]
         lines += [wrapped(f"{key}: {rule}", width, "  ") for key, rule in sheet["assumed"].items()]
-    if sheet["notes"]:
-        lines += ["", "Notes", *(wrapped(note, width, "  ") for note in sheet["notes"])]
+    about = {"source": sheet["source"], "licence": sheet["licence"]} if sheet["licence"] else {}
+    notes = [*sheet["notes"], *(f"{key}: {text}" for key, text in about.items())]
+    if notes:
+        lines += ["", "Notes", *(wrapped(note, width, "  ") for note in notes)]
     poses = f"here in one pose, at most in {sheet['poses_weighed']:,} poses within the limits"
     lines += ["", wrapped(f"Effort that holds the arm still, without a payload: {poses}", width)]
     least = 1e-4 * max(joint["largest_weight"] for joint in joints)
     weights = [_weight_row(joint, least) for joint in joints]
     lines += _fitting(_WEIGHTS, weights, width) or ["# at pose: here, at most, of limit", *map(_weight_line, weights)]
     weak = (joint for joint in joints if (joint["share_of_effort"] or 0.0) > 1.0)
-    return "\n".join([*lines, *(wrapped(_too_weak(joint), width) for joint in weak)])
+    settings = " ".join(f"--set {shlex.quote(setting)}" for setting in sheet["train_with"])
+    train = fitted(f"train on it: palaestra train reach {settings}", width)
+    return "\n".join([*lines, *(wrapped(_too_weak(joint), width) for joint in weak), "", train])
 
 
 _LIMITS = ("#", "kind", "unit", "lower", "upper", "velocity", "accel.", "effort", "joint")

@@ -76,7 +76,7 @@ def test_no_command_exceeds_a_limit(kwargs: dict[str, Any], control: Any, seed: 
 def test_damping_and_coulomb_friction_brake_a_light_joint_and_never_drive_it(control: Any) -> None:
     """Beside 0.01 kg m² a damping of 50 N m s/rad would turn the speed round ten times in 2 ms by explicit steps."""
     one = dataclasses.replace(
-        OTHER["chain"], gravity=(0.0, 0.0, 0.0), friction=(), damping=(50.0,) * 4, coulomb=(5.0,) * 4
+        OTHER["robot"], gravity=(0.0, 0.0, 0.0), friction=(), damping=(50.0,) * 4, coulomb=(5.0,) * 4
     )
     env = ReachTorque(one, control=control, start=OTHER["start"], targets=OTHER["targets"])
     q, dq, *_ = random_states(one, 40, 3)

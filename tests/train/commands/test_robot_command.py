@@ -10,6 +10,7 @@ from pathlib import Path
 import imageio.v3
 import pytest
 
+from palaestra.envs.arm.robots import READY, robot_data
 from palaestra.train import cli
 from palaestra.train.commands.robot import robot_page
 
@@ -56,7 +57,7 @@ def run(monkeypatch: pytest.MonkeyPatch, command: str, columns: int = 80) -> int
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-@pytest.mark.parametrize("name", ["panda", "arm.urdf"])
+@pytest.mark.parametrize("name", [*READY, "arm.urdf"])
 def test_the_screen_fits(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, columns: int
 ) -> None:
@@ -64,8 +65,14 @@ def test_the_screen_fits(
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= columns
     words = " ".join(text.split())
-    expected = ("7 joints from base to tool", "reach 1.280 m") if name == "panda" else ("3 joints from base to flange",)
-    assert [part for part in expected if part not in words] == []
+    expected = {
+        "panda": ("7 joints from base to tool", "reach 1.280 m"),
+        "ur5e": ("6 joints", "BSD-3-Clause"),
+        "so101": ("5 joints", "40*", "Apache-2.0"),
+        "arm.urdf": ("3 joints from base to flange",),
+    }
+    assert [part for part in expected[name] if part not in words] == []
+    assert f"palaestra train reach --set env.robot={name}" in words
 
 
 def test_what_the_file_says_is_told_from_what_is_assumed(
@@ -102,8 +109,22 @@ def test_json_is_the_same_as_data(
     assert run(monkeypatch, "robot arm.urdf --tip hand --base upper --json") == 0
     sheet = json.loads(capsys.readouterr().out)
     assert [joint["name"] for joint in sheet["joints"]] == ["elbow_with_a_long_name", "slide"]
+    assert sheet["train_with"] == ["env.robot=arm.urdf", "env.robot.tip=hand", "env.robot.base=upper"]
     page = robot_page(sheet, 80)
     assert page.startswith("arm.urdf: 2 joints from upper to hand\n")
+
+
+def test_a_robot_as_a_run_keeps_it_is_the_same(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheets = []
+    Path("kept.json").write_text(json.dumps(robot_data("arm.urdf")), encoding="utf-8")
+    for name in ("arm.urdf", "kept.json"):
+        assert run(monkeypatch, f"robot {name} --json") == 0
+        sheets.append(json.loads(capsys.readouterr().out))
+    first, second = (sheet["joints"] for sheet in sheets)
+    assert first == second
+    assert (sheets[0]["assumed"], sheets[0]["reach"]) == (sheets[1]["assumed"], sheets[1]["reach"])
 
 
 @pytest.mark.parametrize("name", ["panda", "arm.urdf"])
@@ -181,11 +202,13 @@ def refused(
         ("a/b", "a/b: No such file or directory"),
         (".", "Is a directory"),
         ("pando", "no ready robot of that name; did you mean 'panda'?"),
-        ("kuka", "no ready robot of that name; those are: panda"),
+        ("kuka", "no ready robot of that name; those are: panda, ur5e, so101"),
+        ("nowhere.json", "nowhere.json: No such file or directory"),
+        ("list.json", "a robot is a mapping, the file has a list"),
         ("arm.urdf --tip flanje", "no link is called 'flanje', to be the tip; did you mean flange?"),
         ("arm.urdf --base hand", "no joint below hand moves"),
         ("arm.urdf --tip base --base hand", "no joint moves base against hand"),
-        ("panda --tip tool", "--tip and --base choose links of a file"),
+        ("panda --tip tool", "--tip and --base choose links of a URDF or MJCF file, and panda"),
         ("arm.urdf --record robot.gif", "--record robot.gif: a robot stands still"),
         ("arm.urdf --record no/robot.png", "there is no folder no"),
         ("arm.urdf --record folder.png", "it is a folder"),
@@ -198,6 +221,7 @@ def test_bad_usage_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("arm.urdf").write_text(urdf(), encoding="utf-8")
+    Path("list.json").write_text("[1, 2]", encoding="utf-8")
     if "folder.png" in command:
         Path("folder.png").mkdir()
         assert run(monkeypatch, f"robot {command}") == 2

@@ -1,8 +1,7 @@
-"""The data sheet of a robot: reach and weight against answers known beforehand, and the pose that is shown."""
+"""The data sheet of a robot: reach and weight against answers known beforehand."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from typing import Any
@@ -13,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics, jacobian
-from palaestra.envs.arm.robot_files import Robot
-from palaestra.envs.arm.robot_files.data_sheet import bent_pose, data_sheet, largest_weight, reach, weight
+from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics
+from palaestra.envs.arm.robots.data_sheet import data_sheet, largest_weight, reach, weight
+from palaestra.envs.arm.robots.start_pose import start_pose
 
 G = 9.81
 
@@ -78,7 +77,7 @@ def test_no_pose_is_beyond_the_reach(dh: list[tuple[float, float, float]], seed:
 
 def test_the_weight_of_the_panda_is_the_published_one() -> None:
     """Gravity torques of the ready pose, which Pinocchio and MuJoCo give for the same parameters."""
-    sheet = data_sheet(Robot(PANDA, "base", "tool", {}, ()), PANDA_READY)
+    sheet = data_sheet(PANDA, "base", "tool", {}, (), PANDA_READY)
     known = (0.0, -1.771376, -0.644, 18.573590, 0.633846, 1.693685, 0.0)
     assert [joint["weight"] for joint in sheet["joints"]] == pytest.approx(known, abs=1e-6)
     assert sheet["mass"] == pytest.approx(16.062132)
@@ -99,8 +98,8 @@ def test_the_weight_of_two_links_worked_out_by_hand() -> None:
 def test_what_a_file_does_not_say_is_marked_and_json_holds_it_all() -> None:
     chain = planar(0.5, 0.3, q_min=(None, -1.0), q_max=(None, 1.5), velocity=(1.0, 2.0), torque=(5.0, None))
     joint_names = chain.joint_names
-    robot = Robot(chain, "base", "tip", {"position": joint_names[:1], "velocity": joint_names[1:]}, ("a note",))
-    sheet = data_sheet(robot)
+    assumed = {"position": joint_names[:1], "velocity": joint_names[1:]}
+    sheet = data_sheet(chain, "base", "tip", assumed, ("a note",))
     first, second = sheet["joints"]
     assert (first["assumed"], second["assumed"]) == (["position"], ["velocity"])
     assert (first["lower"], first["upper"], first["range"]) == (None, None, [-math.pi, math.pi])
@@ -112,20 +111,9 @@ def test_what_a_file_does_not_say_is_marked_and_json_holds_it_all() -> None:
     assert json.loads(json.dumps(sheet, allow_nan=False)) == sheet
 
 
-@pytest.mark.parametrize("chain", [PANDA, planar(0.5, 0.3), planar(0.3, 0.3, 0.3, gravity=(9.81, 0.0, 0.0))])
-def test_the_pose_shown_is_bent_and_stands_above_the_base(chain: SerialChain) -> None:
-    """The tool moves better in all directions than in seven of ten poses; with gravity along x, above is −x."""
-    pose = bent_pose(chain)
-    assert bent_pose(dataclasses.replace(chain)) == pose
-    chain.check_configuration(pose)
-    q = torch.tensor([pose], dtype=torch.float64)
-    low, high = (torch.tensor(end, dtype=torch.float64) for end in chain.span)
-    draws = torch.rand(500, chain.dof, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    several = torch.cat((q, low + draws * (high - low)))
-    values = torch.linalg.svdvals(jacobian(chain, several)[:, :3])
-    values = values[:, : int((values.max(0).values > 1e-9).sum())].prod(1)
-    assert values[0] > values[1:].quantile(0.7)
-    up = -torch.tensor(chain.gravity, dtype=torch.float64) / G
-    height = forward_kinematics(chain, q).position[0] @ up
-    assert height.min() >= -0.02
-    assert height[-1] > 0.2 * reach(chain)
+def test_the_pose_shown_is_the_start_of_the_tasks() -> None:
+    chain = planar(0.5, 0.3, 0.2)
+    sheet = data_sheet(chain, "base", "tip", {})
+    assert tuple(joint["pose"] for joint in sheet["joints"]) == start_pose(chain)
+    sheet = data_sheet(chain, "base", "tip", {}, start=(0.1, 0.2, 0.3))
+    assert [joint["pose"] for joint in sheet["joints"]] == [0.1, 0.2, 0.3]

@@ -6,34 +6,37 @@
    its best place at once.
 2. Weight is the torque (of slides the force) that holds the arm at rest without a payload: in the pose shown, and the
    largest among random poses within the limits.
-3. The pose shown is bent: among random ones in the middle of the limits, with all joints above the base and the tool
-   well above it if that is possible, the one in which the joints move the tool best in all directions that they can
-   (largest product of the singular values of the Jacobian of its position; Yoshikawa, "Manipulability of robotic
-   mechanisms", 1985).
+3. The pose shown is the start of the tasks, unless it is given.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.dynamics import forward_kinematics, inverse_dynamics, jacobian
+from palaestra.envs.arm.chain import Row, SerialChain
+from palaestra.envs.arm.dynamics import forward_kinematics, inverse_dynamics
 from palaestra.envs.arm.robot_files.assumed import RULES
-from palaestra.envs.arm.robot_files.robot_file import Robot
+from palaestra.envs.arm.robots.start_pose import start_pose
 from palaestra.envs.core import Array
 
 POSES = 4096  # that are weighed
 _STARTS, _SWEEPS, _GAIN = 64, 200, 1e-9  # of the search for the reach; the last in m
-_CANDIDATES, _MIDDLE = 2048, 0.6  # for the pose, and the share of each joint's range that they are drawn from
-_RAISED, _SUNK = 0.25, 0.01  # by the farthest tool: its least height above the base, and a joint's depth that is none
 _WORDS = {"torque": "effort"}  # limits that a robot's file calls by another name
 
 
-def data_sheet(robot: Robot, pose: tuple[float, ...] | None = None) -> dict[str, Any]:
+def data_sheet(
+    chain: SerialChain,
+    base: str,
+    tip: str,
+    assumed: Mapping[str, Iterable[str]],
+    notes: Sequence[str] = (),
+    start: Row | None = None,
+) -> dict[str, Any]:
     """All that is known of an arm; numbers in rad, m, s and kg, efforts in N m, or N of slides.
 
     Of each joint ``lower`` and ``upper`` are None where there is no limit, ``range`` is what the tasks scale by, and
@@ -41,11 +44,13 @@ def data_sheet(robot: Robot, pose: tuple[float, ...] | None = None) -> dict[str,
     joints at 0.
 
     Args:
-        robot: the arm, and what was assumed of it.
-        pose: to show and to weigh it in; None for a bent one.
+        chain: the arm.
+        base, tip: what it goes from and to.
+        assumed: for each kind of limit that no source gave the joints.
+        notes: sentences on what was chosen, frozen or left out.
+        start: the pose to show, rad or m; None for that of the tasks.
     """
-    chain = robot.chain
-    q = bent_pose(chain) if pose is None else pose
+    q = start_pose(chain) if start is None else chain.check_configuration(start)
     here, most = weight(chain, torch.tensor([q], dtype=torch.float64))[0], largest_weight(chain)
     axes = forward_kinematics(chain, torch.zeros(1, chain.dof, dtype=torch.float64)).rotation[0].numpy()
     joints = []
@@ -64,7 +69,7 @@ def data_sheet(robot: Robot, pose: tuple[float, ...] | None = None) -> dict[str,
                 "lower": low,
                 "upper": high,
                 **limits,
-                "assumed": [_WORDS.get(key, key) for key in RULES if name in robot.assumed.get(key, ())],
+                "assumed": [_WORDS.get(key, key) for key in RULES if name in assumed.get(key, ())],
                 "range": [chain.span[0][i], chain.span[1][i]],
                 "axis": [round(float(part), 9) + 0.0 for part in axes[i] @ np.array(chain.axes[i])],
                 "moves": chain.link_names[i],
@@ -77,11 +82,11 @@ def data_sheet(robot: Robot, pose: tuple[float, ...] | None = None) -> dict[str,
         )
     return {
         "name": chain.name,
-        "base": robot.base,
-        "tip": robot.tip,
+        "base": base,
+        "tip": tip,
         "joints": joints,
-        "assumed": {_WORDS.get(key, key): RULES[key] for key in RULES if key in robot.assumed},
-        "notes": list(robot.notes),
+        "assumed": {_WORDS.get(key, key): RULES[key] for key in RULES if key in assumed},
+        "notes": list(notes),
         "mass": sum(chain.mass),
         "reach": reach(chain),
         "poses_weighed": POSES,
@@ -140,38 +145,10 @@ def weight(chain: SerialChain, q: torch.Tensor) -> Array:
 
 def largest_weight(chain: SerialChain) -> Array:
     """The largest torque [dof] of each joint that holds the arm at rest in any of ``POSES`` random poses."""
-    largest: Array = np.abs(weight(chain, _poses(chain, POSES, 1.0))).max(0)
-    return largest
-
-
-def bent_pose(chain: SerialChain) -> tuple[float, ...]:
-    """A pose [dof] in the middle of the limits and away from singular ones; see the module."""
-    q = _poses(chain, _CANDIDATES, _MIDDLE)
-    values = np.linalg.svd(jacobian(chain, q)[:, :3].numpy(), compute_uv=False)  # [M, ≤ 3], the largest first
-    values = values[:, (values > 1e-9 * values.max()).any(0)]  # directions in which it never moves apart
-    frames = forward_kinematics(chain, q).position.numpy() - np.array(chain.base.position)
-    height = frames @ _up(chain)  # [M, dof + 2]
-    size = float(np.linalg.norm(frames[:, -1], axis=1).max())
-    above = height.min(1) >= -_SUNK * size
-    raised = above & (height[:, -1] >= _RAISED * size)
-    score = values.prod(1) * np.select((raised, above), (1.0, 1e-3), 1e-6)
-    best: list[float] = q[int(score.argmax())].tolist()
-    return tuple(round(value, 3) for value in best)
-
-
-def _poses(chain: SerialChain, count: int, share: float) -> torch.Tensor:
-    """Random poses [count, dof] in the middle ``share`` of each joint's range; the same ones at each call."""
     low, high = (torch.tensor(end, dtype=torch.float64) for end in chain.span)
-    draws = torch.rand(count, chain.dof, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return (low + high) / 2 + (draws - 0.5) * share * (high - low)
-
-
-def _up(chain: SerialChain) -> Array:
-    """The direction against gravity; z where there is none."""
-    gravity = np.array(chain.gravity)
-    strength = float(np.linalg.norm(gravity))
-    up: Array = -gravity / strength if strength > 0.0 else np.array((0.0, 0.0, 1.0))
-    return up
+    draws = torch.rand(POSES, chain.dof, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    largest: Array = np.abs(weight(chain, low + draws * (high - low))).max(0)
+    return largest
 
 
 def _known(limit: float) -> float | None:
