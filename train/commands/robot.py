@@ -119,7 +119,7 @@ def robot_page(sheet: dict[str, Any], width: int) -> str:
     lines += ["", wrapped(f"Effort that holds the arm still, without a payload: {poses}", width)]
     least = 1e-4 * max(joint["largest_weight"] for joint in joints)
     weights = [_weight_row(joint, least) for joint in joints]
-    lines += _fitting(_WEIGHTS, weights, width) or ["# at pose: here, at most, of limit", *map(_weight_line, weights)]
+    lines += _fitting(_WEIGHTS, weights, width) or _weight_lines(weights, width)
     weak = (joint for joint in joints if (joint["share_of_effort"] or 0.0) > 1.0)
     settings = " ".join(f"--set {shlex.quote(setting)}" for setting in sheet["train_with"])
     train = fitted(f"train on it: palaestra train reach {settings}", width)
@@ -174,9 +174,10 @@ def _weight_row(joint: dict[str, Any], least: float) -> tuple[str, ...]:
     return (str(joint["order"]), f"{joint['pose']:.3f}", joint["unit"], *efforts, percent, joint["name"])
 
 
-def _weight_line(row: Sequence[str]) -> str:
-    order, pose, unit, here, most, share, _ = row
-    return f"{order} at {pose} {unit}: {here}, {most}, {share}"
+def _weight_lines(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """The same where there is no room for a table."""
+    told = (f"{order} at {pose} {unit}: {here}, {most}, {share}" for order, pose, unit, here, most, share, _ in rows)
+    return ["# at pose: here, at most, of limit", *(wrapped(line, width) for line in told)]
 
 
 def _too_weak(joint: dict[str, Any]) -> str:

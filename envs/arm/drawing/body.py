@@ -27,6 +27,8 @@ _SIDES = 16
 _ANGLES = np.arange(_SIDES) * (2 * math.pi / _SIDES)
 _WHITE, _GREY, _DARK = (238.0, 241.0, 245.0), (196.0, 203.0, 211.0), (62.0, 70.0, 82.0)
 
+_FOOT = 1.75  # radius of the base's foot by that of the base
+
 Tint = tuple[float, float, float]
 
 
@@ -76,7 +78,7 @@ def arm_solids(chain: SerialChain, rotation: Floats, position: Floats) -> Solid:
         axis, here = rotation[i] @ np.array(local), position[i]
         along = float((here - before) @ axis)
         foot = here - along * axis
-        if np.linalg.norm(foot - before) > (stand if i == 0 else 1e-9):  # nearer it is within the base's foot
+        if np.linalg.norm(foot - before) > (_FOOT * stand if i == 0 else 1e-9):  # nearer it is on the foot
             solids.append(_tube(before, foot, 0.92 * radius))
         if not chain.turning[i]:
             solids.append(_rod(foot, here, axis, 0.7 * radius, flat_start=i == 0))
@@ -151,8 +153,8 @@ def _base(radius: float, origin: Floats, axis: Floats) -> list[Solid]:
     """A round foot under the first joint."""
     rings = [
         Ring(0.0, 0.0),
-        Ring(0.0, 1.75 * radius, _DARK),
-        Ring(0.25 * radius, 1.75 * radius, _DARK),
+        Ring(0.0, _FOOT * radius, _DARK),
+        Ring(0.25 * radius, _FOOT * radius, _DARK),
         Ring(0.4 * radius, 1.6 * radius, _GREY),
         Ring(0.9 * radius, 1.35 * radius, _WHITE),
         Ring(1.2 * radius, 1.1 * radius, _WHITE),
