@@ -7,28 +7,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from arm_play import GANTRY
 
-from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain
+from palaestra.envs.arm import PANDA, PANDA_READY
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.reach import PERIOD, Reach, held_out
 from palaestra.envs.arm.robots.scores import held_out_bound, held_out_targets, task_digest
 from palaestra.envs.arm.robots.time_bound import time_bound
 from palaestra.envs.arm.task import TOLERANCE
-
-GANTRY = SerialChain(
-    name="gantry",
-    placements=(Placement(),) * 3,
-    axes=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    kinds=("prismatic",) * 3,
-    mass=(1.0,) * 3,
-    centre_of_mass=((0.0, 0.0, 0.0),) * 3,
-    inertia=((0.01, 0.01, 0.01, 0.0, 0.0, 0.0),) * 3,
-    q_min=(-1.0, -1.0, 0.0),
-    q_max=(1.0, 1.0, 2.0),
-    velocity=(0.5, 1.0, 0.25),
-    acceleration=(2.0, 0.5, 1.0),
-    torque=(100.0,) * 3,
-)
 
 
 def seconds(distance: float, velocity: float, acceleration: float) -> float:
