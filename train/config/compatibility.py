@@ -93,8 +93,10 @@ def _with_parts(env_kwargs: dict[str, Any], kinds: Mapping[str, str]) -> dict[st
 
     A plain value that has parts becomes the mapping's entry "from": the robot of a file, with another tip.
     """
-    whole = {key: value for key, value in env_kwargs.items() if "dict" not in kinds.get(key.partition(".")[0], "")}
-    split = {key: value for key, value in env_kwargs.items() if key not in whole}
+    split = {
+        key: value for key, value in env_kwargs.items() if "." in key and "dict" in kinds.get(key.split(".")[0], "")
+    }
+    whole = {key: value for key, value in env_kwargs.items() if key not in split}
     for key in sorted(split, key=lambda key: key.count(".")):
         *path, last = key.split(".")
         at = whole

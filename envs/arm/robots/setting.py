@@ -30,7 +30,15 @@ from palaestra.envs.arm.panda import PANDA, PANDA_READY, PANDA_TARGETS
 from palaestra.envs.arm.robot_files import RobotFileError, read_robot
 from palaestra.envs.arm.robot_files.assumed import RULES, with_assumed_limits
 from palaestra.envs.arm.robot_files.urdf import LARGEST_FILE
-from palaestra.envs.arm.robots.plain_data import CHAIN_KEYS, LIMITS, chain_data, chain_from_data, check_keys, same
+from palaestra.envs.arm.robots.plain_data import (
+    CHAIN_KEYS,
+    LIMITS,
+    chain_data,
+    chain_from_data,
+    check_keys,
+    read_placement,
+    same,
+)
 from palaestra.envs.arm.robots.start_pose import start_pose
 from palaestra.envs.arm.robots.target_box import target_box
 from palaestra.envs.core.suggest import closest
@@ -224,7 +232,7 @@ def _tool(name: str, value: Any) -> Any:
         ValueError: if it is none.
     """
     if isinstance(value, Mapping | Placement):
-        return value
+        return read_placement(f"{name}: tool", value)
     numbers = [0.0, 0.0, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
     right = isinstance(numbers, list | tuple) and len(numbers) in (3, 6)
     if not right or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):

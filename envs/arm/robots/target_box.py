@@ -52,8 +52,8 @@ def target_box(chain: SerialChain, start: Row, *, poses: bool = False) -> BoxSha
         if reached_share(chain, box, start, with_turns=False) == 1.0:
             return box
     raise ValueError(
-        f"{chain.name}: the tool does not reach all of any box around where it starts, as it takes at least three "
-        "joints that move it along x, y and z, or two along two of them: choose others by start and targets"
+        f"{chain.name}: no box around where the tool starts is within reach; that takes three joints that move it "
+        "along x, y and z: choose another tip, a tool (robot.tool) away from the last joint, or start and targets"
     )
 
 
