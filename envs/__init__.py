@@ -14,7 +14,7 @@ from palaestra.envs.registry import UnknownEnvError, entries, make, register, re
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 
 if TYPE_CHECKING:
-    from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, TensorVectorEnv
+    from palaestra.envs.core import BatchedEnv, EnvError, Quantity, Reference, TensorEnv, TensorVectorEnv
     from palaestra.envs.core.rng import Rng
     from palaestra.envs.interop.gymnasium_env import NumpyVectorEnv, SingleEnv
     from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
@@ -24,6 +24,7 @@ __all__ = [
     "EnvError",
     "GymnasiumSpec",
     "NumpyVectorEnv",
+    "Quantity",
     "Reference",
     "ResolvedEnv",
     "Rng",
@@ -42,7 +43,7 @@ __all__ = [
 __getattr__, __dir__ = imported_late(
     __name__,
     {
-        "core": "BatchedEnv EnvError Reference TensorEnv TensorVectorEnv",
+        "core": "BatchedEnv EnvError Quantity Reference TensorEnv TensorVectorEnv",
         "core.rng": "Rng",
         "interop.gymnasium_env": "NumpyVectorEnv SingleEnv",
         "interop.sb3_vec_env": "SB3VecEnv",

@@ -29,7 +29,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Reference, TensorEnv
+from palaestra.envs.core import Quantity, Reference, TensorEnv
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -60,6 +60,7 @@ class CartPole(TensorEnv[CartPoleState]):
 
     max_episode_steps = 500
     frames_per_second = 50
+    step_seconds: ClassVar[float] = TIME_STEP
     picture_size: ClassVar[tuple[int, int]] = (640, 360)
 
     def __init__(
@@ -167,6 +168,19 @@ class CartPole(TensorEnv[CartPoleState]):
         if own != (GRAVITY, POLE_MASS, HALF_LENGTH, FORCE, CART_MASS):
             return Reference()  # other rules
         return Reference(optimum=500.0, random=22.2, solved_at=475.0, source="best known: the time limit")
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        to_the_right = "positive to the right"
+        return (
+            Quantity("cart_position", "m", meaning=f"0 in the middle, {to_the_right}"),
+            Quantity("cart_velocity", "m/s", meaning=to_the_right),
+            Quantity("pole_angle", "rad", meaning=f"0 upright, {to_the_right}"),
+            Quantity("pole_angular_velocity", "rad/s", meaning=to_the_right),
+        )
+
+    def action_name(self, action: int) -> str:
+        return ("push left", "push right")[action]
 
     @property
     def keys_to_action(self) -> dict[str, int]:

@@ -24,9 +24,6 @@ Observations (float32, all in [0, 1])
 Experts
     Following a Hamiltonian cycle fills every board; cutting corners of it while the order head–tail along the cycle is
     kept fills it sooner (the ``expert``).
-
-The state holds one integer per cell, the remaining lifetime (head = length, minus one per step, tail = 1): there is no
-queue of segments, so a step is a handful of tensor operations.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Reference, TensorEnv
+from palaestra.envs.core import Quantity, Reference, TensorEnv
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -63,7 +60,7 @@ _GREEDY = {4: 10.46, 6: 14.98, 8: 18.75, 10: 22.20, 12: 25.09}
 class SnakeState:
     """N boards of K = size² cells, numbered row by row from the top left."""
 
-    lifetime: Tensor  # int16 [N, K] steps until the body leaves the cell: 0 free, 1 tail, length at the head
+    lifetime: Tensor  # int16 [N, K] steps until the body leaves the cell: 0 free, 1 tail, length at the head; no queue
     head: Tensor  # int64 [N] cell
     heading: Tensor  # int64 [N] UP, RIGHT, DOWN or LEFT
     fruit: Tensor  # int64 [N] cell; K on a full board
@@ -112,9 +109,8 @@ class Snake(TensorEnv[SnakeState]):
     def step(self, state: SnakeState, action: Tensor, rng: Rng) -> tuple[SnakeState, Tensor, Tensor]:
         heading = (state.heading + action - 1) & 3 if self.actions == "relative" else action
         target = self.neighbour[state.head * 4 + heading]
-        wall = target == WALL
         ahead = state.lifetime.gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1)
-        died = wall | (ahead > 1)  # a lifetime of 1 is the tail, which moves away
+        died = (target == WALL) | (ahead > 1)  # a lifetime of 1 is the tail, which moves away
         eats = target == state.fruit
         head = torch.where(died, state.head, target)  # a dead snake stays as it was, for the last observation
         length = state.length + eats
@@ -206,6 +202,17 @@ class Snake(TensorEnv[SnakeState]):
         )
 
     @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        planes = (Quantity(name, count=self.cells) for name in ("collision", "head", "fruit"))
+        last = 1 if self.observation == "flat" else self.cells
+        hunger = Quantity("hunger", "step", float(self.hunger_limit), count=last)
+        return (Quantity("lifetime", "step", float(self.cells), count=self.cells), *planes, hunger)
+
+    def action_name(self, action: int) -> str:
+        names = ("left", "straight", "right") if self.actions == "relative" else ("up", "right", "down", "left")
+        return names[action]
+
+    @property
     def keys_to_action(self) -> dict[str, int]:
         """Arrow keys are directions on the board; for relative actions see :meth:`keys_in`."""
         return {"up": UP, "right": RIGHT, "down": DOWN, "left": LEFT} if self.actions == "absolute" else {}
@@ -216,10 +223,6 @@ class Snake(TensorEnv[SnakeState]):
             return self.keys_to_action
         turns = {key: (side - int(state.heading) + 1) & 3 for side, key in enumerate(("up", "right", "down", "left"))}
         return {key: turn for key, turn in turns.items() if turn < 3}
-
-    def cycle_action(self, state: SnakeState) -> Tensor:
-        """The next cell of the Hamiltonian cycle: fills the board in about (K − 1)(K + 2) / 4 steps."""
-        return self._best_move(state, -self._along_cycle(state))
 
     def _along_cycle(self, state: SnakeState) -> Tensor:
         """Distance of each neighbour along the cycle, int64 [N, 4] from 1 to K − 1; 4 K for a wall."""
@@ -267,8 +270,7 @@ def _hamiltonian_cycle(size: int) -> Tensor:
     return torch.tensor(tour).argsort()
 
 
-# Drawing. Coordinates are canvas units.
-
+# Drawing, in canvas units
 _STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0))  # (x, y) of UP, RIGHT, DOWN, LEFT
 
 

@@ -120,6 +120,11 @@ class ResolvedEnv(ABC):
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:
         """Known returns, as far as they are known."""
 
+    def remarks(self, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+        """Lines that a run says once as it begins, see ``TensorEnv.remarks``."""
+        rules = self.build(**kwargs)
+        return () if rules is None else rules.remarks
+
     def has(self, member: str, kwargs: Mapping[str, Any]) -> bool:
         """True if the environment has that optional member of :class:`TensorEnv`, such as ``"draw"``."""
         rules = self.build(**kwargs)

@@ -250,8 +250,9 @@ class SerialChain:
             raise ValueError(
                 f"{self.name}: the axis of {self.joint(int(largest.argmin()))} must have a direction, got 0 0 0"
             )
-        axes = axes / largest  # whose squares are numbers
-        return axes / np.linalg.norm(axes, axis=1, keepdims=True)
+        units = axes / largest  # whose squares are numbers
+        units = units / np.linalg.norm(units, axis=1, keepdims=True)
+        return np.where(np.abs(units - axes).max(1, keepdims=True) < 1e-15, axes, units)  # a unit stays, to the bit
 
     def _check_joints(self) -> None:
         for i, (low, high, kind) in enumerate(zip(self.q_min, self.q_max, self.kinds, strict=True)):

@@ -49,6 +49,15 @@ def rotation_error(current: Tensor, target: Tensor) -> Tensor:
     return twice * (2.0 * tangent.atan() / positive)
 
 
+def hand_down(turn: Tensor) -> Tensor:
+    """Orientation [3 rows, 3 columns, N] of a hand that points down, turned by roll, pitch and yaw [3, N] rad."""
+    (sr, sp, sy), (cr, cp, cy) = turn.sin(), turn.cos()
+    x = torch.stack((cy * cp, sy * cp, -sp))
+    y = torch.stack((cy * sp * sr - sy * cr, sy * sp * sr + cy * cr, cp * sr))
+    z = torch.stack((cy * sp * cr + sy * sr, sy * sp * cr - cy * sr, cp * cr))
+    return torch.stack((x, -y, -z), 1)
+
+
 def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, ...]) -> Tensor:
     """A configuration within the limits for each target of the tool centre, from many starts around the limits' range.
 

@@ -60,3 +60,4 @@ PANDA = SerialChain.from_dh(
 )
 
 PANDA_READY: Row = (0.0, -math.pi / 4, 0.0, -3 * math.pi / 4, 0.0, math.pi / 2, math.pi / 4)  # Franka's usual start
+PANDA_TARGETS = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world

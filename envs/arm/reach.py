@@ -1,4 +1,4 @@
-"""Reach: bring the tool of a Panda to a point, by joint velocities.
+"""Reach: bring the tool of a Panda, or another arm, to a point, by joint velocities.
 
 Rules
     1. Twenty times a second the agent commands a velocity for each joint. The drives follow with constant acceleration
@@ -8,6 +8,9 @@ Rules
        not stop there. It is truncated after 100 steps.
     3. Every episode starts at rest in the arm's ready pose, with a target uniform in a box: x 0.35 … 0.65, y ±0.2,
        z 0.15 … 0.5 m.
+    4. ``robot`` is another arm: a ready one's name, a file, or data (:mod:`palaestra.envs.arm.robots.setting`). It
+       starts in a bent pose and has a box of targets within its reach, chosen by rule (``start_pose``, ``target_box``
+       of that package), unless ``start`` (rad, m of prismatic joints) and ``targets`` (m) are given.
 
 Actions
     ``control="velocity"``: float32 [dof] in ±1, times each joint's velocity limit.
@@ -25,7 +28,9 @@ Reward
 Reference
     The optimum is a bound. From rest joint i turns by at most D_i(T) = a_i T² / 2 while T ≤ v_i / a_i, and by
     v_i T − v_i² / (2 a_i) after that; the shortest T for which some configuration within these turns and the joints'
-    limits puts the tool at the target is what no control can beat (``tests/helpers/time_bound.py`` finds it).
+    limits puts the tool at the target is what no control can beat. Of the Panda's task it is stored
+    (``tests/helpers/time_bound.py`` found it), of any other it is found when asked for, in seconds
+    (:mod:`palaestra.envs.arm.robots.time_bound`), together with the returns of the expert and of random actions.
 
 For checks of robustness: ``sensor_noise`` is the standard deviation of the measured angles (rad; ten times as much in
 rad/s for velocities), ``action_delay`` the number of steps from a command to its effect.
@@ -34,6 +39,8 @@ rad/s for velocities), ``action_delay`` the number of steps from a command to it
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -47,6 +54,7 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.scores import BOUND_KEYS, held_out_bound, random_and_expert, task_digest
 from palaestra.envs.arm.stepping.threads import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
@@ -60,7 +68,7 @@ from palaestra.envs.arm.task import (
     gained,
     length,
 )
-from palaestra.envs.core import Array, Reference
+from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -71,8 +79,9 @@ CARTESIAN_MOVE = 0.05  # m per step
 MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 STEP_COST, PER_METRE = 0.1, 10.0
 BOUNDS = Path(__file__).with_name("reach_bound.json")  # of the held-out targets
-NEAR = 0.05  # m
+AT_END = 1e-4  # rad or m
 DAMPING = 0.05  # damping for the normalised Jacobian, m
+ASIDE = 0.63  # rad from the way to the targets to what is right in the picture, see drawing/scene.py
 
 
 class Reach(ArmTask[ArmState]):
@@ -80,24 +89,25 @@ class Reach(ArmTask[ArmState]):
 
     max_episode_steps = 100
     frames_per_second = round(1 / PERIOD)
+    step_seconds = PERIOD
     limits_needed = ("velocity", "acceleration")
     played_with: ClassVar[dict[str, Any]] = {"control": "cartesian"}
 
     def __init__(
         self,
-        chain: SerialChain = PANDA,
+        robot: str | dict[str, Any] | SerialChain = "panda",
         control: Literal["velocity", "cartesian"] = "velocity",
-        start: Any = PANDA_READY,
-        targets: Any = TARGET_BOX,
+        start: Any = None,
+        targets: Any = None,
         sensor_noise: float = 0.0,
         action_delay: int = 0,
     ) -> None:
         if control not in ("velocity", "cartesian"):
             raise ValueError(f'control must be "velocity" or "cartesian", got {control!r}')
-        super().__init__(chain, start, targets, sensor_noise, action_delay)
+        super().__init__(robot, start, targets, sensor_noise, action_delay)
         self.control = control
-        self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 9,))
-        self.action_space = Box(-1.0, 1.0, (chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
+        self.observation_space = Box(-float("inf"), float("inf"), (2 * self.chain.dof + 9,))
+        self.action_space = Box(-1.0, 1.0, (self.chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
         self.moves = torch.tensor(MOVES, dtype=torch.float32) * (CARTESIAN_MOVE / PERIOD)  # [7, 3] m/s
 
     def reset(self, rng: Rng) -> ArmState:
@@ -129,17 +139,23 @@ class Reach(ArmTask[ArmState]):
         if self.sensor_noise:
             q, dq = self.measured(q, dq, state.noise.T)
             tool = tool_frame(self.chain, q).position[:, -1]
-        error = error_observation(state.target.T - tool, NEAR)
+        error = error_observation(state.target.T - tool)
         return torch.cat((self.joint_observation(q, dq), tool, error)).T.contiguous()
 
     def success(self, state: ArmState) -> Tensor:
         return length((state.target - state.tool).T) <= TOLERANCE
 
     def expert(self, state: ArmState) -> Tensor:
-        """Damped least squares straight to the target, as fast as the slowest joint allows."""
+        """Damped least squares straight to the target, as fast as the slowest joint allows.
+
+        For all arms but the Panda, whose expert's figures are older, joints at their ends leave the motion to the
+        others, and none is commanded more speed than it can lose on the way.
+        """
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()
         if self.control == "cartesian":
             return self._best_move(q, dq, state.target.T)
+        if self.chain != PANDA:
+            return self._brisk(q, state.target.T - state.tool.T)
         limit = tables(self.chain, q.dtype, q.device).velocity
         change = self._towards(q, state.target.T - state.tool.T)
         share = (change.abs() / (limit * PERIOD)).amax(0).clamp(min=1.0)
@@ -154,26 +170,47 @@ class Reach(ArmTask[ArmState]):
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
         self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
 
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        if self.control == "cartesian":
+            return ()
+        rows = zip(self.joint_quantities(), self.chain.velocity, self.chain.turning, strict=True)
+        return tuple(
+            Quantity(f"velocity_{name}", "rad/s" if turns else "m/s", limit, meaning=sign)
+            for (name, sign), limit, turns in rows
+        )
+
     def action_name(self, action: int) -> str:
-        return ("stay", "move right", "move left", "move away", "move nearer", "move up", "move down")[action]
+        words = {"right": "right", "left": "left", "w": "away", "s": "nearer", "up": "up", "down": "down"}
+        key = next(key for key, move in self._keys.items() if move == action)
+        axis = ("", "+x", "-x", "+y", "-y", "+z", "-z")[action]
+        return f"move {words[key]} ({axis})" if key else "stay"
 
     @property
     def keys_to_action(self) -> dict[str, int]:
         """Cartesian moves as the picture shows them: arrows for right, left, up and down, W away and S nearer."""
-        keys = ("", "right", "left", "w", "s", "up", "down")  # in the order of MOVES
-        return {key: move for move, key in enumerate(keys)} if self.control == "cartesian" else {}
+        return self._keys if self.control == "cartesian" else {}
+
+    @property
+    def _keys(self) -> dict[str, int]:
+        """The same for any control. The camera looks across the way to the targets, so that they change with it."""
+        (west, east), (south, north), _ = self.targets
+        x, y, _ = self.chain.base.position
+        azimuth = math.atan2((south + north) / 2 - y, (west + east) / 2 - x)
+        quarter = round((azimuth + ASIDE) / (math.pi / 2)) % 4
+        around = (1, 3, 2, 4, 1, 3, 2, 4)[quarter:]  # +x, +y, −x, −y …
+        return {"": 0, "right": around[0], "left": around[2], "w": around[1], "s": around[3], "up": 5, "down": 6}
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""
         seconds = float(lengths.mean()) * PERIOD
-        if not self._is_standard:
-            return {"mean_seconds": seconds}
-        return {"mean_seconds": seconds, "seconds_per_bound": seconds / float(np.mean(held_out()["seconds"]))}
+        bound = float(np.mean(held_out()["seconds"])) if self._is_standard else self._bound.get("seconds", 0.0)
+        return {"mean_seconds": seconds} | ({"seconds_per_bound": seconds / bound} if bound else {})
 
     @property
     def reference(self) -> Reference:
         if not self._is_standard:
-            return Reference()
+            return self._other_reference()
         bound = held_out()
         distance = np.linalg.norm(np.array(bound["target"]) - self.start_tool.cpu().numpy(), axis=1)
         gain = float(PER_METRE * (distance - TOLERANCE).mean()) + 1.0  # return of the approach and the arrival
@@ -188,16 +225,75 @@ class Reach(ArmTask[ArmState]):
             "solved at: all reached, in 1.4 times the bound on average",
         )
 
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """With the robot go the figures that its returns are measured by."""
+        plain = super().self_contained(arguments)
+        if "robot" not in plain:
+            return plain
+        task = {key: plain[key] for key in ("robot", "control", "start", "targets") if key in plain}
+        env = Reach(**task)
+        return plain if env._is_standard else {**plain, "robot": {**plain["robot"], "bound": env._measured()}}
+
+    def _other_reference(self) -> Reference:
+        """The reference of another arm or task than the Panda's: the same figures, found here."""
+        bound = self._bound
+        if not bound:
+            return Reference()
+        gain = PER_METRE * bound["approach"] + 1.0
+        random, expert = self._measured()["returns"][self.control]
+        return Reference(
+            optimum=gain - STEP_COST * bound["steps"],
+            random=random,
+            heuristic=expert,
+            solved_at=gain - STEP_COST * max(1.4 * bound["seconds"] / PERIOD, 1.2 * bound["steps"]),
+            source="best known: a bound, no control is faster (palaestra.envs.arm.robots.time_bound); heuristic: the "
+            "expert; solved at: all reached, in 1.4 times the bound on average",
+        )
+
+    @property
+    def _bound(self) -> Mapping[str, Any]:
+        """Means over the held-out targets, see :func:`held_out_bound`; empty where they are not known."""
+        if self.action_delay:
+            return {}
+        kept = self.robot.bound
+        if kept.get("task") == task_digest(self.chain, self.start, self.targets) and all(k in kept for k in BOUND_KEYS):
+            return kept
+        return held_out_bound(self.chain, self.start, self.targets, TOLERANCE, PERIOD)
+
+    def _measured(self) -> dict[str, Any]:
+        """The bound, and the returns of random actions and of the expert with this control, as a run keeps them."""
+        bound = self._bound
+        usual = self.max_episode_steps == Reach.max_episode_steps
+        if not bound or (usual and self.control in bound.get("returns", {})):
+            return dict(bound)
+        found = _returns(self.chain, self.control, self.start, self.targets, self.max_episode_steps)
+        return {"task": task_digest(self.chain, self.start, self.targets), **bound, "returns": {self.control: found}}
+
     @property
     def _is_standard(self) -> bool:
         """True if this is the task for which the bound was computed."""
         return (self.chain, self.start, self.targets, self.action_delay) == (PANDA, PANDA_READY, TARGET_BOX, 0)
 
-    def _towards(self, q: Tensor, motion: Tensor) -> Tensor:
-        """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits."""
+    def _towards(self, q: Tensor, motion: Tensor, free: Tensor | None = None) -> Tensor:
+        """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits; ``free`` tells
+        which joints move, all if left out."""
         limit = tables(self.chain, q.dtype, q.device).velocity
+        limit = limit if free is None else limit * free
         scaled = tool_jacobian(self.chain, link_frames(self.chain, q))[:3] * limit
         return limit * damped_least_squares(scaled, motion, DAMPING)
+
+    def _brisk(self, q: Tensor, motion: Tensor) -> Tensor:
+        """The expert's action [N, dof] for a motion of the tool [3, N], of any arm."""
+        table = tables(self.chain, q.dtype, q.device)
+        change = self._towards(q, motion)
+        ended = ((q <= table.q_min + AT_END) & (change < 0.0)) | ((q >= table.q_max - AT_END) & (change > 0.0))
+        change = self._towards(q, motion, ~ended)
+        share = (change.abs() / (table.velocity * PERIOD)).amax(0).clamp(min=1.0)
+        wanted = change / (share * PERIOD)
+        lost = (2.0 * table.acceleration * change.abs()).sqrt()  # the speed that braking takes off on the way
+        kept = ((lost + 1e-6) / (wanted.abs() + 1e-6)).amin(0).clamp(max=1.0)
+        return (wanted * kept / table.velocity).clamp(-1.0, 1.0).T.contiguous()
 
     def _command(self, q: Tensor, action: Tensor) -> Tensor:
         """Commanded joint velocities [dof, N]."""
@@ -224,6 +320,14 @@ class Reach(ArmTask[ArmState]):
         velocity = torch.minimum(torch.maximum(velocity, dq - change), dq + change)
         angle = q + (dq + velocity) * (0.5 * PERIOD)
         return torch.minimum(torch.maximum(angle, table.q_min), table.q_max), velocity  # rounding, if anything
+
+
+@cache
+def _returns(chain: SerialChain, control: Any, start: Any, targets: Any, longest: int | None) -> list[float]:
+    """Mean returns of random actions and of the expert, once for each task."""
+    env: ArmTask[ArmState] = Reach(chain, control, start, targets)
+    env.max_episode_steps = longest
+    return list(random_and_expert(env))
 
 
 @cache

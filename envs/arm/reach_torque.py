@@ -1,4 +1,4 @@
-"""Reach with dynamics: bring the tool of a Panda to a pose, by joint torques through its full rigid-body dynamics.
+"""Reach with dynamics: bring the tool of an arm to a pose, by joint torques through its full rigid-body dynamics.
 
 Rules
     1. Fifty times a second the agent sets the motors. In between, 10 steps of 2 ms integrate M(q) q̈ + C(q, q̇) q̇ + g(q)
@@ -6,16 +6,19 @@ Rules
     2. Torque and speed are limited (the drives cannot exceed them), and a joint that meets its end stops there.
     3. An episode ends (terminated) when at the end of a step the tool centre is within 2 cm of the target and its
        orientation within 0.1 rad (5.7°); the arm need not stop there. It is truncated after 200 steps (4 s).
-    4. Every episode starts at rest in the arm's ready pose. The target's position is uniform in the box of
-       ``palaestra/PandaReach-v0``; its orientation is "hand down" turned about the base's axes by a roll, then a pitch
-       (±0.3 rad, 17°) and a yaw (±0.6 rad, 34°), all uniform.
+    4. Every episode starts at rest in the arm's start pose. The target's position is uniform in the box of
+       ``palaestra/PandaReach-v0``; its orientation is "hand down" (of other arms than the Panda: as it is at the start)
+       turned about the world's axes by a roll, then a pitch (±0.3 rad, 17°) and a yaw (±0.6 rad, 34°), all uniform.
+    5. ``robot`` is another arm, as in ``palaestra/PandaReach-v0``. Arms of fewer than six joints cannot turn their tool
+       as they like: there is no orientation then, in targets, observation and reward, nor where fewer than nine in ten
+       of the extreme poses are within reach. ``orientation`` decides otherwise.
 
 Actions (float32 [dof] in ±1)
     ``control="torque"``: times each joint's torque limit.
     ``control="pd"``: a target for each joint's angle, up to 0.2 rad from where it is (0.05 m if prismatic); a PD drive
     turns it into torque every 2 ms, within the same limits.
 
-Observation (float32 [2 dof + 15])
+Observation (float32 [2 dof + 15], or [2 dof + 9] without orientation)
     Joint angles (±1 between the limits), velocities (±1 at the limits), tool centre (m); then for the position (m) and
     for the orientation (angle times axis, rad) the error, and its direction with a length that is 1 far away and falls
     to 0 within about 5 cm or 0.25 rad.
@@ -40,22 +43,23 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, rotation_error
+from palaestra.envs.arm.control import damped_least_squares, hand_down, rotation_error
 from palaestra.envs.arm.dynamics import (
     Frames,
     bodies,
     joint_torque,
     link_frames,
     screws,
-    solve_positive,
     tool_frame,
     tool_jacobian,
     upper_mass_matrix,
-    with_diagonal,
 )
-from palaestra.envs.arm.friction import drag_slope, friction, has_drag
+from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.start_pose import ORIENTS_FROM
+from palaestra.envs.arm.robots.target_box import TURNS, reached_share, turned
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
+from palaestra.envs.arm.stepping.functions import integrate_functions
 from palaestra.envs.arm.stepping.threads import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
@@ -64,12 +68,13 @@ from palaestra.envs.arm.task import (
     TOLERANCE,
     ArmState,
     ArmTask,
+    checked_range,
     delayed,
     error_observation,
     gained,
     length,
 )
-from palaestra.envs.core import Array, Reference
+from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -78,9 +83,9 @@ if TYPE_CHECKING:
 TIME_STEP, SUBSTEPS = 0.002, 10  # s
 PERIOD = TIME_STEP * SUBSTEPS
 ANGLE_TOLERANCE = 0.1  # rad
-TURNS = (0.3, 0.3, 0.6)  # rad, largest roll, pitch and yaw of a target
+ORIENTED = 0.9  # share of the extreme poses that must be within reach
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
-NEAR, NEAR_ANGLE = 0.05, 0.25  # m, rad
+NEAR_ANGLE = 0.25  # rad
 PD_RANGE, PD_RANGE_METRES = 0.2, 0.05  # rad, and m for prismatic joints
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
 DAMPING = 0.05  # damping for the normalised Jacobian, m
@@ -99,32 +104,38 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     max_episode_steps = 200
     frames_per_second = round(1 / PERIOD)
+    step_seconds = PERIOD
     limits_needed = ("velocity", "torque")
+    poses = True
     time_step: ClassVar[float] = TIME_STEP
     physics_steps: ClassVar[int] = SUBSTEPS
 
     def __init__(
         self,
-        chain: SerialChain = PANDA,
+        robot: str | dict[str, Any] | SerialChain = "panda",
         control: Literal["torque", "pd"] = "torque",
-        start: Any = PANDA_READY,
-        targets: Any = TARGET_BOX,
+        start: Any = None,
+        targets: Any = None,
         payload: Any = (0.0, 0.0),
         friction: Any = (1.0, 1.0),
         sensor_noise: float = 0.0,
         action_delay: int = 0,
         gain: float = 1.0,
+        orientation: bool | None = None,
     ) -> None:
         if control not in ("torque", "pd"):
             raise ValueError(f'control must be "torque" or "pd", got {control!r}')
-        super().__init__(chain, start, targets, sensor_noise, action_delay)
+        super().__init__(robot, start, targets, sensor_noise, action_delay)
+        chain = self.chain
         self.control = control
-        self.payload = _checked_range("payload", payload, " in kg")
-        self.friction = _checked_range("friction", friction, "")
+        self.payload = checked_range("payload", payload, " in kg")
+        self.friction = checked_range("friction", friction, "")
         if not isinstance(gain, int | float) or not 0.0 < gain < float("inf"):
             raise ValueError(f"gain must be a factor above 0, got {gain!r}")
         self.gain = float(gain)
-        self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + 15,))
+        self.hand_down = chain == PANDA
+        self.orientation = self._checked_orientation(orientation)
+        self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
         self.start_rotation = _tool_rotation(frames)[..., 0]  # [3, 3]
@@ -137,10 +148,13 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def reset(self, rng: Rng) -> ReachTorqueState:
         target = rng.uniform(self.target_low, self.target_high, (3,))
-        turn = rng.uniform(-self.turns, self.turns, (3,))
+        goal = self.start_rotation.expand(rng.num_envs, -1, -1)
+        if self.orientation:
+            turn = rng.uniform(-self.turns, self.turns, (3,)).T
+            goal = (hand_down(turn) if self.hand_down else turned(self.start_rotation, turn)).permute(2, 0, 1)
         return ReachTorqueState(
             tool_rotation=self.start_rotation.expand(rng.num_envs, -1, -1).clone(),
-            target_rotation=_hand_down(turn.T).permute(2, 0, 1).contiguous(),
+            target_rotation=goal.contiguous(),
             payload=rng.uniform(*self.payload),
             friction=rng.uniform(*self.friction),
             **self.at_rest(rng, target),
@@ -161,6 +175,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             noise=self.draw_noise(rng),
             pending=pending,
         )
+        if not self.orientation:
+            distance, old_distance = (length((s.target - s.tool).T) for s in (after, state))
+            reached = distance <= TOLERANCE
+            return after, PER_METRE * gained(old_distance, distance, TOLERANCE) - STEP_COST + reached, reached
         (distance, angle), (old_distance, old_angle) = self._errors(after), self._errors(state)
         reached = (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
         metres = gained(old_distance, distance, TOLERANCE)
@@ -174,12 +192,37 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             q, dq = self.measured(q, dq, state.noise.T)
             frames = tool_frame(self.chain, q)
             tool, rotation = frames.position[:, -1], _tool_rotation(frames)
-        position = error_observation(state.target.T - tool, NEAR)
+        position = error_observation(state.target.T - tool)
+        if not self.orientation:
+            return torch.cat((self.joint_observation(q, dq), tool, position)).T.contiguous()
         turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
         return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
 
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        if not self.orientation:
+            return super().observation_names
+        turn = "angle times axis of the turn from the tool to the target"
+        short = f"to_turn over (its angle + {NEAR_ANGLE:g} rad)"
+        turns = (Quantity(f"to_turn_{axis}", "rad", meaning=turn) for axis in "xyz")
+        return (*super().observation_names, *turns, *(Quantity(f"turn_{axis}", meaning=short) for axis in "xyz"))
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        rows = list(zip(self.joint_quantities(), self.chain.turning, strict=True))
+        if self.control == "torque":
+            units, word, scales = ("N", "N m"), "torque", list(self.chain.torque)
+        else:
+            units, word, scales = ("m", "rad"), "target_less_position", self.pd_range.flatten().tolist()
+        return tuple(
+            Quantity(f"{word}_{name}", units[turns], scale, meaning=sign)
+            for ((name, sign), turns), scale in zip(rows, scales, strict=True)
+        )
+
     @with_enough_threads
     def success(self, state: ReachTorqueState) -> Tensor:
+        if not self.orientation:
+            return length((state.target - state.tool).T) <= TOLERANCE
         distance, angle = self._errors(state)
         return (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
 
@@ -187,9 +230,12 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """Damped least squares for the wanted joint velocity, inverse dynamics for the torque that brings it about."""
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table, frames = tables(chain, q.dtype, q.device), link_frames(chain, q)
-        turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
-        error = torch.cat((state.target.T - state.tool.T, turn))
-        change = damped_least_squares(tool_jacobian(chain, frames) * table.velocity, error, DAMPING)  # in speed limits
+        error = state.target.T - state.tool.T
+        jacobian = tool_jacobian(chain, frames) * table.velocity  # in speed limits
+        if self.orientation:
+            turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
+            error = torch.cat((error, turn))
+        change = damped_least_squares(jacobian[: len(error)], error, DAMPING)
         share = (GAIN * change).abs().amax(0).clamp(min=1.0)
         wanted = table.velocity * (GAIN * change / share)
         axes, body = screws(chain, frames), bodies(chain, frames)
@@ -212,9 +258,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def draw(self, state: ReachTorqueState, canvas: Canvas) -> None:
         one = replace(state, **{name: torch.as_tensor(value)[None] for name, value in vars(state).items()})
-        rotation = np.asarray(state.target_rotation, np.float64)
-        reached = bool(self.success(one))
-        self.draw_task(state, canvas, PERIOD, reached, rotation=rotation, angle_tolerance=ANGLE_TOLERANCE)
+        pose: dict[str, Any] = {}
+        if self.orientation:
+            pose = {"rotation": np.asarray(state.target_rotation, np.float64), "angle_tolerance": ANGLE_TOLERANCE}
+        self.draw_task(state, canvas, PERIOD, bool(self.success(one)), **pose)
 
     def stresses(self) -> dict[str, dict[str, Any]]:
         """A load in the hand, other friction, weaker and stronger motors; worse sensors and later commands."""
@@ -244,52 +291,46 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             source="best known: the expert, damped least squares and inverse dynamics, which always arrives",
         )
 
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """With the robot goes what was found of its reach: the observation depends on it."""
+        plain = super().self_contained(arguments)
+        if "robot" not in plain or plain.get("orientation") is not None:
+            return plain
+        task = {key: plain[key] for key in ("robot", "start", "targets") if key in plain}
+        return {**plain, "orientation": ReachTorque(**task).orientation}
+
+    def _checked_orientation(self, asked: Any) -> bool:
+        """True if targets have an orientation.
+
+        Raises:
+            ValueError: if it is asked for of an arm that cannot turn its tool as it likes.
+        """
+        if asked is not None and not isinstance(asked, bool):
+            raise ValueError(f"orientation must be true, false or null, got {asked!r}")
+        able = self.chain.dof >= ORIENTS_FROM
+        if asked and not able:
+            raise ValueError(
+                f"{self.chain.name}: orientation takes at least {ORIENTS_FROM} joints, and it has {self.chain.dof}"
+            )
+        if asked is not None or not able or self.chain == PANDA:
+            return able if asked is None else asked
+        return reached_share(self.chain, self.targets, self.start, with_turns=True) >= ORIENTED
+
     def _integrate(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after the steps of the dynamics; ``action`` [dof, N]."""
-        if torch.is_grad_enabled() and any(value.requires_grad for value in (action, *vars(state).values())):
-            return self._integrate_functions(state, action)
-        q = state.q.T
-        motion = Motion(q, state.dq.T, action * tables(self.chain, q.dtype, q.device).torque, state.friction)
+        learns = torch.is_grad_enabled() and any(value.requires_grad for value in (action, *vars(state).values()))
+        steps = integrate_functions if learns else integrate
+        return steps(self.chain, self._motion(state, action), TIME_STEP, SUBSTEPS)
+
+    def _motion(self, state: ReachTorqueState, action: Tensor) -> Motion:
+        """The arms' positions and what moves them; ``action`` [dof, N]."""
+        q, payload = state.q.T, state.payload if self.payload[1] else None
         if self.control == "pd":
-            drives = Drives(self.stiffness, self.damping)
-            motion = motion._replace(command=q + action * self.pd_range, drives=drives)
-        if self.payload[1]:
-            motion = motion._replace(payload=state.payload)
-        return integrate(self.chain, motion, TIME_STEP, SUBSTEPS)
-
-    def _integrate_functions(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, to the bit, from functions that have a derivative."""
-        chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
-        table = tables(chain, q.dtype, q.device)
-        payload = state.payload if self.payload[1] else None
-        torque, goal = (self.gain * action).clamp(-1.0, 1.0) * table.torque, q + action * self.pd_range
-        for _ in range(SUBSTEPS):
-            frames = link_frames(chain, q)
-            axes, body = screws(chain, frames), bodies(chain, frames, payload)
-            matrix = upper_mass_matrix(chain, axes, body)
-            load = joint_torque(chain, axes, body, dq) + friction(chain, dq) * state.friction
-            if has_drag(chain):  # by an implicit step: damping may be large beside what little inertia a joint feels
-                matrix = with_diagonal(matrix, TIME_STEP * drag_slope(chain, dq) * state.friction)
-            if self.control == "pd":
-                torque = self._drive(matrix, load, goal - q, dq)
-            dq = dq + TIME_STEP * solve_positive(matrix, torque - load)
-            dq = torch.minimum(torch.maximum(dq, -table.velocity), table.velocity)
-            free = q + TIME_STEP * dq
-            q = torch.minimum(torch.maximum(free, table.q_min), table.q_max)
-            dq = torch.where(q == free, dq, 0.0)  # a joint that met its end stands still
-        return q, dq
-
-    def _drive(self, matrix: Tensor, load: Tensor, offset: Tensor, dq: Tensor) -> Tensor:
-        """The torque [dof, N] of the proportional-derivative drives during the next time step.
-
-        Damping by the speed at the end of the step (found by an implicit step) stays stable where an arm's stretched or
-        folded pose leaves a joint with hardly any inertia.
-        """
-        limit = tables(self.chain, dq.dtype, dq.device).torque
-        spring, damping = self.gain * self.stiffness * offset, self.gain * self.damping
-        damped = with_diagonal(matrix, TIME_STEP * damping)
-        dq = dq + TIME_STEP * solve_positive(damped, spring - damping * dq - load)
-        return torch.minimum(torch.maximum(spring - damping * dq, -limit), limit)
+            drives = Drives(self.gain * self.stiffness, self.gain * self.damping)
+            return Motion(q, state.dq.T, q + action * self.pd_range, state.friction, payload, drives)
+        torque = (self.gain * action).clamp(-1.0, 1.0) * tables(self.chain, q.dtype, q.device).torque
+        return Motion(q, state.dq.T, torque, state.friction, payload)
 
     def _errors(self, state: ReachTorqueState) -> tuple[Tensor, Tensor]:
         """Distance (m) and angle (rad) to the target pose, each [N]."""
@@ -297,30 +338,6 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         return length((state.target - state.tool).T), length(turn)
 
 
-def _checked_range(name: str, values: Any, unit: str) -> tuple[float, float]:
-    """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
-
-    Raises:
-        ValueError: if it is something else.
-    """
-    try:
-        low, high = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a pair (low, high){unit}, got {values!r}") from None
-    if not 0.0 <= low <= high < float("inf"):
-        raise ValueError(f"{name} must be a pair (low, high){unit} with 0 ≤ low ≤ high, got {values!r}")
-    return low, high
-
-
 def _tool_rotation(frames: Frames) -> Tensor:
     """[3 rows, 3 columns, N]"""
     return torch.stack([axis[:, -1] for axis in frames[:3]], 1)
-
-
-def _hand_down(turn: Tensor) -> Tensor:
-    """Orientation [3 rows, 3 columns, N] of a hand that points down, turned by roll, pitch and yaw [3, N] rad."""
-    (sr, sp, sy), (cr, cp, cy) = turn.sin(), turn.cos()
-    x = torch.stack((cy * cp, sy * cp, -sp))
-    y = torch.stack((cy * sp * sr - sy * cr, sy * sp * sr + cy * cr, cp * sr))
-    z = torch.stack((cy * sp * cr + sy * sr, sy * sp * cr - cy * sr, cp * cr))
-    return torch.stack((x, -y, -z), 1)

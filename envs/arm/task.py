@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
-from palaestra.envs.arm.dynamics import dot, link_frames
+from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
+from palaestra.envs.arm.panda import PANDA_TARGETS
+from palaestra.envs.arm.robots import robot_data, task_robot
+from palaestra.envs.arm.robots.target_box import within_reach
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.core import StateT, TensorEnv
+from palaestra.envs.core import Quantity, StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -24,8 +28,9 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 BoxShape = tuple[Interval, Interval, Interval]
-TARGET_BOX: BoxShape = ((0.35, 0.65), (-0.2, 0.2), (0.15, 0.5))  # m, x, y and z in the axes of the world
+TARGET_BOX: BoxShape = PANDA_TARGETS
 TOLERANCE = 0.02  # m
+NEAR = 0.05  # m, distance at which the direction to the target is half as long
 NEARLY = 1e-4  # of a limit, below it, counts as at it
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
 
@@ -46,19 +51,23 @@ class ArmTask(TensorEnv[StateT]):
 
     picture_size: ClassVar[tuple[int, int]] = (640, 560)
     limits_needed: ClassVar[tuple[str, ...]]
+    poses: ClassVar[bool] = False  # True if targets may have an orientation
 
-    def __init__(self, chain: SerialChain, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
-        """See the tasks.
+    def __init__(self, robot: Any, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
+        """See the tasks. A start or targets of None are the robot's own.
 
         Raises:
             ValueError: if an argument is out of range, the chain lacks a limit that the task needs, or a corner of the
                 box is out of reach.
         """
+        self.robot = task_robot(robot)
+        chain = self.robot.chain
         for name in self.limits_needed:
             for i, limit in enumerate(getattr(chain, name)):
                 if limit == float("inf"):
                     raise ValueError(f"{chain.name}: {chain.joint(i)} has no limit of {name}, which this task needs")
         self.chain = chain
+        start, targets = self.robot.placed(start, targets, poses=self.poses)
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
         if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
@@ -69,6 +78,17 @@ class ArmTask(TensorEnv[StateT]):
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The robot as plain data, so that a run needs neither its file nor the folder it was started in."""
+        if "robot" not in arguments:
+            return arguments
+        return {**arguments, "robot": robot_data(arguments["robot"], poses=cls.poses)}
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.robot.remarks()
 
     def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
         """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
@@ -126,6 +146,39 @@ class ArmTask(TensorEnv[StateT]):
         middle, half = (table.high + table.low) / 2, (table.high - table.low) / 2
         return torch.cat(((q - middle) / half, dq / table.velocity))
 
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        """Joints, tool and the way to the target, in the axes of the world; see the tasks."""
+        chain, ends = self.chain, zip(*self.chain.span, strict=True)
+        units, joints = [chain.unit(i) for i in range(chain.dof)], self.joint_quantities()
+        spans = [(low, high, *joint) for (low, high), joint in zip(ends, joints, strict=True)]
+        named = [
+            Quantity(f"position_{name}", unit, (high - low) / 2, (high + low) / 2, sign)
+            for (low, high, name, sign), unit in zip(spans, units, strict=True)
+        ]
+        named += [
+            Quantity(f"velocity_{name}", f"{unit}/s", limit, meaning=sign)
+            for (name, sign), unit, limit in zip(joints, units, chain.velocity, strict=True)
+        ]
+        named += [Quantity(f"tool_{axis}", "m") for axis in "xyz"]
+        named += [Quantity(f"to_target_{axis}", "m", meaning="target less tool") for axis in "xyz"]
+        short = f"to_target over (its length + {NEAR:g} m)"
+        return (*named, *(Quantity(f"direction_{axis}", meaning=short) for axis in "xyz"))
+
+    def joint_quantities(self) -> list[tuple[str, str]]:
+        """A word for each joint in names of quantities, and which way is positive in the axes of the world."""
+        words: list[str] = []
+        for i, name in enumerate(self.chain.joint_names):
+            word = re.sub(r"\W", "_", name)
+            words.append(f"{word}_{i + 1}" if word in words else word)
+        pose = forward_kinematics(self.chain, torch.zeros(1, self.chain.dof, dtype=torch.float64))
+        axes = [turn @ np.array(axis) for turn, axis in zip(pose.rotation[0].numpy(), self.chain.axes, strict=False)]
+        told = (", ".join(f"{round(part, 3) + 0.0:g}" for part in axis.tolist()) for axis in axes)
+        signs = ("positive along ({}), all joints at 0", "right-hand rule about ({}), all joints at 0")
+        return [
+            (word, signs[turns].format(axis)) for word, turns, axis in zip(words, self.chain.turning, told, strict=True)
+        ]
+
     def draw_task(self, state: Any, canvas: Canvas, period: float, reached: bool, **pose: Any) -> None:
         """The arm, its target and the way the tool came; ``pose`` is the orientation wanted, if any."""
         from palaestra.envs.arm.drawing.scene import draw_arm
@@ -154,7 +207,7 @@ def checked_box(chain: SerialChain, box: Any, start: tuple[float, ...]) -> BoxSh
         array = np.asarray(box, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
-    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] >= array[:, 1]).any():
+    if array.shape != (3, 2) or not np.isfinite(array).all() or (array[:, 0] > array[:, 1]).any():
         raise ValueError(f"targets must be three pairs (low, high) in m for x, y and z, got {box}")
     x, y, z = ((float(low), float(high)) for low, high in array)
     _check_corners(chain, (x, y, z), start)
@@ -168,7 +221,24 @@ def _check_corners(chain: SerialChain, box: BoxShape, start: tuple[float, ...]) 
     Raises:
         ValueError: if the tool cannot reach a corner.
     """
-    inverse_kinematics(chain, torch.tensor(list(itertools.product(*box)), dtype=torch.float64), start)
+    corners = torch.tensor(list(itertools.product(*box)), dtype=torch.float64)
+    if not within_reach(chain, corners.T, start):
+        inverse_kinematics(chain, corners, start)  # looks longer, and says which one
+
+
+def checked_range(name: str, values: Any, unit: str) -> tuple[float, float]:
+    """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    try:
+        low, high = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a pair (low, high){unit}, got {values!r}") from None
+    if not 0.0 <= low <= high < float("inf"):
+        raise ValueError(f"{name} must be a pair (low, high){unit} with 0 ≤ low ≤ high, got {values!r}")
+    return low, high
 
 
 def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +248,7 @@ def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
     return pending[:, 0], torch.cat((pending[:, 1:], command.unsqueeze(1)), 1)
 
 
-def error_observation(error: Tensor, near: float) -> Tensor:
+def error_observation(error: Tensor, near: float = NEAR) -> Tensor:
     """An error [3, N] and its direction, whose length falls from 1 to 0 within about ``near``, [6, N]."""
     return torch.cat((error, error / (length(error) + near)))
 

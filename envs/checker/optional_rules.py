@@ -23,6 +23,7 @@ from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, random_actions
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv, torch_dtype
 from palaestra.envs.core.suggest import closest
+from palaestra.envs.interface import names_problem
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, UnseenRules, Wrapper, take_settings, wrapped
 
@@ -151,6 +152,20 @@ def keys(subject: Subject) -> str | None:
     return None
 
 
+def names(subject: Subject) -> str | None:
+    env = subject.env
+    if not env.has("observation_names"):
+        return DoesNotApply("write observation_names: people and programs read what each number means, and its unit")
+    for member, space in (("observation_names", env.observation_space), ("action_names", env.action_space)):
+        told = getattr(env, member)
+        problem = names_problem(told, space) if told != () else None
+        if problem:
+            return f"{member} {problem}"
+    if not env.observation_names:
+        return DoesNotApply("observation_names is empty")
+    return None
+
+
 def pictures(subject: Subject) -> str | None:
     if not subject.env.has("draw"):
         return DoesNotApply("write draw(state, canvas): the environment can be watched, recorded and played")
@@ -237,6 +252,7 @@ MEMBERS: dict[str, Rule] = {
     "stresses": stresses,
     "step figures": step_figures,
     "keys": keys,
+    "names": names,
     "pictures": pictures,
     "reference": reference,
     "views": views,

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.reference import Array as Array
+from palaestra.envs.core.reference import Quantity as Quantity
 from palaestra.envs.core.reference import Reference as Reference
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.reference import Array, Reference
+from palaestra.envs.core.reference import Array, Quantity, Reference
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class TensorEnv(ABC, Generic[StateT]):
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
     turn_based: ClassVar[bool] = False  # True if it waits for a person's next key
+    step_seconds: ClassVar[float | None] = None  # of the world's time in a step; None where no clock runs
     played_with: ClassVar[dict[str, Any]] = {}  # arguments for a person's game, unless they are given
     decided_by: ClassVar[str] = ""  # what actions depend on, where that is to be told, as of prices
     picture_size: ClassVar[tuple[int, int]] = (640, 480)  # width and height of the canvas, in its units
@@ -125,9 +126,24 @@ class TensorEnv(ABC, Generic[StateT]):
         return {}
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Optional: lines that a run says once as it begins, such as on what was assumed of the environment."""
+        return ()
+
+    @property
     def reference(self) -> Reference:
         """Returns of known policies; nothing is known unless the environment says so."""
         return Reference()
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        """Optional: the meaning of each number of a flattened observation, in their order."""
+        return ()
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        """Optional: the meaning of each number of a Box action; :meth:`action_name` has that of a discrete one."""
+        return ()
 
     @property
     def keys_to_action(self) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""What is said of environments without PyTorch: the scale of their returns, and the type of NumPy's arrays."""
+"""Facts about environments that need no PyTorch: the scale of their returns, the meaning of their numbers, and the
+type of NumPy's arrays."""
 
 from __future__ import annotations
 
@@ -30,3 +31,23 @@ class Reference:
         if self.optimum is None or self.random is None or self.optimum == self.random:
             return None
         return 100.0 * (mean_return - self.random) / (self.optimum - self.random)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The meaning of a number of an observation or an action: x stands for ``offset + scale * x`` in ``unit``.
+
+    Attributes:
+        name: in letters, digits and underscores, unlike the others of the environment.
+        unit: of the quantity; "" for a share, a count or a direction.
+        scale, offset: in that unit.
+        meaning: what the name leaves open, such as the sign.
+        count: how many numbers in a row are of this kind, as the cells of a board.
+    """
+
+    name: str
+    unit: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    meaning: str = ""
+    count: int = 1

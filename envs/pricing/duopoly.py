@@ -37,7 +37,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Array
+from palaestra.envs.core import Array, Quantity
 from palaestra.envs.pricing.arguments import checked_number
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.market import Market
@@ -107,6 +107,11 @@ class DuopolyPricing(Market[DuopolyState]):
 
     def observe(self, state: DuopolyState) -> Tensor:
         return torch.stack((state.price, state.rival), 1) / (PRICES - 1)
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        low, high = float(self.prices[0]), float(self.prices[-1])
+        return tuple(Quantity(f"{whose}_last_price", "money", high - low, low) for whose in ("own", "rival"))
 
     def expert(self, state: DuopolyState) -> Tensor:
         return self.best_actions(torch.zeros_like(state.price), state.price * PRICES + state.rival)

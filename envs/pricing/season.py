@@ -30,7 +30,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Array
+from palaestra.envs.core import Array, Quantity
 from palaestra.envs.pricing.demand.season_problem import SeasonProblem
 from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 
@@ -112,6 +112,20 @@ class Season(SeasonProblem, InventoryMarket):
         left = (self.stages - state.period) / self.stages
         shares = torch.stack((left, state.stock / self.stock), 1)
         return torch.cat((shares, self.outlook.index_select(0, state.period)), 1) if self.varies else shares
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        named = [
+            Quantity("periods_left", self.time_unit, float(self.stages)),
+            Quantity("units_left", "unit", float(self.stock)),
+        ]
+        if np.ptp(self.wanted, axis=0).max() > 0.0:
+            sales = "mean sales at the middle of the menu, as a share of the most"
+            named += [Quantity(f"demand_{when}", meaning=sales) for when in ("now", "next")]
+        if (spread := float(np.ptp(self.unit_cost))) > 0.0:
+            money, least = self.currency or "money", float(self.unit_cost.min())
+            named += [Quantity(f"unit_cost_{when}", money, spread, least) for when in ("now", "next")]
+        return tuple(named)
 
     def success(self, state: SeasonState) -> Tensor:
         """Sold out."""

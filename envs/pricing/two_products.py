@@ -27,7 +27,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Array
+from palaestra.envs.core import Array, Quantity
 from palaestra.envs.pricing.arguments import checked_count, checked_number, checked_prices, per_period
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
@@ -94,6 +94,12 @@ class TwoProducts(InventoryMarket):
     def observe(self, state: SeasonState) -> Tensor:
         left = (self.stages - state.period) / self.stages
         return torch.cat((left.unsqueeze(1), state.stock / self.first_stock), 1)
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        stocks = zip(("first", "second"), self.stock, strict=True)
+        units = (Quantity(f"units_left_{product}", "unit", float(stock)) for product, stock in stocks)
+        return (Quantity("periods_left", self.time_unit, float(self.stages)), *units)
 
     def expert(self, state: SeasonState) -> Tensor:
         return self.best_actions(state.period, self._index(state))

@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
-from palaestra.envs.core import Array, TensorEnv
+from palaestra.envs.core import Array, Quantity, TensorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.user_code import one_line
 from palaestra.envs.wrappers.wrapper import Wrapper, is_count
@@ -47,6 +47,23 @@ class DiscretizedActions(Wrapper):
         """The actions inside, [N, …]."""
         digits = action if self.multidiscrete else action.unsqueeze(1) // self._places % self.bins  # [N, D]
         return self._grid.gather(0, digits).view(-1, *(self.env.action_space.shape or ()))
+
+    def action_name(self, action: int) -> str:
+        """The value in each dimension."""
+        digits = [action // place % self.bins for place in self._places.tolist()]
+        values = [f"{float(self._grid[digit, i]):.3g}" for i, digit in enumerate(digits)]
+        names = [one.name for one in self.env.action_names if one.count == 1]
+        if len(names) < len(values):
+            return ", ".join(values)
+        return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        """Those of Discrete actions are in :meth:`action_name`; MultiDiscrete ones have none."""
+        return ()
+
+    def has(self, name: str) -> bool:
+        return name == "action_name" or super().has(name)
 
     def expert(self, state: Any) -> Tensor:
         wanted = self.env.expert(state).flatten(1).unsqueeze(1)  # [N, 1, D]

@@ -7,6 +7,7 @@ Source: time, Pardo et al., "Time limits in reinforcement learning", ICML 2018; 
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import deque
 from typing import Any
 
@@ -16,11 +17,11 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from palaestra.envs.core import TensorEnv
+from palaestra.envs.core import Quantity, TensorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.user_code import one_line
 from palaestra.envs.wrappers.stacking import stacked, stacked_space, stacking_axis
-from palaestra.envs.wrappers.wrapper import Wrapper, is_count, join, split
+from palaestra.envs.wrappers.wrapper import Wrapper, free_name, is_count, join, split
 
 
 class TimeAware(Wrapper):
@@ -46,6 +47,12 @@ class TimeAware(Wrapper):
         low, high = (np.append(bound.astype(np.float32), end) for bound, end in ((space.low, 0.0), (space.high, 1.0)))
         self.observation_space = Box(low.astype(np.float32), high.astype(np.float32))
         self._limit = torch.tensor(float(limit), device=self.device)  # a tensor: a GPU divides by a number less exactly
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        names = self.env.observation_names
+        used = Quantity(free_name("time_used", names), scale=float(self.max_episode_steps or 1), unit="step")
+        return (*names, used) if names else ()
 
     def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
         return self.env, split(state)[0]
@@ -80,6 +87,16 @@ class FrameStack(Wrapper):
             raise ValueError(f"needs Box observations, got {one_line(env.observation_space)}")
         self.count, self._axis = count, stacking_axis(env.observation_space, count)
         self.observation_space = stacked_space(env.observation_space, count)
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        """Those of each frame; images have none, as their frames stand between each other."""
+        named: tuple[Quantity, ...] = ()
+        for steps in range(self.count - 1, -1, -1) if self._axis is None else ():
+            for one in self.env.observation_names:
+                name = f"{one.name}_{steps}_ago" if steps else one.name
+                named += (dataclasses.replace(one, name=free_name(name, named)),)
+        return named
 
     def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
         return self.env, split(state)[0]

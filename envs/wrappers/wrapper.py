@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from palaestra.envs.core import Reference, TensorEnv, state_fields
+from palaestra.envs.core import Quantity, Reference, TensorEnv, state_fields
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
     from palaestra.envs.core import Array
     from palaestra.envs.rendering.canvas import Canvas
 
+_SPACES = ("observation_space", "action_space")
 _SAME = (
-    *("observation_space", "action_space", "max_episode_steps"),
+    *(*_SPACES, "max_episode_steps", "step_seconds"),
     *("frames_per_second", "turn_based", "decided_by", "picture_size"),
 )
 
@@ -113,6 +114,18 @@ class Wrapper(TensorEnv[Any]):
         return self.env.action_name(action)
 
     @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        return self.env.observation_names
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        return self.env.action_names
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self.env.remarks
+
+    @property
     def reference(self) -> Reference:
         return self.env.reference
 
@@ -159,3 +172,10 @@ class UnseenRules(Wrapper):
 def is_count(value: Any, least: int) -> bool:
     """True if a setting is an integer of at least ``least``; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def free_name(name: str, taken: tuple[Quantity, ...]) -> str:
+    """The name, with as many underscores as set it apart from those that are taken."""
+    while any(name == one.name for one in taken):
+        name += "_"
+    return name

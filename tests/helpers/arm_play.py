@@ -9,18 +9,33 @@ from mujoco_arm import random_arm, random_chain
 from torch import Tensor
 
 from palaestra.envs import Rng, TensorEnv
+from palaestra.envs.arm import Placement, SerialChain
 from palaestra.envs.core.rng import child_key, env_keys
 
 OTHER: dict[str, Any] = {  # a chain of 4 joints, a start and a box around its tool
-    "chain": random_chain(2, 4),
+    "robot": random_chain(2, 4),
     "start": (0.3, -0.4, 0.5, -0.6),
     "targets": ((0.1, 0.2), (0.35, 0.45), (0.77, 0.87)),
 }
 ALL_KINDS: dict[str, Any] = {  # a continuous, a revolute, a prismatic and one more continuous joint
-    "chain": random_arm(24, 4),
+    "robot": random_arm(24, 4),
     "start": (0.3, -0.4, 0.5, -0.3),
     "targets": ((-0.18, -0.08), (0.04, 0.14), (0.47, 0.57)),
 }
+GANTRY = SerialChain(  # three slides along x, y and z
+    name="gantry",
+    placements=(Placement(),) * 3,
+    axes=((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    kinds=("prismatic",) * 3,
+    mass=(1.0,) * 3,
+    centre_of_mass=((0.0, 0.0, 0.0),) * 3,
+    inertia=((0.01, 0.01, 0.01, 0.0, 0.0, 0.0),) * 3,
+    q_min=(-1.0, -1.0, 0.0),
+    q_max=(1.0, 1.0, 2.0),
+    velocity=(0.5, 1.0, 0.25),
+    acceleration=(2.0, 0.5, 1.0),
+    torque=(100.0,) * 3,
+)
 
 
 class Play:

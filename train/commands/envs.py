@@ -15,6 +15,8 @@ from palaestra.train.formatting import SCORES, fitted, two_digits, wrapped
 if TYPE_CHECKING:
     from palaestra.envs.specs import TensorEnvSpec
 
+_MOST_ACTIONS = 40  # that are listed
+
 
 def envs(
     name: Annotated[str, typer.Argument(metavar="[ENV]", help=f"{ENV_HELP} Tells all about that one.")] = "",
@@ -138,7 +140,7 @@ def env_page(found: dict[str, Any], width: int, everything: bool = False) -> str
         indent = len(line) - len(line.lstrip())
         text += [wrapped(line.strip(), width, " " * indent)]
     text += ["", *_table(list(facts.items()), width), "", *_training(found, width)]
-    return "\n".join([*text, *(_all_settings(found, width) if everything else ())])
+    return "\n".join([*text, *((*_numbers(found, width), *_all_settings(found, width)) if everything else ())])
 
 
 def _training(found: dict[str, Any], width: int) -> list[str]:
@@ -152,6 +154,31 @@ def _training(found: dict[str, Any], width: int) -> list[str]:
     settings = [wrapped(f"--set env.KEY=VALUE: {keys}", width, "")] if keys else []
     more = f"palaestra envs {name} --all"
     return [*_table(lines, width), "", *settings, fitted(f"the rules and every setting: {more}", width)]
+
+
+def _numbers(found: dict[str, Any], width: int) -> list[str]:
+    """The meaning of each number x that goes in and out, as far as the environment says it."""
+    interface, text = found["interface"], []
+    rate = interface.get("steps_per_second")
+    for part, often in (("observations", ""), ("actions", f", {rate:g} times a second" if rate else "")):
+        rows = interface.get(part)
+        if rows:
+            heads = ("x", f"{part.removesuffix('s')}{often}", "value", "meaning")
+            text += ["", *_table([heads, *map(_number_row, rows)], width)]
+    if names := interface.get("discrete_actions"):
+        told = names if len(names) <= _MOST_ACTIONS else [*names[: _MOST_ACTIONS - 2], "...", names[-1]]
+        listed = ", ".join(name if name == "..." else f"{names.index(name)} {name}" for name in told)
+        text += ["", wrapped(f"actions: {listed}", width, "")]
+    return text
+
+
+def _number_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """Its place, name, value and meaning."""
+    first, last = row["first"], row["first"] + row["count"] - 1
+    scaled = "x" if row["scale"] == 1.0 else f"{row['scale']:.4g} x"
+    value = f"{row['offset']:.4g} + {scaled}" if row["offset"] else scaled
+    place = f"{first}" if first == last else f"{first}-{last}"
+    return place, row["name"], f"{value} {row['unit']}".strip(), row["meaning"]
 
 
 def _all_settings(found: dict[str, Any], width: int) -> list[str]:

@@ -31,6 +31,7 @@ from palaestra.train.config import AGENT_NAMES
 from palaestra.train.config.schema import ConfigError, Option, fitting, options_of, require_choice, whole_number
 
 Agent = PPO | DQN | PQN
+_LONGEST_VALUE = 60  # characters, of an argument in a message
 AGENTS: dict[str, type[Agent]] = dict(zip(AGENT_NAMES, (PPO, DQN, PQN), strict=True))
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
 
@@ -76,7 +77,7 @@ def checked_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> dict[str
     if not env_kwargs or (kinds := env.kwarg_kinds()) is None:
         return env_kwargs
     checked = {}
-    for key, value in env_kwargs.items():
+    for key, value in _with_parts(env_kwargs, kinds).items():
         require_choice(key, kinds, "environment setting")
         if key == "max_episode_steps":
             value = Option(AtLeastOne | None).check(f"env.{key}", value)
@@ -85,6 +86,26 @@ def checked_env_kwargs(env: ResolvedEnv, env_kwargs: dict[str, Any]) -> dict[str
                 value = whole_number(value)
         checked[key] = value
     return checked
+
+
+def _with_parts(env_kwargs: dict[str, Any], kinds: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments with "robot.tip" as the entry "tip" of the mapping "robot", where that may be a mapping.
+
+    A plain value that has parts becomes the mapping's entry "from": the robot of a file, with another tip.
+    """
+    split = {
+        key: value for key, value in env_kwargs.items() if "." in key and "dict" in kinds.get(key.split(".")[0], "")
+    }
+    whole = {key: value for key, value in env_kwargs.items() if key not in split}
+    for key in sorted(split, key=lambda key: key.count(".")):
+        *path, last = key.split(".")
+        at = whole
+        for part in path:
+            inner = at.get(part)
+            at[part] = dict(inner) if isinstance(inner, Mapping) else {} if inner is None else {"from": inner}
+            at = at[part]
+        at[last] = split[key]
+    return whole
 
 
 def checked_agent_kwargs(agent: str, agent_kwargs: dict[str, Any], env: ResolvedEnv) -> dict[str, Any]:
@@ -150,7 +171,8 @@ def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], spac
     """Raise a ConfigError unless the agent can act in the environment's action space; it names agents that can."""
     if can_act(agent, space):
         return
-    where = " with " + ", ".join(f"{k}={v}" for k, v in env_kwargs.items()) if env_kwargs else ""
+    short = {k: f"{v}" if len(f"{v}") <= _LONGEST_VALUE else "…" for k, v in env_kwargs.items()}
+    where = " with " + ", ".join(f"{k}={v}" for k, v in short.items()) if short else ""
     takes = [name for name in AGENTS if can_act(name, space)]
     hint = f": use --agent {takes[0]}" if takes else ""
     needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"

@@ -11,6 +11,7 @@ from typing import Any
 from gymnasium import Space
 
 from palaestra.envs.core.user_code import RAISED, one_line
+from palaestra.envs.interface import interface_of
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
 from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
 from palaestra.train.config.presets import Preset, find_preset, preset
@@ -40,6 +41,7 @@ def describe_env(env: ResolvedEnv) -> dict[str, Any]:
         "max_episode_steps": _time_limit(env) if rules is None else rules.max_episode_steps,
         "decided_by": "" if rules is None else rules.decided_by,
         "reference": {name: getattr(reference, name) for name in scores},
+        "interface": _interface(env),
         "env_settings": _env_settings(env),
         "agents": {name: _agent_settings(env, name) for name in AGENTS if can_act(name, _actions_of(env, name))},
     }
@@ -80,6 +82,12 @@ def _joined(text: str) -> str:
 def _time_limit(env: ResolvedEnv) -> int | None:
     assert isinstance(env, GymnasiumSpec)
     return env.spec.max_episode_steps
+
+
+def _interface(env: ResolvedEnv) -> dict[str, Any]:
+    """The meaning of each number of observations and actions; nothing of Gymnasium environments, which do not say."""
+    rules = env.build() if isinstance(env, TensorEnvSpec) else None
+    return {} if rules is None else interface_of(rules)
 
 
 def _env_settings(env: ResolvedEnv) -> list[dict[str, Any]]:

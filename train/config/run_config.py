@@ -71,6 +71,18 @@ _OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every",
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML with a row of numbers on one line."""
+
+
+def _row(dumper: yaml.SafeDumper, row: list[Any]) -> yaml.Node:
+    numbers = all(isinstance(item, int | float | None) for item in row)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=numbers or None)
+
+
+_Dumper.add_representer(list, _row)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run, as ``config.yaml`` holds it; ``threads`` is None until they are chosen as the run begins."""
@@ -106,7 +118,8 @@ class RunConfig:
         return asdict(self)
 
     def as_yaml(self) -> str:
-        return yaml.safe_dump(self.as_dict(), sort_keys=False, width=sys.maxsize)  # a value is not broken over lines
+        # a value is not broken over lines
+        return yaml.dump(self.as_dict(), Dumper=_Dumper, sort_keys=False, width=sys.maxsize)
 
     @classmethod
     def from_dict(cls, data: Any) -> RunConfig:

@@ -164,7 +164,7 @@ def controller_for(playback: Playback, name: str) -> KeyboardController | MenuCo
     batch, rules = playback.env, playback.env.env
     if not rules.keys_in(batch.state_of(0)):
         return MenuController(space, rules.action_name)
-    named = rules.has("action_name")
+    named = rules.has("action_name") and not rules.has("keys_in")  # a legend of keys whose meaning stays
     return KeyboardController(
         lambda: _named(rules.keys_in(batch.state_of(0))),
         rules.turn_based,

@@ -177,7 +177,8 @@ def _train(
     try:
         with progress:
             first = headline(config, env.device, start_step, rollout)
-            for line in (first, returns_on_display(reference), callback.plan(), remark, *model.remarks):
+            assumed = config.resolved_env.remarks(config.env_kwargs)
+            for line in (first, *assumed, returns_on_display(reference), callback.plan(), remark, *model.remarks):
                 if line:
                     progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)

@@ -6,7 +6,8 @@
    prismatic joint is a thinner grey rod along its axis.
 2. All sizes follow from the chain's length, and tubes get thinner towards the tool, so that any chain gives
    a believable arm. A Panda comes out white with dark joints.
-3. The hand is drawn in the tool's frame: its fingers lie along z, open along y, and meet at the tool centre.
+3. The hand is drawn in the tool's frame: its fingers lie along z, open along y, and meet at the tool centre. Where
+   there is no room for it between the last joint and the tool, the arm ends with its flange.
 
 A body is a loft: closed rings of corners, each joined to the next by quadrilaterals.
 """
@@ -25,6 +26,8 @@ from palaestra.envs.arm.drawing.camera import Floats
 _SIDES = 16
 _ANGLES = np.arange(_SIDES) * (2 * math.pi / _SIDES)
 _WHITE, _GREY, _DARK = (238.0, 241.0, 245.0), (196.0, 203.0, 211.0), (62.0, 70.0, 82.0)
+
+_FOOT = 1.75  # radius of the base's foot by that of the base
 
 Tint = tuple[float, float, float]
 
@@ -68,23 +71,23 @@ def arm_solids(chain: SerialChain, rotation: Floats, position: Floats) -> Solid:
         position: [dof + 2, 3] m.
     """
     length = length_of(chain)
-    before = np.array(chain.base.position)
-    solids = _base(0.043 * length, before, np.array(chain.base.rotation)[:, 2])
+    before, stand = np.array(chain.base.position), 0.043 * length
+    solids = _base(stand, before, np.array(chain.base.rotation)[:, 2])
     for i, local in enumerate(chain.axes):
         radius = length * (0.042 - 0.014 * i / max(1, chain.dof - 1))
         axis, here = rotation[i] @ np.array(local), position[i]
         along = float((here - before) @ axis)
         foot = here - along * axis
-        if np.linalg.norm(foot - before) > 1e-9:
+        if np.linalg.norm(foot - before) > (_FOOT * stand if i == 0 else 1e-9):  # nearer it is on the foot
             solids.append(_tube(before, foot, 0.92 * radius))
         if not chain.turning[i]:
-            solids.append(_rod(foot, here, axis, 0.7 * radius))
+            solids.append(_rod(foot, here, axis, 0.7 * radius, flat_start=i == 0))
         elif abs(along) > 1.5 * radius:
             solids.append(_tube(foot, here, radius, seam=0.45, flat_start=i == 0))
         else:
             solids.append(_housing(here, axis, radius))
         before = here
-    solids += [*_wrist(chain, rotation, position), *hand_solids(chain, rotation[-1], position[-1])]
+    solids += _wrist(chain, rotation, position)
     return Solid(np.concatenate([s.quads for s in solids]), np.concatenate([s.colours for s in solids]))
 
 
@@ -128,42 +131,46 @@ def hand_size(chain: SerialChain) -> float:
 
 
 def _wrist(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
-    """The wrist, from the last joint to the flange and on to the back of the hand."""
-    length = length_of(chain)
-    last, flange = position[-3], position[-2]
-    back = position[-1] - hand_size(chain) * rotation[-1, :, 2]
+    """The wrist, from the last joint to the flange, and on to the back of the hand and the hand."""
+    length, size = length_of(chain), hand_size(chain)
+    last, flange, tool = position[-3:]
+    ahead, back = rotation[-1, :, 2], tool - size * rotation[-1, :, 2]
+    holds = bool((tool - last) @ ahead > size)
+    if holds and (tool - flange) @ ahead < 0.5 * size:  # the flange is the tip of a hand, and drawn behind it
+        flange = back
     solids = []
     if np.linalg.norm(flange - last) > 1e-9:
         solids.append(_tube(last, flange, 0.026 * length, flat_end=True))
     rings = (Ring(-0.006, 0.0), Ring(-0.006, 0.03, _DARK), Ring(0.004, 0.03, _DARK), Ring(0.004, 0.0, _DARK))
     scaled = [Ring(ring.along * length, ring.radius * length, ring.colour) for ring in rings]
-    solids.append(_turned(flange, rotation[-2, :, 2], scaled))
-    if np.linalg.norm(back - flange) > 0.02 * length:
+    solids.append(turned(flange, rotation[-2, :, 2], scaled))
+    if holds and np.linalg.norm(back - flange) > 0.02 * length:
         solids.append(_tube(flange, back, 0.018 * length))
-    return solids
+    return [*solids, *(hand_solids(chain, rotation[-1], tool) if holds else ())]
 
 
 def _base(radius: float, origin: Floats, axis: Floats) -> list[Solid]:
     """A round foot under the first joint."""
     rings = [
         Ring(0.0, 0.0),
-        Ring(0.0, 1.75 * radius, _DARK),
-        Ring(0.25 * radius, 1.75 * radius, _DARK),
+        Ring(0.0, _FOOT * radius, _DARK),
+        Ring(0.25 * radius, _FOOT * radius, _DARK),
         Ring(0.4 * radius, 1.6 * radius, _GREY),
         Ring(0.9 * radius, 1.35 * radius, _WHITE),
         Ring(1.2 * radius, 1.1 * radius, _WHITE),
         Ring(1.2 * radius, 0.0, _WHITE),
     ]
-    return [_turned(origin, axis, rings)]
+    return [turned(origin, axis, rings)]
 
 
-def _rod(foot: Floats, here: Floats, axis: Floats, radius: float) -> Solid:
-    """What slides along ``axis`` from ``foot`` to ``here``, and a carriage around it."""
-    reach = float((here - foot) @ axis)
-    low, high = min(0.0, reach) - 2 * radius, max(0.0, reach) + 2 * radius
+def _rod(foot: Floats, here: Floats, axis: Floats, radius: float, *, flat_start: bool = False) -> Solid:
+    """A rod that slides along ``axis`` from ``foot`` to ``here``; both ends stand out, but for a flat start."""
+    reach, start = float((here - foot) @ axis), 0.0 if flat_start else 2 * radius
+    low = min(-start, reach - 2 * radius) if reach < 0.0 else -start
+    high = reach + 2 * radius if reach > 0.0 else start
     pieces = np.linspace(low, high, max(2, round((high - low) / radius))).tolist()
     rings = [Ring(low, 0.0), *(Ring(along, radius, _GREY) for along in pieces), Ring(high, 0.0, _DARK)]
-    return _turned(foot, axis, rings)
+    return turned(foot, axis, rings)
 
 
 def _tube(
@@ -194,7 +201,7 @@ def _tube(
         outside = [ring for ring in between if abs(ring.along - seam * length) > half + 0.3 * radius]
         between = sorted([*outside, *marks], key=lambda ring: ring.along)
     rings = [*(Ring(*ring) for ring in first), *between, *(Ring(*ring) for ring in last)]
-    return _turned(start, (end - start) / length, rings)
+    return turned(start, (end - start) / length, rings)
 
 
 def _housing(centre: Floats, axis: Floats, radius: float) -> Solid:
@@ -205,10 +212,10 @@ def _housing(centre: Floats, axis: Floats, radius: float) -> Solid:
     rings = [Ring(-along, across, _DARK) for along, across in lid]
     rings += [Ring(along, across) for along, across in reversed(white)]
     rings += [Ring(0.97 * half, 0.78 * width), *(Ring(along, across, _DARK) for along, across in reversed(lid[:2]))]
-    return _turned(centre, axis, rings)
+    return turned(centre, axis, rings)
 
 
-def _turned(origin: Floats, axis: Floats, rings: Sequence[Ring]) -> Solid:
+def turned(origin: Floats, axis: Floats, rings: Sequence[Ring]) -> Solid:
     """A body of revolution about ``axis`` (a unit vector) from ``origin``."""
     aside = np.eye(3)[int(np.abs(axis).argmin())]
     u = np.cross(axis, aside)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 _NEAR = 0.02  # share of the distance to what is looked at; nothing is drawn larger than it would be at this depth
-_LIGHT = np.array((-0.30, -0.52, 0.80))  # towards the light, in the axes of the world
+LIGHT = np.array((-0.30, -0.52, 0.80))  # towards the light of a camera that looks along −0.80, 1.10
 _AMBIENT, _LAMP, _VIEWER = 0.34, 0.56, 0.16  # shares of brightness: ambient, from the light, from the camera
 
 
@@ -38,6 +38,7 @@ class Camera:
         focal: canvas units per unit of slope.
         centre: the point of the canvas that the view is aimed at.
         near: the smallest depth that counts, m.
+        light: [3] the direction towards the light, in the axes of the world.
     """
 
     position: Floats
@@ -45,15 +46,17 @@ class Camera:
     focal: float
     centre: Point
     near: float
+    light: Floats
 
     @classmethod
-    def looking(cls, position: Floats, at: Floats, focal: float, centre: Point) -> Camera:
+    def looking(cls, position: Floats, at: Floats, focal: float, centre: Point, light: Floats = LIGHT) -> Camera:
         """A camera held upright (z is up), its optical axis through ``at``, which is not straight above or below it."""
         distance = float(np.linalg.norm(at - position))
         forward = (at - position) / distance
         right = np.array((forward[1], -forward[0], 0.0))
         right /= np.linalg.norm(right)
-        return cls(position, np.stack((right, np.cross(forward, right), forward)), focal, centre, _NEAR * distance)
+        axes = np.stack((right, np.cross(forward, right), forward))
+        return cls(position, axes, focal, centre, _NEAR * distance, light)
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
         """Places on the canvas [..., 2] and depths [...] (m) of points [..., 3]."""
@@ -77,10 +80,11 @@ class Painter:
         seen = facing > 0.0
         normal, to_camera = normal[seen], to_camera[seen]
         size = np.linalg.norm(normal, axis=1)
-        lamp = (normal @ (_LIGHT / np.linalg.norm(_LIGHT)) / size).clip(min=0.0)
+        light = self.camera.light / np.linalg.norm(self.camera.light)
+        lamp = (normal @ light / size).clip(min=0.0)
         viewer = facing[seen] / (size * np.linalg.norm(to_camera, axis=1))
-        light = _AMBIENT + _LAMP * lamp + _VIEWER * viewer
-        shades = (colours[seen] * light[:, None]).clip(0, 255).astype(int)
+        bright = _AMBIENT + _LAMP * lamp + _VIEWER * viewer
+        shades = (colours[seen] * bright[:, None]).clip(0, 255).astype(int)
         if opacity < 255:
             shades = np.insert(shades, 3, opacity, axis=1)
         corners, depth = self.camera.project(quads[seen])

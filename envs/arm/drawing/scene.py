@@ -1,6 +1,7 @@
 """The picture of a reaching arm: perspective from a fixed three-quarter view.
 
-1. The camera depends on the arm's length and on the box of the targets only, so that nothing but the arm moves.
+1. The camera depends on the arm's length and on the box of the targets only, so that nothing but the arm moves. It
+   stands to the right of the way from the base to the box, and farther off where these would not be in the picture.
 2. The floor lies level at the height of the base, in tiles of 10 cm (for arms much longer or shorter, of another power
    of ten) that fade away; the arm's soft shadow falls straight down.
 3. The target is a ball of the tolerance's radius with a halo and a line down to the floor; a target pose also has its
@@ -21,7 +22,7 @@ import torch
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.drawing.body import arm_solids, hand_size, hand_solids, length_of
-from palaestra.envs.arm.drawing.camera import Camera, Floats, Painter
+from palaestra.envs.arm.drawing.camera import LIGHT, Camera, Floats, Painter
 from palaestra.envs.arm.dynamics import forward_kinematics
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 RGB = tuple[int, int, int]
 Box = Sequence[tuple[float, float]]  # (low, high) along x, y and z, m
 
-_BACKGROUND, _FLOOR = (13, 20, 28), (44, 58, 71)
+BACKGROUND, _FLOOR = (13, 20, 28), (44, 58, 71)
 _UNDERWAY, _REACHED, _MISSED = (255, 176, 46), (61, 220, 132), (255, 90, 95)
 _AXES = ("#ff6b6b", "#7ee787", "#6ea8fe")
 _REMEMBERED = 120  # points of the trail
+_CAMERA = np.array((0.80, -1.10, 0.50))  # from what it looks at, by the arm's length, for a box in the direction of x
+_FARTHER = 25  # steps of a tenth that it may be farther off
 
 
 def draw_arm(
@@ -71,10 +74,10 @@ def draw_arm(
     mood = _REACHED if reached else _MISSED if canvas.over else _UNDERWAY
     camera = view(chain, box, canvas.width, canvas.height)
     painter = Painter(canvas, camera)
-    canvas.fill(_BACKGROUND)
+    canvas.fill(BACKGROUND)
     ground = np.array(chain.base.position)
-    _draw_floor(canvas, camera, ground, length_of(chain))
-    _draw_shadow(canvas, camera, ground, positions, length_of(chain))
+    draw_floor(canvas, camera, ground, length_of(chain))
+    draw_shadow(canvas, camera, ground, positions, length_of(chain))
     _add_box(painter, box)
     _add_target(painter, target, float(ground[2]), tolerance, mood)
     if rotation is not None:
@@ -90,16 +93,41 @@ def draw_arm(
 
 def view(chain: SerialChain, box: Box, width: float, height: float) -> Camera:
     """The camera for an arm and its box of targets on a canvas of that size."""
-    length = length_of(chain)
+    length, base = length_of(chain), np.array(chain.base.position)
     middle = np.array([(low + high) / 2 for low, high in box])
-    at = 0.5 * middle + 0.5 * (np.array(chain.base.position) + np.array((0.0, 0.0, 0.24 * length)))
-    position = at + length * np.array((0.80, -1.10, 0.50))
-    return Camera.looking(position, at, 1.7 * min(height, 0.75 * width), (width / 2, 0.58 * height))
+    turn = _towards(middle - base)
+    at = 0.5 * middle + 0.5 * (base + np.array((0.0, 0.0, 0.24 * length)))
+    foot = 0.08 * length
+    corners = [np.array(corner) for corner in product(*box)]
+    corners += [base + np.array((x, y, 0.0)) for x in (-foot, foot) for y in (-foot, foot)]
+    needed = np.concatenate((corners, [(x, y, base[2]) for x, y, _ in corners]))
+    distance = length
+    for _ in range(_FARTHER):
+        position = at + distance * (turn @ _CAMERA)
+        focal, centre = 1.7 * min(height, 0.75 * width), (width / 2, 0.58 * height)
+        camera = Camera.looking(position, at, focal, centre, turn @ LIGHT)
+        places, _ = camera.project(needed)
+        if ((places > 0.0) & (places < (width, height))).all():
+            break
+        distance *= 1.1
+    return camera
 
 
-def _draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -> None:
+def _towards(way: Floats) -> Floats:
+    """The rotation about the vertical from x to the direction of ``way``."""
+    far = math.hypot(way[0], way[1])
+    x, y = (way[0] / far, way[1] / far) if far > 1e-9 else (1.0, 0.0)
+    return np.array(((x, -y, 0.0), (y, x, 0.0), (0.0, 0.0, 1.0)))
+
+
+def tile_of(length: float) -> float:
+    """The side of the floor's tiles for an arm of that length, m."""
+    return 10.0 ** (round(math.log10(length)) - 1)
+
+
+def draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -> None:
     """Tiles with dark gaps, brightest under the arm and gone where it cannot reach."""
-    reach, tile = 0.85 * length, 10.0 ** (round(math.log10(length)) - 1)
+    reach, tile = 0.85 * length, tile_of(length)
     number = math.ceil(reach / tile)
     cells = np.arange(-number, number) * tile
     corner = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)
@@ -107,12 +135,12 @@ def _draw_floor(canvas: Canvas, camera: Camera, ground: Floats, length: float) -
     corner, fade = corner[fade > 0.02], fade[fade > 0.02]
     flat = corner[:, None] + tile * np.array([(0.03, 0.03), (0.97, 0.03), (0.97, 0.97), (0.03, 0.97)])
     places, _ = camera.project(ground + np.concatenate((flat, np.zeros((*flat.shape[:2], 1))), 2))
-    inks = (np.array(_BACKGROUND) + fade[:, None] * np.subtract(_FLOOR, _BACKGROUND)).astype(int)
+    inks = (np.array(BACKGROUND) + fade[:, None] * np.subtract(_FLOOR, BACKGROUND)).astype(int)
     for points, (r, g, b) in zip(places.tolist(), inks.tolist(), strict=True):
         canvas.polygon(points, (r, g, b))
 
 
-def _draw_shadow(canvas: Canvas, camera: Camera, ground: Floats, positions: Floats, length: float) -> None:
+def draw_shadow(canvas: Canvas, camera: Camera, ground: Floats, positions: Floats, length: float) -> None:
     """Faint blots under points along the arm, wider the higher these are, that add up to a soft shadow."""
     joints = np.concatenate((ground[None], positions))
     angles = np.arange(20) * (2 * math.pi / 20)
@@ -143,11 +171,11 @@ def _add_box(painter: Painter, box: Box) -> None:
 def _add_target(painter: Painter, target: Floats, floor: float, tolerance: float, mood: RGB) -> None:
     canvas = painter.canvas
     foot = np.array((target[0], target[1], floor))
-    painter.line(np.linspace(target, foot, 12), canvas.mix(mood, _BACKGROUND, 0.45), 1.6)
+    painter.line(np.linspace(target, foot, 12), canvas.mix(mood, BACKGROUND, 0.45), 1.6)
     angles = np.linspace(0.0, 2 * math.pi, 17)
     for share in (1.0, 0.35):
         around = np.stack((np.cos(angles), np.sin(angles), np.zeros(17)), 1)
-        painter.line(foot + share * tolerance * around, canvas.mix(mood, _BACKGROUND, 0.3), 1.6)
+        painter.line(foot + share * tolerance * around, canvas.mix(mood, BACKGROUND, 0.3), 1.6)
     painter.ball(target, tolerance, mood)
     painter.ring(target, 1.9 * tolerance, (*mood, 230), 2.2)
     painter.ring(target, 2.7 * tolerance, (*mood, 80), 1.6)

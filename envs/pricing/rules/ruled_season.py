@@ -13,7 +13,7 @@ Without any rule it is the plain season, bit for bit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from palaestra.envs.core import Array
+from palaestra.envs.core import Array, Quantity
 from palaestra.envs.pricing.arguments import checked_distribution, checked_prices
 from palaestra.envs.pricing.demand.season_problem import expected_after
 from palaestra.envs.pricing.finite_mdp import Solution
@@ -136,6 +136,23 @@ class RuledSeason(Season):
         if self.rules.to_come:
             shares.append(self.outstanding.index_select(0, state.period) / self.rules.to_come)
         return torch.stack(shares, 1)
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        named = super().observation_names
+        if not self.is_ruled:
+            return named
+        periods, units, *others = named
+        others.insert(0, replace(units, scale=float(self.capacity)))
+        if self.memory.size > 1:
+            place = "place of the last price in the menu, -1 before the first"
+            others.append(Quantity("last_price", "", float(len(self.prices)), -1.0, place))
+        if self.memory.hold > 1:
+            stays = "for which the last price must stay"
+            others.append(Quantity("hold_left", self.time_unit, self.memory.hold - 1.0, meaning=stays))
+        if self.rules.to_come:
+            others.append(Quantity("units_to_come", "unit", float(self.rules.to_come)))
+        return (periods, *others)
 
     def expert(self, state: SeasonState) -> Tensor:
         return self.best_actions(state.period, state.stock // self.lot * self.memory.size + self._memory_of(state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from itertools import pairwise
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics
-from palaestra.envs.arm.drawing.body import _tube, arm_solids, hand_solids
+from palaestra.envs.arm.drawing.body import _tube, arm_solids, hand_solids, length_of
 from palaestra.envs.arm.drawing.camera import Camera
 from palaestra.envs.arm.drawing.scene import _angle_between, draw_arm, view
 from palaestra.envs.rendering.canvas import Canvas, Image
@@ -115,6 +116,46 @@ def test_the_arm_is_seen_from_the_front_on_its_right_hand_side() -> None:
     everything = np.array([(x, y, z) for x in BOX[0] for y in BOX[1] for z in (0.0, *BOX[2])])
     seen, _ = camera.project(everything)
     assert ((seen > 0) & (seen < (640, 480))).all()
+
+
+@given(st.floats(-math.pi, math.pi), st.floats(0.1, 0.9), st.floats(-0.3, 0.8), st.floats(0.05, 2.0))
+@settings(max_examples=50)
+def test_base_and_box_are_in_the_picture_wherever_the_box_is(
+    azimuth: float, far: float, up: float, size: float
+) -> None:
+    """The box, the points of the floor below it, and the base's foot, for arms of all sizes on a base elsewhere."""
+    base = np.array((2.0, -1.0, 0.5))
+    length = size * length_of(PANDA)
+    middle = base + length * np.array((far * math.cos(azimuth), far * math.sin(azimuth), up))
+    box = [(m - 0.1 * length, m + 0.1 * length) for m in middle.tolist()]
+    camera = view(scaled(PANDA, size, base), box, 640, 560)
+    corners = np.array(list(itertools.product(*box)))
+    below = corners * (1.0, 1.0, 0.0) + (0.0, 0.0, base[2])
+    seen, _ = camera.project(np.concatenate((corners, below, [base])))
+    assert ((seen > 0) & (seen < (640, 560))).all()
+    way = middle - base
+    assert camera.axes[0] @ way > 0.4 * np.linalg.norm(
+        way[:2]
+    )  # the box is to the right of the base, seen from its right side
+
+
+def scaled(chain: SerialChain, factor: float, base: Any) -> SerialChain:
+    """The same arm with all lengths multiplied, on a base elsewhere."""
+
+    def grown(placement: Placement) -> Placement:
+        return Placement(tuple(factor * part for part in placement.position), placement.rotation)
+
+    parts: dict[str, Any] = {name: grown(getattr(chain, name)) for name in ("flange", "tool")}
+    parts["placements"] = tuple(map(grown, chain.placements))
+    return dataclasses.replace(chain, base=Placement(tuple(base)), **parts)
+
+
+def test_the_camera_of_the_panda_stays_where_it_was() -> None:
+    camera = view(PANDA, BOX, 640, 480)
+    length = length_of(PANDA)
+    at = np.array((0.25, 0.0, 0.5 * 0.325 + 0.12 * length))
+    np.testing.assert_allclose(camera.position, at + length * np.array((0.80, -1.10, 0.50)), atol=1e-12)
+    assert camera.focal == 1.7 * 480
 
 
 # --------------------------------------------------------------------------------------------------------- the solids

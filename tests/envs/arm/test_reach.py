@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palaestra.envs import TensorVectorEnv
-from palaestra.envs.arm import PANDA, PANDA_READY, forward_kinematics
-from palaestra.envs.arm.reach import PERIOD, Reach
+from palaestra.envs.arm import PANDA, PANDA_READY, Placement, forward_kinematics
+from palaestra.envs.arm.drawing.scene import view
+from palaestra.envs.arm.reach import MOVES, PERIOD, Reach
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import ArmState
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
@@ -173,3 +175,29 @@ def test_observation_part_by_part() -> None:
     assert obs.shape == (50, 23)
     for name, (ours, expected) in parts.items():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("azimuth", np.linspace(-math.pi, math.pi, 17))
+def test_keys_move_the_tool_as_the_picture_shows_it(azimuth: float) -> None:
+    """For an arm that is turned about its base, and looked at from its side: within 45° of what the key says."""
+    c, s = math.cos(azimuth), math.sin(azimuth)
+    base = Placement((1.0, 2.0, 0.0), ((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)))
+    chain = dataclasses.replace(PANDA, base=base)
+    middle = 1.0 + 0.5 * c, 2.0 + 0.5 * s, 0.3
+    env = Reach(chain, control="cartesian", targets=[(m - 0.05, m + 0.05) for m in middle])
+    right, _, forward = view(chain, env.targets, 640, 560).axes
+    ahead = forward * (1.0, 1.0, 0.0) / np.linalg.norm(forward[:2])
+    for key, way in {"right": right, "left": -right, "w": ahead, "s": -ahead, "up": np.array((0.0, 0.0, 1.0))}.items():
+        move = env.keys_to_action[key]
+        assert np.array(MOVES[move]) @ way > 0.7
+    assert sorted(env.keys_to_action.values()) == list(range(7))
+
+
+def test_moves_are_named_by_the_picture_and_by_the_axis() -> None:
+    names = [Reach(control="cartesian").action_name(action) for action in range(7)]
+    assert names == [
+        *("stay", "move right (+x)", "move left (-x)", "move away (+y)", "move nearer (-y)"),
+        *("move up (+z)", "move down (-z)"),
+    ]
+    assert list(Reach(control="cartesian").keys_to_action) == ["", "right", "left", "w", "s", "up", "down"]
+    assert Reach().keys_to_action == {}

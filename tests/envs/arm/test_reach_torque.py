@@ -29,6 +29,8 @@ from palaestra.envs.arm import (
 from palaestra.envs.arm.dynamics import bodies, joint_torque, link_frames, screws, upper_mass_matrix
 from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.reach_torque import PD_RANGE, ReachTorque, ReachTorqueState
+from palaestra.envs.arm.stepping import Drives
+from palaestra.envs.arm.stepping.functions import drive_torque
 from palaestra.envs.arm.tables import tables
 
 DOUBLE = tables(PANDA, torch.float64, torch.device("cpu"))
@@ -76,7 +78,7 @@ def test_no_command_exceeds_a_limit(kwargs: dict[str, Any], control: Any, seed: 
 def test_damping_and_coulomb_friction_brake_a_light_joint_and_never_drive_it(control: Any) -> None:
     """Beside 0.01 kg m² a damping of 50 N m s/rad would turn the speed round ten times in 2 ms by explicit steps."""
     one = dataclasses.replace(
-        OTHER["chain"], gravity=(0.0, 0.0, 0.0), friction=(), damping=(50.0,) * 4, coulomb=(5.0,) * 4
+        OTHER["robot"], gravity=(0.0, 0.0, 0.0), friction=(), damping=(50.0,) * 4, coulomb=(5.0,) * 4
     )
     env = ReachTorque(one, control=control, start=OTHER["start"], targets=OTHER["targets"])
     q, dq, *_ = random_states(one, 40, 3)
@@ -98,7 +100,9 @@ def test_the_drives_keep_to_their_torque(seed: int) -> None:
     axes, body = screws(PANDA, frames), bodies(PANDA, frames)
     matrix, load = upper_mass_matrix(PANDA, axes, body), joint_torque(PANDA, axes, body, dq) + friction(PANDA, dq)
     offset = dq.flip(1) * torch.logspace(-3, 1, 64)
-    torque, limit = env._drive(matrix, load, offset, dq), torch.tensor(PANDA.torque).unsqueeze(1)
+    drives = Drives(env.stiffness, env.damping)
+    torque = drive_torque(PANDA, drives, matrix, load, offset, dq, 0.002)
+    limit = torch.tensor(PANDA.torque).unsqueeze(1)
     assert (torque.abs() <= limit).all()
     assert (torque.abs() == limit).any()
     free = (torque.abs() < limit).all(0)

@@ -21,6 +21,7 @@ from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinemati
 from palaestra.envs.arm.reach import Reach, held_out
 from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.arm.tables import tables
+from palaestra.envs.arm.task import TARGET_BOX
 from palaestra.envs.checker.conformance import check_env, table
 from palaestra.train.evaluation.episodes import evaluate, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
@@ -114,6 +115,7 @@ def test_payload_and_friction_are_drawn_in_their_ranges_for_each_episode() -> No
     assert (exact.friction == 0.7).all()
 
 
+PLACES: dict[str, Any] = {"start": PANDA_READY, "targets": TARGET_BOX}
 SLIPPERY = dataclasses.replace(PANDA, friction=((0.0, 0.0, 0.0),) * 7)
 STIFF = dataclasses.replace(PANDA, friction=tuple((2 * a, b, c) for a, b, c in PANDA.friction))
 
@@ -129,7 +131,7 @@ STIFF = dataclasses.replace(PANDA, friction=tuple((2 * a, b, c) for a, b, c in P
 )
 def test_a_payload_or_a_friction_is_that_of_another_chain(kwargs: dict[str, Any], chain: SerialChain) -> None:
     """A point mass merged into the last link, or other friction in the table; and it makes a difference."""
-    ours, same, plain = (Play(env, 20) for env in (ReachTorque(**kwargs), ReachTorque(chain=chain), ReachTorque()))
+    ours, same, plain = (Play(env, 20) for env in (ReachTorque(**kwargs), ReachTorque(chain, **PLACES), ReachTorque()))
     for action in 0.3 * commands(2, 8, 20, 7).clamp(-1, 1):
         for play in (ours, same, plain):
             play.step(action)
@@ -189,9 +191,6 @@ def test_random_return_is_the_reference(env: TensorEnv[Any], n: int) -> None:
 
 OTHER_TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "delay": (Reach, {"action_delay": 1}),
-    "box": (Reach, {"targets": ((0.4, 0.5),) * 3}),
-    "start": (Reach, {"start": (0.1, *PANDA_READY[1:])}),
-    "chain": (Reach, OTHER),
     "torque, delay": (ReachTorque, {"action_delay": 1}),
     "torque, payload": (ReachTorque, {"payload": (0.0, 1.0)}),
     "torque, friction": (ReachTorque, {"friction": (0.9, 1.0)}),

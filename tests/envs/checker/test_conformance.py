@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from torch import Tensor
 
-from palaestra.envs import Reference, TensorEnv, UnknownEnvError, entries
+from palaestra.envs import Quantity, Reference, TensorEnv, UnknownEnvError, entries
 from palaestra.envs.checker.conformance import RULES, STRUCTURE, check_env, table
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
@@ -308,6 +308,10 @@ class WrongKeys(Walk):
         return {"left": 0, "right": 2}
 
 
+class TooFewNames(Walk):
+    observation_names = (Quantity("place"),)
+
+
 class WrongRandomReturn(Walk):
     reference = Reference(random=100.0)
 
@@ -407,6 +411,7 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
         {"step figures"},
         "step_figures['age'] must be a floating-point tensor of shape (64,), got torch.float",
     ),
+    (TooFewNames, {"names"}, "observation_names tells of 1 numbers, and Box"),
     (BrokenPicture, {"pictures"}, "ZeroDivisionError: no paint (test_conformance.py:"),
     (WrongRandomReturn, {"reference"}, ", but reference.random is 100: correct it"),
     (BeatenOptimum, {"reference"}, "above reference.optimum, 0.1: nothing can be better"),

@@ -18,7 +18,8 @@ from arm_play import ALL_KINDS
 from mujoco_arm import random_chain
 
 from palaestra.envs import Rng, resolve
-from palaestra.envs.arm import PANDA, SerialChain, mjcf
+from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, mjcf
+from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.core.rng import env_keys
 from palaestra.train.bench import physics as physics_bench
@@ -44,14 +45,18 @@ def states(chain: SerialChain, n: int) -> tuple[Any, Any]:
 # ---------------------------------------------------------------------------------------------------- the same physics
 
 
-SMOOTH = {"chain": dataclasses.replace(PANDA, name="smooth Panda", friction=((0.0, 0.0, 0.0),) * 7)}
+SMOOTH: dict[str, Any] = {
+    "robot": dataclasses.replace(PANDA, name="smooth Panda", friction=((0.0, 0.0, 0.0),) * 7),
+    "start": PANDA_READY,
+    "targets": PANDA_TARGETS,
+}
 
 
 @pytest.mark.parametrize("kwargs", [SMOOTH, ALL_KINDS], ids=["smooth Panda", "all kinds of joint"])
 def test_a_step_of_the_environment_is_ten_steps_of_mujoco(kwargs: dict[str, Any]) -> None:
     """Without Coulomb friction, and MuJoCo's batch under the same torques, which move the arms. MuJoCo too damps
     implicitly."""
-    chain, env = kwargs["chain"], ReachTorque(**kwargs)
+    chain, env = kwargs["robot"], ReachTorque(**kwargs)
     q, dq = states(chain, 6)
     action = np.random.default_rng(2).uniform(-0.02, 0.02, (6, chain.dof))  # slow enough to meet no limit of speed
     rng = Rng(env_keys(0, torch.arange(6)), 0)

@@ -428,9 +428,9 @@ def test_keys_are_shown_until_one_is_pressed(
     assert capsys.readouterr().err.splitlines()[:3] == [
         "keys of reach:",
         "  no key   stay",
-        "  right    move right",
+        "  right    move right (+x)",
     ]
-    assert "move away" in texts
+    assert "move away (+y)" in texts
     background = [(frame == np.array([24, 34, 45])).all(2).sum() for frame in console.frames]
     assert min(background[:2]) > 20_000
     assert max(background[2:]) < 1000

@@ -55,7 +55,8 @@ def export(
     from palaestra.envs.registry import resolve
     from palaestra.train.export.write import SUFFIXES
     from palaestra.train.export.write import export as write
-    from palaestra.train.runs.run_folder import RunFolder, find_model
+    from palaestra.train.runs.finding import find_model
+    from palaestra.train.runs.run_folder import RunFolder
 
     if run in SCRIPTED:
         raise UsageError(f"{run} is no trained agent: name a run")

@@ -28,7 +28,7 @@ import torch
 from gymnasium.spaces import Box
 from torch import Tensor
 
-from palaestra.envs import Reference, TensorEnv
+from palaestra.envs import Quantity, Reference, TensorEnv
 
 if TYPE_CHECKING:
     from palaestra.envs import Rng
@@ -52,6 +52,7 @@ class MyEnv(TensorEnv[MyEnvState]):
     """Push a puck to a mark; see the module for the rules."""
 
     max_episode_steps = 50
+    step_seconds: ClassVar[float] = TIME_STEP
     frames_per_second: ClassVar[int] = round(1 / TIME_STEP)
     picture_size: ClassVar[tuple[int, int]] = (520, 520)
 
@@ -98,6 +99,15 @@ class MyEnv(TensorEnv[MyEnvState]):
         canvas.line([*(at(past.position) for past in canvas.past), puck], "#4fa3e370", 4)
         canvas.line([puck, ahead], "#f2b35e", 4)
         canvas.circle(*puck, 14, "#5fc96a" if arrived else "#4fa3e3")
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        way = (Quantity(f"to_mark_{axis}", "m", meaning="mark less puck") for axis in "xy")
+        return (*way, *(Quantity(f"velocity_{axis}", "m/s") for axis in "xy"))
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        return Quantity("force_x", "N"), Quantity("force_y", "N")
 
     @property
     def reference(self) -> Reference:

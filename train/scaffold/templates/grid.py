@@ -27,7 +27,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs import Reference, TensorEnv
+from palaestra.envs import Quantity, Reference, TensorEnv
 
 if TYPE_CHECKING:
     from palaestra.envs import Rng
@@ -120,6 +120,10 @@ class MyEnv(TensorEnv[MyEnvState]):
         canvas.circle(*goal, 0.40 * side, "#5fc96a40")
         canvas.circle(*goal, 0.30 * side, "#5fc96a", line=0.08 * side)
         canvas.circle(*you, 0.26 * side, "#f2b35e")
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        return Quantity("you", count=CELLS), Quantity("goal", count=CELLS)
 
     @property
     def reference(self) -> Reference:

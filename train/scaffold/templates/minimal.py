@@ -29,7 +29,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs import Reference, TensorEnv
+from palaestra.envs import Quantity, Reference, TensorEnv
 
 if TYPE_CHECKING:
     from palaestra.envs import Rng
@@ -89,6 +89,12 @@ class MyEnv(TensorEnv[MyEnvState]):
         canvas.line([(ball, 0), (ball, ground)], "#ffffff10", 0.5 * cell)
         canvas.circle(ball, ground - (int(state.height) + 0.28) * cell, 0.28 * cell, "#f2b35e")
         canvas.rectangle(paddle + 0.05 * cell, ground, 0.9 * cell, 0.26 * cell, colour, radius=0.13 * cell)
+
+    @property
+    def observation_names(self) -> tuple[Quantity, ...]:
+        half = (self.width - 1) / 2  # a number of −1 … 1 is column half + half · number
+        columns = (Quantity(name, "column", scale=half, offset=half) for name in ("ball", "paddle"))
+        return (*columns, Quantity("height", "row", scale=2 * half))
 
     @property
     def reference(self) -> Reference:

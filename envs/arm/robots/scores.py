@@ -1,0 +1,100 @@
+"""What an arm's returns in ``palaestra/PandaReach-v0`` are measured by: the bound of its held-out targets, and the mean
+returns of the random policy and of the expert.
+
+All are of the episodes that ``palaestra evaluate`` plays by default: seed 2^32, environments 0 to 999. A run keeps them
+in its robot's data under ``bound``, with a digest of what they depend on; else they are found when they are asked for,
+in a few seconds, once in a process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from palaestra.envs.arm.chain import Row, SerialChain
+from palaestra.envs.arm.dynamics import link_frames
+from palaestra.envs.arm.robots.plain_data import chain_data
+from palaestra.envs.arm.robots.target_box import BoxShape
+from palaestra.envs.arm.robots.time_bound import time_bound
+from palaestra.envs.core.rng import Rng, child_key, env_keys
+
+if TYPE_CHECKING:
+    from palaestra.envs.core import TensorEnv
+
+HELD_OUT_SEED, HELD_OUT = 2**32, 1000  # the episodes of palaestra evaluate
+BOUND_KEYS = ("seconds", "steps", "approach")
+
+
+def held_out_targets(box: BoxShape) -> Tensor:
+    """Targets [1000, 3] m of the first episodes of the held-out environments, float64."""
+    low, high = torch.tensor(box, dtype=torch.float32).unbind(1)
+    return Rng(_keys(), 0).uniform(low, high, (3,)).double()
+
+
+def task_digest(chain: SerialChain, start: Row, targets: BoxShape) -> str:
+    """Sixteen digits that change with anything that the figures depend on."""
+    text = json.dumps([chain_data(chain), start, targets], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def held_out_bound(
+    chain: SerialChain, start: Row, targets: BoxShape, tolerance: float, period: float
+) -> dict[str, float]:
+    """Means over the held-out targets; empty where the search does not reach one of them.
+
+    Returns:
+        ``seconds``, the time-optimal bound to the target itself; ``steps``, whole ones, within which an arm could be at
+        its tolerance; ``approach``, by how much the tool comes closer up to the tolerance, m.
+    """
+    goals = held_out_targets(targets)
+    bound = time_bound(chain, start, goals, tolerance)
+    if not bool(bound.seconds.isfinite().all()):
+        return {}
+    tool = link_frames(chain, torch.tensor(start, dtype=torch.float64).unsqueeze(1)).position[:, -1, 0]
+    approach = ((goals - tool).norm(dim=1) - tolerance).clamp(min=0.0)
+    steps = (bound.within_tolerance / period).ceil().clamp(min=1.0)
+    return {"seconds": _mean(bound.seconds), "steps": _mean(steps), "approach": _mean(approach)}
+
+
+def random_and_expert(env: TensorEnv[Any]) -> tuple[float, float]:
+    """Mean returns of uniformly random actions and of the expert in the held-out episodes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(state: Any) -> Tensor:
+        if isinstance(env.action_space, Discrete):
+            return torch.randint(int(env.action_space.n), (HELD_OUT,), generator=generator)
+        return 2.0 * torch.rand(HELD_OUT, *(env.action_space.shape or ()), generator=generator) - 1.0
+
+    return _mean_return(env, random), _mean_return(env, env.expert)
+
+
+@torch.no_grad()
+def _mean_return(env: TensorEnv[Any], act: Callable[[Any], Tensor]) -> float:
+    keys = _keys()
+    state, going = env.reset(Rng(keys, 0)), torch.ones(HELD_OUT, dtype=torch.bool)
+    total = torch.zeros(HELD_OUT, dtype=torch.float64)
+    for step in range(env.max_episode_steps or 0):
+        state, reward, terminated = env.step(state, act(state), Rng(keys, step + 1))
+        total += torch.where(going, reward.double(), 0.0)
+        going = going & ~terminated
+        if not bool(going.any()):
+            break
+    return _mean(total)
+
+
+def _keys() -> Tensor:
+    return child_key(env_keys(HELD_OUT_SEED, torch.arange(HELD_OUT)), 0)
+
+
+def _mean(values: Tensor) -> float:
+    """The mean, summed exactly, so that it does not depend on threads; to ten digits."""
+    return float(f"{math.fsum(values.tolist()) / len(values):.10g}")
