@@ -56,6 +56,7 @@ from palaestra.envs.arm.dynamics import (
 )
 from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.scores import MEASURED, measured_reference, random_and_expert, task_digest
 from palaestra.envs.arm.robots.start_pose import ORIENTS_FROM
 from palaestra.envs.arm.robots.target_box import TURNS, reached_share, turned
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
@@ -279,10 +280,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @property
     def reference(self) -> Reference:
-        standard = (PANDA, PANDA_READY, TARGET_BOX, (0.0, 0.0), (1.0, 1.0), 0, 1.0)
-        own = (self.chain, self.start, self.targets, self.payload, self.friction, self.action_delay, self.gain)
-        if own != standard:
+        if (self.payload, self.friction, self.action_delay, self.gain) != ((0.0, 0.0), (1.0, 1.0), 0, 1.0):
             return Reference()
+        if not self._is_standard:
+            return measured_reference(self.robot.bound, self._digest, self.control)
         expert, random = (3.53, -13.6) if self.control == "torque" else (3.40, -11.2)
         return Reference(
             optimum=expert,
@@ -295,10 +296,25 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         """With the robot goes what was found of its reach: the observation depends on it."""
         plain = super().self_contained(arguments)
-        if "robot" not in plain or plain.get("orientation") is not None:
+        if "robot" not in plain:
             return plain
-        task = {key: plain[key] for key in ("robot", "start", "targets") if key in plain}
-        return {**plain, "orientation": ReachTorque(**task).orientation}
+        of_task = ("robot", "control", "start", "targets", "orientation")
+        env = ReachTorque(**{key: plain[key] for key in of_task if key in plain})
+        plain = {**plain, "orientation": env.orientation}
+        if env._is_standard or env.reference != Reference():
+            return plain
+        returns = {env.control: list(random_and_expert(env, MEASURED))}
+        return {**plain, "robot": {**plain["robot"], "bound": {"task": env._digest, "returns": returns}}}
+
+    @property
+    def _is_standard(self) -> bool:
+        """True if this is the Panda's own task, whose figures are known."""
+        task = (self.chain, self.start, self.targets, self.orientation)
+        return task == (PANDA, PANDA_READY, TARGET_BOX, True)
+
+    @property
+    def _digest(self) -> str:
+        return task_digest(self.chain, self.start, self.targets, self.orientation)
 
     def _checked_orientation(self, asked: Any) -> bool:
         """True if targets have an orientation.

@@ -1,5 +1,5 @@
-"""What an arm's returns in ``palaestra/PandaReach-v0`` are measured by: the bound of its held-out targets, and the mean
-returns of the random policy and of the expert.
+"""What an arm's returns are measured by: the bound of its held-out targets, where there is one, and the mean returns of
+the random policy and of the expert.
 
 All are of the episodes that ``palaestra evaluate`` plays by default: seed 2^32, environments 0 to 999. A run keeps them
 in its robot's data under ``bound``, with a digest of what they depend on; else they are found when they are asked for,
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,15 @@ from palaestra.envs.arm.dynamics import link_frames
 from palaestra.envs.arm.robots.plain_data import chain_data
 from palaestra.envs.arm.robots.target_box import BoxShape
 from palaestra.envs.arm.robots.time_bound import time_bound
+from palaestra.envs.core import Reference
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 
 if TYPE_CHECKING:
     from palaestra.envs.core import TensorEnv
 
 HELD_OUT_SEED, HELD_OUT = 2**32, 1000  # the episodes of palaestra evaluate
+MEASURED = 200  # of them, where a step takes long
+SOLVED = 0.97  # of the way from random to the expert, as with the Panda
 BOUND_KEYS = ("seconds", "steps", "approach")
 
 
@@ -39,9 +42,9 @@ def held_out_targets(box: BoxShape) -> Tensor:
     return Rng(_keys(), 0).uniform(low, high, (3,)).double()
 
 
-def task_digest(chain: SerialChain, start: Row, targets: BoxShape) -> str:
+def task_digest(chain: SerialChain, start: Row, targets: BoxShape, *more: Any) -> str:
     """Sixteen digits that change with anything that the figures depend on."""
-    text = json.dumps([chain_data(chain), start, targets], sort_keys=True)
+    text = json.dumps([chain_data(chain), start, targets, *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -65,23 +68,37 @@ def held_out_bound(
     return {"seconds": _mean(bound.seconds), "steps": _mean(steps), "approach": _mean(approach)}
 
 
-def random_and_expert(env: TensorEnv[Any]) -> tuple[float, float]:
-    """Mean returns of uniformly random actions and of the expert in the held-out episodes."""
+def random_and_expert(env: TensorEnv[Any], episodes: int = HELD_OUT) -> tuple[float, float]:
+    """Mean returns of uniformly random actions and of the expert in the first held-out episodes."""
     generator = torch.Generator().manual_seed(0)
 
     def random(state: Any) -> Tensor:
         if isinstance(env.action_space, Discrete):
-            return torch.randint(int(env.action_space.n), (HELD_OUT,), generator=generator)
-        return 2.0 * torch.rand(HELD_OUT, *(env.action_space.shape or ()), generator=generator) - 1.0
+            return torch.randint(int(env.action_space.n), (episodes,), generator=generator)
+        return 2.0 * torch.rand(episodes, *(env.action_space.shape or ()), generator=generator) - 1.0
 
-    return _mean_return(env, random), _mean_return(env, env.expert)
+    return _mean_return(env, random, episodes), _mean_return(env, env.expert, episodes)
+
+
+def measured_reference(kept: Mapping[str, Any], digest: str, control: str) -> Reference:
+    """The reference of ``palaestra/PandaReachTorque-v0`` from what a run has measured for a task with that digest."""
+    returns = kept.get("returns", {}).get(control)
+    if returns is None or kept.get("task") != digest:
+        return Reference()
+    random, expert = returns
+    return Reference(
+        optimum=expert,
+        random=random,
+        solved_at=random + SOLVED * (expert - random),
+        source=f"best known: the expert, in {MEASURED} held-out episodes; solved at: {SOLVED:.0%} of the way to it",
+    )
 
 
 @torch.no_grad()
-def _mean_return(env: TensorEnv[Any], act: Callable[[Any], Tensor]) -> float:
-    keys = _keys()
-    state, going = env.reset(Rng(keys, 0)), torch.ones(HELD_OUT, dtype=torch.bool)
-    total = torch.zeros(HELD_OUT, dtype=torch.float64)
+def _mean_return(env: TensorEnv[Any], act: Callable[[Any], Tensor], episodes: int) -> float:
+    keys = _keys()[:episodes]
+    state, going = env.reset(Rng(keys, 0)), torch.ones(episodes, dtype=torch.bool)
+    total = torch.zeros(episodes, dtype=torch.float64)
     for step in range(env.max_episode_steps or 0):
         state, reward, terminated = env.step(state, act(state), Rng(keys, step + 1))
         total += torch.where(going, reward.double(), 0.0)

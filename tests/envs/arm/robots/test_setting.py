@@ -12,11 +12,14 @@ import torch
 from arm_play import Play, commands
 from mujoco_arm import model
 
+from palaestra.envs import Reference, TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, forward_kinematics, inverse_dynamics
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.arm.robots import chain_data, robot_data, task_robot
+from palaestra.train.evaluation.episodes import run_episodes
+from palaestra.train.evaluation.policies import ExpertPolicy
 
 BODY = (
     '<link name="{0}"><inertial><origin xyz="0 0 0.1"/><mass value="1"/>'
@@ -193,6 +196,25 @@ def test_arms_that_cannot_turn_their_tool_have_no_orientation(file: str) -> None
     assert ReachTorque.self_contained({"robot": "ur5e", "orientation": False})["orientation"] is False
     with pytest.raises(ValueError, match=r"^SO-101: orientation takes at least 6 joints, and it has 5$"):
         ReachTorque("so101", orientation=True)
+
+
+def test_a_run_measures_the_expert_where_there_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once; for a person in Python, who did not ask, it is not known. Another task has other figures."""
+    monkeypatch.setattr("palaestra.envs.arm.reach_torque.MEASURED", 20)
+    plain = ReachTorque.self_contained({"robot": "so101"})
+    env = ReachTorque(**plain)
+    assert ReachTorque.self_contained(plain) == plain
+    assert env.reference.random < env.reference.solved_at < env.reference.optimum  # type: ignore[operator]
+    played = run_episodes(TensorVectorEnv(ReachTorque("so101"), 20, device="cpu", seed=2**32), ExpertPolicy())
+    assert played.returns.mean() == pytest.approx(env.reference.optimum, abs=1e-5)
+    for other in (
+        {"payload": (0.0, 1.0)},
+        {"start": (0.0, 0.1, -0.6, 1.2, 0.0)},
+        {"action_delay": 1},
+        {"control": "pd"},
+    ):
+        assert ReachTorque(**{**plain, **other}).reference == ReachTorque("so101").reference == Reference()
+    assert ReachTorque(orientation=False).reference == Reference()  # the Panda's are of poses
 
 
 def test_without_orientation_arriving_is_a_matter_of_the_distance() -> None:
