@@ -130,12 +130,19 @@ def hand_size(chain: SerialChain) -> float:
     return 0.07 * length_of(chain)
 
 
+def has_hand(chain: SerialChain) -> bool:
+    """True if there is room for a hand between the last joint and the tool."""
+    turn = np.array(chain.flange.rotation)
+    way = np.array(chain.flange.position) + turn @ np.array(chain.tool.position)
+    return bool(way @ turn @ np.array(chain.tool.rotation)[:, 2] > hand_size(chain))
+
+
 def _wrist(chain: SerialChain, rotation: Floats, position: Floats) -> list[Solid]:
     """The wrist, from the last joint to the flange, and on to the back of the hand and the hand."""
     length, size = length_of(chain), hand_size(chain)
     last, flange, tool = position[-3:]
     ahead, back = rotation[-1, :, 2], tool - size * rotation[-1, :, 2]
-    holds = bool((tool - last) @ ahead > size)
+    holds = has_hand(chain)
     if holds and (tool - flange) @ ahead < 0.5 * size:  # the flange is the tip of a hand, and drawn behind it
         flange = back
     solids = []

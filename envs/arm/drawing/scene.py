@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.drawing.body import arm_solids, hand_size, hand_solids, length_of
+from palaestra.envs.arm.drawing.body import arm_solids, hand_size, hand_solids, has_hand, length_of
 from palaestra.envs.arm.drawing.camera import LIGHT, Camera, Floats, Painter
 from palaestra.envs.arm.dynamics import forward_kinematics
 
@@ -182,10 +182,10 @@ def _add_target(painter: Painter, target: Floats, floor: float, tolerance: float
 
 
 def _add_target_pose(painter: Painter, chain: SerialChain, target: Floats, rotation: Floats, mood: RGB) -> None:
-    """The target's axes, and the hand as it should be."""
+    """The target's axes, and the hand as it should be, if there is one."""
     size = hand_size(chain)
     _add_axes(painter, target, rotation, 0.9 * size, 3.0)
-    for solid in hand_solids(chain, rotation, target):
+    for solid in hand_solids(chain, rotation, target) if has_hand(chain) else ():
         painter.solid(solid.quads, np.full_like(solid.colours, mood), opacity=110)
 
 
