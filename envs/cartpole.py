@@ -147,19 +147,18 @@ class CartPole(TensorEnv[CartPoleState]):
     def stresses(self) -> dict[str, dict[str, Any]]:
         """Another pole, cart, motor and gravity, each by itself; actions that stick; sensors that are late or bad."""
         return {
-            "pole_mass_minus_50": {"pole_mass": 0.5 * self.pole_mass},
-            "pole_mass_plus_400": {"pole_mass": 5.0 * self.pole_mass},
+            "pole_mass_plus_900": {"pole_mass": 10.0 * self.pole_mass},
             "cart_mass_minus_50": {"cart_mass": 0.5 * self.cart_mass},
-            "cart_mass_plus_100": {"cart_mass": 2.0 * self.cart_mass},
-            "length_minus_50": {"half_length": 0.5 * self.half_length},
-            "length_plus_100": {"half_length": 2.0 * self.half_length},
-            "force_minus_50": {"force": 0.5 * self.force},
-            "force_plus_50": {"force": 1.5 * self.force},
-            "gravity_plus_50": {"gravity": 1.5 * self.gravity},
+            "cart_mass_plus_300": {"cart_mass": 4.0 * self.cart_mass},
+            "length_minus_80": {"half_length": 0.2 * self.half_length},
+            "length_plus_200": {"half_length": 3.0 * self.half_length},
+            "force_minus_80": {"force": 0.2 * self.force},
+            "force_plus_200": {"force": 3.0 * self.force},
+            "gravity_plus_100": {"gravity": 2.0 * self.gravity},
             "sticky_actions_25_percent": {"sticky_actions": 0.25},
-            "delay_1_step": {"delayed_observation": 1},
             "delay_2_steps": {"delayed_observation": 2},
-            "noise": {"observation_noise": [0.05, 0.1, 0.01, 0.1]},  # m, m/s, rad, rad/s
+            "delay_4_steps": {"delayed_observation": 4},
+            "noise": {"observation_noise": [0.1, 0.3, 0.03, 0.3]},  # m, m/s, rad, rad/s
         }
 
     @property

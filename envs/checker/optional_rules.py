@@ -116,7 +116,7 @@ def _other_settings(subject: Subject, settings: dict[str, Any]) -> str | None:
         json.dumps(settings)
     except (TypeError, ValueError):
         return f"must be numbers, texts, lists and dicts, got {settings}"
-    wrapped(copy.deepcopy(subject.env), take_settings(settings))
+    wrapped(copy.deepcopy(inside), take_settings(settings))
     return None
 
 

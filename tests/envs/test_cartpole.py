@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
+import pytest
 import torch
 
 from palaestra.envs import make
@@ -12,16 +15,23 @@ from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.rng import Rng
 
+OTHER = {"gravity": 12.0, "pole_mass": 0.3, "half_length": 0.8, "force": 6.0, "cart_mass": 2.0}
 
-def test_one_step_equals_gymnasium_from_random_states() -> None:
+
+@pytest.mark.parametrize("arguments", [{}, OTHER], ids=["usual", "other masses, pole, force and gravity"])
+def test_one_step_equals_gymnasium_from_random_states(arguments: dict[str, float]) -> None:
     """2,000 states over and beyond the limits; Gymnasium integrates in float64, hence a tolerance of float32."""
     states = np.random.default_rng(0).uniform(-1, 1, (2000, 4)) * [2.45, 3.0, 0.215, 3.0]
     actions = np.random.default_rng(1).integers(0, 2, 2000)
     fields = torch.tensor(states, dtype=torch.float32)
     rng = Rng(torch.zeros(2000, dtype=torch.int64), torch.ones(2000, dtype=torch.int64))
-    ours, reward, terminated = CartPole().step(CartPoleState(*fields.unbind(1)), torch.tensor(actions), rng)
+    ours, reward, terminated = CartPole(**arguments).step(CartPoleState(*fields.unbind(1)), torch.tensor(actions), rng)
     observed = CartPole().observe(ours).numpy()
-    theirs = gymnasium.make("CartPole-v1").unwrapped
+    theirs: Any = gymnasium.make("CartPole-v1").unwrapped
+    if arguments:
+        theirs.gravity, theirs.masspole, theirs.length, theirs.force_mag, theirs.masscart = arguments.values()
+        theirs.total_mass = theirs.masspole + theirs.masscart
+        theirs.polemass_length = theirs.masspole * theirs.length
     margins = []
     for i in range(2000):
         theirs.reset(seed=0)

@@ -238,11 +238,13 @@ def evaluate(
     env_kwargs: dict[str, Any] | None = None,
     tell: Tell = untold,
     changed: TensorEnv[Any] | None = None,
+    floor: float | None = None,
 ) -> Evaluation:
     """Play held-out episodes and summarise them; ``seed`` is offset by ``EVALUATION_SEEDS``.
 
     Args:
         changed: rules that are played in place of the environment's own, within the wrappers of ``env_kwargs``.
+        floor: what an episode may give that goes badly, where no random policy's return is known.
 
     Raises:
         ValueError: if ``episodes`` is not positive.
@@ -269,8 +271,9 @@ def evaluate(
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
-    result = summarise(env_name, policy.name, seed, returns, lengths, _successes(parts), rules, exact)
-    result = replace(result, more={**result.more, **_step_means(parts)})
+    result = summarise(
+        env_name, policy.name, seed, returns, lengths, _successes(parts), rules, exact, floor, _step_means(parts)
+    )
     cut = np.concatenate([part.cut for part in parts])
     return replace(result, cut_episodes=int(cut.sum()), cut_after=int(lengths.max())) if cut.any() else result
 
@@ -295,17 +298,23 @@ def summarise(
     successes: Any,
     rules: TensorEnv[Any] | None,
     exact: dict[str, float] | None = None,
+    floor: float | None = None,
+    step_means: dict[str, float] | None = None,
 ) -> Evaluation:
     """The statistics of a set of episodes.
 
-    ``rules`` is None for Gymnasium environments; ``exact`` is what is known without playing, and its
-    ``exact_mean`` stands for the mean return where it is compared with the optimum.
+    Args:
+        rules: None for Gymnasium environments.
+        exact: what is known without playing; its ``exact_mean`` stands for the mean return where it is compared with
+            the optimum.
+        floor: see :func:`evaluate`.
+        step_means: further figures, of steps.
     """
     reference = rules.reference if rules else Reference()
     exact = exact or {}
     mean = float(returns.mean())
     score = exact.get("exact_mean", mean)
-    low, high = mean_interval(returns, reference.random)
+    low, high = mean_interval(returns, floor if reference.random is None else reference.random)
     share = (None, None) if successes is None else share_interval(int(successes.sum()), len(returns))
     ratio = 100.0 * score / reference.optimum if reference.optimum and reference.optimum > 0 else None
     return Evaluation(
@@ -323,7 +332,7 @@ def summarise(
         success_rate=None if successes is None else float(successes.mean()),
         mean_length=float(lengths.mean()),
         reference={"random": reference.random, "heuristic": reference.heuristic, "optimum": reference.optimum},
-        more={**(rules.summary(returns, lengths, successes) if rules else {}), **exact},
+        more={**(rules.summary(returns, lengths, successes) if rules else {}), **(step_means or {}), **exact},
         success_ci_low=share[0],
         success_ci_high=share[1],
     )

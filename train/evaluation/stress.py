@@ -28,7 +28,7 @@ from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, Player, Policy
 
 IN_TENSORS, ON_THE_HOST = 200, 50  # episodes in each condition, unless a number is given
-Tell = Callable[[float, str], None]  # takes the share of the work that is done, and the condition that comes
+TellCondition = Callable[[float, str], None]  # takes the share of the work that is done, and the condition that comes
 Change = Mapping[str, Any] | TensorEnv[Any]
 
 
@@ -112,7 +112,7 @@ class StressTest:
         }
 
 
-def stress_player(player: Player, episodes: int | None, seed: int, tell: Tell) -> StressTest:
+def stress_player(player: Player, episodes: int | None, seed: int, tell: TellCondition) -> StressTest:
     """Test a policy in the environment that it plays in.
 
     Args:
@@ -135,7 +135,7 @@ def stress_test(
     seed: int = 0,
     device: str = "cpu",
     env_kwargs: dict[str, Any] | None = None,
-    tell: Tell = lambda share, name: None,
+    tell: TellCondition = lambda share, name: None,
 ) -> StressTest:
     """Play held-out episodes in the unchanged environment and in each condition.
 
@@ -151,20 +151,18 @@ def stress_test(
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise NoStressError(f"{found.short_name} has no stress for this agent" + (f" ({why})" if why else ""))
 
-    def played(kwargs: dict[str, Any], changed: TensorEnv[Any] | None = None) -> Evaluation:
-        return evaluate(
-            env_name, policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs, changed=changed
-        )
-
+    common: dict[str, Any] = {"episodes": episodes, "seed": seed, "device": device}
     tell(0.0, "unchanged")
-    unchanged, stressed = played(kwargs), []
+    unchanged, stressed = evaluate(env_name, policy, env_kwargs=kwargs, **common), []
+    common["floor"] = unchanged.reference["random"]
     for number, (name, change) in enumerate(changes.items(), start=1):
         tell(number / (len(changes) + 1), name)
         if isinstance(change, TensorEnv):
-            result = played(kwargs, UnseenRules(change, _bare(found, kwargs)))
+            unseen = UnseenRules(change, _bare(found, kwargs))
+            result = evaluate(env_name, policy, env_kwargs=kwargs, changed=unseen, **common)
             stressed.append(_compared(name, None, unchanged, result, True))
         else:
-            result = played({**kwargs, **change})
+            result = evaluate(env_name, policy, env_kwargs={**kwargs, **change}, **common)
             alike = form(found.spaces({**kwargs, **change})[0]) == form(found.spaces(kwargs)[0])
             stressed.append(_compared(name, dict(change), unchanged, result, alike))
     return StressTest(unchanged, stressed, left_out)

@@ -142,6 +142,9 @@ def test_lowest_mean_by_hand() -> None:
 # ------------------------------------------------------------------------------------------- robustness
 
 
+THREE = ("demand_minus_20", "demand_plus_20", "sensitivity_plus_20")
+
+
 def test_shifted_markets_are_those_that_their_names_say() -> None:
     one, two, rival = MARKETS["one"], MARKETS["two"], MARKETS["rival"]
     assert isinstance(one, Season)
@@ -154,6 +157,17 @@ def test_shifted_markets_are_those_that_their_names_say() -> None:
     ):
         same = Pricing(12, 4, rate, [10, 30, 60, 90], scales)
         assert one.stresses()[name].optimal_value() == pytest.approx(same.optimal_value(), rel=1e-12)
+    ramp = [1.5 - t / 11 for t in range(12)]
+    for name, rates, scales in (
+        ("arrivals_early", [min(1.0, 0.7 * factor) for factor in ramp], scale),
+        ("arrivals_late", [min(1.0, 0.7 * factor) for factor in reversed(ramp)], scale),
+        ("season_early", [0.7] * 12, [*scale[1:], scale[-1]]),  # by a tenth of 12 periods
+        ("season_late", [0.7] * 12, [scale[0], *scale[:-1]]),
+    ):
+        same = Pricing(12, 4, rates, [10, 30, 60, 90], scales)
+        assert one.stresses()[name].optimal_value() == pytest.approx(same.optimal_value(), rel=1e-12)
+    plain = Pricing(12, 4, 0.7, [10, 30], 40.0).stresses()
+    assert set(plain) == {*THREE, "arrivals_early", "arrivals_late"}  # no two periods differ
     other = TwoProducts(14, (2, 3), 0.8, sensitivity=0.048, prices=(40, 80, 120))
     assert two.stresses()["sensitivity_plus_20"].optimal_value() == pytest.approx(other.optimal_value(), rel=1e-12)
     assert set(rival.stresses()) == {"rival_tit_for_tat", "rival_best_response", "rival_nash"}

@@ -327,7 +327,7 @@ def test_fields_of_the_same_name_stand_beside_each_other() -> None:
         (lambda: DiscretizedActions(Reach(), 1), "at least 2"),
         (lambda: DiscretizedActions(Reach(), 4), r"16,384 actions.*multidiscrete: true"),
         (lambda: Randomized(CartPole()), "at least one"),
-        (lambda: Randomized(CartPole(), mass=(1, 2)), "no attribute 'mass'; its numbers are force, gravity"),
+        (lambda: Randomized(CartPole(), mass=(1, 2)), "no attribute 'mass'; its numbers are cart_mass, force"),
         (lambda: Randomized(CartPole(), max_episode_steps=(1, 2)), "no float but int"),
         (lambda: Randomized(CartPole(), reference=(1, 2)), "no float but property"),
         (lambda: Randomized(CartPole(), force=(2, 1)), "low 2 above high 1"),
