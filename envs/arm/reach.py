@@ -55,7 +55,7 @@ from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.scores import BOUND_KEYS, held_out_bound, random_and_expert, task_digest
-from palaestra.envs.arm.stepping.threads import with_enough_threads
+from palaestra.envs.arm.stepping.thread_choice import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
     NEARLY,

@@ -57,11 +57,10 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.friction import friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.scores import MEASURED, measured_reference, random_and_expert, task_digest
-from palaestra.envs.arm.robots.start_pose import ORIENTS_FROM
-from palaestra.envs.arm.robots.target_box import TURNS, reached_share, turned
+from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
 from palaestra.envs.arm.stepping.functions import integrate_functions
-from palaestra.envs.arm.stepping.threads import with_enough_threads
+from palaestra.envs.arm.stepping.thread_choice import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
     NEARLY,
@@ -84,7 +83,6 @@ if TYPE_CHECKING:
 TIME_STEP, SUBSTEPS = 0.002, 10  # s
 PERIOD = TIME_STEP * SUBSTEPS
 ANGLE_TOLERANCE = 0.1  # rad
-ORIENTED = 0.9  # share of the extreme poses that must be within reach
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR_ANGLE = 0.25  # rad
 PD_RANGE, PD_RANGE_METRES = 0.2, 0.05  # rad, and m for prismatic joints
@@ -135,7 +133,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             raise ValueError(f"gain must be a factor above 0, got {gain!r}")
         self.gain = float(gain)
         self.hand_down = chain == PANDA
-        self.orientation = self._checked_orientation(orientation)
+        self.orientation = has_orientations(chain, self.targets, self.start, orientation)
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
@@ -315,23 +313,6 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     @property
     def _digest(self) -> str:
         return task_digest(self.chain, self.start, self.targets, self.orientation)
-
-    def _checked_orientation(self, asked: Any) -> bool:
-        """True if targets have an orientation.
-
-        Raises:
-            ValueError: if it is asked for of an arm that cannot turn its tool as it likes.
-        """
-        if asked is not None and not isinstance(asked, bool):
-            raise ValueError(f"orientation must be true, false or null, got {asked!r}")
-        able = self.chain.dof >= ORIENTS_FROM
-        if asked and not able:
-            raise ValueError(
-                f"{self.chain.name}: orientation takes at least {ORIENTS_FROM} joints, and it has {self.chain.dof}"
-            )
-        if asked is not None or not able or self.chain == PANDA:
-            return able if asked is None else asked
-        return reached_share(self.chain, self.targets, self.start, with_turns=True) >= ORIENTED
 
     def _integrate(self, state: ReachTorqueState, action: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after the steps of the dynamics; ``action`` [dof, N]."""

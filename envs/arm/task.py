@@ -18,7 +18,7 @@ from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
-from palaestra.envs.arm.robots.target_box import within_reach
+from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.core import Quantity, StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
 Interval = tuple[float, float]
-BoxShape = tuple[Interval, Interval, Interval]
 TARGET_BOX: BoxShape = PANDA_TARGETS
 TOLERANCE = 0.02  # m
 NEAR = 0.05  # m, distance at which the direction to the target is half as long

@@ -27,7 +27,7 @@ from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import report, scaling, throughput, time_to_solve
-from palaestra.train.export.observations import ObservationReader
+from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
 from palaestra.train.sweep import search

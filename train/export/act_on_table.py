@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.export.observations import MOST_ROWS, ObservationError, ObservationReader
+from palaestra.train.export.observation_reader import MOST_ROWS, ObservationError, ObservationReader
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.table_file import check_table_file, write_table
 

@@ -26,10 +26,10 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from palaestra.envs.core.reference import Array
-from palaestra.train.export.observations import ObservationError, ObservationReader
+from palaestra.train.export.observation_reader import ObservationError, ObservationReader
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve.batcher import Batcher
-from palaestra.train.serve.description import act_description
+from palaestra.train.serve.openapi import act_description
 
 LARGEST_BODY = 2**20  # bytes; more for policies whose observation is larger as JSON
 SLOWEST = 10.0  # seconds for a request to come in

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from torch import Tensor
 from palaestra.envs.arm.chain import Row, SerialChain
 from palaestra.envs.arm.control import damped_least_squares, rotation_error
 from palaestra.envs.arm.dynamics import Frames, link_frames, tool_jacobian
+from palaestra.envs.arm.panda import PANDA
 from palaestra.envs.arm.robots.start_pose import ORIENTS_FROM, candidates, workspace
 from palaestra.envs.arm.tables import tables
 
@@ -31,6 +33,7 @@ SIZES = (1.0, 0.8, 0.63, 0.5, 0.4, 0.32, 0.25, 0.18, 0.1)
 TURNS = (0.3, 0.3, 0.6)  # rad, largest roll, pitch and yaw of a target
 _LEAST_WITH_TURNS, _POSES, _FLOOR, _FLAT = 0.32, 0.94, 0.05, 1e-7
 _STARTS, _ITERATIONS = 16, 60
+_ORIENTED = 0.9  # share of the extreme poses that must be within reach in any other box
 _FOUND, _NEAR, _NEAR_ANGLE = 1e-4, 0.01, 0.05  # m, m and rad: points are met, poses to half of the task's tolerance
 
 BoxShape = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -71,6 +74,22 @@ def reached_share(chain: SerialChain, box: BoxShape, start: Row, *, with_turns: 
     corners = points[:, :: 2 if points.shape[1] == 27 else 1]  # the corners and the middles of the faces
     each = corners.repeat_interleave(wanted.shape[-1], 1)
     return float((_misses(chain, each, wanted.repeat(1, 1, corners.shape[1]), start) <= 1.0).double().mean())
+
+
+def has_orientations(chain: SerialChain, box: BoxShape, start: Row, asked: Any) -> bool:
+    """True if targets in a box have an orientation: as ``asked``, or where the arm turns its tool as it likes.
+
+    Raises:
+        ValueError: if it is asked for of an arm that cannot.
+    """
+    if asked is not None and not isinstance(asked, bool):
+        raise ValueError(f"orientation must be true, false or null, got {asked!r}")
+    able = chain.dof >= ORIENTS_FROM
+    if asked and not able:
+        raise ValueError(f"{chain.name}: orientation takes at least {ORIENTS_FROM} joints, and it has {chain.dof}")
+    if asked is not None or not able or chain == PANDA:
+        return able if asked is None else asked
+    return reached_share(chain, box, start, with_turns=True) >= _ORIENTED
 
 
 def within_reach(chain: SerialChain, points: Tensor, start: Row) -> bool:

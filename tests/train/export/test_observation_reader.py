@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palaestra.train.export.observations import MOST_ROWS, ObservationError, ObservationReader
+from palaestra.train.export.observation_reader import MOST_ROWS, ObservationError, ObservationReader
 
 SEASON = {
     "name": "observation",
