@@ -40,10 +40,10 @@ def state(n: int, device: str = "cpu") -> SimpleNamespace:
 
 @pytest.mark.usefixtures("three_threads")
 def test_few_arms_get_one_thread_and_many_get_them_all() -> None:
-    assert [Rules().step(state(n)) for n in (1, threads.LARGE, threads.LARGE + 1)] == [1, 1, 3]
+    assert [Rules().step(state(n)) for n in (1, thread_choice.LARGE, thread_choice.LARGE + 1)] == [1, 1, 3]
     assert Rules().step(state(1, "meta")) == 3
     torch.set_num_threads(2)
-    assert Rules().step(state(threads.LARGE + 1)) == 1
+    assert Rules().step(state(thread_choice.LARGE + 1)) == 1
     assert torch.get_num_threads() == 2
 
 
