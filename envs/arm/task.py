@@ -16,7 +16,7 @@ from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.dynamics import dot, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
-from palaestra.envs.arm.robots.target_box import within_reach
+from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.core import StateT, TensorEnv
 from palaestra.envs.core.rng import Rng
@@ -24,8 +24,6 @@ from palaestra.envs.core.rng import Rng
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
-Interval = tuple[float, float]
-BoxShape = tuple[Interval, Interval, Interval]
 TARGET_BOX: BoxShape = PANDA_TARGETS
 TOLERANCE = 0.02  # m
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
