@@ -26,7 +26,6 @@ from palaestra.envs.core.rng import Rng
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
-Interval = tuple[float, float]
 TARGET_BOX: BoxShape = PANDA_TARGETS
 TOLERANCE = 0.02  # m
 NEAR = 0.05  # m, distance at which the direction to the target is half as long

@@ -93,9 +93,8 @@ def _with_parts(env_kwargs: dict[str, Any], kinds: Mapping[str, str]) -> dict[st
 
     A plain value that has parts becomes the mapping's entry "from": the robot of a file, with another tip.
     """
-    split = {
-        key: value for key, value in env_kwargs.items() if "." in key and "dict" in kinds.get(key.split(".")[0], "")
-    }
+    dotted = [key for key in env_kwargs if isinstance(key, str) and "." in key]
+    split = {key: env_kwargs[key] for key in dotted if "dict" in kinds.get(key.partition(".")[0], "")}
     whole = {key: value for key, value in env_kwargs.items() if key not in split}
     for key in sorted(split, key=lambda key: key.count(".")):
         *path, last = key.split(".")
