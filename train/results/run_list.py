@@ -13,7 +13,7 @@ from palaestra.train.config.run_config import read_file
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import NORMALISED, columns, four_digits
 from palaestra.train.runs.finding import runs_by_age
-from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.run_folder import RunFolder, is_trained
 
 ON_A_TERMINAL = 20  # runs at most
 _LINES = re.compile(r"^(env|agent|seed|total_timesteps|stop_at): (.*(?:\n .*)*)$", re.MULTILINE)  # of a configuration
@@ -34,8 +34,7 @@ def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
     with suppress(OSError):  # whether it is finished shows in the checkpoints' folder
         checkpoints = folder.checkpoints()
         steps, done = int(checkpoints[0].stem) if checkpoints else steps, not checkpoints
-    by_rule = settings.get("stop_at") is not None and facts.get("stopped") is not None
-    enough = by_rule or (type(total) is int and (steps or 0) >= total)
+    enough = done and is_trained(facts, total, settings.get("stop_at"))
     return {
         "env": (names.get(env) or env.rpartition("/")[2] or None) if isinstance(env, str) else None,
         "agent": agent if isinstance(agent, str) else None,
@@ -44,7 +43,7 @@ def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
         "total_timesteps": total if type(total) is int else None,
         "score": _number(evaluation.get("exact_mean", evaluation.get("mean"))),
         "percent_of_optimal": _number(evaluation.get("percent_of_optimal")),
-        "finished": bool(done and enough and (evaluation or facts.get("evaluation_skipped"))),
+        "finished": bool(enough and (evaluation or facts.get("evaluation_skipped"))),
         "path": str(folder.path),
     }
 

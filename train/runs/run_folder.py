@@ -15,7 +15,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -195,11 +195,9 @@ class RunFolder:
 
     def is_finished(self, config: RunConfig) -> bool:
         """True if all steps are trained, or a rule ended training, and it is evaluated unless Ctrl-C skipped that."""
-        if self.checkpoints() or not (self.is_evaluated() or self.facts().get("evaluation_skipped")):
-            return False
-        trained = self.facts().get("num_timesteps")
-        whole = isinstance(trained, int) and trained >= config.total_timesteps
-        return whole or (config.stop_at is not None and self.facts().get("stopped") is not None)
+        facts = {} if self.checkpoints() else self.facts()
+        evaluated = self.is_evaluated() or facts.get("evaluation_skipped")
+        return bool(facts and evaluated) and is_trained(facts, config.total_timesteps, config.stop_at)
 
     def model(self) -> Path:
         """The file of the latest weights; a ConfigError if there is none."""
@@ -238,6 +236,13 @@ class RunFolder:
             raise ConfigError(f"{self.checkpoints_folder} is a link, which is not followed: put a folder in its place")
         with only_process(self.path):
             yield
+
+
+def is_trained(facts: Mapping[str, Any], total_timesteps: Any, stop_at: Any) -> bool:
+    """True if by its ``run.json`` a run of that configuration has taken all steps, or the rule has ended it."""
+    trained = facts.get("num_timesteps")
+    whole = isinstance(trained, int) and isinstance(total_timesteps, int) and trained >= total_timesteps
+    return whole or (stop_at is not None and facts.get("stopped") is not None)
 
 
 @contextmanager

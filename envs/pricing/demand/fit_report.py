@@ -21,6 +21,7 @@ from palaestra.envs.pricing.demand.fit import FitOptions, Fitting, fit
 from palaestra.envs.pricing.demand.json_file import demand_data, demand_text
 from palaestra.envs.pricing.demand.model import Demand
 from palaestra.envs.pricing.demand.season_problem import dynamic_gain
+from palaestra.envs.pricing.price_list import money_decimals
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError
 
 _IN_DETAIL = 3  # products; more are a table
@@ -29,9 +30,16 @@ _WIDTH = 80
 
 
 def fit_demand(
-    sales: Path, out: Path, options: FitOptions, reading: ReadOptions, *, every: bool = False, as_json: bool = False
+    sales: Path,
+    out: Path,
+    options: FitOptions,
+    reading: ReadOptions,
+    *,
+    every: bool = False,
+    as_json: bool = False,
+    width: int | None = None,
 ) -> None:
-    """Estimate, write ``out`` and print a summary.
+    """Estimate, write ``out`` and print a summary in lines of a terminal's ``width``, where there is one.
 
     Raises:
         SalesError: if the sales cannot be used, or ``out`` is there already.
@@ -50,13 +58,15 @@ def fit_demand(
     if as_json:
         print(json.dumps({**summary_data(fitting), "written": str(out)}, indent=1))
         return
-    print(summary(fitting, every=every))
+    print(summary(fitting, every=every, width=min(width or _WIDTH, _WIDTH)))
     product = " --set env.product=NAME" if len(fitting.demand.products) > 1 else ""
-    print(f"written: {out}; next: palaestra train pricing --set env.demand={out}{product}")
+    following = f"palaestra train pricing --set env.demand={out}{product}"
+    line = f"written: {out}; next: {following}"
+    print(line if width is None or len(line) <= width else f"written: {out}; next:\n  {following}")
 
 
-def summary(fitting: Fitting, *, every: bool = False) -> str:
-    """Coefficients with their uncertainty, and what they imply, for people to read."""
+def summary(fitting: Fitting, *, every: bool = False, width: int = _WIDTH) -> str:
+    """Coefficients with their uncertainty, and what they imply, for people to read; rows of tables stay whole."""
     demand = fitting.demand
     dates = f", {demand.periods:,} dates" if demand.periods else ""
     count = len(demand.products)
@@ -72,18 +82,18 @@ def summary(fitting: Fitting, *, every: bool = False) -> str:
     else:
         lines += _product_table(demand, every)
     for name in gained(demand):
-        lines += _wrapped(f"{name}: {_gain_line(demand, name)}")
+        lines.append(f"{name}: {_gain_line(demand, name)}")
     if count > _IN_DETAIL:
         another = "" if demand.kind == "logit" else "; --product NAME tells it for another, with intervals"
-        lines += _wrapped(f"(of the {_IN_DETAIL} best-selling products{another})")
+        lines.append(f"(of the {_IN_DETAIL} best-selling products{another})")
     reasons = list(fitting.left_out.items())
     for name, reason in reasons if every else reasons[:_ROWS]:
-        lines += _wrapped(f"left out: {name}: {reason}")
+        lines.append(f"left out: {name}: {reason}")
     if len(reasons) > _ROWS and not every:
         lines.append(f"left out: and {len(reasons) - _ROWS:,} more (--all lists them)")
     for note in fitting.notes:
-        lines += _wrapped(f"note: {note}")
-    return "\n".join(lines)
+        lines.append(f"note: {note}")
+    return "\n".join(part for line in lines for part in _fitted(line, width))
 
 
 def gained(demand: Demand) -> list[str]:
@@ -140,7 +150,7 @@ def summary_data(fitting: Fitting) -> dict[str, Any]:
 
 
 def _money(amount: float) -> str:
-    return f"{amount:,.2f}" if abs(amount) >= 1.0 else f"{amount:.4g}"
+    return f"{amount:,.{money_decimals(amount)}f}"
 
 
 def _gain_data(demand: Demand, name: str) -> dict[str, Any]:
@@ -174,9 +184,9 @@ def _product_lines(demand: Demand, name: str, model: SalesModel | None, interval
         slope, _ = product.slope()
         ends = _ends(intervals.elasticity, ".2f") if intervals else ""
         lines.append(f"  elasticity at the mean price: {slope * product.means[PRICE]:.2f}{ends}")
-    lines += _wrapped(_best(demand, name, intervals), "  ")
+    lines.append(f"  {_best(demand, name, intervals)}")
     follow = model is not None and prices_follow_demand(model)
-    return [*lines, *(_wrapped(_origin(intervals, follow), "  ") if intervals else [])]
+    return [*lines, *([f"  {_origin(intervals, follow)}"] if intervals else [])]
 
 
 def _ends(ends: tuple[float, float], form: str) -> str:
@@ -195,19 +205,19 @@ def _origin(intervals: Intervals, follow: bool) -> str:
 def _model_lines(model: SalesModel) -> Iterator[str]:
     """What was tested and compared."""
     if model.verdicts:
-        yield from _wrapped(f"tested: {'; '.join(map(_verdict, model.verdicts))}", "  ")
+        yield f"  tested: {'; '.join(map(_verdict, model.verdicts))}"
     if len(model.curves) > 1:
         best = max(model.curves.values())
         others = ", ".join(f"{curve} {value - best:+.1f}" for curve, value in model.curves.items() if value < best)
         first = max(model.curves, key=lambda curve: model.curves[curve])
-        yield from _wrapped(f"log-likelihood of the curves: {first} {best:.1f}, {others}", "  ")
+        yield f"  log-likelihood of the curves: {first} {best:.1f}, {others}"
     if model.controlled is not None and model.naive is not None:
         (naive, naive_error), (slope, error) = model.naive[PRICE], model.controlled.estimate[PRICE]
         residual, residual_error = model.controlled.estimate[RESIDUAL]
-        yield from _wrapped(
-            f"price with the instrument {slope:.4g} (s.e. {error:.2g}), without {naive:.4g} (s.e. {naive_error:.2g}); "
-            f"residual {residual:.4g} (s.e. {residual_error:.2g}), first stage F {model.controlled.first_stage:.4g}",
-            "  ",
+        yield (
+            f"  price with the instrument {slope:.4g} (s.e. {error:.2g}), without {naive:.4g} "
+            f"(s.e. {naive_error:.2g}); residual {residual:.4g} (s.e. {residual_error:.2g}), "
+            f"first stage F {model.controlled.first_stage:.4g}"
         )
     elif model.follows is not None and not prices_follow_demand(model):
         yield f"  no sign that prices follow demand (p {model.follows:.2g})"
@@ -239,7 +249,7 @@ def _product_table(demand: Demand, every: bool) -> list[str]:
     if len(names) > len(rows) - 1:
         lines.append(f"and {len(names) - len(rows) + 1:,} more (--all lists them)")
     ends = " *: an end of the observed prices" if any("*" in row[5] for row in rows) else ""
-    lines += _wrapped(f"slope: d log demand / d price at the mean price; best price: fixed, with stock enough.{ends}")
+    lines.append(f"slope: d log demand / d price at the mean price; best price: fixed, with stock enough.{ends}")
     return [line.rstrip() for line in lines]
 
 
@@ -259,21 +269,18 @@ def _best(demand: Demand, name: str, intervals: Intervals | None) -> str:
 
 
 def _table(estimate: Estimate) -> list[str]:
-    width = max(map(len, estimate.names))
-    rows: list[Any] = list(zip(estimate.names, estimate.coefficients, estimate.standard_errors, strict=True))
-    return [
-        f"  {'':<{width}}  {'coefficient':>12}  {'s.e.':>10}  {'t':>8}",
-        *(f"  {name:<{width}}  {value:>12.6g}  {error:>10.4g}  {value / error:>8.2f}" for name, value, error in rows),
-        f"  log-likelihood {estimate.log_likelihood:.4f}, {estimate.n:,} observations",
-    ]
+    rows = [("", "coefficient", "s.e.", "t")]
+    for name, value, error in zip(estimate.names, estimate.coefficients, estimate.standard_errors, strict=True):
+        rows.append((name, f"{value:.6g}", f"{error:.4g}", f"{value / error:.2f}"))
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [f"  {row[0]:<{first}}  {'  '.join(map(str.rjust, row[1:], others))}" for row in rows]
+    return [*lines, f"  log-likelihood {estimate.log_likelihood:.4f}, {estimate.n:,} observations"]
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text,
-        _WIDTH,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _fitted(line: str, width: int) -> list[str]:
+    """The line in lines of that width, the further ones indented; a row of a table, which has gaps, as it is."""
+    start = len(line) - len(line.lstrip())
+    if len(line) <= width or "  " in line[start:]:
+        return [line]
+    indent = " " * (start + 2)
+    return textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -128,6 +129,7 @@ def fit_demand(
     from palaestra.envs.pricing.demand import fit_report
     from palaestra.envs.pricing.demand.fit import FitOptions
     from palaestra.envs.pricing.sales.sales_table import ReadOptions
+    from palaestra.train.formatting import terminal_width
 
     if buyers is not None and not 0.0 < buyers < 1e6:
         raise UsageError(f"--buyers {buyers}: must be above 0")
@@ -160,7 +162,8 @@ def fit_demand(
     )
     chosen = None if curve == "auto" else curve.replace("elasticity", "constant elasticity")
     options = FitOptions(buyers, tuple(product or ()), cast("Gaps", gaps), instrument, chosen)
-    fit_report.fit_demand(sales, out, options, reading, every=every, as_json=as_json)
+    width = terminal_width(sys.stdout)
+    fit_report.fit_demand(sales, out, options, reading, every=every, as_json=as_json, width=width)
 
 
 def _columns(texts: list[str]) -> dict[str, str]:

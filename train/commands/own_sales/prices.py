@@ -77,7 +77,7 @@ def prices(
         check_table_file(out)
     found = find_prices(run, env, settings or ())
     if stock is not None and day is not None:
-        print(answer(found, day, stock, last_price))
+        _print(answer(found, day, stock, last_price))
     elif out is None:
         print(summary(found))
     else:
@@ -89,7 +89,15 @@ def prices(
         if found.memory and found.memory.hold > 1:
             stays = _count(found.memory.hold, found.time_unit)
             lines.append(f"There are no rows for a new price until it has stayed for {stays}.")
-        print("\n".join(lines))
+        _print("\n".join(lines))
+
+
+def _print(text: str) -> None:
+    """Each line in lines of the terminal's width."""
+    from palaestra.train.formatting import say
+
+    for line in text.splitlines():
+        say(line)
 
 
 def find_prices(run: str, env: str | None, settings: Any) -> PriceList:

@@ -9,10 +9,12 @@ import pytest
 
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand import season_problem
-from palaestra.envs.pricing.demand.fit import Fitting, fit
-from palaestra.envs.pricing.demand.fit_report import summary, summary_data
+from palaestra.envs.pricing.demand.counts import intervals
+from palaestra.envs.pricing.demand.fit import FitOptions, Fitting, fit
+from palaestra.envs.pricing.demand.fit_report import fit_demand, summary, summary_data
 from palaestra.envs.pricing.demand.json_file import demand_data
 from palaestra.envs.pricing.demand.season_problem import dynamic_gain, expected_after
+from palaestra.envs.pricing.sales.sales_table import ReadOptions
 
 NO_COST = "without unit_cost revenue is the goal: the lowest price seen may be best"
 
@@ -44,7 +46,7 @@ def test_the_gain_is_that_of_the_default_season(tmp_path: Path) -> None:
         f"tea: in a season of {market.stages} periods with {market.stock} units the best fixed price, {price:g},"
         in text
     )
-    assert f"earns {fixed:.2f}, and dynamic pricing up to {more:.2f} ({gain.percent:.1f}%) more" in text
+    assert f"earns {fixed:.2f}, and dynamic pricing up to {more:.3f} ({gain.percent:.1f}%) more" in text
     assert "with stock enough nothing more" in text
     data = summary_data(fitting)["products"]["tea"]["default_season"]
     assert data == {
@@ -93,3 +95,22 @@ def test_the_mean_after_sales_is_the_sum_over_all_that_may_be_wanted(
         for lots in range(levels):
             mean = sum(p * value[market, max(lots - k, 0)] for k, p in enumerate(wanted[market]))
             np.testing.assert_allclose(found[market, lots], mean, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_is_said_fits_the_terminal_and_ends_with_a_command_in_one_piece(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(intervals, "DRAWS", 20)
+    monkeypatch.chdir(tmp_path)
+    fitted(Path("s.csv"), {"tea": (8.0, 3.0, 1.0), "milk": (20.0, 3.0, 1.0)})
+    out = Path("a-name-that-takes-a-third-of-it.json")
+    fit_demand(Path("s.csv"), out, FitOptions(), ReadOptions(), width=width)
+    *lines, written, command = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert [line for line in lines if "s.e." in line and "coefficient" in line][1:]
+    assert written == f"written: {out}; next:"
+    assert command == f"  palaestra train pricing --set env.demand={out} --set env.product=NAME"
+    out.unlink()
+    fit_demand(Path("s.csv"), out, FitOptions(), ReadOptions())
+    assert capsys.readouterr().out.splitlines()[-1] == f"{written} {command.strip()}"
