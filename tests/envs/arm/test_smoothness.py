@@ -146,6 +146,16 @@ def test_an_evaluation_does_not_depend_on_its_batches(monkeypatch: pytest.Monkey
     assert all(whole[name] == pytest.approx(parts[name], rel=1e-9) for name in whole)
 
 
+@pytest.mark.parametrize("env", [Reach(), ReachTorque(), ReachTorque(control="pd", gain=0.8, action_delay=1)])
+def test_the_figures_need_no_synchronisation(env: TensorEnv[Any]) -> None:
+    batch = TensorVectorEnv(env, 4, device="meta")
+    batch.reset()
+    before = batch.state
+    batch.step(torch.zeros(4, 7, device="meta"))
+    figures = env.step_figures(before, before, torch.zeros(4, 7, device="meta"), batch.final_state)
+    assert {value.shape for value in figures.values()} == {(4,)}
+
+
 def test_training_never_asks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> Any:
         raise AssertionError

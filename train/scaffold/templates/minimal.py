@@ -79,6 +79,10 @@ class MyEnv(TensorEnv[MyEnvState]):
     def expert(self, state: MyEnvState) -> Tensor:
         return (state.ball - state.paddle).sign() + 1
 
+    def stresses(self) -> dict[str, dict[str, int]]:
+        """For ``palaestra evaluate --stress``: a board of another width looks the same to an agent."""
+        return {"wider": {"width": self.width + 4}, "narrower": {"width": max(2, self.width - 4)}}
+
     def draw(self, state: MyEnvState, canvas: Canvas) -> None:
         cell = canvas.width / self.width
         ball, paddle = (int(state.ball) + 0.5) * cell, int(state.paddle) * cell
