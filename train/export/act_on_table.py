@@ -1,8 +1,8 @@
 """A policy's actions for a table of observations: CSV, Parquet, or NumPy's arrays.
 
-A table has a column for each number of the policy's inputs, by the contract's names, in any order; others are passed
-over. Rows become actions in their order. An ``.npz`` file has an array [N, *shape] by the name of each input, and its
-answer is one of the outputs.
+A table has a column for each number of the policy's inputs, by the contract's names and in its units, in any order;
+others are passed over. Rows become actions in their order, by their names and in their units. An ``.npz`` file has an
+array [N, *shape] by the name of each input, as the network sees it, and its answer is one of the outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.export.observation_reader import MOST_ROWS, ObservationError, ObservationReader
+from palaestra.train.export.observation_reader import MOST_ROWS, ObservationError, ObservationReader, elements_of
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.table_file import check_table_file, write_table
 
@@ -63,7 +63,7 @@ def _columns_of(policy: PolicyFile) -> dict[str, list[str]]:
     """The columns of each input."""
     columns = {}
     for end in policy.inputs:
-        elements = [element["name"] for element in end.get("elements", ())]
+        elements = [element.name for element in elements_of(end)]
         if not elements and len(end["shape"]) > 1:
             raise TableError(
                 f"{policy.path}: its input {end['name']} is no vector, which rows could hold: use {ARRAYS}"
@@ -151,7 +151,10 @@ def _acted(
     found = policy(feed)
     rows: list[list[Any]] = [[] for _ in range(len(next(iter(found.values()))))]
     for end in policy.contract["outputs"]:
-        for row, values in zip(rows, found[end["name"]].reshape(len(rows), -1).tolist(), strict=True):
+        values_of = found[end["name"]].reshape(len(rows), -1)
+        if elements := elements_of(end):
+            values_of = np.array([e.offset for e in elements]) + np.array([e.scale for e in elements]) * values_of
+        for row, values in zip(rows, values_of.tolist(), strict=True):
             row += values
             if choices := end.get("choices"):
                 row.append(choices[values[0] - end.get("first", 0)])
@@ -177,7 +180,7 @@ def _heads(policy: PolicyFile) -> list[str]:
     heads: list[str] = []
     for end in policy.contract["outputs"]:
         count = int(np.prod(end["shape"]))
-        names = [element["name"] for element in end.get("elements", ())]
+        names = [element.name for element in elements_of(end)]
         heads += names or ([end["name"]] if count == 1 else [f"{end['name']}_{i}" for i in range(count)])
         if end.get("choices"):
             heads.append("choice")

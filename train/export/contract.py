@@ -5,7 +5,8 @@
 * ``name``, ``dtype``, ``shape``, and ``kind``: box, image, discrete, multi_discrete, multi_binary or mask;
 * ``low`` and ``high`` of boxes (None without a bound), a number where all elements are alike; ``first`` and ``count``
   of choices; ``layout`` of images;
-* ``elements``: name, and unit where there is one, of each number of a vector, where the environment names them;
+* ``elements``: where the environment names its numbers, rows of ``name``, ``first`` place, ``count``, ``unit``,
+  ``scale``, ``offset`` and ``meaning``: x stands for offset + scale x in the unit (:mod:`palaestra.envs.interface`);
   ``choices``: what each discrete action is called.
 
 ``environment`` has the id and the settings with which ``palaestra evaluate FILE`` plays; ``agent`` the algorithm, the
@@ -25,6 +26,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from palaestra.agents.export.policy_network import MASK, OBSERVATION
 from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.vector import TensorVectorEnv
+from palaestra.envs.interface import interface_of
 from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
 from palaestra.train.evaluation.policies import Player
 from palaestra.train.export.policy_file import FORMAT
@@ -43,8 +45,8 @@ def inputs_of(env: BatchedEnv) -> list[dict[str, Any]]:
     space = given_space(env)
     parts = space.spaces if isinstance(space, spaces.Dict) else {OBSERVATION: space}
     inputs = [described(name, part) for name, part in parts.items()]
-    if isinstance(env, TensorVectorEnv) and (names := getattr(env.env, "observation_names", None)):
-        inputs[0]["elements"] = [{"name": name, **({"unit": unit} if unit else {})} for name, unit in names]
+    if isinstance(env, TensorVectorEnv) and (rows := interface_of(env.env)["observations"]):
+        inputs[0]["elements"] = [_element(row) for row in rows]
     if (mask := env.action_masks()) is not None:
         inputs.append({"name": MASK, "kind": "mask", "dtype": "bool", "shape": [int(n) for n in mask.shape[1:]]})
     return inputs
@@ -54,9 +56,17 @@ def action_of(env: BatchedEnv) -> dict[str, Any]:
     """The output that is the action."""
     space = env.single_action_space
     action = described("action", space)
-    if isinstance(space, spaces.Discrete) and isinstance(env, TensorVectorEnv) and env.env.has("action_name"):
-        action["choices"] = [env.env.action_name(int(space.start) + i) for i in range(int(space.n))]
+    if isinstance(env, TensorVectorEnv):
+        interface = interface_of(env.env)
+        if choices := interface.get("discrete_actions"):
+            action["choices"] = choices
+        if rows := interface.get("actions"):
+            action["elements"] = [_element(row) for row in rows]
     return action
+
+
+def _element(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key not in ("low", "high") and value != ""}
 
 
 def described(name: str, space: Space[Any]) -> dict[str, Any]:
@@ -101,8 +111,7 @@ def contract_of(player: Player, env: BatchedEnv, folder: RunFolder) -> dict[str,
         folder: the run's folder, which may hold nothing but the model.
     """
     facts, config = folder.facts(), folder.config()
-    rules = env.env if isinstance(env, TensorVectorEnv) else None
-    pace = rules.frames_per_second if rules is not None else getattr(env, "metadata", {}).get("render_fps")
+    pace = interface_of(env.env)["steps_per_second"] if isinstance(env, TensorVectorEnv) else None
     made_with = {name: facts[name] for name in _VERSIONS if facts.get(name) is not None}
     return {
         "format": FORMAT,

@@ -1,13 +1,14 @@
 """Observations from JSON, checked against a policy's contract: what does not belong is refused with its place.
 
-An input is an array of the contract's shape, or of one more dimension for several observations at once. A vector whose
-numbers have names may be an object of name → number instead, or a list of such objects.
+An input is an array of the contract's shape, or of one more dimension for several observations at once. Where the
+contract names its numbers an object of name → quantity may stand for it, or a list of such objects: 23 units instead of
+the 0.46 that the network sees. Kinds of number that come several times are numbered: cell_0, cell_1, ….
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +29,26 @@ class ObservationError(ValueError):
         self.place = place
 
 
+class Element(NamedTuple):
+    """One number x of an input or output, which stands for ``offset + scale * x``."""
+
+    name: str
+    unit: str
+    scale: float
+    offset: float
+
+
+def elements_of(end: dict[str, Any]) -> list[Element]:
+    """The numbers of an input or output of the contract, in their order; none where they have no names."""
+    found = []
+    for row in end.get("elements", ()):
+        count = row.get("count", 1)
+        for i in range(count):
+            name = row["name"] if count == 1 else f"{row['name']}_{i}"
+            found.append(Element(name, row.get("unit", ""), row.get("scale", 1.0), row.get("offset", 0.0)))
+    return found
+
+
 class ObservationReader:
     """Reads requests for one policy."""
 
@@ -39,6 +60,7 @@ class ObservationReader:
         """
         self.inputs, self.clamp = inputs, clamp
         self._bounds = {end["name"]: _bounds(end) for end in inputs}
+        self._elements = {end["name"]: elements_of(end) for end in inputs}
 
     def __call__(self, body: Any) -> tuple[dict[str, Array], bool]:
         """Arrays [B, *shape] by input, and whether the request had several observations.
@@ -93,11 +115,14 @@ class ObservationReader:
         place: list[str | int] = [end["name"]]
         if isinstance(value, list) and len(value) > MOST_ROWS and len(end["shape"]) == 0:
             raise ObservationError(place, f"has {len(value):,} observations, more than {MOST_ROWS:,}")
-        names = [element["name"] for element in end.get("elements", ())]
+        elements = self._elements[end["name"]]
         if isinstance(value, dict):
-            value = _by_name(place, names, value)
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            value = [_by_name([*place, row], names, one) for row, one in enumerate(value)]
+            return self._within(end, np.array(_by_name(place, elements, value)).reshape(end["shape"]))
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows = [_by_name([*place, row], elements, one) for row, one in enumerate(value[: MOST_ROWS + 1])]
+            if len(rows) > MOST_ROWS:
+                raise ObservationError(place, f"has {len(value):,} observations; 1 to {MOST_ROWS:,} are taken")
+            return self._within(end, np.array(rows).reshape(len(rows), *end["shape"]))
         kind = np.bool_ if end["dtype"] == "bool" else np.float64
         _check_numbers(place, value, end["dtype"] == "bool")
         try:
@@ -126,29 +151,40 @@ class ObservationReader:
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             inside = at[array.ndim - len(end["shape"]) :]
-            least, most = (np.broadcast_to(bound, end["shape"])[inside] for bound in (low, high))
-            what = "a whole number of " if whole else ""
-            place = [end["name"], *at]
-            if (elements := end.get("elements")) and inside:
-                place[-1] = elements[inside[-1]]["name"]
-            raise ObservationError(place, f"must be {what}{least:g} … {most:g}, got {array[at]:g}")
+            least, most = (float(np.broadcast_to(bound, end["shape"])[inside]) for bound in (low, high))
+            place, text = (
+                [end["name"], *at],
+                f"{'a whole number of ' if whole else ''}{least:g} … {most:g}, got {array[at]:g}",
+            )
+            if elements := self._elements[end["name"]]:
+                one = elements[int(np.ravel_multi_index(inside, end["shape"])) if inside else 0]
+                place = [end["name"], *at[: array.ndim - len(end["shape"])], one.name]
+                if one.unit or one.scale != 1.0 or one.offset:
+                    ends = sorted(one.offset + one.scale * x for x in (least, most))
+                    text += f" ({ends[0]:g} … {ends[1]:g} {one.unit}".rstrip() + ")"
+            raise ObservationError(place, f"must be {text}")
         return array.astype(end["dtype"])
 
 
-def _by_name(place: list[str | int], names: list[str], value: Any) -> list[Any]:
-    """The numbers of an object in the contract's order."""
-    if not names:
+def _by_name(place: list[str | int], elements: list[Element], value: Any) -> list[float]:
+    """The numbers that an object of quantities stands for, in the contract's order."""
+    if not elements:
         raise ObservationError(place, "has no names in the contract: give a list of numbers")
     if not isinstance(value, dict):
         raise ObservationError(place, "must be an object, as the others are")
+    names = {element.name for element in elements}
     if unknown := next((key for key in value if key not in names), None):
         raise ObservationError([*place, str(unknown)], "is none of the contract's names")
-    if missing := next((name for name in names if name not in value), None):
-        raise ObservationError([*place, missing], "is missing")
-    for name in names:
-        if isinstance(value[name], list | dict):
-            raise ObservationError([*place, name], "must be a number")
-    return [value[name] for name in names]
+    numbers = []
+    for element in elements:
+        here = [*place, element.name]
+        if element.name not in value:
+            raise ObservationError(here, "is missing")
+        if isinstance(given := value[element.name], list | dict):
+            raise ObservationError(here, "must be a number")
+        _check_numbers(here, given, truths=False)
+        numbers.append((given - element.offset) / element.scale)
+    return numbers
 
 
 def _check_numbers(place: list[str | int], value: Any, truths: bool) -> None:

@@ -26,7 +26,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from palaestra.envs.core.reference import Array
-from palaestra.train.export.observation_reader import ObservationError, ObservationReader
+from palaestra.train.export.observation_reader import ObservationError, ObservationReader, elements_of
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve.batcher import Batcher
 from palaestra.train.serve.openapi import act_description
@@ -165,7 +165,7 @@ async def _json(request: Request, served: Served) -> Any:
 
 
 def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: bool) -> dict[str, Any]:
-    """The policy's outputs as JSON; choices that have names are told by name too."""
+    """The policy's outputs as JSON; choices, and numbers that stand for quantities, are told by name too."""
     answer: dict[str, Any] = {}
     for end in outputs:
         values = found[end["name"]].tolist()
@@ -174,11 +174,17 @@ def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: b
             first = end.get("first", 0)
             names = [choices[value - first] for value in values]
             answer["choice"] = names if several else names[0]
+        if elements := elements_of(end):
+            rows = found[end["name"]].reshape(len(found[end["name"]]), -1).tolist()
+            told = [{e.name: e.offset + e.scale * x for e, x in zip(elements, row, strict=True)} for row in rows]
+            answer["quantities"] = told if several else told[0]
     return {name: _finite(value) for name, value in answer.items()}
 
 
 def _finite(value: Any) -> Any:
     """The same with None for −∞, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from palaestra.train.export.observation_reader import Element, elements_of
+
 _LARGEST_LISTED = 256  # elements of a vector whose bounds are described one by one
 
 
@@ -49,20 +51,16 @@ def _input(end: dict[str, Any]) -> dict[str, Any]:
     schema = number
     for length in reversed(end["shape"]):
         schema = {"type": "array", "items": schema, "minItems": length, "maxItems": length}
-    elements = end.get("elements")
+    elements = elements_of(end)
     if elements and len(elements) <= _LARGEST_LISTED:
-        named = {element["name"]: {**number, **_unit(element)} for element in elements}
-        schema = {
-            "oneOf": [
-                schema,
-                {"type": "object", "properties": named, "required": [*named], "additionalProperties": False},
-            ]
-        }
+        named = {element.name: {"type": "number", **_unit(element)} for element in elements}
+        by_name = {"type": "object", "properties": named, "required": [*named], "additionalProperties": False}
+        schema = {"oneOf": [schema, by_name]}
     return schema
 
 
-def _unit(element: dict[str, Any]) -> dict[str, Any]:
-    return {"description": element["unit"]} if element.get("unit") else {}
+def _unit(element: Element) -> dict[str, Any]:
+    return {"description": element.unit} if element.unit else {}
 
 
 def _several(one: dict[str, Any]) -> dict[str, Any]:

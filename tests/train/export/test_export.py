@@ -88,6 +88,9 @@ def test_the_contract_says_what_the_file_is(runs: Path) -> None:
     ]
     action = contract["outputs"][0]
     assert (action["dtype"], action["shape"], action["low"], action["high"]) == ("float32", [7], -1.0, 1.0)
+    joint = contract["inputs"][0]["elements"][0]
+    assert (joint["name"], joint["unit"], joint["scale"]) == ("position_joint1", "rad", 2.8973)
+    assert contract["outputs"][0]["elements"][0]["unit"] == "rad/s"
     assert contract["scores"]["mean"] == RunFolder(runs / "reach").evaluation()["mean"]
     assert contract["confirmed"]["states"] >= 10_000
     assert contract["confirmed"]["largest_difference"] <= 1e-5

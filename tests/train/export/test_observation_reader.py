@@ -49,6 +49,36 @@ def test_by_name_in_any_order() -> None:
     assert feed["observation"].tolist() == [[0.5, 4.0], [1.0, 0.0]]
 
 
+UNITS = {
+    **SEASON,
+    "low": 0.0,
+    "high": 1.0,
+    "elements": [
+        {"name": "stock", "first": 0, "count": 1, "unit": "unit", "scale": 50.0, "offset": 0.0},
+        {"name": "angle", "first": 1, "count": 1, "unit": "rad", "scale": -2.0, "offset": 1.0},
+    ],
+}
+
+
+def test_names_are_of_quantities_in_their_units() -> None:
+    read = ObservationReader([UNITS])
+    assert read({"observation": {"angle": 0.5, "stock": 20}})[0]["observation"].tolist() == [[0.4000000059604645, 0.25]]
+    with pytest.raises(ObservationError, match=r"must be 0 … 1, got 1.5 \(-1 … 1 rad\)") as refusal:
+        read({"observation": [{"angle": 0.5, "stock": 20}, {"angle": -2, "stock": 20}]})
+    assert refusal.value.place == ["observation", 1, "angle"]
+    feed, _ = ObservationReader([UNITS], clamp=True)({"observation": {"angle": 0.5, "stock": 99}})
+    assert feed["observation"].tolist() == [[1.0, 0.25]]
+
+
+def test_kinds_that_come_several_times_are_numbered() -> None:
+    board = {**SEASON, "shape": [2, 2], "low": 0.0, "high": 1.0, "elements": [{"name": "cell", "count": 4}]}
+    body = {"observation": {f"cell_{i}": i % 2 for i in range(4)}}
+    assert ObservationReader([board])(body)[0]["observation"].tolist() == [[[0.0, 1.0], [0.0, 1.0]]]
+    with pytest.raises(ObservationError, match="must be 0 … 1, got 2") as refusal:
+        ObservationReader([board])({"observation": [[0, 0], [2, 0]]})
+    assert refusal.value.place == ["observation", "cell_2"]
+
+
 def test_several_inputs_of_every_kind() -> None:
     body: dict[str, Any] = {
         "observation": [0, 0],

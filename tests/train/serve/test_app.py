@@ -14,7 +14,7 @@ from policy_files import CONTRACT, model, written
 
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve import app as application_module
-from palaestra.train.serve.app import Served, application
+from palaestra.train.serve.app import Served, answer_of, application
 from palaestra.train.serve.batcher import Batcher
 
 CHOICES = {**CONTRACT["outputs"][0], "kind": "discrete", "first": 0, "count": 2, "choices": ["left", "right"]}
@@ -41,6 +41,18 @@ def test_actions_are_those_of_the_policy(client: TestClient, served: Served) -> 
     for one, action in zip(seen[:5].tolist(), expected, strict=False):
         assert client.post("/act", json={"observation": one}).json()["action"] == action
         assert client.post("/act", json={"observation": dict(zip("abcd", one, strict=True))}).json()["action"] == action
+
+
+def test_quantities_of_an_action() -> None:
+    end = {
+        "name": "action",
+        "elements": [{"name": "torque", "unit": "N m", "scale": 80.0}, {"name": "grip", "count": 2}],
+    }
+    found = {"action": np.array([[0.5, 0.0, 1.0], [-1.0, 0.25, 0.5]], np.float32)}
+    first = {"torque": 40.0, "grip_0": 0.0, "grip_1": 1.0}
+    assert answer_of([end], {"action": found["action"][:1]}, False) == {"action": [0.5, 0.0, 1.0], "quantities": first}
+    several = answer_of([end], found, True)["quantities"]
+    assert several == [first, {"torque": -80.0, "grip_0": 0.25, "grip_1": 0.5}]
 
 
 @pytest.mark.parametrize(
