@@ -32,6 +32,10 @@ def test_parts_go_into_the_robot_in_any_order() -> None:
     assert one == other
     robot = one.env_kwargs["robot"]
     assert (robot["velocity"], robot["acceleration"]) == ([2.0] * 6, robot_data("ur5e")["acceleration"])
+    tool = ["env.robot.tool.position=[0, 0, 0.1]", "env.robot.tool={rotation: [[0, -1, 0], [1, 0, 0], [0, 0, 1]]}"]
+    first, second = (resolve_config("reach", settings=[UR5E[0], *parts]).env_kwargs for parts in (tool, tool[::-1]))
+    assert first == second
+    assert first["robot"]["tool"]["position"] == [0.0, 0.0, 0.1]
     whole = resolve_config("reach", settings=["env.robot={from: ur5e, velocity: 2}"])
     assert whole == one
     panda = resolve_config("reach", settings=["env.robot.velocity=[1, 1, 1, 1, 1, 1, 1]"]).env_kwargs["robot"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -26,6 +27,12 @@ def test_a_chain_comes_back_to_the_bit(seed: int, dof: int, dh: bool) -> None:
         assert again == chain
         assert repr(again) == repr(chain)  # minus zero too
         assert chain_data(again) == data
+
+
+def test_minus_zero_stays() -> None:
+    """The Panda's first placement is none but for the sign of a zero; under another name it is read anew."""
+    other = dataclasses.replace(PANDA, name="other Panda")
+    assert repr(chain_from_data(json.loads(json.dumps(chain_data(other))))) == repr(other)
 
 
 def test_equal_data_give_the_same_object() -> None:
