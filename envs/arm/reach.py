@@ -48,6 +48,7 @@ from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.stepping.threads import with_enough_threads
+from palaestra.envs.arm.stepping.tool import tool_frame_of
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
@@ -98,7 +99,7 @@ class Reach(ArmTask[ArmState]):
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
         command, pending = delayed(state.pending, self._command(q, action).T)
         q, dq = self._drive(q, dq, command.T)
-        tool = tool_frame(self.chain, q).position[:, -1]  # [3, N]
+        tool = tool_frame_of(self.chain, q).position[:, -1]  # [3, N]
         before = length((state.target - state.tool).T)
         distance = length(state.target.T - tool)
         reached = distance <= TOLERANCE
@@ -197,7 +198,7 @@ class Reach(ArmTask[ArmState]):
         for move in range(len(MOVES)):
             command = self._command(q, torch.full_like(q[0], move, dtype=torch.int64))
             after, _ = self._drive(q, dq, command)
-            distances.append(length(target - tool_frame(self.chain, after).position[:, -1]))
+            distances.append(length(target - tool_frame_of(self.chain, after).position[:, -1]))
         return torch.stack(distances).argmin(0)
 
     def _drive(self, q: Tensor, dq: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:

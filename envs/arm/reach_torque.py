@@ -56,6 +56,7 @@ from palaestra.envs.arm.friction import drag_slope, friction, has_drag
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
 from palaestra.envs.arm.stepping.threads import with_enough_threads
+from palaestra.envs.arm.stepping.tool import tool_frame_of
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference
@@ -135,7 +136,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = delayed(state.pending, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T.contiguous())
-        frames = tool_frame(self.chain, q)
+        frames = tool_frame_of(self.chain, q)
         after = replace(
             state,
             q=q.T.contiguous(),
