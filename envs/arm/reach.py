@@ -47,8 +47,8 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.stepping.threads import with_enough_threads
-from palaestra.envs.arm.stepping.tool import tool_frame_of
+from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
+from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE, ArmState, ArmTask, delayed, error_observation, gained, length
 from palaestra.envs.core import Array, Reference

@@ -5,7 +5,7 @@
 3. On a CPU the operations are recorded for a block of environments and run for one block after the other: what a block
    needs fits into a processor's cache. An environment's numbers do not depend on its block.
 4. One thread computes a block, or all of them a larger one, whichever turns out to be faster
-   (:mod:`palaestra.envs.arm.stepping.threads`).
+   (:mod:`palaestra.envs.arm.stepping.thread_use`).
 5. Nothing here has a derivative.
 """
 
@@ -26,7 +26,7 @@ from palaestra.envs.arm.stepping import equations
 from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations
-from palaestra.envs.arm.stepping.threads import allowed_threads, faster_way, threads_within
+from palaestra.envs.arm.stepping.thread_use import allowed_threads, faster_way, threads_within
 from palaestra.envs.arm.tables import tables
 
 BLOCK = 2048  # environments for one thread

@@ -18,7 +18,7 @@ from palaestra.envs.arm import PANDA, SerialChain, inverse_dynamics
 from palaestra.envs.arm.dynamics import tool_frame
 from palaestra.envs.arm.reach_torque import ReachTorque, ReachTorqueState
 from palaestra.envs.arm.stepping import Motion, integrate, integrator
-from palaestra.envs.arm.stepping.tool import tool_frame_of
+from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 
 LOADED: dict[str, Any] = {"payload": (0.0, 3.0), "friction": (0.5, 2.0)}
 TASKS = {
