@@ -55,7 +55,8 @@ from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.scores import BOUND_KEYS, held_out_bound, random_and_expert, task_digest
-from palaestra.envs.arm.stepping.thread_choice import with_enough_threads
+from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
+from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
     NEARLY,
@@ -118,7 +119,7 @@ class Reach(ArmTask[ArmState]):
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
         command, pending = delayed(state.pending, self._command(q, action).T)
         q, dq = self._drive(q, dq, command.T)
-        tool = tool_frame(self.chain, q).position[:, -1]  # [3, N]
+        tool = tool_frame_of(self.chain, q).position[:, -1]  # [3, N]
         before = length((state.target - state.tool).T)
         distance = length(state.target.T - tool)
         reached = distance <= TOLERANCE
@@ -307,7 +308,7 @@ class Reach(ArmTask[ArmState]):
         for move in range(len(MOVES)):
             command = self._command(q, torch.full_like(q[0], move, dtype=torch.int64))
             after, _ = self._drive(q, dq, command)
-            distances.append(length(target - tool_frame(self.chain, after).position[:, -1]))
+            distances.append(length(target - tool_frame_of(self.chain, after).position[:, -1]))
         return torch.stack(distances).argmin(0)
 
     def _drive(self, q: Tensor, dq: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:

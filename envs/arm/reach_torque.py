@@ -60,7 +60,8 @@ from palaestra.envs.arm.robots.scores import MEASURED, measured_reference, rando
 from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
 from palaestra.envs.arm.stepping.functions import integrate_functions
-from palaestra.envs.arm.stepping.thread_choice import with_enough_threads
+from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
+from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
     NEARLY,
@@ -163,7 +164,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = delayed(state.pending, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T.contiguous())
-        frames = tool_frame(self.chain, q)
+        frames = tool_frame_of(self.chain, q)
         after = replace(
             state,
             q=q.T.contiguous(),

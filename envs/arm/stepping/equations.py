@@ -47,19 +47,26 @@ class PointMass(NamedTuple):
 
 
 def links_as_bodies(
-    operations: Operations, frames: MovingFrames, shares: Tensor, mass: Tensor, payload: PointMass | None, load: Load
+    operations: Operations,
+    frames: MovingFrames,
+    z: Tensor,
+    shares: Tensor,
+    mass: Tensor,
+    payload: PointMass | None,
+    load: Load,
 ) -> None:
     """Moment and inertia of the links about the world's origin; the inertia is x uᵀ + y vᵀ + z wᵀ and a point's.
 
     Args:
         operations: where to record.
         frames: of the links.
+        z: [5, dof, N], theirs.
         shares: [3, 4, 1, dof, 1], see ``LinkTables``.
         mass: [dof, 1] kg, without the payload.
         payload: what the last link carries, or None.
         load: memory for the results.
     """
-    columns = [column[:3] for column in (frames.x, frames.y, frames.z)]
+    columns = [column[:3] for column in (frames.x, frames.y, z)]
     made = columns[0].new_empty(4, *columns[0].shape)  # u, v, w and the centre of mass from the link's origin
     operations.multiply(columns[0], shares[0], made)
     for column, share in zip(columns[1:], shares[1:], strict=True):

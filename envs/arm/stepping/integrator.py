@@ -5,7 +5,7 @@
 3. On a CPU the operations are recorded for a block of environments and run for one block after the other: what a block
    needs fits into a processor's cache. An environment's numbers do not depend on its block.
 4. One thread computes a block, or all of them a larger one, whichever turns out to be faster
-   (:mod:`palaestra.envs.arm.stepping.thread_choice`).
+   (:mod:`palaestra.envs.arm.stepping.thread_use`).
 5. Nothing here has a derivative.
 """
 
@@ -26,7 +26,7 @@ from palaestra.envs.arm.stepping import equations
 from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations
-from palaestra.envs.arm.stepping.thread_choice import allowed_threads, faster_way, threads_within
+from palaestra.envs.arm.stepping.thread_use import allowed_threads, faster_way, threads_within
 from palaestra.envs.arm.tables import tables
 
 BLOCK = 2048  # environments for one thread
@@ -147,14 +147,14 @@ class Integrator:
 
     def _record(self, with_drives: bool) -> None:
         operations, chain, q, dq = self._operations, self._chain, self._q, self._dq
-        frames, axes = self._record_frames()
+        frames = MovingFrames(chain, operations, q)
+        z, axes = self._record_screws(frames)
         links = link_tables(chain, q.dtype, q.device, frames.signs)
         mass, carried, point = links.mass, links.carried, None
         if self._payload is not None:
-            assert frames.tool is not None
-            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool)
+            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool()[1])
         load = equations.Load.empty(q)
-        equations.links_as_bodies(operations, frames, links.shares, links.mass, point, load)
+        equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
         resistance = equations.bias_torque(operations, axes, dq, chain.gravity, mass, load)
         armature = self._table.armature if any(chain.armature) else None
         matrix = equations.joint_inertia(operations, axes, carried, load, armature)
@@ -163,15 +163,12 @@ class Integrator:
         operations.subtract(torque, resistance, resistance)
         self._record_motion(equations.solution(operations, matrix, resistance))
 
-    def _record_frames(self) -> tuple[MovingFrames, Tensor]:
-        """The frames, and the motion of each joint about the world's origin, [2, 5, dof, N]: (z, p × z) or (0, z)."""
-        operations, q = self._operations, self._q
-        cosine_and_sine, axes = q.new_empty(2, *q.shape), q.new_empty(2, 5, *q.shape)
-        operations.call(torch.cos, q, out=cosine_and_sine[0])
-        operations.call(torch.sin, q, out=cosine_and_sine[1])
+    def _record_screws(self, frames: MovingFrames) -> tuple[Tensor, Tensor]:
+        """The links' z [5, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 5, dof, N]."""
+        operations, axes = self._operations, self._q.new_empty(2, 5, *self._q.shape)
         turn_all = all(self._chain.turning)
         z = axes[0] if turn_all else torch.empty_like(axes[0])
-        frames = MovingFrames(self._chain, operations, q, cosine_and_sine, z, self._payload is not None)
+        frames.write_z(z)
         moment = axes[1, :3]
         operations.cross(frames.position, z, moment)
         if not turn_all:
@@ -181,7 +178,7 @@ class Integrator:
             operations.multiply(z[:3], slides, along)
             operations.add(moment, along, moment)
         operations.wrap(axes[1])
-        return frames, axes
+        return z, axes
 
     def _record_friction(self, resistance: Tensor, matrix: Tensor) -> None:
         """Friction in the torque that resists, and how it rises with the speed in the matrix [dof, dof, N]."""

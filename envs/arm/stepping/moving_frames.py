@@ -36,37 +36,27 @@ class MovingFrames:
 
     Attributes:
         x, y: [5, dof, N], times the signs.
-        z: [5, dof, N], written by the operations into the memory that was given for it.
         position: [5, dof, N] m.
-        tool: [5, N] m, the tool centre; None where it is not wanted.
         signs: of each link's x and y in memory.
     """
 
-    def __init__(
-        self, chain: SerialChain, operations: Operations, q: Tensor, trigonometry: Tensor, z: Tensor, with_tool: bool
-    ) -> None:
-        """Record the operations.
-
-        Args:
-            chain: the arm.
-            operations: where to record.
-            q: [dof, N] rad or m.
-            trigonometry: [2, dof, N] cosines and sines of q.
-            z: [5, dof, N] memory for the axes.
-            with_tool: compute the tool centre too.
-        """
+    def __init__(self, chain: SerialChain, operations: Operations, q: Tensor) -> None:
+        """Record the operations in ``operations``, from q [dof, N] rad or m."""
         dof, n = q.shape
-        self._later, self._now = operations, Operations(at_once=True)
-        self._q, (self._cos, self._sin) = q, trigonometry
+        self._chain, self._later, self._now = chain, operations, Operations(at_once=True)
+        self._cos, self._sin = q.new_empty(2, dof, n)
+        operations.call(torch.cos, q, out=self._cos)
+        operations.call(torch.sin, q, out=self._sin)
         # x of link i lies in slot i + 2, x of the base in slot 1; so do the ys, and in slot 0 of theirs z of the base
         self._columns = q.new_zeros(2, 5, dof + 2, n)
         for block, slot, row in ((0, 1, 0), (1, 1, 1), (1, 0, 2)):
             self._columns[block, row::3, slot] = 1.0
-        self.x, self.y, self.z = self._columns[0, :, 2:], self._columns[1, :, 2:], z
+        self.x, self.y = self._columns[0, :, 2:], self._columns[1, :, 2:]
         self.position = q.new_zeros(5, dof, n)
         base = [self._axis(block, slot, 1.0, True) for block, slot in ((0, 1), (1, 1), (1, 0))]
         frame, origin, origin_fixed = base, q.new_zeros(5, n), True
-        signs, zs = [], []
+        signs = []
+        self._axes: list[Axis] = []
         for i in range(dof):
             stage = chain.stages[i]
             *plane, axis = self._placed(frame, stage)
@@ -80,10 +70,33 @@ class MovingFrames:
                 turned = self._kept(i, plane)
             frame = [*turned, axis]
             signs.append((turned[0].sign, turned[1].sign))
-            zs.append(axis)
+            self._axes.append(axis)
         self.signs = tuple(signs)
-        self._write_axes(zs)
-        self.tool = self._tool(chain, frame, origin, origin_fixed) if with_tool else None
+        self._last = frame, origin, origin_fixed
+
+    def write_z(self, out: Tensor) -> None:
+        """Record the links' z into ``out`` [5, dof, N], without signs; those that lie side by side in one operation."""
+        axes = self._axes
+        signs = out.new_tensor([axis.sign for axis in axes]).unsqueeze(1)
+        first = 0
+        while first < len(axes):
+            place, last = axes[first].place, first + 1
+            while place is not None and last < len(axes) and axes[last].place == (place[0], place[1] + last - first):
+                last += 1
+            memory = axes[first].memory.unsqueeze(1)
+            if place is not None:
+                memory = self._columns[place[0], :, place[1] : place[1] + last - first]
+            fixed = all(axis.fixed for axis in axes[first:last])
+            self._list(fixed).multiply(memory, signs[first:last], out[:, first:last])
+            first = last
+
+    def tool(self) -> tuple[list[Axis], Tensor]:
+        """Record the tool's frame: its axes, and the tool centre [5, N] m."""
+        frame, origin, fixed = self._last
+        flange, tool = self._chain.stages[self._chain.dof :]
+        origin, fixed = self._moved(frame, flange, origin, fixed, torch.empty_like(origin))
+        frame = self._placed(frame, flange)
+        return self._placed(frame, tool), self._moved(frame, tool, origin, fixed, torch.empty_like(origin))[0]
 
     def _axis(self, block: int, slot: int, sign: float, fixed: bool) -> Axis:
         return Axis(self._columns[block, :, slot], sign, fixed, (block, slot))
@@ -117,11 +130,11 @@ class MovingFrames:
         self, frame: list[Axis], placement: Placement, start: Tensor, fixed: bool, out: Tensor
     ) -> tuple[Tensor, bool]:
         """The position that is placed so, in ``out``, and True if it stays."""
-        for axis, offset in zip(frame, placement.position, strict=True):
-            if abs(offset) >= _NOTHING:
-                fixed = fixed and axis.fixed
-                self._list(fixed).add(start, axis.memory, out, share=axis.sign * offset)
-                start = out
+        parts = [(a, offset) for a, offset in zip(frame, placement.position, strict=True) if abs(offset) >= _NOTHING]
+        fixed = fixed and all(axis.fixed for axis, _ in parts)
+        for axis, offset in parts:
+            self._list(fixed).add(start, axis.memory, out, share=axis.sign * offset)
+            start = out
         if start is not out:
             self._list(fixed).copy(start, out)
         return out, fixed
@@ -151,24 +164,3 @@ class MovingFrames:
             self._list(axis.fixed).copy(axis.memory, new.memory)
             kept.append(new)
         return kept
-
-    def _write_axes(self, axes: list[Axis]) -> None:
-        """The links' z, with their signs taken back; those that lie side by side in one operation."""
-        signs = self.z.new_tensor([axis.sign for axis in axes]).unsqueeze(1)
-        first = 0
-        while first < len(axes):
-            place, last = axes[first].place, first + 1
-            while place is not None and last < len(axes) and axes[last].place == (place[0], place[1] + last - first):
-                last += 1
-            memory = axes[first].memory.unsqueeze(1)
-            if place is not None:
-                memory = self._columns[place[0], :, place[1] : place[1] + last - first]
-            fixed = all(axis.fixed for axis in axes[first:last])
-            self._list(fixed).multiply(memory, signs[first:last], self.z[:, first:last])
-            first = last
-
-    def _tool(self, chain: SerialChain, frame: list[Axis], origin: Tensor, fixed: bool) -> Tensor:
-        """The tool centre, [5, N]."""
-        flange, tool = chain.stages[chain.dof :]
-        origin, fixed = self._moved(frame, flange, origin, fixed, torch.empty_like(origin))
-        return self._moved(self._placed(frame, flange), tool, origin, fixed, torch.empty_like(origin))[0]

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from palaestra.envs import TensorVectorEnv
 from palaestra.envs.arm import PANDA, SerialChain, inverse_dynamics
+from palaestra.envs.arm.dynamics import tool_frame
 from palaestra.envs.arm.reach_torque import SUBSTEPS, TIME_STEP, ReachTorque, ReachTorqueState
 from palaestra.envs.arm.stepping import Motion, integrate, integrator
 from palaestra.envs.arm.stepping.functions import integrate_functions
+from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 
 LOADED: dict[str, Any] = {"payload": (0.0, 3.0), "friction": (0.5, 2.0)}
 TASKS = {
@@ -52,7 +54,7 @@ def by_functions(env: ReachTorque, state: ReachTorqueState, action: Tensor) -> t
     return integrate_functions(env.chain, env._motion(state, action), TIME_STEP, SUBSTEPS)
 
 
-def assert_same_bits(ours: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+def assert_same_bits(ours: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
     whole = {torch.float32: torch.int32, torch.float64: torch.int64}
     for a, b in zip(ours, expected, strict=True):
         assert a.dtype == b.dtype
@@ -132,7 +134,7 @@ def test_results_stay_when_the_next_step_is_made() -> None:
     first = env._integrate(state, action)
     kept = tuple(value.clone() for value in first)
     env._integrate(state, -action)
-    assert_same_bits(first, kept)  # type: ignore[arg-type]
+    assert_same_bits(first, kept)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -154,7 +156,7 @@ def test_a_first_step_in_inference_mode_leaves_later_ones_possible() -> None:
     state, action = started(env, 6), actions(env, 6)
     with torch.inference_mode():
         first = tuple(value.clone() for value in env._integrate(state, action))
-    assert_same_bits(env._integrate(state, action), first)  # type: ignore[arg-type]
+    assert_same_bits(env._integrate(state, action), first)
 
 
 def test_a_step_passes_derivatives_on_where_they_are_wanted() -> None:
@@ -165,6 +167,18 @@ def test_a_step_passes_derivatives_on_where_they_are_wanted() -> None:
     action = (0.02 * actions(env, 2, torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda a: env._integrate(state, a), (action,), atol=1e-6)
     assert not env._integrate(state, action.detach())[0].requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_tools_frame_has_the_bits_of_the_function(dtype: torch.dtype) -> None:
+    for chain in (PANDA, random_chain(2, 7), random_arm(3, 7), random_arm(24, 4), OTHER["robot"]):
+        for n in (1, 5, 200):
+            for seed in (0, 1):  # the second in memory that has been used
+                q = random_states(chain, n, seed, dtype)[0].T
+                ours, expected = tool_frame_of(chain, q), tool_frame(chain, q)
+                assert_same_bits(tuple(ours), tuple(expected))
+    q = random_states(PANDA, 2)[0].T.requires_grad_()
+    assert torch.autograd.gradcheck(lambda angles: tuple(tool_frame_of(PANDA, angles)), (q,))
 
 
 def test_no_environments_at_all() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.reach_torque import ReachTorque
-from palaestra.envs.arm.stepping import integrator, thread_choice
+from palaestra.envs.arm.stepping import integrator, thread_use
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def three_threads() -> Iterator[None]:
 class Rules:
     """Tells how many threads it was asked with."""
 
-    @thread_choice.with_enough_threads
+    @thread_use.with_enough_threads
     def step(self, state: Any, fails: bool = False) -> int:
         if fails:
             raise ZeroDivisionError
@@ -40,10 +40,10 @@ def state(n: int, device: str = "cpu") -> SimpleNamespace:
 
 @pytest.mark.usefixtures("three_threads")
 def test_few_arms_get_one_thread_and_many_get_them_all() -> None:
-    assert [Rules().step(state(n)) for n in (1, thread_choice.LARGE, thread_choice.LARGE + 1)] == [1, 1, 3]
+    assert [Rules().step(state(n)) for n in (1, thread_use.LARGE, thread_use.LARGE + 1)] == [1, 1, 3]
     assert Rules().step(state(1, "meta")) == 3
     torch.set_num_threads(2)
-    assert Rules().step(state(thread_choice.LARGE + 1)) == 1
+    assert Rules().step(state(thread_use.LARGE + 1)) == 1
     assert torch.get_num_threads() == 2
 
 
@@ -74,17 +74,17 @@ def test_an_arms_step_leaves_the_threads_and_has_the_same_bits_with_any(rules: A
 
 @pytest.mark.usefixtures("three_threads")
 def test_blocks_of_threads_within_each_other() -> None:
-    with thread_choice.threads_within(1):
-        assert (torch.get_num_threads(), thread_choice.allowed_threads()) == (1, 3)
-        with thread_choice.threads_within(2):
-            assert (torch.get_num_threads(), thread_choice.allowed_threads()) == (2, 3)
+    with thread_use.threads_within(1):
+        assert (torch.get_num_threads(), thread_use.allowed_threads()) == (1, 3)
+        with thread_use.threads_within(2):
+            assert (torch.get_num_threads(), thread_use.allowed_threads()) == (2, 3)
         assert torch.get_num_threads() == 1
-    assert (torch.get_num_threads(), thread_choice.allowed_threads()) == (3, 3)
+    assert (torch.get_num_threads(), thread_use.allowed_threads()) == (3, 3)
 
 
 def test_the_faster_way_is_found_and_found_again_when_it_changes() -> None:
     """A way takes 1 s or 2 s; once in a while a call of the faster one is disturbed and takes 5 s."""
-    way = thread_choice.FasterWay()
+    way = thread_use.FasterWay()
 
     def went(calls: int, slow: int) -> list[int]:
         ways = []
@@ -102,7 +102,7 @@ def test_the_faster_way_is_found_and_found_again_when_it_changes() -> None:
 def test_both_ways_have_the_same_bits_and_both_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = []
 
-    class Counting(thread_choice.FasterWay):
+    class Counting(thread_use.FasterWay):
         def took(self, way: int, seconds: float) -> None:
             gone.append((way, torch.get_num_threads()))
             super().took(way, seconds)

@@ -1,0 +1,54 @@
+"""The tool's frame by recorded operations, to the bit that of :func:`palaestra.envs.arm.dynamics.tool_frame`."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.arm.chain import SerialChain
+from palaestra.envs.arm.dynamics import Frames, tool_frame
+from palaestra.envs.arm.stepping.moving_frames import MovingFrames
+from palaestra.envs.arm.stepping.operations import Operations
+
+_KEPT = 6  # recordings, of batches of different sizes
+
+
+def tool_frame_of(chain: SerialChain, q: Tensor) -> Frames:
+    """The tool's frame [3, 1, N] from q [dof, N]; it has a derivative only where q requires one.
+
+    For batches whose size stays: recording takes longer than the operations.
+    """
+    if type(q) is not Tensor or (torch.is_grad_enabled() and q.requires_grad):
+        return tool_frame(chain, q)
+    with torch.no_grad():
+        return _kept(threading.get_ident(), chain, q.shape[1], q.dtype, q.device).run(q)
+
+
+class RecordedTool:
+    """The operations for N configurations of a chain."""
+
+    def __init__(self, chain: SerialChain, n: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._operations = Operations()
+        with torch.inference_mode(False), torch.no_grad():  # memory that is written to in any mode
+            self._q = torch.empty(chain.dof, n, dtype=dtype, device=device)
+            self._frame = self._q.new_empty(4, 3, 1, n)
+            axes, centre = MovingFrames(chain, self._operations, self._q).tool()
+            for axis, out in zip(axes, self._frame[:, :, 0], strict=False):
+                self._operations.multiply(axis.memory[:3], self._q.new_tensor([axis.sign]), out)
+            self._operations.copy(centre[:3], self._frame[3, :, 0])
+
+    def run(self, q: Tensor) -> Frames:
+        """The frames of these configurations."""
+        self._q.copy_(q)
+        self._operations.run()
+        return Frames(*self._frame.clone())
+
+
+@lru_cache(_KEPT)
+def _kept(thread: int, *settings: Any) -> RecordedTool:
+    """A recording of this thread: another one could be amid its operations."""
+    return RecordedTool(*settings)
