@@ -325,9 +325,12 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """The arms' positions and what moves them; ``action`` [dof, N]."""
         q, payload = state.q.T, state.payload if self.payload[1] else None
         if self.control == "pd":
-            drives = Drives(self.gain * self.stiffness, self.gain * self.damping)
+            drives = Drives(self.stiffness, self.damping)
+            if self.gain != 1.0:
+                drives = Drives(self.gain * self.stiffness, self.gain * self.damping)
             return Motion(q, state.dq.T, q + action * self.pd_range, state.friction, payload, drives)
-        torque = (self.gain * action).clamp(-1.0, 1.0) * tables(self.chain, q.dtype, q.device).torque
+        share = action if self.gain == 1.0 else (self.gain * action).clamp(-1.0, 1.0)
+        torque = share * tables(self.chain, q.dtype, q.device).torque
         return Motion(q, state.dq.T, torque, state.friction, payload)
 
     def _errors(self, state: ReachTorqueState) -> tuple[Tensor, Tensor]:
