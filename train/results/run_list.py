@@ -34,7 +34,7 @@ def _row(folder: RunFolder, names: dict[str, str]) -> dict[str, Any]:
     with suppress(OSError):  # whether it is finished shows in the checkpoints' folder
         checkpoints = folder.checkpoints()
         steps, done = int(checkpoints[0].stem) if checkpoints else steps, not checkpoints
-    enough = done and is_trained(facts, total, settings.get("stop_at"))
+    enough = done and is_trained({**facts, "num_timesteps": steps}, total, settings.get("stop_at"))
     return {
         "env": (names.get(env) or env.rpartition("/")[2] or None) if isinstance(env, str) else None,
         "agent": agent if isinstance(agent, str) else None,

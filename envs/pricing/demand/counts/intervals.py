@@ -11,6 +11,7 @@
 4. Draws are turned about their truth and studentized: (truth − (draw − truth) · s.e. of the truth / s.e. of the draw)
    is what the truth may be, for the slope at the mean price and so for the coefficients of the curve, and 95 % of these
    are the interval. So it keeps what standard errors know and draws do not, shocks that last beside a control function.
+   A straight line that ends at the highest price has no standard error, and its draw is turned without.
    The best price is that of such a curve, within the observed prices.
 5. A sold-out day is drawn with the stock that it had. The stock of other days, where the file only says which days
    were sold out, is drawn from the Kaplan–Meier distribution of stocks beyond what was sold.
@@ -38,6 +39,7 @@ DRAWS = 200
 _MOST_ROWS = 5_000  # of a product; beyond, fits take seconds and the data leave little choice
 _POSSIBLE, _FEWEST = 0.05, 20  # chance of a curve that is drawn from, and draws that make its interval
 _POINTS, _NORMAL = (0.025, 0.975), 1.959964
+_COMPARABLE = 100.0  # times another standard error, from which on one is none: at the edge of what a curve can be
 _LARGEST_MEAN, _MOST_DRAWN = 1e9, 100  # units; times that a row is drawn until it sold something
 
 SalesFitter = Callable[[Mapping[str, Array], str | None], SalesModel]  # columns, and the curve if it is given
@@ -116,8 +118,8 @@ def _turned_draw(
             continue
         reference = product.means[PRICE]
         (slope, error), (drawn, spread) = (_with_model(product, m).slope(reference) for m in (truth, found))
-        turned = _with_model(product, _turned(truth, found, error / spread))
-        return slope - (drawn - slope) * error / spread, turned
+        scale = error / spread if error < _COMPARABLE * spread and spread < _COMPARABLE * error else 1.0
+        return slope - (drawn - slope) * scale, _with_model(product, _turned(truth, found, scale))
     return None
 
 

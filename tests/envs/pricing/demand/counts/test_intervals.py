@@ -142,6 +142,17 @@ def test_days_without_sales_are_missing_from_draws_too(tmp_path: Path) -> None:
     assert len(fitting.refit(drawn, None).fitted) == pytest.approx(len(model.fitted), abs=10)
 
 
+def with_days_missing(path: Path, seed: int, days_of_a_price: int, noted: float) -> Path:
+    """A year of 8 exp(−p / 4) a day with a share of the days without sales."""
+    rng = np.random.default_rng(seed)
+    price = np.repeat(rng.choice(MENU, 364 // days_of_a_price), days_of_a_price)
+    units = rng.poisson(8.0 * np.exp(-price / 4.0))
+    there = (units > 0) | (rng.random(364) < noted)
+    head, *rows = sales(path, price, units).read_text().splitlines()
+    path.write_text("\n".join([head, *(row for row, kept in zip(rows, there, strict=True) if kept)]) + "\n")
+    return path
+
+
 @pytest.mark.parametrize(("days_of_a_price", "noted"), [(28, 0.0), (1, 0.0), (28, 0.1)])
 def test_what_was_fitted_is_what_is_drawn_from_and_holds_the_truth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days_of_a_price: int, noted: float
@@ -150,13 +161,7 @@ def test_what_was_fitted_is_what_is_drawn_from_and_holds_the_truth(
     monkeypatch.setattr(intervals, "DRAWS", 40)
     held, filled = [], []
     for seed in range(7):
-        rng = np.random.default_rng(seed)
-        price = np.repeat(rng.choice(MENU, 364 // days_of_a_price), days_of_a_price)
-        units = rng.poisson(8.0 * np.exp(-price / 4.0))
-        there = (units > 0) | (rng.random(364) < noted)
-        path = sales(tmp_path / "s.csv", price, units)
-        head, *rows = path.read_text().splitlines()
-        path.write_text("\n".join([head, *(row for row, kept in zip(rows, there, strict=True) if kept)]) + "\n")
+        path = with_days_missing(tmp_path / "s.csv", seed, days_of_a_price, noted)
         fitting = fit(path)
         model, refit = fitting.models["tea"], fitting.refit
         assert refit is not None
@@ -164,12 +169,20 @@ def test_what_was_fitted_is_what_is_drawn_from_and_holds_the_truth(
         for found in again:
             assert (found.truncated, found.filled) == (model.truncated, model.filled)
             np.testing.assert_allclose(found.estimate.coefficients, model.estimate.coefficients, rtol=1e-6)
-        drawn = refit(draw_sales(model, rng), model.curve)
+        drawn = refit(draw_sales(model, np.random.default_rng(seed)), model.curve)
         filled.append((model.filled, bool(again), drawn.filled))
         elasticity = of_tea(fitting).elasticity
         held.append(elasticity[0] < -0.25 * fitting.demand.products["tea"].means["price"] < elasticity[1])
     assert np.mean(held) > 0.85
     assert np.median(filled, 0).tolist() == [days_of_a_price > 1 and not noted, True, days_of_a_price > 1 and not noted]
+
+
+def test_a_line_that_ends_at_the_highest_price_blows_no_interval_up(tmp_path: Path) -> None:
+    """Zero-truncated sales let it: its standard error was 1e-9, and the interval went from -1.8 to 828,031."""
+    fitting = fit(with_days_missing(tmp_path / "s.csv", 11, 28, 0.1))
+    low, high = of_tea(fitting).elasticity
+    truth = -0.25 * fitting.demand.products["tea"].means["price"]
+    assert 3.0 * truth < low < truth < high < 0.0
 
 
 def test_columns_that_follow_from_the_units_explain_no_draw(tmp_path: Path) -> None:
