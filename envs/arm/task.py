@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -134,9 +133,9 @@ class ArmTask(TensorEnv[StateT]):
         shares = {f"at_{name}_limit_percent": 100.0 * joints.any(1) for name, joints in limits.items()}
         return {"rms_jerk": ((jerk.square() * turning).sum(1) / turning.sum()).sqrt(), **shares}
 
-    @abstractmethod
     def at_motor_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
-        """The joints whose motor gives all it can in a step, bool [N, dof], by the name of the limit."""
+        """The joints whose motor gives all it can in a step, bool [N, dof], by the name of the limit; none is known."""
+        return {}
 
     def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
         """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""

@@ -57,17 +57,19 @@ class Stressed:
 
     def as_dict(self) -> dict[str, Any]:
         found = self.evaluation
-        intervals = {"mean": found.mean, "ci_low": found.ci_low, "ci_high": found.ci_high}
-        known = {"loss": self.loss, "percent_of_optimal": self.normalised, "optimum": self.optimum}
-        return (
-            {"name": self.name, "settings": self.settings, "score": found.score}
-            | intervals
-            | known
-            | {
-                "success_rate": found.success_rate,
-                "cut_episodes": found.cut_episodes,
-            }
-        )
+        return {
+            "name": self.name,
+            "settings": self.settings,
+            "score": found.score,
+            "mean": found.mean,
+            "ci_low": found.ci_low,
+            "ci_high": found.ci_high,
+            "loss": self.loss,
+            "percent_of_optimal": self.normalised,
+            "optimum": self.optimum,
+            "success_rate": found.success_rate,
+            "cut_episodes": found.cut_episodes,
+        }
 
 
 @dataclass(frozen=True)
