@@ -25,7 +25,6 @@ from torch import Tensor
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning
-from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
 from palaestra.envs.registry import resolve
@@ -33,6 +32,7 @@ from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.confirm import Confirmation, confirm, fed
 from palaestra.train.export.contract import contract_of, given_space
+from palaestra.train.export.destination import check_destination, write_both
 from palaestra.train.export.policy_file import (
     BLANK_SHA256,
     CONTRACT_KEY,
@@ -65,13 +65,14 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
     Args:
         player: the agent with its environment.
         folder: the run's folder.
-        path: the file; it is replaced whole.
+        path: the file; an exported policy that is there is replaced.
         form: "onnx", "torch", or "sb3".
         distribution: more outputs than the action, from which actions can be sampled.
 
     Raises:
-        ExportError: if the policy cannot be exported, or acts differently as a file.
+        ExportError: if the policy cannot be exported, or acts differently as a file, or ``path`` is not free.
     """
+    check_destination(path)
     policy = player.policy
     assert isinstance(policy, AgentPolicy)
     env = resolve(player.env).make(
@@ -103,11 +104,9 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
     finally:
         env.close()
     content = write()
-    write_whole(path, content)
-    beside = path.with_suffix(".json")
     text = json.dumps({**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}, indent=1)
-    write_whole(beside, text + "\n")
-    return Exported(path, beside, contract, found)
+    write_both(path, content, text + "\n")
+    return Exported(path, path.with_suffix(".json"), contract, found)
 
 
 def _batch(player: Player) -> int:

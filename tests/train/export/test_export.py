@@ -132,6 +132,8 @@ def test_a_program_of_torch_export(runs: Path, monkeypatch: pytest.MonkeyPatch) 
         (("export", "reach", "--format", "torch", "--out", "reach.onnx"), "is called NAME.pt2"),
         (("export", "reach", "--format", "tflite"), "tflite"),
         (("export", "nowhere", "--best", "--out", "b.onnx"), "nowhere"),
+        (("export", "reach", "--out", "reach/run.onnx"), "reach/run.onnx is inside the run folder"),
+        (("export", "reach", "--format", "sb3", "--out", "reach/model.zip"), "reach/model.zip is inside the run"),
         (("evaluate", "reach.onnx", "--stochastic"), "acts without chance"),
         (("evaluate", "reach.onnx", "--env", "snake-small"), "has the inputs"),
         (("evaluate", "missing.onnx"), "no run 'missing.onnx'"),
@@ -152,6 +154,11 @@ def test_a_default_name_replaces_no_file(monkeypatch: pytest.MonkeyPatch, capsys
     assert command(monkeypatch, "export", "snake-small") == 2
     assert "snake-small-ppo.onnx exists already: give --out FILE" in " ".join(capsys.readouterr().err.split())
     assert Path("snake-small-ppo.onnx").read_text() == "mine"
+    Path("snake-small-ppo.onnx").rename("snake-small-ppo.json")
+    assert command(monkeypatch, "export", "snake-small") == 2
+    assert "snake-small-ppo.json exists already" in " ".join(capsys.readouterr().err.split())
+    assert Path("snake-small-ppo.json").read_text() == "mine"
+    Path("snake-small-ppo.json").unlink()
 
 
 def test_another_policy_is_not_written(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
