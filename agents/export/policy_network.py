@@ -66,8 +66,6 @@ class PolicyNetwork(nn.Module):
         space = model.observation_space
         self._keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
         self.inputs = [*(self._keys or [OBSERVATION]), *([MASK] if with_mask else [])]
-        if len({*self.inputs}) < len(self.inputs):
-            raise ExportError(f"the observation has an entry called {MASK}, which is the name of the mask's input")
         self.policy: Any
         if isinstance(model, PPO):
             self._actor_critic = model._actor_critic
@@ -77,6 +75,10 @@ class PolicyNetwork(nn.Module):
             self.policy = model._average or model.q_net
         self._learns_values = not isinstance(model, PPO)
         self.outputs = ["action", *(self._more_outputs() if distribution else [])]
+        if taken := {*(self._keys or ())} & {*([MASK] if with_mask else ()), *self.outputs}:
+            name = min(taken)
+            what = "the mask's input" if name == MASK else "an output"
+            raise ExportError(f"the observation has an entry called {name}, which is the name of {what}")
         self.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

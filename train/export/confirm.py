@@ -2,7 +2,7 @@
 
 Discrete actions must be equal. Two that differ count as a tie where the agent's own scores of both (log-probabilities
 or Q-values) are as close as rounding is, and those are counted. Continuous actions must agree to 1e-5 of half the
-action's range (or of 1 where that is smaller or has no bounds).
+action's range (of 1 where it has no bounds), or to a few units in the last place of its bounds where that is more.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 
 STATES = 10_000
 TOLERANCE = 1e-5
+_ROUNDING = 4.0  # units in the last place of a float32 bound
 _TIE = 1e-4  # of scores, relative to the larger one where that is above 1
 
 
@@ -103,10 +104,13 @@ def confirm(
 
 def _distance(space: spaces.Box, action: Tensor, found: Tensor, states: int) -> float:
     """The largest difference, in the environment's units."""
-    half = np.where(np.isfinite(space.high - space.low), 0.5 * (space.high - space.low), 1.0)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    bounded = np.isfinite(high - low)
+    half = np.where(bounded, 0.5 * (high - low), 1.0)
+    largest = np.where(bounded, np.maximum(np.abs(low), np.abs(high)), 0.0).astype(np.float32)
+    allowed = np.maximum(TOLERANCE * half, _ROUNDING * np.spacing(largest))
     differences = np.abs(action.double().numpy() - found.double().numpy())
-    share = differences / np.maximum(half, 1.0)
-    if not (share <= TOLERANCE).all():
+    if not (differences <= allowed).all():
         raise ExportError(
             f"the exported policy's actions differ from the agent's by up to {differences.max():.3g} "
             f"within {states:,} states: nothing is written"

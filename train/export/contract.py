@@ -9,14 +9,19 @@
   ``scale``, ``offset`` and ``meaning``: x stands for offset + scale x in the unit (:mod:`palaestra.envs.interface`);
   ``choices``: what each discrete action is called.
 
-``environment`` has the id and the settings with which ``palaestra evaluate FILE`` plays; ``agent`` the algorithm, the
-steps it was trained for and its seed; ``scores`` the final evaluation; ``confirmed`` what came of comparing the file
-with the agent; ``made_with`` versions, commit and time.
+``environment`` has the id, the settings with which ``palaestra evaluate FILE`` plays and a digest of the source;
+``agent`` the algorithm, the steps these weights were trained for and the seed; ``scores`` the final evaluation, None
+unless it was one of these weights in this environment; ``confirmed`` what came of comparing the file with the agent;
+``made_with`` versions, commit and time. Settings that are infinite or NaN are texts as in YAML (``.inf``, ``-.inf``,
+``.nan``), which JSON has no numbers for; elsewhere they are None.
 """
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +33,10 @@ from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.vector import TensorVectorEnv
 from palaestra.envs.interface import interface_of
 from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
-from palaestra.train.evaluation.policies import Player
+from palaestra.envs.registry import resolve
+from palaestra.envs.specs import ResolvedEnv
+from palaestra.train.config.run_config import with_settings
+from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.policy_file import FORMAT
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -106,32 +114,96 @@ def contract_of(player: Player, env: BatchedEnv, folder: RunFolder) -> dict[str,
     """The contract with the action as its only output, and without what comes of the comparison.
 
     Args:
-        player: the agent with its environment.
+        player: the agent with its environment; its policy is an ``AgentPolicy`` with the name of the model's file.
         env: a batch of that environment, after a reset.
         folder: the run's folder, which may hold nothing but the model.
     """
-    facts, config = folder.facts(), folder.config()
+    assert isinstance(player.policy, AgentPolicy)
+    facts, config, played = folder.facts(), folder.config(), resolve(player.env)
     pace = interface_of(env.env)["steps_per_second"] if isinstance(env, TensorVectorEnv) else None
-    made_with = {name: facts[name] for name in _VERSIONS if facts.get(name) is not None}
+    made_with = {name: facts[name] for name in _NOTED if facts.get(name) is not None}
+    made_with |= {name: found for name in _WRITERS if (found := _installed(name)) is not None}
     return {
         "format": FORMAT,
         "version": 1,
         "environment": {
-            "id": player.env,
-            "settings": player.env_kwargs,
+            "id": public_name(played),
+            "settings": without_infinities(player.env_kwargs),
+            "source": played.source(),
             "steps_per_second": pace,
             "max_episode_steps": env.max_episode_steps,
         },
         "agent": {
             "algorithm": player.label,
-            "steps": facts.get("num_timesteps"),
+            "steps": player.policy.model.num_timesteps,
             "seed": None if config is None else config.seed,
         },
         "inputs": inputs_of(env),
         "outputs": [action_of(env)],
-        "scores": folder.evaluation() or None,
+        "scores": _scores(player, folder),
         "made_with": {**made_with, "written": datetime.now(UTC).isoformat(timespec="seconds")},
     }
 
 
-_VERSIONS = ("palaestra", "torch", "stable_baselines3", "gymnasium", "numpy", "python", "git_commit")
+_NOTED = ("palaestra", "torch", "stable_baselines3", "gymnasium", "numpy", "python", "git_commit")  # by the run
+_WRITERS = ("onnx", "onnxscript", "onnxruntime")
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _scores(player: Player, folder: RunFolder) -> dict[str, Any] | None:
+    """The run's final evaluation, if it was one of these weights in this environment with these settings."""
+    config = folder.config()
+    if config is None or Path(player.policy.name) != folder.model_file or not folder.is_finished(config):
+        return None
+    evaluated = with_settings(config, ())
+    if not evaluated.plays_in(player.env) or evaluated.env_kwargs != player.env_kwargs:
+        return None
+    scores: dict[str, Any] = finite(folder.evaluation())
+    return {key: value for key, value in scores.items() if key not in _PLACES} or None
+
+
+_PLACES = ("env", "run")  # a folder of the machine that trained; the environment is named already
+
+
+def public_name(env: ResolvedEnv) -> str:
+    """The environment's name as a file tells it to others: of one in a Python file without the folder."""
+    place, colon, name = env.absolute_name.rpartition(":")
+    return f"{Path(place).name}:{name}" if colon and place.endswith(".py") else env.absolute_name
+
+
+def finite(value: Any) -> Any:
+    """Plain data with None in the place of numbers that are infinite or NaN."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_AS_TEXT = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
+
+
+def without_infinities(value: Any) -> Any:
+    """Settings with texts, as in YAML, in the place of numbers that JSON lacks."""
+    if isinstance(value, dict):
+        return {key: without_infinities(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_infinities(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+    return value
+
+
+def with_infinities(value: Any) -> Any:
+    """The settings again that :func:`without_infinities` made plain."""
+    if isinstance(value, dict):
+        return {key: with_infinities(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [with_infinities(part) for part in value]
+    return _AS_TEXT.get(value, value) if isinstance(value, str) else value

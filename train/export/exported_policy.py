@@ -1,7 +1,14 @@
-"""Exported policies as players: a file acts in its environment like any other policy."""
+"""Exported policies as players: a file acts in its environment like any other policy.
+
+A policy file comes from anywhere, so that nothing is imported because its contract says so: its environment is a
+registered one, or the user names it, and so are Gymnasium wrappers.
+"""
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +18,11 @@ from torch import Tensor
 from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.env import torch_dtype
 from palaestra.train.config.compatibility import spaces_of
-from palaestra.train.config.run_config import resolve_config
-from palaestra.train.config.schema import ConfigError
+from palaestra.train.config.run_config import environment, resolve_config
+from palaestra.train.config.schema import ConfigError, parse
 from palaestra.train.evaluation.policies import Player
 from palaestra.train.export.confirm import fed
-from palaestra.train.export.contract import action_of, inputs_of
+from palaestra.train.export.contract import action_of, inputs_of, public_name, with_infinities
 from palaestra.train.export.policy_file import PolicyFile
 
 
@@ -49,17 +56,65 @@ class ExportedPolicy:
 
 
 def player_of(path: Path, env: str | None, settings: Any) -> Player:
-    """An exported policy with the environment of its contract.
+    """An exported policy with the environment of its contract, or with ``env``.
+
+    The contract's settings go with its environment, also where ``env`` names that one.
 
     Raises:
-        ConfigError: if the environment cannot be made, or has another form.
+        ConfigError: if the environment cannot be made, has another form, or would have to be imported.
         PolicyFileError: if the file is no policy.
     """
     file = PolicyFile(path)
     noted = file.contract["environment"]
-    kwargs = noted.get("settings", {}) if env is None else {}
-    config = resolve_config(env or noted["id"], file={"env_kwargs": kwargs}, settings=settings)
+    name = _environment_of(path, noted["id"]) if env is None else env
+    own = env is None or noted["id"] in _names(env)
+    kwargs = _settings_of(path, noted.get("settings", {}), settings) if own else {}
+    config = resolve_config(name, file={"env_kwargs": kwargs}, settings=settings)
     spaces_of(config.resolved_env, config.env_kwargs)  # it can be made
     label = str(file.contract.get("agent", {}).get("algorithm") or "exported")
     episodes = (file.contract.get("scores") or {}).get("episodes") or config.resolved_env.evaluation_episodes
     return Player(config.env, config.env_kwargs, ExportedPolicy(file), "cpu", label, int(episodes))
+
+
+def _names(env: str) -> tuple[str, ...]:
+    """All that a contract may call that environment."""
+    found = environment(env)
+    return public_name(found), found.absolute_name, found.id
+
+
+def _environment_of(path: Path, id: str) -> str:
+    """The contract's environment; a ConfigError where its name says what to import."""
+    if ":" in id or id.endswith(".py"):
+        way_out = f"if you trust that, give --env {shlex.quote(id)}"
+        raise ConfigError(f"{path} would import {id}, which its contract names: {way_out}")
+    return id
+
+
+_CODE = re.compile(r"[\w./\\~-]+:[A-Za-z_][\w./-]*|.*\.py(:.*)?", re.DOTALL)  # module:Class, or a Python file
+
+
+def _settings_of(path: Path, noted: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """The contract's settings but those that the user replaces; a ConfigError where one of them names code."""
+    given = {parse(setting)[0].removeprefix("env.") for setting in settings}
+    kept = {key: with_infinities(value) for key, value in noted.items() if key not in given}
+    for key, value in kept.items():
+        code = next((text for text in _texts(value) if _CODE.fullmatch(text)), None)
+        if code is not None or key == "wrappers":
+            raise ConfigError(
+                f"{path} would import {code or value}, which {key} of its contract names: if you trust that, give it "
+                f"yourself with {shlex.join(['--set', f'env.{key}={value}'])}"
+            )
+    return kept
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in nested lists and mappings, the keys too."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            waiting += [*part.keys(), *part.values()]
+        elif isinstance(part, list):
+            waiting += part

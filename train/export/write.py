@@ -22,17 +22,18 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
+from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning
-from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
 from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.confirm import Confirmation, confirm, fed
-from palaestra.train.export.contract import contract_of, given_space
+from palaestra.train.export.contract import contract_of, finite, given_space
+from palaestra.train.export.destination import check_destination, write_both
 from palaestra.train.export.policy_file import (
     BLANK_SHA256,
     CONTRACT_KEY,
@@ -63,20 +64,21 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
     """Write an agent to ``path`` and its contract beside it, once both were seen to act alike.
 
     Args:
-        player: the agent with its environment.
+        player: the agent with its environment, as ``find_player`` gives it: its policy has the name of the model's
+            file, which is opened on the CPU, where exported files run.
         folder: the run's folder.
-        path: the file; it is replaced whole.
+        path: the file; an exported policy that is there is replaced.
         form: "onnx", "torch", or "sb3".
         distribution: more outputs than the action, from which actions can be sampled.
 
     Raises:
-        ExportError: if the policy cannot be exported, or acts differently as a file.
+        ExportError: if the policy cannot be exported, or acts differently as a file, or ``path`` is not free.
     """
-    policy = player.policy
-    assert isinstance(policy, AgentPolicy)
-    env = resolve(player.env).make(
-        _batch(player), device=player.device, seed=EVALUATION_SEEDS + _SEED, **player.env_kwargs
-    )
+    check_destination(path)
+    assert isinstance(player.policy, AgentPolicy)
+    file = Path(player.policy.name)
+    policy = AgentPolicy(read(type(player.policy.model), file, device="cpu", to_act=True), name=player.policy.name)
+    env = resolve(player.env).make(_batch(player), device="cpu", seed=EVALUATION_SEEDS + _SEED, **player.env_kwargs)
     try:
         obs, _ = env.reset()
         policy.model.speak_to(env)
@@ -91,23 +93,23 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
             if distribution or masked:
                 what = "--stochastic is for the other formats" if distribution else "it knows no action masks"
                 raise ExportError(f"a file of Stable-Baselines3 has its own outputs, the action alone: {what}")
-            write, act = _sb3(policy.model, contract)
+            whole, opened = _sb3(policy.model, contract)
         else:
-            write, act = (_onnx if form == "onnx" else _program)(network, inputs, contract, path)
+            whole, opened = (_onnx if form == "onnx" else _program)(network, inputs, contract, path)
         scores = (
             None
             if isinstance(env.single_action_space, spaces.Box)
             else PolicyNetwork(policy.model, masked, True, turned)
         )
-        contract["confirmed"] = (found := confirm(policy, act, contract["inputs"], env, scores)).as_dict()
+        found = confirm(policy, opened(whole()), contract["inputs"], env, scores)
+        contract["confirmed"] = finite(found.as_dict())
     finally:
         env.close()
-    content = write()
-    write_whole(path, content)
-    beside = path.with_suffix(".json")
-    text = json.dumps({**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}, indent=1)
-    write_whole(beside, text + "\n")
-    return Exported(path, beside, contract, found)
+    content = whole()  # with what came of the comparison
+    opened(content)
+    told = {**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+    write_both(path, content, json.dumps(told, indent=1, allow_nan=False) + "\n")
+    return Exported(path, path.with_suffix(".json"), contract, found)
 
 
 def _batch(player: Player) -> int:
@@ -132,11 +134,13 @@ def _further(network: PolicyNetwork, inputs: tuple[Tensor, ...]) -> list[dict[st
     ]
 
 
-_Written = tuple[Callable[[], bytes], Callable[[dict[str, Array]], Array]]
+_Act = Callable[[dict[str, Array]], Array]
+_Written = tuple[Callable[[], bytes], Callable[[bytes], _Act]]
+"""A function that makes the file's bytes with the contract as it is then, and one that opens such bytes and acts."""
 
 
 def _onnx(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path) -> _Written:
-    """A function that makes the file's bytes, and the policy as ONNX Runtime has it."""
+    """A file of ONNX, which ONNX Runtime opens."""
     try:
         import onnx
         import onnxruntime
@@ -162,13 +166,16 @@ def _onnx(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str
     def whole() -> bytes:
         return _sealed(onnx, model, contract)
 
-    file = PolicyFile(path, content=whole())
-    return whole, lambda feed: file(feed, ["action"])["action"]
+    def opened(content: bytes) -> _Act:
+        file = PolicyFile(path, content=content)
+        return lambda feed: file(feed, ["action"])["action"]
+
+    return whole, opened
 
 
 def _sealed(onnx: Any, model: Any, contract: dict[str, Any]) -> bytes:
     """The bytes of a model with its contract and checksum."""
-    onnx.helper.set_model_props(model, {CONTRACT_KEY: json.dumps(contract), SHA256_KEY: BLANK_SHA256})
+    onnx.helper.set_model_props(model, {CONTRACT_KEY: json.dumps(contract, allow_nan=False), SHA256_KEY: BLANK_SHA256})
     model.producer_name, model.doc_string = "palaestra", f"policy for {contract['environment']['id']}"
     content: bytes = model.SerializeToString()
     if content.count(BLANK_SHA256.encode()) != 1:
@@ -178,38 +185,47 @@ def _sealed(onnx: Any, model: Any, contract: dict[str, Any]) -> bytes:
 
 
 def _program(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path) -> _Written:
-    """A function that makes the file's bytes, and the policy as the traced program has it."""
+    """A file of torch.export."""
+    del path
     with _quiet():
         program = torch.export.export(network, inputs, dynamic_shapes=_sizes(inputs))
-    module = program.module()
 
     def whole() -> bytes:
-        buffer = io.BytesIO()
-        torch.export.save(program, buffer, extra_files={"contract.json": json.dumps(contract)})
+        buffer, extra = io.BytesIO(), {"contract.json": json.dumps(contract, allow_nan=False)}
+        torch.export.save(program, buffer, extra_files=extra)
         return buffer.getvalue()
 
-    def act(feed: dict[str, Array]) -> Array:
-        found: Array = module(*map(torch.as_tensor, feed.values()))[0].numpy()
-        return found
+    def opened(content: bytes) -> _Act:
+        module = torch.export.load(io.BytesIO(content)).module()
 
-    return whole, act
+        def act(feed: dict[str, Array]) -> Array:
+            found: Array = module(*map(torch.as_tensor, feed.values()))[0].numpy()
+            return found
+
+        return act
+
+    return whole, opened
 
 
 def _sb3(model: PPO | QLearning, contract: dict[str, Any]) -> _Written:
-    """A function that gives the file's bytes, and the policy as Stable-Baselines3 opens it."""
+    """A file of Stable-Baselines3, which opens it; the contract is beside it only."""
     from palaestra.agents.export.sb3_file import sb3_model
 
     made = sb3_model(model)
     made.save(buffer := io.BytesIO())
-    opened = type(made).load(io.BytesIO(buffer.getvalue()), device="cpu")
     keys = [end["name"] for end in contract["inputs"]] if isinstance(model.observation_space, spaces.Dict) else None
 
-    def act(feed: dict[str, Array]) -> Array:
-        obs = next(iter(feed.values())) if keys is None else {key: feed[key] for key in keys}
-        action: Array = opened.predict(obs, deterministic=True)[0]
-        return action
+    def opened(content: bytes) -> _Act:
+        theirs = type(made).load(io.BytesIO(content), device="cpu")
 
-    return buffer.getvalue, act
+        def act(feed: dict[str, Array]) -> Array:
+            obs = next(iter(feed.values())) if keys is None else {key: feed[key] for key in keys}
+            action: Array = theirs.predict(obs, deterministic=True)[0]
+            return action
+
+        return act
+
+    return buffer.getvalue, opened
 
 
 def _sizes(inputs: tuple[Tensor, ...]) -> Any:

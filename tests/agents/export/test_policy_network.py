@@ -141,13 +141,24 @@ def test_what_cannot_be_written_down_is_refused(
         PolicyNetwork(model, **arguments)
 
 
-def test_an_entry_with_the_name_of_the_mask_is_refused() -> None:
-    seen = spaces.Dict({"action_mask": BOX})
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("action_mask", {"with_mask": True}),
+        ("action", {}),
+        ("value", {"distribution": True}),
+        ("log_probabilities", {"distribution": True}),
+    ],
+)
+def test_an_entry_with_the_name_of_another_end_is_refused(name: str, arguments: dict[str, Any]) -> None:
+    seen = spaces.Dict({name: BOX})
     spec = gymnasium.envs.registration.EnvSpec("Sampled-v0", lambda: Sampled(seen, spaces.Discrete(3)))
     env = GymnasiumAdapter(spec, 2, device="cpu")
     model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=16, device="cpu")
-    with pytest.raises(ExportError, match="an entry called action_mask"):
-        PolicyNetwork(model, with_mask=True)
+    with pytest.raises(ExportError, match=f"an entry called {name}, "):
+        PolicyNetwork(model, **arguments)
+    if name != "action":
+        PolicyNetwork(model)  # the name is free where there is no such end
 
 
 @pytest.mark.parametrize("name", ["snake-small", "pricing", "reach"])

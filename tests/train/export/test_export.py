@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +14,31 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exported_runs import MARKET, RUNS, command
 
 from palaestra.agents.export.policy_network import ExportError
-from palaestra.train import cli
+from palaestra.envs.registry import resolve
 from palaestra.train.commands.evaluate import evaluate_player, find_player
 from palaestra.train.evaluation.episodes import run_episodes
 from palaestra.train.export import confirm as comparison
+from palaestra.train.export import write as writing
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.export.write import export
 from palaestra.train.runs.run_folder import RunFolder
 
-TRAIN = ("--num-envs", "64", "--total-timesteps", "4096", "--track", "disabled", "--threads", "1", "-q")
+pytestmark = pytest.mark.usefixtures("runs")
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["palaestra", *words])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of a few steps: snake-small, pricing with random weights, and reach, each with its file."""
-    folder = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for env in ("snake-small", "reach"):
-            small = ("--set", "n_steps=16", "--set", "batch_size=256")
-            assert command(patch, "train", env, *TRAIN, *small, "--run-dir", env) == 0
-            assert command(patch, "export", env, "--out", f"{env}.onnx") == 0
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def in_folder(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(runs)
-
-
-@pytest.mark.parametrize("env", ["snake-small", "reach"])
-def test_the_file_plays_the_same_episodes(env: str) -> None:
-    agent, file = find_player(env, None, False, ()), find_player(f"{env}.onnx", None, False, ())
+@pytest.mark.parametrize("run", RUNS)
+def test_the_file_plays_the_same_episodes(run: str) -> None:
+    agent, file = find_player(run, None, False, ()), find_player(f"{run}.onnx", None, False, ())
     assert (file.env, file.env_kwargs, file.label) == (agent.env, agent.env_kwargs, "ppo")
-    from palaestra.envs.registry import resolve
-
     played = [
-        run_episodes(resolve(env).make(50, device="cpu", seed=2**32 + 7), player.policy) for player in (agent, file)
+        run_episodes(resolve(file.env).make(50, device="cpu", seed=2**32 + 7, **file.env_kwargs), player.policy)
+        for player in (agent, file)
     ]
     np.testing.assert_array_equal(played[0].lengths, played[1].lengths)
-    np.testing.assert_allclose(played[0].returns, played[1].returns, rtol=0, atol=0 if env == "snake-small" else 1e-3)
+    np.testing.assert_allclose(played[0].returns, played[1].returns, rtol=0, atol=1e-3 if run == "reach" else 0)
 
 
 def test_the_score_is_that_of_the_run() -> None:
@@ -79,6 +54,7 @@ def test_the_contract_says_what_the_file_is(runs: Path) -> None:
     assert contract["environment"] == {
         "id": "palaestra/PandaReach-v0",
         "settings": {},
+        "source": resolve("reach").source(),
         "steps_per_second": 20,
         "max_episode_steps": 100,
     }
@@ -99,6 +75,12 @@ def test_the_contract_says_what_the_file_is(runs: Path) -> None:
 def test_choices_have_their_names(runs: Path) -> None:
     action = PolicyFile(runs / "snake-small.onnx").contract["outputs"][0]
     assert (action["kind"], action["count"], action["first"]) == ("discrete", 3, 0)
+    market = PolicyFile(runs / "market.onnx").contract
+    prices = market["outputs"][0]["choices"]
+    assert len(prices) == market["outputs"][0]["count"] > 1
+    assert len({*prices}) == len(prices)
+    assert [(end["name"], end["kind"]) for end in market["inputs"]] == [("observation", "box"), ("action_mask", "mask")]
+    assert market["environment"]["settings"] == MARKET
     confirmed = PolicyFile(runs / "snake-small.onnx").contract["confirmed"]
     assert confirmed["equal"] + confirmed["ties"] == confirmed["states"] >= 10_000
 
@@ -132,6 +114,8 @@ def test_a_program_of_torch_export(runs: Path, monkeypatch: pytest.MonkeyPatch) 
         (("export", "reach", "--format", "torch", "--out", "reach.onnx"), "is called NAME.pt2"),
         (("export", "reach", "--format", "tflite"), "tflite"),
         (("export", "nowhere", "--best", "--out", "b.onnx"), "nowhere"),
+        (("export", "reach", "--out", "reach/run.onnx"), "reach/run.onnx is inside the run folder"),
+        (("export", "reach", "--format", "sb3", "--out", "reach/model.zip"), "reach/model.zip is inside the run"),
         (("evaluate", "reach.onnx", "--stochastic"), "acts without chance"),
         (("evaluate", "reach.onnx", "--env", "snake-small"), "has the inputs"),
         (("evaluate", "missing.onnx"), "no run 'missing.onnx'"),
@@ -152,26 +136,54 @@ def test_a_default_name_replaces_no_file(monkeypatch: pytest.MonkeyPatch, capsys
     assert command(monkeypatch, "export", "snake-small") == 2
     assert "snake-small-ppo.onnx exists already: give --out FILE" in " ".join(capsys.readouterr().err.split())
     assert Path("snake-small-ppo.onnx").read_text() == "mine"
+    Path("snake-small-ppo.onnx").rename("snake-small-ppo.json")
+    assert command(monkeypatch, "export", "snake-small") == 2
+    assert "snake-small-ppo.json exists already" in " ".join(capsys.readouterr().err.split())
+    assert Path("snake-small-ppo.json").read_text() == "mine"
+    Path("snake-small-ppo.json").unlink()
 
 
 def test_another_policy_is_not_written(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What if the exporter made another network of it? Its last layer is changed behind its back."""
-    player, frozen = find_player("snake-small", None, False, ()), []
-    original = torch.export.ExportedProgram.module
+    """The file would hold another network than was traced: its last layer is changed as it is saved."""
+    player, changed = find_player("snake-small", None, False, ()), []
+    original = torch.export.save
 
-    def changed(program: Any) -> Any:
-        module = original(program)
-        layer = module.get_submodule("policy.action_net")  # the agent has the same parameters, not the same layer
+    def other(program: Any, *args: Any, **kwargs: Any) -> None:
         for name in ("weight", "bias"):  # the least likely action becomes the likeliest
-            setattr(layer, name, torch.nn.Parameter(-getattr(layer, name).detach()))
-        frozen.append(module)
-        return module
+            place = f"policy.action_net.{name}"
+            program.state_dict[place] = torch.nn.Parameter(-program.state_dict[place].detach())
+            changed.append(place)
+        original(program, *args, **kwargs)
 
-    monkeypatch.setattr(torch.export.ExportedProgram, "module", changed)
+    monkeypatch.setattr(torch.export, "save", other)
     with pytest.raises(ExportError, match=r"acts differently in .* states, and the agent's scores"):
         export(player, RunFolder(runs / "snake-small"), tmp_path / "wrong.pt2", "torch")
-    assert frozen
+    assert len(changed) == 2
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "sb3"])
+def test_the_bytes_that_are_written_were_opened(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The contract in them is not that of the bytes that were compared: they are opened once more."""
+    place = {"onnx": "_onnx", "torch": "_program", "sb3": "_sb3"}[form]
+    original, made, seen = getattr(writing, place), [], []
+
+    def watched(*args: Any) -> Any:
+        whole, opened = original(*args)
+
+        def whole_watched() -> bytes:
+            made.append(whole())
+            return made[-1]
+
+        return whole_watched, lambda content: seen.append(content) or opened(content)
+
+    monkeypatch.setattr(writing, place, watched)
+    path = tmp_path / f"p{writing.SUFFIXES[form]}"
+    export(find_player("snake-small", None, False, ()), RunFolder(Path("snake-small")), path, form)
+    assert made == seen
+    assert path.read_bytes() == seen[-1]
 
 
 def test_ties_are_told_from_other_actions() -> None:
@@ -184,6 +196,28 @@ def test_ties_are_told_from_other_actions() -> None:
     assert scores(Discrete(2), {"q_values": torch.tensor([[7.0, 8.0]])}, torch.tensor([1])).item() == 8.0
     bits = {"probabilities": torch.tensor([[0.5, 0.25]])}
     assert scores(MultiBinary(2), bits, torch.tensor([[1, 0]])).item() == pytest.approx(np.log(0.5 * 0.75))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "action", "alike", "other"),
+    [
+        (-1e-3, 1e-3, 5e-4, 5e-9, 2e-8),  # 1e-5 of its half is 1e-8
+        (1e4, 1e4 + 0.1, 1e4, 0.003, 0.01),  # neighbours in float32 are 0.001 apart
+        (2.0, 2.0, 2.0, 5e-7, 1e-5),
+        (-np.inf, np.inf, 3.0, 5e-6, 2e-5),
+        (0.0, np.inf, 3.0, 5e-6, 2e-5),
+        (-3e38, 3e38, 0.0, 1e33, 1e34),  # its range is more than float32 holds
+    ],
+)
+def test_ranges_of_every_size_tell_other_actions(
+    low: float, high: float, action: float, alike: float, other: float
+) -> None:
+    from gymnasium.spaces import Box
+
+    space, ours = Box(low, high, (1,), np.float32), torch.tensor([[action]], dtype=torch.float64)
+    comparison._distance(space, ours, ours + alike, 1)
+    with pytest.raises(ExportError, match="differ from the agent's"):
+        comparison._distance(space, ours, ours + other, 1)
 
 
 def test_continuous_actions_are_compared_in_shares_of_their_range() -> None:
@@ -229,8 +263,6 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("env", ["snake-small", "reach"])
 def test_javascript_gives_the_same_actions(runs: Path, javascript: Path, env: str) -> None:
-    from palaestra.envs.registry import resolve
-
     batch, seen = resolve(env).make(50, device="cpu", seed=2**32 + 1), []
     player = find_player(f"{env}.onnx", None, False, ())
     obs, _ = batch.reset()

@@ -68,8 +68,8 @@ def export(
     )
     if path.suffix != suffix:
         raise UsageError(f"--out {path}: a file of --format {form} is called NAME{suffix}")
-    if out is None and path.exists():
-        raise UsageError(f"{path} exists already: give --out FILE, which may be the same")
+    if out is None and (taken := next((p for p in (path, path.with_suffix(".json")) if p.exists()), None)):
+        raise UsageError(f"{taken} exists already: give --out FILE, which may be the same if it is a policy")
     exported = write(player, RunFolder(find_model(name).parent), path, form, stochastic)
     print(_said(exported))
 
