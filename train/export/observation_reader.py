@@ -159,7 +159,8 @@ class ObservationReader:
         if not elements:
             raise ObservationError(places[0][:1], "has no names in the contract: give a list of numbers")
         names = [element.name for element in elements]
-        known, leaves = {*names}, []
+        known = {*names}
+        leaves: list[Any] = []
         for place, given in zip(places, rows, strict=True):
             if not isinstance(given, dict):
                 raise ObservationError(place, "must be an object, as the others are")
@@ -222,7 +223,7 @@ def _leaves(name: str, value: Any, wanted: list[int], shape: list[int]) -> list[
         for at, part in enumerate(level):
             if not isinstance(part, list) or len(part) != length:
                 found = len(part) if isinstance(part, list) else "no list"
-                place = [name, *_place(at, wanted[:done])]
+                place: list[str | int] = [name, *_place(at, wanted[:done])]
                 text = f"must have the shape {_either(shape)}: its lists are of different lengths, here {found}"
                 raise ObservationError(place, f"{text} and not {length}")
         level = [*chain.from_iterable(level)]

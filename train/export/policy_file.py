@@ -196,6 +196,17 @@ def sha256_without(content: bytes, digest: str) -> str:
     return hashlib.sha256(content.replace(digest.encode(), BLANK_SHA256.encode())).hexdigest()
 
 
+def choice_of(choices: list[str], place: int) -> str:
+    """The name of an action by its place.
+
+    Raises:
+        PolicyFileError: if the contract has none there.
+    """
+    if not 0 <= place < len(choices):
+        raise PolicyFileError(f"its action is number {place} of the contract's {len(choices)} choices, counted from 0")
+    return choices[place]
+
+
 def _of_onnx(dtype: str) -> str:
     """ONNX Runtime's name of a NumPy dtype."""
     short = {"float32": "float", "float64": "double", "float16": "float16"}

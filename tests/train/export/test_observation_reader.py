@@ -130,7 +130,12 @@ def test_clamping() -> None:
         ([SEASON], {"observation": [0, math.inf]}, ["observation", 1], "must be finite"),
         ([SEASON], {"observation": [0, 10**400]}, ["observation", 1], "must be finite"),
         ([SEASON], {"observation": [1.5, 0]}, ["observation", "stock"], "must be 0 … 1, got 1.5"),
-        ([SEASON], {"observation": [[0, 0], [0, 11]]}, ["observation", 1, "period"], r"must be -3.40282e\+38 … 10, got 11"),
+        (
+            [SEASON],
+            {"observation": [[0, 0], [0, 11]]},
+            ["observation", 1, "period"],
+            r"must be -3.40282e\+38 … 10, got 11",
+        ),
         ([SEASON], {"observation": {"stock": 0}}, ["observation", "period"], "is missing"),
         ([SEASON], {"observation": {"stock": 0, "period": 1, "x": 1}}, ["observation", "x"], "none of the contract's"),
         ([SEASON], {"observation": {"stock": [0], "period": 1}}, ["observation", "stock"], "must be a number"),
@@ -179,14 +184,14 @@ def test_numbers_beyond_those_of_the_dtype_never_become_infinite(dtype: str, cla
     if dtype == "float64":
         return
     arrays = {"x": np.array([[0.0, 2 * most]])}
-    for reading, given in ((read, {"x": [0.0, 2 * most]}), (read.checked, arrays)):
+    for reading, body in ((read, {"x": [0.0, 2 * most]}), (read.checked, arrays)):
         if clamp:
-            answer = reading(given)
+            answer = reading(body)
             feed = answer[0] if isinstance(answer, tuple) else answer
             assert feed["x"].tolist() == [[0.0, most]]
         else:
             with pytest.raises(ObservationError, match=r"must be -\S+ … \S+, got"):
-                reading(given)
+                reading(body)
 
 
 def test_a_bound_itself_is_within_whatever_its_rounding() -> None:
