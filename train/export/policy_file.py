@@ -39,6 +39,7 @@ class PolicyFile:
         path: the file.
         contract: what the file says of itself, see :mod:`palaestra.train.export.contract`.
         sha256: of the whole file.
+        signature: of the file before it was read, see :func:`signature_of`.
     """
 
     def __init__(self, path: Path, threads: int = 1, content: bytes | None = None) -> None:
@@ -56,6 +57,7 @@ class PolicyFile:
             import onnxruntime
         except ImportError:
             raise PolicyFileError(f"{path}: reading it {NEEDED}") from None
+        self.signature = signature_of(path)
         self.path, content = path, _content(path) if content is None else content
         self.sha256 = hashlib.sha256(content).hexdigest()
         metadata = _checked_metadata(path, content)
@@ -103,6 +105,15 @@ class PolicyFile:
                 raise PolicyFileError(
                     f"{self.path}: its {what} are {_listed(here)}, and its contract says {_listed(said)}"
                 )
+
+
+def signature_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced: time, size and place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _content(path: Path) -> bytes:

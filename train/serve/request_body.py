@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from palaestra.envs.core.reference import Array
 from palaestra.train.export.observation_reader import ObservationReader
 
-LARGEST_BODY, LARGEST_OF_ALL = 2**20, 2**24  # bytes: of a request for small observations, and for large ones
+LARGEST_BODY, LARGEST_OF_ALL = 2**20, 2**23  # bytes: of a request for small observations, and for large ones
 MOST_HELD = 2**28  # bytes of all requests that are coming in
 SLOWEST = 10.0  # seconds for a request to come in
 _AT_ONCE = 100_000  # bytes; larger requests wait for each other and are read in a thread

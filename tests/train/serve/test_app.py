@@ -197,7 +197,7 @@ IMAGE = {"name": "image", "kind": "image", "dtype": "uint8", "shape": [84, 84, 4
 
 def test_the_largest_request_holds_one_observation_and_no_more_than_needed() -> None:
     assert request_body.largest_body([NAMED]) == 2**20
-    assert request_body.largest_body([IMAGE]) == 2**24
+    assert request_body.largest_body([IMAGE]) == 2**23
     huge = {**IMAGE, "shape": [1024, 1024, 4]}
     assert request_body.largest_body([huge]) == 32 * 2**22
 
