@@ -66,7 +66,7 @@ class ObservationReader:
             most_rows: observations in one request.
         """
         self.inputs, self.clamp = inputs, clamp
-        self._bounds = {end["name"]: _bounds(end) for end in inputs}
+        self._bounds = {end["name"]: bounds_of(end) for end in inputs}
         self._elements = {end["name"]: elements_of(end) for end in inputs}
         numbers = sum(math.prod(end["shape"]) for end in inputs)
         self.most_rows = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
@@ -262,7 +262,7 @@ def _is_finite(number: float) -> bool:
         return False
 
 
-def _bounds(end: dict[str, Any]) -> tuple[Array, Array]:
+def bounds_of(end: dict[str, Any]) -> tuple[Array, Array]:
     """The lowest and highest numbers of an input, broadcastable to its shape; its dtype's where there is no bound."""
     if end.get("kind") == "image":
         return np.array(0.0), np.array(255.0)
