@@ -22,7 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from palaestra.envs.core.reference import Array
@@ -32,6 +33,8 @@ from palaestra.train.serve.batcher import Batcher
 from palaestra.train.serve.openapi import act_description
 from palaestra.train.serve.request_body import Intake, RequestError, largest_body
 
+OPEN = ("/health", "/docs", "/openapi.json")  # without the token: nothing of the policy but its form
+_BYTES_PER_NUMBER = 32  # of a list
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 
 
@@ -53,14 +56,14 @@ class Served:
         policy: PolicyFile,
         clamp: bool = False,
         token: str | None = None,
-        log: Callable[[dict[str, Any]], None] | None = None,
+        log: Callable[[dict[str, Any], int], None] | None = None,
     ) -> None:
         """
         Args:
             policy: the first.
             clamp: whether numbers beyond their bounds become the bound.
             token: what requests must bring.
-            log: takes an entry for each answer.
+            log: takes an entry for each answer, and roughly its bytes in memory.
         """
         self.clamp, self.token, self.log = clamp, token, log
         self.runs = 0  # of all policies
@@ -97,7 +100,9 @@ def application(served: Served) -> FastAPI:
 
     intake = Intake()
 
-    @app.post("/act", openapi_extra=act_description(contract), response_model=None)
+    guarded = [] if served.token is None else [Depends(HTTPBearer(auto_error=False))]  # for /docs; TokenCheck asks
+
+    @app.post("/act", dependencies=guarded, openapi_extra=act_description(contract), response_model=None)
     async def act(request: Request) -> Response:
         """The policy's action for one observation, or a list of actions for several."""
         start = time.perf_counter()
@@ -111,13 +116,14 @@ def application(served: Served) -> FastAPI:
             answers.labels(refusal.status_code).inc()
             return refusal
         if served.log is not None:
-            served.log({"time": time.time(), "sha256": now.policy.sha256[:12], "request": body, "answer": answer})
+            entry = {"time": time.time(), "sha256": now.policy.sha256[:12], "request": body, "answer": answer}
+            served.log(entry, 1000 + _BYTES_PER_NUMBER * sum(part.size for part in (*feed.values(), *outputs.values())))
         answers.labels(200).inc()
         observations.inc(len(outputs["action"]))
         seconds.observe(time.perf_counter() - start)
         return Response(json.dumps(answer), media_type="application/json")
 
-    @app.get("/contract", response_model=None)
+    @app.get("/contract", dependencies=guarded, response_model=None)
     async def contract_of_the_policy() -> Response:
         """What every number means, and where the policy comes from."""
         return Response(json.dumps(served.policy.contract, indent=1), media_type="application/json")
@@ -127,27 +133,28 @@ def application(served: Served) -> FastAPI:
         """That the server answers, and the SHA-256 of the policy's file."""
         return {"status": "ok", "file": str(served.policy.path), "sha256": served.policy.sha256}
 
-    @app.get("/metrics", response_model=None)
+    @app.get("/metrics", dependencies=guarded, response_model=None)
     async def metrics() -> Response:
         """Counts and times in Prometheus's form."""
         runs.set(served.runs)
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_middleware(TokenCheck, served=served)
+    app.add_middleware(TokenCheck, served=served, refused=answers.labels(401).inc)
     return app
 
 
 class TokenCheck:
-    """Lets requests through that bring the token; all of them where there is none, and ``/health`` always."""
+    """Lets requests through that bring the token; all where there is none, and those of :data:`OPEN` always."""
 
-    def __init__(self, app: Any, served: Served) -> None:
-        self.app, self.served = app, served
+    def __init__(self, app: Any, served: Served, refused: Callable[[], None]) -> None:
+        self.app, self.served, self.refused = app, served, refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         token = self.served.token
-        if token is not None and scope["type"] == "http" and scope["path"] != "/health":
-            given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
-            if not hmac.compare_digest(given, token.encode()):
+        if token is not None and scope["type"] == "http" and scope["path"] not in OPEN:
+            scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
+                self.refused()
                 refusal = _refusal(RequestError(401, "give the server's token: Authorization: Bearer TOKEN"))
                 return await refusal(scope, receive, send)
         await self.app(scope, receive, send)

@@ -117,11 +117,27 @@ def test_a_token_is_asked_for(served: Served) -> None:
         {"authorization": "Bearer sesam"},
         {"authorization": "sesame2"},
         {"authorization": "Bearer sésame"},
+        {"authorization": "sesame"},
+        {"authorization": "Basic sesame"},
     ):
         raw = {name: value.encode() for name, value in headers.items()}
         assert client.post("/act", json=body, headers=raw).status_code == 401
         assert client.get("/contract", headers=raw).status_code == 401
-    assert client.post("/act", json=body, headers={"authorization": "Bearer sesame"}).status_code == 200
+    for word in ("Bearer", "bearer", "BEARER"):
+        assert client.post("/act", json=body, headers={"authorization": f"{word} sesame"}).status_code == 200
+    metrics = client.get("/metrics", headers={"authorization": "Bearer sesame"}).text
+    assert 'palaestra_requests_total{status="401"} 12.0' in metrics
+
+
+def test_the_page_to_try_it_asks_for_the_token(client: TestClient, served: Served) -> None:
+    assert "securitySchemes" not in client.get("/openapi.json").json().get("components", {})
+    served.token = "sesame"
+    guarded = TestClient(application(served))
+    assert guarded.get("/docs").status_code == 200
+    description = guarded.get("/openapi.json").json()
+    assert description["components"]["securitySchemes"] == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
+    assert description["paths"]["/act"]["post"]["security"] == [{"HTTPBearer": []}]
+    assert "security" not in description["paths"]["/health"]["get"]
 
 
 def test_slow_requests_are_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +197,7 @@ def test_a_policy_that_fails_fails_its_requests_alone(served: Served, monkeypatc
 
 def test_entries_of_the_log(served: Served) -> None:
     entries: list[dict[str, Any]] = []
-    served.log = entries.append
+    served.log = lambda entry, size: entries.append(entry)
     client = TestClient(application(served))
     client.post("/act", json={"observation": [0, 0, 0, 0]})
     client.post("/act", json={"observation": [9, 0, 0, 0]})

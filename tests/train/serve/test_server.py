@@ -26,7 +26,6 @@ from palaestra.train import cli
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve import server as server_module
 from palaestra.train.serve.app import Served
-from palaestra.train.serve.request_log import RequestLog
 from palaestra.train.serve.server import is_loopback
 
 
@@ -257,37 +256,6 @@ def test_the_log_has_every_answer(tmp_path: Path) -> None:
         server.process.wait(20)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [entry["request"]["observation"][0] for entry in entries] == [*range(20)]
-
-
-def test_a_log_is_rotated_and_bounded(tmp_path: Path) -> None:
-    log = RequestLog(tmp_path / "log.jsonl", largest=1000, files=2)
-    for i in range(500):
-        while log._waiting.full():
-            time.sleep(0.001)
-        log({"number": i, "text": "x" * 50})
-    log.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "log.jsonl.1", "log.jsonl.2"]
-    assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
-    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["number"] == 499
-
-
-def test_lines_that_cannot_be_written_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = RequestLog(tmp_path / "log.jsonl")
-    real = log._handler.format
-    failing = [True] * 3
-
-    def broken(record: Any) -> str:
-        if failing:
-            failing.pop()
-            raise OSError(28, "No space left on device")
-        return real(record)
-
-    monkeypatch.setattr(log._handler, "format", broken)
-    for i in range(5):
-        log({"number": i})
-    log.close()
-    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert entries == [{"number": 3, "dropped_before": 3}, {"number": 4}]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
