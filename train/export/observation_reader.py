@@ -69,7 +69,7 @@ class ObservationReader:
         self._bounds = {end["name"]: bounds_of(end) for end in inputs}
         self._elements = {end["name"]: elements_of(end) for end in inputs}
         numbers = sum(math.prod(end["shape"]) for end in inputs)
-        self.most_rows = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
+        self.most_rows: int = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
 
     def __call__(self, body: Any) -> tuple[dict[str, Array], bool]:
         """Arrays [B, *shape] by input, and whether the request had several observations.
