@@ -18,7 +18,7 @@ import numpy as np
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.export.observation_reader import MOST_ROWS, ObservationError, ObservationReader, elements_of
-from palaestra.train.export.policy_file import PolicyFile
+from palaestra.train.export.policy_file import PolicyFile, choice_of
 from palaestra.train.table_file import check_table_file, write_table
 
 TABLES, ARRAYS = (".csv", ".parquet"), ".npz"
@@ -52,7 +52,7 @@ def act_on_table(policy: PolicyFile, source: Path, out: Path, clamp: bool = Fals
     check_table_file(out)
     names = _columns_of(policy)
     rows: list[list[Any]] = []
-    for start, block in _blocks(source, names):
+    for start, block in _blocks(source, names, _most_rows(reader)):
         rows += _acted(policy, reader, source, start, block)
     if not rows:
         raise TableError(f"{source} has no rows")
@@ -74,11 +74,16 @@ def _columns_of(policy: PolicyFile) -> dict[str, list[str]]:
     return columns
 
 
-def _blocks(source: Path, columns: dict[str, list[str]]) -> Iterator[tuple[int, dict[str, list[str]]]]:
+def _most_rows(reader: ObservationReader) -> int:
+    """Rows of one run of the policy; fewer where an observation has many numbers."""
+    return min(MOST_ROWS, reader.most_rows)
+
+
+def _blocks(source: Path, columns: dict[str, list[str]], most: int) -> Iterator[tuple[int, dict[str, list[str]]]]:
     """The cells of the columns, as text, in blocks of rows with the number of their first row."""
     wanted = [name for names in columns.values() for name in names]
     if source.suffix.lower() == ".parquet":
-        yield from _parquet(source, wanted)
+        yield from _parquet(source, wanted, most)
         return
     try:
         with source.open(newline="", encoding="utf-8-sig") as file:
@@ -92,7 +97,7 @@ def _blocks(source: Path, columns: dict[str, list[str]]) -> Iterator[tuple[int, 
                 if len(row) <= max(places):
                     raise TableError(f"{source}, line {rows.line_num}: it has {len(row)} cells, fewer than its head")
                 block.append([row[place] for place in places])
-                if len(block) == MOST_ROWS:
+                if len(block) == most:
                     yield start, _transposed(wanted, block)
                     start, block = start + len(block), []
             if block:
@@ -104,7 +109,11 @@ def _blocks(source: Path, columns: dict[str, list[str]]) -> Iterator[tuple[int, 
 def _places(source: Path, head: list[str], wanted: list[str]) -> list[int]:
     if twice := next((name for name in wanted if head.count(name) > 1), None):
         raise TableError(f"{source} has two columns {twice!r}")
-    if missing := [name for name in wanted if name not in head]:
+    missing = [name for name in wanted if name not in head]
+    if missing and len(head) == 1 and (other := next((sign for sign in (";", "\t") if sign in head[0]), None)):
+        kind = {";": "semicolons", "\t": "tabs"}[other]
+        raise TableError(f"{source}: its columns are separated by {kind}: save it with commas, and points in numbers")
+    if missing:
         raise TableError(f"{source} lacks the columns {', '.join(missing[:8])}; it has {', '.join(head[:8]) or 'none'}")
     return [head.index(name) for name in wanted]
 
@@ -113,7 +122,7 @@ def _transposed(names: list[str], block: list[list[str]]) -> dict[str, list[str]
     return {name: [row[i] for row in block] for i, name in enumerate(names)}
 
 
-def _parquet(source: Path, wanted: list[str]) -> Iterator[tuple[int, dict[str, list[Any]]]]:
+def _parquet(source: Path, wanted: list[str], most: int) -> Iterator[tuple[int, dict[str, list[Any]]]]:
     try:
         import polars
     except ImportError:
@@ -123,8 +132,8 @@ def _parquet(source: Path, wanted: list[str]) -> Iterator[tuple[int, dict[str, l
     except Exception as error:  # polars' errors have several bases
         raise TableError(f"{source} is no Parquet file: {str(error).splitlines()[0]}") from None
     _places(source, table.columns, wanted)
-    for start in range(0, table.height, MOST_ROWS):
-        yield start + 1, table.select(wanted).slice(start, MOST_ROWS).to_dict(as_series=False)
+    for start in range(0, table.height, most):
+        yield start + 1, table.select(wanted).slice(start, most).to_dict(as_series=False)
 
 
 def _acted(
@@ -157,7 +166,7 @@ def _acted(
         for row, values in zip(rows, values_of.tolist(), strict=True):
             row += values
             if choices := end.get("choices"):
-                row.append(choices[values[0] - end.get("first", 0)])
+                row.append(choice_of(choices, values[0] - end.get("first", 0)))
     return rows
 
 
@@ -168,6 +177,8 @@ def _number(source: Path, row: int, column: str, cell: Any, truths: bool) -> Any
         if truths and text.lower() in ("true", "false", "1", "0"):
             return text.lower() in ("true", "1")
         try:
+            if "_" in text:  # which Python passes over
+                raise ValueError
             return int(text) if text.lstrip("+-").isdecimal() and len(text) < 400 else float(text)
         except ValueError:
             raise TableError(f"{source}, row {row}, {column}: {cell[:40]!r} is no number") from None
@@ -192,6 +203,8 @@ def _arrays(policy: PolicyFile, reader: ObservationReader, source: Path, out: Pa
         raise TableError(f"{out}: the actions for arrays are in a file {ARRAYS}")
     if out.exists():
         raise TableError(f"{out} is there already: remove it, or choose another name")
+    if not out.parent.is_dir():
+        raise TableError(f"{out}: there is no folder {out.parent}")
     try:
         with np.load(source, allow_pickle=False) as file:
             given = {name: file[name] for name in file.files}
@@ -208,9 +221,10 @@ def _arrays(policy: PolicyFile, reader: ObservationReader, source: Path, out: Pa
         )
     (count,) = counts
     parts: list[dict[str, Any]] = []
-    for start in range(0, count, MOST_ROWS):
+    most = _most_rows(reader)
+    for start in range(0, count, most):
         try:
-            feed = reader.checked({name: array[start : start + MOST_ROWS] for name, array in given.items()})
+            feed = reader.checked({name: array[start : start + most] for name, array in given.items()})
         except ObservationError as error:
             rows = [f", row {start + place + 1}" for place in error.place[1:2] if isinstance(place, int)]
             raise TableError(f"{source}, {error.place[0]}{''.join(rows)}: {error}") from None

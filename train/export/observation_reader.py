@@ -8,6 +8,8 @@ the 0.46 that the network sees. Kinds of number that come several times are numb
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy as np
 from palaestra.envs.core.reference import Array
 
 MOST_ROWS = 4096  # observations in one request
+MOST_NUMBERS = 2**21  # in one request; fewer observations are taken where each has many
+_DEEPEST = 8  # lists inside one another
 
 
 class ObservationError(ValueError):
@@ -57,10 +61,15 @@ class ObservationReader:
         Args:
             inputs: of the contract.
             clamp: whether numbers beyond their bounds become the bound.
+
+        Attributes:
+            most_rows: observations in one request.
         """
         self.inputs, self.clamp = inputs, clamp
-        self._bounds = {end["name"]: _bounds(end) for end in inputs}
+        self._bounds = {end["name"]: bounds_of(end) for end in inputs}
         self._elements = {end["name"]: elements_of(end) for end in inputs}
+        numbers = sum(math.prod(end["shape"]) for end in inputs)
+        self.most_rows: int = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
 
     def __call__(self, body: Any) -> tuple[dict[str, Array], bool]:
         """Arrays [B, *shape] by input, and whether the request had several observations.
@@ -81,6 +90,7 @@ class ObservationReader:
             array = self._array(end, body[name])
             rows[name] = array.ndim > len(end["shape"])
             feed[name] = array if rows[name] else array[None]
+            _check_mask(end, feed[name], rows[name])
         counts = {name: len(array) for name, array in feed.items()}
         if len({*counts.values()}) > 1 or len({*rows.values()}) > 1:
             raise ObservationError([next(reversed(counts))], f"has another number of observations: {counts}")
@@ -90,7 +100,7 @@ class ObservationReader:
         """Arrays [B, *shape] by input in the inputs' dtypes.
 
         Raises:
-            ObservationError: if a number is not finite or out of range.
+            ObservationError: if a number is not finite or out of range, or a mask allows no action.
         """
         feed = {}
         for end in self.inputs:
@@ -98,6 +108,7 @@ class ObservationReader:
             if end["dtype"] == "bool":
                 if array.dtype != np.bool_:
                     raise ObservationError([end["name"]], "must be true or false")
+                _check_mask(end, array, several=True)
                 feed[end["name"]] = array
                 continue
             if array.dtype.kind not in "iuf":
@@ -112,34 +123,57 @@ class ObservationReader:
         return ", ".join(end["name"] for end in self.inputs)
 
     def _array(self, end: dict[str, Any], value: Any) -> Array:
-        place: list[str | int] = [end["name"]]
-        if isinstance(value, list) and len(value) > MOST_ROWS and len(end["shape"]) == 0:
-            raise ObservationError(place, f"has {len(value):,} observations, more than {MOST_ROWS:,}")
-        elements = self._elements[end["name"]]
+        """One input's numbers, [*shape] or [N, *shape]; work and memory are bounded by the size that is allowed."""
+        name, shape = end["name"], end["shape"]
         if isinstance(value, dict):
-            return self._within(end, np.array(_by_name(place, elements, value)).reshape(end["shape"]))
+            return self._within(end, self._by_name(end, [value], one=True).reshape(shape))
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            rows = [_by_name([*place, row], elements, one) for row, one in enumerate(value[: MOST_ROWS + 1])]
-            if len(rows) > MOST_ROWS:
-                raise ObservationError(place, f"has {len(value):,} observations; 1 to {MOST_ROWS:,} are taken")
-            return self._within(end, np.array(rows).reshape(len(rows), *end["shape"]))
-        kind = np.bool_ if end["dtype"] == "bool" else np.float64
-        _check_numbers(place, value, end["dtype"] == "bool")
-        try:
-            array: Array = np.array(value, dtype=kind)
-        except (ValueError, OverflowError):
-            raise ObservationError(
-                place, f"must have the shape {end['shape']}: its lists are of different lengths"
-            ) from None
-        if (
-            list(array.shape[-len(end["shape"]) :] if end["shape"] else ()) != end["shape"]
-            or array.ndim > len(end["shape"]) + 1
-        ):
-            shapes = f"{end['shape']}, or [N, {', '.join(map(str, end['shape']))}] for several"
-            raise ObservationError(place, f"must have the shape {shapes}, and has {[*array.shape]}")
-        if array.ndim > len(end["shape"]) and not 0 < len(array) <= MOST_ROWS:
-            raise ObservationError(place, f"has {len(array):,} observations; 1 to {MOST_ROWS:,} are taken")
-        return array if kind is np.bool_ else self._within(end, array)
+            self._check_count(name, len(value))
+            return self._within(end, self._by_name(end, value, one=False).reshape(len(value), *shape))
+        depth = _depth(value)
+        if depth > _DEEPEST:
+            raise ObservationError([name], "is nested too deeply")
+        if depth == len(shape) + 1:
+            self._check_count(name, len(value))
+        elif depth != len(shape):
+            found = f"is of {depth} dimensions" if depth else "is no list"
+            raise ObservationError([name], f"must have the shape {_either(shape)}, and {found}")
+        wanted = [len(value), *shape] if depth == len(shape) + 1 else shape
+        leaves = _leaves(name, value, wanted, shape)
+        if end["dtype"] == "bool":
+            if not {*map(type, leaves)} <= {bool}:
+                at = next(i for i, leaf in enumerate(leaves) if type(leaf) is not bool)
+                raise ObservationError([name, *_place(at, wanted)], "must be true or false")
+            return np.array(leaves, np.bool_).reshape(wanted)
+        numbers = _numbers(leaves, lambda at: [name, *_place(at, wanted)])
+        return self._within(end, numbers.reshape(wanted))
+
+    def _check_count(self, name: str, count: int) -> None:
+        if not 0 < count <= self.most_rows:
+            raise ObservationError([name], f"has {count:,} observations; 1 to {self.most_rows:,} are taken")
+
+    def _by_name(self, end: dict[str, Any], rows: list[Any], one: bool) -> Array:
+        """The numbers [rows, elements] that objects of quantities stand for, in the contract's order."""
+        elements = self._elements[end["name"]]
+        places: list[list[str | int]] = [[end["name"]] if one else [end["name"], row] for row in range(len(rows))]
+        if not elements:
+            raise ObservationError(places[0][:1], "has no names in the contract: give a list of numbers")
+        names = [element.name for element in elements]
+        known = {*names}
+        leaves: list[Any] = []
+        for place, given in zip(places, rows, strict=True):
+            if not isinstance(given, dict):
+                raise ObservationError(place, "must be an object, as the others are")
+            if given.keys() != known:
+                if unknown := next((key for key in given if key not in known), None):
+                    raise ObservationError([*place, str(unknown)], "is none of the contract's names")
+                raise ObservationError([*place, next(n for n in names if n not in given)], "is missing")
+            leaves += map(given.__getitem__, names)
+        numbers = _numbers(leaves, lambda at: [*places[at // len(names)], names[at % len(names)]])
+        with np.errstate(over="ignore"):  # what is beyond all floats is out of range
+            offsets, scales = (np.array([getattr(e, what) for e in elements]) for what in ("offset", "scale"))
+            found: Array = (numbers.reshape(len(rows), len(names)) - offsets) / scales
+        return found
 
     def _within(self, end: dict[str, Any], array: Array) -> Array:
         """The numbers in the input's dtype, within their bounds."""
@@ -147,7 +181,9 @@ class ObservationReader:
         if self.clamp:
             array = np.clip(array, low, high)
         whole = np.dtype(end["dtype"]).kind in "iu"
-        wrong = (array < low) | (array > high) | (whole & (array != np.round(array)))
+        with np.errstate(over="ignore"):
+            kept = array if whole else array.astype(end["dtype"]).astype(np.float64)
+        wrong = (kept < low) | (kept > high) | (whole & (kept != np.round(kept)))
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             inside = at[array.ndim - len(end["shape"]) :]
@@ -166,54 +202,68 @@ class ObservationReader:
         return array.astype(end["dtype"])
 
 
-def _by_name(place: list[str | int], elements: list[Element], value: Any) -> list[float]:
-    """The numbers that an object of quantities stands for, in the contract's order."""
-    if not elements:
-        raise ObservationError(place, "has no names in the contract: give a list of numbers")
-    if not isinstance(value, dict):
-        raise ObservationError(place, "must be an object, as the others are")
-    names = {element.name for element in elements}
-    if unknown := next((key for key in value if key not in names), None):
-        raise ObservationError([*place, str(unknown)], "is none of the contract's names")
-    numbers = []
-    for element in elements:
-        here = [*place, element.name]
-        if element.name not in value:
-            raise ObservationError(here, "is missing")
-        if isinstance(given := value[element.name], list | dict):
-            raise ObservationError(here, "must be a number")
-        _check_numbers(here, given, truths=False)
-        numbers.append((given - element.offset) / element.scale)
-    return numbers
+def _check_mask(end: dict[str, Any], array: Array, several: bool) -> None:
+    if end.get("kind") == "mask" and not (allowed := array.reshape(len(array), -1).any(1)).all():
+        row = int(allowed.argmin())
+        raise ObservationError([end["name"], row] if several else [end["name"]], "allows no action")
 
 
-def _check_numbers(place: list[str | int], value: Any, truths: bool) -> None:
-    """Raise a ObservationError unless all leaves are finite numbers, or all are true and false."""
-    waiting: list[tuple[list[str | int], Any]] = [(place, value)]
-    while waiting:
-        here, part = waiting.pop()
-        if isinstance(part, list):
-            if len(here) > 8:
-                raise ObservationError(here, "is nested too deeply")
-            waiting += [([*here, i], inner) for i, inner in enumerate(part)]
-        elif truths:
-            if not isinstance(part, bool):
-                raise ObservationError(here, "must be true or false")
-        elif isinstance(part, bool) or not isinstance(part, int | float):
-            raise ObservationError(here, "must be a number")
-        elif not _is_finite(part):
-            raise ObservationError(here, "must be finite")
+def _depth(value: Any) -> int:
+    """How many lists are inside one another, by the first of each."""
+    depth = 0
+    while isinstance(value, list) and depth <= _DEEPEST:
+        depth, value = depth + 1, value[0] if value else None
+    return depth
+
+
+def _leaves(name: str, value: Any, wanted: list[int], shape: list[int]) -> list[Any]:
+    """What is inside the lists, in one list; each level is compared with its length before the next is looked at."""
+    level = [value]
+    for done, length in enumerate(wanted):
+        for at, part in enumerate(level):
+            if not isinstance(part, list) or len(part) != length:
+                found = len(part) if isinstance(part, list) else "no list"
+                place: list[str | int] = [name, *_place(at, wanted[:done])]
+                text = f"must have the shape {_either(shape)}: its lists are of different lengths, here {found}"
+                raise ObservationError(place, f"{text} and not {length}")
+        level = [*chain.from_iterable(level)]
+    return level
+
+
+def _numbers(leaves: list[Any], place_of: Callable[[int], list[str | int]]) -> Array:
+    """Finite numbers as float64; the first that is none is looked for only where there is one."""
+    if {*map(type, leaves)} <= {int, float}:
+        try:
+            found = np.array(leaves, np.float64)
+        except OverflowError:  # a whole number beyond all floats
+            found = None
+        if found is not None and np.isfinite(found).all():
+            return found
+    for at, leaf in enumerate(leaves):
+        if type(leaf) not in (int, float):
+            raise ObservationError(place_of(at), "must be a number")
+        if not _is_finite(leaf):
+            raise ObservationError(place_of(at), "must be finite")
+    raise AssertionError("one of them is no finite number")
+
+
+def _place(at: int, shape: list[int]) -> list[int]:
+    return [int(i) for i in np.unravel_index(at, shape)] if shape else []
+
+
+def _either(shape: list[int]) -> str:
+    return f"{shape}, or [N{''.join(f', {length}' for length in shape)}] for several"
 
 
 def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:
         return False
 
 
-def _bounds(end: dict[str, Any]) -> tuple[Array, Array]:
-    """The lowest and highest numbers of an input, broadcastable to its shape; infinite where there is no bound."""
+def bounds_of(end: dict[str, Any]) -> tuple[Array, Array]:
+    """The lowest and highest numbers of an input, broadcastable to its shape; its dtype's where there is no bound."""
     if end.get("kind") == "image":
         return np.array(0.0), np.array(255.0)
     if end.get("kind") == "multi_binary":
@@ -221,12 +271,17 @@ def _bounds(end: dict[str, Any]) -> tuple[Array, Array]:
     if "count" in end:
         first = np.asarray(end["first"], np.float64)
         return first, first + np.asarray(end["count"]) - 1.0
-    low, high = (_filled(end.get(name), sign) for name, sign in (("low", -np.inf), ("high", np.inf)))
-    return low, high
+    dtype = np.dtype(end["dtype"])
+    if dtype.kind == "b":
+        return np.array(0.0), np.array(1.0)
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    least, most = float(limits.min), float(limits.max)
+    low, high = _filled(end.get("low"), least), _filled(end.get("high"), most)
+    return np.maximum(low, least), np.minimum(high, most)
 
 
 def _filled(bound: Any, missing: float) -> Array:
-    """A bound, or a nested list of them, with infinity for None."""
+    """A bound, or a nested list of them, with another number for None."""
     if isinstance(bound, list):
         return np.array([_filled(inner, missing) for inner in bound])
     return np.array(missing if bound is None else float(bound))

@@ -8,6 +8,8 @@ Nothing of a file is run before it is known that
    output, and its inputs and outputs are those of the contract;
 4. if it carries a checksum, its bytes are those that were written. ``palaestra.sha256`` in the metadata is the SHA-256
    of the file's bytes with 64 zeros in the place of these digits.
+
+Then it acts on batches of two and of three observations, and its outputs must be as the contract says.
 """
 
 from __future__ import annotations
@@ -18,7 +20,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from palaestra.envs.core.reference import Array
+from palaestra.train.export.contract_check import ContractError, check_contract
+from palaestra.train.export.observation_reader import bounds_of
 
 CONTRACT_KEY, SHA256_KEY = "palaestra.contract", "palaestra.sha256"
 FORMAT = "palaestra policy"
@@ -39,6 +45,7 @@ class PolicyFile:
         path: the file.
         contract: what the file says of itself, see :mod:`palaestra.train.export.contract`.
         sha256: of the whole file.
+        signature: of the file before it was read, see :func:`signature_of`.
     """
 
     def __init__(self, path: Path, threads: int = 1, content: bytes | None = None) -> None:
@@ -56,6 +63,7 @@ class PolicyFile:
             import onnxruntime
         except ImportError:
             raise PolicyFileError(f"{path}: reading it {NEEDED}") from None
+        self.signature = signature_of(path)
         self.path, content = path, _content(path) if content is None else content
         self.sha256 = hashlib.sha256(content).hexdigest()
         metadata = _checked_metadata(path, content)
@@ -69,6 +77,8 @@ class PolicyFile:
         except Exception as error:  # ONNX Runtime's errors have no common class of their own
             raise PolicyFileError(f"{path}: ONNX Runtime cannot open it: {_first_line(error)}") from None
         self._check_ends()
+        for rows in (2, 3):
+            self._check_batch(rows)
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
@@ -103,6 +113,35 @@ class PolicyFile:
                 raise PolicyFileError(
                     f"{self.path}: its {what} are {_listed(here)}, and its contract says {_listed(said)}"
                 )
+
+    def _check_batch(self, rows: int) -> None:
+        """Raise a PolicyFileError unless so many observations have outputs of the contract's shapes and dtypes."""
+        said = {end["name"]: (end["dtype"], [rows, *end["shape"]]) for end in self.contract["outputs"]}
+        found = self(_first_feed(self.inputs, rows))
+        here = {name: (str(values.dtype), [*values.shape]) for name, values in found.items()}
+        if here != said:
+            raise PolicyFileError(
+                f"{self.path}: for {rows} observations its outputs are {_listed(here)}, wanted are {_listed(said)}"
+            )
+
+
+def _first_feed(inputs: list[dict[str, Any]], rows: int) -> dict[str, Array]:
+    """Observations within their bounds, with every action allowed."""
+    feed = {}
+    for end in inputs:
+        low, high = bounds_of(end)
+        value = np.maximum(np.minimum(1.0 if end["dtype"] == "bool" else 0.0, high), low)
+        feed[end["name"]] = np.broadcast_to(value, (rows, *end["shape"])).astype(end["dtype"])
+    return feed
+
+
+def signature_of(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written or replaced: time, size and place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _content(path: Path) -> bytes:
@@ -171,19 +210,11 @@ def _contract(path: Path, text: str | None) -> dict[str, Any]:
         source, text = str(beside), beside.read_text(encoding="utf-8", errors="replace")
     try:
         contract = json.loads(text)
-        ends = [contract["environment"]["id"], *(end["name"] for what in _ENDS for end in contract[what])]
-        shapes = [size for what in _ENDS for end in contract[what] for size in (end["dtype"], *end["shape"])]
-        well = all(isinstance(name, str) for name in ends) and contract["outputs"][0]["name"] == "action"
-        well = well and all(isinstance(size, str | int) for size in shapes)
-        well = well and isinstance(contract["environment"].get("settings", {}), dict)
-    except (ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise PolicyFileError(f"{source} is damaged: {type(error).__name__}: {_first_line(error)}") from None
-    if not well:
-        raise PolicyFileError(f"{source} is damaged: environment, inputs and outputs are not those of a policy")
+        check_contract(contract)
+    except (ValueError, RecursionError) as error:
+        kind = "" if isinstance(error, ContractError) else f"{type(error).__name__}: "
+        raise PolicyFileError(f"{source} is damaged: {kind}{_first_line(error)}") from None
     return dict(contract)
-
-
-_ENDS = ("inputs", "outputs")
 
 
 def _check_sum(path: Path, content: bytes, noted: str | None) -> None:
@@ -194,6 +225,17 @@ def _check_sum(path: Path, content: bytes, noted: str | None) -> None:
 def sha256_without(content: bytes, digest: str) -> str:
     """SHA-256 of a file's bytes with zeros in the place of that digest, of 64 digits."""
     return hashlib.sha256(content.replace(digest.encode(), BLANK_SHA256.encode())).hexdigest()
+
+
+def choice_of(choices: list[str], place: int) -> str:
+    """The name of an action by its place.
+
+    Raises:
+        PolicyFileError: if the contract has none there.
+    """
+    if not 0 <= place < len(choices):
+        raise PolicyFileError(f"its action is number {place} of the contract's {len(choices)} choices, counted from 0")
+    return choices[place]
 
 
 def _of_onnx(dtype: str) -> str:

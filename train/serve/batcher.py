@@ -7,6 +7,7 @@ alone is answered at once. A policy's actions do not depend on the batch that th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,9 +20,13 @@ MOST_TOGETHER = 1024  # observations in one run
 class Batcher:
     """Runs one policy for many requests, in the event loop's thread."""
 
-    def __init__(self, policy: PolicyFile) -> None:
-        self.policy = policy
-        self.runs = 0
+    def __init__(self, policy: PolicyFile, ran: Callable[[], None]) -> None:
+        """
+        Args:
+            policy: that runs.
+            ran: called after each run.
+        """
+        self.policy, self._ran = policy, ran
         self._waiting: list[tuple[dict[str, Array], asyncio.Future[dict[str, Array]]]] = []
 
     async def act(self, feed: dict[str, Array]) -> dict[str, Array]:
@@ -51,7 +56,7 @@ class Batcher:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
-            self.runs += 1
+            self._ran()
             start = 0
             for feed, answer in together:
                 end = start + _rows(feed)

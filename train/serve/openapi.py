@@ -20,6 +20,8 @@ def act_description(contract: dict[str, Any]) -> dict[str, Any]:
         "408": "The request came too slowly.",
         "413": "The request is too large.",
         "422": "The observation is not in the contract; loc is its place.",
+        "500": "The policy itself failed.",
+        "503": "Too many requests are coming in.",
     }
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},

@@ -1,7 +1,7 @@
 """A log of requests and answers as JSON lines, in files that are rotated and bounded.
 
-A thread writes, so that no answer waits for the disk. Where the disk is slower than the requests, or full, lines are
-dropped and counted; the next line that is written says how many.
+A thread writes, so that no answer waits for the disk. Where the disk is slower than the requests, or full, or an entry
+is larger than a file, lines are dropped and counted; the next line that is written says how many.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-_MOST_WAITING = 10_000  # lines
+_MOST_WAITING, _MOST_BYTES = 10_000, 2**27  # lines, and their bytes in memory
 
 
 class RequestLog:
@@ -25,27 +25,38 @@ class RequestLog:
         Args:
             path: the file; older ones are called path.1, path.2, ...
             largest: bytes of one file.
-            files: older files that are kept.
+            files: how many there are at most, the newest among them.
 
         Raises:
             OSError: if the file cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = RotatingFileHandler(path, maxBytes=largest, backupCount=files, encoding="utf-8")
+        self._handler = RotatingFileHandler(path, maxBytes=largest, backupCount=files - 1, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(message)s"))
-        self._waiting: queue.Queue[dict[str, Any] | None] = queue.Queue(_MOST_WAITING)
+        self._largest = largest
+        self._waiting: queue.Queue[tuple[dict[str, Any], int] | None] = queue.Queue(_MOST_WAITING)
         self._handler.handleError = self._failed  # type: ignore[method-assign]
-        self._refused = 0  # changed by the server's thread alone
-        self._unwritten = self._told = 0  # changed by the writing thread alone
+        self._refused = self._came = 0  # changed by the server's thread alone
+        self._unwritten = self._told = self._went = 0  # changed by the writing thread alone
         self._thread = threading.Thread(target=self._write, name="request log", daemon=True)
         self._thread.start()
 
-    def __call__(self, entry: dict[str, Any]) -> None:
-        """Have an entry written, or dropped where too many wait."""
+    def __call__(self, entry: dict[str, Any], size: int) -> None:
+        """Have an entry written, or dropped where too many wait.
+
+        Args:
+            entry: what JSON can hold.
+            size: its bytes in memory, roughly.
+        """
+        if self._came - self._went + size > _MOST_BYTES:
+            self._refused += 1
+            return
         try:
-            self._waiting.put_nowait(entry)
+            self._waiting.put_nowait((entry, size))
         except queue.Full:
             self._refused += 1
+        else:
+            self._came += size
 
     @property
     def dropped(self) -> int:
@@ -59,9 +70,14 @@ class RequestLog:
         self._handler.close()
 
     def _write(self) -> None:
-        while (entry := self._waiting.get()) is not None:
+        while (waiting := self._waiting.get()) is not None:
+            entry, size = waiting
             lost, failures = self.dropped, self._unwritten
             text = json.dumps({**entry, "dropped_before": lost} if lost else entry, separators=(",", ":"))
+            self._went += size
+            if len(text) + 1 >= self._largest:  # of ASCII
+                self._unwritten += 1
+                continue
             self._handler.emit(logging.LogRecord("palaestra", logging.INFO, "", 0, text, None, None))
             if self._unwritten == failures:
                 self._told += lost

@@ -13,8 +13,9 @@ from policy_files import CONTRACT, model, written
 
 from palaestra.train import cli
 from palaestra.train.export import act_on_table as module
+from palaestra.train.export import observation_reader
 from palaestra.train.export.act_on_table import TableError, act_on_table
-from palaestra.train.export.policy_file import PolicyFile
+from palaestra.train.export.policy_file import PolicyFile, PolicyFileError
 from palaestra.train.table_file import TableFileError
 
 NAMED = {**CONTRACT["inputs"][0], "low": -5.0, "high": 5.0, "elements": [{"name": name} for name in "abcd"]}
@@ -79,6 +80,9 @@ def test_arrays(tmp_path: Path, policy: PolicyFile, monkeypatch: pytest.MonkeyPa
         ([(1, 2, 3, 4), (1, "nan", 3, 4)], "a,b,c,d", "row 2, observation|row 2, b"),
         ([(1, 2, 3, 4), (1, 2)], "a,b,c,d", "line 3: it has 2 cells, fewer than its head"),
         ([(1, 2, 3, "9" * 5000)], "a,b,c,d", "row 1"),
+        ([(1, 2, 3, "1_0")], "a,b,c,d", "row 1, d: '1_0' is no number"),
+        ([], "a;b;c;d", "its columns are separated by semicolons: save it with commas"),
+        ([], "a\tb\tc\td", "its columns are separated by tabs"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path: Path, policy: PolicyFile, rows: Any, head: str, message: str) -> None:
@@ -128,6 +132,56 @@ def test_arrays_that_do_not_fit(tmp_path: Path, policy: PolicyFile, arrays: dict
     np.savez(tmp_path / "seen.npz", **arrays)
     with pytest.raises(TableError, match=message):
         act_on_table(policy, tmp_path / "seen.npz", tmp_path / "actions.npz")
+
+
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_numbers_beyond_those_of_float32(tmp_path: Path, clamp: bool, kind: str) -> None:
+    """They are out of range where the contract has no bounds, and never infinite."""
+    policy = PolicyFile(written(tmp_path, model(), {**CONTRACT, "inputs": [{**NAMED, "low": None, "high": None}]}))
+    source, out = tmp_path / f"seen.{kind}", tmp_path / f"actions.{kind}"
+    if kind == "csv":
+        table(source, [(0, 0, 0, 0), (0, 1e39, 0, 0)], "a,b,c,d")
+    else:
+        np.savez(source, observation=np.array([[0.0, 0, 0, 0], [0, 1e39, 0, 0]]))
+    if clamp:
+        assert act_on_table(policy, source, out, clamp=True) == 2
+    else:
+        with pytest.raises(TableError, match=r"row 2.* must be -3.4\S+ … 3.4\S+, got 1e\+39"):
+            act_on_table(policy, source, out)
+
+
+def test_an_action_without_a_name_is_told(tmp_path: Path) -> None:
+    contract = {**CONTRACT, "inputs": [NAMED], "outputs": [{**CONTRACT["outputs"][0], "choices": ["left"]}]}
+    source = table(tmp_path / "seen.csv", [(5, 0, 0, 0)], "a,b,c,d")
+    with pytest.raises(PolicyFileError, match="its action is number 1 of the contract's 1 choices"):
+        act_on_table(PolicyFile(written(tmp_path, model(), contract)), source, tmp_path / "actions.csv")
+    assert not (tmp_path / "actions.csv").exists()
+
+
+def test_folders_that_are_not_there_are_not_made(tmp_path: Path, policy: PolicyFile) -> None:
+    table(tmp_path / "seen.csv", [(1, 2, 3, 4)], "a,b,c,d")
+    np.savez(tmp_path / "seen.npz", observation=np.zeros((2, 4)))
+    for kind in ("csv", "npz"):
+        with pytest.raises((TableError, TableFileError), match="there is no folder"):
+            act_on_table(policy, tmp_path / f"seen.{kind}", tmp_path / f"none/actions.{kind}")
+    assert not (tmp_path / "none").exists()
+
+
+def test_large_observations_are_acted_on_in_smaller_blocks(
+    tmp_path: Path, policy: PolicyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observation_reader, "MOST_NUMBERS", 12)
+    np.savez(tmp_path / "seen.npz", observation=np.zeros((7, 4)))
+    table(tmp_path / "seen.csv", [(1, 2, 3, 4)] * 7, "a,b,c,d")
+    sizes: list[int] = []
+    real = PolicyFile.__call__
+    monkeypatch.setattr(
+        PolicyFile, "__call__", lambda self, feed: (sizes.append(len(feed["observation"])), real(self, feed))[1]
+    )
+    for kind in ("csv", "npz"):
+        assert act_on_table(policy, tmp_path / f"seen.{kind}", tmp_path / f"actions.{kind}") == 7
+    assert sizes == [3, 3, 1] * 2
 
 
 def test_files_that_are_there_stay(tmp_path: Path, policy: PolicyFile) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -117,14 +118,24 @@ def test_clamping() -> None:
         ([SEASON], {"observation": [[[0, 0]]]}, ["observation"], "must have the shape"),
         ([SEASON], {"observation": [[0, 0], [0]]}, ["observation"], "lists are of different lengths"),
         ([SEASON], {"observation": []}, ["observation"], "must have the shape"),
-        ([SEASON], {"observation": None}, ["observation"], "must be a number"),
+        ([SEASON], {"observation": None}, ["observation"], "must have the shape .*, and is no list"),
+        ([SEASON], {"observation": 0.5}, ["observation"], "must have the shape .*, and is no list"),
+        ([SEASON], {"observation": [0, [1]]}, ["observation", 1], "must be a number"),
+        ([SEASON], {"observation": [[0, 0], 7]}, ["observation", 1], "here no list and not 2"),
+        ([ROOM], {"room": None}, ["room"], "must be a number"),
+        ([CAMERA], {"camera": [[[0], [0]], [[0], [0, 0]]]}, ["camera", 1, 1], "here 2 and not 1"),
         ([SEASON], {"observation": [0, "1"]}, ["observation", 1], "must be a number"),
         ([SEASON], {"observation": [0, True]}, ["observation", 1], "must be a number"),
         ([SEASON], {"observation": [0, math.nan]}, ["observation", 1], "must be finite"),
         ([SEASON], {"observation": [0, math.inf]}, ["observation", 1], "must be finite"),
         ([SEASON], {"observation": [0, 10**400]}, ["observation", 1], "must be finite"),
         ([SEASON], {"observation": [1.5, 0]}, ["observation", "stock"], "must be 0 … 1, got 1.5"),
-        ([SEASON], {"observation": [[0, 0], [0, 11]]}, ["observation", 1, "period"], "must be -inf … 10, got 11"),
+        (
+            [SEASON],
+            {"observation": [[0, 0], [0, 11]]},
+            ["observation", 1, "period"],
+            r"must be -3.40282e\+38 … 10, got 11",
+        ),
         ([SEASON], {"observation": {"stock": 0}}, ["observation", "period"], "is missing"),
         ([SEASON], {"observation": {"stock": 0, "period": 1, "x": 1}}, ["observation", "x"], "none of the contract's"),
         ([SEASON], {"observation": {"stock": [0], "period": 1}}, ["observation", "stock"], "must be a number"),
@@ -132,10 +143,13 @@ def test_clamping() -> None:
         ([ROOM], {"room": 2}, ["room", 0], "must be a whole number of 3 … 6, got 2"),
         ([ROOM], {"room": 4.5}, ["room", 0], "must be a whole number"),
         ([ROOM], {"room": {"x": 1}}, ["room"], "has no names in the contract"),
-        ([ROOM], {"room": [3] * (MOST_ROWS + 1)}, ["room"], "more than 4,096"),
+        ([ROOM], {"room": [3] * (MOST_ROWS + 1)}, ["room"], "4,097 observations; 1 to 4,096 are taken"),
         ([ROOM], {"room": []}, ["room"], "0 observations; 1 to 4,096 are taken"),
         ([CAMERA], {"camera": [[[0], [256]], [[0], [0]]]}, ["camera", 0, 0, 1, 0], "must be a whole number of 0 … 255"),
-        ([MASK], {"action_mask": [1, 0, 1]}, ["action_mask", 2], "must be true or false"),
+        ([MASK], {"action_mask": [1, 0, 1]}, ["action_mask", 0], "must be true or false"),
+        ([MASK], {"action_mask": [True, False, "x"]}, ["action_mask", 2], "must be true or false"),
+        ([MASK], {"action_mask": [False] * 3}, ["action_mask"], "allows no action"),
+        ([MASK], {"action_mask": [[True] * 3, [False] * 3]}, ["action_mask", 1], "allows no action"),
         ([LEVERS], {"levers": [0, 4]}, ["levers", 0, 1], "must be a whole number of 5 … 7, got 4"),
         (
             [ROOM, MASK],
@@ -151,6 +165,69 @@ def test_refusals(inputs: list[dict[str, Any]], body: Any, place: list[Any] | No
         ObservationReader(inputs)(body)
     if place is not None:
         assert refusal.value.place[: len(place)] == place or refusal.value.place == [place[0], *place[2:]]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("clamp", [False, True])
+def test_numbers_beyond_those_of_the_dtype_never_become_infinite(dtype: str, clamp: bool) -> None:
+    """Where there is no bound, the largest number of the dtype is one."""
+    most = float(np.finfo(dtype).max)
+    free = {"name": "x", "kind": "box", "dtype": dtype, "shape": [2], "low": None, "high": [None, None]}
+    scaled = {**free, "elements": [{"name": "a", "scale": 1e-3}, {"name": "b"}]}
+    read, by_name = ObservationReader([free], clamp), ObservationReader([scaled], clamp)
+    assert read({"x": [most, -most]})[0]["x"].tolist() == [[most, -most]]
+    if clamp:
+        assert by_name({"x": {"a": 1.7e308, "b": -1.0}})[0]["x"].tolist() == [[most, -1.0]]
+    else:
+        with pytest.raises(ObservationError, match="got inf"):
+            by_name({"x": {"a": 1.7e308, "b": -1.0}})
+    if dtype == "float64":
+        return
+    arrays = {"x": np.array([[0.0, 2 * most]])}
+    for reading, body in ((read, {"x": [0.0, 2 * most]}), (read.checked, arrays)):
+        if clamp:
+            answer = reading(body)
+            feed = answer[0] if isinstance(answer, tuple) else answer
+            assert feed["x"].tolist() == [[0.0, most]]
+        else:
+            with pytest.raises(ObservationError, match=r"must be -\S+ … \S+, got"):
+                reading(body)
+
+
+def test_a_bound_itself_is_within_whatever_its_rounding() -> None:
+    """0.1 is below the float32 that stands for it."""
+    tenth = float(np.float32(0.1))
+    read = ObservationReader([{"name": "x", "kind": "box", "dtype": "float32", "shape": [], "low": tenth, "high": 1.0}])
+    assert read({"x": 0.1})[0]["x"].tolist() == [tenth]
+
+
+def test_a_mask_of_arrays_that_allows_nothing() -> None:
+    with pytest.raises(ObservationError, match="allows no action") as refusal:
+        ObservationReader([MASK]).checked({"action_mask": np.array([[True, False, False], [False] * 3])})
+    assert refusal.value.place == ["action_mask", 1]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [0] * 2**23,
+        [[0] * 2**23],
+        [[[0]] * 2**20] * 8,
+        [[[[0] * 4] * 84] * 84, [0] * 2**23],
+        [[[[0] * 3 + [None]] * 84] * 84] * 74,
+        [{"x": 1}] * 2**23,
+    ],
+)
+def test_large_requests_take_no_longer_than_what_is_allowed(value: Any) -> None:
+    """Refused by their lengths, before any number is looked at."""
+    image = {"name": "image", "kind": "image", "dtype": "uint8", "shape": [84, 84, 4]}
+    read = ObservationReader([image])
+    assert read.most_rows == 74
+    start = time.perf_counter()
+    with pytest.raises(ObservationError):
+        read({"image": value})
+    assert time.perf_counter() - start < 1.0
+    assert read({"image": [[[[7] * 4] * 84] * 84] * 2})[0]["image"].shape == (2, 84, 84, 4)
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.sampled_from([0, 1, 3, 5])

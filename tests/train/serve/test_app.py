@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from policy_files import CONTRACT, model, written
 
-from palaestra.train.export.policy_file import PolicyFile
-from palaestra.train.serve import app as application_module
+from palaestra.train.export.policy_file import PolicyFile, PolicyFileError
+from palaestra.train.serve import request_body
 from palaestra.train.serve.app import Served, answer_of, application
 from palaestra.train.serve.batcher import Batcher
 
@@ -68,7 +71,7 @@ def test_quantities_of_an_action() -> None:
         (b'{"observation": [1,2,3,6]}', 422, "must be -5 … 5, got 6"),
         (b'{"observation": {"a":1}}', 422, "is missing"),
         (b"null", 422, "must be an object"),
-        (b" " * (application_module.LARGEST_BODY + 1), 413, "more than 1,048,576 bytes"),
+        (b" " * (request_body.LARGEST_BODY + 1), 413, "more than 1,048,576 bytes"),
     ],
 )
 def test_bad_requests(client: TestClient, content: bytes, status: int, detail: str) -> None:
@@ -114,15 +117,31 @@ def test_a_token_is_asked_for(served: Served) -> None:
         {"authorization": "Bearer sesam"},
         {"authorization": "sesame2"},
         {"authorization": "Bearer sésame"},
+        {"authorization": "sesame"},
+        {"authorization": "Basic sesame"},
     ):
         raw = {name: value.encode() for name, value in headers.items()}
         assert client.post("/act", json=body, headers=raw).status_code == 401
         assert client.get("/contract", headers=raw).status_code == 401
-    assert client.post("/act", json=body, headers={"authorization": "Bearer sesame"}).status_code == 200
+    for word in ("Bearer", "bearer", "BEARER"):
+        assert client.post("/act", json=body, headers={"authorization": f"{word} sesame"}).status_code == 200
+    metrics = client.get("/metrics", headers={"authorization": "Bearer sesame"}).text
+    assert 'palaestra_requests_total{status="401"} 12.0' in metrics
+
+
+def test_the_page_to_try_it_asks_for_the_token(client: TestClient, served: Served) -> None:
+    assert "securitySchemes" not in client.get("/openapi.json").json().get("components", {})
+    served.token = "sesame"
+    guarded = TestClient(application(served))
+    assert guarded.get("/docs").status_code == 200
+    description = guarded.get("/openapi.json").json()
+    assert description["components"]["securitySchemes"] == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
+    assert description["paths"]["/act"]["post"]["security"] == [{"HTTPBearer": []}]
+    assert "security" not in description["paths"]["/health"]["get"]
 
 
 def test_slow_requests_are_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(application_module, "SLOWEST", 0.05)
+    monkeypatch.setattr(request_body, "SLOWEST", 0.05)
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -146,7 +165,8 @@ def test_slow_requests_are_given_up(served: Served, monkeypatch: pytest.MonkeyPa
 
 
 def test_requests_are_joined(served: Served) -> None:
-    batcher = Batcher(served.policy)
+    runs: list[int] = []
+    batcher = Batcher(served.policy, lambda: runs.append(1))
     seen = np.random.default_rng(1).uniform(-5, 5, (40, 4)).astype(np.float32)
 
     async def many() -> list[Any]:
@@ -158,11 +178,11 @@ def test_requests_are_joined(served: Served) -> None:
     assert [answer["action"].tolist() for answer in answers] == [
         expected[i : i + 1 + i % 3].tolist() for i in range(37)
     ]
-    assert batcher.runs == 1
+    assert len(runs) == 1
 
 
 def test_a_policy_that_fails_fails_its_requests_alone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    batcher = Batcher(served.policy)
+    batcher = Batcher(served.policy, lambda: None)
 
     async def both() -> list[Any]:
         wrong = batcher.act({"observation": np.zeros((1, 3), np.float32)})
@@ -177,11 +197,79 @@ def test_a_policy_that_fails_fails_its_requests_alone(served: Served, monkeypatc
 
 def test_entries_of_the_log(served: Served) -> None:
     entries: list[dict[str, Any]] = []
-    served.log = entries.append
+    served.log = lambda entry, size: entries.append(entry)
     client = TestClient(application(served))
     client.post("/act", json={"observation": [0, 0, 0, 0]})
     client.post("/act", json={"observation": [9, 0, 0, 0]})
     (entry,) = entries
     assert entry["request"] == {"observation": [0, 0, 0, 0]}
     assert entry["answer"]["action"] in (0, 1)
+    assert entry["sha256"] == served.policy.sha256[:12]
     json.dumps(entry)
+
+
+IMAGE = {"name": "image", "kind": "image", "dtype": "uint8", "shape": [84, 84, 4]}
+
+
+def test_the_largest_request_holds_one_observation_and_no_more_than_needed() -> None:
+    assert request_body.largest_body([NAMED]) == 2**20
+    assert request_body.largest_body([IMAGE]) == 2**23
+    huge = {**IMAGE, "shape": [1024, 1024, 4]}
+    assert request_body.largest_body([huge]) == 32 * 2**22
+
+
+def test_a_large_request_leaves_the_others_their_answers(served: Served) -> None:
+    """Eight of a megabyte each are refused; an ordinary one that comes after them is answered meanwhile."""
+    body = json.dumps({"observation": [[0, 0, 0, 9]] * 70_000}).encode()
+    assert 0.9 * 2**20 < len(body) < 2**20
+    transport = httpx.ASGITransport(application(served))
+
+    async def both() -> tuple[float, list[int]]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            large = [asyncio.create_task(client.post("/act", content=body)) for _ in range(8)]
+            await asyncio.sleep(0)
+            start = time.perf_counter()
+            one = await client.post("/act", json={"observation": [0, 0, 0, 0]})
+            seconds = time.perf_counter() - start
+            return seconds, [one.status_code, *[(await answer).status_code for answer in large]]
+
+    seconds, statuses = asyncio.run(both())
+    assert statuses == [200] + [422] * 8
+    assert seconds < 5.0
+
+
+def test_requests_together_have_a_largest_size(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "MOST_HELD", 1000)
+    client = TestClient(application(served))
+    assert client.post("/act", content=b" " * 1001).status_code == 503
+    assert client.post("/act", json={"observation": [0, 0, 0, 0]}).status_code == 200
+    assert 'palaestra_requests_total{status="503"} 1.0' in client.get("/metrics").text
+
+
+def test_a_policy_that_fails_is_told_and_counted(
+    client: TestClient, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(feed: Any) -> Any:
+        raise PolicyFileError("p.onnx: broken")
+
+    for found in (failing, lambda feed: {"action": np.array([2])}, lambda feed: {"action": np.array([-1])}):
+        with monkeypatch.context() as patch:
+            patch.setattr(served.now.batcher, "policy", found)
+            answer = client.post("/act", json={"observation": [0, 0, 0, 0]})
+        assert answer.status_code == 500
+        assert "the policy failed" in answer.json()["detail"][0]["msg"]
+    assert client.post("/act", json={"observation": [0, 0, 0, 0]}).status_code == 200
+    assert 'palaestra_requests_total{status="500"} 3.0' in client.get("/metrics").text
+
+
+def test_a_policy_is_taken_whole_or_not_at_all(client: TestClient, served: Served) -> None:
+    """Counts go on with the next policy."""
+    before = served.now
+    broken: Any = SimpleNamespace(inputs=[{**NAMED, "shape": None}], contract={})
+    with pytest.raises(TypeError):
+        served.take(broken)
+    assert served.now is before
+    client.post("/act", json={"observation": [0, 0, 0, 0]})
+    served.take(served.policy)
+    client.post("/act", json={"observation": [0, 0, 0, 0]})
+    assert "palaestra_policy_runs 2.0" in client.get("/metrics").text

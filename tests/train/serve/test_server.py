@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from onnx import numpy_helper
 from policy_files import CONTRACT, model, written
 
 from palaestra.train import cli
-from palaestra.train.serve.request_log import RequestLog
+from palaestra.train.export.policy_file import PolicyFile
+from palaestra.train.serve import server as server_module
+from palaestra.train.serve.app import Served
 from palaestra.train.serve.server import is_loopback
 
 
@@ -43,8 +46,11 @@ class Server:
 
 
 @contextmanager
-def serving(file: Path, *words: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "palaestra", "serve", str(file), "--port", "0", *words]
+def serving(file: Path, *words: str, before: str = "") -> Iterator[Server]:
+    """The server, in whose process the lines of ``before`` run first."""
+    program = f"from palaestra.train.serve import server\n{before}\nfrom palaestra.train.cli import main\nmain()"
+    start = ["-c", program] if before else ["-m", "palaestra"]
+    command = [sys.executable, *start, "serve", str(file), "--port", "0", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -96,6 +102,129 @@ def test_a_new_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     assert "its inputs are others now" in said
 
 
+def test_a_file_that_was_replaced_during_the_start_is_taken(tmp_path: Path) -> None:
+    path = written(tmp_path, model())
+    (other := tmp_path / "other").mkdir()
+    new = written(other, reversed_policy())
+    before = (
+        "import os\n"
+        "real = server.application\n"
+        f"server.application = lambda served: [os.replace({str(new)!r}, {str(path)!r}), real(served)][1]\n"
+    )
+    with serving(path, before=before) as server:
+        until(lambda: server.act([1, 0, 0, 0]) == 0)
+
+
+async def watched(
+    served: Served, path: Path, contents: list[bytes], monkeypatch: pytest.MonkeyPatch, reads: list[Any]
+) -> list[str]:
+    """What the watch says of contents that come to the file one after the other."""
+    said: list[str] = []
+    monkeypatch.setattr(server_module, "_LOOKS", 0.01)
+    real = server_module.PolicyFile
+    monkeypatch.setattr(server_module, "PolicyFile", lambda path: reads.pop(0)(path) if reads else real(path))
+    task = asyncio.create_task(server_module._watch(served, said.append))
+    for i, content in enumerate(contents):
+        (fresh := path.with_name("fresh")).write_bytes(content)
+        os.replace(fresh, path)
+        while len(said) <= i:
+            assert not task.done()
+            await asyncio.sleep(0.01)
+    task.cancel()
+    return said
+
+
+def test_no_failure_ends_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(path: Path) -> Any:
+        raise MemoryError("no\nroom")
+
+    path = written(tmp_path, model())
+    served = Served(PolicyFile(path))
+    (tmp_path / "other").mkdir()
+    new = written(tmp_path / "other", reversed_policy()).read_bytes()
+    said = asyncio.run(watched(served, path, [new, new], monkeypatch, [failing]))
+    assert "MemoryError" in said[0]
+    assert "goes on" in said[0]
+    assert "is another policy now" in said[1]
+    assert served.policy.sha256 == PolicyFile(path).sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"environment": {"id": "Acrobot-v1"}}, "its environment is Acrobot-v1 now"),
+        ({"outputs": [{**CONTRACT["outputs"][0], "choices": ["right", "left"]}]}, "its outputs are others now"),
+        ({"inputs": [{**CONTRACT["inputs"][0], "kind": "box"}]}, "its inputs are others now"),
+        (
+            {"inputs": [{**CONTRACT["inputs"][0], "elements": [{"name": n} for n in "abcd"]}]},
+            "its inputs are others now",
+        ),
+    ],
+)
+def test_a_policy_that_clients_would_misread_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, text: str
+) -> None:
+    path = written(tmp_path, model())
+    served = Served(PolicyFile(path))
+    digest = served.policy.sha256
+    (tmp_path / "other").mkdir()
+    new = written(tmp_path / "other", reversed_policy(), {**CONTRACT, **change}).read_bytes()
+    (said,) = asyncio.run(watched(served, path, [new], monkeypatch, []))
+    assert text in said
+    assert served.policy.sha256 == digest
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    """An answer of JSON, up to its last brace."""
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += (part := connection.recv(4096))
+        assert part, answer
+    return answer
+
+
+def closed_within(connection: socket.socket, seconds: float) -> bool:
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(100) == b""
+    except TimeoutError:
+        return False
+
+
+def test_connections_that_send_no_request_are_closed(tmp_path: Path) -> None:
+    """As many as the server takes: silent ones, half a head, and half a head after a request."""
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            serving(written(tmp_path, model()), before="server.HEAD, server.CONNECTIONS = 1, 6")
+        )
+        address = ("127.0.0.1", server.port)
+        waiting = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(5)]
+        waiting[0].sendall(b"POST /act HT")
+        waiting[1].sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer_on(waiting[1]).startswith(b"HTTP/1.1 200")
+        waiting[1].sendall(b"GET /he")
+        for i in range(4):  # further bytes do not prolong it
+            time.sleep(0.2)
+            waiting[1].sendall(b"alth"[i : i + 1])
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            server.get("/health")
+        assert all(closed_within(connection, 5) for connection in waiting)
+        assert server.act([1, 0, 0, 0]) == 1
+
+
+def test_a_slow_body_and_a_kept_connection_outlast_the_time_for_a_head(tmp_path: Path) -> None:
+    with serving(written(tmp_path, model()), before="server.HEAD = 0.5") as server:
+        body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            for _ in range(2):
+                head = f"POST /act HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+                connection.sendall(head + body[:5])
+                time.sleep(1.0)
+                connection.sendall(body[5:])
+                assert answer_on(connection).startswith(b"HTTP/1.1 200")
+                time.sleep(1.0)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered(tmp_path: Path, sent: int) -> None:
     """A request that has come in half when the signal comes is answered once the rest is there."""
@@ -113,7 +242,7 @@ def test_what_was_accepted_is_answered(tmp_path: Path, sent: int) -> None:
                 answer += part
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.endswith(b'{"action": 1}')
-        server.process.wait(20)
+        assert server.process.wait(20) == 0
         with pytest.raises(urllib.error.URLError):
             server.act([1, 0, 0, 0])
 
@@ -127,37 +256,6 @@ def test_the_log_has_every_answer(tmp_path: Path) -> None:
         server.process.wait(20)
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [entry["request"]["observation"][0] for entry in entries] == [*range(20)]
-
-
-def test_a_log_is_rotated_and_bounded(tmp_path: Path) -> None:
-    log = RequestLog(tmp_path / "log.jsonl", largest=1000, files=2)
-    for i in range(500):
-        while log._waiting.full():
-            time.sleep(0.001)
-        log({"number": i, "text": "x" * 50})
-    log.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "log.jsonl.1", "log.jsonl.2"]
-    assert all(path.stat().st_size <= 1000 for path in tmp_path.iterdir())
-    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["number"] == 499
-
-
-def test_lines_that_cannot_be_written_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = RequestLog(tmp_path / "log.jsonl")
-    real = log._handler.format
-    failing = [True] * 3
-
-    def broken(record: Any) -> str:
-        if failing:
-            failing.pop()
-            raise OSError(28, "No space left on device")
-        return real(record)
-
-    monkeypatch.setattr(log._handler, "format", broken)
-    for i in range(5):
-        log({"number": i})
-    log.close()
-    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert entries == [{"number": 3, "dropped_before": 3}, {"number": 4}]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
