@@ -54,7 +54,7 @@ _LARGEST = 2e9  # states × prices × wanted units × periods: seconds for each 
 class Pricing(RuledSeason):
     """Exponential willingness to pay, one customer at a time; see the module for the rules."""
 
-    decided_by: ClassVar[str] = "period, units left, and with some of a shop's rules the last price; no personal data"
+    decided_by: ClassVar[str] = "period, units left, with rules the last price; no personal data"
 
     def __init__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,24 +14,16 @@ if TYPE_CHECKING:
     from palaestra.train.export.write import Exported
 
 
-class Format(StrEnum):
-    """Kinds of file."""
-
-    onnx = "onnx"
-    torch = "torch"
-    sb3 = "sb3"
-
-
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP)],
     form: Annotated[
-        Format,
+        str,
         typer.Option(
             "--format",
             help="ONNX, a program of torch.export, or a zip file that Stable-Baselines3 opens by itself.",
             metavar="onnx|torch|sb3",
         ),
-    ] = Format.onnx,
+    ] = "onnx",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where; ENV-AGENT.onnx if left out.")] = None,
     best: Annotated[bool, typer.Option("--best", help="The weights of the best evaluation, as RUN:best.")] = False,
     stochastic: Annotated[
@@ -53,11 +44,13 @@ def export(
     palaestra evaluate prices.onnx
     """
     from palaestra.envs.registry import resolve
+    from palaestra.train.config.schema import require_choice
     from palaestra.train.export.write import SUFFIXES
     from palaestra.train.export.write import export as write
     from palaestra.train.runs.finding import find_model
     from palaestra.train.runs.run_folder import RunFolder
 
+    require_choice(form, SUFFIXES, "--format")
     if run in SCRIPTED:
         raise UsageError(f"{run} is no trained agent: name a run")
     name = f"{run}:best" if best and not run.endswith(":best") else run

@@ -23,7 +23,7 @@ def serve(
     ] = "127.0.0.1",
     token: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", envvar="PALAESTRA_TOKEN", help="What requests must bring, or PALAESTRA_TOKEN."),
+        typer.Option(metavar="WORD", envvar="PALAESTRA_TOKEN", help="What requests must bring, or PALAESTRA_TOKEN."),
     ] = None,
     clamp: Annotated[bool, typer.Option("--clamp", help="Numbers out of range become the bound, not errors.")] = False,
     log: Annotated[
