@@ -130,7 +130,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.control = control
         self.payload = checked_range("payload", payload, " in kg")
         self.friction = checked_range("friction", friction, "")
-        if not isinstance(gain, int | float) or not 0.0 < gain < float("inf"):
+        if isinstance(gain, bool) or not isinstance(gain, int | float) or not 0.0 < gain < float("inf"):
             raise ValueError(f"gain must be a factor above 0, got {gain!r}")
         self.gain = float(gain)
         self.hand_down = chain == PANDA

@@ -67,7 +67,11 @@ class ArmTask(TensorEnv[StateT]):
         start, targets = self.robot.placed(start, targets, poses=self.poses)
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
-        if not isinstance(sensor_noise, int | float) or not 0.0 <= sensor_noise < float("inf"):
+        if (
+            isinstance(sensor_noise, bool)
+            or not isinstance(sensor_noise, int | float)
+            or not 0.0 <= sensor_noise < float("inf")
+        ):
             raise ValueError(f"sensor_noise must be at least 0 rad, got {sensor_noise}")
         if not isinstance(action_delay, int) or action_delay < 0:
             raise ValueError(f"action_delay must be a whole number of steps, at least 0, got {action_delay}")

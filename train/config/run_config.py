@@ -203,8 +203,8 @@ def resolve_config(
     config = _with_policy(config, observations)
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
-    _check_stop_at(config)
     config = _self_contained(config)
+    _check_stop_at(config)  # after the score of another robot was measured
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config

@@ -128,3 +128,10 @@ ARM = (
     + JOINT.format("weld", "fixed", "fore", "hand", "0 0 0.3", "0 1 0")
     + "</robot>"
 )
+
+
+def test_a_run_may_stop_at_the_score_that_it_has_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palaestra.envs.arm.reach_torque.MEASURED", 5)
+    config = resolve_config("reach-torque", settings=["env.robot=so101"], stop_at="solved")
+    assert config.stop_at == "solved"
+    assert config.resolved_env.reference(config.env_kwargs).solved_at is not None

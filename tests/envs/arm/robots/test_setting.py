@@ -217,6 +217,14 @@ def test_a_run_measures_the_expert_where_there_is_no_bound(monkeypatch: pytest.M
     assert ReachTorque(orientation=False).reference == Reference()  # the Panda's are of poses
 
 
+def test_an_expert_that_does_not_arrive_is_not_the_best_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palaestra.envs.arm.reach_torque.MEASURED", 20)
+    weak = ReachTorque(**ReachTorque.self_contained({"robot": {"from": "so101", "torque": 0.35}}))
+    assert (weak.reference.optimum, weak.reference.solved_at) == (None, None)
+    assert weak.reference.random is not None
+    assert "the expert arrives in" in weak.reference.source
+
+
 def test_without_orientation_arriving_is_a_matter_of_the_distance() -> None:
     play = Play(ReachTorque("so101"), 200)
     for action in 0.2 * commands(3, 20, 200, 5).clamp(-1, 1):
