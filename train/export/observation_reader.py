@@ -68,6 +68,10 @@ class ObservationReader:
         self.inputs, self.clamp = inputs, clamp
         self._bounds = {end["name"]: bounds_of(end) for end in inputs}
         self._elements = {end["name"]: elements_of(end) for end in inputs}
+        self._scales = {
+            name: (np.array([e.offset for e in elements]), np.array([e.scale for e in elements]))
+            for name, elements in self._elements.items()
+        }
         numbers = sum(math.prod(end["shape"]) for end in inputs)
         self.most_rows: int = max(1, min(MOST_ROWS, MOST_NUMBERS // max(1, numbers)))
 
@@ -171,7 +175,7 @@ class ObservationReader:
             leaves += map(given.__getitem__, names)
         numbers = _numbers(leaves, lambda at: [*places[at // len(names)], names[at % len(names)]])
         with np.errstate(over="ignore"):  # what is beyond all floats is out of range
-            offsets, scales = (np.array([getattr(e, what) for e in elements]) for what in ("offset", "scale"))
+            offsets, scales = self._scales[end["name"]]
             found: Array = (numbers.reshape(len(rows), len(names)) - offsets) / scales
         return found
 

@@ -4,7 +4,7 @@
 |---|---|
 | ``POST /act`` | the action for one observation, or for several |
 | ``GET /contract`` | what every number means |
-| ``GET /health`` | that it runs, and which file |
+| ``GET /health`` | that it runs, and which file or run |
 | ``GET /metrics`` | counts and times, as Prometheus reads them |
 | ``GET /docs``, ``/openapi.json`` | a page to try it, and its description |
 
@@ -57,6 +57,7 @@ class Served:
         clamp: bool = False,
         token: str | None = None,
         log: Callable[[dict[str, Any], int], None] | None = None,
+        name: str | None = None,
     ) -> None:
         """
         Args:
@@ -64,7 +65,9 @@ class Served:
             clamp: whether numbers beyond their bounds become the bound.
             token: what requests must bring.
             log: takes an entry for each answer, and roughly its bytes in memory.
+            name: for people; None for the file's.
         """
+        self.name = name or str(policy.path)
         self.clamp, self.token, self.log = clamp, token, log
         self.runs = 0  # of all policies
         self.take(policy)
@@ -130,8 +133,8 @@ def application(served: Served) -> FastAPI:
 
     @app.get("/health", response_model=None)
     async def health() -> dict[str, Any]:
-        """That the server answers, and the SHA-256 of the policy's file."""
-        return {"status": "ok", "file": str(served.policy.path), "sha256": served.policy.sha256}
+        """That the server answers, and which file or run, with the SHA-256 of the policy's file."""
+        return {"status": "ok", "policy": served.name, "sha256": served.policy.sha256}
 
     @app.get("/metrics", dependencies=guarded, response_model=None)
     async def metrics() -> Response:

@@ -70,7 +70,7 @@ def run(served: Served, host: str, port: int, tell: Callable[[str], None]) -> No
     sockets = [_bound(config, host, port)]
     address = sockets[0].getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    tell(f"serving {served.policy.path} at http://{shown}:{address[1]} (Ctrl-C ends it); try /docs")
+    tell(f"serving {served.name} at http://{shown}:{address[1]} (Ctrl-C ends it); try /docs")
     GracefulServer(config).run(sockets=sockets)
 
 

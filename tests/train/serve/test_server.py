@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from onnx import numpy_helper
 from policy_files import CONTRACT, model, written
 
 from palaestra.train import cli
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve import server as server_module
-from palaestra.train.serve.app import Served
+from palaestra.train.serve.app import Served, application
 from palaestra.train.serve.server import is_loopback
 
 
@@ -306,3 +307,34 @@ def test_a_port_that_is_taken_is_told(
             cli.main()
     assert end.value.code == 2
     assert f"cannot listen at 127.0.0.1:{port}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_is_exported_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first line and in /health, where the exported file's own name would say nothing."""
+
+    def export(words: list[str], **_: Any) -> Any:
+        assert words[2:5] == ["palaestra", "export", "latest"]
+        os.replace(written(tmp_path, model()), words[words.index("--out") + 1])
+        return subprocess.CompletedProcess(words, 0)
+
+    found: list[Served] = []
+    monkeypatch.setattr("palaestra.train.commands.in_use.serve.subprocess.run", export)
+    monkeypatch.setattr(server_module, "run", lambda served, *_: found.append(served))
+    monkeypatch.setattr(sys, "argv", ["palaestra", "serve", "latest"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert found[0].name == "the run latest"
+    assert TestClient(application(found[0])).get("/health").json()["policy"] == "the run latest"
+
+
+@pytest.mark.parametrize(("status", "wanted"), [(1, 1), (2, 2), (130, 130), (-9, 137)])
+def test_the_status_of_an_export_that_failed(monkeypatch: pytest.MonkeyPatch, status: int, wanted: int) -> None:
+    monkeypatch.setattr(
+        "palaestra.train.commands.in_use.serve.subprocess.run",
+        lambda words, **_: subprocess.CompletedProcess(words, status),
+    )
+    monkeypatch.setattr(sys, "argv", ["palaestra", "serve", "latest"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == wanted

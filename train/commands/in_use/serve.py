@@ -55,12 +55,14 @@ def serve(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, f"policy{EXPORTED}")
         words = [sys.executable, "-m", "palaestra", "export", run, "--out", str(path)]
-        if subprocess.run(words, stdout=subprocess.DEVNULL, env=os.environ).returncode:
-            raise typer.Exit(2)  # the export has said why
-        _serve(path, host, port, token, clamp, log)
+        if status := subprocess.run(words, stdout=subprocess.DEVNULL, env=os.environ).returncode:
+            raise typer.Exit(status if status > 0 else 128 - status)  # the export has said why
+        _serve(path, host, port, token, clamp, log, f"the run {run}")
 
 
-def _serve(path: Path, host: str, port: int, token: str | None, clamp: bool, log: Path | None) -> None:
+def _serve(
+    path: Path, host: str, port: int, token: str | None, clamp: bool, log: Path | None, name: str | None = None
+) -> None:
     from palaestra.train.export.policy_file import PolicyFile
     from palaestra.train.serve.app import Served
     from palaestra.train.serve.request_log import RequestLog
@@ -68,7 +70,8 @@ def _serve(path: Path, host: str, port: int, token: str | None, clamp: bool, log
 
     requests = None if log is None else RequestLog(log)
     try:
-        run(Served(PolicyFile(path), clamp, token, requests), host, port, lambda text: print(text, flush=True))
+        served = Served(PolicyFile(path), clamp, token, requests, name)
+        run(served, host, port, lambda text: print(text, flush=True))
     finally:
         if requests is not None:
             requests.close()
