@@ -118,14 +118,8 @@ class Snake(TensorEnv[SnakeState]):
         lifetime = (state.lifetime - ages.unsqueeze(1)).clamp_(min=0)
         lifetime.scatter_(1, head.unsqueeze(1), length.to(torch.int16).unsqueeze(1))
         hunger = torch.where(eats, 0, state.hunger + 1)
-        after = SnakeState(
-            lifetime=lifetime,
-            head=head,
-            heading=heading,
-            fruit=torch.where(eats, rng.choice(~lifetime.bool(), eats), state.fruit),
-            length=length,
-            hunger=hunger,
-        )
+        fruit = torch.where(eats, rng.choice(~lifetime.bool(), eats), state.fruit)
+        after = SnakeState(lifetime, head, heading, fruit, length, hunger)
         return after, eats.float(), died | (length == self.cells) | (hunger >= self.hunger_limit)
 
     def observe(self, state: SnakeState) -> Tensor:

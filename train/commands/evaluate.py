@@ -72,18 +72,18 @@ def evaluate(
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
         return
+    if stress and len(run) > 1:
+        raise UsageError(f"--stress tests one RUN, got {len(run)}")
     if stress:
-        if len(run) > 1:
-            raise UsageError(f"--stress tests one RUN, got {len(run)}")
         _print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json)
-        return
-    if len(run) == 1:
+    elif len(run) == 1:
         result = evaluate_player(run[0], episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
         print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
-        return
-    players = find_players(run, env, stochastic, settings or ())
-    results = compare(players, episodes, seed)
-    print(json.dumps([result.as_dict() for result in results], indent=1) if as_json else comparison(players, results))
+    else:
+        players = find_players(run, env, stochastic, settings or ())
+        results = compare(players, episodes, seed)
+        plain = [result.as_dict() for result in results]
+        print(json.dumps(plain, indent=1) if as_json else comparison(players, results))
 
 
 def _list(as_json: bool) -> None:
@@ -253,10 +253,8 @@ def report(result: Evaluation) -> str:
     rows += [("  95 % interval", f"{known(result.ci_low, half)} to {known(result.ci_high, half)}")]
     if result.success_rate is not None:
         rows.append(("successes", f"{100 * result.success_rate:.1f} %"))
-        if result.success_ci_low is not None and result.success_ci_high is not None:
-            rows.append(
-                ("  95 % interval", f"{100 * result.success_ci_low:.1f} to {100 * result.success_ci_high:.1f} %")
-            )
+        if (low := result.success_ci_low) is not None and (high := result.success_ci_high) is not None:
+            rows.append(("  95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"))
     rows += [("middle half (IQM)", known(result.iqm, half)), ("deviation", known(result.std, half))]
     rows.append(("episode length", f"{known(result.mean_length)} steps"))
     for name, value in result.reference.items():

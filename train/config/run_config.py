@@ -8,7 +8,6 @@ networks and optimisers.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
@@ -42,6 +41,7 @@ from palaestra.train.config.schema import (
     ConfigError,
     Option,
     checkpoint_interval,
+    dump_yaml,
     load_yaml,
     parse,
     require_choice,
@@ -69,18 +69,6 @@ _COUNTS = {
 _TYPES = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict, "deterministic": bool}
 _OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """YAML with a row of numbers on one line."""
-
-
-def _row(dumper: yaml.SafeDumper, row: list[Any]) -> yaml.Node:
-    numbers = all(isinstance(item, int | float | None) for item in row)
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=numbers or None)
-
-
-_Dumper.add_representer(list, _row)
 
 
 @dataclass(frozen=True)
@@ -118,8 +106,7 @@ class RunConfig:
         return asdict(self)
 
     def as_yaml(self) -> str:
-        # a value is not broken over lines
-        return yaml.dump(self.as_dict(), Dumper=_Dumper, sort_keys=False, width=sys.maxsize)
+        return dump_yaml(self.as_dict())
 
     @classmethod
     def from_dict(cls, data: Any) -> RunConfig:

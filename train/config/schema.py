@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal
@@ -264,3 +265,21 @@ def whole_number(text: str) -> int:
     if abs(value) > _MOST:
         raise ValueError("it is too large")
     return int(value)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML with a row of numbers on one line."""
+
+
+def _row(dumper: yaml.SafeDumper, row: list[Any]) -> yaml.Node:
+    numbers = all(isinstance(item, int | float | None) for item in row)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=numbers or None)
+
+
+_Dumper.add_representer(list, _row)
+
+
+def dump_yaml(value: Any) -> str:
+    """The value as YAML text, whose texts are not broken over lines."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=sys.maxsize)
+    return text
