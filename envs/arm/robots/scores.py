@@ -85,7 +85,7 @@ def random_and_expert(env: TensorEnv[Any], episodes: int = HELD_OUT) -> tuple[fl
 def measured_reference(kept: Mapping[str, Any], digest: str, control: str) -> Reference:
     """The reference of ``palaestra/PandaReachTorque-v0`` from what a run has measured for a task with that digest."""
     returns = kept.get("returns", {}).get(control)
-    if returns is None or kept.get("task") != digest:
+    if kept.get("task") != digest or returns is None or len(returns) != 3:
         return Reference()
     random, expert, arrived = returns
     if arrived < ARRIVES or expert <= random:

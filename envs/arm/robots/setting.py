@@ -172,16 +172,12 @@ def _origin(text: str, tip: str | None = None, base: str | None = None) -> TaskR
 
 def _from_data(data: Mapping[str, Any]) -> TaskRobot:
     """A robot as plain data; limits and tool may stand there in the short forms of changes."""
-    name = str(data.get("name", "robot"))
+    name = data.get("name", "robot")
     if "tip" in data or isinstance(data.get("base"), str):
         raise ValueError(f"{name}: tip and base are chosen as a file is read, and this robot has been: name it again")
     check_keys(name, data, (*CHAIN_KEYS, *_ABOUT))
     about = {key: data[key] for key in _ABOUT if key in data}
-    for key, kind in {"assumed": dict, "bound": dict, "source": str, "licence": str, "notes": list}.items():
-        if not isinstance(about.get(key, kind()), kind):
-            raise ValueError(f"{name}: {key} must be a {kind.__name__}, got {about[key]!r}")
-    if not all(isinstance(joints, dict) for joints in about.get("assumed", {}).values()):
-        raise ValueError(f"{name}: assumed must hold a mapping from joints to values, got {about['assumed']!r}")
+    _check_about(name, about)
     about["notes"] = tuple(about.get("notes", ()))
     chain = {key: value for key, value in data.items() if key in CHAIN_KEYS}
     placements = chain.get("placements")
@@ -190,6 +186,34 @@ def _from_data(data: Mapping[str, Any]) -> TaskRobot:
     if "tool" in chain:
         chain["tool"] = _tool(name, chain["tool"])
     return TaskRobot(chain_from_data(chain), **about)
+
+
+def _check_about(name: str, about: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless what stands beside a chain is of its kind."""
+    if not isinstance(name, str):
+        raise ValueError(f"a robot's name must be a text, got {name!r}")
+    for key, kind in {"assumed": dict, "bound": dict, "source": str, "licence": str, "notes": list}.items():
+        if not isinstance(about.get(key, kind()), kind):
+            raise ValueError(f"{name}: {key} must be a {kind.__name__}, got {about[key]!r}")
+    if wrong := [note for note in about.get("notes", ()) if not isinstance(note, str)]:
+        raise ValueError(f"{name}: notes must be texts, got {wrong[0]!r}")
+    for limit, joints in about.get("assumed", {}).items():
+        if (
+            limit not in LIMITS
+            or not isinstance(joints, dict)
+            or not all(_is_number(v, (None,)) for v in joints.values())
+        ):
+            raise ValueError(f"{name}: assumed must hold joints and values for kinds of limit, got {limit}: {joints!r}")
+    for key, value in about.get("bound", {}).items():
+        rows = value.values() if key == "returns" and isinstance(value, dict) else [[value]]
+        plain = all(isinstance(row, list) and all(map(_is_number, row)) for row in rows)
+        if not (isinstance(value, str) if key == "task" else plain):
+            raise ValueError(f"{name}: bound.{key} must be {'a text' if key == 'task' else 'numbers'}, got {value!r}")
+
+
+def _is_number(value: Any, others: tuple[Any, ...] = ()) -> bool:
+    """True for a finite number, and for the others."""
+    return value in others or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def _changed(robot: TaskRobot, changes: Mapping[str, Any]) -> TaskRobot:

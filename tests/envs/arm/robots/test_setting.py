@@ -225,6 +225,27 @@ def test_an_expert_that_does_not_arrive_is_not_the_best_known(monkeypatch: pytes
     assert "the expert arrives in" in weak.reference.source
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 5}, "a robot's name must be a text, got 5"),
+        ({"notes": [1]}, "SO-101: notes must be texts, got 1"),
+        ({"notes": "one"}, "SO-101: notes must be a list, got 'one'"),
+        ({"assumed": {"speed": {}}}, "SO-101: assumed must hold joints and values for kinds of limit, got speed"),
+        ({"assumed": {"velocity": {"wrist": "fast"}}}, "assumed must hold joints and values"),
+        ({"bound": {"seconds": "soon"}}, "SO-101: bound.seconds must be numbers, got 'soon'"),
+        ({"bound": {"seconds": math.nan}}, "bound.seconds must be numbers"),
+        ({"bound": {"task": 7}}, "bound.task must be a text, got 7"),
+        ({"bound": {"returns": {"velocity": None}}}, "bound.returns must be numbers"),
+        ({"bound": {"returns": {"velocity": ["a", 1.0]}}}, "bound.returns must be numbers"),
+        ({"bound": {"returns": [1.0]}}, "bound.returns must be numbers"),
+    ],
+)
+def test_damaged_data_of_a_run_are_told_in_a_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Reach({**robot_data("so101"), **change})
+
+
 def test_without_orientation_arriving_is_a_matter_of_the_distance() -> None:
     play = Play(ReachTorque("so101"), 200)
     for action in 0.2 * commands(3, 20, 200, 5).clamp(-1, 1):
@@ -272,7 +293,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "a start of two": ({"from": "ur5e", "start": [0, 0]}, r"^UR5e: q must have shape \(6,\), got \(2,\)"),
     "targets too far": ({"from": "ur5e", "targets": [[2, 3], [0, 1], [0, 1]]}, "^UR5e: the tool cannot reach"),
     "notes of words": (robot_data("ur5e") | {"notes": "some"}, "^UR5e: notes must be a list, got 'some'$"),
-    "assumed of numbers": (robot_data("ur5e") | {"assumed": {"velocity": 3}}, "^UR5e: assumed must hold a mapping"),
+    "assumed of numbers": (robot_data("ur5e") | {"assumed": {"velocity": 3}}, "^UR5e: assumed must hold joints and values"),
 }
 
 
