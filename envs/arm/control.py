@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.dynamics import dot, link_frames, solve_positive, tool_frame, tool_jacobian
+from palaestra.envs.arm.dynamics import (
+    bodies,
+    dot,
+    joint_torque,
+    link_frames,
+    screws,
+    solve_positive,
+    tool_frame,
+    tool_jacobian,
+)
 from palaestra.envs.arm.tables import tables
 
 _STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # search for a configuration; the last in m
@@ -56,6 +65,17 @@ def hand_down(turn: Tensor) -> Tensor:
     y = torch.stack((cy * sp * sr - sy * cr, sy * sp * sr + cy * cr, cp * sr))
     z = torch.stack((cy * sp * cr + sy * sr, sy * sp * cr - cy * sr, cp * cr))
     return torch.stack((x, -y, -z), 1)
+
+
+def mass_held(chain: SerialChain, q: tuple[float, ...]) -> float:
+    """The mass at the tool, kg, up to which the motors hold the arm still at ``q`` (rad or m), whichever way it pulls;
+    below 0 where they cannot hold the arm alone."""
+    place = torch.tensor(q, dtype=torch.float64).unsqueeze(1)
+    frames, still = link_frames(chain, place), torch.zeros_like(place)
+    loads = (torch.tensor([kg], dtype=torch.float64) for kg in (0.0, 1.0))
+    alone, loaded = (joint_torque(chain, screws(chain, frames), bodies(chain, frames, kg), still) for kg in loads)
+    room = tables(chain, place.dtype, place.device).torque - alone.abs()
+    return float((room / (loaded - alone).abs().clamp(min=1e-9)).min())
 
 
 def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, ...]) -> Tensor:

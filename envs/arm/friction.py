@@ -53,6 +53,11 @@ def has_drag(chain: SerialChain) -> bool:
     return any(chain.damping) or any(chain.coulomb)
 
 
+def has_friction(chain: SerialChain) -> bool:
+    """True if a joint has any friction."""
+    return has_drag(chain) or any(f1 > 0.0 for f1, _, _ in chain.friction)
+
+
 def drag_slope(chain: SerialChain, dq: Tensor) -> Tensor:
     """By how much damping and Coulomb friction rise with the velocities [dof, N], [dof, N] N m s/rad."""
     table = tables(chain, dq.dtype, dq.device)

@@ -43,7 +43,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, hand_down, rotation_error
+from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, rotation_error
 from palaestra.envs.arm.dynamics import (
     Frames,
     bodies,
@@ -54,7 +54,7 @@ from palaestra.envs.arm.dynamics import (
     tool_jacobian,
     upper_mass_matrix,
 )
-from palaestra.envs.arm.friction import friction
+from palaestra.envs.arm.friction import friction, has_friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.scores import MEASURED, measured_reference, random_and_expert, task_digest
 from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
@@ -264,13 +264,13 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.draw_task(state, canvas, PERIOD, bool(self.success(one)), **pose)
 
     def stresses(self) -> dict[str, dict[str, Any]]:
-        """A load in the hand, other friction, weaker and stronger motors; worse sensors and later commands."""
-        heavy = {f"payload_{kg}_kg": {"payload": [float(kg), float(kg)]} for kg in (1, 2)}
-        low, high = self.friction
-        rough = {
-            "friction_minus_50": {"friction": [0.5 * low, 0.5 * high]},
-            "friction_plus_100": {"friction": [2 * low, 2 * high]},
-        }
+        """A load in the hand of at most half of what it holds still, other friction where there is some, weaker and
+        stronger motors; worse sensors and later commands."""
+        most, (low, high) = min(2.0, 0.5 * mass_held(self.chain, self.start)), self.friction
+        loads = [float(f"{kg:.1g}") for kg in (0.5 * most, most) if kg > 0.001]
+        heavy = {f"payload_{f'{kg:g}_kg' if kg >= 1 else f'{1000 * kg:g}_g'}": {"payload": [kg, kg]} for kg in loads}
+        scales = {"minus_50": 0.5, "plus_100": 2.0} if has_friction(self.chain) else {}
+        rough = {f"friction_{name}": {"friction": [scale * low, scale * high]} for name, scale in scales.items()}
         gains = {"gain_minus_20": {"gain": 0.8 * self.gain}, "gain_plus_20": {"gain": 1.2 * self.gain}}
         return {**heavy, **rough, **gains, **super().stresses()}
 

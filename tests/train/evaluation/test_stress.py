@@ -14,6 +14,9 @@ from torch import Tensor
 
 from palaestra.agents import PPO
 from palaestra.envs import Reference, Rng, TensorEnv, make
+from palaestra.envs.arm import inverse_dynamics, jacobian
+from palaestra.envs.arm.control import mass_held
+from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.core import EnvError
 from palaestra.envs.pricing import Pricing
 from palaestra.train import cli
@@ -148,6 +151,25 @@ def test_the_arm_can_carry_lose_power_and_rub() -> None:
     assert settings["payload_2_kg"] == {"payload": [2.0, 2.0]}
     assert settings["delay_2_steps"] == {"action_delay": 3}
     assert settings["noise_10_mrad"] == {"sensor_noise": 0.01}
+
+
+def test_loads_are_of_what_an_arm_holds_and_friction_of_what_it_has() -> None:
+    """At SO-101's start, by inverse dynamics of the load's weight; its file has no friction."""
+    env = ReachTorque("so101")
+    stresses = env.stresses()
+    loads = {name: change["payload"][0] for name, change in stresses.items() if name.startswith("payload")}
+    assert {name: f"payload_{1000 * kg:g}_g" for name, kg in loads.items()} == {name: name for name in loads}
+    assert len(loads) == 2
+    assert not any(name.startswith("friction") for name in stresses)
+    limits = torch.tensor(env.chain.torque, dtype=torch.float64)
+    q = torch.tensor([env.start], dtype=torch.float64)
+    zero = torch.zeros_like(q)
+    alone = inverse_dynamics(env.chain, q, zero, zero)[0]
+    lift = 9.81 * jacobian(env.chain, q)[0, 2]
+    held = mass_held(env.chain, env.start)
+    assert ((alone.abs() + held * lift.abs()) <= limits + 1e-9).all()
+    assert ((alone.abs() + 1.001 * held * lift.abs()) > limits).any()
+    assert max(loads.values()) <= 0.55 * held
 
 
 def test_an_agent_is_not_put_before_boards_that_its_network_cannot_read() -> None:

@@ -293,7 +293,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "a start of two": ({"from": "ur5e", "start": [0, 0]}, r"^UR5e: q must have shape \(6,\), got \(2,\)"),
     "targets too far": ({"from": "ur5e", "targets": [[2, 3], [0, 1], [0, 1]]}, "^UR5e: the tool cannot reach"),
     "notes of words": (robot_data("ur5e") | {"notes": "some"}, "^UR5e: notes must be a list, got 'some'$"),
-    "assumed of numbers": (robot_data("ur5e") | {"assumed": {"velocity": 3}}, "^UR5e: assumed must hold joints and values"),
+    "assumed of numbers": (
+        robot_data("ur5e") | {"assumed": {"velocity": 3}},
+        "^UR5e: assumed must hold joints and values",
+    ),
 }
 
 
