@@ -25,11 +25,12 @@ from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import UnseenRules, common_stresses, take_settings
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
-from palaestra.train.evaluation.policies import AgentPolicy, Player, Policy
+from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Player, Policy
 
 IN_TENSORS, ON_THE_HOST = 200, 50  # episodes in each condition, unless a number is given
 TellCondition = Callable[[float, str], None]  # takes the share of the work that is done, and the condition that comes
 Change = Mapping[str, Any] | TensorEnv[Any]
+_SEEN = frozenset(("sensor_noise", "observation_noise", "delayed_observation"))  # settings of observations alone
 
 
 class NoStressError(ValueError):
@@ -200,7 +201,9 @@ def _conditions(
             for a, b in zip(found.spaces(kwargs), spaces, strict=True)
             if form(a) != form(b)
         ]
-        if differs and isinstance(policy, AgentPolicy):
+        if isinstance(policy, ExpertPolicy) and change.keys() <= _SEEN:
+            left_out[name] = "the expert reads the state, not the observation"
+        elif differs and isinstance(policy, AgentPolicy):
             left_out[name] = f"the agent's network is for {differs[0]}"
         else:
             changes[name] = change

@@ -153,6 +153,16 @@ def test_the_arm_can_carry_lose_power_and_rub() -> None:
     assert settings["noise_10_mrad"] == {"sensor_noise": 0.01}
 
 
+@pytest.mark.parametrize("name", ["reach-torque", "snake-small"])
+def test_an_expert_is_not_tested_in_what_it_does_not_see(name: str) -> None:
+    limit = {"max_episode_steps": 2}
+    expert, random = (stress_test(name, p(), episodes=2, env_kwargs=limit) for p in (ExpertPolicy, RandomPolicy))
+    seen = {one.name for one in random.stressed} - {one.name for one in expert.stressed}
+    assert seen == {*expert.left_out} - {*random.left_out}
+    assert any("noise" in one for one in seen)
+    assert {*expert.left_out.values()} == {"the expert reads the state, not the observation"}
+
+
 def test_loads_are_of_what_an_arm_holds_and_friction_of_what_it_has() -> None:
     """At SO-101's start, by inverse dynamics of the load's weight; its file has no friction."""
     env = ReachTorque("so101")
