@@ -26,6 +26,7 @@ from palaestra.train.evaluation.policies import AgentPolicy, Policy, RandomPolic
 
 FEW = 50  # fewer episodes are not worth while
 LOOKING = 0.2  # s between two looks at the signals
+GRACE = 1.0  # seconds that the other processes have to end by themselves when one has failed
 
 T = TypeVar("T")
 
@@ -74,6 +75,10 @@ def play_in_processes(
                     tell(sum(over.values()))
                 else:
                     answers[pipe] = answer
+    except EnvError:
+        for process in processes.values():
+            process.join(GRACE)  # so that environments close what they hold, if that is soon
+        raise
     finally:
         for process in processes.values():
             process.kill()

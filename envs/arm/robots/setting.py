@@ -199,7 +199,7 @@ def _check_about(name: str, about: Mapping[str, Any]) -> None:
         raise ValueError(f"{name}: notes must be texts, got {wrong[0]!r}")
     for limit, joints in about.get("assumed", {}).items():
         if (
-            limit not in LIMITS
+            limit not in (*LIMITS, "position")
             or not isinstance(joints, dict)
             or not all(_is_number(v, (None,)) for v in joints.values())
         ):
