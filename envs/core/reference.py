@@ -1,14 +1,20 @@
 """Facts about environments that need no PyTorch: the scale of their returns, the meaning of their numbers, and the
-type of NumPy's arrays."""
+type of NumPy's arrays; and which values of a file are numbers."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def is_finite_number(value: Any) -> bool:
+    """True for a number that JSON or YAML gave and float64 holds; true and false, infinity and NaN are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True)

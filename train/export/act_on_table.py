@@ -162,7 +162,8 @@ def _acted(
     for end in policy.contract["outputs"]:
         values_of = found[end["name"]].reshape(len(rows), -1)
         if elements := elements_of(end):
-            values_of = np.array([e.offset for e in elements]) + np.array([e.scale for e in elements]) * values_of
+            columns = zip(elements, values_of.astype(np.float64).T, strict=True)
+            values_of = np.stack([element.quantity(column) for element, column in columns], 1)
         for row, values in zip(rows, values_of.tolist(), strict=True):
             row += values
             if choices := end.get("choices"):

@@ -37,7 +37,7 @@ from palaestra.envs.registry import resolve
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.run_config import with_settings
 from palaestra.train.evaluation.policies import AgentPolicy, Player
-from palaestra.train.export.policy_file import FORMAT
+from palaestra.train.export.policy_file import FORMAT, finite
 from palaestra.train.runs.run_folder import RunFolder
 
 _MOST_BOUNDS = 1024  # elements of a box whose bounds are listed one by one
@@ -175,15 +175,6 @@ def public_name(env: ResolvedEnv) -> str:
     """The environment's name as a file tells it to others: of one in a Python file without the folder."""
     place, colon, name = env.absolute_name.rpartition(":")
     return f"{Path(place).name}:{name}" if colon and place.endswith(".py") else env.absolute_name
-
-
-def finite(value: Any) -> Any:
-    """Plain data with None in the place of numbers that are infinite or NaN."""
-    if isinstance(value, dict):
-        return {key: finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _AS_TEXT = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}

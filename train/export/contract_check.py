@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.export.observation_reader import bounds_of, elements_of
 
 DTYPES = frozenset(
@@ -58,8 +59,8 @@ def _check_end(place: str, end: Any) -> None:
     _require(known, f"{place}.kind", f"must be one of {', '.join(sorted(KINDS))}")
     _require(kind != "mask" or dtype == "bool", f"{place}.dtype", "must be bool for a mask")
     for bound in ("low", "high"):
-        alone = end.get(bound) is None or _is_finite(end[bound])
-        well = alone or _has_form(end[bound], shape, lambda leaf: leaf is None or _is_finite(leaf))
+        alone = end.get(bound) is None or is_finite_number(end[bound])
+        well = alone or _has_form(end[bound], shape, lambda leaf: leaf is None or is_finite_number(leaf))
         _require(well, f"{place}.{bound}", f"must be null, a number, or a list of the shape {shape} of them")
     if kind in ("discrete", "multi_discrete") or "count" in end:
         for key, least in (("first", -(2**63)), ("count", 1)):
@@ -90,10 +91,9 @@ def _check_elements(place: str, end: dict[str, Any]) -> None:
         _require(isinstance(row.get("name"), str) and row["name"], f"{here}.name", "must be a name")
         _require(isinstance(row.get("unit", ""), str), f"{here}.unit", "must be text")
         _require(_is_whole(row.get("count", 1), 1), f"{here}.count", "must be a whole number of at least 1")
-        _require(
-            _is_finite(row.get("scale", 1.0)) and row.get("scale") != 0, f"{here}.scale", "must be a number, not 0"
-        )
-        _require(_is_finite(row.get("offset", 0.0)), f"{here}.offset", "must be a number")
+        scale = row.get("scale", 1.0)
+        _require(is_finite_number(scale) and scale != 0, f"{here}.scale", "must be a number, not 0")
+        _require(is_finite_number(row.get("offset", 0.0)), f"{here}.offset", "must be a number")
     if rows:
         told, wanted = sum(row.get("count", 1) for row in rows), math.prod(end["shape"])
         _require(told == wanted, place, f"must be of {wanted} numbers, and are of {told}")
@@ -115,10 +115,6 @@ def _has_form(value: Any, shape: list[int], well: Any) -> bool:
 
 def _is_whole(value: Any, least: int) -> bool:
     return type(value) is int and least <= value < 2**63
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= 1.7976931348623157e308
 
 
 def _require(well: Any, place: str, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from palaestra.envs.core.reference import Array
+from palaestra.envs.core.reference import Array, is_finite_number
 
 MOST_ROWS = 4096  # observations in one request
 MOST_NUMBERS = 2**21  # in one request; fewer observations are taken where each has many
@@ -40,6 +40,10 @@ class Element(NamedTuple):
     unit: str
     scale: float
     offset: float
+
+    def quantity(self, x: Any) -> Any:
+        """The quantity that a number, or an array of them, stands for."""
+        return self.offset + self.scale * x
 
 
 def elements_of(end: dict[str, Any]) -> list[Element]:
@@ -200,7 +204,7 @@ class ObservationReader:
                 one = elements[int(np.ravel_multi_index(inside, end["shape"])) if inside else 0]
                 place = [end["name"], *at[: array.ndim - len(end["shape"])], one.name]
                 if one.unit or one.scale != 1.0 or one.offset:
-                    ends = sorted(one.offset + one.scale * x for x in (least, most))
+                    ends = sorted(map(one.quantity, (least, most)))
                     text += f" ({ends[0]:g} … {ends[1]:g} {one.unit}".rstrip() + ")"
             raise ObservationError(place, f"must be {text}")
         return array.astype(end["dtype"])
@@ -246,7 +250,7 @@ def _numbers(leaves: list[Any], place_of: Callable[[int], list[str | int]]) -> A
     for at, leaf in enumerate(leaves):
         if type(leaf) not in (int, float):
             raise ObservationError(place_of(at), "must be a number")
-        if not _is_finite(leaf):
+        if not is_finite_number(leaf):
             raise ObservationError(place_of(at), "must be finite")
     raise AssertionError("one of them is no finite number")
 
@@ -257,13 +261,6 @@ def _place(at: int, shape: list[int]) -> list[int]:
 
 def _either(shape: list[int]) -> str:
     return f"{shape}, or [N{''.join(f', {length}' for length in shape)}] for several"
-
-
-def _is_finite(number: float) -> bool:
-    try:
-        return math.isfinite(number)
-    except OverflowError:
-        return False
 
 
 def bounds_of(end: dict[str, Any]) -> tuple[Array, Array]:

@@ -32,7 +32,7 @@ from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.confirm import Confirmation, confirm, fed
-from palaestra.train.export.contract import contract_of, finite, given_space
+from palaestra.train.export.contract import contract_of, given_space
 from palaestra.train.export.destination import check_destination, write_both
 from palaestra.train.export.policy_file import (
     BLANK_SHA256,
@@ -40,6 +40,7 @@ from palaestra.train.export.policy_file import (
     NEEDED,
     SHA256_KEY,
     PolicyFile,
+    finite,
     sha256_without,
 )
 from palaestra.train.runs.run_folder import RunFolder

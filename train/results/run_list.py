@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.registry import entries
 from palaestra.train.config.run_config import read_file
 from palaestra.train.config.schema import ConfigError
@@ -67,7 +67,7 @@ def _told(read: Any) -> dict[str, Any]:
 
 def _number(value: Any) -> Any:
     """The value, if it is a finite number, else None."""
-    return value if type(value) in (int, float) and abs(value) <= sys.float_info.max else None
+    return value if is_finite_number(value) else None
 
 
 def runs_table(rows: list[dict[str, Any]], width: int | None, most: int | None = None) -> str:

@@ -28,7 +28,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from palaestra.envs.core.reference import Array
 from palaestra.train.export.observation_reader import ObservationError, ObservationReader, elements_of
-from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choice_of
+from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choice_of, finite
 from palaestra.train.serve.batcher import Batcher
 from palaestra.train.serve.openapi import act_description
 from palaestra.train.serve.request_body import Intake, RequestError, largest_body
@@ -175,18 +175,10 @@ def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: b
             answer["choice"] = names if several else names[0]
         if elements := elements_of(end):
             rows = found[end["name"]].reshape(len(found[end["name"]]), -1).tolist()
-            told = [{e.name: e.offset + e.scale * x for e, x in zip(elements, row, strict=True)} for row in rows]
+            told = [{e.name: e.quantity(x) for e, x in zip(elements, row, strict=True)} for row in rows]
             answer["quantities"] = told if several else told[0]
-    return {name: _finite(value) for name, value in answer.items()}
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for −∞, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+    plain: dict[str, Any] = finite(answer)  # −∞ of forbidden actions is not in JSON
+    return plain
 
 
 def _refused(error: RequestError | ObservationError | PolicyFileError) -> Response:

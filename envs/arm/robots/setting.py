@@ -41,6 +41,7 @@ from palaestra.envs.arm.robots.plain_data import (
 )
 from palaestra.envs.arm.robots.start_pose import start_pose
 from palaestra.envs.arm.robots.target_box import target_box
+from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.suggest import closest
 
 same(PANDA)  # the first of all that are equal to it
@@ -201,19 +202,14 @@ def _check_about(name: str, about: Mapping[str, Any]) -> None:
         if (
             limit not in (*LIMITS, "position")
             or not isinstance(joints, dict)
-            or not all(_is_number(v, (None,)) for v in joints.values())
+            or not all(v is None or is_finite_number(v) for v in joints.values())
         ):
             raise ValueError(f"{name}: assumed must hold joints and values for kinds of limit, got {limit}: {joints!r}")
     for key, value in about.get("bound", {}).items():
         rows = value.values() if key == "returns" and isinstance(value, dict) else [[value]]
-        plain = all(isinstance(row, list) and all(map(_is_number, row)) for row in rows)
+        plain = all(isinstance(row, list) and all(map(is_finite_number, row)) for row in rows)
         if not (isinstance(value, str) if key == "task" else plain):
             raise ValueError(f"{name}: bound.{key} must be {'a text' if key == 'task' else 'numbers'}, got {value!r}")
-
-
-def _is_number(value: Any, others: tuple[Any, ...] = ()) -> bool:
-    """True for a finite number, and for the others."""
-    return value in others or (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
 
 
 def _changed(robot: TaskRobot, changes: Mapping[str, Any]) -> TaskRobot:

@@ -13,7 +13,8 @@ from exported_runs import command
 
 from palaestra.envs.registry import resolve
 from palaestra.train.commands.evaluate import find_player
-from palaestra.train.export.contract import contract_of, finite, public_name, with_infinities, without_infinities
+from palaestra.train.export.contract import contract_of, public_name, with_infinities, without_infinities
+from palaestra.train.export.policy_file import finite
 from palaestra.train.runs.run_folder import RunFolder
 
 

@@ -235,6 +235,7 @@ def test_an_expert_that_does_not_arrive_is_not_the_best_known(monkeypatch: pytes
         ({"assumed": {"velocity": {"wrist": "fast"}}}, "assumed must hold joints and values"),
         ({"bound": {"seconds": "soon"}}, "SO-101: bound.seconds must be numbers, got 'soon'"),
         ({"bound": {"seconds": math.nan}}, "bound.seconds must be numbers"),
+        ({"bound": {"seconds": 10**400}}, "bound.seconds must be numbers"),
         ({"bound": {"task": 7}}, "bound.task must be a text, got 7"),
         ({"bound": {"returns": {"velocity": None}}}, "bound.returns must be numbers"),
         ({"bound": {"returns": {"velocity": ["a", 1.0]}}}, "bound.returns must be numbers"),
