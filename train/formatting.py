@@ -84,6 +84,12 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     return listed
 
 
+def condition_name(name: str) -> str:
+    """The name of a condition of a stress test in words: demand_plus_20 is demand +20 %."""
+    name = re.sub(r"_(plus|minus)_(\d+)$", lambda m: f" {'+' if m[1] == 'plus' else '−'}{m[2]} %", name)
+    return name.replace("_percent", " %").replace("_", " ")
+
+
 def two_digits(number: float) -> str:
     """Two significant digits, like 1.9 M, 86 k and 740."""
     for unit, name in ((1e6, " M"), (1e3, " k")):

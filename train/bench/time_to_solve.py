@@ -22,9 +22,9 @@ import torch
 
 from palaestra.envs.core import resolve_device
 from palaestra.envs.core.host import use_available_cores
+from palaestra.train.bench.bench_tables import heading, wrapped
 from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import LEARNERS, installed
-from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError

@@ -26,7 +26,9 @@ def svg(ident: str, title: str, description: str, parts: Sequence[str], height: 
 
 
 def classes(colour: int) -> str:
-    """The classes of a curve of that number: its colour, and from the seventh on other dashes."""
+    """The classes of a curve of that number: its colour, and from the seventh on other dashes; of −1 a plain one."""
+    if colour < 0:
+        return "plain"
     return f"c{colour % COLOURS}" + (f" dash{colour // COLOURS}" if colour >= COLOURS else "")
 
 
