@@ -85,7 +85,8 @@ def _ours(config: RunConfig, seed: int, score: float) -> float | None:
     with tempfile.TemporaryDirectory() as folder:
         run, log = RunFolder(Path(folder, "run")), Path(folder, "log")
         command = [sys.executable, "-m", "palaestra.train.cli", "train", config.env, "--agent", config.agent]
-        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir", str(run.path)]
+        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir"]
+        command += [str(run.path), "--no-report"]
         with ChildProcess(command, log) as child:
             _wait_for(child, run, score)
             child.end(PATIENCE)

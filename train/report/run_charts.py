@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from palaestra.train.formatting import NORMALISED, SCORES
+from palaestra.train.formatting import NORMALISED, SCORES, four_digits
 from palaestra.train.report.charts import (
     Curve,
     ScoreRow,
@@ -175,18 +175,21 @@ def returns_chart(record: RunRecord, prefix: str) -> SvgChart | None:
     low, high = min(returns), max(returns)
     names: list[str] = []
     if all(value.is_integer() for value in returns) and high - low < MOST_WHOLE:
-        edges = [low - 0.5 + n for n in range(int(high - low) + 2)]
-        names = [f"{low + n:g}" for n in range(int(high - low) + 1)]
+        around = 2 if high == low else 0  # bars beside the only one
+        edges = [low - around - 0.5 + n for n in range(int(high - low) + 2 * around + 2)]
+        names = [f"{edge + 0.5:g}" for edge in edges[:-1]]
+    elif high > low:
+        edges = [low + (high - low) / BARS * n for n in range(BARS + 1)]
     else:
-        width = (high - low) / BARS or 1.0
-        edges = [low + width * n for n in range(BARS + 1)] if high > low else [low - 0.5, low + 0.5]
+        width = abs(low) / 20
+        edges = [low + width * (n - 2.5) for n in range(6)]
     counts = [0] * (len(edges) - 1)
     for value in returns:
         counts[min(len(counts) - 1, int((value - edges[0]) / (edges[1] - edges[0])))] += 1
     levels = [("mean", fmean(returns))] if high > low else []
-    note = f"{len(returns):,} held-out episodes, from {low:,.6g} to {high:,.6g}."
+    note = f"{len(returns):,} held-out episodes, from {four_digits(low)} to {four_digits(high)}."
     if low == high:
-        note = f"All {len(returns):,} held-out episodes gave {low:,.6g}."
+        note = f"All {len(returns):,} held-out episodes gave {four_digits(low)}."
     return histogram_chart(
         f"{prefix}returns",
         "Returns of single episodes",

@@ -31,7 +31,8 @@ def report_page(folders: Sequence[RunFolder]) -> str:
     Raises:
         ConfigError: if one of the folders holds no run.
     """
-    records = [read_record(folder) for folder in folders]
+    different = {folder.path.resolve(): folder for folder in folders}  # one may be named twice
+    records = [read_record(folder) for folder in different.values()]
     several = len(records) > 1
     room = _FILMS // len(records)
     views = [_view(record, f"r{n}-" if several else "", room, several) for n, record in enumerate(records, start=1)]
@@ -48,7 +49,7 @@ def report_page(folders: Sequence[RunFolder]) -> str:
         overview=_overview(records, views),
         remarks=_remarks(records),
         made=f"page made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        depth=3,
+        heading=3 if several else 2,
     )
 
 

@@ -6,7 +6,7 @@ import shlex
 from typing import Any, NamedTuple
 
 from palaestra.envs.core.reference import is_finite_number
-from palaestra.train.formatting import NORMALISED, condition_name, four_digits, known
+from palaestra.train.formatting import NORMALISED, condition_name, figure_label, four_digits, known
 from palaestra.train.report.run_charts import solved_at
 from palaestra.train.report.run_record import FINISHED, INTERRUPTED, RUNNING, RunRecord, spent
 from palaestra.train.report.told_settings import find_env, short_name, value_text
@@ -16,7 +16,7 @@ _VERSIONS = ("palaestra", "torch", "stable_baselines3", "gymnasium", "numpy", "p
 _MACHINE = ("machine", "device", "threads", "processes", "git_commit", "finished")
 
 
-class Verdict(NamedTuple):
+class RunVerdict(NamedTuple):
     """A word or two, "good", "open" or "none" for its colour, and the sentences behind."""
 
     word: str
@@ -40,11 +40,11 @@ def title_of(record: RunRecord) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def verdict_of(record: RunRecord) -> Verdict:
+def verdict_of(record: RunRecord) -> RunVerdict:
     """How good the agent is, in words."""
     score, solved = record.score, solved_at(record)
     if score is None:
-        return Verdict("Not evaluated.", "none", _why_not_evaluated(record))
+        return RunVerdict("Not evaluated.", "none", _why_not_evaluated(record))
     half = _half(record)
     text = f"The agent scores {known(score, half)} an episode{_interval(record, half)}"
     if (share := record.number("percent_of_optimal")) is not None:
@@ -56,10 +56,10 @@ def verdict_of(record: RunRecord) -> Verdict:
     if record.state != FINISHED:
         text += f" {_state_text(record)}"
     if solved is None:
-        return Verdict("Evaluated.", "none", text)
+        return RunVerdict("Evaluated.", "none", text)
     if score >= solved:
-        return Verdict("Solved.", "good", text)
-    return Verdict("Not solved.", "open", f"{text} It counts as solved at {known(solved)}.")
+        return RunVerdict("Solved.", "good", text)
+    return RunVerdict("Not solved.", "open", f"{text} It counts as solved at {known(solved)}.")
 
 
 def _half(record: RunRecord) -> float:
@@ -175,12 +175,11 @@ def measured(record: RunRecord) -> list[tuple[str, str]]:
     rows = [("middle half (IQM)", "iqm"), ("deviation", "std"), ("episode length, steps", "mean_length")]
     found = [(name, known(value, _half(record))) for name, key in rows if (value := record.number(key)) is not None]
     others = [key for key in record.evaluation if key not in usual and record.number(key) is not None]
-    return [*found, *((_words(key), four_digits(record.number(key) or 0.0)) for key in others)]
-
-
-def _words(key: str) -> str:
-    name = key.replace("_percent", ", %") if key.endswith("_percent") else key
-    return name.replace("_", " ").replace("optimum", "best known")
+    labels = [(key, *figure_label(key)) for key in others]
+    told = [
+        (label.replace("optimum", "best known"), known(record.number(key) or 0.0) + unit) for key, label, unit in labels
+    ]
+    return [*found, *told]
 
 
 def stress_rows(record: RunRecord) -> list[tuple[str, ...]]:
