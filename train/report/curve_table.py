@@ -3,7 +3,7 @@
 1. A row that cannot be read is left out and counted. An empty cell, NaN and infinity are no numbers; the latter two are
    counted by column.
 2. A chart has room for ``MOST_POINTS`` of a curve. Of a longer one each point stands for as many rows after each other:
-   their mean, over the last one's step, in a band from the least to the greatest.
+   their mean, over the last one's step, in a band from the least to the greatest, in seven digits.
 """
 
 from __future__ import annotations
@@ -68,10 +68,10 @@ class CurveTable:
             part = list(zip(x[begin : begin + size], y[begin : begin + size], strict=True))
             known = [value for _, value in part if value is not None]
             ends.append(part[-1][0])
-            means.append(sum(known) / len(known) if known else None)
-            low.append(min(known, default=None))
-            high.append(max(known, default=None))
-        return Curve(title, ends, means, low, high, dots=dots, colour=colour)
+            means.append(_seven_digits(sum(known) / len(known)) if known else None)
+            low.append(_seven_digits(min(known)) if known else None)
+            high.append(_seven_digits(max(known)) if known else None)
+        return Curve(title, ends, means, low, high, colour=colour)
 
     def rows_for_data(self) -> dict[str, object]:
         """Every row, or at most ``MOST_ROWS`` of them, evenly chosen and with all evaluations, as plain data."""
@@ -81,6 +81,10 @@ class CurveTable:
         chosen = sorted({*range(0, len(self.steps), every), *evaluated, *([len(self.steps) - 1] if self.steps else [])})
         columns = {name: [values[n] for n in chosen] for name, values in self.columns.items()}
         return {"every": every, "rows": len(self.steps), "columns": {STEP: [self.steps[n] for n in chosen], **columns}}
+
+
+def _seven_digits(number: float) -> float:
+    return float(f"{number:.7g}")
 
 
 def read_curves(file: Path) -> CurveTable:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from palaestra.train.formatting import NORMALISED, SCORES, four_digits
+from palaestra.envs.core.reference import is_finite_number
+from palaestra.train.formatting import NORMALISED, SCORES, condition_name, four_digits
 from palaestra.train.report.charts import (
     Curve,
     ScoreRow,
@@ -165,6 +166,22 @@ def _charts(record: RunRecord, columns: Sequence[Column], prefix: str) -> list[S
         )
         found.append(chart)
     return found
+
+
+def stress_chart(record: RunRecord, prefix: str) -> SvgChart | None:
+    """The scores in changed conditions; None where they were not measured."""
+    plain, stressed = record.stress.get("unchanged"), record.stress.get("stresses")
+    if not isinstance(plain, dict) or not isinstance(stressed, list):
+        return None
+    named = [("unchanged", {**plain, "score": plain.get("exact_mean", plain.get("mean"))}, 0)]
+    named += [(condition_name(str(one.get("name"))), one, 1) for one in stressed if isinstance(one, dict)]
+    exact, rows = "exact_mean" in plain, []
+    for name, one, colour in named:
+        score, low, high = (one.get(key) for key in ("score", "ci_low", "ci_high"))
+        ends = (None, None) if exact or not (is_finite_number(low) and is_finite_number(high)) else (low, high)
+        if is_finite_number(score):
+            rows.append(ScoreRow(name, float(score or 0.0), *ends, colour))
+    return interval_chart(f"{prefix}stress", "Scores", rows, x_label="mean return") if rows else None
 
 
 def returns_chart(record: RunRecord, prefix: str) -> SvgChart | None:

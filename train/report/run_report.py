@@ -84,7 +84,7 @@ def _view(record: RunRecord, prefix: str, room: int, several: bool) -> dict[str,
         "own": own,
         "worst": run_words.worst_episodes(record),
         "no_replay": f"Single episodes of {env} cannot be played again here.",
-        "stress": _stress(record),
+        "stress": _stress(record, prefix),
         "measured": run_words.measured(record),
         "differences": rows,
         "cost": _cost(record),
@@ -101,14 +101,15 @@ def _missing(record: RunRecord) -> list[str]:
     return []
 
 
-def _stress(record: RunRecord) -> dict[str, Any] | None:
-    rows = run_words.stress_rows(record)
-    if not rows:
+def _stress(record: RunRecord, prefix: str) -> dict[str, Any] | None:
+    rows, chart = run_words.stress_rows(record), run_charts.stress_chart(record, prefix)
+    if not rows or chart is None:
         return None
     episodes = record.stress.get("episodes")
     count = f"{episodes:,} held-out episodes in each condition. " if isinstance(episodes, int) else ""
     heads = ("condition", "score", "95 % interval", "loss", NORMALISED)
-    return {"heads": heads, "rows": rows, "note": f"{count}{run_words.command('evaluate', record, '--stress')}"}
+    note = f"{count}{run_words.command('evaluate', record, '--stress')} measures them again."
+    return {"chart": chart, "heads": heads, "rows": rows, "note": note}
 
 
 def _cost(record: RunRecord) -> dict[str, Any] | None:
@@ -118,6 +119,7 @@ def _cost(record: RunRecord) -> dict[str, Any] | None:
 
 def _charts_of(view: dict[str, Any]) -> list[SvgChart]:
     single = [view[name] for name in ("score", "returns") if view[name] is not None]
+    single += [view["stress"]["chart"]] if view["stress"] else []
     return [*single, *view["curves"], *view["further"], *view["own"]]
 
 

@@ -147,13 +147,14 @@ def worst_episodes(record: RunRecord) -> list[WorstEpisode]:
     columns = record.episodes
     if not columns:
         return []
-    rows = sorted(zip(columns["return"], columns["episode"], columns["length"], strict=True))[:WORST]
+    rows = sorted(zip(columns["return"], columns["episode"], columns["length"], strict=True))
+    alike = " All gave the same return." if rows[0][0] == rows[-1][0] else ""
     env = find_env(record.settings.get("env"))
     replays = env is not None and env.can_replay and record.folder.model_file.is_file()
     seed = record.number("seed") or 0
     found = []
-    for value, number, length in rows:
-        text = f"Episode {number:,.0f}: return {four_digits(value)} after {length:,.0f} steps."
+    for value, number, length in rows[: 1 if alike else WORST]:
+        text = f"Episode {number:,.0f}: return {four_digits(value)} after {length:,.0f} steps.{alike}"
         options = ["--env-index", f"{number:.0f}", *(["--seed", f"{seed:.0f}"] if seed else [])]
         shown = command("watch", record, *options) if replays else None
         film = command("watch", record, *options, "--record", f"episode-{number:.0f}.mp4") if replays else None
