@@ -33,6 +33,8 @@ def film_of(file: Path, room: int) -> Film | None:
     except OSError:
         return None
     poster = _ffmpeg("-sseof", "-0.3", "-i", str(file), *_POSTER) or _ffmpeg("-i", str(file), *_POSTER)
+    if poster is not None and _encoded(len(poster)) > room:
+        poster = None
     left, remark = (room - (0 if poster is None else _encoded(len(poster)))), ""
     for height, quality in _SMALLER:
         if _encoded(len(content)) <= left:
