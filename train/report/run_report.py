@@ -60,7 +60,7 @@ def _page(records: Sequence[RunRecord], room: int) -> tuple[str, int]:
         heading=3 if several else 2,
     )
     films = [view["film"] for view in views if view["film"] is not None]
-    return page, sum(len(film.source or "") + len(film.poster or "") for film in films)
+    return page, sum(len(film.source or "") + 2 * len(film.poster or "") for film in films)
 
 
 def write_report(folders: Sequence[RunFolder], out: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_large_film_is_made_smaller(noisy: Path) -> None:
 def test_a_film_without_room_is_its_last_picture(noisy: Path) -> None:
     whole = film_of(noisy, ROOM)
     assert whole is not None
-    room = len(whole.poster or "") + 1000
+    room = 2 * len(whole.poster or "") + 1000
     found = film_of(noisy, room)
     assert found is not None
     assert (found.source, found.poster) == (None, whole.poster)
