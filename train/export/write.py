@@ -1,4 +1,4 @@
-"""Writing an agent as a file: ONNX, a program of ``torch.export``, SB3's zip, or a page; confirmed before it is written.
+"""Writing an agent as a file (ONNX, a program of ``torch.export``, SB3's zip, a page), confirmed before it is written.
 
 The network of :mod:`palaestra.agents.export.policy_network` is traced once with a batch of any size. An ONNX file has
 opset 18, all weights inside, and the contract in its metadata; the contract is also written beside it as ``NAME.json``,
@@ -27,6 +27,7 @@ from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning
+from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
 from palaestra.envs.registry import resolve
@@ -104,7 +105,7 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
                 raise ExportError(f"a file of Stable-Baselines3 has its own outputs, the action alone: {what}")
             written = [_sb3(policy.model, contract)]
         elif form == "web":
-            written = _pages(network, inputs, contract, path, env)
+            written = _pages(network, inputs, contract, path, env, resolve(player.env).short_name)
         else:
             written = [(_onnx if form == "onnx" else _program)(network, inputs, contract, path)]
         scores = (
@@ -208,7 +209,12 @@ def _sealed(onnx: Any, model: Any, contract: dict[str, Any]) -> bytes:
 
 
 def _pages(
-    network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path, env: BatchedEnv
+    network: PolicyNetwork,
+    inputs: tuple[Tensor, ...],
+    contract: dict[str, Any],
+    path: Path,
+    env: BatchedEnv,
+    name: str,
 ) -> list[_Written]:
     """Pages in which the agent plays, from the coarsest weights to the exact ones."""
     from palaestra.train.web.onnx_graph import PRECISIONS
@@ -219,7 +225,7 @@ def _pages(
 
     def written(precision: str) -> _Written:
         data = player_data(content, env, precision)
-        return lambda: page(data, contract), lambda _: acting(content, precision)
+        return lambda: page(data, name, contract), lambda _: acting(content, precision)
 
     return [written(precision) for precision in PRECISIONS]
 

@@ -17,11 +17,11 @@ from palaestra.train.web.worlds import text_of
 
 PRECISIONS = ("int8", "float16", "float32")  # from the smallest page to the exact one
 _SMALL = 256  # entries of what is not worth rounding
-# of player/network.js
-OPERATORS = frozenset(
-    "Add ArgMax Cast Clip Concat Conv Cos Div Exp Expand Flatten Gemm Identity LayerNormalization LogSoftmax MatMul Max "
-    "Min Mul ReduceMean ReduceSum Relu Reshape Shape Sigmoid Sin Squeeze Sub Tanh".split()
-)
+_NAMES = """
+Add ArgMax Cast Clip Concat Conv Cos Div Exp Expand Flatten Gemm Identity LayerNormalization LogSoftmax MatMul Max Min
+Mul ReduceMean ReduceSum Relu Reshape Shape Sigmoid Sin Squeeze Sub Tanh
+"""
+OPERATORS = frozenset(_NAMES.split())  # of player/network.js
 _AXES_AS_INPUT = ("ReduceMean", "ReduceSum", "Squeeze")
 
 

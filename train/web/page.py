@@ -47,17 +47,16 @@ def player_data(content: bytes, env: Any, precision: str) -> dict[str, Any]:
     return {"world": world, "network": page_network(content, precision), "seed": EVALUATION_SEEDS, "episodes": EPISODES}
 
 
-def page(data: dict[str, Any], contract: dict[str, Any]) -> bytes:
+def page(data: dict[str, Any], name: str, contract: dict[str, Any]) -> bytes:
     """The whole file.
 
     Args:
         data: of :func:`player_data`.
+        name: the environment's, for its heading.
         contract: of the policy, which the page carries and tells of.
     """
-    agent, environment = contract["agent"], contract["environment"]
-    name = environment["id"].removeprefix("palaestra/")
     parts = {
-        "title": escape(f"{agent['algorithm']} plays {name}"),
+        "title": escape(f"{contract['agent']['algorithm'].upper()} plays {name}"),
         "subtitle": escape(_subtitle(contract)),
         "footer": escape(_footer(contract)),
         "style": style(),
@@ -109,10 +108,8 @@ def _subtitle(contract: dict[str, Any]) -> str:
 def _footer(contract: dict[str, Any]) -> str:
     made = contract["made_with"]
     known = [f"{key} {made[key]}" for key in ("palaestra", "torch") if key in made]
-    return (
-        f"{contract['environment']['id']}, made with {', '.join(known)} on "
-        f"{made['written'][:10]}. Keys: Space plays and pauses, . is one step, N the next episode, R again, T takes over."
-    )
+    keys = "Space plays and pauses, . is one step, N the next episode, R again, T takes over"
+    return f"{contract['environment']['id']}, made with {', '.join(known)} on {made['written'][:10]}. Keys: {keys}."
 
 
 def _part(name: str) -> str:

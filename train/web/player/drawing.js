@@ -32,12 +32,14 @@ function polygon(pen, points, colour) {
   pen.fill();
 }
 
+/** The width of the text that it writes. */
 function written(pen, text, x, y, size, colour, align = "left") {
   pen.fillStyle = colour;
   pen.font = `600 ${size}px system-ui, sans-serif`;
   pen.textAlign = align;
   pen.textBaseline = "middle";
   pen.fillText(text, x, y);
+  return pen.measureText(text).width;
 }
 
 /** A colour between two, which are "#rrggbb". */

@@ -33,6 +33,7 @@ class Player {
     Object.assign(this, { root, data, mode: "agent", running: false, speed: 1, number: 0, held: [], tapped: null });
     this.world = new WORLDS[data.world.kind](data.world);
     this.network = new Network(data.network);
+    root.classList.toggle("wide", this.world.width > 1.7 * this.world.height);
     this._build();
     this._restart();
     document.addEventListener("keydown", (event) => this._pressed(event));
@@ -248,7 +249,7 @@ class Player {
       made("span", { className: "track" }, [Object.assign(made("span", { className: "fill" }), { style: `width: ${100 * shares[i]}%` })]),
       made("span", { textContent: text(numbers[i]) }),
     ]));
-    if (found.value) rows.push(made("p", { textContent: `expects ${found.value[0].toPrecision(4)} (value)` }));
+    if (found.value) rows.push(made("p", { textContent: `value: ${found.value[0].toPrecision(4)}, in the rewards that it was trained with` }));
     this.sees.replaceChildren(...rows);
   }
 }

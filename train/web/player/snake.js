@@ -111,8 +111,8 @@ class SnakeWorld {
     const most = this.cells - 1;
     const share = (state.length - 1) / most;
     this._drawApple(pen, 42, 42, 56);
-    written(pen, `${state.length - 1}`, 80, 44, 46, "#f4f7fa");
-    written(pen, `/ ${most}`, 80 + 30 * `${state.length - 1}`.length, 46, 32, "#9aa7b4");
+    const eaten = written(pen, `${state.length - 1}`, 80, 44, 46, "#f4f7fa");
+    written(pen, `/ ${most}`, 92 + eaten, 47, 32, "#9aa7b4");
     written(pen, `${Math.round(100 * share)} %`, 624, 44, 40, bright, "right");
     for (const [y, height, part, colour] of [[74, 12, share, bright], [90, 4, 1 - state.hunger / this.limit, "#e8a33d"]]) {
       rounded(pen, 16, y, 608, height, height / 2, "#22303d");
