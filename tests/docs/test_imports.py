@@ -220,7 +220,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("formatting",),
     ("env_output",),
     ("config", "evaluation", "scaffold"),
-    ("loggers", "recording", "markdown", "table_file"),
+    ("loggers", "recording", "markdown", "table_file", "web"),
     ("runs",),
     ("play", "bench", "sweep", "results", "export"),
     ("serve",),

@@ -12,7 +12,6 @@ from palaestra.agents.export.policy_network import MASK, ExportError
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.vector import TensorVectorEnv
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
-from palaestra.train.export.policy_file import NEEDED
 from palaestra.train.web.onnx_graph import page_network, rounded_weights
 from palaestra.train.web.worlds import world_of
 
@@ -75,15 +74,9 @@ def in_script(data: Any) -> str:
 
 
 def acting(content: bytes, precision: str) -> Callable[[dict[str, Array]], Array]:
-    """The actions that a page of that precision takes, computed with ONNX Runtime.
+    """The actions that a page of that precision takes, computed with ONNX Runtime."""
+    import onnxruntime
 
-    Raises:
-        ExportError: if ONNX Runtime is missing.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ExportError(f"comparing a page with the agent {NEEDED}") from None
     session = onnxruntime.InferenceSession(rounded_weights(content, precision), providers=["CPUExecutionProvider"])
 
     def act(feed: dict[str, Array]) -> Array:
@@ -113,4 +106,4 @@ def _footer(contract: dict[str, Any]) -> str:
 
 
 def _part(name: str) -> str:
-    return (files(__package__) / "player" / name).read_text(encoding="utf-8")
+    return (files("palaestra.train.web.player") / name).read_text(encoding="utf-8")
