@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -245,7 +244,7 @@ def _agent_in(model_file: Path) -> str:
 
 def report(result: Evaluation) -> str:
     """An evaluation for people to read: what it means in a sentence, then a table."""
-    from palaestra.train.formatting import NORMALISED, SCORES, fitted, known, terminal_width
+    from palaestra.train.formatting import NORMALISED, SCORES, fitted, known, named_figure, terminal_width
 
     width = terminal_width(sys.stdout)
     half = (result.ci_high - result.ci_low) / 2
@@ -262,10 +261,7 @@ def report(result: Evaluation) -> str:
             rows.append((SCORES[name], known(value)))
     if result.percent_of_optimal is not None:
         rows.append((NORMALISED, f"{result.percent_of_optimal:z.1f} %"))
-    for name, value in result.more.items():
-        label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
-        unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
-        rows.append((label.replace("_", " "), known(value) + unit))
+    rows += [named_figure(name, value) for name, value in result.more.items()]
     column = max(len(label) for label, _ in rows)
     lines = [fitted(sentence(result), width)]
     lines += [f"  {label:<{column}}  {value}" for label, value in rows]
