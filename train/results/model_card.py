@@ -82,7 +82,7 @@ def model_card(folder: RunFolder, factors: EnergyFactors | None = None) -> str:
         "Training": _training(told),
         "Cost": _cost(told.cost),
         "Limits": "\n".join(f"* {line}" for line in _limits(told)),
-        "Use it": _use(told),
+        "Use it": _use(told, folder.model_file.name),
     }
     text = "\n\n".join(f"## {name}\n\n{part}" for name, part in sections.items() if part)
     front = yaml.safe_dump(_front_matter(told), sort_keys=False, allow_unicode=True, width=10_000)
@@ -270,7 +270,7 @@ def _limits(told: _Told) -> Iterator[str]:
     yield from remarks
 
 
-def _use(told: _Told) -> str:
+def _use(told: _Told, model: str) -> str:
     cls = told.agent
     return f"""\
 With palaestra, and this file's folder as `agent`:
@@ -284,7 +284,7 @@ palaestra export agent --out policy.onnx
 ```python
 from palaestra.agents import {cls}
 
-model = {cls}.load("agent/model.zip")  # executes no code of the file
+model = {cls}.load("agent/{model}")  # executes no code of the file
 print(model.observation_space, model.action_space)
 # action, _ = model.predict(observation, deterministic=True)
 ```"""
