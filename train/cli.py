@@ -25,8 +25,12 @@ from typer.core import TyperGroup
 from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
-_FOLDERS = {"own_sales": ("fit-demand", "prices"), "in_use": ("export", "serve", "act", "card")}  # of related commands
-_OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "robot")
+_FOLDERS = {  # of related commands
+    "looking": ("results",),
+    "own_sales": ("fit-demand", "prices"),
+    "in_use": ("export", "serve", "act", "card"),
+}
+_OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "sweep", "new", "robot")
 COMMANDS = (*_OF_ALL, *(name for names in _FOLDERS.values() for name in names))
 _WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act")  # they run no environment
 

@@ -115,13 +115,6 @@ def known(number: float, half: float = 0.0) -> str:
     return f"{number:,.{min(decimals, 9)}f}"
 
 
-def named_figure(name: str, value: float) -> tuple[str, str]:
-    """A number that an environment adds to an evaluation, in words, and its value with the unit that its name has."""
-    label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
-    unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
-    return label.replace("_", " "), known(value) + unit
-
-
 def minutes(seconds: float) -> str:
     """Minutes and seconds, like 75:04."""
     whole, rest = divmod(round(seconds), 60)

@@ -1,8 +1,8 @@
 """The commands of ``palaestra``, one a file, and the arguments and options that several of them take.
 
 Each file has a function of the command's name, whose signature is the command line and whose docstring is its help;
-:mod:`palaestra.train.cli` finds it there, or in :mod:`palaestra.train.commands.own_sales`. The files import nothing
-heavy before a command runs.
+:mod:`palaestra.train.cli` finds it there, or in the room of related commands that the command is listed in. The files
+import nothing heavy before a command runs.
 
 :class:`CommandLine` reads the options in the words of other programs too:
 

@@ -66,7 +66,7 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
 
     Args:
         player: the agent with its environment, as ``find_player`` gives it: its policy has the name of the model's
-            file, which is opened on the CPU, where exported files run.
+            file, which is opened once more if the agent is not on the CPU, where exported files run.
         folder: the run's folder.
         path: the file; an exported policy that is there is replaced.
         form: "onnx", "torch", or "sb3".
@@ -77,8 +77,10 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
     """
     check_destination(path)
     assert isinstance(player.policy, AgentPolicy)
-    file = Path(player.policy.name)
-    policy = AgentPolicy(read(type(player.policy.model), file, device="cpu", to_act=True), name=player.policy.name)
+    model, name = player.policy.model, player.policy.name
+    if model.device.type != "cpu":
+        model = read(type(model), Path(name), device="cpu", to_act=True)
+    policy = AgentPolicy(model, name=name)
     env = resolve(player.env).make(_batch(player), device="cpu", seed=EVALUATION_SEEDS + _SEED, **player.env_kwargs)
     try:
         obs, _ = env.reset()

@@ -24,9 +24,10 @@ from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError, dump_yaml
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.evaluation.stress_table import condition_name
-from palaestra.train.formatting import NORMALISED, SCORES, known, named_figure
+from palaestra.train.formatting import NORMALISED, SCORES, known
 from palaestra.train.markdown import markdown_table
 from palaestra.train.results.cost import Cost, EnergyFactors, cost_of
+from palaestra.train.results.evaluation_report import named_figure
 from palaestra.train.results.stored_scores import final_evaluation, stored_stress
 from palaestra.train.runs.run_folder import RunFolder
 

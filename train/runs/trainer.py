@@ -44,9 +44,9 @@ from palaestra.train.runs.callbacks import (
 )
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.parallel.threads import StallWatch, chosen_threads
+from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.runs.threads import StallWatch, chosen_threads
-from palaestra.train.runs.torchrun import device_of
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
 
