@@ -18,7 +18,7 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,11 +85,14 @@ class Served:
         self.runs += 1
 
 
-def application(served: Served) -> FastAPI:
-    """The application for a policy."""
+def application(served: Served, lifespan: Any = None) -> Entrance:
+    """The application for a policy; ``lifespan`` is what FastAPI calls so."""
     contract = served.policy.contract
     app = FastAPI(
-        title=f"palaestra: {contract['environment']['id']}", version=served.policy.sha256[:12], redoc_url=None
+        title=f"palaestra: {contract['environment']['id']}",
+        version=served.policy.sha256[:12],
+        redoc_url=None,
+        lifespan=lifespan,
     )
     registry = CollectorRegistry()
     answers = Counter("palaestra_requests", "Requests to /act by status.", ["status"], registry=registry)
@@ -103,7 +106,7 @@ def application(served: Served) -> FastAPI:
 
     intake = Intake()
 
-    guarded = [] if served.token is None else [Depends(HTTPBearer(auto_error=False))]  # for /docs; TokenCheck asks
+    guarded = [] if served.token is None else [Depends(HTTPBearer(auto_error=False))]  # for /docs; Entrance asks
 
     @app.post("/act", dependencies=guarded, openapi_extra=act_description(contract), response_model=None)
     async def act(request: Request) -> Response:
@@ -142,25 +145,39 @@ def application(served: Served) -> FastAPI:
         runs.set(served.runs)
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_middleware(TokenCheck, served=served, refused=answers.labels(401).inc)
-    return app
+    return Entrance(app, act, served, answers.labels(401).inc)
 
 
-class TokenCheck:
-    """Lets requests through that bring the token; all where there is none, and those of :data:`OPEN` always."""
+class Entrance:
+    """Lets requests through that bring the token; all where there is none, and those of :data:`OPEN` always.
 
-    def __init__(self, app: Any, served: Served, refused: Callable[[], None]) -> None:
-        self.app, self.served, self.refused = app, served, refused
+    ``POST /act`` is answered from here, as its route would: the way through FastAPI takes as long as the answer.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        act: Callable[[Request], Awaitable[Response]],
+        served: Served,
+        refused: Callable[[], None],
+    ) -> None:
+        self.app, self.act, self.served, self.refused = app, act, served, refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        token = self.served.token
-        if token is not None and scope["type"] == "http" and scope["path"] not in OPEN:
-            scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
+        answer = self.app
+        if scope["type"] == "http":
+            path = scope["path"]
+            if self.served.token is not None and path not in OPEN and not self._knows(scope, self.served.token):
                 self.refused()
-                refusal = _refusal(RequestError(401, "give the server's token: Authorization: Bearer TOKEN"))
-                return await refusal(scope, receive, send)
-        await self.app(scope, receive, send)
+                answer = _refusal(RequestError(401, "give the server's token: Authorization: Bearer TOKEN"))
+            elif path == "/act" and scope["method"] == "POST":
+                answer = await self.act(Request(scope, receive, send))
+        await answer(scope, receive, send)
+
+    @staticmethod
+    def _knows(scope: Any, token: str) -> bool:
+        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
 
 
 def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: bool) -> dict[str, Any]:
