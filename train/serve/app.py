@@ -3,6 +3,7 @@
 | path | answers |
 |---|---|
 | ``POST /act`` | the action for one observation, or for several |
+| ``GET /price`` | of a pricing market, the price at a moment: ``/price?period=4&stock=23`` |
 | ``GET /contract`` | what every number means |
 | ``GET /health`` | that it runs, and which file or run |
 | ``GET /metrics`` | counts and times, as Prometheus reads them |
@@ -29,8 +30,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from palaestra.envs.core.reference import Array
 from palaestra.train.export.observation_reader import ObservationError, ObservationReader, elements_of
 from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choice_of, finite
+from palaestra.train.export.price_table import PriceTable, QuestionError
 from palaestra.train.serve.batcher import Batcher
-from palaestra.train.serve.openapi import act_description
+from palaestra.train.serve.openapi import act_description, price_description
 from palaestra.train.serve.request_body import Intake, RequestError, largest_body
 
 OPEN = ("/health", "/docs", "/openapi.json")  # without the token: nothing of the policy but its form
@@ -46,6 +48,7 @@ class Serving:
     reader: ObservationReader
     batcher: Batcher
     largest: int  # bytes of a request
+    prices: PriceTable | None  # where the policy sets prices
 
 
 class Served:
@@ -79,7 +82,9 @@ class Served:
     def take(self, policy: PolicyFile) -> None:
         """Answer with that policy from the next request on; where it fails, nothing has changed."""
         reader = ObservationReader(policy.inputs, self.clamp)
-        self.now = Serving(policy, reader, Batcher(policy, self._count_run), largest_body(policy.inputs))
+        listed = policy.contract.get("prices")
+        prices = None if listed is None else PriceTable(listed)
+        self.now = Serving(policy, reader, Batcher(policy, self._count_run), largest_body(policy.inputs), prices)
 
     def _count_run(self) -> None:
         self.runs += 1
@@ -128,6 +133,19 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
         observations.inc(len(outputs["action"]))
         seconds.observe(time.perf_counter() - start)
         return Response(json.dumps(answer), media_type="application/json")
+
+    of_price = price_description(served.now.prices)
+
+    @app.get(
+        "/price", dependencies=guarded, openapi_extra=of_price, include_in_schema=bool(of_price), response_model=None
+    )
+    async def price(request: Request) -> Response:
+        """The price that the policy asks at a moment of its market."""
+        try:
+            found = _price_of(served.now.prices, request.query_params.multi_items())
+        except RequestError as error:
+            return _refusal(error)
+        return Response(json.dumps(found), media_type="application/json")
 
     @app.get("/contract", dependencies=guarded, response_model=None)
     async def contract_of_the_policy() -> Response:
@@ -196,6 +214,23 @@ def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: b
             answer["quantities"] = told if several else told[0]
     plain: dict[str, Any] = finite(answer)  # −∞ of forbidden actions is not in JSON
     return plain
+
+
+def _price_of(prices: PriceTable | None, asked: list[tuple[str, str]]) -> dict[str, Any]:
+    """The answer to the parameters of /price.
+
+    Raises:
+        RequestError: if there are no prices, or a parameter is wrong.
+    """
+    if prices is None:
+        text = "this file lists no prices: its policy sets none by moments of a market, or palaestra export wrote it"
+        raise RequestError(404, f"{text} before it listed them; POST /act answers observations")
+    if prices.actions is None:
+        raise RequestError(404, "the moments of this market are too many to be listed; POST /act answers observations")
+    try:
+        return prices.ask(asked)
+    except QuestionError as error:
+        raise RequestError(422, str(error), ["query", error.name]) from None
 
 
 def _refused(error: RequestError | ObservationError | PolicyFileError) -> Response:

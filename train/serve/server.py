@@ -142,7 +142,13 @@ def _changed(now: dict[str, Any], before: dict[str, Any]) -> str | None:
         numbers = [[[(e.name, e.unit) for e in elements_of(end)] for end in c[what]] for c in (now, before)]
         if forms[0] != forms[1] or numbers[0] != numbers[1]:
             return f"{what} are others"
-    return None
+    asked = [_asked(contract.get("prices")) for contract in (now, before)]
+    return "list of prices is another" if asked[0] != asked[1] else None
+
+
+def _asked(prices: dict[str, Any] | None) -> Any:
+    """Names of what is asked and answered."""
+    return None if prices is None else [prices["answers"], [(ask["name"], ask.get("unit")) for ask in prices["asks"]]]
 
 
 _FORM = ("name", "dtype", "shape", "kind", "first", "count", "layout", "choices")
