@@ -10,6 +10,7 @@
   ``choices``: what each discrete action is called.
 
 ``environment`` has the id, the settings with which ``palaestra evaluate FILE`` plays and a digest of the source;
+``prices``, of a seller, lists what it asks at every moment (:mod:`palaestra.train.export.price_table`);
 ``agent`` the algorithm, the steps these weights were trained for and the seed; ``scores`` the final evaluation, None
 unless it was one of these weights in this environment; ``confirmed`` what came of comparing the file with the agent;
 ``made_with`` versions, commit and time. Settings that are infinite or NaN are texts as in YAML (``.inf``, ``-.inf``,
