@@ -106,7 +106,7 @@ def _front_matter(told: _Told) -> dict[str, Any]:
     if told.scores is not None:
         result = {
             "task": {"type": _TASK, "name": _TASK.replace("-", " ")},
-            "dataset": {"type": told.env.id, "name": told.env.short_name},
+            "dataset": {"type": told.env.public_name, "name": told.env.short_name},
             "metrics": list(_metrics(told.scores)),
         }
         front["model-index"] = [{"name": f"{told.config.agent}-{told.env.short_name}", "results": [result]}]
@@ -142,7 +142,7 @@ def _task(told: _Told) -> str:
     observations, actions = spaces_of(told.env, told.config.env_kwargs)
     rules = told.env.build(**told.config.env_kwargs)
     names = {} if rules is None else interface_of(rules)
-    rows = [("environment", f"`{told.env.id}`")]
+    rows = [("environment", f"`{told.env.public_name}`")]
     rows += [(f"`env.{key}`", f"`{_short(value)}`") for key, value in told.config.env_kwargs.items()]
     rows.append(("observations", _end(observations, names.get("observations", []))))
     listed = [{"name": name} for name in names.get("discrete_actions", [])]
