@@ -45,6 +45,7 @@ from palaestra.train.export.policy_file import (
     finite,
     sha256_without,
 )
+from palaestra.train.export.priced_moments import priced_moments
 from palaestra.train.runs.run_folder import RunFolder
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip", "web": ".html"}
@@ -96,6 +97,8 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         turned = _channels_last(given_space(env))
         network = PolicyNetwork(policy.model, masked, distribution or form == "web", turned)
         contract = contract_of(player, env, folder)
+        if (prices := priced_moments(policy, env)) is not None:
+            contract["prices"] = prices
         feed = fed(contract["inputs"], obs, env.action_masks())
         inputs = tuple(torch.as_tensor(part[:_TRACED]) for part in feed.values())
         contract["outputs"] += _further(network, inputs)
