@@ -87,11 +87,9 @@ def evaluate(
 
 
 def _list(as_json: bool) -> None:
-    from palaestra.train.formatting import terminal_width
-    from palaestra.train.results.run_list import ON_A_TERMINAL, list_runs, runs_table
+    from palaestra.train.results.run_list import list_runs, print_runs
 
-    rows, width = list_runs(), terminal_width(sys.stdout)
-    print(json.dumps(rows, indent=1) if as_json else runs_table(rows, width, ON_A_TERMINAL if width else None))
+    print_runs(list_runs(), as_json)
 
 
 def evaluate_player(

@@ -5,8 +5,8 @@ commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``bes
 ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
 (:mod:`palaestra.train.runs.checkpoints`). Those go last: a folder with an evaluation and without checkpoints is
 finished. ``abandoned-STEP/`` is a run folder too, see :mod:`palaestra.train.runs.abandoned`. ``.lock`` is held while a
-process works in the folder. A folder that exists is never overwritten, and nothing is deleted in it but files that
-training has named; links are not followed.
+process works in the folder. A folder that exists is never overwritten, and training deletes nothing in it but files
+that it has named; links are not followed. This module is imported without PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -22,18 +22,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
-from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
+    from palaestra.train.config.run_config import RunConfig
     from palaestra.train.runs.curves import Curves
 
 ROOT = Path("runs")
 STAMP = "%Y%m%d-%H%M%S"  # UTC, when a run began
 CONFIG = "config.yaml"
 _LOCK = ".lock"
+_PATIENCE = 0.5  # s; is_in_use of another process holds the lock for a moment
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
@@ -95,6 +99,11 @@ class RunFolder:
         return self.path / (f"env-{rank}.log" if rank else "env.log")
 
     @property
+    def lock_file(self) -> Path:
+        """Held while a process works in the folder."""
+        return self.path / _LOCK
+
+    @property
     def wall_time_file(self) -> Path:
         """Written by ``palaestra results``: the command and the wall time of its whole process."""
         return self.path / "results.json"
@@ -122,6 +131,9 @@ class RunFolder:
     @staticmethod
     def check_new(config: RunConfig, path: Path | None) -> None:
         """Raise a ConfigError if the agent cannot be built, or the given folder exists already."""
+        from palaestra.train.config.compatibility import check_policy
+        from palaestra.train.config.run_config import build_arguments
+
         check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
         if path is not None and path.exists():
             raise ConfigError(f"run folder {path} exists already; a run is never overwritten")
@@ -132,9 +144,13 @@ class RunFolder:
 
     def config(self) -> RunConfig | None:
         """Every resolved setting; None if the folder has no configuration. A ConfigError if it is damaged."""
+        from palaestra.train.config.run_config import RunConfig, read_file
+
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
 
     def write_config(self, config: RunConfig) -> None:
+        from palaestra.envs.core.atomic_write import write_whole
+
         write_whole(self.config_file, config.as_yaml().encode())
 
     def facts(self) -> dict[str, Any]:
@@ -154,6 +170,8 @@ class RunFolder:
 
     def write_environment(self, config: RunConfig) -> None:
         """Note what the environment and the machine are like, for :meth:`check_environment`."""
+        from palaestra.envs.core.atomic_write import write_whole
+        from palaestra.train.config.compatibility import space_forms
         from palaestra.train.runs.machine import arithmetic
 
         env = config.resolved_env
@@ -168,6 +186,8 @@ class RunFolder:
         """
         if not (noted := self._object_in(self.environment_file)):
             return
+        from palaestra.train.config.compatibility import check_forms
+
         check_forms(noted, config.resolved_env, config.env_kwargs)
         if noted.get("source") != config.resolved_env.source():
             name = config.resolved_env.short_name
@@ -245,6 +265,24 @@ def is_trained(facts: Mapping[str, Any], total_timesteps: Any, stop_at: Any) -> 
     return whole or (stop_at is not None and facts.get("stopped") is not None)
 
 
+def is_in_use(folder: Path) -> bool:
+    """True if a process holds the folder's lock; False where nobody may look, or the disk has no locks."""
+    if fcntl is None:
+        try:
+            with only_process(folder):
+                return False
+        except ConfigError:
+            return True
+    try:
+        with open(folder / _LOCK, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed as it is closed
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
     """Hold ``folder/.lock``, which the operating system frees when this process ends, however it ends.
@@ -257,7 +295,7 @@ def only_process(folder: Path) -> Iterator[None]:
     try:
         if not folder.is_dir():  # filelock would make it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise ConfigError(f"{folder} is in use by another process") from error
     except OSError as error:
