@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.train.config.schema import ConfigError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
@@ -267,12 +263,14 @@ def is_trained(facts: Mapping[str, Any], total_timesteps: Any, stop_at: Any) -> 
 
 def is_in_use(folder: Path) -> bool:
     """True if a process holds the folder's lock; False where nobody may look, or the disk has no locks."""
-    if fcntl is None:
+    if sys.platform == "win32":
         try:
             with only_process(folder):
                 return False
         except ConfigError:
             return True
+    import fcntl
+
     try:
         with open(folder / _LOCK, "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed as it is closed
