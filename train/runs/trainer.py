@@ -43,7 +43,7 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import deterministic, write_facts
+from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.threads import StallWatch, chosen_threads
 from palaestra.train.runs.torchrun import device_of
@@ -113,7 +113,7 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
         ConfigError: if another process works in that folder.
         RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
     """
-    started, stop = time.perf_counter(), StopSignal(None if process_group().rank == 0 else _silent)
+    started, stop = Stopwatch(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
     with alone, deterministic(config.deterministic), stop:
         try:
@@ -150,7 +150,7 @@ def _train(
     track: str,
     resume: Path | None,
     stop: StopSignal,
-    started: float,
+    started: Stopwatch,
     remark: str,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
@@ -194,17 +194,19 @@ def _train(
                 )
                 _take_best(model, folder)
             model.save(folder.model_file)
-        seconds, stop.when = time.perf_counter() - started, ""
+        seconds, stop.when = started.seconds, ""
         env.close()  # some can be open once only
         stop.check()  # it may have been asked for in the last iteration
         finished, evaluation = True, _final_evaluation(model, config, folder, tracker, stop, progress)
     except (Stopped, KeyboardInterrupt):
-        seconds = time.perf_counter() - started
+        seconds = started.seconds
     finally:
         tracker.finish({} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()})
-    solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
+    before = {} if resume is None else folder.facts()
+    solved_after = callback.solved_after if resume is None else before.get("solved_after_seconds")
     speed, seconds = (model.num_timesteps - start_step) / seconds, callback.seconds_before + seconds
-    write_facts(folder.facts_file, model, seconds, speed, solved_after, stopped, finished and evaluation is None)
+    skipped = finished and evaluation is None
+    write_facts(folder.facts_file, model, seconds, speed, solved_after, stopped, skipped, started, before)
     if finished:
         checkpoints.discard(folder)
     at, steps, curves = callback.solved_at, model.num_timesteps, tracker.url or tracker.offline_dir
