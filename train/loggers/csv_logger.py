@@ -20,7 +20,7 @@ from torch import Tensor
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.loggers import ITERATION, STEP
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 
 ScalarRow = dict[str, int | float]
 

@@ -20,7 +20,7 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import NORMALISED, columns, four_digits, terminal_width
 from palaestra.train.results.run_index import RunRow, indexed
 from palaestra.train.runs.finding import runs_by_age
-from palaestra.train.runs.run_folder import RunFolder, is_in_use, is_trained
+from palaestra.train.runs.run_folder import RunFolder, is_trained
 
 ON_A_TERMINAL = 20  # runs at most
 STATES = ("finished", "running", "interrupted", "broken")
@@ -32,14 +32,15 @@ _PLAIN = re.compile(r"[\w./:-]+")
 
 def list_runs() -> list[RunRow]:
     """One row per run folder as plain data, those that began last first; None for what its files do not tell."""
-    rows = indexed(runs_by_age(), _row)
+    rows = indexed(runs_by_age(), run_row)
     for row in rows:
-        if row["state"] != "finished" and is_in_use(Path(row["path"])):
+        if row["state"] != "finished" and RunFolder(Path(row["path"])).is_in_use():
             row["state"] = "running"
     return rows
 
 
-def _row(path: str) -> RunRow:
+def run_row(path: str) -> RunRow:
+    """What the files of a run folder tell, see :func:`list_runs`; nothing of whether it is running."""
     folder, damaged = RunFolder(Path(path)), False
     settings = _settings(folder)
     env, agent, seed, total = (settings.get(name) for name in ("env", "agent", "seed", "total_timesteps"))

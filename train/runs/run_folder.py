@@ -33,7 +33,7 @@ ROOT = Path("runs")
 STAMP = "%Y%m%d-%H%M%S"  # UTC, when a run began
 CONFIG = "config.yaml"
 _LOCK = ".lock"
-_PATIENCE = 0.5  # s; is_in_use of another process holds the lock for a moment
+_PATIENCE = 0.5  # s; RunFolder.is_in_use of another process holds the lock for a moment
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
@@ -245,6 +245,25 @@ class RunFolder:
         for path in (self.progress_file, self.wandb_id_file, self.best_file, *self.checkpoint_files()):
             path.unlink(missing_ok=True)
 
+    def is_in_use(self) -> bool:
+        """True if a process works in the folder; False where nobody may look, or the disk has no locks."""
+        if sys.platform == "win32":
+            try:
+                with only_process(self.path):
+                    return False
+            except ConfigError:
+                return True
+        import fcntl
+
+        try:
+            with self.lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed as it is closed
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes out of the folder; a ConfigError also if ``checkpoints`` is a link."""
@@ -259,26 +278,6 @@ def is_trained(facts: Mapping[str, Any], total_timesteps: Any, stop_at: Any) -> 
     trained = facts.get("num_timesteps")
     whole = isinstance(trained, int) and isinstance(total_timesteps, int) and trained >= total_timesteps
     return whole or (stop_at is not None and facts.get("stopped") is not None)
-
-
-def is_in_use(folder: Path) -> bool:
-    """True if a process holds the folder's lock; False where nobody may look, or the disk has no locks."""
-    if sys.platform == "win32":
-        try:
-            with only_process(folder):
-                return False
-        except ConfigError:
-            return True
-    import fcntl
-
-    try:
-        with open(folder / _LOCK, "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed as it is closed
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 @contextmanager

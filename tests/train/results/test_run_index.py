@@ -137,8 +137,8 @@ def test_many_runs_are_read_once(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     from palaestra.train.results import run_list
 
-    real = run_list._row
-    monkeypatch.setattr(run_list, "_row", lambda path: read.append(path) or real(path))
+    real = run_list.run_row
+    monkeypatch.setattr(run_list, "run_row", lambda path: read.append(path) or real(path))
     before = listed()
     assert len(read) == 3
     assert listed() == before
