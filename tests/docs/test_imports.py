@@ -224,6 +224,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("runs",),
     ("play", "bench", "sweep", "results", "export"),
     ("serve", "report"),
+    ("comparison",),
     ("commands",),
     ("cli",),
     ("__main__", "package"),

@@ -28,6 +28,8 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.run_folder import CONFIG, ROOT, STAMP, RunFolder
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from palaestra.envs.specs import ResolvedEnv
 
 _SHORTEST = 4  # letters of the start of a name
@@ -91,6 +93,32 @@ def find_unfinished(name: str) -> Path:
     if not path.exists():
         raise ConfigError(_no_run(name, to_resume=True))
     return path
+
+
+def curves(run: str | Path) -> dict[str, np.ndarray]:
+    """The curves of a run, ``progress.csv``, as columns; ``agents/README.md`` says what each is.
+
+    Args:
+        run: a run folder or the start of its name, "latest", or "latest:ENV".
+
+    Returns:
+        Arrays [rows] by name: ``global_step`` of int64, all others of float64, in which an empty cell is NaN. The last
+        row is that of the final evaluation, if there was one. Rows that cannot be read are left out, with a warning.
+
+    Raises:
+        ConfigError: if there is no such run, or it has no curves or no table in their place.
+    """
+    import warnings
+
+    folder = find_run(str(run))
+    if not folder.progress_file.is_file():
+        raise ConfigError(f"there is no {folder.progress_file}: give a run folder with curves, or latest")
+    found, unread = folder.curves.table()
+    if unread:
+        warnings.warn(
+            f"{folder.progress_file} is damaged: {unread:,} rows that cannot be read are left out", stacklevel=2
+        )
+    return found
 
 
 def check_run_names(arguments: Mapping[str, Any]) -> None:
