@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -75,7 +74,10 @@ def evaluate(
     if stress and len(run) > 1:
         raise UsageError(f"--stress tests one RUN, got {len(run)}")
     if stress:
-        _print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json)
+        from palaestra.train.commands.looking.stress_output import print_stress
+
+        player, as_trained = find_player(run[0], env, stochastic, settings or ()), not (env or stochastic or settings)
+        print_stress(player, episodes, seed, as_json, lambda of: f"{_run_of(of)} on {_env_of(of)}", as_trained)
     elif len(run) == 1:
         result = evaluate_player(run[0], episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
         print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
@@ -116,16 +118,6 @@ def evaluate_player(
     """
     player = find_player(str(run), env, stochastic, settings)
     return _played(player, player.episodes if episodes is None else episodes, seed)
-
-
-def _print_stress(player: Player, episodes: int | None, seed: int, as_json: bool) -> None:
-    from palaestra.train.evaluation.stress import stress_player
-    from palaestra.train.evaluation.stress_table import stress_table, told_while_running
-    from palaestra.train.formatting import terminal_width
-
-    test = stress_player(player, episodes, seed, told_while_running())
-    title = f"{_run_of(test.unchanged)} on {_env_of(test.unchanged)}"
-    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
 
 
 def _played(player: Player, episodes: int, seed: int) -> Evaluation:
@@ -243,7 +235,7 @@ def _agent_in(model_file: Path) -> str:
 
 def report(result: Evaluation) -> str:
     """An evaluation for people to read: what it means in a sentence, then a table."""
-    from palaestra.train.formatting import NORMALISED, SCORES, fitted, known, terminal_width
+    from palaestra.train.formatting import NORMALISED, SCORES, figure_label, fitted, known, terminal_width
 
     width = terminal_width(sys.stdout)
     half = (result.ci_high - result.ci_low) / 2
@@ -261,9 +253,8 @@ def report(result: Evaluation) -> str:
     if result.percent_of_optimal is not None:
         rows.append((NORMALISED, f"{result.percent_of_optimal:z.1f} %"))
     for name, value in result.more.items():
-        label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
-        unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
-        rows.append((label.replace("_", " "), known(value) + unit))
+        label, unit = figure_label(name)
+        rows.append((label, known(value) + unit))
     column = max(len(label) for label, _ in rows)
     lines = [fitted(sentence(result), width)]
     lines += [f"  {label:<{column}}  {value}" for label, value in rows]

@@ -34,7 +34,7 @@ class Curve:
 
     Attributes:
         dots: the points are measurements one by one, which are marked.
-        colour: number of the colour, 0 … 5; larger ones begin anew with other dashes.
+        colour: number of the colour, 0 … 5; larger ones begin anew with other dashes, −1 is a plain one.
     """
 
     name: str
@@ -250,6 +250,7 @@ def map_chart(
     value_label: str = "",
     ends: tuple[float, float] | None = None,
     first: tuple[float, float] = (0.0, 0.0),
+    steps: tuple[float, float] = (1.0, 1.0),
     note: str = "",
 ) -> SvgChart:
     """Numbers in rows, the first one at the bottom, as colours; None leaves a hole.
@@ -257,14 +258,15 @@ def map_chart(
     Args:
         value_label: the quantity that is a colour, with its unit.
         ends: numbers of the first and the last colour; the least and the greatest number unless given.
-        first: x of the first column and y of the first row.
+        first: x of the first column and y of the first row; ``steps``: from one to the next.
     """
     known = sorted({v for row in values for v in row if v is not None})
     low, high = ends or ((known[0], known[-1]) if known else (0.0, 1.0))
     columns, rows = len(values[0]), len(values)
-    left = 22.0 + LETTER * len(short_number(first[1] + rows - 1, 1.0)) + 6.0
-    x_scale = Scale(first[0] - 0.5, first[0] + columns - 0.5, left, WIDTH - RIGHT)
-    y_scale = Scale(first[1] - 0.5, first[1] + rows - 0.5, HEIGHT - BOTTOM, TOP + 22.0)
+    alongs, ups = [first[0] + steps[0] * n for n in range(columns)], [first[1] + steps[1] * n for n in range(rows)]
+    left = 22.0 + LETTER * len(short_number(ups[-1], steps[1])) + 6.0
+    x_scale = Scale(alongs[0] - steps[0] / 2, alongs[-1] + steps[0] / 2, left, WIDTH - RIGHT)
+    y_scale = Scale(ups[0] - steps[1] / 2, ups[-1] + steps[1] / 2, HEIGHT - BOTTOM, TOP + 22.0)
     wide, deep = (x_scale.end - left) / columns, (y_scale.start - y_scale.end) / rows
     parts = _key_of_colours(low, high, value_label, left)
     for value in known:
@@ -273,13 +275,14 @@ def map_chart(
         path = "".join(f"M{x:.1f} {y:.1f}h{wide + 0.3:.1f}v{deep + 0.3:.1f}h-{wide + 0.3:.1f}z" for x, y in corners)
         parts.append(f'<path fill="{colour_of(value, low, high)}" d="{path}"/>')
     parts += parts_of.frame(x_scale, y_scale, x_label, y_label, grid=False)
-    hover = {"kind": "map", "x": [left, wide, first[0]], "y": [y_scale.start, deep, first[1]], "x_label": x_label}
-    hover |= {"y_label": y_label, "value_label": value_label, "values": [list(row) for row in values]}
+    hover = {"kind": "map", "x": [left, wide], "y": [y_scale.start, deep], "columns": alongs, "rows": ups}
+    hover |= {"x_label": x_label, "y_label": y_label, "value_label": value_label}
+    hover |= {"values": [list(row) for row in values]}
     told = f"{value_label} as colours from {short_number(low)} to {short_number(high)}, {y_label} over {x_label}."
     every, each = max(1, math.ceil(columns / 10)), max(1, math.ceil(rows / 20))
-    heads = [y_label, *(f"{x_label} {first[0] + c:g}" for c in range(0, columns, every))]
+    heads = [y_label, *(f"{x_label} {at:g}" for at in alongs[::every])]
     table = [
-        [f"{first[1] + r:g}", *("–" if v is None else short_number(v) for v in values[r][::every])]
+        [f"{ups[r]:g}", *("–" if v is None else short_number(v) for v in values[r][::every])]
         for r in range(0, rows, each)
     ]
     return SvgChart(ident, title, parts_of.svg(ident, title, told, parts, HEIGHT), hover, heads, table, (), note)

@@ -15,10 +15,10 @@ const placesOf = (chart) => {
   if (chart.kind === "columns") return chart.marks.map(([left, right, words]) => ({ x: (left + right) / 2, words }));
   if (chart.kind === "rows") return chart.marks.map(([top, bottom, words]) => ({ y: (top + bottom) / 2, words }));
   if (chart.kind === "map") {
-    const [left, wide, first] = chart.x, [base, deep, lowest] = chart.y;
+    const [left, wide] = chart.x, [base, deep] = chart.y;
     return chart.values.flatMap((row, r) => row.map((value, c) => ({
       x: left + (c + 0.5) * wide, y: base - (r + 0.5) * deep,
-      words: `${chart.x_label} ${told(first + c)}, ${chart.y_label} ${told(lowest + r)}\n${chart.value_label} ${told(value)}`,
+      words: `${chart.x_label} ${told(chart.columns[c])}, ${chart.y_label} ${told(chart.rows[r])}\n${chart.value_label} ${told(value)}`,
     })));
   }
   const at = new Map(), [low, high, start, end] = chart.x;

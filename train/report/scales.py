@@ -77,9 +77,10 @@ class Scale:
 
 
 def round_step(least: float) -> float:
-    """The smallest of 1, 2, 2.5 or 5 times a power of ten that is at least ``least``, a positive number."""
+    """The smallest of 1, 2, 2.5 (but 2.5 itself) or 5 times a power of ten that is at least ``least`` > 0."""
     power = 10.0 ** math.floor(math.log10(least))
-    return next(nice * power for nice in _NICE if nice * power >= least * (1 - 1e-9))
+    steps = (nice * power for nice in _NICE if nice * power != 2.5)  # whole numbers are to have whole steps
+    return next(step for step in steps if step >= least * (1 - 1e-9))
 
 
 def scale_for(

@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 360, 220  # units
 TOP, BOTTOM, RIGHT = 12.0, 36.0, 12.0
 COLOURS = 6
 LETTER = 6.1  # width of a letter of a label
+LONGEST_NAME = 42  # letters of a score's
 Number = float | None
 
 
@@ -26,7 +27,9 @@ def svg(ident: str, title: str, description: str, parts: Sequence[str], height: 
 
 
 def classes(colour: int) -> str:
-    """The classes of a curve of that number: its colour, and from the seventh on other dashes."""
+    """The classes of a curve of that number: its colour, and from the seventh on other dashes; of −1 a plain one."""
+    if colour < 0:
+        return "plain"
     return f"c{colour % COLOURS}" + (f" dash{colour // COLOURS}" if colour >= COLOURS else "")
 
 
@@ -131,6 +134,7 @@ def score_bar(
 ) -> list[str]:
     """A row of 40 units: name and value above a bar from ``base``, and its interval."""
     y, x = top + 25.0, scale(value)
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     told = f'<tspan class="strong">{escape(name)}</tspan>' + (f" {escape(note)}" if note else "")
     parts = [f'<text x="{scale.start:.1f}" y="{top + 12:.1f}" text-anchor="start">{told}</text>']
     parts.append(text(scale.end, top + 12, short_number(value), "end", "strong"))

@@ -83,6 +83,25 @@ class RunFolder:
         return self.path / "eval.json"
 
     @property
+    def episodes_file(self) -> Path:
+        """Return and length of each episode of the final evaluation."""
+        return self.path / "episodes.csv"
+
+    @property
+    def figures_file(self) -> Path:
+        """What the environment adds to a report (``TensorEnv.report_figures``), of the final evaluation."""
+        return self.path / "figures.json"
+
+    @property
+    def stress_file(self) -> Path:
+        """What ``palaestra evaluate RUN --stress`` measured last."""
+        return self.path / "stress.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def video_file(self) -> Path:
         return self.path / "videos" / "final.mp4"
 
@@ -200,6 +219,10 @@ class RunFolder:
         from palaestra.train.runs.curves import Curves
 
         return Curves(self.progress_file)
+
+    def evaluation_files(self) -> list[Path]:
+        """Every file that tells of the agent after its last step."""
+        return [self.evaluation_file, self.episodes_file, self.figures_file, self.stress_file, self.report_file]
 
     def is_evaluated(self) -> bool:
         """True if the final evaluation is written."""
