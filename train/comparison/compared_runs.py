@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class ComparedRun:
 
     Attributes:
         env: short name of the environment.
+        resolved: its absolute name, and its settings as Python writes them.
         settings: all that may differ by intent, by their names on the command line.
         score, percent: of the final evaluation, as returns and normalised; None where there is none.
         steps, scores, seconds: [evaluations] while training: after how many steps and seconds, and the mean return.
@@ -44,6 +45,7 @@ class ComparedRun:
 
     path: str
     env: str
+    resolved: tuple[str, str]
     agent: str
     seed: int | None
     state: str
@@ -122,12 +124,10 @@ def read_run(path: str) -> ComparedRun | str:
         state = "running"
     reference = evaluation.get("reference")
     ends = [_finite(reference.get(name)) for name in ("random", "optimum")] if isinstance(reference, dict) else [None]
-    solved_at = _finite(facts.get("solved_at"))
-    if solved_at is None:
-        solved_at = _solved_at(str(config["env"]), repr(config.get("env_kwargs") or {}))
     return ComparedRun(
         path,
         row["env"],
+        (str(config.get("env")), repr(config.get("env_kwargs") or {})),
         row["agent"],
         row["seed"],
         state,
@@ -139,7 +139,7 @@ def read_run(path: str) -> ComparedRun | str:
         scores,
         seconds,
         (ends[0], ends[1]) if None not in ends and ends[0] != ends[1] else None,  # type: ignore[arg-type]
-        solved_at,
+        _finite(facts.get("solved_at")),
         _finite(facts.get("solved_after_seconds")),
         tuple(remarks),
     )
@@ -194,6 +194,23 @@ def _finite(value: Any) -> float | None:
     from palaestra.envs.core.reference import is_finite_number
 
     return float(value) if is_finite_number(value) else None
+
+
+def with_scales(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """The runs, each with scale and solved-at score of another in the same environment where it has noted none itself.
+
+    Interrupted ones have not. Where none has, the environment is asked for the latter.
+    """
+    scales = {run.resolved: run.reference for run in runs if run.reference is not None}
+    solved = {run.resolved: run.solved_at for run in runs if run.solved_at is not None}
+    return [
+        replace(
+            run,
+            reference=run.reference or scales.get(run.resolved),
+            solved_at=solved[run.resolved] if run.resolved in solved else _solved_at(*run.resolved),
+        )
+        for run in runs
+    ]
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy as np
 
 from palaestra.train.comparison import aggregate_scores as aggregates
 from palaestra.train.comparison.aggregate_scores import Interval, interval
-from palaestra.train.comparison.compared_runs import ComparedRun, find_runs, read_run
+from palaestra.train.comparison.compared_runs import ComparedRun, find_runs, read_run, with_scales
 from palaestra.train.comparison.learning_curves import (
     GroupCurve,
     TimeToSolve,
@@ -113,7 +113,7 @@ def compare_runs(names: Sequence[str]) -> Comparison:
         ConfigError: if there is no such run, or none that can be read.
     """
     found = [read_run(path) for path in find_runs(names)]
-    runs = [run for run in found if isinstance(run, ComparedRun)]
+    runs = with_scales([run for run in found if isinstance(run, ComparedRun)])
     remarks = [text for text in found if isinstance(text, str)]
     if not runs:
         raise ConfigError(f"none of the runs can be compared: {remarks[0]}")
