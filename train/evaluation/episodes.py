@@ -76,7 +76,8 @@ class Evaluation:
     cut_after: int | None = None  # steps
     success_ci_low: float | None = None
     success_ci_high: float | None = None
-    played: Episodes | None = field(default=None, repr=False, compare=False)  # one by one
+    played: Episodes | None = field(default=None, repr=False, compare=False)  # one by one, by these rules
+    rules: TensorEnv[Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def cut(self) -> str | None:
@@ -97,8 +98,8 @@ class Evaluation:
         return self.more.get("exact_mean", self.ci_low if self.std else self.mean)
 
     def as_dict(self) -> dict[str, Any]:
-        plain = asdict(replace(self, played=None))
-        del plain["played"]
+        plain = asdict(replace(self, played=None, rules=None))
+        del plain["played"], plain["rules"]
         more: dict[str, float] = plain.pop("more")
         return plain | more
 
@@ -277,7 +278,7 @@ def evaluate(
     result = summarise(
         env_name, policy.name, seed, returns, lengths, successes, rules, exact, floor, _step_means(parts)
     )
-    result = replace(result, played=Episodes(returns, lengths, successes, cut))
+    result = replace(result, played=Episodes(returns, lengths, successes, cut), rules=rules)
     return replace(result, cut_episodes=int(cut.sum()), cut_after=int(lengths.max())) if cut.any() else result
 
 

@@ -6,10 +6,8 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from typing import Any
 
 from palaestra.envs.core.user_code import RAISED, describe
-from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.evaluation.policies import Policy, on_states
 
@@ -29,19 +27,15 @@ def episodes_table(result: Evaluation) -> str:
     return text.getvalue()
 
 
-def added_figures(
-    result: Evaluation, env: ResolvedEnv, env_kwargs: dict[str, Any], policy: Policy, tell: Callable[[str], None]
-) -> str:
+def added_figures(result: Evaluation, policy: Policy, tell: Callable[[str], None]) -> str:
     """The environment's figures as a list in JSON, empty where it adds none. What goes wrong with them is told."""
-    played = result.played
-    if played is None or not env.in_tensors or not env.has("report_figures", env_kwargs):
+    played, rules = result.played, result.rules
+    if played is None or rules is None or not rules.has("report_figures"):
         return "[]"
     try:
-        rules = env.build(**env_kwargs)
-        assert rules is not None  # it is in tensors
         act = on_states(policy, rules) if policy.deterministic else None
         figures = rules.report_figures(played.returns, played.lengths, played.successes, act)
         return json.dumps([figure.as_dict() for figure in figures], allow_nan=False)
     except RAISED as error:
-        tell(f"report_figures of {env.short_name}: {describe(error)}; the report has none")
+        tell(f"report_figures of {result.env}: {describe(error)}; the report has none")
         return "[]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -87,7 +86,7 @@ def score_chart(record: RunRecord, prefix: str) -> SvgChart | None:
 def solved_at(record: RunRecord) -> float | None:
     """The mean return from which the environment counts as solved; None if it is not known."""
     value = record.facts.get("solved_at")
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    return float(value) if value is not None and is_finite_number(value) else None
 
 
 def main_curves(record: RunRecord, prefix: str) -> list[SvgChart]:

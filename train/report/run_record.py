@@ -147,6 +147,8 @@ def _episodes(record: RunRecord) -> dict[str, list[float]]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
+        if not rows:
+            raise ValueError("it has no rows")
         for name in ("episode", "return", "length"):
             found[name] = [float(row[name]) for row in rows]
             if not all(is_finite_number(value) for value in found[name]):
@@ -154,7 +156,7 @@ def _episodes(record: RunRecord) -> dict[str, list[float]]:
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         record.troubles.append(f"{file.name} is damaged ({error}), and is left out.")
         return {}
-    return found if rows else {}
+    return found
 
 
 def _figures(record: RunRecord) -> list[dict[str, Any]]:

@@ -83,9 +83,15 @@ def across(scale: Scale, top: float, bottom: float, x_label: str) -> list[str]:
 
 
 def level(name: str, y: float, x_scale: Scale) -> list[str]:
-    """A dashed line across at the height ``y``, in units, and its name."""
-    above = y > TOP + 14
-    words = text(x_scale.end - 2, y - 4 if above else y + 11, name, "end", "name")
+    """A dashed line across at the height ``y``, in units, and its name, on the left of a high one."""
+    left = y < HEIGHT / 2  # where most curves have not come to yet
+    words = text(
+        x_scale.start + 4 if left else x_scale.end - 2,
+        y - 4 if y > TOP + 14 else y + 11,
+        name,
+        "start" if left else "end",
+        "name",
+    )
     return [line(x_scale.start, y, x_scale.end, y, "level"), words]
 
 

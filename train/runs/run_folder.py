@@ -94,12 +94,17 @@ class RunFolder:
 
     @property
     def stress_file(self) -> Path:
-        """What ``palaestra evaluate RUN --stress`` measured last."""
+        """Written by ``palaestra evaluate RUN --stress``: the scores in changed conditions."""
         return self.path / "stress.json"
 
     @property
     def report_file(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def card_file(self) -> Path:
+        """Written by ``palaestra card``: the model card."""
+        return self.path / "README.md"
 
     @property
     def video_file(self) -> Path:
@@ -231,6 +236,10 @@ class RunFolder:
     def evaluation(self) -> dict[str, Any]:
         """The final evaluation, as ``palaestra evaluate --json`` prints one."""
         return self._object_in(self.evaluation_file)
+
+    def stress_test(self) -> dict[str, Any]:
+        """The content of ``stress.json``; empty where there is none. A ConfigError if it is damaged."""
+        return self._object_in(self.stress_file)
 
     def is_finished(self, config: RunConfig) -> bool:
         """True if all steps are trained, or a rule ended training, and it is evaluated unless Ctrl-C skipped that."""

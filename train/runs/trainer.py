@@ -44,9 +44,9 @@ from palaestra.train.runs.callbacks import (
 )
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.parallel.threads import StallWatch, chosen_threads
+from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.runs.threads import StallWatch, chosen_threads
-from palaestra.train.runs.torchrun import device_of
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
 
@@ -301,8 +301,7 @@ def _final_evaluation(
             result = evaluate_run(policy, config, count, tell=lambda over: stage.tell(over / count))
         write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
         write_whole(folder.episodes_file, episodes_table(result))
-        figures = added_figures(result, config.resolved_env, config.env_kwargs, policy, stop.say)
-        write_whole(folder.figures_file, figures)
+        write_whole(folder.figures_file, added_figures(result, policy, stop.say))
         folder.stress_file.unlink(missing_ok=True)  # of an agent that has trained further
         stop.skippable = "the recording"
         with progress.stage("recording an episode", at_most=True) as stage:

@@ -1,10 +1,11 @@
-"""The description of ``POST /act`` for OpenAPI, from a policy's contract."""
+"""The descriptions of ``POST /act`` and ``GET /price`` for OpenAPI, from a policy's contract."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from palaestra.train.export.observation_reader import Element, elements_of
+from palaestra.train.export.price_table import PriceTable
 
 _LARGEST_LISTED = 256  # elements of a vector whose bounds are described one by one
 
@@ -33,6 +34,25 @@ def act_description(contract: dict[str, Any]) -> dict[str, Any]:
             **{status: {"description": text, "content": _DETAIL} for status, text in refusals.items()},
         },
     }
+
+
+def price_description(prices: PriceTable | None) -> dict[str, Any]:
+    """What the route says of its parameters and its answers; nothing where there is no list of prices."""
+    if prices is None or prices.actions is None:
+        return {}
+    refusals = {
+        "401": "The token is missing or wrong.",
+        "422": "There is no such moment; loc names the parameter.",
+        "503": "Too many requests are coming in.",
+    }
+    refused: dict[str, Any] = {status: {"description": text, "content": _DETAIL} for status, text in refusals.items()}
+    properties: dict[str, Any] = {name: {"type": "number"} for name in prices.answers}
+    schema = {"type": "object", "properties": {**properties, "moment": {"type": "object"}}, "required": prices.answers}
+    answer = {
+        "description": "The price, and the moment that it is for.",
+        "content": {"application/json": {"schema": schema}},
+    }
+    return {"parameters": prices.parameters(), "responses": {"200": answer, **refused}}
 
 
 _DETAIL = {"application/json": {"schema": {"type": "object", "properties": {"detail": {"type": "array"}}}}}

@@ -18,10 +18,11 @@ import yaml
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.commands import evaluate
-from palaestra.train.commands.evaluate import compare, comparison, evaluate_player, find_players
+from palaestra.train.commands.evaluate import compare, evaluate_player, find_players
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import Player, RandomPolicy
 from palaestra.train.formatting import columns
+from palaestra.train.results.evaluation_report import comparison
 from palaestra.train.results.run_list import list_runs, runs_table
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -211,7 +212,7 @@ def test_no_runs_and_bad_input(
         "evaluate --episodes 5": "palaestra evaluate alone lists the runs",
         "evaluate random expert": "random needs --env ENV",
         "evaluate random nowhere --env cartpole": "no run 'nowhere'",
-        "evaluate random expert --env cartpole": "cartpole has no expert",
+        "evaluate random expert --env cartpole": "has no expert: random and runs (latest, a run folder) can play there",
         "ls": "unknown command 'ls'; did you mean 'runs'?",
         "enjoy latest": "did you mean 'watch'?",
     }.items():

@@ -96,7 +96,7 @@ def test_bars_of_scores_and_their_intervals() -> None:
     rows = [ScoreRow("random", 1.0, colour=-1), ScoreRow("agent", 8.0, 6.0, 10.0)]
     chart = interval_chart("a", "Score", rows, x_label="mean return", levels=[("solved at", 9.0)])
     root = drawn(chart)
-    bars = [e for e in root.iter(f"{SVG}rect")]
+    bars = list(root.iter(f"{SVG}rect"))
     low, high = Scale(0.0, 10.0, 12.0, 346.0)(0.0), Scale(0.0, 10.0, 12.0, 346.0)(8.0)
     assert float(bars[1].get("x") or 0) == pytest.approx(low, abs=0.06)
     assert float(bars[1].get("width") or 0) == pytest.approx(high - low, abs=0.06)
@@ -108,7 +108,7 @@ def test_bars_of_scores_and_their_intervals() -> None:
 
 def test_bars_of_a_histogram_are_as_high_as_their_counts() -> None:
     chart = histogram_chart("a", "Returns", [0, 1, 2, 3], [4, 0, 2], x_label="return", y_label="episodes", marked=[2])
-    bars = [e for e in drawn(chart).iter(f"{SVG}rect")]
+    bars = list(drawn(chart).iter(f"{SVG}rect"))
     assert [e.get("class") for e in bars] == ["bar c0", "bar marked"]
     heights = [float(e.get("height") or 0) for e in bars]
     assert heights[0] == pytest.approx(2 * heights[1], abs=0.2)
@@ -147,4 +147,4 @@ def test_text_stays_text(chart: SvgChart) -> None:
 @pytest.mark.parametrize("curves", [[], [Curve("none", [], [])], [Curve("none", [0, 1], [None, None])]])
 def test_without_numbers_there_is_a_frame(curves: list[Curve]) -> None:
     chart = line_chart("a", "Title", curves, x_label="steps", y_label="return")
-    assert len([e for e in drawn(chart).iter(f"{SVG}line")]) > 5
+    assert len(list(drawn(chart).iter(f"{SVG}line"))) > 5

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
-from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.evaluation.policies import Player
 from palaestra.train.evaluation.stress import stress_player
 from palaestra.train.evaluation.stress_table import stress_table, told_while_running
 from palaestra.train.formatting import tell, terminal_width
-from palaestra.train.results.stress_file import keep_stress_test
+from palaestra.train.results.evaluation_report import env_of, run_of
+from palaestra.train.results.stored_scores import store_stress
+from palaestra.train.runs.run_folder import RunFolder
 
 
 def print_stress(
@@ -19,23 +20,20 @@ def print_stress(
     episodes: int | None,
     seed: int,
     as_json: bool,
-    title: Callable[[Evaluation], str],
     as_trained: bool,
 ) -> None:
     """Test the player and print the table, or JSON.
 
     Args:
-        title: of the table, from the evaluation in the unchanged environment.
-        as_trained: whether it plays as the run's final evaluation does; then its run keeps the test.
+        as_trained: whether it plays as the run's final evaluation does; then its run keeps the test, if it has these
+            weights.
     """
     test = stress_player(player, episodes, seed, told_while_running())
-    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title(test.unchanged), _width()))
-    if as_trained:
+    title = f"{run_of(test.unchanged)} on {env_of(test.unchanged)}"
+    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
+    folder = RunFolder(Path(test.unchanged.run).parent)
+    if as_trained and Path(test.unchanged.run) == folder.model_file and folder.config_file.is_file():
         try:
-            keep_stress_test(test)
+            store_stress(folder, test)
         except OSError as error:
             tell(f"palaestra: the test is not kept for the run's report: {error}", error=True)
-
-
-def _width() -> int | None:
-    return terminal_width(sys.stdout)
