@@ -48,6 +48,12 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, or a list with several or no RUN.")
     ] = False,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With --stress: worst case and mean go there (online, tensorboard, trackio)."
+        ),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Measure agents, the random policy or the environment's expert on held-out episodes, or list all runs.
@@ -65,17 +71,19 @@ def evaluate(
     palaestra evaluate random --env snake --episodes 10000 --json
     """
     if not run:
-        if env is not None or episodes is not None or settings or seed or stochastic or stress:
+        if env is not None or episodes is not None or settings or seed or stochastic or stress or track:
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
         return
+    if track is not None and not stress:
+        raise UsageError("--track tells trackers of a stress test: give --stress too")
     if stress and len(run) > 1:
         raise UsageError(f"--stress tests one RUN, got {len(run)}")
     if stress:
         from palaestra.train.commands.looking.stress_output import print_stress
 
         as_trained = not (env or stochastic or settings)
-        print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json, as_trained)
+        print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json, as_trained, track)
         return
     players = find_players(run, env, stochastic, settings or ())
     results = compare(players, episodes, seed)

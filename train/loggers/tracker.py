@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import KVWriter
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import tell
 from palaestra.train.loggers.background import BackgroundLogger, BackgroundOutput
-from palaestra.train.loggers.csv_logger import CsvOutput
+from palaestra.train.loggers.csv_logger import CsvOutput, ScalarRow
 from palaestra.train.loggers.tensorboard_logger import TensorBoardLogger
 from palaestra.train.loggers.trackio_logger import TrackioLogger
 from palaestra.train.loggers.wandb_logger import Mode, WandbLogger, resolve_mode
@@ -51,9 +51,11 @@ class Tracker:
         outputs: writers for ``stable_baselines3.common.logger.Logger``.
     """
 
-    def __init__(self, csv_output: CsvOutput, loggers: Sequence[BackgroundLogger]) -> None:
+    def __init__(self, csv_output: CsvOutput | None, loggers: Sequence[BackgroundLogger]) -> None:
         self._csv, self._loggers = csv_output, loggers
-        self.outputs: list[KVWriter] = [csv_output, *(BackgroundOutput(logger) for logger in loggers)]
+        self.outputs: list[KVWriter] = [BackgroundOutput(logger) for logger in loggers]
+        if csv_output is not None:
+            self.outputs.insert(0, csv_output)
 
     @classmethod
     def start(
@@ -87,17 +89,26 @@ class Tracker:
         mode, others = trackers_of(track)
         wanted = resolve_mode(mode)
         csv_output = CsvOutput(progress_file, resume_step)
-        loggers: list[BackgroundLogger] = []
-        if wanted != "disabled":
-            earlier = None if resume_step is None else csv_output.rows()
-            loggers.append(WandbLogger(run_dir, config, wanted, id_file, earlier, warn))
-        if "tensorboard" in others:
-            loggers.append(TensorBoardLogger(run_dir / "tensorboard", config, resume_step, warn))
-        if "trackio" in others:
-            loggers.append(TrackioLogger(run_dir, config, resume_step is not None, warn))
-        for logger in loggers:
-            logger.start()
-        return cls(csv_output, loggers)
+        earlier = csv_output.rows() if resume_step is not None and wanted != "disabled" else None
+        return cls(csv_output, _loggers(run_dir, config, wanted, others, (id_file, resume_step, earlier), warn))
+
+    @classmethod
+    def reopen(
+        cls,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        track: str,
+        step: int,
+        *,
+        id_file: Path,
+        warn: Callable[[str], None] = tell,
+    ) -> Tracker:
+        """Open the trackers of a run that has ended after that step, to add to it; its ``progress.csv`` stays as it is.
+
+        Arguments and errors are those of :meth:`start`.
+        """
+        mode, others = trackers_of(track)
+        return cls(None, _loggers(run_dir, config, resolve_mode(mode), others, (id_file, step, []), warn, adds=True))
 
     @property
     def places(self) -> list[str | Path]:
@@ -136,8 +147,32 @@ class Tracker:
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         """Set summary values, close everything, and wait in bounded time for the uploads; later calls do nothing."""
-        self._csv.close()
+        if self._csv is not None:
+            self._csv.close()
         for logger in self._loggers:
             if logger.is_alive():
                 logger.log_summary(summary or {})
                 logger.end()
+
+
+def _loggers(
+    run_dir: Path,
+    config: Mapping[str, Any],
+    mode: Mode,
+    others: Sequence[str],
+    earlier: tuple[Path, int | None, list[ScalarRow] | None],
+    warn: Callable[[str], None],
+    adds: bool = False,
+) -> list[BackgroundLogger]:
+    """Start the trackers; ``earlier`` are the file of W&B's id, and the step and rows that the run goes on from."""
+    id_file, resume_step, rows = earlier
+    loggers: list[BackgroundLogger] = []
+    if mode != "disabled":
+        loggers.append(WandbLogger(run_dir, config, mode, id_file, rows, warn, keeps_parts=adds))
+    if "tensorboard" in others:
+        loggers.append(TensorBoardLogger(run_dir / "tensorboard", config, resume_step, warn))
+    if "trackio" in others:
+        loggers.append(TrackioLogger(run_dir, config, resume_step is not None, warn))
+    for logger in loggers:
+        logger.start()
+    return loggers

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from palaestra.train.loggers.background import BackgroundLogger
 from palaestra.train.loggers.csv_logger import ScalarRow
-from palaestra.train.loggers.metric_names import STEP
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 
 if TYPE_CHECKING:
     import trackio
@@ -54,7 +54,7 @@ class TrackioLogger(BackgroundLogger):
         return found
 
     def log_row(self, row: ScalarRow, run: trackio.Run) -> None:
-        if row[STEP] > self._seen:
+        if row[STEP] > self._seen or (row[STEP] == self._seen and ITERATION not in row):  # a final evaluation
             run.log(dict(row), step=int(row[STEP]))
 
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:

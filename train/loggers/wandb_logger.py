@@ -63,6 +63,7 @@ class WandbLogger(BackgroundLogger):
         id_file: Path,
         earlier_rows: list[ScalarRow] | None,
         warn: Callable[[str], None],
+        keeps_parts: bool = False,
     ) -> None:
         """Find the run's page, and queue what it lacks.
 
@@ -73,6 +74,7 @@ class WandbLogger(BackgroundLogger):
             id_file: keeps the id of the run's page.
             earlier_rows: those from before a resumption; None for a new run.
             warn: takes a line for the user, from another thread.
+            keeps_parts: whether offline folders from before stay where they are, and no row is sent again.
         """
         super().__init__(warn)
         self._run_dir, self._config, self._mode = run_dir, dict(config), mode
@@ -83,7 +85,7 @@ class WandbLogger(BackgroundLogger):
         self._seen = -math.inf  # the last step that the page of a resumed run shows
         self.url: str | None = None
         self.offline_dir: Path | None = None
-        if earlier_rows is not None:
+        if earlier_rows is not None and not keeps_parts:
             self.submit("logging what was before", functools.partial(self.log_before, earlier_rows))
 
     def log_row(self, row: ScalarRow, run: wandb.Run) -> None:
