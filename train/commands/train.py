@@ -39,7 +39,11 @@ def train(
         Path | None, typer.Option(metavar="PATH", help="Run folder to make (default: a new one below runs/).")
     ] = None,
     track: Annotated[
-        str, typer.Option(metavar="NAME", help="Weights & Biases: auto, online, offline or disabled.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Weights & Biases: auto, online, offline or disabled. Or tensorboard, trackio; several with commas.",
+        ),
     ] = "auto",
     settings: SetOption = None,
     config: Annotated[
@@ -325,10 +329,8 @@ def _finish(result: RunResult) -> None:
     say(f"run folder: {result.run_dir}")
     video = RunFolder(result.run_dir).video_file
     say(f"an episode: {video if video.is_file() else f'palaestra watch {run} --record episode.mp4'}")
-    if isinstance(result.curves, Path):
-        say(f"curves: wandb leet {result.curves}")
-    elif result.curves:
-        say(f"curves: {result.curves}")
+    for place in result.curves:
+        say(f"curves: wandb leet {place}" if isinstance(place, Path) else f"curves: {place}")
 
 
 def verdict(run: RunResult) -> str:
