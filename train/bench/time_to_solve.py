@@ -28,7 +28,7 @@ from palaestra.train.bench.libraries import LEARNERS, installed
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.child_process import ChildProcess, last_line
+from palaestra.train.runs.parallel.child_process import ChildProcess, last_line
 from palaestra.train.runs.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)

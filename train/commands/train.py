@@ -18,8 +18,8 @@ from palaestra.train.runs import machine  # noqa: F401  early, for its clock sta
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
+    from palaestra.train.runs.parallel.torchrun import Plan
     from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.torchrun import Plan
     from palaestra.train.runs.trainer import RunResult
 
 
@@ -39,7 +39,11 @@ def train(
         Path | None, typer.Option(metavar="PATH", help="Run folder to make (default: a new one below runs/).")
     ] = None,
     track: Annotated[
-        str, typer.Option(metavar="NAME", help="Weights & Biases: auto, online, offline or disabled.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Weights & Biases: auto, online, offline or disabled. Or tensorboard, trackio; several with commas.",
+        ),
     ] = "auto",
     settings: SetOption = None,
     config: Annotated[
@@ -126,8 +130,8 @@ def start_run(
     **options: Any,
 ) -> None:
     """Resolve the configuration, train, print the verdict; ``options`` are those of ``resolve_config``."""
+    from palaestra.train.runs.parallel.torchrun import Plan, check_restarts, check_shares, interrupted_plan
     from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.torchrun import Plan, check_restarts, check_shares, interrupted_plan
     from palaestra.train.runs.trainer import check_track
 
     def plan(restarted: bool) -> Plan | None:
@@ -188,8 +192,8 @@ def resume_run(
     from palaestra.train.config.run_config import validated
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.finding import find_unfinished
+    from palaestra.train.runs.parallel.torchrun import Plan, check_shares
     from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.torchrun import Plan, check_shares
     from palaestra.train.runs.trainer import check_track
 
     def plan(restarted: bool) -> Plan | None:
@@ -251,7 +255,7 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str, with_report
     """Train as process 0 has planned."""
     from palaestra.train.interruptions import Interrupted
     from palaestra.train.runs import trainer
-    from palaestra.train.runs.torchrun import broadcast_plan, joined_processes
+    from palaestra.train.runs.parallel.torchrun import broadcast_plan, joined_processes
 
     with joined_processes() as group:
         plan = broadcast_plan(make_plan)
@@ -308,7 +312,8 @@ def _report_on(folder: RunFolder) -> None:
 
 
 def _finish(result: RunResult) -> None:
-    from palaestra.train.commands.evaluate import report
+    from palaestra.train.interruptions import Shown
+    from palaestra.train.results.evaluation_report import report
     from palaestra.train.runs.run_folder import RunFolder
 
     run = shlex.quote(str(result.run_dir))
@@ -324,10 +329,8 @@ def _finish(result: RunResult) -> None:
     say(f"run folder: {result.run_dir}")
     video = RunFolder(result.run_dir).video_file
     say(f"an episode: {video if video.is_file() else f'palaestra watch {run} --record episode.mp4'}")
-    if isinstance(result.curves, Path):
-        say(f"curves: wandb leet {result.curves}")
-    elif result.curves:
-        say(f"curves: {result.curves}")
+    for place in result.curves:
+        say(f"curves: wandb leet {place}" if isinstance(place, Path) else f"curves: {place}")
 
 
 def verdict(run: RunResult) -> str:

@@ -32,7 +32,7 @@ from palaestra.train.config.presets import find_preset, own_preset
 from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError, require_choice
 from palaestra.train.formatting import tell
-from palaestra.train.runs.child_process import ChildProcess, failure
+from palaestra.train.runs.parallel.child_process import ChildProcess, failure
 from palaestra.train.runs.run_folder import RunFolder
 
 RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status

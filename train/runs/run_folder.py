@@ -5,8 +5,8 @@ commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``bes
 ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
 (:mod:`palaestra.train.runs.checkpoints`). Those go last: a folder with an evaluation and without checkpoints is
 finished. ``abandoned-STEP/`` is a run folder too, see :mod:`palaestra.train.runs.abandoned`. ``.lock`` is held while a
-process works in the folder. A folder that exists is never overwritten, and nothing is deleted in it but files that
-training has named; links are not followed.
+process works in the folder. A folder that exists is never overwritten, and training deletes nothing in it but files
+that it has named; links are not followed. This module is imported without PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.schema import ConfigError
 
-if TYPE_CHECKING:  # and late: reading a folder needs no PyTorch, whose import takes seconds
+if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
     from palaestra.train.runs.curves import Curves
 
@@ -33,6 +33,7 @@ ROOT = Path("runs")
 STAMP = "%Y%m%d-%H%M%S"  # UTC, when a run began
 CONFIG = "config.yaml"
 _LOCK = ".lock"
+_PATIENCE = 0.5  # s; RunFolder.is_in_use of another process holds the lock for a moment
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
@@ -93,12 +94,17 @@ class RunFolder:
 
     @property
     def stress_file(self) -> Path:
-        """What ``palaestra evaluate RUN --stress`` measured last."""
+        """Written by ``palaestra evaluate RUN --stress``: the scores in changed conditions."""
         return self.path / "stress.json"
 
     @property
     def report_file(self) -> Path:
         return self.path / "report.html"
+
+    @property
+    def card_file(self) -> Path:
+        """Written by ``palaestra card``: the model card."""
+        return self.path / "README.md"
 
     @property
     def video_file(self) -> Path:
@@ -111,6 +117,11 @@ class RunFolder:
     def env_log_file(self, rank: int = 0) -> Path:
         """What environments of other people print in the process of that rank."""
         return self.path / (f"env-{rank}.log" if rank else "env.log")
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a process works in the folder."""
+        return self.path / _LOCK
 
     @property
     def wall_time_file(self) -> Path:
@@ -158,6 +169,8 @@ class RunFolder:
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
 
     def write_config(self, config: RunConfig) -> None:
+        from palaestra.envs.core.atomic_write import write_whole
+
         write_whole(self.config_file, config.as_yaml().encode())
 
     def facts(self) -> dict[str, Any]:
@@ -177,6 +190,7 @@ class RunFolder:
 
     def write_environment(self, config: RunConfig) -> None:
         """Note what the environment and the machine are like, for :meth:`check_environment`."""
+        from palaestra.envs.core.atomic_write import write_whole
         from palaestra.train.config.compatibility import space_forms
         from palaestra.train.runs.machine import arithmetic
 
@@ -223,6 +237,10 @@ class RunFolder:
         """The final evaluation, as ``palaestra evaluate --json`` prints one."""
         return self._object_in(self.evaluation_file)
 
+    def stress_test(self) -> dict[str, Any]:
+        """The content of ``stress.json``; empty where there is none. A ConfigError if it is damaged."""
+        return self._object_in(self.stress_file)
+
     def is_finished(self, config: RunConfig) -> bool:
         """True if all steps are trained, or a rule ended training, and it is evaluated unless Ctrl-C skipped that."""
         facts = {} if self.checkpoints() else self.facts()
@@ -260,16 +278,23 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def is_in_use(self) -> bool:
-        """True if a process works in the folder."""
-        if not (self.path / _LOCK).is_file():
-            return False
-        from filelock import Timeout
+        """True if a process works in the folder; False where nobody may look, or the disk has no locks."""
+        if sys.platform == "win32":
+            try:
+                with only_process(self.path):
+                    return False
+            except ConfigError:
+                return True
+        import fcntl
 
         try:
-            with only_process(self.path):
-                return False
-        except ConfigError as error:
-            return isinstance(error.__cause__, Timeout)
+            with self.lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed as it is closed
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -299,7 +324,7 @@ def only_process(folder: Path) -> Iterator[None]:
     try:
         if not folder.is_dir():  # filelock would make it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise ConfigError(f"{folder} is in use by another process") from error
     except OSError as error:

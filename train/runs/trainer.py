@@ -9,11 +9,11 @@ import itertools
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from stable_baselines3.common.logger import Logger
@@ -25,7 +25,6 @@ from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
-from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
 from palaestra.train.evaluation.kept_results import added_figures, episodes_table
 from palaestra.train.evaluation.policies import AgentPolicy
@@ -33,7 +32,7 @@ from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.headline import headline, returns_on_display, whole_rollouts
-from palaestra.train.loggers.wandb_logger import Mode, Tracker
+from palaestra.train.loggers.tracker import Tracker, trackers_of
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
 from palaestra.train.runs.callbacks import (
@@ -45,9 +44,9 @@ from palaestra.train.runs.callbacks import (
 )
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.parallel.threads import StallWatch, chosen_threads
+from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.runs.threads import StallWatch, chosen_threads
-from palaestra.train.runs.torchrun import device_of
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
 
@@ -61,7 +60,7 @@ class RunResult:
             the first.
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation, with those before a resumption.
-        curves: W&B's page or offline folder; None without W&B.
+        curves: W&B's page (or offline folder), and commands that show them in other trackers.
         solved_at: the mean return from which the environment counts as solved; None if unknown.
         solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
         stopped: why it ended before its steps were taken; None if it did not.
@@ -72,7 +71,7 @@ class RunResult:
     evaluation: Evaluation | None
     num_timesteps: int
     training_seconds: float
-    curves: str | Path | None
+    curves: Sequence[str | Path]
     solved_at: float | None = None
     solved_after_seconds: float | None = None
     interrupted: bool = False
@@ -86,7 +85,8 @@ def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str =
     Args:
         config: what to train, see :func:`palaestra.train.resolve_config`.
         run_dir: the folder to make; None for ``runs/ENV/AGENT/TIME-sSEED``.
-        track: Weights & Biases: "auto", "online", "offline" or "disabled".
+        track: Weights & Biases: "auto", "online", "offline" or "disabled"; or "tensorboard", "trackio", or several with
+            commas.
 
     Raises:
         ConfigError: if the folder exists or cannot be made, or the mode is unknown.
@@ -97,9 +97,8 @@ def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str =
 
 
 def check_track(track: str) -> None:
-    """Raise a ConfigError unless it is a mode of W&B."""
-    if track not in get_args(Mode):
-        raise ConfigError(f"--track {track}: expected auto, online, offline or disabled")
+    """Raise a ConfigError unless it names trackers that are there."""
+    trackers_of(track)
 
 
 def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Path | None = None) -> RunResult:
@@ -107,7 +106,7 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
 
     Args:
         config: what to train.
-        track: W&B mode, see :class:`~palaestra.train.loggers.wandb_logger.Tracker`.
+        track: trackers, see :class:`~palaestra.train.loggers.tracker.Tracker`.
         resume: what to go on from, see :func:`palaestra.train.runs.checkpoints.resumed`; None starts anew.
 
     Raises:
@@ -210,7 +209,7 @@ def _train(
     write_facts(folder.facts_file, model, seconds, speed, (at, solved_after), stopped, skipped, started, before)
     if finished:
         checkpoints.discard(folder)
-    steps, curves = model.num_timesteps, tracker.url or tracker.offline_dir
+    steps, curves = model.num_timesteps, tracker.places
     return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved)
 
 
@@ -236,7 +235,7 @@ def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path 
     except (Stopped, KeyboardInterrupt):
         interrupted = True
     seconds = time.perf_counter() - started
-    return RunResult(folder.path, None, model.num_timesteps, seconds, None, interrupted=interrupted)
+    return RunResult(folder.path, None, model.num_timesteps, seconds, (), interrupted=interrupted)
 
 
 def _silent(text: str) -> None:
@@ -319,6 +318,8 @@ def _final_evaluation(
     if video is not None:
         tracker.log_video(video, model.num_timesteps)
     tracker.log_model(folder.model_file, f"{config.env}-{config.agent}")
+    if result is not None:
+        tracker.log_table("eval/final", ("figure", "value"), [*_numbers(result).items()], model.num_timesteps)
     return result
 
 

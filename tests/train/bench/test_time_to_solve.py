@@ -18,7 +18,7 @@ from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import INSTALL, LEARNERS, Peer, solving
 from palaestra.train.commands.bench import bench as command
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.child_process import ChildProcess
+from palaestra.train.runs.parallel.child_process import ChildProcess
 from palaestra.train.runs.run_folder import RunFolder
 
 

@@ -72,9 +72,9 @@ class FakeTrain:
 
     def __call__(self, command: list[str], log: Path, threads: int | None) -> int:
         assert command[:4] == [sys.executable, "-m", "palaestra.train.cli", "train"]
-        words = [word for word in command[5:] if word != "--no-report"]  # which is no part of the time that is measured
-        assert len(words) == len(command) - 6
-        name, options = command[4], dict(zip(words[::2], words[1::2], strict=True))
+        given = command[5:]
+        given.remove("--no-report")
+        name, options = command[4], dict(zip(given[::2], given[1::2], strict=True))
         assert options.keys() == {"--agent", "--seed", "--track", "--run-dir"}
         assert options["--track"] == "disabled"
         agent, seed, folder = options["--agent"], int(options["--seed"]), Path(options["--run-dir"])
