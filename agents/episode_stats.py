@@ -184,9 +184,9 @@ def append_report(window: deque[dict[str, float]], sums: list[float], has_succes
 def episode_means(window: Iterable[dict[str, float]], least: int) -> dict[str, float]:
     """Means over the episodes of a window, under Stable-Baselines3's metric names.
 
-    Empty until an episode has ended in each of ``least`` environments, the number that there are: before that only short
-    episodes can have ended, and where success ends an episode and failure takes until the time limit, only successes,
-    of quick environments several each.
+    Empty until an episode has ended in each of ``least`` environments, the number that there are: before that only
+    short episodes can have ended, and where success ends an episode and failure takes until the time limit, only
+    successes, of quick environments several each.
     """
     entries = list(window)
     if not entries or max(e.get("e", 0.0) for e in entries) < least:

@@ -38,11 +38,8 @@ rad/s for velocities), ``action_delay`` the number of steps from a command to it
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -54,7 +51,16 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.robots.scores import BOUND_KEYS, held_out_bound, random_and_expert, task_digest
+from palaestra.envs.arm.robots.scores import (
+    ARRIVES,
+    BOUND_KEYS,
+    HELD_OUT,
+    held_out_bound,
+    nothing_known,
+    pandas_bound,
+    returns_within,
+    task_digest,
+)
 from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
@@ -79,7 +85,7 @@ PERIOD = 0.05  # s per step
 CARTESIAN_MOVE = 0.05  # m per step
 MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 STEP_COST, PER_METRE = 0.1, 10.0
-BOUNDS = Path(__file__).with_name("reach_bound.json")  # of the held-out targets
+MOST_STEPS = 1000  # of a time limit under which returns are measured
 AT_END = 1e-4  # rad or m
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 ASIDE = 0.63  # rad from the way to the targets to what is right in the picture, see drawing/scene.py
@@ -205,23 +211,21 @@ class Reach(ArmTask[ArmState]):
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""
         seconds = float(lengths.mean()) * PERIOD
-        bound = float(np.mean(held_out()["seconds"])) if self._is_standard else self._bound.get("seconds", 0.0)
+        bound = self._bound.get("seconds", 0.0)
         return {"mean_seconds": seconds} | ({"seconds_per_bound": seconds / bound} if bound else {})
 
     @property
     def reference(self) -> Reference:
         if not self._is_standard:
-            return self._other_reference()
-        bound = held_out()
-        distance = np.linalg.norm(np.array(bound["target"]) - self.start_tool.cpu().numpy(), axis=1)
-        gain = float(PER_METRE * (distance - TOLERANCE).mean()) + 1.0  # return of the approach and the arrival
-        steps = float(np.ceil(np.array(bound["seconds_within_tolerance"]) / PERIOD).mean())
+            return self._by_bound(*self._measured()["returns"][self.control]) if self._bound else Reference()
+        bound = self._bound
+        gain = PER_METRE * bound["approach"] + 1.0  # return of the approach and the arrival
         random, expert = (-12.4, 1.98) if self.control == "cartesian" else (-13.4, 2.84)
         return Reference(
-            optimum=gain - STEP_COST * steps,
+            optimum=gain - STEP_COST * bound["steps"],
             random=random,
             heuristic=expert,
-            solved_at=gain - STEP_COST * 1.4 * float(np.mean(bound["seconds"])) / PERIOD,
+            solved_at=gain - STEP_COST * 1.4 * bound["seconds"] / PERIOD,
             source="best known: a bound, no control is faster (palaestra.envs.arm.reach); heuristic: the expert; "
             "solved at: all reached, in 1.4 times the bound on average",
         )
@@ -236,13 +240,17 @@ class Reach(ArmTask[ArmState]):
         env = Reach(**task)
         return plain if env._is_standard else {**plain, "robot": {**plain["robot"], "bound": env._measured()}}
 
-    def _other_reference(self) -> Reference:
-        """The reference of another arm or task than the Panda's: the same figures, found here."""
-        bound = self._bound
-        if not bound:
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """The bound stays one; random actions and the expert are played anew, if that does not take long."""
+        if not self._bound or max_episode_steps > MOST_STEPS:
             return Reference()
+        random, expert, arrived = self._returns(max_episode_steps)
+        return nothing_known(random, arrived, HELD_OUT) if arrived < ARRIVES else self._by_bound(random, expert)
+
+    def _by_bound(self, random: float, expert: float) -> Reference:
+        """The reference of another task than the Panda's own: the same figures, found here."""
+        bound = self._bound
         gain = PER_METRE * bound["approach"] + 1.0
-        random, expert = self._measured()["returns"][self.control]
         return Reference(
             optimum=gain - STEP_COST * bound["steps"],
             random=random,
@@ -257,6 +265,8 @@ class Reach(ArmTask[ArmState]):
         """Means over the held-out targets, see :func:`held_out_bound`; empty where they are not known."""
         if self.action_delay:
             return {}
+        if self._is_standard:
+            return pandas_bound(self.start_tool, TOLERANCE, PERIOD)
         kept = self.robot.bound
         if kept.get("task") == task_digest(self.chain, self.start, self.targets) and all(k in kept for k in BOUND_KEYS):
             return kept
@@ -265,11 +275,15 @@ class Reach(ArmTask[ArmState]):
     def _measured(self) -> dict[str, Any]:
         """The bound, and the returns of random actions and of the expert with this control, as a run keeps them."""
         bound = self._bound
-        usual = self.max_episode_steps == Reach.max_episode_steps
-        if not bound or (usual and self.control in bound.get("returns", {})):
+        if not bound or self.control in bound.get("returns", {}):
             return dict(bound)
-        found = _returns(self.chain, self.control, self.start, self.targets, self.max_episode_steps)
+        found = list(self._returns(self.max_episode_steps)[:2])
         return {"task": task_digest(self.chain, self.start, self.targets), **bound, "returns": {self.control: found}}
+
+    def _returns(self, limit: int | None) -> tuple[float, float, float]:
+        """Of random actions and of the expert, and how often it arrives."""
+        task = {"robot": self.chain, "control": self.control, "start": self.start, "targets": self.targets}
+        return returns_within(Reach, tuple(task.items()), limit, HELD_OUT)
 
     @property
     def _is_standard(self) -> bool:
@@ -321,21 +335,6 @@ class Reach(ArmTask[ArmState]):
         velocity = torch.minimum(torch.maximum(velocity, dq - change), dq + change)
         angle = q + (dq + velocity) * (0.5 * PERIOD)
         return torch.minimum(torch.maximum(angle, table.q_min), table.q_max), velocity  # rounding, if anything
-
-
-@cache
-def _returns(chain: SerialChain, control: Any, start: Any, targets: Any, longest: int | None) -> list[float]:
-    """Mean returns of random actions and of the expert, once for each task."""
-    env: ArmTask[ArmState] = Reach(chain, control, start, targets)
-    env.max_episode_steps = longest
-    return list(random_and_expert(env)[:2])
-
-
-@cache
-def held_out() -> dict[str, Any]:
-    """The stored bounds: ``target`` [1000][3] m, ``seconds`` [1000] and ``seconds_within_tolerance`` [1000]."""
-    content: dict[str, Any] = json.loads(BOUNDS.read_text())
-    return content
 
 
 def _stoppable(room: Tensor, velocity: Tensor, acceleration: Tensor) -> Tensor:

@@ -56,7 +56,14 @@ from palaestra.envs.arm.dynamics import (
 )
 from palaestra.envs.arm.friction import friction, has_friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.robots.scores import MEASURED, measured_reference, random_and_expert, task_digest
+from palaestra.envs.arm.robots.scores import (
+    MEASURED,
+    best_known,
+    measured_reference,
+    random_and_expert,
+    returns_within,
+    task_digest,
+)
 from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
 from palaestra.envs.arm.stepping import Drives, Motion, integrate
 from palaestra.envs.arm.stepping.functions import integrate_functions
@@ -279,7 +286,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @property
     def reference(self) -> Reference:
-        if (self.payload, self.friction, self.action_delay, self.gain) != ((0.0, 0.0), (1.0, 1.0), 0, 1.0):
+        if not self._is_usual:
             return Reference()
         if not self._is_standard:
             return measured_reference(self.robot.bound, self._digest, self.control)
@@ -290,6 +297,14 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             solved_at=3.0,
             source="best known: the expert, damped least squares and inverse dynamics, which always arrives",
         )
+
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """Random actions and the expert are played anew where the limit is shorter; longer ones take long."""
+        if not self._is_usual or max_episode_steps > ReachTorque.max_episode_steps:
+            return Reference()
+        task = {"robot": self.chain, "control": self.control, "start": self.start, "targets": self.targets}
+        arguments = tuple({**task, "orientation": self.orientation}.items())
+        return best_known(*returns_within(ReachTorque, arguments, max_episode_steps, MEASURED))
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -304,6 +319,11 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             return plain
         returns = {env.control: list(random_and_expert(env, MEASURED))}
         return {**plain, "robot": {**plain["robot"], "bound": {"task": env._digest, "returns": returns}}}
+
+    @property
+    def _is_usual(self) -> bool:
+        """True if nothing is drawn or late that figures of returns depend on."""
+        return (self.payload, self.friction, self.action_delay, self.gain) == ((0.0, 0.0), (1.0, 1.0), 0, 1.0)
 
     @property
     def _is_standard(self) -> bool:

@@ -35,7 +35,7 @@ def test_means_wait_for_an_episode_of_each_environment() -> None:
 
 
 class LuckyDraw(TensorEnv[probes.ProbeState]):
-    """A share of the episodes, one in four, end at once, a success with reward 1; the others fail, at the time limit."""
+    """One episode in four, or another share, ends at once, a success with reward 1; others fail, at the time limit."""
 
     max_episode_steps = LIMIT
 
@@ -143,8 +143,7 @@ def test_quick_environments_that_end_several_times_do_not_make_a_share(agent: st
     assert all(e["s"] == 1.0 for e in model.ep_info_buffer)
     model.save_checkpoint(tmp_path / "c.zip")
     whole = shares(model, SLOW)
-    slow = [step for step in whole if step < SLOW]
-    assert slow == [] and whole != {}
+    assert min(whole) >= SLOW
     assert 0.4 < next(iter(whole.values())) < 0.8
     again = type(model).resume(tmp_path / "c.zip", lucky_batch(where))
     resumed = shares(again, 2 * SLOW)

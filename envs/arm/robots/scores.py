@@ -13,8 +13,10 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from gymnasium.spaces import Discrete
 from torch import Tensor
@@ -34,6 +36,7 @@ HELD_OUT_SEED, HELD_OUT = 2**32, 1000  # the episodes of palaestra evaluate
 MEASURED = 200  # of them, where a step takes long
 ARRIVES = 0.99  # share of the episodes in which the expert must arrive to be called the best known
 SOLVED = 0.97  # of the way from random to the expert, as with the Panda
+STORED = Path(__file__).parents[1] / "reach_bound.json"  # bounds of the Panda's held-out targets
 BOUND_KEYS = ("seconds", "steps", "approach")
 
 
@@ -69,6 +72,22 @@ def held_out_bound(
     return {"seconds": _mean(bound.seconds), "steps": _mean(steps), "approach": _mean(approach)}
 
 
+@cache
+def held_out() -> dict[str, Any]:
+    """The stored bounds: ``target`` [1000][3] m, ``seconds`` [1000] and ``seconds_within_tolerance`` [1000]."""
+    content: dict[str, Any] = json.loads(STORED.read_text())
+    return content
+
+
+def pandas_bound(start_tool: Tensor, tolerance: float, period: float) -> dict[str, float]:
+    """The same of the Panda's own task, from what is stored; ``start_tool`` [3] m."""
+    stored = held_out()
+    distance = np.linalg.norm(np.array(stored["target"]) - start_tool.cpu().numpy(), axis=1)
+    steps = float(np.ceil(np.array(stored["seconds_within_tolerance"]) / period).mean())
+    seconds = float(np.mean(stored["seconds"]))
+    return {"seconds": seconds, "steps": steps, "approach": float((distance - tolerance).mean())}
+
+
 def random_and_expert(env: TensorEnv[Any], episodes: int = HELD_OUT) -> tuple[float, float, float]:
     """Mean returns of uniformly random actions and of the expert in the first held-out episodes, and the share of them
     in which the expert arrives."""
@@ -82,21 +101,40 @@ def random_and_expert(env: TensorEnv[Any], episodes: int = HELD_OUT) -> tuple[fl
     return _played(env, random, episodes)[0], *_played(env, env.expert, episodes)
 
 
+@cache
+def returns_within(
+    task: Callable[..., TensorEnv[Any]], arguments: tuple[tuple[str, Any], ...], limit: int | None, episodes: int
+) -> tuple[float, float, float]:
+    """:func:`random_and_expert` of ``task(**arguments)`` in episodes of up to ``limit`` steps, once for each."""
+    env = task(**dict(arguments))
+    env.max_episode_steps = limit
+    return random_and_expert(env, episodes)
+
+
 def measured_reference(kept: Mapping[str, Any], digest: str, control: str) -> Reference:
     """The reference of ``palaestra/PandaReachTorque-v0`` from what a run has measured for a task with that digest."""
     returns = kept.get("returns", {}).get(control)
     if kept.get("task") != digest or returns is None or len(returns) != 3:
         return Reference()
-    random, expert, arrived = returns
+    return best_known(*returns)
+
+
+def best_known(random: float, expert: float, arrived: float) -> Reference:
+    """The expert is the best known where it arrives, see :func:`random_and_expert`."""
     if arrived < ARRIVES or expert <= random:
-        missed = f"nothing is known of the best: the expert arrives in {arrived:.0%} of {MEASURED} held-out episodes"
-        return Reference(random=random, source=missed)
+        return nothing_known(random, arrived, MEASURED)
     return Reference(
         optimum=expert,
         random=random,
         solved_at=random + SOLVED * (expert - random),
         source=f"best known: the expert, in {MEASURED} held-out episodes; solved at: {SOLVED:.0%} of the way to it",
     )
+
+
+def nothing_known(random: float, arrived: float, episodes: int) -> Reference:
+    """The reference of a task in which the expert does not always arrive."""
+    share = f"{100 * arrived:.3g} % of {episodes:,} held-out episodes"
+    return Reference(random=random, source=f"nothing is known of the best: the expert arrives in {share}")
 
 
 @torch.no_grad()
