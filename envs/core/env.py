@@ -146,7 +146,7 @@ class TensorEnv(ABC, Generic[StateT]):
 
     @property
     def action_names(self) -> tuple[Quantity, ...]:
-        """Optional: the meaning of each number of a Box action; :meth:`action_name` has that of a discrete one."""
+        """Optional: the meaning of each number of an action; :meth:`action_name` has that of a Discrete one."""
         return ()
 
     @property
