@@ -141,6 +141,9 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             raise ValueError(f"gain must be a factor above 0, got {gain!r}")
         self.gain = float(gain)
         self.hand_down = chain == PANDA
+        found, of_task = self.robot.orientation or (None, "")
+        if orientation is None and of_task == task_digest(chain, self.start, self.targets):
+            orientation = found
         self.orientation = has_orientations(chain, self.targets, self.start, orientation)
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
@@ -308,17 +311,19 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        """With the robot goes what was found of its reach: the observation depends on it."""
+        """With the robot goes what was found of its reach, on which the observation depends, and of its returns."""
         plain = super().self_contained(arguments)
         if "robot" not in plain:
             return plain
         of_task = ("robot", "control", "start", "targets", "orientation")
-        env = ReachTorque(**{key: plain[key] for key in of_task if key in plain})
-        plain = {**plain, "orientation": env.orientation}
-        if env._is_standard or env.reference != Reference():
-            return plain
-        returns = {env.control: list(random_and_expert(env, MEASURED))}
-        return {**plain, "robot": {**plain["robot"], "bound": {"task": env._digest, "returns": returns}}}
+        env, robot = ReachTorque(**{key: plain[key] for key in of_task if key in plain}), plain["robot"]
+        if plain.get("orientation") is None:
+            task = task_digest(env.chain, env.start, env.targets)
+            robot = {**robot, "by_rule": {**robot["by_rule"], "orientation": [env.orientation, task]}}
+        if not env._is_standard and env.reference == Reference():
+            returns = {env.control: list(random_and_expert(env, MEASURED))}
+            robot = {**robot, "bound": {"task": env._digest, "returns": returns}}
+        return {**plain, "robot": robot}
 
     @property
     def _is_usual(self) -> bool:

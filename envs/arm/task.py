@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -170,8 +169,10 @@ class ArmTask(TensorEnv[StateT]):
         """A word for each joint in names of quantities, and which way is positive in the axes of the world."""
         words: list[str] = []
         for i, name in enumerate(self.chain.joint_names):
-            word = re.sub(r"\W", "_", name)
-            words.append(f"{word}_{i + 1}" if word in words else word)
+            word = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in name)
+            while word in words:  # by itself or with a number, which another joint's name may end in
+                word = f"{word}_{i + 1}"
+            words.append(word)
         pose = forward_kinematics(self.chain, torch.zeros(1, self.chain.dof, dtype=torch.float64))
         axes = [turn @ np.array(axis) for turn, axis in zip(pose.rotation[0].numpy(), self.chain.axes, strict=False)]
         told = (", ".join(f"{round(part, 3) + 0.0:g}" for part in axis.tolist()) for axis in axes)
