@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from palaestra.envs import Quantity, TensorEnv, entries, make, resolve
 from palaestra.envs.arm import PANDA, Placement, SerialChain
@@ -124,6 +126,17 @@ def test_the_sign_of_a_joint_is_told_by_its_axis() -> None:
     low, slide = task.observation_names[:2]
     assert (low.scale, low.unit, slide.scale, slide.offset, slide.unit) == (1.0, "rad", 0.25, 0.25, "m")
     assert task.observation_names[3] == Quantity("velocity_a_b_2", "m/s", 0.25, meaning=slide.meaning)
+
+
+@given(st.lists(st.text("ab. _-²é3", min_size=1, max_size=4), min_size=7, max_size=7, unique=True))
+@example(["a_b_3", "a.b", "a_b", "c", "d", "e", "f"])  # the number of the third joint is in the name of the first
+def test_joints_of_like_names_have_names_of_their_own(names: list[str]) -> None:
+    task = Reach.__new__(Reach)
+    task.chain, task.control = dataclasses.replace(PANDA, joint_names=tuple(names)), "velocity"
+    words = [word for word, _ in task.joint_quantities()]
+    assert len({*words}) == 7
+    assert all(f"velocity_{word}".isidentifier() for word in words)
+    assert names_problem(task.action_names, Box(-1.0, 1.0, (7,))) is None
 
 
 def test_markets_in_their_units() -> None:

@@ -219,7 +219,8 @@ def _from_data(data: Mapping[str, Any]) -> TaskRobot:
 
 def _completed(robot: TaskRobot, *, again: bool) -> TaskRobot:
     """The robot with the stated defaults for limits that it lacks; ``again`` also for those that were assumed."""
-    chain, values = robot.chain, {}
+    chain = robot.chain
+    values: dict[str, Any] = {}
     assumed = {name: joints if again else {} for name, joints in robot.assumed.items()}
     for name in RULES.keys() - {"position"}:
         pairs = zip(chain.joint_names, getattr(chain, name), strict=True)
@@ -246,7 +247,11 @@ def _changed(robot: TaskRobot, changes: Mapping[str, Any]) -> TaskRobot:
     chain, assumed = with_assumed_limits(dataclasses.replace(old, **values))
     other = robot.chosen if {*changes} & {*SHAPE} else robot.chosen - {"start"} if "start" in changes else frozenset()
     places = {key: changes.get(key, None if key in other else getattr(robot, key)) for key in PLACES}
-    new = {"chain": same(chain), "assumed": _valued(chain, assumed), "chosen": robot.chosen - {*changes} - other}
+    new: dict[str, Any] = {
+        "chain": same(chain),
+        "assumed": _valued(chain, assumed),
+        "chosen": robot.chosen - {*changes} - other,
+    }
     return dataclasses.replace(robot, **new, **places, bound={}, orientation=None)
 
 
