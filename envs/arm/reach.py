@@ -33,7 +33,9 @@ Reference
     (:mod:`palaestra.envs.arm.robots.time_bound`), together with the returns of the expert and of random actions.
 
 For checks of robustness: ``sensor_noise`` is the standard deviation of the measured angles (rad; ten times as much in
-rad/s for velocities), ``action_delay`` the number of steps from a command to its effect.
+rad/s for velocities), ``action_delay`` the number of steps from a command to its effect; of each a pair (low, high) is
+drawn from in each episode. ``joint_offset`` is the largest constant error of a measured angle (rad), new in each
+episode.
 """
 
 from __future__ import annotations
@@ -70,7 +72,6 @@ from palaestra.envs.arm.task import (
     TOLERANCE,
     ArmState,
     ArmTask,
-    delayed,
     error_observation,
     gained,
     length,
@@ -106,12 +107,13 @@ class Reach(ArmTask[ArmState]):
         control: Literal["velocity", "cartesian"] = "velocity",
         start: Any = None,
         targets: Any = None,
-        sensor_noise: float = 0.0,
-        action_delay: int = 0,
+        sensor_noise: float | list[float] = 0.0,
+        action_delay: int | list[int] = 0,
+        joint_offset: float = 0.0,
     ) -> None:
         if control not in ("velocity", "cartesian"):
             raise ValueError(f'control must be "velocity" or "cartesian", got {control!r}')
-        super().__init__(robot, start, targets, sensor_noise, action_delay)
+        super().__init__(robot, start, targets, sensor_noise, action_delay, joint_offset)
         self.control = control
         self.observation_space = Box(-float("inf"), float("inf"), (2 * self.chain.dof + 9,))
         self.action_space = Box(-1.0, 1.0, (self.chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
@@ -123,7 +125,7 @@ class Reach(ArmTask[ArmState]):
     @with_enough_threads
     def step(self, state: ArmState, action: Tensor, rng: Rng) -> tuple[ArmState, Tensor, Tensor]:
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
-        command, pending = delayed(state.pending, self._command(q, action).T)
+        command, pending = self.taking_effect(state, self._command(q, action).T)
         q, dq = self._drive(q, dq, command.T)
         tool = tool_frame_of(self.chain, q).position[:, -1]  # [3, N]
         before = length((state.target - state.tool).T)
@@ -135,15 +137,16 @@ class Reach(ArmTask[ArmState]):
             tool.T.contiguous(),
             state.target,
             state.steps + 1,
-            self.draw_noise(rng),
+            self.draw_noise(rng, state.drawn),
             pending,
+            state.drawn,
         )
         return after, PER_METRE * gained(before, distance, TOLERANCE) - STEP_COST + reached, reached
 
     @with_enough_threads
     def observe(self, state: ArmState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T
-        if self.sensor_noise:
+        if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             tool = tool_frame(self.chain, q).position[:, -1]
         error = error_observation(state.target.T - tool)
@@ -263,7 +266,7 @@ class Reach(ArmTask[ArmState]):
     @property
     def _bound(self) -> Mapping[str, Any]:
         """Means over the held-out targets, see :func:`held_out_bound`; empty where they are not known."""
-        if self.action_delay:
+        if self.action_delay[1]:
             return {}
         if self._is_standard:
             return pandas_bound(self.start_tool, TOLERANCE, PERIOD)
@@ -288,7 +291,7 @@ class Reach(ArmTask[ArmState]):
     @property
     def _is_standard(self) -> bool:
         """True if this is the task for which the bound was computed."""
-        return (self.chain, self.start, self.targets, self.action_delay) == (PANDA, PANDA_READY, TARGET_BOX, 0)
+        return (self.chain, self.start, self.targets, self.action_delay[1]) == (PANDA, PANDA_READY, TARGET_BOX, 0)
 
     def _towards(self, q: Tensor, motion: Tensor, free: Tensor | None = None) -> Tensor:
         """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits; ``free`` tells
