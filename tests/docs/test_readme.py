@@ -27,7 +27,7 @@ from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
-from palaestra.train.bench import report, scaling, throughput, time_to_solve
+from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
@@ -141,7 +141,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(throughput, "measure", lambda *args, **kwargs: {})  # measured in test_throughput.py
-    monkeypatch.setattr(report, "throughput_table", lambda result: "")
+    monkeypatch.setattr(bench_tables, "throughput_table", lambda result: "")
     for module, measure, text in (
         (scaling, "measure_scaling", "scaling_table"),
         (time_to_solve, "measure_solving", "solving_table"),

@@ -73,7 +73,10 @@ def evaluate(
     if stress and len(run) > 1:
         raise UsageError(f"--stress tests one RUN, got {len(run)}")
     if stress:
-        _print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json)
+        from palaestra.train.commands.looking.stress_output import print_stress
+
+        as_trained = not (env or stochastic or settings)
+        print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json, as_trained)
         return
     players = find_players(run, env, stochastic, settings or ())
     results = compare(players, episodes, seed)
@@ -118,17 +121,6 @@ def evaluate_player(
     """
     player = find_player(str(run), env, stochastic, settings)
     return _played(player, player.episodes if episodes is None else episodes, seed)
-
-
-def _print_stress(player: Player, episodes: int | None, seed: int, as_json: bool) -> None:
-    from palaestra.train.evaluation.stress import stress_player
-    from palaestra.train.evaluation.stress_table import stress_table, told_while_running
-    from palaestra.train.formatting import terminal_width
-    from palaestra.train.results.evaluation_report import env_of, run_of
-
-    test = stress_player(player, episodes, seed, told_while_running())
-    title = f"{run_of(test.unchanged)} on {env_of(test.unchanged)}"
-    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
 
 
 def _played(player: Player, episodes: int, seed: int) -> Evaluation:

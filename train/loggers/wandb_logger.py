@@ -35,7 +35,8 @@ from stable_baselines3.common.logger import KVWriter
 
 from palaestra.envs.core.user_code import one_line
 from palaestra.train.formatting import tell
-from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, ScalarRow, scalar_row
+from palaestra.train.loggers.csv_logger import CsvOutput, ScalarRow, scalar_row
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 
 if TYPE_CHECKING:
     import wandb

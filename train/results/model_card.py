@@ -23,8 +23,7 @@ from palaestra.train.config.description import card as card_of
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError, dump_yaml
 from palaestra.train.evaluation.episodes import Evaluation
-from palaestra.train.evaluation.stress_table import condition_name
-from palaestra.train.formatting import NORMALISED, SCORES, known
+from palaestra.train.formatting import NORMALISED, SCORES, condition_name, known
 from palaestra.train.markdown import markdown_table
 from palaestra.train.results.cost import Cost, EnergyFactors, cost_of
 from palaestra.train.results.evaluation_report import named_figure

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from palaestra.train.loggers.csv_logger import ITERATION, STEP
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 
 
 class TrainingEvaluation(NamedTuple):

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palaestra.envs.core.user_code import UserCodeError
-from palaestra.train.config.run_config import environment, read_file
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.run_folder import CONFIG, ROOT, STAMP, RunFolder
 
@@ -48,7 +47,7 @@ def find_run(name: str, to_resume: bool = False) -> RunFolder:
     if colon and not env:
         raise ConfigError(f"no run {name!r}: name an environment, as in latest:cartpole, or leave the colon out")
     try:
-        wanted = environment(env) if colon else None
+        wanted = _environment(env) if colon else None
     except UserCodeError as error:
         raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
     runs = (RunFolder(Path(path)) for path in runs_by_age() if wanted is None or _plays_in(wanted, path))
@@ -58,6 +57,12 @@ def find_run(name: str, to_resume: bool = False) -> RunFolder:
         train = shlex.join(["palaestra", "train", *([env] if colon else [])])
         raise ConfigError(f"there is no {run} with a {file} below runs/ yet; {train} makes one")
     return found
+
+
+def _environment(name: str) -> ResolvedEnv:
+    from palaestra.train.config.run_config import environment  # late: with it comes PyTorch
+
+    return environment(name)
 
 
 def find_model(name: str) -> Path:
@@ -131,6 +136,8 @@ def _configured(folder: str) -> int | None:
 
 def _plays_in(env: ResolvedEnv, folder: str) -> bool:
     """True if a run's configuration can be read and names that environment; modules of others stay unimported."""
+    from palaestra.train.config.run_config import environment, read_file
+
     file = Path(folder, CONFIG)
     try:
         with open(file, "rb") as lines:

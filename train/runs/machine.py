@@ -144,7 +144,7 @@ def write_facts(
     model: Agent,
     seconds: float,
     steps_per_second: float,
-    solved_after: float | None,
+    solved: tuple[float | None, float | None],
     stopped: str | None,
     unevaluated: bool,
     watch: Stopwatch,
@@ -153,7 +153,8 @@ def write_facts(
     """``run.json``: what is needed to judge and to repeat the run.
 
     ``run_seconds`` and ``cpu_seconds`` are of this process, with the final evaluation and what came after it, and of
-    those that the run went on from (``before``: their ``run.json``) unless they were killed.
+    those that the run went on from (``before``: their ``run.json``) unless they were killed. ``solved`` is the mean
+    return from which the environment counts as solved, and the seconds after which that was reached.
     """
     from importlib.metadata import version  # late: this module is imported for --help
 
@@ -177,7 +178,8 @@ def write_facts(
         "run_seconds": round(watch.seconds + seconds_in(before, "run_seconds"), 3),
         "cpu_seconds": round(watch.cpu_seconds + seconds_in(before, "cpu_seconds"), 3),
         "steps_per_second": round(steps_per_second),
-        "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
+        "solved_at": solved[0],
+        "solved_after_seconds": None if solved[1] is None else round(solved[1], 2),
         "stopped": stopped,
         "evaluation_skipped": unevaluated,
     }

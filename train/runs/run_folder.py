@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
-from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and late: reading a folder needs no PyTorch, whose import takes seconds
+    from palaestra.train.config.run_config import RunConfig
     from palaestra.train.runs.curves import Curves
 
 ROOT = Path("runs")
@@ -83,9 +82,23 @@ class RunFolder:
         return self.path / "eval.json"
 
     @property
+    def episodes_file(self) -> Path:
+        """Return and length of each episode of the final evaluation."""
+        return self.path / "episodes.csv"
+
+    @property
+    def figures_file(self) -> Path:
+        """What the environment adds to a report (``TensorEnv.report_figures``), of the final evaluation."""
+        return self.path / "figures.json"
+
+    @property
     def stress_file(self) -> Path:
-        """Written by ``palaestra card --stress``: the scores in changed conditions."""
+        """Written by ``palaestra evaluate RUN --stress``: the scores in changed conditions."""
         return self.path / "stress.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def card_file(self) -> Path:
@@ -132,6 +145,9 @@ class RunFolder:
     @staticmethod
     def check_new(config: RunConfig, path: Path | None) -> None:
         """Raise a ConfigError if the agent cannot be built, or the given folder exists already."""
+        from palaestra.train.config.compatibility import check_policy
+        from palaestra.train.config.run_config import build_arguments
+
         check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
         if path is not None and path.exists():
             raise ConfigError(f"run folder {path} exists already; a run is never overwritten")
@@ -142,6 +158,8 @@ class RunFolder:
 
     def config(self) -> RunConfig | None:
         """Every resolved setting; None if the folder has no configuration. A ConfigError if it is damaged."""
+        from palaestra.train.config.run_config import RunConfig, read_file
+
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
 
     def write_config(self, config: RunConfig) -> None:
@@ -164,6 +182,7 @@ class RunFolder:
 
     def write_environment(self, config: RunConfig) -> None:
         """Note what the environment and the machine are like, for :meth:`check_environment`."""
+        from palaestra.train.config.compatibility import space_forms
         from palaestra.train.runs.machine import arithmetic
 
         env = config.resolved_env
@@ -178,6 +197,8 @@ class RunFolder:
         """
         if not (noted := self._object_in(self.environment_file)):
             return
+        from palaestra.train.config.compatibility import check_forms
+
         check_forms(noted, config.resolved_env, config.env_kwargs)
         if noted.get("source") != config.resolved_env.source():
             name = config.resolved_env.short_name
@@ -194,6 +215,10 @@ class RunFolder:
         from palaestra.train.runs.curves import Curves
 
         return Curves(self.progress_file)
+
+    def evaluation_files(self) -> list[Path]:
+        """Every file that tells of the agent after its last step."""
+        return [self.evaluation_file, self.episodes_file, self.figures_file, self.stress_file, self.report_file]
 
     def is_evaluated(self) -> bool:
         """True if the final evaluation is written."""
@@ -242,6 +267,18 @@ class RunFolder:
         """Delete what a run of this configuration has left that was killed before its first checkpoint."""
         for path in (self.progress_file, self.wandb_id_file, self.best_file, *self.checkpoint_files()):
             path.unlink(missing_ok=True)
+
+    def is_in_use(self) -> bool:
+        """True if a process works in the folder."""
+        if not (self.path / _LOCK).is_file():
+            return False
+        from filelock import Timeout
+
+        try:
+            with only_process(self.path):
+                return False
+        except ConfigError as error:
+            return isinstance(error.__cause__, Timeout)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -27,6 +27,7 @@ from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
+from palaestra.train.evaluation.kept_results import added_figures, episodes_table
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
@@ -205,11 +206,11 @@ def _train(
     before = {} if resume is None else folder.facts()
     solved_after = callback.solved_after if resume is None else before.get("solved_after_seconds")
     speed, seconds = (model.num_timesteps - start_step) / seconds, callback.seconds_before + seconds
-    skipped = finished and evaluation is None
-    write_facts(folder.facts_file, model, seconds, speed, solved_after, stopped, skipped, started, before)
+    skipped, at = finished and evaluation is None, callback.solved_at
+    write_facts(folder.facts_file, model, seconds, speed, (at, solved_after), stopped, skipped, started, before)
     if finished:
         checkpoints.discard(folder)
-    at, steps, curves = callback.solved_at, model.num_timesteps, tracker.url or tracker.offline_dir
+    steps, curves = model.num_timesteps, tracker.url or tracker.offline_dir
     return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved)
 
 
@@ -300,14 +301,17 @@ def _final_evaluation(
         with progress.stage(f"final evaluation: {count:,} held-out episodes") as stage:
             result = evaluate_run(policy, config, count, tell=lambda over: stage.tell(over / count))
         write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
+        write_whole(folder.episodes_file, episodes_table(result))
+        write_whole(folder.figures_file, added_figures(result, policy, stop.say))
+        folder.stress_file.unlink(missing_ok=True)  # of an agent that has trained further
         stop.skippable = "the recording"
         with progress.stage("recording an episode", at_most=True) as stage:
             video = _record_episode(policy, config, folder.video_file, stage.tell)
     except Stopped:
         if not stop.skipped:
             raise
-        for file in (folder.video_file, *([folder.evaluation_file] if result is None else [])):
-            file.unlink(missing_ok=True)  # of an agent that has trained further
+        for file in (folder.video_file, *(folder.evaluation_files() if result is None else [])):
+            file.unlink(missing_ok=True)  # the same
     stop.skippable = ""
     for key, value in ({} if result is None else eval_metrics(result)).items():
         model.logger.record(key, value)
