@@ -24,7 +24,7 @@ def card(
     ] = False,
     watts_per_core: Annotated[float, typer.Option(parser=read_number, metavar="W", help="Of a core at work.")] = 12.0,
     gpu_watts: Annotated[
-        float | None, typer.Option(parser=read_number, metavar="W", help="Of a GPU at work; else it is left out.")
+        float | None, typer.Option(parser=read_number, metavar="W", help="Of a GPU at work, which is else left out.")
     ] = None,
     grams_per_kwh: Annotated[
         float, typer.Option(parser=read_number, metavar="G", help="CO₂ equivalents of your electricity.")
