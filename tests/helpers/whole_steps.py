@@ -6,7 +6,7 @@
 2. k is counted up from 1; the configuration is sought as ``time_bound.py`` seeks it, and the speed of each joint that
    leads to it in k steps by bisection in the environment's own drives.
 3. What is found can be played: the best control takes no more. It takes no less than T*ₐ, which knows of no braking, in
-   whole steps; where both agree they are what the best control takes.
+   whole steps; where both agree that is what the best control takes, but for the search of T*ₐ, which can end above it.
 
 Of the 1,000 held-out targets, played in the environment:
 
