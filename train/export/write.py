@@ -49,6 +49,7 @@ from palaestra.train.export.priced_moments import priced_moments
 from palaestra.train.runs.run_folder import RunFolder
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip", "web": ".html"}
+_PLAYED = ("web", "player")  # in a page of its own, and within another one
 OPSET = 18
 _SEED = 1  # of the held-out episodes: not those of the final evaluation
 _TRACED = 3  # observations in the batch that is traced; with one, its size would be a constant
@@ -84,6 +85,29 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         ExportError: if the policy cannot be exported, or acts differently as a file, or ``path`` is not free.
     """
     check_destination(path)
+    whole, opened, contract, found = _compared(player, folder, path, form, distribution)
+    content = whole()  # with what came of the comparison
+    opened(content)
+    told = {**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+    write_both(path, content, json.dumps(told, indent=1, allow_nan=False) + "\n")
+    return Exported(path, path.with_suffix(".json"), contract, found)
+
+
+def player_of(player: Player, folder: RunFolder) -> dict[str, Any]:
+    """The agent as a page plays it (:mod:`palaestra.train.web`), once both were seen to act alike.
+
+    Raises:
+        ExportError: if a page cannot play it.
+    """
+    whole, *_ = _compared(player, folder, folder.model_file, "player", distribution=True)
+    data: dict[str, Any] = json.loads(whole())
+    return data
+
+
+def _compared(
+    player: Player, folder: RunFolder, path: Path, form: str, distribution: bool
+) -> tuple[Callable[[], bytes], Callable[[bytes], _Act], dict[str, Any], Confirmation]:
+    """What makes and opens the bytes of a file that acts as the agent does, the contract, and the comparison."""
     assert isinstance(player.policy, AgentPolicy)
     model, name = player.policy.model, player.policy.name
     if model.device.type != "cpu":
@@ -95,7 +119,7 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         policy.model.speak_to(env)
         masked = env.action_masks() is not None
         turned = _channels_last(given_space(env))
-        network = PolicyNetwork(policy.model, masked, distribution or form == "web", turned)
+        network = PolicyNetwork(policy.model, masked, distribution or form in _PLAYED, turned)
         contract = contract_of(player, env, folder)
         if (prices := priced_moments(policy, env)) is not None:
             contract["prices"] = prices
@@ -107,8 +131,9 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
                 what = "--stochastic is for the other formats" if distribution else "it knows no action masks"
                 raise ExportError(f"a file of Stable-Baselines3 has its own outputs, the action alone: {what}")
             written = [_sb3(policy.model, contract)]
-        elif form == "web":
-            written = _pages(network, inputs, contract, path, env, resolve(player.env).short_name)
+        elif form in _PLAYED:
+            of = resolve(player.env).short_name if form == "web" else None
+            written = _pages(network, inputs, contract, path, env, of)
         else:
             written = [(_onnx if form == "onnx" else _program)(network, inputs, contract, path)]
         scores = (
@@ -120,11 +145,7 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         contract["confirmed"] = finite(found.as_dict())
     finally:
         env.close()
-    content = whole()  # with what came of the comparison
-    opened(content)
-    told = {**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
-    write_both(path, content, json.dumps(told, indent=1, allow_nan=False) + "\n")
-    return Exported(path, path.with_suffix(".json"), contract, found)
+    return whole, opened, contract, found
 
 
 def _confirmed(
@@ -217,9 +238,9 @@ def _pages(
     contract: dict[str, Any],
     path: Path,
     env: BatchedEnv,
-    name: str,
+    name: str | None,
 ) -> list[_Written]:
-    """Pages in which the agent plays, from the coarsest weights to the exact ones."""
+    """Pages in which the agent plays, from the coarsest weights to the exact ones; without a name only their data."""
     from palaestra.train.web.onnx_graph import PRECISIONS
     from palaestra.train.web.page import acting, page, player_data
 
@@ -228,7 +249,12 @@ def _pages(
 
     def written(precision: str) -> _Written:
         data = player_data(content, env, precision)
-        return lambda: page(data, name, contract), lambda _: acting(content, precision)
+
+        def whole() -> bytes:
+            told = {**data, "contract": contract}
+            return json.dumps(told, allow_nan=False).encode() if name is None else page(told, name)
+
+        return whole, lambda _: acting(content, precision)
 
     return [written(precision) for precision in PRECISIONS]
 

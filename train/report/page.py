@@ -33,21 +33,30 @@ class PageError(ValueError):
     """A page cannot be written there; the message says why."""
 
 
-def render(template: Path, charts: Iterable[SvgChart], data: Mapping[str, Any], **shown: Any) -> str:
+def render(
+    template: Path,
+    charts: Iterable[SvgChart],
+    data: Mapping[str, Any],
+    more_script: str = "",
+    more_style: str = "",
+    **shown: Any,
+) -> str:
     """The page.
 
     Args:
         template: a file that extends ``base.html`` and shows charts by ``figure.of(marked(chart))``.
         charts: all that it shows, whose numbers the script needs; their names differ.
         data: what the page holds as JSON beside ``charts``; NaN and infinity become null.
+        more_script: runs after the page's own script.
+        more_style: comes after the page's own style.
         shown: what the template needs, ``title`` among them.
     """
-    script = _text("page.js")
+    script = _text("page.js") + more_script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     found = {chart.ident: chart.hover for chart in charts}
     inside = {
         "generator": f"{GENERATOR} {version('palaestra')}",
-        "style": Markup(_text("page.css")),
+        "style": Markup(_text("page.css") + more_style),
         "script": Markup(script),
         "script_digest": f"sha256-{digest}",
         "data": _json({**data, "charts": found}),

@@ -6,7 +6,7 @@ Films are made smaller or left out where a page would have more than ``MOST_BYTE
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,33 @@ from palaestra.train.report.page import render, write_page
 from palaestra.train.report.run_record import RunRecord, read_record, spent
 from palaestra.train.report.told_settings import differences, repeat_command, short_name, value_text
 from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.web.page import script_within, style
 
 TEMPLATE = Path(__file__).with_name("run_page.html")
 MOST_BYTES = 3_000_000
+_PLAYER = 'JSON.parse(document.getElementById("data").textContent).player'
 _FILMS = 2_000_000  # bytes of all films together
 
 
-def report_page(folders: Sequence[RunFolder]) -> str:
+def report_page(folders: Sequence[RunFolder], player: Mapping[str, Any] | None = None) -> str:
     """The page.
+
+    Args:
+        folders: of the runs.
+        player: of one run, for its page to play (:func:`palaestra.train.export.write.player_of`).
 
     Raises:
         ConfigError: if one of the folders holds no run.
     """
     different = {folder.path.resolve(): folder for folder in folders}  # one may be named twice
     records = [read_record(folder) for folder in different.values()]
-    page, films = _page(records, _FILMS)
+    page, films = _page(records, _FILMS, player)
     if films and (excess := len(page.encode()) - MOST_BYTES) > 0:
-        page, _ = _page(records, max(0, films - excess))
+        page, _ = _page(records, max(0, films - excess), player)
     return page
 
 
-def _page(records: Sequence[RunRecord], room: int) -> tuple[str, int]:
+def _page(records: Sequence[RunRecord], room: int, player: Mapping[str, Any] | None) -> tuple[str, int]:
     """The page with so many bytes for films, and how many they are."""
     several = len(records) > 1
     share = room // len(records)
@@ -50,7 +56,9 @@ def _page(records: Sequence[RunRecord], room: int) -> tuple[str, int]:
     page = render(
         TEMPLATE,
         charts,
-        {"runs": [_data(record) for record in records]},
+        {"runs": [_data(record) for record in records], **({} if player is None else {"player": player})},
+        more_script="" if player is None else "\n" + script_within(_PLAYER),
+        more_style="" if player is None else "\n" + style(),
         title=title,
         runs=views,
         groups=groups,
@@ -58,19 +66,20 @@ def _page(records: Sequence[RunRecord], room: int) -> tuple[str, int]:
         remarks=_remarks(records),
         made=f"page made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         heading=3 if several else 2,
+        plays=player is not None,
     )
     films = [view["film"] for view in views if view["film"] is not None]
     return page, sum(len(film.source or "") + 2 * len(film.poster or "") for film in films)
 
 
-def write_report(folders: Sequence[RunFolder], out: Path) -> None:
-    """Make the page and put it at ``out``, whole or not at all.
+def write_report(folders: Sequence[RunFolder], out: Path, player: Mapping[str, Any] | None = None) -> None:
+    """Make the page (:func:`report_page`) and put it at ``out``, whole or not at all.
 
     Raises:
         ConfigError, PageError: if one of the folders holds no run, or something else is at ``out``.
         OSError: if it cannot be written.
     """
-    write_page(out, report_page(folders))
+    write_page(out, report_page(folders, player))
 
 
 def _view(record: RunRecord, prefix: str, room: int) -> dict[str, Any]:

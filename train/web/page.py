@@ -20,8 +20,14 @@ SCRIPTS = ("drawing", "random", "network", "snake", "cartpole", "season", "reach
 
 
 def script() -> str:
-    """All of the player's JavaScript."""
+    """All of the player's JavaScript, which defines ``Player(element, data)``."""
     return "\n".join(_part(f"{name}.js").replace('"use strict";\n', "", 1) for name in SCRIPTS)
+
+
+def script_within(data: str) -> str:
+    """The same for a page that has an element ``player``, with its data where ``data`` says, in JavaScript."""
+    begin = f'window.player = new Player(document.getElementById("player"), {data});'
+    return f'(() => {{\n"use strict";\n{script()}\n{begin}\n}})();'
 
 
 def style() -> str:
@@ -46,21 +52,21 @@ def player_data(content: bytes, env: Any, precision: str) -> dict[str, Any]:
     return {"world": world, "network": page_network(content, precision), "seed": EVALUATION_SEEDS, "episodes": EPISODES}
 
 
-def page(data: dict[str, Any], name: str, contract: dict[str, Any]) -> bytes:
+def page(data: dict[str, Any], name: str) -> bytes:
     """The whole file.
 
     Args:
-        data: of :func:`player_data`.
+        data: of :func:`player_data`, and the policy's ``contract``, which the page carries and tells of.
         name: the environment's, for its heading.
-        contract: of the policy, which the page carries and tells of.
     """
+    contract = data["contract"]
     parts = {
         "title": escape(f"{contract['agent']['algorithm'].upper()} plays {name}"),
         "subtitle": escape(_subtitle(contract)),
         "footer": escape(_footer(contract)),
         "style": style(),
         "script": script(),
-        "data": in_script({**data, "contract": contract}),
+        "data": in_script(data),
     }
     text = _part("page.html")
     for key, part in parts.items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from browser import barriers, opened
+from exported_runs import SMALL, TRAIN, command
 
 from palaestra.envs.registry import resolve
 from palaestra.envs.snake import Snake
@@ -127,3 +128,28 @@ def test_nothing_bars_the_way(env: str, width: int, scheme: str, pages: Path) ->
 def test_the_pages_boards_are_those_of_the_preset(pages: Path) -> None:
     with opened(pages / "snake-page.html") as browser:
         assert browser.execute_script("return player.world.cells") == Snake(6).cells
+
+
+def test_the_agent_plays_within_its_report(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same player in the report of a run, under the page's policy that lets nothing but its own script run."""
+    report = pages / "with-player.html"
+    assert command(monkeypatch, "report", str(pages / "reach"), "--out", str(report)) == 0
+    assert report.stat().st_size < 3_000_000
+    with opened(report) as browser:
+        _press(browser, ".")
+        assert browser.execute_script("return player.agent.steps") == 1
+        assert browser.execute_script("return document.querySelectorAll('svg.chart').length") > 3
+        assert barriers(browser) == []
+
+
+def test_a_report_without_a_player_says_why(
+    pages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = pages / "without.html"
+    run = str(pages / "two")
+    assert command(monkeypatch, "train", "pricing-two", *TRAIN, *SMALL, "--run-dir", run) == 0
+    assert 'class="player"' not in (pages / "two" / "report.html").read_text()  # that of training
+    capsys.readouterr()
+    assert command(monkeypatch, "report", run, "--out", str(report)) == 0
+    assert "does not play in the page: a page cannot play" in capsys.readouterr().out
+    assert 'class="player"' not in report.read_text()

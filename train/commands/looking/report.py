@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palaestra.train.commands import UsageError
-from palaestra.train.formatting import say
+from palaestra.train.formatting import say, tell
+
+if TYPE_CHECKING:
+    from palaestra.train.runs.run_folder import RunFolder
 
 _ONE, _SEVERAL = "report.html in the run's folder", "report.html here"
 
@@ -19,24 +22,29 @@ def report(
         Path | None,
         typer.Option("--out", metavar="FILE", help=f"Page to write (default: {_ONE}; of several runs {_SEVERAL})."),
     ] = None,
+    player: Annotated[
+        bool, typer.Option("--player/--no-player", help="Let the agent play in the page of one run, if a page can.")
+    ] = True,
 ) -> None:
     """Make a page of a run or of several, in one file that any browser opens without a network.
 
     It has the verdict, the score beside known policies, the curves, the recorded episode, the returns of single
     episodes with commands that show the worst ones, the stress test if there was one, cost, settings and versions.
-    Training writes it at its end.
+    Training writes it at its end, without the agent that plays in it (snake, cartpole, reach and pricing).
 
     \b
     palaestra report latest
     palaestra report latest:cartpole --out cartpole.html
     palaestra report runs/snake-small/ppo/* --out snakes.html
     """
-    path = write_reports(runs, out)
+    path = write_reports(runs, out, player)
     say(f"{path}: {path.stat().st_size / 1e6:.2g} MB")
 
 
-def write_reports(runs: list[str], out: Path | None = None) -> Path:
+def write_reports(runs: list[str], out: Path | None = None, player: bool = False) -> Path:
     """Make a page of the runs, which are named as on the command line, and return where it is.
+
+    With ``player`` the agent of a single run plays in it; where a page cannot play it, a line says why.
 
     Raises:
         ConfigError, UnknownEnvError: if one of the runs is none.
@@ -54,5 +62,19 @@ def write_reports(runs: list[str], out: Path | None = None) -> Path:
         folders.append(find_run(name))
     path = out or (folders[0].report_file if len(folders) == 1 else Path(folders[0].report_file.name))
     check_page(path)
-    write_report(folders, path)
+    write_report(folders, path, _player(folders[0]) if player and len(folders) == 1 else None)
     return path
+
+
+def _player(folder: RunFolder) -> dict[str, Any] | None:
+    from palaestra.agents.export.policy_network import ExportError
+    from palaestra.train.commands.evaluate import find_player
+    from palaestra.train.export.write import player_of
+
+    if not folder.model_file.is_file():
+        return None  # which the page tells
+    try:
+        return player_of(find_player(str(folder.path), None, False, ()), folder)
+    except ExportError as error:
+        tell(f"palaestra: the agent does not play in the page: {error}")
+        return None
