@@ -119,3 +119,19 @@ def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, 
             f"it comes within {best.values[worst]:.3g} m"
         )
     return q.view(chain.dof, len(targets), _STARTS)[:, torch.arange(len(targets)), best.indices].T.contiguous()
+
+
+def stoppable_velocity(room: Tensor, velocity: Tensor, acceleration: Tensor, period: float) -> Tensor:
+    """The largest velocity after this step from which a joint still stops within ``room``, [dof, N].
+
+    Braking at full deceleration from v takes at most v²/(2a) + v · period / 2, the second term because the last step of
+    it is not a whole one. The room shrinks by (velocity + v) / 2 · period during this step.
+
+    Args:
+        room: to the joint's end, [dof, N] rad.
+        velocity: towards it, as the step begins, [dof, N] rad/s.
+        acceleration: the largest, [dof, 1] rad/s².
+        period: of a step, s.
+    """
+    left = (room - velocity * (0.5 * period)).clamp(min=0.0)
+    return acceleration * ((period**2 + 2.0 * left / acceleration).sqrt() - period)

@@ -50,7 +50,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares
+from palaestra.envs.arm.control import damped_least_squares, stoppable_velocity
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.panda_bound import pandas_bound, time_over_bound
@@ -337,19 +337,9 @@ class Reach(ArmTask[ArmState]):
         """Angles and velocities [dof, N] after one step with constant acceleration towards the commanded velocity."""
         table = tables(self.chain, q.dtype, q.device)
         change = table.acceleration * PERIOD
-        upper = torch.minimum(table.velocity, _stoppable(table.q_max - q, dq, table.acceleration))
-        lower = torch.minimum(table.velocity, _stoppable(q - table.q_min, -dq, table.acceleration))
+        upper = torch.minimum(table.velocity, stoppable_velocity(table.q_max - q, dq, table.acceleration, PERIOD))
+        lower = torch.minimum(table.velocity, stoppable_velocity(q - table.q_min, -dq, table.acceleration, PERIOD))
         velocity = torch.minimum(torch.maximum(command, -lower), upper)
         velocity = torch.minimum(torch.maximum(velocity, dq - change), dq + change)
         angle = q + (dq + velocity) * (0.5 * PERIOD)
         return torch.minimum(torch.maximum(angle, table.q_min), table.q_max), velocity  # rounding, if anything
-
-
-def _stoppable(room: Tensor, velocity: Tensor, acceleration: Tensor) -> Tensor:
-    """The largest velocity after this step from which the joint still stops within ``room`` [dof, N] rad.
-
-    Braking at full deceleration from v takes at most v²/(2a) + v · PERIOD / 2, the second term because the last step of
-    it is not a whole one. The room shrinks by (velocity + v) / 2 · PERIOD during this step.
-    """
-    left = (room - velocity * (0.5 * PERIOD)).clamp(min=0.0)
-    return acceleration * ((PERIOD**2 + 2.0 * left / acceleration).sqrt() - PERIOD)

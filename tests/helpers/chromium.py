@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +60,32 @@ def requested_hosts(window: Any) -> list[str]:
     sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     assert any(address.startswith("file:") for address in sent), "the log has not even the page itself"
     return [address for address in sent if not address.startswith(("file:", "data:", "about:"))]
+
+
+AXE = "axe-core@4.10.3"
+
+
+def barriers(window: Any) -> list[tuple[str, str, str]]:
+    """Faults that axe-core calls serious or critical: rule, impact and an element. Skips without npm."""
+    window.execute_cdp_cmd("Runtime.evaluate", {"expression": _axe()})  # which a page's policy does not hold back
+    window.set_script_timeout(60)
+    found = window.execute_async_script("axe.run().then(arguments[0], (error) => arguments[0](String(error)))")
+    assert len(found["passes"]) > 10
+    faults = [(f["id"], f["impact"], f["nodes"][0]["html"][:200]) for f in found["violations"]]
+    return [fault for fault in faults if fault[1] in ("serious", "critical")]
+
+
+@cache
+def _axe() -> str:
+    """The source of axe-core."""
+    if (npm := shutil.which("npm")) is None:
+        pytest.skip("accessibility is tested with axe-core, which npm installs")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder, AXE]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        except subprocess.TimeoutExpired:
+            pytest.skip("npm cannot install axe-core in 120 s")
+        if done.returncode:
+            pytest.skip(f"npm cannot install axe-core: {done.stderr.strip().splitlines()[-1:]}")
+        return (Path(folder) / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")

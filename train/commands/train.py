@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count, read_index
-from palaestra.train.formatting import say, tell
+from palaestra.train.formatting import say
 from palaestra.train.interruptions import Shown
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
@@ -253,6 +253,7 @@ def _tell_finished(folder: RunFolder) -> None:
 
 def _carry_out(make_plan: Callable[[bool], Plan | None], track: str, with_report: bool) -> None:
     """Train as process 0 has planned."""
+    from palaestra.train.commands.looking.report import report_after_training
     from palaestra.train.interruptions import Interrupted
     from palaestra.train.runs import trainer
     from palaestra.train.runs.parallel.torchrun import broadcast_plan, joined_processes
@@ -273,7 +274,7 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str, with_report
         if group.rank == 0:
             _finish(result)
             if with_report:
-                _report_on(plan.folder)
+                report_after_training(plan.folder)
 
 
 def _keep_output_of(plan: Plan) -> None:
@@ -295,20 +296,6 @@ def _tell_interrupted(folder: RunFolder) -> None:
     else:
         steps = "" if newest is None else f" after {int(newest.stem):,} steps"
         say(f"interrupted{steps}; go on with: palaestra train --resume {run}")
-
-
-def _report_on(folder: RunFolder) -> None:
-    """Write the run's page; the run is whole without it, so that whatever goes wrong is told in a line."""
-    try:
-        from palaestra.train.report.run_report import write_report
-
-        write_report([folder], folder.report_file)
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        tell(f"palaestra: the report could not be written ({reason}); palaestra report RUN makes it", error=True)
-        return
-    if Shown.progress:
-        say(f"report: {folder.report_file}")
 
 
 def _finish(result: RunResult) -> None:

@@ -70,8 +70,9 @@ def _season(env: Pricing) -> dict[str, Any]:
 
 
 def _reach(env: Reach) -> dict[str, Any]:
-    if env.sensor_noise or env.action_delay:
-        raise ExportError("a page cannot play reach with sensor_noise or action_delay: leave them out")
+    if any(high > 0.0 for _, high in env.numbers.ranges.values()):
+        told = ", ".join(env.numbers.ranges)
+        raise ExportError(f"a page cannot play reach with any of {told}: leave them out")
     chain = env.chain
     camera = view(chain, env.targets, *env.picture_size)
     moves = Reach(chain, "cartesian", env.start, env.targets).keys_to_action
