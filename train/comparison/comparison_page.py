@@ -19,7 +19,7 @@ from palaestra.train.comparison.comparison_table import (
 from palaestra.train.comparison.verdict import verdict
 from palaestra.train.formatting import NORMALISED, known
 from palaestra.train.report.charts import Curve, ScoreRow, SvgChart, interval_chart, line_chart
-from palaestra.train.report.page import render
+from palaestra.train.report.html_page import render
 
 TEMPLATE = Path(__file__).with_name("compare.html")
 _RUN_HEADS = ("run", "environment", "method", "seed", "state", "steps", "score", NORMALISED)

@@ -7,7 +7,7 @@
 3. Each chart has a title and a description for screen readers, the same numbers as a table, and ``hover``, what the
    page's script tells of the place that a pointer or the arrow keys are at.
 
-Whoever shows them calls ``chart_html`` of :mod:`palaestra.train.report.page`.
+Whoever shows them calls ``chart_html`` of :mod:`palaestra.train.report.html_page`.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def score_chart(record: RunRecord, prefix: str) -> SvgChart | None:
     rows.sort(key=lambda row: row.value)
     solved = solved_at(record)
     levels = [] if solved is None else [(SCORES["solved_at"], solved)]
-    note = "" if exact or low is None else "The line across a bar is the 95 % interval of the mean."
+    note = "" if low is None or low == high else "The line across a bar is the 95 % interval of the mean."
     return interval_chart(f"{prefix}score", "Score", rows, x_label="mean return", levels=levels, note=note)
 
 

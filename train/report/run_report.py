@@ -15,7 +15,7 @@ from palaestra.train.formatting import NORMALISED, four_digits
 from palaestra.train.report import run_charts, run_words
 from palaestra.train.report.charts import Curve, ScoreRow, SvgChart, interval_chart, line_chart
 from palaestra.train.report.film import film_of
-from palaestra.train.report.page import render, write_page
+from palaestra.train.report.html_page import render, write_page
 from palaestra.train.report.run_record import RunRecord, read_record, spent
 from palaestra.train.report.told_settings import differences, repeat_command, short_name, value_text
 from palaestra.train.runs.run_folder import RunFolder

@@ -34,8 +34,8 @@ def short_number(value: float, step: float = 0.0) -> str:
 
 def _digits(size: float, step: float) -> str:
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if decimals and abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6:
-        decimals += 1  # steps of 0.25
+    if abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6:
+        decimals += 1  # steps of 0.25, and of 2.5 k
     return f"{size:.{min(decimals, 9)}f}"
 
 

@@ -50,7 +50,7 @@ def axes(
     y_scale = scale_for(y, HEIGHT - BOTTOM, TOP, logarithmic=logarithmic, from_zero=from_zero)
     left = 8.0 + LETTER * max((len(label) for _, label in y_scale.ticks()), default=1) + 14.0
     low, high = min(x, default=0.0), max(x, default=1.0)
-    if not whole and low > 0.0 and low < 0.3 * high:
+    if not whole and low > 0.0 and (low < 0.3 * high or low == high):
         low = 0.0
     return Scale(low, high if high > low else low + 1.0, left, WIDTH - RIGHT), y_scale
 

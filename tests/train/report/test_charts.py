@@ -34,6 +34,7 @@ def drawn(chart: SvgChart) -> ElementTree.Element:
     [
         *((0.0, 1.0, "0"), (3.0, 1.0, "3"), (-20.0, 10.0, "−20"), (0.25, 0.25, "0.25"), (0.5, 0.25, "0.50")),
         *((1_500_000.0, 500_000.0, "1.5 M"), (20_000.0, 5_000.0, "20 k"), (0.0001, 0.0001, "0.0001")),
+        *((17_500.0, 2_500.0, "17.5 k"), (250.0, 250.0, "250"), (2.5e6, 5e5, "2.5 M")),
         *((0.00002, 0.00001, "2.0e−5"), (12_345.0, 0.0, "12,345"), (0.123456, 0.0, "0.1235"), (2.5e-7, 0.0, "2.5e−7")),
     ],
 )
@@ -142,6 +143,12 @@ def test_text_stays_text(chart: SvgChart) -> None:
     assert "script" not in {e.tag.removeprefix(SVG) for e in root.iter()}
     assert root.find(f"{SVG}title") is not None
     assert any(TAG[:20] in (e.text or "") for e in root.iter())
+
+
+def test_one_point_lies_at_the_end_of_an_axis_from_zero() -> None:
+    chart = line_chart("a", "Title", [Curve("one", [65_536], [2.0])], x_label="steps", y_label="return")
+    assert chart.hover["x"][:2] == [0.0, 65_536]
+    assert [e.get("class") for e in drawn(chart).iter(f"{SVG}circle")] == ["c0"]
 
 
 @pytest.mark.parametrize("curves", [[], [Curve("none", [], [])], [Curve("none", [0, 1], [None, None])]])

@@ -21,7 +21,7 @@ from palaestra.train.commands.watch import watch_player
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.report import run_report
-from palaestra.train.report.page import PageError, write_page
+from palaestra.train.report.html_page import PageError, write_page
 from palaestra.train.report.run_record import read_record
 from palaestra.train.report.run_words import worst_episodes
 from palaestra.train.report.told_settings import differences, repeat_command

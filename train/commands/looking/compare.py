@@ -40,13 +40,13 @@ def compare(
         if path is not None and path.suffix.lower() != kind:
             raise UsageError(f"{path}: expected a name that ends in {kind}")
     if out is not None:
-        from palaestra.train.report.page import check_page
+        from palaestra.train.report.html_page import check_page
 
         check_page(out)
     found = compare_runs(run)
     if out is not None:
         from palaestra.train.comparison.comparison_page import comparison_page
-        from palaestra.train.report.page import write_page
+        from palaestra.train.report.html_page import write_page
 
         write_page(out, comparison_page(found))
     if table is not None:

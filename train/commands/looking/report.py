@@ -52,7 +52,7 @@ def write_reports(runs: list[str], out: Path | None = None, player: bool = False
         PageError: if something else than a page of ours is at ``out``.
         OSError: if the page cannot be written.
     """
-    from palaestra.train.report.page import check_page
+    from palaestra.train.report.html_page import check_page
     from palaestra.train.report.run_report import write_report
     from palaestra.train.runs.finding import find_run
 
