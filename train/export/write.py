@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning
+from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
 from palaestra.envs.registry import resolve
@@ -34,6 +36,7 @@ from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.confirm import Confirmation, confirm, fed
 from palaestra.train.export.contract import contract_of, given_space
 from palaestra.train.export.destination import check_destination, write_both
+from palaestra.train.export.held_out_reference import reference_of
 from palaestra.train.export.policy_file import (
     BLANK_SHA256,
     CONTRACT_KEY,
@@ -47,7 +50,7 @@ from palaestra.train.runs.run_folder import RunFolder
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip"}
 OPSET = 18
-_SEED = 1  # of the held-out episodes: not those of the final evaluation
+_SEED, _REFERENCE_SEED = 1, 2  # of the held-out episodes: not those of the final evaluation
 _TRACED = 3  # observations in the batch that is traced; with one, its size would be a constant
 
 
@@ -106,6 +109,7 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
         contract["confirmed"] = finite(found.as_dict())
     finally:
         env.close()
+    contract["reference"] = finite(reference_of(policy, partial(_again, player), _batch(player), contract))
     content = whole()  # with what came of the comparison
     opened(content)
     told = {**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
@@ -116,6 +120,11 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
 def _batch(player: Player) -> int:
     """Copies for the comparison: enough for many different episodes, few where copies step one after another."""
     return min(resolve(player.env).evaluation_episodes, 250 if resolve(player.env).in_tensors else 20)
+
+
+def _again(player: Player, size: int) -> BatchedEnv:
+    """Held-out episodes that are not those of the comparison."""
+    return resolve(player.env).open(size, "cpu", EVALUATION_SEEDS + _REFERENCE_SEED, **player.env_kwargs)
 
 
 def _channels_last(space: Space[Any]) -> set[str]:
