@@ -223,7 +223,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("loggers", "recording", "markdown", "table_file"),
     ("runs",),
     ("play", "bench", "sweep", "results", "export"),
-    ("serve",),
+    ("serve", "monitoring"),
     ("commands",),
     ("cli",),
     ("__main__", "package"),

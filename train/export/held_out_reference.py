@@ -66,9 +66,7 @@ def _batch_for(contract: dict[str, Any], most: int) -> int:
     return most if not length else min(most, max(_FEWEST, int(STATES / length)))
 
 
-def _played(
-    policy: AgentPolicy, env: BatchedEnv, contract: dict[str, Any]
-) -> tuple[Array, Array, Array, int | None]:
+def _played(policy: AgentPolicy, env: BatchedEnv, contract: dict[str, Any]) -> tuple[Array, Array, Array, int | None]:
     """Watched numbers [S, numbers], the episode of each [S], the returns of those that ended, and where it was cut."""
     obs, _ = env.reset()
     under_way = np.ones(env.num_envs, bool)

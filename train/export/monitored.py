@@ -1,7 +1,8 @@
 """The numbers of a policy's inputs and actions that are watched in use, and how each of them was distributed.
 
 1. Every number of an input and of the action is watched by itself, up to :data:`MOST_NUMBERS` of one tensor. Of larger
-   ones (images, boards) the mean and the standard deviation of each observation are; of a mask the share that it allows.
+   ones (images, boards) the mean and the standard deviation of each observation are, of a mask the share that it
+   allows.
 2. A distribution is kept as its function at up to :data:`MOST_CUTS` cuts, which lie halfway between two neighbours of
    the sample: rounding moves no observation over a cut. A number with few values has a cell for each of them.
 3. States of one episode resemble each other, so that ``n`` of them tell less than ``n`` that are drawn alone. Each
@@ -112,9 +113,9 @@ def _watched(end: dict[str, Any], part: str, several: bool) -> list[Watched]:
         return [Watched(part, f"{name} allowed", low=0.0, high=1.0)]
     low, high = (np.broadcast_to(bound, end["shape"]).ravel() for bound in bounds_of(end))
     if count > MOST_NUMBERS:
-        span = float(high.max()) - float(low.min())
-        ends = {"low": float(low.min()), "high": float(high.max())}
-        return [Watched(part, f"{name} mean", **ends), Watched(part, f"{name} deviation", low=0.0, high=span)]
+        least, most = float(low.min()), float(high.max())
+        mean = Watched(part, f"{name} mean", low=least, high=most)
+        return [mean, Watched(part, f"{name} deviation", low=0.0, high=most - least)]
     elements = elements_of(end)
     choices = tuple(end.get("choices", ()))
     names = [e.name for e in elements] or ([name] if not end["shape"] else [f"{name}_{i}" for i in range(count)])
@@ -190,7 +191,7 @@ def _cuts(watched: Watched, values: Array) -> Array:
     between: Array = 0.5 * (different[:-1] + different[1:])
     if not len(between):  # always the same: anything else is in another cell
         nearest = max(1e-6, 1e-4 * abs(float(different[0])))
-        return different[0] + np.array([-nearest, nearest])
+        return np.array([different[0] - nearest, different[0] + nearest])
     if len(between) > MOST_CUTS:
         places = np.searchsorted(different, np.quantile(values, np.arange(1, MOST_CUTS + 1) / (MOST_CUTS + 1)))
         between = between[np.unique(places.clip(max=len(between) - 1))]
@@ -213,7 +214,7 @@ def parts_of(episode: Array, parts: int) -> Array:
 
 
 def bins_of(shares: Array, whole: bool) -> Array:
-    """The bin of each cell, int64 [K + 1]: cells are joined from the lowest on until a bin has a tenth of the states."""
+    """The bin of each cell, int64 [K + 1]: cells are joined from the lowest on until they hold a tenth of all."""
     if whole:
         return np.arange(len(shares))
     found, bin_, filled = np.zeros(len(shares), np.int64), 0, 0.0

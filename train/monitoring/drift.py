@@ -77,7 +77,7 @@ def stability_index(expected: Array, states: float, counts: Array) -> float:
     half = 0.5 * len(counts)
     p = (expected * states + 0.5) / (states + half)
     q = (counts + 0.5) / (counts.sum() + half)
-    return float(((q - p) * np.log(q / p)).sum())
+    return float(np.sum((q - p) * np.log(q / p)))
 
 
 def chi_squared_tail(value: float, degrees: float) -> float:
@@ -92,7 +92,8 @@ def kolmogorov_tail(distance: float, states: float) -> float:
     x = distance * (root + 0.12 + 0.11 / root)
     if x < 0.2:
         return 1.0
-    return min(1.0, max(0.0, 2.0 * sum((-1) ** (k - 1) * math.exp(-2.0 * k * k * x * x) for k in range(1, 101))))
+    terms = (math.exp(-2.0 * k * k * x * x) * (1.0 if k % 2 else -1.0) for k in range(1, 101))
+    return min(1.0, max(0.0, 2.0 * math.fsum(terms)))
 
 
 def shift_of(
@@ -132,7 +133,7 @@ def shift_of(
 
 def has_drifted(shift: Shift, limits: Limits, comparisons: int) -> list[str]:
     """Which measures are beyond their limits and beyond chance: "psi", "ks", "out of range"."""
-    found = []
+    found: list[str] = []
     if shift.states < FEWEST or shift.psi is None or shift.ks is None:
         return found
     level = LEVEL / max(1, comparisons)
@@ -185,7 +186,7 @@ class MeanReturn:
 
 @dataclass(frozen=True)
 class ReturnShift:
-    """The mean return in use less that of the reference, with an interval, and whether it is beyond limit and chance."""
+    """The mean return in use less that of the reference, with an interval, and if it is beyond limit and chance."""
 
     difference: float
     low: float

@@ -79,9 +79,7 @@ class LiveCounts:
     def empty(self) -> DayCounts:
         count, most = len(self._cuts), max(len(cuts) for cuts in self._cuts) + 1
         zeros = np.zeros(count, np.int64)
-        return DayCounts(
-            np.zeros((count, most), np.int64), zeros, np.zeros(count), MeanReturn(self._origin)
-        )
+        return DayCounts(np.zeros((count, most), np.int64), zeros, np.zeros(count), MeanReturn(self._origin))
 
     def add(self, day: date, feed: dict[str, Array], action: Array | None) -> None:
         """Count observations [B, …] by input, and actions [B, …]."""

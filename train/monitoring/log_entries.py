@@ -145,9 +145,7 @@ def _details(entry: dict[str, Any], several: int | None) -> list[Detail]:
     for key, values in given.items():
         if not isinstance(values, list) or len(values) != several:
             raise EntryError(f"{key} must be a list of {several}, as there are observations")
-    return [
-        _detail({key: values[i] for key, values in given.items() if values[i] is not None}) for i in range(several)
-    ]
+    return [_detail({key: values[i] for key, values in given.items() if values[i] is not None}) for i in range(several)]
 
 
 def _detail(given: dict[str, Any]) -> Detail:

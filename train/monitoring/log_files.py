@@ -69,15 +69,15 @@ def read_lines(path: Path, read: LinesRead) -> Iterator[tuple[str, dict[str, Any
         files: list[IO[bytes]] = []
         seen = set()
         for name in files_of(path):
-            file = stack.enter_context(name.open("rb"))
+            file: IO[bytes] = stack.enter_context(name.open("rb"))
             status = name.stat()
             if (status.st_dev, status.st_ino) not in seen:  # renamed between two looks
                 seen.add((status.st_dev, status.st_ino))
                 files.append(file)
                 read.files.append(name)
-        for name, file in zip(read.files, files, strict=True):
-            last = file is files[-1]
-            for number, line in enumerate(_lines(file), 1):
+        for name, opened in zip(read.files, files, strict=True):
+            last = opened is files[-1]
+            for number, line in enumerate(_lines(opened), 1):
                 if not line.strip():
                     continue
                 read.lines += 1

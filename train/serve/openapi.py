@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from palaestra.train.export.observation_reader import Element, elements_of
+from palaestra.train.serve.outcomes import MOST_LETTERS
 
 _LARGEST_LISTED = 256  # elements of a vector whose bounds are described one by one
 
@@ -23,7 +24,10 @@ def act_description(contract: dict[str, Any]) -> dict[str, Any]:
         "500": "The policy itself failed.",
         "503": "Too many requests are coming in.",
     }
+    episode = {"type": "string", "minLength": 1, "maxLength": MOST_LETTERS}
+    named = {"name": "episode", "in": "query", "schema": episode, "description": "Of one observation, for the log."}
     return {
+        "parameters": [named],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {

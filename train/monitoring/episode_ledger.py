@@ -1,0 +1,101 @@
+"""Episodes of a log: what each has brought, and what the action that waits for its outcome was.
+
+An episode begins with its first observation in the log, and its return is the sum of the rewards from there on, or what
+a line says that it is. Outcomes of episodes of which the log has no observation are counted and left out. At most
+:data:`MOST_OPEN` are under way; the one that has been silent for longest gives way, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Protocol
+
+from palaestra.train.monitoring.live_counts import LiveCounts
+from palaestra.train.monitoring.log_entries import Detail, LogEntry
+
+MOST_OPEN = 100_000
+
+
+@dataclass
+class OpenEpisode:
+    """One that is under way."""
+
+    rewards: int = 0  # that were told
+    total: float = 0.0
+    waiting: Any = None  # the sale whose units are not known yet
+
+
+class SaleBook(Protocol):
+    """Takes what was asked, and what was sold for it."""
+
+    def asked(self, day: date, entry: LogEntry, row: int) -> Any:
+        """What is to be known of an action whose sales are to come; None where it is none."""
+
+    def followed(self, before: Any, now: Any) -> None:
+        """Sales that two observations in a row tell by the units that are left."""
+
+    def sold(self, asked: Any, units: int) -> None:
+        """Sales that the log tells."""
+
+
+class EpisodeLedger:
+    """Follows the episodes of a log.
+
+    Attributes:
+        ended: how many have ended with a known return.
+        lost: how many were given up, see the module.
+        unbegun: outcomes of episodes of which the log has no observation.
+    """
+
+    def __init__(self, counts: LiveCounts, book: SaleBook | None = None) -> None:
+        self._counts, self._book = counts, book
+        self._open: OrderedDict[str, OpenEpisode] = OrderedDict()
+        self.ended = self.lost = self.unbegun = 0
+
+    def add(self, entry: LogEntry, counted: bool) -> None:
+        """Follow a line; where it is not ``counted`` it only leads to later ones."""
+        for row, detail in enumerate(entry.details):
+            self._add(entry, row, detail, counted)
+
+    def _add(self, entry: LogEntry, row: int, detail: Detail, counted: bool) -> None:
+        episode = self._episode(detail, begins=entry.feed is not None)
+        if entry.feed is not None and self._book is not None:
+            asked = self._book.asked(entry.day, entry, row) if counted else None
+            if episode is not None and episode.waiting is not None and asked is not None:
+                self._book.followed(episode.waiting, asked)
+            if detail.sold is not None and asked is not None:
+                self._book.sold(asked, detail.sold)
+                asked = None
+            if episode is not None:
+                episode.waiting = asked
+        elif episode is not None and episode.waiting is not None and detail.sold is not None:
+            assert self._book is not None
+            self._book.sold(episode.waiting, detail.sold)
+            episode.waiting = None
+        if episode is not None and detail.reward is not None:
+            episode.rewards, episode.total = episode.rewards + 1, episode.total + detail.reward
+        if not detail.end:
+            return
+        if detail.episode is not None:
+            self._open.pop(detail.episode, None)
+        value = detail.total if detail.total is not None else episode.total if episode and episode.rewards else None
+        if value is not None and counted:
+            day = self._counts.of(entry.day)
+            day.returns = day.returns.add(value)
+            self.ended += 1
+
+    def _episode(self, detail: Detail, begins: bool) -> OpenEpisode | None:
+        if detail.episode is None:
+            return None
+        if detail.episode not in self._open:
+            if not begins:
+                self.unbegun += detail.total is None
+                return None
+            if len(self._open) == MOST_OPEN:
+                self._open.popitem(last=False)
+                self.lost += 1
+            self._open[detail.episode] = OpenEpisode()
+        self._open.move_to_end(detail.episode)
+        return self._open[detail.episode]
