@@ -22,7 +22,7 @@ from palaestra.train.monitoring.episode_ledger import EpisodeLedger
 from palaestra.train.monitoring.live_counts import DayCounts, LiveCounts
 from palaestra.train.monitoring.log_entries import EntryError, EntryReader
 from palaestra.train.monitoring.log_files import LinesRead, MonitorError, read_lines
-from palaestra.train.monitoring.sales_check import SalesCheck
+from palaestra.train.monitoring.sales_check import SalesCheck, SalesVerdict
 from palaestra.train.monitoring.stored_reference import read_reference
 
 
@@ -72,6 +72,7 @@ class Comparison:
         shifts: all days together.
         drifted: for each of ``shifts`` the measures beyond limit and chance.
         ledger: the episodes.
+        sales_verdict: all prices together; None where sales that end seasons may be missing.
         alarms: what is beyond its limit, a sentence each; none if all is well.
     """
 
@@ -89,6 +90,7 @@ class Comparison:
     return_shift: ReturnShift | None
     ledger: EpisodeLedger
     sales: SalesCheck | None
+    sales_verdict: SalesVerdict | None
     alarms: list[str]
 
     @property
@@ -169,7 +171,8 @@ def _judged(
 
     shifts = shifts_of(together)
     drifted = [has_drifted(shift, limits, 2 * len(shifts)) for shift in shifts]
-    earned = reference["returns"]
+    earned, complete = reference["returns"], sales is not None and (ledger.ends > 0 or not sales.by_stock)
+    verdict = sales.verdict(limits.sales) if sales is not None and complete else None
     moved = None if earned is None else return_shift(earned, together.returns, limits.returns)
     return Comparison(
         file=policy.path,
@@ -186,7 +189,8 @@ def _judged(
         return_shift=moved,
         ledger=ledger,
         sales=sales,
-        alarms=_alarms(shifts, drifted, limits, moved, tally, sales),
+        sales_verdict=verdict,
+        alarms=_alarms(shifts, drifted, limits, moved, tally, verdict),
     )
 
 
@@ -204,7 +208,7 @@ def _alarms(
     limits: Limits,
     returns: ReturnShift | None,
     tally: LogTally,
-    sales: SalesCheck | None,
+    sales: SalesVerdict | None,
 ) -> list[str]:
     most = f"{100 * limits.out_of_range:g} %"
     words: dict[str, Callable[[Shift], str]] = {
@@ -220,13 +224,13 @@ def _alarms(
         if measures
     ]
     if returns is not None and returns.drifted:
-        found.append(f"returns: {returns.deviations:+.2f} standard deviations, beyond {limits.returns:g}")
+        way = "higher" if returns.deviations > 0 else "lower"
+        found.append(f"returns: {abs(returns.deviations):.2f} standard deviations {way} > {limits.returns:g}")
     share = tally.unfit / (tally.unfit + tally.fit)
     if share > limits.out_of_range:
         found.append(f"{100 * share:.3g} % of the lines do not fit the contract > {most}")
-    verdict = None if sales is None else sales.verdict(limits.sales)
-    if verdict is not None and verdict.refit:
-        told = f"sales: {100 * verdict.deviation:.0f} % from the predicted ones > {100 * limits.sales:g} %"
+    if sales is not None and sales.refit:
+        told = f"sales: {100 * sales.deviation:.0f} % from the predicted ones > {100 * limits.sales:g} %"
         found.append(f"{told}: fit demand anew")
     return found
 

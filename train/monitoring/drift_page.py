@@ -126,11 +126,11 @@ def _ends(returns: Any) -> tuple[float, float, float] | None:
 def _sales_part(found: Comparison) -> list[str]:
     if found.sales is None or not found.sales.asked_for.any():
         return []
-    rows, verdict = found.sales.by_price(), found.sales.verdict(found.limits.sales)
+    rows = found.sales.by_price()
     picture = intervals_and_dots(
         [f"{row.price:g}" for row in rows], [row.sold for row in rows], [row[4:] for row in rows], "sales by price"
     )
-    bad = bool(verdict and verdict.refit)
+    bad = bool(found.sales_verdict and found.sales_verdict.refit)
     caption = f"dots: sold; bars: 95 % of chance where demand is as predicted. {' '.join(sales_text(found))}"
     cells = [
         [f"{r.price:g}", f"{r.asked:,}", f"{r.sold:,}", f"{r.predicted:,.1f}", f"{r.low:,.1f} to {r.high:,.1f}"]

@@ -7,7 +7,7 @@ from typing import Any
 from palaestra.train.export.policy_file import finite
 from palaestra.train.formatting import columns, known
 from palaestra.train.monitoring.comparison import Comparison
-from palaestra.train.monitoring.drift import Shift
+from palaestra.train.monitoring.drift import FEWEST, Shift
 
 MOST_LINES = 20  # of numbers, beside those that have drifted
 
@@ -47,7 +47,9 @@ def notes_of(found: Comparison) -> list[str]:
         notes.append(f"outcomes of episodes that the log does not begin: {found.ledger.unbegun:,}, left out")
     if found.sales is not None and found.sales.unlike:
         notes.append(f"moments that the market does not know: {found.sales.unlike:,}")
-    if found.states < 50:
+    if found.sales is not None and found.sales.by_stock and not found.ledger.ends:
+        notes.append('sales are not judged: those that end a season are missing, as no line says "end": true')
+    if found.states < FEWEST:
         notes.append("so few states tell little: no number is judged")
     return notes
 
@@ -122,11 +124,15 @@ def returns_of(found: Comparison) -> list[str]:
     if moved is None:
         return [text]
     half = 0.5 * (moved.high - moved.low)
-    signed = (f"{'+' if x >= 0 else '−'}{known(abs(x), half)}" for x in (moved.difference, moved.low, moved.high))
-    difference, low, high = signed
-    return [
-        f"{text}: {difference} ({low} to {high}), {moved.deviations:+.2f} standard deviations".replace("-0.00", "0.00")
-    ]
+    difference, low, high = (signed(known(x, half)) for x in (moved.difference, moved.low, moved.high))
+    return [f"{text}: {difference} ({low} to {high}), {signed(known(moved.deviations, 0.1))} standard deviations"]
+
+
+def signed(number: str) -> str:
+    """A number, as text, with its sign; none where it is 0."""
+    if not number.strip("-0.,"):
+        return number.lstrip("-")
+    return f"−{number[1:]}" if number.startswith("-") else f"+{number}"
 
 
 def _sales(found: Comparison, width: int | None) -> list[str]:
@@ -148,7 +154,7 @@ def _sales(found: Comparison, width: int | None) -> list[str]:
 
 def sales_text(found: Comparison) -> list[str]:
     """All prices together, in a sentence."""
-    verdict = None if found.sales is None else found.sales.verdict(found.limits.sales)
+    verdict = found.sales_verdict
     if verdict is None:
         return []
     ratio = verdict.sold / verdict.predicted
@@ -239,7 +245,7 @@ def _returns_json(returns: Any) -> dict[str, Any]:
 def _sales_json(found: Comparison) -> dict[str, Any] | None:
     if found.sales is None:
         return None
-    together = found.sales.verdict(found.limits.sales)
+    together = found.sales_verdict
     return {
         "by_price": [row._asdict() for row in found.sales.by_price()],
         "together": None if together is None else together._asdict(),

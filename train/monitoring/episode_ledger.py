@@ -33,18 +33,21 @@ class SaleBook(Protocol):
     def asked(self, day: date, entry: LogEntry, row: int) -> Any:
         """What is to be known of an action whose sales are to come; None where it is none."""
 
-    def followed(self, before: Any, now: Any) -> None:
-        """Sales that two observations in a row tell by the units that are left."""
+    def told(self, asked: Any, detail: Detail) -> bool:
+        """Take the sales that a line tells; False where it tells none."""
 
-    def sold(self, asked: Any, units: int) -> None:
-        """Sales that the log tells."""
+    def followed(self, before: Any, now: Any) -> None:
+        """Take the sales that two observations in a row tell by the units that are left."""
+
+    def ended(self, asked: Any) -> None:
+        """Take the sales of an action after which the episode was over."""
 
 
 class EpisodeLedger:
     """Follows the episodes of a log.
 
     Attributes:
-        ended: how many have ended with a known return.
+        ends: how many have ended.
         lost: how many were given up, see the module.
         unbegun: outcomes of episodes of which the log has no observation.
     """
@@ -52,7 +55,7 @@ class EpisodeLedger:
     def __init__(self, counts: LiveCounts, book: SaleBook | None = None) -> None:
         self._counts, self._book = counts, book
         self._open: OrderedDict[str, OpenEpisode] = OrderedDict()
-        self.ended = self.lost = self.unbegun = 0
+        self.ends = self.lost = self.unbegun = 0
 
     def add(self, entry: LogEntry, counted: bool) -> None:
         """Follow a line; where it is not ``counted`` it only leads to later ones."""
@@ -61,30 +64,37 @@ class EpisodeLedger:
 
     def _add(self, entry: LogEntry, row: int, detail: Detail, counted: bool) -> None:
         episode = self._episode(detail, begins=entry.feed is not None)
-        if entry.feed is not None and self._book is not None:
-            asked = self._book.asked(entry.day, entry, row) if counted else None
-            if episode is not None and episode.waiting is not None and asked is not None:
-                self._book.followed(episode.waiting, asked)
-            if detail.sold is not None and asked is not None:
-                self._book.sold(asked, detail.sold)
-                asked = None
-            if episode is not None:
-                episode.waiting = asked
-        elif episode is not None and episode.waiting is not None and detail.sold is not None:
-            assert self._book is not None
-            self._book.sold(episode.waiting, detail.sold)
-            episode.waiting = None
+        if self._book is not None:
+            self._book_sale(self._book, entry, row, detail, episode, counted)
         if episode is not None and detail.reward is not None:
             episode.rewards, episode.total = episode.rewards + 1, episode.total + detail.reward
         if not detail.end:
             return
+        self.ends += 1
         if detail.episode is not None:
             self._open.pop(detail.episode, None)
         value = detail.total if detail.total is not None else episode.total if episode and episode.rewards else None
         if value is not None and counted:
             day = self._counts.of(entry.day)
             day.returns = day.returns.add(value)
-            self.ended += 1
+
+    def _book_sale(
+        self, book: SaleBook, entry: LogEntry, row: int, detail: Detail, episode: OpenEpisode | None, counted: bool
+    ) -> None:
+        """Follow what was asked until it is known what was sold."""
+        waiting = None if episode is None else episode.waiting
+        if entry.feed is not None:
+            asked = book.asked(entry.day, entry, row) if counted else None
+            if waiting is not None and asked is not None:
+                book.followed(waiting, asked)
+            waiting = asked
+        if waiting is not None and book.told(waiting, detail):
+            waiting = None
+        if waiting is not None and detail.end:
+            book.ended(waiting)
+            waiting = None
+        if episode is not None:
+            episode.waiting = waiting
 
     def _episode(self, detail: Detail, begins: bool) -> OpenEpisode | None:
         if detail.episode is None:

@@ -8,8 +8,10 @@
    deviations are beyond a share of the predicted sales: the root of their mean square, weighted by predicted sales,
    without what chance adds to it.
 
-What was sold is told by the log (``sold``), or by two observations of an episode in a row, if they have the units left
-and none are delivered in between.
+What was sold is told by the log (``sold``), or by the reward, which is a margin for each unit, or by two observations
+of an episode in a row, if they have the units left and none are delivered in between. The sale that ends a season has
+no observation after it: without ``end`` such sales would be missing, and the others be too few, so that nothing is
+judged.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ import numpy as np
 from palaestra.envs.core.reference import Array
 from palaestra.train.export.observation_reader import elements_of
 from palaestra.train.monitoring.drift import LEVEL, chi_squared_tail
-from palaestra.train.monitoring.log_entries import LogEntry
+from palaestra.train.monitoring.log_entries import Detail, LogEntry
 
 if TYPE_CHECKING:
     from palaestra.envs.pricing.season import Season
 
 MOST_ROWS = 1_000_000  # of a file of sales
 _LEAST = 5.0
+_WHOLE = 1e-3  # how near to a whole number a reward's units are
 _Z = 1.959964  # of a two-sided interval of 95 %
 _KINDS = ("periods_left", "units_left")  # names of numbers of an observation
 
@@ -86,6 +89,8 @@ class SalesCheck:
         self.asked_for, self.units = np.zeros(count, np.int64), np.zeros(count, np.int64)
         self.mean, self.variance = np.zeros(count), np.zeros(count)
         self.unlike = 0  # prices and stocks that the market does not know
+        self.by_stock = 0  # sales that only the units left tell
+        self._rewards_are_sales = not contract["environment"].get("settings", {}).get("holding_cost")
         self._rows = [array("q") for _ in range(4)]  # day, action, stock, units
         self._periods = array("q")
         self.rows_left_out = 0
@@ -116,9 +121,28 @@ class SalesCheck:
             return None
         return Asked(day, period, stock, action)
 
+    def told(self, asked: Asked, detail: Detail) -> bool:
+        units = detail.sold
+        if units is None and detail.reward is not None and self._rewards_are_sales:
+            margin = float(self.market.margins[asked.period, asked.action])
+            exact = detail.reward / margin if margin > 0.0 else math.nan
+            if abs(exact) <= asked.stock + 0.5 and abs(exact - round(exact)) < _WHOLE:
+                units = round(exact)
+        if units is None or not 0 <= units <= asked.stock:
+            return False
+        self.sold(asked, units)
+        return True
+
     def followed(self, before: Asked, now: Asked) -> None:
         if now.period == before.period + 1 and now.stock <= before.stock and not self.market.deliveries:
+            self.by_stock += 1
             self.sold(before, before.stock - now.stock)
+
+    def ended(self, asked: Asked) -> None:
+        """A season that is over before its last period is sold out; of the last period nothing is known."""
+        if asked.period < self.market.stages - 1 and not self.market.deliveries:
+            self.by_stock += 1
+            self.sold(asked, asked.stock)
 
     def sold(self, asked: Asked, units: int) -> None:
         mean, variance = self._predicted(asked)
