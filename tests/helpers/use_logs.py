@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from policy_files import CONTRACT, model, written
 
 from palaestra.envs.building import vector_env
 from palaestra.envs.registry import resolve
 from palaestra.train.export.confirm import fed
 from palaestra.train.export.exported_policy import ExportedPolicy, player_of
+from palaestra.train.export.monitored import distribution_of, watched_of
+from palaestra.train.export.policy_file import PolicyFile
 
 START = datetime(2026, 11, 2, 8, tzinfo=UTC)
 
@@ -74,3 +77,31 @@ def entries_of_use(
 def write_log(path: Path, entries: Iterator[dict[str, Any]] | list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return path
+
+
+NAMED = {**CONTRACT["inputs"][0], "low": -5.0, "high": 5.0, "elements": [{"name": name} for name in "abcd"]}
+CHOICES = {**CONTRACT["outputs"][0], "kind": "discrete", "first": 0, "count": 2, "choices": ["left", "right"]}
+RETURNS = {"mean": 10.0, "std": 2.0, "ci_low": 9.6, "ci_high": 10.4, "episodes": 100}
+
+
+def policy_with_reference(folder: Path, returns: Any = RETURNS) -> PolicyFile:
+    """A small policy that was made for 5,000 independent normal observations."""
+    contract: dict[str, Any] = {**CONTRACT, "inputs": [NAMED], "outputs": [CHOICES]}
+    observations = normal(5000, 0)
+    actions = PolicyFile(written(folder, model(), contract))({"observation": observations})["action"]
+    values = np.concatenate((observations.astype(float), actions[:, None]), 1)
+    numbers = [distribution_of(one, values[:, i], []).as_dict() for i, one in enumerate(watched_of(contract))]
+    reference = {"states": 5000, "episodes": 100, "mean_length": 50.0, "cut_after": None, "returns": returns}
+    return PolicyFile(written(folder, model(), {**contract, "reference": {**reference, "numbers": numbers}}))
+
+
+def normal(count: int, seed: int, mean: float = 0.0) -> np.ndarray[Any, Any]:
+    """Observations [count, 4] within the bounds."""
+    return np.random.default_rng(seed).normal(mean, 1.0, (count, 4)).clip(-5, 5).astype(np.float32)
+
+
+def lines_of(policy: PolicyFile, observations: np.ndarray[Any, Any], start: float = START.timestamp()) -> list[Any]:
+    """Lines of a log, a second from one to the next."""
+    actions = policy({"observation": observations})["action"].tolist()
+    pairs = enumerate(zip(observations.tolist(), actions, strict=True))
+    return [{"time": start + i, "request": {"observation": o}, "answer": {"action": a}} for i, (o, a) in pairs]

@@ -4,7 +4,8 @@
    ones (images, boards) the mean and the standard deviation of each observation are, of a mask the share that it
    allows.
 2. A distribution is kept as its function at up to :data:`MOST_CUTS` cuts, which lie halfway between two neighbours of
-   the sample: rounding moves no observation over a cut. A number with few values has a cell for each of them.
+   the sample: rounding moves no observation over a cut. A number with few values has a cell for each of them, and one
+   below and above all.
 3. States of one episode resemble each other, so that ``n`` of them tell less than ``n`` that are drawn alone. Each
    distribution keeps by how much, with the episodes as the clusters of a sample, or their halves, or their quarters (a
    log may hold parts), whichever says the most:
@@ -121,7 +122,7 @@ def _watched(end: dict[str, Any], part: str, several: bool) -> list[Watched]:
     names = [e.name for e in elements] or ([name] if not end["shape"] else [f"{name}_{i}" for i in range(count)])
     if several and elements:
         names = [f"{name}.{one}" for one in names]
-    few = part == "action" and np.issubdtype(np.dtype(end["dtype"]), np.integer) & (high - low < MOST_CHOICES)
+    few = (part == "action" and np.dtype(end["dtype"]).kind in "iu") & (0 < high - low) & (high - low < MOST_CHOICES)
     found = []
     for i, one in enumerate(names):
         unit, scale, offset = (elements[i].unit, elements[i].scale, elements[i].offset) if elements else ("", 1.0, 0.0)
@@ -189,9 +190,10 @@ def _cuts(watched: Watched, values: Array) -> Array:
         return np.arange(watched.low, watched.high) + 0.5
     different = np.unique(values)
     between: Array = 0.5 * (different[:-1] + different[1:])
-    if not len(between):  # always the same: anything else is in another cell
+    if len(different) < MOST_CUTS:  # what is beyond the sample is in cells of its own
         nearest = max(1e-6, 1e-4 * abs(float(different[0])))
-        return np.array([different[0] - nearest, different[0] + nearest])
+        low, high = (between[0] - different[0], different[-1] - between[-1]) if len(between) else (nearest, nearest)
+        return np.array([different[0] - low, *between, different[-1] + high])
     if len(between) > MOST_CUTS:
         places = np.searchsorted(different, np.quantile(values, np.arange(1, MOST_CUTS + 1) / (MOST_CUTS + 1)))
         between = between[np.unique(places.clip(max=len(between) - 1))]
