@@ -12,6 +12,7 @@ import numpy as np
 from policy_files import CONTRACT, model, written
 
 from palaestra.envs.building import vector_env
+from palaestra.envs.pricing import Pricing
 from palaestra.envs.registry import resolve
 from palaestra.train.export.confirm import fed
 from palaestra.train.export.exported_policy import ExportedPolicy, player_of
@@ -105,3 +106,22 @@ def lines_of(policy: PolicyFile, observations: np.ndarray[Any, Any], start: floa
     actions = policy({"observation": observations})["action"].tolist()
     pairs = enumerate(zip(observations.tolist(), actions, strict=True))
     return [{"time": start + i, "request": {"observation": o}, "answer": {"action": a}} for i, (o, a) in pairs]
+
+
+def shop_lines(demand: float, seasons: int = 30) -> Iterator[dict[str, Any]]:
+    """Lines of a shop that asks ``pricing-easy``'s prices at random, where so many times as many customers come."""
+    market, rng = resolve("pricing-easy").build(), np.random.default_rng(0)
+    assert isinstance(market, Pricing)
+    when = START.timestamp()
+    for season in range(seasons):
+        stock = market.stock
+        for period in range(market.stages):
+            action = int(rng.integers(len(market.prices)))
+            sold = int(rng.random() < demand * market.wanted[period, action, 1])
+            stock, when = stock - sold, when + 60.0
+            end = stock == 0 or period == market.stages - 1
+            request = {"observation": {"periods_left": market.stages - period, "units_left": stock + sold}}
+            asked = {"time": when, "episode": f"season {season}", "request": request, "answer": {"action": action}}
+            yield asked | {"sold": sold, "reward": sold * float(market.prices[action]), "end": end}
+            if end:
+                break

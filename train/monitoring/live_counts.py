@@ -19,7 +19,7 @@ from palaestra.train.monitoring.drift import MeanReturn
 from palaestra.train.monitoring.log_files import MonitorError
 
 MOST_DAYS = 3_660
-_BLOCK = 2**20  # numbers that wait to be counted
+_BLOCK, _LINES = 2**20, 2**12  # numbers, and lines, that wait to be counted
 
 
 @dataclass
@@ -83,7 +83,7 @@ class LiveCounts:
 
     def add(self, day: date, feed: dict[str, Array], action: Array | None) -> None:
         """Count observations [B, …] by input, and actions [B, …]."""
-        if day != self._day or self._waiting >= _BLOCK:
+        if day != self._day or self._waiting >= _BLOCK or len(self._feeds) >= _LINES:
             self.flush()
             self._day = day
         self._feeds.append(feed)
