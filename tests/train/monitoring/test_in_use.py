@@ -83,8 +83,10 @@ def test_three_commands_lead_from_a_log_to_the_demand_behind_it(
     assert command(monkeypatch, "export", "run", "--out", "prices.onnx") == 0
     write_log(Path("shop.jsonl"), shop_lines(1.6, 120))
     assert command(monkeypatch, "monitor", "prices.onnx", "shop.jsonl", "--sales", "sales.csv") == 1
-    assert "fit demand anew" in capsys.readouterr().out
-    assert command(monkeypatch, "fit-demand", "sales.csv", "--out", "newer.json") == 0
+    text = capsys.readouterr().out
+    assert "fit demand anew" in text
+    assert "next: palaestra fit-demand sales.csv --gaps unknown" in text
+    assert command(monkeypatch, "fit-demand", "sales.csv", "--gaps", "unknown", "--out", "newer.json") == 0
     (product,) = json.loads(Path("newer.json").read_text())["products"].values()
     coefficients = product["estimate"]["coefficients"]
     assert coefficients["price"] == pytest.approx(-1 / 50, abs=0.003)

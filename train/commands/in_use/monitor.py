@@ -117,8 +117,9 @@ def monitor(
         write_whole(page, page_of(found))
     print(json.dumps(plain(found), indent=2) if as_json else report(found, terminal_width(sys.stdout)))
     if not as_json:
-        for path, what in ((page, "page"), (sales, "sales")):
-            if path is not None:
-                print(f"{what}: {path}")
+        if page is not None:
+            print(f"page: {page}")
+        if sales is not None:
+            print(f"sales: {sales}; next: palaestra fit-demand {sales} --gaps unknown")
     if found.alarms:
         raise typer.Exit(1)
