@@ -37,7 +37,7 @@ PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
 @dataclass(frozen=True)
-class Watched:
+class WatchedNumber:
     """One number that is watched.
 
     Attributes:
@@ -94,40 +94,40 @@ class Distribution:
         """Of the cells between the cuts, float64 [K + 1]."""
         return np.diff(np.array([0.0, *self.below, 1.0]))
 
-    def bins(self, watched: Watched) -> Array:
+    def bins(self, watched: WatchedNumber) -> Array:
         """The bin of each cell, int64 [K + 1]."""
         return bins_of(self.shares, watched.whole)
 
 
-def watched_of(contract: dict[str, Any]) -> list[Watched]:
+def watched_of(contract: dict[str, Any]) -> list[WatchedNumber]:
     """All numbers of a contract's inputs and of its action, in the order of :func:`numbers_of`."""
     inputs: list[dict[str, Any]] = contract["inputs"]
-    found: list[Watched] = []
+    found: list[WatchedNumber] = []
     for end in inputs:
         found += _watched(end, "observation", len(inputs) > 1)
     return found + _watched(contract["outputs"][0], "action", False)
 
 
-def _watched(end: dict[str, Any], part: str, several: bool) -> list[Watched]:
+def _watched(end: dict[str, Any], part: str, several: bool) -> list[WatchedNumber]:
     name, count = end["name"], math.prod(end["shape"])
     if end.get("kind") == "mask":
-        return [Watched(part, f"{name} allowed", low=0.0, high=1.0)]
+        return [WatchedNumber(part, f"{name} allowed", low=0.0, high=1.0)]
     low, high = (np.broadcast_to(bound, end["shape"]).ravel() for bound in bounds_of(end))
     if count > MOST_NUMBERS:
         least, most = float(low.min()), float(high.max())
-        mean = Watched(part, f"{name} mean", low=least, high=most)
-        return [mean, Watched(part, f"{name} deviation", low=0.0, high=most - least)]
+        mean = WatchedNumber(part, f"{name} mean", low=least, high=most)
+        return [mean, WatchedNumber(part, f"{name} deviation", low=0.0, high=most - least)]
     elements = elements_of(end)
     choices = tuple(end.get("choices", ()))
     names = [e.name for e in elements] or ([name] if not end["shape"] else [f"{name}_{i}" for i in range(count)])
     if several and elements:
         names = [f"{name}.{one}" for one in names]
-    few = (part == "action" and np.dtype(end["dtype"]).kind in "iu") & (0 < high - low) & (high - low < MOST_CHOICES)
+    few = (part == "action" and np.dtype(end["dtype"]).kind in "iu") & (high - low > 0) & (high - low < MOST_CHOICES)
     found = []
     for i, one in enumerate(names):
         unit, scale, offset = (elements[i].unit, elements[i].scale, elements[i].offset) if elements else ("", 1.0, 0.0)
         whole = bool(np.broadcast_to(few, (count,))[i])
-        found.append(Watched(part, one, unit, scale, offset, float(low[i]), float(high[i]), choices, whole))
+        found.append(WatchedNumber(part, one, unit, scale, offset, float(low[i]), float(high[i]), choices, whole))
     return found
 
 
@@ -152,7 +152,7 @@ def numbers_of(ends: list[dict[str, Any]], arrays: dict[str, Array]) -> Array:
     return found
 
 
-def distribution_of(watched: Watched, values: Array, clusters: list[Array]) -> Distribution:
+def distribution_of(watched: WatchedNumber, values: Array, clusters: list[Array]) -> Distribution:
     """The distribution of a number over states.
 
     Args:
@@ -184,7 +184,7 @@ def distribution_of(watched: Watched, values: Array, clusters: list[Array]) -> D
     )
 
 
-def _cuts(watched: Watched, values: Array) -> Array:
+def _cuts(watched: WatchedNumber, values: Array) -> Array:
     """Where the cells of a number meet, ascending float64 [K]."""
     if watched.whole and watched.high > watched.low:
         return np.arange(watched.low, watched.high) + 0.5

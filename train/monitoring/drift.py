@@ -24,7 +24,7 @@ import torch
 
 from palaestra.envs.core.reference import Array
 from palaestra.train.evaluation.statistics import student_quantile
-from palaestra.train.export.monitored import Distribution, Watched
+from palaestra.train.export.monitored import Distribution, WatchedNumber
 
 LEVEL = 0.001  # of a false alarm
 FEWEST = 50  # states; of fewer nothing is said
@@ -54,7 +54,7 @@ class Shift:
         shares, reference_shares: of the bins.
     """
 
-    watched: Watched
+    watched: WatchedNumber
     states: int
     psi: float | None
     psi_chance: float
@@ -97,7 +97,7 @@ def kolmogorov_tail(distance: float, states: float) -> float:
 
 
 def shift_of(
-    watched: Watched, reference: Distribution, reference_states: int, cells: Array, outside: int, total: float
+    watched: WatchedNumber, reference: Distribution, reference_states: int, cells: Array, outside: int, total: float
 ) -> Shift:
     """A number in use beside its reference.
 

@@ -53,7 +53,7 @@ svg line { stroke-width: 1; } svg line.grid { stroke: var(--rule); } svg line.be
 svg line.now { stroke: var(--now); stroke-width: 2; } svg line.wide { stroke-width: 9; }
 svg line.limit { stroke: var(--bad); stroke-dasharray: 5 4; }
 svg polyline { fill: none; stroke: var(--now); stroke-width: 2; }
-.table { overflow-x: auto; }
+.table { overflow-x: auto; margin-top: 14px; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 10px; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }

@@ -11,6 +11,7 @@ from html import escape
 
 WIDTH, HEIGHT = 420, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 28
+_LETTER, _LONGEST = 7.0, 24  # the width of a letter, and the letters of a label
 
 
 def pairs_of_bars(labels: Sequence[str], before: Sequence[float], now: Sequence[float], title: str) -> str:
@@ -35,10 +36,8 @@ def pairs_of_bars(labels: Sequence[str], before: Sequence[float], now: Sequence[
             for x, share, kind in bars
         )
         parts.append(f"<g><title>{tip}</title>{drawn}</g>")
-    wanted = max(1, math.ceil(len(labels) * (max(map(len, labels)) + 1) * 7 / (WIDTH - _LEFT)))
-    for i in range(0, len(labels), wanted):
-        parts.append(_below(_LEFT + (i + 0.5) * step, labels[i][:24]))
-    return _svg(parts, title)
+    short = [label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in labels]
+    return _svg([*parts, *_below_all(short, _places(len(labels)))], title)
 
 
 def days_line(days: Sequence[str], values: Sequence[float | None], limit: float, title: str) -> str:
@@ -54,7 +53,7 @@ def days_line(days: Sequence[str], values: Sequence[float | None], limit: float,
         if value is not None:
             kind = "bad" if value > limit else "now"
             parts.append(_dot(kind, x, axis.y(value), f"{day}: {value:.3g}"))
-    return _svg([*parts, *_dates(days, places)], title)
+    return _svg([*parts, *_below_all(days, places)], title)
 
 
 def days_means(
@@ -85,7 +84,7 @@ def days_means(
         if mean is not None:
             parts.append(_line("now", x, axis.y(mean[1]), x, axis.y(mean[2])))
             parts.append(_dot("now", x, axis.y(mean[0]), f"{day}: {mean[0]:.4g} ({mean[1]:.4g} to {mean[2]:.4g})"))
-    return _svg([*parts, *_dates(days, places)], title)
+    return _svg([*parts, *_below_all(days, places)], title)
 
 
 def intervals_and_dots(
@@ -98,7 +97,7 @@ def intervals_and_dots(
         parts.append(_line("before wide", x, axis.y(low), x, axis.y(high)))
         kind = "now" if low <= value <= high else "bad"
         parts.append(_dot(kind, x, axis.y(value), f"{label}: {value:g}, expected {low:.1f} to {high:.1f}"))
-    return _svg([*parts, *_dates(labels, places)], title)
+    return _svg([*parts, *_below_all(labels, places)], title)
 
 
 class _Axis:
@@ -130,16 +129,16 @@ def _places(count: int) -> list[float]:
     return [_LEFT + (i + 0.5) * step for i in range(count)]
 
 
-def _dates(labels: Sequence[str], places: Sequence[float]) -> list[str]:
-    """Labels below, as many as there is room for."""
-    room = max(1, math.ceil(len(labels) * (max(map(len, labels)) + 1) * 7 / (WIDTH - _LEFT)))
-    return [_below(places[i], labels[i]) for i in range(0, len(labels), room)]
-
-
-def _below(x: float, text: str) -> str:
-    half = 3.4 * len(text)
-    x = min(max(x, half + 2), WIDTH - half - 2)
-    return f'<text x="{x:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(text)}</text>'
+def _below_all(labels: Sequence[str], places: Sequence[float]) -> list[str]:
+    """Labels below their places, from the left on as many as there is room for."""
+    parts, free = [], 0.0
+    for x, label in zip(places, labels, strict=True):
+        half = 0.5 * _LETTER * len(label)
+        middle = min(max(x, half + 2), WIDTH - half - 2)
+        if middle - half >= free and abs(middle - x) < 30:
+            parts.append(f'<text x="{middle:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(label)}</text>')
+            free = middle + half + 8
+    return parts
 
 
 def _line(kind: str, x: float, y: float, to_x: float, to_y: float) -> str:

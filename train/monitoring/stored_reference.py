@@ -25,6 +25,7 @@ def read_reference(policy: PolicyFile) -> tuple[dict[str, Any], list[Distributio
         numbers = [Distribution(**{key: _tuple(part) for key, part in row.items()}) for row in found["numbers"]]
         returns = found["returns"]
         well = _is_positive(found["states"]) and _is_positive(found["episodes"]) and _is_positive(found["mean_length"])
+        well = well and (found["cut_after"] is None or _is_positive(found["cut_after"]))
         well = well and (returns is None or _are_returns(returns)) and all(map(_is_distribution, numbers))
         well = well and [number.name for number in numbers] == [one.name for one in watched_of(policy.contract)]
     except (KeyError, TypeError, AttributeError):

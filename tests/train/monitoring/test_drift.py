@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palaestra.train.export.monitored import Distribution, Watched, distribution_of
+from palaestra.train.export.monitored import Distribution, WatchedNumber, distribution_of
 from palaestra.train.monitoring.drift import (
     Limits,
     MeanReturn,
@@ -20,7 +20,7 @@ from palaestra.train.monitoring.drift import (
     stability_index,
 )
 
-WATCHED = Watched("observation", "x", low=-10.0, high=10.0)
+WATCHED = WatchedNumber("observation", "x", low=-10.0, high=10.0)
 
 
 def cells_of(reference: Distribution, values: np.ndarray) -> np.ndarray:

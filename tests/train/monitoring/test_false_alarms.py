@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palaestra.train.export.monitored import Distribution, Watched, distribution_of, parts_of
+from palaestra.train.export.monitored import Distribution, WatchedNumber, distribution_of, parts_of
 from palaestra.train.monitoring.drift import Limits, has_drifted, shift_of
 
-X = Watched("observation", "x")
+X = WatchedNumber("observation", "x")
 LENGTH, LOGS = 100, 200
 
 

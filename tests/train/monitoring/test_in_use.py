@@ -1,4 +1,4 @@
-"""From a run to a log to a verdict, with trained agents: the same environment, another one, and what follows from it."""
+"""From a run to a log to a verdict, with trained agents: the same environment, another one, and what follows."""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ def test_one_observation_and_several_by_place_and_by_name() -> None:
     named = READER(entry(request={"observation": {"d": 3, "c": 2, "b": 1, "a": 0}}))
     assert named.feed is not None
     assert named.feed["observation"].tolist() == [[0, 1, 2, 3]]
-    several = READER(entry(request={"observation": [[0, 0, 0, 0]] * 3}, answer={"action": [0, 1, 0]}, reward=[1, None, 2]))
+    zeros = {"observation": [[0, 0, 0, 0]] * 3}
+    several = READER(entry(request=zeros, answer={"action": [0, 1, 0]}, reward=[1, None, 2]))
     assert several.action is not None
     assert several.action.tolist() == [0, 1, 0]
     assert [detail.reward for detail in several.details] == [1, None, 2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from palaestra.train.export.monitored import (
     MOST_CUTS,
-    Watched,
+    WatchedNumber,
     bins_of,
     distribution_of,
     numbers_of,
@@ -19,8 +19,8 @@ from palaestra.train.export.monitored import (
     watched_of,
 )
 
-X = Watched("observation", "x")
-CHOICE = Watched("action", "action", low=0.0, high=2.0, whole=True)
+X = WatchedNumber("observation", "x")
+CHOICE = WatchedNumber("action", "action", low=0.0, high=2.0, whole=True)
 
 
 def test_every_kind_of_input_is_watched() -> None:

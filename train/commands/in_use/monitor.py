@@ -38,7 +38,7 @@ def _read_zone(text: object) -> tzinfo:
     try:
         return ZoneInfo(str(text))
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise typer.BadParameter(f"{text}: no such time zone; one is Europe/Berlin") from error
+        raise typer.BadParameter(f"{text}: expected a time zone such as Europe/Berlin") from error
 
 
 def monitor(
