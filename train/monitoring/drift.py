@@ -173,7 +173,7 @@ class MeanReturn:
     @property
     def error(self) -> float:
         """Standard error of the mean, of at least two."""
-        variance = (self.squares - self.total**2 / self.count) / (self.count - 1)
+        variance = (self.squares - self.total * self.total / self.count) / (self.count - 1)
         return math.sqrt(max(0.0, variance) / self.count)
 
     def interval(self, probability: float = INTERVAL) -> tuple[float, float] | None:
@@ -205,8 +205,8 @@ def return_shift(reference: dict[str, float], found: MeanReturn, limit: float) -
     size = max(reference["std"], 1e-9 * max(1.0, abs(reference["mean"])))
     if both == 0.0:
         return ReturnShift(difference, difference, difference, difference / size, abs(difference) > limit * size)
-    parts = error**4 / (reference["episodes"] - 1) + found.error**4 / (found.count - 1)
-    degrees = max(1, int(both**4 / parts))
+    parts = (error / both) ** 4 / (reference["episodes"] - 1) + (found.error / both) ** 4 / (found.count - 1)
+    degrees = max(1, int(1.0 / parts))
     half, beyond = (student_quantile(0.5 + p / 2, degrees) * both for p in (INTERVAL, 1.0 - LEVEL))
     drifted = abs(difference) > limit * size and abs(difference) > beyond
     return ReturnShift(difference, difference - half, difference + half, difference / size, drifted)

@@ -32,6 +32,7 @@ from palaestra.train.export.observation_reader import ObservationError, Observat
 _KEPT = ("name", "shape", "elements")  # of an input: without bounds, so that what is out of range is counted
 _DETAILS = ("episode", "reward", "sold", "end", "return")
 _LONGEST_NAME = 200
+LARGEST_RETURN = 1e100  # whose squares can be added up
 _DIGITS = 8  # of a SHA-256 that tell policies apart
 
 
@@ -153,7 +154,7 @@ def _detail(given: dict[str, Any]) -> Detail:
     if episode is not None and not (isinstance(episode, str) and 0 < len(episode) <= _LONGEST_NAME):
         raise EntryError(f"episode must be a name of at most {_LONGEST_NAME} letters")
     for key in ("reward", "return"):
-        if key in given and not is_finite_number(given[key]):
+        if key in given and not (is_finite_number(given[key]) and abs(given[key]) <= LARGEST_RETURN):
             raise EntryError(f"{key} must be a number")
     sold = given.get("sold")
     if sold is not None and not (is_finite_number(sold) and sold >= 0 and math.floor(sold) == sold):

@@ -7,6 +7,7 @@ from typing import Any
 from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.export.monitored import PROBABILITIES, Distribution, watched_of
 from palaestra.train.export.policy_file import PolicyFile
+from palaestra.train.monitoring.log_entries import LARGEST_RETURN
 from palaestra.train.monitoring.log_files import MonitorError
 
 
@@ -36,11 +37,12 @@ def read_reference(policy: PolicyFile) -> tuple[dict[str, Any], list[Distributio
 
 
 def _is_positive(value: Any) -> bool:
-    return is_finite_number(value) and value > 0
+    return is_finite_number(value) and 1e-6 <= value <= 1e15
 
 
 def _are_returns(returns: dict[str, Any]) -> bool:
-    numbers = all(is_finite_number(returns[key]) for key in ("mean", "std", "ci_low", "ci_high", "episodes"))
+    known = ("mean", "std", "ci_low", "ci_high", "episodes")
+    numbers = all(is_finite_number(returns[key]) and abs(returns[key]) <= LARGEST_RETURN for key in known)
     return numbers and returns["std"] >= 0 and returns["episodes"] >= 2
 
 

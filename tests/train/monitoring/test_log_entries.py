@@ -102,6 +102,7 @@ def test_details_of_an_episode() -> None:
         (entry(episode=3), r"episode must be a name"),
         (entry(reward="much"), r"reward must be a number"),
         (entry(reward=float("inf")), r"reward must be a number"),
+        (entry(**{"return": -1e200}), r"return must be a number"),
         (entry(sold=-1), r"sold must be a whole number"),
         (entry(sold=0.5), r"sold must be a whole number"),
         (entry(end=1), r"end must be true or false"),
