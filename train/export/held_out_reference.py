@@ -4,7 +4,7 @@
 
 * ``states`` and ``episodes`` that were played, one in each environment of a batch, to its end or for ``cut_after``
   steps (None where all have ended): about :data:`STATES` states where it is known how long episodes are, and no more
-  than twice as many, so that an export takes seconds;
+  than twice as many, nor 500 times the batch, so that an export takes seconds;
 * ``mean_length`` of the episodes;
 * ``returns``: ``mean``, ``std``, ``ci_low``, ``ci_high`` and ``episodes``, of the run's final evaluation where the
   contract has its scores, else of the episodes that have ended; None where none has;
@@ -28,6 +28,7 @@ from palaestra.train.export.monitored import distribution_of, numbers_of, parts_
 
 STATES = 50_000
 _FEWEST = 30  # episodes
+_STEPS = 500  # of a whole batch
 _DIGITS = 7  # significant ones that a contract keeps
 
 
@@ -45,7 +46,7 @@ def reference_of(
     """
     env = opened(_batch_for(contract, most))
     try:
-        values, episode, returns, cut_after = _played(policy, env, contract)
+        values, episode, returns, cut_after = _played(policy, env, contract, min(2 * STATES, _STEPS * most))
     finally:
         env.close()
     clusters = [parts_of(episode, parts) for parts in (1, 2, 4)]
@@ -66,15 +67,18 @@ def _batch_for(contract: dict[str, Any], most: int) -> int:
     return most if not length else min(most, max(_FEWEST, int(STATES / length)))
 
 
-def _played(policy: AgentPolicy, env: BatchedEnv, contract: dict[str, Any]) -> tuple[Array, Array, Array, int | None]:
-    """Watched numbers [S, numbers], the episode of each [S], the returns of those that ended, and where it was cut."""
+def _played(
+    policy: AgentPolicy, env: BatchedEnv, contract: dict[str, Any], most: int
+) -> tuple[Array, Array, Array, int | None]:
+    """Watched numbers [S, numbers] of about ``most`` states at most, the episode of each [S], the returns of those that
+    ended, and the step after which the others were cut."""
     obs, _ = env.reset()
     under_way = np.ones(env.num_envs, bool)
     rows: list[Array] = []
     episodes: list[Array] = []
     returns: list[float] = []
     states = 0
-    while under_way.any() and states < 2 * STATES:
+    while under_way.any() and states < most:
         action = policy(env, obs)
         seen = numbers_of(contract["inputs"], fed(contract["inputs"], obs, env.action_masks()))
         done = numbers_of(contract["outputs"][:1], {"action": action.cpu().numpy()})

@@ -16,6 +16,7 @@ from palaestra.train.monitoring.drift_report import (
     interval_text,
     means,
     measured,
+    minus,
     notes_of,
     ranked,
     returns_of,
@@ -174,7 +175,7 @@ def _labels(found: Comparison, i: int) -> list[str]:
     last = np.flatnonzero(np.diff(bins))  # the last cell of each bin but the highest one
     edges = [watched.quantity(number.cuts[k]) for k in last]
     half = abs(watched.scale) * max(number.deviation, 1e-3 * abs(number.mean), 1e-9) / 10
-    texts = [known(edge, half) for edge in edges]
+    texts = [minus(known(edge, half)) for edge in edges]
     if not texts:
         return ["all"]
     return [f"< {texts[0]}", *(f"{a} – {b}" for a, b in pairwise(texts)), f"> {texts[-1]}"]

@@ -23,7 +23,8 @@ def headline(found: Comparison) -> str:
     first, last = found.days[0].day, found.days[-1].day
     when = f"{first}" if first == last else f"{first} to {last}"
     reference = f"the reference, {found.reference['states']:,} of {found.reference['episodes']:,} held-out episodes"
-    return f"{found.file} on {found.environment}: {found.states:,} states in {found.log}, {when}, beside {reference}"
+    states = f"{found.states:,} state{'s' * (found.states != 1)}"
+    return f"{found.file} on {found.environment}: {states} in {found.log}, {when}, beside {reference}"
 
 
 def notes_of(found: Comparison) -> list[str]:
@@ -64,8 +65,13 @@ def means(found: Comparison, i: int) -> tuple[str, str]:
     """The mean of a number in the reference and in use, in its unit."""
     shift, number = found.shifts[i], found.numbers[i]
     half = abs(shift.watched.scale) * max(number.deviation, 1e-3 * abs(number.mean)) / 10
-    before = known(shift.watched.quantity(number.mean), half)
-    return before, "–" if shift.mean is None else known(shift.watched.quantity(shift.mean), half)
+    before = minus(known(shift.watched.quantity(number.mean), half))
+    return before, "–" if shift.mean is None else minus(known(shift.watched.quantity(shift.mean), half))
+
+
+def minus(number: str) -> str:
+    """A number, as text, with the sign that is as wide as a digit."""
+    return number.replace("-", "−")
 
 
 def ranked(found: Comparison) -> list[int]:
@@ -106,9 +112,9 @@ def interval_text(returns: Any) -> str:
         return "–"
     ends = returns.interval()
     if ends is None:
-        return f"{returns.mean:.4g}"
+        return minus(f"{returns.mean:.4g}")
     half = 0.5 * (ends[1] - ends[0])
-    return f"{known(returns.mean, half)} ({known(ends[0], half)} to {known(ends[1], half)})"
+    return minus(f"{known(returns.mean, half)} ({known(ends[0], half)} to {known(ends[1], half)})")
 
 
 def returns_of(found: Comparison) -> list[str]:
@@ -120,7 +126,7 @@ def returns_of(found: Comparison) -> list[str]:
     if reference is None:
         return [f"{text}; the reference has none"]
     half = max(0.5 * (reference["ci_high"] - reference["ci_low"]), 1e-9)
-    text += f", before {known(reference['mean'], half)}"
+    text += f", before {minus(known(reference['mean'], half))}"
     if moved is None:
         return [text]
     half = 0.5 * (moved.high - moved.low)

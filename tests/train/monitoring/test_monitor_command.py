@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from datetime import date
@@ -300,3 +301,35 @@ def test_any_part_of_a_reference_may_be_any_json(tmp_path: Path, policy: PolicyF
     report(found, 80)
     json.dumps(as_json(found), allow_nan=False)
     page_of(found)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_a_screen_and_a_phone(policy: PolicyFile, monitor: Monitor, width: int) -> None:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("chromium and chromedriver are not installed")
+    lines = lines_of(policy, normal(500, 1, 0.8))
+    write_log(Path("use.jsonl"), [{**line, "return": 4.0 + i % 2} for i, line in enumerate(lines)])
+    monitor("--page", "monitor.html")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    with webdriver.Chrome(options=options, service=service) as browser:
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        browser.get(Path("monitor.html").absolute().as_uri())
+        assert browser.execute_script("return innerWidth") == width
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        small = (
+            "return Math.min(...[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height))"
+        )
+        assert browser.execute_script(small) >= 10.0
+        apart = (
+            "return [...document.querySelectorAll('svg')].every(svg => {"
+            "  const low = [...svg.querySelectorAll('text')].filter(t => t.getAttribute('text-anchor') === 'middle')"
+            "    .map(t => t.getBoundingClientRect());"
+            "  return low.every((box, i) => i === 0 || low[i - 1].right <= box.left); })"
+        )
+        assert browser.execute_script(apart)
