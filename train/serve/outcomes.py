@@ -19,21 +19,21 @@ from palaestra.train.serve.request_body import RequestError
 
 MOST_LETTERS = 200  # of an episode's name
 _LARGEST = 4096  # bytes
+_LARGEST_NUMBER = 1e100  # whose squares can be added up
 _KINDS = {"reward": "a number", "return": "a number", "sold": "a whole number of at least 0", "end": "true or false"}
 
 
-def episode_of(request: Request, several: bool) -> dict[str, str]:
-    """The part of a log's entry that names the episode of a request; empty if the request names none.
+def episode_of(request: Request, several: int | None) -> dict[str, Any]:
+    """The part of a log's entry that names the episode of so many observations; empty if the request names none.
 
     Raises:
-        RequestError: if the name is empty or long, or the request has several observations.
+        RequestError: if the name is empty or long.
     """
     name = request.query_params.get("episode")
     if name is None:
         return {}
-    if several:
-        raise RequestError(422, "names the episode of one observation, and there are several", ["query", "episode"])
-    return {"episode": _checked_name(name, ["query", "episode"])}
+    checked = _checked_name(name, ["query", "episode"])
+    return {"episode": checked if several is None else [checked] * several}
 
 
 def add_outcomes(
@@ -87,8 +87,8 @@ def _is_well(key: str, value: Any) -> bool:
     if key == "end":
         return isinstance(value, bool)
     if key == "sold":
-        return type(value) is int and 0 <= value < 2**53
-    return is_finite_number(value)
+        return is_finite_number(value) and 0 <= value < 2**53 and value == int(value)
+    return is_finite_number(value) and abs(value) <= _LARGEST_NUMBER
 
 
 def _checked_name(name: Any, place: list[str | int]) -> str:
@@ -97,6 +97,7 @@ def _checked_name(name: Any, place: list[str | int]) -> str:
     return name
 
 
+_NUMBER = {"type": "number", "minimum": -_LARGEST_NUMBER, "maximum": _LARGEST_NUMBER}
 _DESCRIPTION: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -106,10 +107,10 @@ _DESCRIPTION: dict[str, Any] = {
                     "type": "object",
                     "properties": {
                         "episode": {"type": "string", "minLength": 1, "maxLength": MOST_LETTERS},
-                        "reward": {"type": "number", "description": "what the last action brought"},
+                        "reward": {**_NUMBER, "description": "what the last action brought"},
                         "sold": {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
                         "end": {"type": "boolean", "description": "whether the episode is over"},
-                        "return": {"type": "number", "description": "of the whole episode, which is over"},
+                        "return": {**_NUMBER, "description": "of the whole episode, which is over"},
                     },
                     "required": ["episode"],
                     "minProperties": 2,

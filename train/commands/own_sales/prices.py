@@ -133,8 +133,9 @@ def _season(name: str, kwargs: dict[str, Any]) -> Any:
     from palaestra.envs.pricing import DuopolyPricing, Season, TwoProducts
     from palaestra.envs.wrappers import Wrapper
 
-    found = resolve(name)
-    rules, name, limit = found.build(**kwargs), found.short_name, kwargs.get("max_episode_steps")
+    found, inside = resolve(name), dict(kwargs)
+    limit = inside.pop("max_episode_steps", None)
+    rules, name = found.build(**inside), found.short_name
     if isinstance(rules, Wrapper):
         raise UsageError(f"{name} within wrappers is not supported: its prices depend on more than day and stock")
     if isinstance(rules, TwoProducts):
