@@ -26,6 +26,7 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.panda_bound import BOUNDS
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE
 from palaestra.envs.core.rng import Rng, child_key, env_keys
@@ -116,8 +117,8 @@ def main() -> None:
         "seconds": [round(t, 5) for t in exact.tolist()],
         "seconds_within_tolerance": [round(t, 5) for t in near.tolist()],
     }
-    STORED.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace("],[", "],\n["))
-    print(f"{STORED}: mean {exact.mean():.4f} s, within {TOLERANCE} m {near.mean():.4f} s")
+    BOUNDS.write_text(json.dumps(content, indent=None, separators=(",", ":")).replace("],[", "],\n["))
+    print(f"{BOUNDS}: mean {exact.mean():.4f} s, within {TOLERANCE} m {near.mean():.4f} s")
 
 
 if __name__ == "__main__":
