@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from palaestra.train.formatting import known
-from palaestra.train.monitoring.comparison import Comparison
 from palaestra.train.monitoring.drift_report import (
     headline,
     interval_text,
@@ -23,6 +22,7 @@ from palaestra.train.monitoring.drift_report import (
     sales_text,
 )
 from palaestra.train.monitoring.page_charts import days_line, days_means, intervals_and_dots, pairs_of_bars
+from palaestra.train.monitoring.use_comparison import UseComparison
 
 MOST_PICTURES = 60  # of numbers, the worst first; the table has all
 
@@ -64,7 +64,7 @@ td.bad { color: var(--bad); font-weight: 600; }
 """
 
 
-def page_of(found: Comparison) -> str:
+def page_of(found: UseComparison) -> str:
     """The page, as text."""
     title = f"{found.environment}: {'drift' if found.alarms else 'within all limits'}"
     parts = [f"<h1>{escape(found.file.name)} in use</h1>", f"<p>{escape(headline(found))}</p>", _verdict(found)]
@@ -82,7 +82,7 @@ def page_of(found: Comparison) -> str:
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def _verdict(found: Comparison) -> str:
+def _verdict(found: UseComparison) -> str:
     if not found.alarms:
         return '<div class="verdict">Within all limits.</div>'
     items = "".join(f"<li>{escape(alarm)}</li>" for alarm in found.alarms)
@@ -94,7 +94,7 @@ def _figure(title: str, picture: str, caption: str, bad: bool = False) -> str:
     return f"<figure{kind}><h3>{escape(title)}</h3>{picture}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _over_time(found: Comparison) -> list[str]:
+def _over_time(found: UseComparison) -> list[str]:
     days = [str(day.day)[5:] for day in found.days]
     worst = [None if day.worst is None else day.worst.psi for day in found.days]
     figures = []
@@ -124,7 +124,7 @@ def _ends(returns: Any) -> tuple[float, float, float] | None:
     return returns.mean, low, high
 
 
-def _sales_part(found: Comparison) -> list[str]:
+def _sales_part(found: UseComparison) -> list[str]:
     if found.sales is None or not found.sales.asked_for.any():
         return []
     rows = found.sales.by_price()
@@ -142,7 +142,7 @@ def _sales_part(found: Comparison) -> list[str]:
     return ["<h2>Sales</h2>", figure, table]
 
 
-def _numbers_part(found: Comparison) -> list[str]:
+def _numbers_part(found: UseComparison) -> list[str]:
     key = '<p class="key soft"><span style="background: var(--before)"></span>held-out episodes, before'
     key += '<span style="background: var(--now)"></span>in use</p>'
     figures, rows = [], []
@@ -165,7 +165,7 @@ def _numbers_part(found: Comparison) -> list[str]:
     ]
 
 
-def _labels(found: Comparison, i: int) -> list[str]:
+def _labels(found: UseComparison, i: int) -> list[str]:
     """What each bin holds: a choice, or a range in the number's unit."""
     watched, number = found.shifts[i].watched, found.numbers[i]
     if watched.whole:

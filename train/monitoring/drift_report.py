@@ -6,20 +6,20 @@ from typing import Any
 
 from palaestra.train.export.policy_file import finite
 from palaestra.train.formatting import columns, known
-from palaestra.train.monitoring.comparison import Comparison
 from palaestra.train.monitoring.drift import FEWEST, Shift
+from palaestra.train.monitoring.use_comparison import UseComparison
 
 MOST_LINES = 20  # of numbers, beside those that have drifted
 
 
-def report(found: Comparison, width: int | None) -> str:
+def report(found: UseComparison, width: int | None) -> str:
     """What was found, the worst first, in lines of that width (None: any)."""
     blocks = [[headline(found), *notes_of(found)], _numbers(found, width), _days(found, width), returns_of(found)]
     blocks += [_sales(found, width), [verdict(found)]]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def headline(found: Comparison) -> str:
+def headline(found: UseComparison) -> str:
     first, last = found.days[0].day, found.days[-1].day
     when = f"{first}" if first == last else f"{first} to {last}"
     reference = f"the reference, {found.reference['states']:,} of {found.reference['episodes']:,} held-out episodes"
@@ -27,7 +27,7 @@ def headline(found: Comparison) -> str:
     return f"{found.file} on {found.environment}: {states} in {found.log}, {when}, beside {reference}"
 
 
-def notes_of(found: Comparison) -> list[str]:
+def notes_of(found: UseComparison) -> list[str]:
     """What else is to be known of the lines, a sentence each."""
     tally, notes = found.tally, []
     if found.reference.get("cut_after"):
@@ -61,7 +61,7 @@ def measured(shift: Shift, digits: int = 2) -> tuple[str, str, str]:
     return psi, ks, f"{100 * shift.out_of_range:.2g} %"
 
 
-def means(found: Comparison, i: int) -> tuple[str, str]:
+def means(found: UseComparison, i: int) -> tuple[str, str]:
     """The mean of a number in the reference and in use, in its unit."""
     shift, number = found.shifts[i], found.numbers[i]
     half = abs(shift.watched.scale) * max(number.deviation, 1e-3 * abs(number.mean)) / 10
@@ -74,12 +74,12 @@ def minus(number: str) -> str:
     return number.replace("-", "−")
 
 
-def ranked(found: Comparison) -> list[int]:
+def ranked(found: UseComparison) -> list[int]:
     """Places of the numbers, those that have drifted first, then by PSI."""
     return sorted(range(len(found.shifts)), key=lambda i: (not found.drifted[i], -(found.shifts[i].psi or 0.0)))
 
 
-def _numbers(found: Comparison, width: int | None) -> list[str]:
+def _numbers(found: UseComparison, width: int | None) -> list[str]:
     places = ranked(found)
     shown = [i for n, i in enumerate(places) if found.drifted[i] or n < MOST_LINES]
     rows = []
@@ -94,7 +94,7 @@ def _numbers(found: Comparison, width: int | None) -> list[str]:
     return [*lines, f"{left} more numbers, of smaller PSI, are in --json and --page"] if left else lines
 
 
-def _days(found: Comparison, width: int | None) -> list[str]:
+def _days(found: UseComparison, width: int | None) -> list[str]:
     rows = []
     for day in found.days:
         psi = "–" if day.worst is None else f"{day.worst.psi:.2f}"
@@ -117,7 +117,7 @@ def interval_text(returns: Any) -> str:
     return minus(f"{known(returns.mean, half)} ({known(ends[0], half)} to {known(ends[1], half)})")
 
 
-def returns_of(found: Comparison) -> list[str]:
+def returns_of(found: UseComparison) -> list[str]:
     """The returns in a sentence; none where no episode of the log has a known return."""
     reference, moved = found.reference["returns"], found.return_shift
     if not found.returns.count:
@@ -141,7 +141,7 @@ def signed(number: str) -> str:
     return f"−{number[1:]}" if number.startswith("-") else f"+{number}"
 
 
-def _sales(found: Comparison, width: int | None) -> list[str]:
+def _sales(found: UseComparison, width: int | None) -> list[str]:
     if found.sales is None or not found.sales.asked_for.any():
         return []
     rows = [
@@ -158,7 +158,7 @@ def _sales(found: Comparison, width: int | None) -> list[str]:
     return [*lines, *sales_text(found)]
 
 
-def sales_text(found: Comparison) -> list[str]:
+def sales_text(found: UseComparison) -> list[str]:
     """All prices together, in a sentence."""
     verdict = found.sales_verdict
     if verdict is None:
@@ -170,14 +170,14 @@ def sales_text(found: Comparison) -> list[str]:
     return [text]
 
 
-def verdict(found: Comparison) -> str:
+def verdict(found: UseComparison) -> str:
     """The last line."""
     if not found.alarms:
         return "within all limits"
     return "\n".join(f"DRIFT: {alarm}" for alarm in found.alarms)
 
 
-def as_json(found: Comparison) -> dict[str, Any]:
+def as_json(found: UseComparison) -> dict[str, Any]:
     """Everything as plain data."""
     tally = found.tally
     plain = {
@@ -224,7 +224,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
     return whole
 
 
-def _number_json(found: Comparison, i: int) -> dict[str, Any]:
+def _number_json(found: UseComparison, i: int) -> dict[str, Any]:
     shift, number = found.shifts[i], found.numbers[i]
     watched = shift.watched
     return {
@@ -248,7 +248,7 @@ def _returns_json(returns: Any) -> dict[str, Any]:
     return {"episodes": returns.count, "mean": mean, "ci_low": ends and ends[0], "ci_high": ends and ends[1]}
 
 
-def _sales_json(found: Comparison) -> dict[str, Any] | None:
+def _sales_json(found: UseComparison) -> dict[str, Any] | None:
     if found.sales is None:
         return None
     together = found.sales_verdict

@@ -13,7 +13,7 @@ from use_logs import entries_of_use, shop_lines, write_log
 from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
 from palaestra.train.export.policy_file import PolicyFile
-from palaestra.train.monitoring.comparison import compare
+from palaestra.train.monitoring.use_comparison import compare
 
 
 @pytest.fixture(scope="module")

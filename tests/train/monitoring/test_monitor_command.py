@@ -22,10 +22,10 @@ from policy_files import CONTRACT, model, written
 from use_logs import CHOICES, NAMED, START, lines_of, normal, policy_with_reference, write_log
 
 from palaestra.train.export.policy_file import PolicyFile, PolicyFileError
-from palaestra.train.monitoring.comparison import compare
 from palaestra.train.monitoring.drift_page import page_of
 from palaestra.train.monitoring.drift_report import as_json, report
 from palaestra.train.monitoring.log_files import MonitorError
+from palaestra.train.monitoring.use_comparison import compare
 
 Monitor = Callable[..., tuple[int, str, str]]
 

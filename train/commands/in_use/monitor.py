@@ -91,11 +91,11 @@ def monitor(
     from palaestra.envs.core.atomic_write import write_whole
     from palaestra.train.export.policy_file import PolicyFile
     from palaestra.train.formatting import terminal_width
-    from palaestra.train.monitoring.comparison import compare
     from palaestra.train.monitoring.drift import Limits
     from palaestra.train.monitoring.drift_page import page_of
     from palaestra.train.monitoring.drift_report import as_json as plain
     from palaestra.train.monitoring.drift_report import report
+    from palaestra.train.monitoring.use_comparison import compare
     from palaestra.train.table_file import check_table_file, write_table
 
     if since is not None and until is not None and since > until:

@@ -62,7 +62,7 @@ class DayView:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class UseComparison:
     """Everything that was found; see :mod:`palaestra.train.monitoring.drift` for the limits.
 
     Attributes:
@@ -105,7 +105,7 @@ def compare(
     zone: tzinfo = UTC,
     since: date | None = None,
     until: date | None = None,
-) -> Comparison:
+) -> UseComparison:
     """Read a log and compare it with the reference of its policy.
 
     Args:
@@ -157,7 +157,7 @@ def _judged(
     ledger: EpisodeLedger,
     tally: LogTally,
     sales: SalesCheck | None,
-) -> Comparison:
+) -> UseComparison:
     watched, together = watched_of(policy.contract), counts.empty()
     for day in counts.days.values():
         together.join(day)
@@ -174,7 +174,7 @@ def _judged(
     earned, complete = reference["returns"], sales is not None and (ledger.ends > 0 or not sales.by_stock)
     verdict = sales.verdict(limits.sales) if sales is not None and complete else None
     moved = None if earned is None else return_shift(earned, together.returns, limits.returns)
-    return Comparison(
+    return UseComparison(
         file=policy.path,
         environment=policy.contract["environment"]["id"],
         log=log,
