@@ -28,11 +28,11 @@ from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal
 _FOLDERS = {  # of related commands
     "looking": ("runs", "compare", "report", "rm", "results"),
     "own_sales": ("fit-demand", "prices"),
-    "in_use": ("export", "serve", "act", "card"),
+    "in_use": ("export", "serve", "act", "card", "monitor"),
 }
 _OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "sweep", "new", "robot")
 COMMANDS = (*_OF_ALL, *(name for names in _FOLDERS.values() for name in names))
-_WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act", "runs", "compare", "rm")  # they run no environment
+_WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act", "monitor", "runs", "compare", "rm")  # no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

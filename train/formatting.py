@@ -66,7 +66,7 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     """
     lines = [heads, *rows]
     sizes = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    right = [all(row[i][:1] in "-–0123456789" for row in rows) for i in range(len(heads))]
+    right = [all(row[i][:1] in "-–−0123456789" for row in rows) for i in range(len(heads))]
 
     def aligned(line: Sequence[str]) -> str:
         cells = zip(line, sizes, right, strict=False)

@@ -224,7 +224,7 @@ ORDER = (  # of the folders in train/, the lowest first; a module imports from l
     ("loggers", "recording"),
     ("runs",),
     ("play", "bench", "sweep", "results", "export"),
-    ("serve", "report"),
+    ("serve", "report", "monitoring"),
     ("comparison",),
     ("commands",),
     ("cli",),

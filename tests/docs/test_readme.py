@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 from pages import PAGES, ROOT, blocks, command_lines, read
+from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
 from palaestra.envs.pricing import Pricing
@@ -31,11 +32,13 @@ from palaestra.train.bench import bench_tables, scaling, throughput, time_to_sol
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
+from palaestra.train.serve import outcomes
 from palaestra.train.sweep import search
 
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
+FINDS_DRIFT = ["monitor", "prices.onnx", "shop.jsonl"]  # in a market that has changed
 NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
 
@@ -107,6 +110,7 @@ CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole comman
     r"wandb (leet|sync) RUN/wandb/offline-run-\*": _wandb_knows,
     r"torchrun .*": _is_followed_elsewhere,
     r"curl \"localhost.*": lambda command: None,  # test_readme_walk.py
+    r"curl -X POST localhost:8000/outcome .*": lambda command: _is_an_outcome(command),
     r"curl -X POST .*": lambda command: _is_what_the_server_takes(command),
 }
 
@@ -118,6 +122,10 @@ def _is_what_the_server_takes(command: str) -> None:
     assert words[3].endswith(":8000/act")
     end = {"name": "observation", "dtype": "float32", "shape": [4], "low": 0.0, "high": 1.0}
     assert ObservationReader([end])(json.loads(words[5]))[1] is False
+
+
+def _is_an_outcome(command: str) -> None:
+    assert outcomes._read(json.loads(shlex.split(command)[5])) == ({}, False)
 
 
 OTHERS = sorted({command for name in PAGES for command in _commands(name)[1]})
@@ -188,12 +196,17 @@ def test_every_command_runs(
 
 
 def _run(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if command[:3] == FINDS_DRIFT:
+        write_log(Path("shop.jsonl"), shop_lines(2.0))
     monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
     with pytest.raises(SystemExit) as exit_:
         cli.main()
     captured = capsys.readouterr()
     if command in NEED_A_WINDOW:
         assert "--record" in captured.err
+    elif command[:3] == FINDS_DRIFT:
+        assert exit_.value.code == 1
+        assert "fit demand anew" in captured.out
     else:
         assert not exit_.value.code, (command, captured.err)
 

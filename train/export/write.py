@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.confirm import Confirmation, confirm, fed
 from palaestra.train.export.contract import contract_of, given_space
 from palaestra.train.export.destination import check_destination, write_both
+from palaestra.train.export.held_out_reference import reference_of
 from palaestra.train.export.policy_file import (
     BLANK_SHA256,
     CONTRACT_KEY,
@@ -51,7 +53,7 @@ from palaestra.train.runs.run_folder import RunFolder
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip", "web": ".html"}
 _PLAYED = ("web", "player")  # in a page of its own, and within another one
 OPSET = 18
-_SEED = 1  # of the held-out episodes: not those of the final evaluation
+_SEED, _REFERENCE_SEED = 1, 2  # of the held-out episodes: not those of the final evaluation
 _TRACED = 3  # observations in the batch that is traced; with one, its size would be a constant
 
 
@@ -145,6 +147,8 @@ def _compared(
         contract["confirmed"] = finite(found.as_dict())
     finally:
         env.close()
+    if form not in _PLAYED:
+        contract["reference"] = finite(reference_of(policy, partial(_again, player), _batch(player), contract))
     return whole, opened, contract, found
 
 
@@ -168,6 +172,11 @@ def _confirmed(
 def _batch(player: Player) -> int:
     """Copies for the comparison: enough for many different episodes, few where copies step one after another."""
     return min(resolve(player.env).evaluation_episodes, 250 if resolve(player.env).in_tensors else 20)
+
+
+def _again(player: Player, size: int) -> BatchedEnv:
+    """Held-out episodes that are not those of the comparison."""
+    return resolve(player.env).open(size, "cpu", EVALUATION_SEEDS + _REFERENCE_SEED, **player.env_kwargs)
 
 
 def _channels_last(space: Space[Any]) -> set[str]:

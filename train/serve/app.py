@@ -3,6 +3,7 @@
 | path | answers |
 |---|---|
 | ``POST /act`` | the action for one observation, or for several |
+| ``POST /outcome`` | that what an action brought is in the log (:mod:`palaestra.train.serve.outcomes`) |
 | ``GET /price`` | of a pricing market, the price at a moment: ``/price?period=4&stock=23`` |
 | ``GET /contract`` | what every number means |
 | ``GET /health`` | that it runs, and which file or run |
@@ -34,6 +35,7 @@ from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choi
 from palaestra.train.export.price_table import PriceTable, QuestionError
 from palaestra.train.serve.batcher import Batcher
 from palaestra.train.serve.openapi import act_description, price_description
+from palaestra.train.serve.outcomes import add_outcomes, episode_of
 from palaestra.train.serve.request_body import Intake, RequestError, largest_body
 
 OPEN = ("/health", "/docs", "/openapi.json")  # without the token: nothing of the policy but its form
@@ -124,6 +126,7 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
         now = served.now
         try:
             body, feed, several = await intake(request, now.reader, now.largest)
+            episode = episode_of(request, len(next(iter(feed.values()))) if several else None)
             outputs = await now.batcher.act(feed)
             answer = answer_of(now.policy.contract["outputs"], outputs, several)
         except (RequestError, ObservationError, PolicyFileError) as error:
@@ -131,7 +134,13 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
             answers.labels(refusal.status_code).inc()
             return refusal
         if served.log is not None:
-            entry = {"time": time.time(), "sha256": now.policy.sha256[:12], "request": body, "answer": answer}
+            entry = {
+                "time": time.time(),
+                "sha256": now.policy.sha256[:12],
+                **episode,
+                "request": body,
+                "answer": answer,
+            }
             served.log(entry, 1000 + _BYTES_PER_NUMBER * sum(part.size for part in (*feed.values(), *outputs.values())))
         answers.labels(200).inc()
         observations.inc(len(outputs["action"]))
@@ -167,6 +176,7 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
         runs.set(served.runs)
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    add_outcomes(app, lambda: served.log, lambda: served.policy.sha256, intake, guarded)
     return Entrance(app, act, served, answers.labels(401).inc)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from palaestra.train.export.observation_reader import Element, bounds_of, elements_of
 from palaestra.train.export.price_table import PriceTable
+from palaestra.train.serve.outcomes import MOST_LETTERS
 
 _LARGEST_LISTED = 256  # elements of a vector whose bounds are described one by one
 
@@ -30,7 +31,10 @@ def act_description(contract: dict[str, Any], most: int) -> dict[str, Any]:
         "500": "The policy itself failed.",
         "503": "Too many requests are coming in.",
     }
+    episode = {"type": "string", "minLength": 1, "maxLength": MOST_LETTERS}
+    named = {"name": "episode", "in": "query", "schema": episode, "description": "For the log."}
     return {
+        "parameters": [named],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
             "200": {

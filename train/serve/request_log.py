@@ -31,6 +31,7 @@ class RequestLog:
             OSError: if the file cannot be written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        _end_half_a_line(path)
         self._handler = RotatingFileHandler(path, maxBytes=largest, backupCount=files - 1, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(message)s"))
         self._largest = largest
@@ -84,3 +85,13 @@ class RequestLog:
 
     def _failed(self, record: logging.LogRecord) -> None:
         self._unwritten += 1
+
+
+def _end_half_a_line(path: Path) -> None:
+    """End a line that a killed server has left unfinished, or the next one would be lost with it."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, 2)
+        if file.read(1) != b"\n":
+            file.write(b"\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import json
 import warnings
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from onnx import helper
 from policy_files import CONTRACT, LISTED, model, written
 
 from palaestra.train.export.policy_file import PolicyFile
+from palaestra.train.monitoring.log_entries import EntryReader
 from palaestra.train.serve.app import Served, application
 from palaestra.train.serve.openapi import act_description
 
@@ -28,7 +31,14 @@ INPUTS = {
     "each its own": {"low": [-1.0, 0.0, None, 1.0], "high": [1.0, 0.5, None, 2.0]},
     "whole numbers": {"dtype": "int64", "kind": "multi_discrete", "first": [0, -1, 0, 2], "count": [2, 3, 1, 5]},
 }
-ROUTES = {"POST /act": 25, "GET /price": 15, "GET /contract": 1, "GET /health": 1, "GET /metrics": 1}
+ROUTES = {
+    "POST /act": 25,
+    "POST /outcome": 15,
+    "GET /price": 15,
+    "GET /contract": 1,
+    "GET /health": 1,
+    "GET /metrics": 1,
+}
 
 
 def model_of(dtype: str) -> Any:
@@ -66,16 +76,26 @@ def test_what_the_page_says_is_what_the_server_does(tmp_path: Path, kind: str) -
     """What fits the page is answered, what does not is refused, and each answer is as the page says."""
     end = {**CONTRACT["inputs"][0], **INPUTS[kind]}
     contract = {**CONTRACT, "inputs": [end], "prices": FULL}
-    app: Any = application(Served(PolicyFile(written(tmp_path, model_of(end["dtype"]), contract))))
+    logged: list[Any] = []
+    policy = PolicyFile(written(tmp_path, model_of(end["dtype"]), contract))
+    app: Any = application(Served(policy, log=lambda entry, size: logged.append(entry)))
     seen: collections.Counter[str] = collections.Counter()
     for found in schemathesis.openapi.from_asgi("/openapi.json", app).get_all_operations():
         operation = found.ok()
         send(operation, schemathesis.GenerationMode.POSITIVE, seen)
-        if operation.label in ("POST /act", "GET /price"):  # the others take nothing that could be wrong
+        if operation.label in (
+            "POST /act",
+            "POST /outcome",
+            "GET /price",
+        ):  # the others take nothing that could be wrong
             send(operation, schemathesis.GenerationMode.NEGATIVE, seen)
     assert seen["POSITIVE POST /act 200"] >= 10, seen
     assert seen["POSITIVE GET /price 200"] >= 5, seen
     assert seen["NEGATIVE POST /act 422"] >= 10, seen
+    assert seen["POSITIVE POST /outcome 200"] >= 10, seen
+    assert seen["NEGATIVE POST /outcome 422"] >= 5, seen
+    reader = EntryReader(contract, policy.sha256, UTC)
+    assert len([reader(entry) for entry in json.loads(json.dumps(logged))]) >= 20
     assert seen["NEGATIVE GET /price 422"] >= 10, seen
 
 
