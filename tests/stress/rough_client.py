@@ -27,7 +27,8 @@ class Client:
     async def send(self, data: bytes) -> None:
         try:
             self.writer.write(data)
-            await asyncio.wait_for(self.writer.drain(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):  # wait_for of Python 3.11 may swallow that it is cancelled
+                await self.writer.drain()
         except ConnectionError:
             pass  # the answer has come already, or the connection is closed: reading tells
 
