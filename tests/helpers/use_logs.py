@@ -15,8 +15,8 @@ from palaestra.envs.building import vector_env
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.registry import resolve
 from palaestra.train.export.confirm import fed
+from palaestra.train.export.distributions.monitored import distribution_of, watched_of
 from palaestra.train.export.exported_policy import ExportedPolicy, player_of
-from palaestra.train.export.monitored import distribution_of, watched_of
 from palaestra.train.export.policy_file import PolicyFile
 
 START = datetime(2026, 11, 2, 8, tzinfo=UTC)
