@@ -19,7 +19,7 @@ from palaestra.envs.pricing.metrics import ExpectedPath, expected_path
 if TYPE_CHECKING:
     from palaestra.envs.pricing.rules.price_memory import PriceMemory
     from palaestra.envs.rendering.canvas import Canvas
-    from palaestra.envs.rendering.report_figures import ReportFigure
+    from palaestra.envs.report_figures import ReportFigure
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@
 
 A number has drifted if one of them is beyond its limit and less likely than :data:`LEVEL` where nothing has changed,
 shared between all comparisons (Bonferroni). States of an episode depend on each other: the statistic of PSI is compared
-with chi-squared as :mod:`palaestra.train.export.distributions.monitored` says, that of Kolmogorov–Smirnov with so many independent
-states as have its variance.
+with chi-squared as :mod:`palaestra.train.export.distributions.monitored` says, that of Kolmogorov–Smirnov with so many
+independent states as have its variance.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Distributions of what a policy sees and does in held-out episodes, which its contract keeps for those who watch it."""
+"""Distributions of what a policy sees and does in held-out episodes, as its contract keeps them for its users."""

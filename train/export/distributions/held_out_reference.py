@@ -8,7 +8,8 @@
 * ``mean_length`` of the episodes;
 * ``returns``: ``mean``, ``std``, ``ci_low``, ``ci_high`` and ``episodes``, of the run's final evaluation where the
   contract has its scores, else of the episodes that have ended; None where none has;
-* ``numbers``: a :class:`~palaestra.train.export.distributions.monitored.Distribution` of each number, in the order of the contract.
+* ``numbers``: a :class:`~palaestra.train.export.distributions.monitored.Distribution` of each number, in the order of
+  the contract.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.pricing import Pricing, TwoProducts
 from palaestra.envs.pricing.dashboard.policy_figures import price_maps
-from palaestra.envs.rendering.report_figures import BarFigure, MapFigure, counts_between, counts_of_whole
+from palaestra.envs.report_figures import BarFigure, MapFigure, counts_between, counts_of_whole
 from palaestra.envs.snake import Snake
 from palaestra.envs.wrappers import StickyActions
 from palaestra.train.evaluation.episodes import evaluate
