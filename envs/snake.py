@@ -38,7 +38,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array, Quantity, Reference, TensorEnv
-from palaestra.envs.report_figures import ReportFigure, counts_between, counts_of_whole
+from palaestra.envs.core.reference import ReportFigure, counts_between, counts_of_whole
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng

@@ -77,7 +77,7 @@ from palaestra.envs.arm.task import (
     length,
 )
 from palaestra.envs.core import Array, Quantity, Reference
-from palaestra.envs.report_figures import ReportFigure
+from palaestra.envs.core.reference import ReportFigure
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng

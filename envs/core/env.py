@@ -25,8 +25,8 @@ from palaestra.envs.core.reference import Array, Quantity, Reference
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.reference import ReportFigure
     from palaestra.envs.rendering.canvas import Canvas
-    from palaestra.envs.report_figures import ReportFigure
 
 StateT = TypeVar("StateT")
 
@@ -119,7 +119,7 @@ class TensorEnv(ABC, Generic[StateT]):
     def report_figures(
         self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[StateT], Tensor] | None
     ) -> Sequence[ReportFigure]:
-        """Optional: figures for the report of a run, see :mod:`palaestra.envs.report_figures`.
+        """Optional: figures for the report of a run, see :mod:`palaestra.envs.core.reference`.
 
         Args:
             returns, lengths, successes: one entry per held-out episode, episode k being that of environment k.

@@ -17,9 +17,9 @@ from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.metrics import ExpectedPath, expected_path
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.reference import ReportFigure
     from palaestra.envs.pricing.rules.price_memory import PriceMemory
     from palaestra.envs.rendering.canvas import Canvas
-    from palaestra.envs.report_figures import ReportFigure
 
 
 @dataclass(frozen=True)

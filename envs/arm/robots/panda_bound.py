@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from palaestra.envs.core import Array
-from palaestra.envs.report_figures import ReportFigure, counts_between
+from palaestra.envs.core.reference import ReportFigure, counts_between
 
 BOUNDS = Path(__file__).parent.with_name("reach_bound.json")  # of the held-out targets
 

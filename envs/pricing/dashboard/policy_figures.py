@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.report_figures import MapFigure, ReportFigure
+from palaestra.envs.core.reference import MapFigure, ReportFigure
 
 MOST_PERIODS, MOST_LOTS = 120, 60  # columns and rows that are shown; of longer seasons and larger stocks every k-th
 

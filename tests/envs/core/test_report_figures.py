@@ -9,9 +9,9 @@ from palaestra.envs import resolve
 from palaestra.envs.arm.reach import PERIOD, Reach
 from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.core import TensorEnv
+from palaestra.envs.core.reference import BarFigure, MapFigure, counts_between, counts_of_whole
 from palaestra.envs.pricing import Pricing, TwoProducts
 from palaestra.envs.pricing.dashboard.policy_figures import price_maps
-from palaestra.envs.report_figures import BarFigure, MapFigure, counts_between, counts_of_whole
 from palaestra.envs.snake import Snake
 from palaestra.envs.wrappers import StickyActions
 from palaestra.train.evaluation.episodes import evaluate
