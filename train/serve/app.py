@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -113,7 +114,10 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
 
     guarded = [] if served.token is None else [Depends(HTTPBearer(auto_error=False))]  # for /docs; Entrance asks
 
-    @app.post("/act", dependencies=guarded, openapi_extra=act_description(contract), response_model=None)
+    of_act = act_description(contract, served.now.reader.most_rows)
+    refused: Any = {401: {"description": "The token is missing or wrong."}} if guarded else None
+
+    @app.post("/act", dependencies=guarded, openapi_extra=of_act, response_model=None)
     async def act(request: Request) -> Response:
         """The policy's action for one observation, or a list of actions for several."""
         start = time.perf_counter()
@@ -147,7 +151,7 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
             return _refusal(error)
         return Response(json.dumps(found), media_type="application/json")
 
-    @app.get("/contract", dependencies=guarded, response_model=None)
+    @app.get("/contract", dependencies=guarded, responses=refused, response_model=None)
     async def contract_of_the_policy() -> Response:
         """What every number means, and where the policy comes from."""
         return Response(json.dumps(served.policy.contract, indent=1), media_type="application/json")
@@ -157,7 +161,7 @@ def application(served: Served, lifespan: Any = None) -> Entrance:
         """That the server answers, and which file or run, with the SHA-256 of the policy's file."""
         return {"status": "ok", "policy": served.name, "sha256": served.policy.sha256}
 
-    @app.get("/metrics", dependencies=guarded, response_model=None)
+    @app.get("/metrics", dependencies=guarded, responses=refused, response_class=PlainTextResponse, response_model=None)
     async def metrics() -> Response:
         """Counts and times in Prometheus's form."""
         runs.set(served.runs)

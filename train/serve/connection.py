@@ -40,7 +40,7 @@ class Outlet:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        if waiting:
+        if waiting and not self._transport.is_closing():  # else the client has gone
             self._transport.write(b"".join(waiting))
 
     def close(self) -> None:

@@ -95,14 +95,16 @@ def test_other_pages(client: TestClient, served: Served) -> None:
     assert 'palaestra_requests_total{status="422"} 1.0' in text
     assert "palaestra_observations_total 3.0" in text
     description = client.get("/openapi.json").json()["paths"]["/act"]["post"]
-    one = description["requestBody"]["content"]["application/json"]["schema"]["properties"]["observation"]["oneOf"][0]
-    assert one["oneOf"][0] == {
+    forms = description["requestBody"]["content"]["application/json"]["schema"]["properties"]["observation"]["oneOf"]
+    assert forms[0] == {
         "type": "array",
         "items": {"type": "number", "minimum": -5.0, "maximum": 5.0},
         "minItems": 4,
         "maxItems": 4,
     }
-    assert one["oneOf"][1]["required"] == ["a", "b", "c", "d"]
+    assert forms[1]["required"] == ["a", "b", "c", "d"]
+    assert forms[1]["properties"]["a"] == {"type": "number", "minimum": -5.0, "maximum": 5.0}
+    assert forms[2:] == [{"type": "array", "items": form, "minItems": 1, "maxItems": 4096} for form in forms[:2]]
     assert client.get("/docs").status_code == 200
     assert client.get("/nowhere").status_code == 404
 
@@ -260,6 +262,26 @@ def test_a_policy_that_fails_is_told_and_counted(
         assert "the policy failed" in answer.json()["detail"][0]["msg"]
     assert client.post("/act", json={"observation": [0, 0, 0, 0]}).status_code == 200
     assert 'palaestra_requests_total{status="500"} 3.0' in client.get("/metrics").text
+
+
+def test_a_request_that_waits_keeps_to_its_policy(served: Served, tmp_path: Path) -> None:
+    """It has been compared with that policy's contract, and is answered by it after another one was taken."""
+    contract = {**CONTRACT, "inputs": [NAMED], "outputs": [{**CHOICES, "choices": ["up", "down"]}]}
+    (tmp_path / "other").mkdir()
+    other = PolicyFile(written(tmp_path / "other", model(), contract))
+
+    async def both() -> list[str]:
+        transport = httpx.ASGITransport(application(served))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            first, body = served.now, {"observation": [1, 0, 0, 0]}
+            waiting = asyncio.create_task(client.post("/act", json=body))
+            while not first.batcher._waiting:
+                await asyncio.sleep(0)
+            served.take(other)
+            answer = await asyncio.wait_for(waiting, 20)
+            return [answer.json()["choice"], (await client.post("/act", json=body)).json()["choice"]]
+
+    assert asyncio.run(both()) == ["right", "down"]
 
 
 def test_a_policy_is_taken_whole_or_not_at_all(client: TestClient, served: Served) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from exported_runs import SMALL, TRAIN, command
 from fastapi.testclient import TestClient
-from policy_files import CONTRACT, model, written
+from policy_files import CONTRACT, LISTED, listed
 
 from palaestra.envs.pricing import Pricing
 from palaestra.train.export.policy_file import PolicyFile, PolicyFileError
@@ -18,15 +18,6 @@ from palaestra.train.serve import server
 from palaestra.train.serve.app import Served, application
 
 SHOP = {"periods": 8, "stock": 5, "hold": 2, "max_change": 60, "prices": "[20,40,60,80,100]"}
-LISTED = {
-    "asks": [
-        {"name": "period", "unit": "day", "least": 1, "step": 1, "count": 2},
-        {"name": "stock", "unit": "unit", "least": 1, "step": 1, "count": 3},
-    ],
-    "answers": ["price"],
-    "menu": [[4.5], [6]],
-    "actions": [[0, 1, None], [1, 1, 0]],
-}
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +63,6 @@ def _seen_besides(client: TestClient, period: int, last: float | None, menu: lis
     outlook = Pricing(periods=8, stock=5, prices=menu).outlook[period - 1].tolist()
     place = -1 if last is None else menu.index(int(last))
     return {"demand_now": outlook[0], "demand_next": outlook[1], "last_price": place, "hold_left": 0}
-
-
-def listed(folder: Path, prices: Any = LISTED) -> Path:
-    return written(folder, model(), {**CONTRACT, **({} if prices is None else {"prices": prices})})
 
 
 def test_an_answer_and_the_refusals(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +22,14 @@ import pytest
 from fastapi.testclient import TestClient
 from onnx import numpy_helper
 from policy_files import CONTRACT, model, written
+from rough_client import Client, request
+from running_server import serving
 
 from palaestra.train import cli
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve import server as server_module
 from palaestra.train.serve.app import Served, application
 from palaestra.train.serve.server import is_loopback
-
-
-class Server:
-    """A running ``palaestra serve``."""
-
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
-
-    def act(self, observation: Any) -> Any:
-        body = json.dumps({"observation": observation}).encode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/act", body, timeout=20) as answer:
-            return json.load(answer)["action"]
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
-            return json.load(answer)
-
-
-@contextmanager
-def serving(file: Path, *words: str, before: str = "") -> Iterator[Server]:
-    """The server, in whose process the lines of ``before`` run first."""
-    program = (
-        f"from palaestra.train.serve import connection, server\n{before}\nfrom palaestra.train.cli import main\nmain()"
-    )
-    start = ["-c", program] if before else ["-m", "palaestra"]
-    command = [sys.executable, *start, "serve", str(file), "--port", "0", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        try:
-            assert " at http://" in line, (line, process.stderr and process.stderr.read())
-            yield Server(process, int(line.split("http://")[1].split(" ")[0].rsplit(":", 1)[1]))
-        finally:
-            process.kill()
 
 
 def reversed_policy() -> Any:
@@ -103,6 +71,42 @@ def test_a_new_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     assert "is another policy now" in said
     assert "goes on" in said
     assert "its inputs are others now" in said
+
+
+def test_no_request_is_lost_where_files_are_replaced(tmp_path: Path) -> None:
+    """Each answer is the old policy's or the new one's, of one that began before the last change was told."""
+    path = written(tmp_path, model())
+    (other := tmp_path / "other").mkdir()
+    body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
+
+    async def ask(port: int, actions: list[int], done: asyncio.Event) -> None:
+        client = await Client.open(port)
+        while not done.is_set():
+            await client.send(request(body))
+            status, answer = await client.answer()
+            assert status == 200
+            actions.append(json.loads(answer)["action"])
+        client.close()
+
+    async def replaced(port: int) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in range(8)]
+        done = asyncio.Event()
+        asking = [asyncio.create_task(ask(port, actions, done)) for actions in found]
+        for proto, action in ((reversed_policy(), 0), (model(), 1), (reversed_policy(), 0)):
+            os.replace(written(other, proto), path)
+            start = time.monotonic()
+            while any(actions[-1:] != [action] for actions in found):
+                assert time.monotonic() < start + 20
+                await asyncio.sleep(0.02)
+        done.set()
+        await asyncio.gather(*asking)
+        return found
+
+    with serving(path, before="server._LOOKS = 0.05") as server:
+        found = asyncio.run(replaced(server.port))
+    for actions in found:
+        changes = sum(a != b for a, b in pairwise(actions))
+        assert (actions[0], changes, actions[-1]) == (1, 3, 0)
 
 
 def test_a_file_that_was_replaced_during_the_start_is_taken(tmp_path: Path) -> None:
