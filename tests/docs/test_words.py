@@ -46,7 +46,7 @@ TEXTS = {
     "evaluate": (report(FOUND), (*list(SCORES.values())[:3], NORMALISED, "the way from random play to the best known")),
     "results": (results_table([{"command": "", "solved_at": 1.0, "runs": [RUN]}]), ("best known", NORMALISED)),
     "play": (table([EpisodeScore(0, 5.0, None, True)], Reference(optimum=35.0), None), ("best known",)),
-    "train": (verdict(RunResult(Path("r"), FOUND, 1, 1.0, None, solved_at=33.0)), ("solved at",)),
+    "train": (verdict(RunResult(Path("r"), FOUND, 1, 1.0, (), solved_at=33.0)), ("solved at",)),
     "RESULTS.md": (
         (ROOT / "train/RESULTS.md").read_text(encoding="utf-8").partition("results:end")[0],
         ("best known", NORMALISED),

@@ -243,10 +243,14 @@ def test_settings_of_the_environment_go_over_those_of_the_run(
 
 
 def _history_equals_csv(run: Path, rows: list[dict[str, str]]) -> None:
-    """The offline W&B file holds progress.csv's rows, number for number (the video has a row of its own)."""
+    """The offline W&B file holds progress.csv's rows, number for number (video and table have rows of their own)."""
     (log,) = run.glob("wandb/offline-run-*/*.wandb")
     wandb.teardown()  # its service closes the file a moment after the run has finished
-    history = [row for row in read_history(log) if not any(key.startswith("eval/video") for key in row)]
+    others = ("eval/video", "eval/final")
+    whole = read_history(log)
+    history = [row for row in whole if not any(key.startswith(others) for key in row)]
+    (table,) = (row for row in whole if any(key.startswith("eval/final") for key in row))
+    assert table["eval/final/ncols"] == 2
     assert len(history) == len(rows)
     for ours, theirs in zip(rows, history, strict=True):
         logged = {key: value for key, value in theirs.items() if not key.startswith("_")}

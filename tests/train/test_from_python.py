@@ -45,7 +45,7 @@ def test_the_functions_are_imported_when_they_are_used() -> None:
     code = (
         "import sys, palaestra.train\n"
         "assert 'torch' not in sys.modules\n"
-        "assert {*palaestra.train.__all__} == {'evaluate', 'resolve_config', 'train', 'watch'}\n"
+        "assert {*palaestra.train.__all__} == {'curves', 'evaluate', 'resolve_config', 'train', 'watch'}\n"
         "from palaestra.train import *\n"
         "assert callable(watch) and 'torch' in sys.modules"
     )

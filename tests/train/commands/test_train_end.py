@@ -14,7 +14,7 @@ from palaestra.train.runs.trainer import RunResult
 def test_quiet_training_ends_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = RunResult(tmp_path, None, 2048, 61.0, tmp_path / "wandb/offline-run-1")
+    result = RunResult(tmp_path, None, 2048, 61.0, [tmp_path / "wandb/offline-run-1"])
     _finish(result)
     assert "curves: wandb leet" in capsys.readouterr().out
     monkeypatch.setattr(Shown, "progress", False)
