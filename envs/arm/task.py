@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
-from palaestra.envs.arm.drawn.ranges import Drawn, DrawnRange, number_or_range, plain
+from palaestra.envs.arm.drawn.ranges import Drawn, LowHigh, number_or_range, plain
 from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
@@ -60,7 +60,7 @@ class ArmTask(TensorEnv[StateT]):
         sensor_noise: Any,
         action_delay: Any,
         joint_offset: Any,
-        **motors: DrawnRange,
+        **motors: LowHigh,
     ) -> None:
         """See the tasks. A start or targets of None are the robot's own; ``motors`` are further ranges to draw from.
 

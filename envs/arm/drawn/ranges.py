@@ -10,10 +10,10 @@ from torch import Tensor
 from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.rng import Rng
 
-DrawnRange = tuple[float, float]
+LowHigh = tuple[float, float]
 
 
-def checked_range(name: str, values: Any, unit: str) -> DrawnRange:
+def checked_range(name: str, values: Any, unit: str) -> LowHigh:
     """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
 
     Raises:
@@ -53,7 +53,7 @@ def _fits(value: Any, positive: bool, whole: bool) -> bool:
     return right and (value > 0 or (value == 0 and not positive))
 
 
-def plain(pair: DrawnRange) -> Any:
+def plain(pair: LowHigh) -> Any:
     """A range as a setting: one number where nothing is drawn."""
     return pair[0] if pair[0] == pair[1] else list(pair)
 
@@ -61,7 +61,7 @@ def plain(pair: DrawnRange) -> Any:
 class Drawn:
     """The numbers of an episode, by name: those that are drawn are columns of one tensor [N, columns] of the state."""
 
-    def __init__(self, ranges: dict[str, DrawnRange], vectors: dict[str, int], whole: tuple[str, ...] = ()) -> None:
+    def __init__(self, ranges: dict[str, LowHigh], vectors: dict[str, int], whole: tuple[str, ...] = ()) -> None:
         """Make the columns of all ranges (low, high) whose ends differ.
 
         Args:
