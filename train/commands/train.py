@@ -148,13 +148,20 @@ def print_config(
     **options: Any,
 ) -> None:
     """What :func:`start_run` would write to ``config.yaml``, after the same checks; nothing is started or written."""
+    from palaestra.train.runs.parallel.torchrun import broadcast_plan, check_restarts, check_shares, joined_processes
     from palaestra.train.runs.run_folder import RunFolder
     from palaestra.train.runs.trainer import check_track
 
-    config = _configured(env, agent, config_file, options)
-    check_track(track)
-    RunFolder.check_new(config, run_dir)
-    print(config.as_yaml(), end="")
+    def checked(restarted: bool) -> None:
+        config = _configured(env, agent, config_file, options)
+        check_track(track)
+        check_shares(config)
+        check_restarts(run_dir)
+        RunFolder.check_new(config, run_dir)
+        print(config.as_yaml(), end="")
+
+    with joined_processes():
+        broadcast_plan(checked)
 
 
 def _configured(env: str | None, agent: str | None, config_file: Path | None, options: dict[str, Any]) -> RunConfig:
