@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -239,7 +240,7 @@ def summary(found: PriceList) -> str:
 
     from palaestra.train.formatting import wrapped
 
-    console = Console()
+    console = Console(force_terminal=None if sys.stdout.isatty() else False)  # FORCE_COLOR makes no terminal of a file
     console.width = min(_WIDTH, console.width)
     title = f"{'Optimal price' if found.is_optimal else 'Price'} by {found.time_unit} and units left"
     title += f", in lots of {found.lot:,}" if found.lot > 1 else ""
