@@ -22,23 +22,23 @@ from typing import Annotated, Any, NoReturn, TextIO, cast
 import typer
 from typer.core import TyperGroup
 
-from palaestra.train import completion
 from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 _FOLDERS = {  # of related commands
-    "looking": ("results",),
+    "looking": ("runs", "compare", "report", "rm", "results"),
     "own_sales": ("fit-demand", "prices"),
-    "in_use": ("export", "serve", "act"),
+    "in_use": ("export", "serve", "act", "card"),
 }
 _OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "sweep", "new", "robot")
 COMMANDS = (*_OF_ALL, *(name for names in _FOLDERS.values() for name in names))
-_WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act")  # they run no environment
+_WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act", "runs", "compare", "rm")  # they run no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 _BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "WorkloadError")  # these, and full disks, are no bad usage
+_COMPLETE = "_PALAESTRA_COMPLETE"  # is set where a shell asks how a line goes on
 _OF_COMPLETION = (["--install-completion"], ["--show-completion"])
 _WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
@@ -55,8 +55,10 @@ class _Commands(TyperGroup):
         function = _function(cmd_name)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
         function = function if cmd_name in _WITHOUT_ENV else with_screen(function)
-        if completion.VARIABLE in os.environ:
-            function = completion.with_values(function)
+        if _COMPLETE in os.environ:
+            from palaestra.train.completion import with_values
+
+            function = with_values(function)
         one.command(cmd_name, cls=CommandLine)(function)
         return typer.main.get_command(one)
 
@@ -114,7 +116,10 @@ def main() -> None:
     sys.stderr = cast(TextIO, LastingOutput(sys.stderr))
     sys.stdout = cast(TextIO, output := LastingOutput(sys.stdout, go_on_without if training else None))
     sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
-    completion.join_words(os.environ)
+    if _COMPLETE in os.environ:
+        from palaestra.train.completion import join_words
+
+        join_words(os.environ)
     command = typer.main.get_command(app)
     try:
         with StopSignal(print, requested=True), _exits_raised():
@@ -126,7 +131,7 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = _fail("interrupted", 130)
     except SystemExit as error:
-        completes = completion.VARIABLE in os.environ or sys.argv[1:2] in _OF_COMPLETION
+        completes = _COMPLETE in os.environ or sys.argv[1:2] in _OF_COMPLETION
         if type(error) is not SystemExit or completes:  # one of ours, or typer's: all is told
             raise
         status = _fail(f"user code or a library wants to end the process (SystemExit: {error})", 1)

@@ -25,7 +25,6 @@ from typing import Any
 from typer import Context
 from typer.models import ParameterInfo
 
-VARIABLE = "_PALAESTRA_COMPLETE"
 MOST_RUNS = 50
 _BEFORE = "_PALAESTRA_TYPED"  # holds the part of the word that bash keeps
 _NAMED = re.compile(r"/\d{8}-\d{6}-s[\d.]+$")  # as training names folders
@@ -40,7 +39,7 @@ Value = str | tuple[str, str]  # with what a shell may say of it
 
 def join_words(environ: MutableMapping[str, str]) -> None:
     """Undo bash's cuts at colons and equals signs in the words that it hands over."""
-    if environ.get(VARIABLE) != "complete_bash" or "COMP_WORDS" not in environ:
+    if environ.get("_PALAESTRA_COMPLETE") != "complete_bash" or "COMP_WORDS" not in environ:
         return
     words, place = environ["COMP_WORDS"].split("\n" if "\n" in environ["COMP_WORDS"] else " "), environ["COMP_CWORD"]
     joined: list[str] = []

@@ -38,11 +38,9 @@ rad/s for velocities), ``action_delay`` the number of steps from a command to it
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -54,6 +52,7 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.panda_bound import held_out, time_over_bound
 from palaestra.envs.arm.robots.scores import BOUND_KEYS, held_out_bound, random_and_expert, task_digest
 from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
@@ -70,6 +69,7 @@ from palaestra.envs.arm.task import (
     length,
 )
 from palaestra.envs.core import Array, Quantity, Reference
+from palaestra.envs.core.report_figures import ReportFigure
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -79,7 +79,6 @@ PERIOD = 0.05  # s per step
 CARTESIAN_MOVE = 0.05  # m per step
 MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 STEP_COST, PER_METRE = 0.1, 10.0
-BOUNDS = Path(__file__).with_name("reach_bound.json")  # of the held-out targets
 AT_END = 1e-4  # rad or m
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 ASIDE = 0.63  # rad from the way to the targets to what is right in the picture, see drawing/scene.py
@@ -208,6 +207,10 @@ class Reach(ArmTask[ArmState]):
         bound = float(np.mean(held_out()["seconds"])) if self._is_standard else self._bound.get("seconds", 0.0)
         return {"mean_seconds": seconds} | ({"seconds_per_bound": seconds / bound} if bound else {})
 
+    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
+        """The time of each arrival over the bound, where that is stored."""
+        return time_over_bound(lengths, successes, PERIOD) if self._is_standard and successes is not None else []
+
     @property
     def reference(self) -> Reference:
         if not self._is_standard:
@@ -329,13 +332,6 @@ def _returns(chain: SerialChain, control: Any, start: Any, targets: Any, longest
     env: ArmTask[ArmState] = Reach(chain, control, start, targets)
     env.max_episode_steps = longest
     return list(random_and_expert(env)[:2])
-
-
-@cache
-def held_out() -> dict[str, Any]:
-    """The stored bounds: ``target`` [1000][3] m, ``seconds`` [1000] and ``seconds_within_tolerance`` [1000]."""
-    content: dict[str, Any] = json.loads(BOUNDS.read_text())
-    return content
 
 
 def _stoppable(room: Tensor, velocity: Tensor, acceleration: Tensor) -> Tensor:

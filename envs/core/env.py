@@ -13,7 +13,7 @@ The separation of a typed state record from a base that owns the resets follows 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gymnasium
@@ -25,6 +25,7 @@ from palaestra.envs.core.reference import Array, Quantity, Reference
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.report_figures import ReportFigure
     from palaestra.envs.rendering.canvas import Canvas
 
 StateT = TypeVar("StateT")
@@ -112,6 +113,17 @@ class TensorEnv(ABC, Generic[StateT]):
         """Optional: what can be computed of a deterministic policy without playing, name → number.
 
         ``exact_mean`` is its expected return, free of sampling noise; ``act`` maps any batch of states to actions.
+        """
+        raise NotImplementedError
+
+    def report_figures(
+        self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[StateT], Tensor] | None
+    ) -> Sequence[ReportFigure]:
+        """Optional: figures for the report of a run, see :mod:`palaestra.envs.core.report_figures`.
+
+        Args:
+            returns, lengths, successes: one entry per held-out episode, episode k being that of environment k.
+            act: maps any batch of states to the agent's actions; None where it cannot, as behind wrappers.
         """
         raise NotImplementedError
 

@@ -81,8 +81,7 @@ class PriceList:
         self.time_unit = market.time_unit
         if market.dates is not None and stages > 1 and market.time_unit == _PERIOD:
             self.time_unit = _UNITS.get(int(market.dates[1] - market.dates[0]), self.time_unit)
-        self.decimals = next((d for d in range(12) if np.allclose(market.prices, market.prices.round(d), 1e-9, 0)), 12)
-        self.decimals = self.decimals and max(self.decimals, _CENTS)  # 4.50, not 4.5; but 4 where no price has cents
+        self.decimals = decimals_of(market.prices)
 
     def _read_shop(self, market: Season) -> None:
         """What the rules of a shop let the price depend on."""
@@ -138,6 +137,12 @@ class PriceList:
                     start = [t + 1, *dated, n * self.lot, *asked, *cost, price]
                     more = [expected] if self.is_optimal else [best, expected, optimal]
                     yield [*start, *more, shadow, depends_on]
+
+
+def decimals_of(prices: Array) -> int:
+    """Decimals of a menu: 4.50, not 4.5; but 4 where no price has cents."""
+    decimals = next((d for d in range(12) if np.allclose(prices, prices.round(d), 1e-9, 0)), 12)
+    return decimals and max(decimals, _CENTS)
 
 
 def money_decimals(amount: float) -> int:

@@ -19,6 +19,16 @@ CONTRACT: dict[str, Any] = {
     "outputs": [{"name": "action", "dtype": "int64", "shape": []}],
 }
 
+LISTED: dict[str, Any] = {  # prices at a few moments
+    "asks": [
+        {"name": "period", "unit": "day", "least": 1, "step": 1, "count": 2},
+        {"name": "stock", "unit": "unit", "least": 1, "step": 1, "count": 3},
+    ],
+    "answers": ["price"],
+    "menu": [[4.5], [6]],
+    "actions": [[0, 1, None], [1, 1, 0]],
+}
+
 
 def model(operator: str = "ArgMax", domain: str = "", width: int = 4) -> onnx.ModelProto:
     """The action is the place of the largest of observation @ weights."""
@@ -50,3 +60,8 @@ def written(folder: Path, proto: onnx.ModelProto, contract: Any = CONTRACT, seal
         content = content.replace(BLANK_SHA256.encode(), sha256_without(content, BLANK_SHA256).encode())
     (path := folder / "policy.onnx").write_bytes(content)
     return path
+
+
+def listed(folder: Path, prices: Any = LISTED) -> Path:
+    """A file with prices."""
+    return written(folder, model(), {**CONTRACT, **({} if prices is None else {"prices": prices})})

@@ -1,9 +1,9 @@
 """Requests a second and their latency, of a server on this machine with many clients at once.
 
-    python tests/stress/serve_load.py policy.onnx [--clients 32] [--requests 20000]
+    python tests/stress/serve_load.py policy.onnx [--clients 32] [--requests 20000] [--beside PYTHONPATH]
 
 starts ``palaestra serve``, sends single observations over kept-alive connections, and ends by itself. The actions of
-all answers are compared with the policy's.
+all answers are compared with the policy's. ``--beside`` measures another checkout in turns with this one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,8 @@ async def client(port: int, requests: list[bytes], expected: list[object], taken
     return wrong
 
 
-async def load(port: int, file: PolicyFile, clients: int, count: int) -> str:
+async def load(port: int, file: PolicyFile, clients: int, count: int) -> tuple[float, float, float, int]:
+    """Requests a second, median and 99th percentile of their milliseconds, and wrong answers."""
     (end,) = file.inputs
     rng = np.random.default_rng(0)
     seen = rng.uniform(0.0, 1.0, (count, *end["shape"])).astype(np.float32)
@@ -54,11 +57,7 @@ async def load(port: int, file: PolicyFile, clients: int, count: int) -> str:
     )
     seconds = time.perf_counter() - start
     taken.sort()
-    tail = 1000.0 * taken[int(0.99 * len(taken))]
-    median = 1000.0 * statistics.median(taken)
-    return (
-        f"{count / seconds:,.0f} requests/s, median {median:.1f} ms, p99 {tail:.1f} ms, {sum(wrong)} wrong of {count:,}"
-    )
+    return count / seconds, 1000.0 * statistics.median(taken), 1000.0 * taken[int(0.99 * len(taken))], sum(wrong)
 
 
 def cpu_seconds(process: int) -> float:
@@ -66,27 +65,49 @@ def cpu_seconds(process: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+@contextmanager
+def serving(words: list[str], path: str | None) -> Iterator[tuple[int, int]]:
+    """Process and port of a server, with another PYTHONPATH where one is given."""
+    places = os.environ if path is None else {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "palaestra", "serve", *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=places) as server:
+        assert server.stdout is not None
+        try:
+            yield server.pid, int(server.stdout.readline().split("http://")[1].split(" ")[0].rsplit(":", 1)[1])
+        finally:
+            server.terminate()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--requests", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--beside", metavar="PYTHONPATH", help="of another palaestra, which is served in turns")
     chosen = parser.parse_args()
-    words = [sys.executable, "-m", "palaestra", "serve", str(chosen.file), "--port", "0"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline().split("http://")[1].split(" ")[0].rsplit(":", 1)[1])
-        try:
-            file = PolicyFile(chosen.file)
-            for _ in range(3):
-                before = cpu_seconds(server.pid)
-                told = asyncio.run(load(port, file, chosen.clients, chosen.requests))
-                each = 1e6 * (cpu_seconds(server.pid) - before) / chosen.requests
-                print(f"{told}; {each:.0f} µs of the server's processor each", flush=True)
-            status = Path(f"/proc/{server.pid}/status").read_text()
-            print(next(line for line in status.splitlines() if line.startswith("VmHWM")))
-        finally:
-            server.terminate()
+    file, sides = PolicyFile(chosen.file), [None, *([chosen.beside] if chosen.beside else [])]
+    found: dict[str | None, list[tuple[float, float, float]]] = {side: [] for side in sides}
+    with ExitStack() as stack:
+        servers = {side: stack.enter_context(serving([str(chosen.file)], side)) for side in sides}
+        for _ in range(chosen.rounds):
+            for side, (process, port) in servers.items():
+                before = cpu_seconds(process)
+                rate, median, tail, wrong = asyncio.run(load(port, file, chosen.clients, chosen.requests))
+                each = 1e6 * (cpu_seconds(process) - before) / chosen.requests
+                found[side].append((rate, tail, each))
+                print(
+                    f"{side or 'here'}: {rate:,.0f} requests/s, median {median:.1f} ms, p99 {tail:.1f} ms, "
+                    f"{wrong} wrong of {chosen.requests:,}; {each:.0f} µs of the server's processor each",
+                    flush=True,
+                )
+        for side, (process, _) in servers.items():
+            rate, tail, each = (statistics.median(column) for column in zip(*found[side], strict=True))
+            most = Path(f"/proc/{process}/status").read_text().split("VmHWM:")[1].split("kB")[0].strip()
+            print(
+                f"{side or 'here'}, medians of {chosen.rounds}: {rate:,.0f} requests/s, p99 {tail:.1f} ms (best "
+                f"{min(row[1] for row in found[side]):.1f}), {each:.0f} µs; {int(most) / 1024:.0f} MB at most"
+            )
 
 
 if __name__ == "__main__":

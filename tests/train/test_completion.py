@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from palaestra.train import cli
-from palaestra.train.completion import MOST_RUNS, VARIABLE, join_words
+from palaestra.train.completion import MOST_RUNS, join_words
 
+VARIABLE = "_PALAESTRA_COMPLETE"
 RUNS = (
     "cartpole/ppo/20261129-150338-s0",
     "cartpole/ppo/20261129-150650-s1.3",

@@ -27,7 +27,7 @@ from typer.core import TyperCommand
 from palaestra.train.interruptions import Shown
 
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
-RUN_HELP = "Run folder, model file, latest, or latest:ENV; RUN:best for its best evaluation's weights."
+RUN_HELP = "Run folder or the start of its name, model file, latest, latest:ENV; RUN:best for its best weights."
 
 
 def read_count(text: object) -> int:
@@ -85,8 +85,10 @@ def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
         if quiet and verbose:
             raise UsageError("-q shows less and -v more: give one of them")
         from palaestra.train.config import check_names
+        from palaestra.train.runs.finding import check_run_names
 
         check_names(arguments)
+        check_run_names(arguments)
         before = Shown.progress, Shown.environments
         Shown.progress, Shown.environments = not quiet, verbose
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +48,12 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, or a list with several or no RUN.")
     ] = False,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With --stress: worst case and mean go there (online, tensorboard, trackio)."
+        ),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Measure agents, the random policy or the environment's expert on held-out episodes, or list all runs.
@@ -66,14 +71,19 @@ def evaluate(
     palaestra evaluate random --env snake --episodes 10000 --json
     """
     if not run:
-        if env is not None or episodes is not None or settings or seed or stochastic or stress:
+        if env is not None or episodes is not None or settings or seed or stochastic or stress or track:
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
         return
+    if track is not None and not stress:
+        raise UsageError("--track tells trackers of a stress test: give --stress too")
     if stress and len(run) > 1:
         raise UsageError(f"--stress tests one RUN, got {len(run)}")
     if stress:
-        _print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json)
+        from palaestra.train.commands.looking.stress_output import print_stress
+
+        as_trained = not (env or stochastic or settings)
+        print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json, as_trained, track)
         return
     players = find_players(run, env, stochastic, settings or ())
     results = compare(players, episodes, seed)
@@ -87,11 +97,9 @@ def evaluate(
 
 
 def _list(as_json: bool) -> None:
-    from palaestra.train.formatting import terminal_width
-    from palaestra.train.results.run_list import ON_A_TERMINAL, list_runs, runs_table
+    from palaestra.train.results.run_list import list_runs, print_runs
 
-    rows, width = list_runs(), terminal_width(sys.stdout)
-    print(json.dumps(rows, indent=1) if as_json else runs_table(rows, width, ON_A_TERMINAL if width else None))
+    print_runs(list_runs(), as_json)
 
 
 def evaluate_player(
@@ -118,17 +126,6 @@ def evaluate_player(
     """
     player = find_player(str(run), env, stochastic, settings)
     return _played(player, player.episodes if episodes is None else episodes, seed)
-
-
-def _print_stress(player: Player, episodes: int | None, seed: int, as_json: bool) -> None:
-    from palaestra.train.evaluation.stress import stress_player
-    from palaestra.train.evaluation.stress_table import stress_table, told_while_running
-    from palaestra.train.formatting import terminal_width
-    from palaestra.train.results.evaluation_report import env_of, run_of
-
-    test = stress_player(player, episodes, seed, told_while_running())
-    title = f"{run_of(test.unchanged)} on {env_of(test.unchanged)}"
-    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
 
 
 def _played(player: Player, episodes: int, seed: int) -> Evaluation:

@@ -10,6 +10,7 @@ from typing import Any
 
 from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.export.observation_reader import bounds_of, elements_of
+from palaestra.train.export.price_table import PriceTable, PriceTableError
 
 DTYPES = frozenset(
     ["bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
@@ -41,6 +42,11 @@ def check_contract(contract: Any) -> None:
             _check_end(f"{what}[{i}]", end)
             names.append(end["name"])
     _require(contract["outputs"] and contract["outputs"][0]["name"] == "action", "outputs[0].name", "must be action")
+    if contract.get("prices") is not None:
+        try:
+            PriceTable(contract["prices"])
+        except PriceTableError as error:
+            raise ContractError(f"prices: {error}") from None
     twice = next((name for name in names if names.count(name) > 1), None)
     _require(twice is None, "it", f"has two inputs or outputs of the name {twice!r}")
 

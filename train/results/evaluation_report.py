@@ -34,16 +34,20 @@ def report(result: Evaluation) -> str:
             rows.append((SCORES[name], known(value)))
     if result.percent_of_optimal is not None:
         rows.append((NORMALISED, f"{result.percent_of_optimal:z.1f} %"))
-    for name, value in result.more.items():
-        label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
-        unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
-        rows.append((label.replace("_", " "), known(value) + unit))
+    rows += [named_figure(name, value) for name, value in result.more.items()]
     column = max(len(label) for label, _ in rows)
     lines = [fitted(sentence(result), width)]
     lines += [f"  {label:<{column}}  {value}" for label, value in rows]
     if result.cut is not None:
         lines.append(fitted(result.cut, width))
     return "\n".join(lines)
+
+
+def named_figure(name: str, value: float) -> tuple[str, str]:
+    """A number that an environment adds to an evaluation, in words, and its value with the unit that its name has."""
+    label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
+    unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
+    return label.replace("_", " "), known(value) + unit
 
 
 def comparison(players: Sequence[Player], results: Sequence[Evaluation]) -> str:

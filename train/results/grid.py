@@ -150,7 +150,7 @@ def _train(run: GridRun, threads: int | None, launch: RunCommand) -> str | None:
     _move_aside(run.folder)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     run.log.unlink(missing_ok=True)
-    arguments = [*shlex.split(run.command)[1:], "--track", "disabled", "--run-dir", str(run.folder)]
+    arguments = [*shlex.split(run.command)[1:], "--track", "disabled", "--no-report", "--run-dir", str(run.folder)]
     started = time.perf_counter()
     status = launch([sys.executable, "-m", "palaestra.train.cli", *arguments], run.log, threads)
     seconds = time.perf_counter() - started

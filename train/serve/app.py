@@ -3,6 +3,7 @@
 | path | answers |
 |---|---|
 | ``POST /act`` | the action for one observation, or for several |
+| ``GET /price`` | of a pricing market, the price at a moment: ``/price?period=4&stock=23`` |
 | ``GET /contract`` | what every number means |
 | ``GET /health`` | that it runs, and which file or run |
 | ``GET /metrics`` | counts and times, as Prometheus reads them |
@@ -18,19 +19,21 @@ from __future__ import annotations
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from palaestra.envs.core.reference import Array
 from palaestra.train.export.observation_reader import ObservationError, ObservationReader, elements_of
 from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choice_of, finite
+from palaestra.train.export.price_table import PriceTable, QuestionError
 from palaestra.train.serve.batcher import Batcher
-from palaestra.train.serve.openapi import act_description
+from palaestra.train.serve.openapi import act_description, price_description
 from palaestra.train.serve.request_body import Intake, RequestError, largest_body
 
 OPEN = ("/health", "/docs", "/openapi.json")  # without the token: nothing of the policy but its form
@@ -46,6 +49,7 @@ class Serving:
     reader: ObservationReader
     batcher: Batcher
     largest: int  # bytes of a request
+    prices: PriceTable | None  # where the policy sets prices
 
 
 class Served:
@@ -79,17 +83,22 @@ class Served:
     def take(self, policy: PolicyFile) -> None:
         """Answer with that policy from the next request on; where it fails, nothing has changed."""
         reader = ObservationReader(policy.inputs, self.clamp)
-        self.now = Serving(policy, reader, Batcher(policy, self._count_run), largest_body(policy.inputs))
+        listed = policy.contract.get("prices")
+        prices = None if listed is None else PriceTable(listed)
+        self.now = Serving(policy, reader, Batcher(policy, self._count_run), largest_body(policy.inputs), prices)
 
     def _count_run(self) -> None:
         self.runs += 1
 
 
-def application(served: Served) -> FastAPI:
-    """The application for a policy."""
+def application(served: Served, lifespan: Any = None) -> Entrance:
+    """The application for a policy; ``lifespan`` is what FastAPI calls so."""
     contract = served.policy.contract
     app = FastAPI(
-        title=f"palaestra: {contract['environment']['id']}", version=served.policy.sha256[:12], redoc_url=None
+        title=f"palaestra: {contract['environment']['id']}",
+        version=served.policy.sha256[:12],
+        redoc_url=None,
+        lifespan=lifespan,
     )
     registry = CollectorRegistry()
     answers = Counter("palaestra_requests", "Requests to /act by status.", ["status"], registry=registry)
@@ -103,9 +112,12 @@ def application(served: Served) -> FastAPI:
 
     intake = Intake()
 
-    guarded = [] if served.token is None else [Depends(HTTPBearer(auto_error=False))]  # for /docs; TokenCheck asks
+    guarded = [] if served.token is None else [Depends(HTTPBearer(auto_error=False))]  # for /docs; Entrance asks
 
-    @app.post("/act", dependencies=guarded, openapi_extra=act_description(contract), response_model=None)
+    of_act = act_description(contract, served.now.reader.most_rows)
+    refused: Any = {401: {"description": "The token is missing or wrong."}} if guarded else None
+
+    @app.post("/act", dependencies=guarded, openapi_extra=of_act, response_model=None)
     async def act(request: Request) -> Response:
         """The policy's action for one observation, or a list of actions for several."""
         start = time.perf_counter()
@@ -126,7 +138,20 @@ def application(served: Served) -> FastAPI:
         seconds.observe(time.perf_counter() - start)
         return Response(json.dumps(answer), media_type="application/json")
 
-    @app.get("/contract", dependencies=guarded, response_model=None)
+    of_price = price_description(served.now.prices)
+
+    @app.get(
+        "/price", dependencies=guarded, openapi_extra=of_price, include_in_schema=bool(of_price), response_model=None
+    )
+    async def price(request: Request) -> Response:
+        """The price that the policy asks at a moment of its market."""
+        try:
+            found = _price_of(served.now.prices, request.query_params.multi_items())
+        except RequestError as error:
+            return _refusal(error)
+        return Response(json.dumps(found), media_type="application/json")
+
+    @app.get("/contract", dependencies=guarded, responses=refused, response_model=None)
     async def contract_of_the_policy() -> Response:
         """What every number means, and where the policy comes from."""
         return Response(json.dumps(served.policy.contract, indent=1), media_type="application/json")
@@ -136,31 +161,45 @@ def application(served: Served) -> FastAPI:
         """That the server answers, and which file or run, with the SHA-256 of the policy's file."""
         return {"status": "ok", "policy": served.name, "sha256": served.policy.sha256}
 
-    @app.get("/metrics", dependencies=guarded, response_model=None)
+    @app.get("/metrics", dependencies=guarded, responses=refused, response_class=PlainTextResponse, response_model=None)
     async def metrics() -> Response:
         """Counts and times in Prometheus's form."""
         runs.set(served.runs)
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.add_middleware(TokenCheck, served=served, refused=answers.labels(401).inc)
-    return app
+    return Entrance(app, act, served, answers.labels(401).inc)
 
 
-class TokenCheck:
-    """Lets requests through that bring the token; all where there is none, and those of :data:`OPEN` always."""
+class Entrance:
+    """Lets requests through that bring the token; all where there is none, and those of :data:`OPEN` always.
 
-    def __init__(self, app: Any, served: Served, refused: Callable[[], None]) -> None:
-        self.app, self.served, self.refused = app, served, refused
+    ``POST /act`` is answered from here, as its route would: the way through FastAPI takes as long as the answer.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        act: Callable[[Request], Awaitable[Response]],
+        served: Served,
+        refused: Callable[[], None],
+    ) -> None:
+        self.app, self.act, self.served, self.refused = app, act, served, refused
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        token = self.served.token
-        if token is not None and scope["type"] == "http" and scope["path"] not in OPEN:
-            scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-            if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
+        answer = self.app
+        if scope["type"] == "http":
+            path = scope["path"]
+            if self.served.token is not None and path not in OPEN and not self._knows(scope, self.served.token):
                 self.refused()
-                refusal = _refusal(RequestError(401, "give the server's token: Authorization: Bearer TOKEN"))
-                return await refusal(scope, receive, send)
-        await self.app(scope, receive, send)
+                answer = _refusal(RequestError(401, "give the server's token: Authorization: Bearer TOKEN"))
+            elif path == "/act" and scope["method"] == "POST":
+                answer = await self.act(Request(scope, receive, send))
+        await answer(scope, receive, send)
+
+    @staticmethod
+    def _knows(scope: Any, token: str) -> bool:
+        scheme, _, given = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), token.encode())
 
 
 def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: bool) -> dict[str, Any]:
@@ -179,6 +218,23 @@ def answer_of(outputs: list[dict[str, Any]], found: dict[str, Array], several: b
             answer["quantities"] = told if several else told[0]
     plain: dict[str, Any] = finite(answer)  # −∞ of forbidden actions is not in JSON
     return plain
+
+
+def _price_of(prices: PriceTable | None, asked: list[tuple[str, str]]) -> dict[str, Any]:
+    """The answer to the parameters of /price.
+
+    Raises:
+        RequestError: if there are no prices, or a parameter is wrong.
+    """
+    if prices is None:
+        text = "this file lists no prices: its policy sets none by moments of a market, or palaestra export wrote it"
+        raise RequestError(404, f"{text} before it listed them; POST /act answers observations")
+    if prices.actions is None:
+        raise RequestError(404, "the moments of this market are too many to be listed; POST /act answers observations")
+    try:
+        return prices.ask(asked)
+    except QuestionError as error:
+        raise RequestError(422, str(error), ["query", error.name]) from None
 
 
 def _refused(error: RequestError | ObservationError | PolicyFileError) -> Response:

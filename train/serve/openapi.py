@@ -1,17 +1,24 @@
-"""The description of ``POST /act`` for OpenAPI, from a policy's contract."""
+"""The descriptions of ``POST /act`` and ``GET /price`` for OpenAPI, from a policy's contract."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from palaestra.train.export.observation_reader import Element, elements_of
+import numpy as np
+
+from palaestra.train.export.observation_reader import Element, bounds_of, elements_of
+from palaestra.train.export.price_table import PriceTable
 
 _LARGEST_LISTED = 256  # elements of a vector whose bounds are described one by one
 
 
-def act_description(contract: dict[str, Any]) -> dict[str, Any]:
-    """What a route says of its request and its answers."""
-    properties = {end["name"]: {"oneOf": [one, _several(one)]} for end in contract["inputs"] for one in [_input(end)]}
+def act_description(contract: dict[str, Any], most: int) -> dict[str, Any]:
+    """What the route says of its request, of at most so many observations, and of its answers."""
+    properties = {}
+    for end in contract["inputs"]:
+        forms = _forms(end)
+        several = [{"type": "array", "items": form, "minItems": 1, "maxItems": most} for form in forms]
+        properties[end["name"]] = {"oneOf": [*forms, *several]}
     body = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     outputs: dict[str, Any] = {end["name"]: {} for end in contract["outputs"]}
     refusals = {
@@ -35,35 +42,55 @@ def act_description(contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def price_description(prices: PriceTable | None) -> dict[str, Any]:
+    """What the route says of its parameters and its answers; nothing where there is no list of prices."""
+    if prices is None or prices.actions is None:
+        return {}
+    refusals = {
+        "401": "The token is missing or wrong.",
+        "422": "There is no such moment; loc names the parameter.",
+        "503": "Too many requests are coming in.",
+    }
+    refused: dict[str, Any] = {status: {"description": text, "content": _DETAIL} for status, text in refusals.items()}
+    properties: dict[str, Any] = {name: {"type": "number"} for name in prices.answers}
+    schema = {"type": "object", "properties": {**properties, "moment": {"type": "object"}}, "required": prices.answers}
+    answer = {
+        "description": "The price, and the moment that it is for.",
+        "content": {"application/json": {"schema": schema}},
+    }
+    return {"parameters": prices.parameters(), "responses": {"200": answer, **refused}}
+
+
 _DETAIL = {"application/json": {"schema": {"type": "object", "properties": {"detail": {"type": "array"}}}}}
 
 
-def _input(end: dict[str, Any]) -> dict[str, Any]:
-    """The schema of one observation's input."""
-    number: dict[str, Any] = {"type": "number"}
-    if end["dtype"] == "bool":
-        number = {"type": "boolean"}
-    elif end.get("kind") == "image":
-        number = {"type": "integer", "minimum": 0, "maximum": 255}
-    elif end.get("kind") == "discrete":
-        number = {"type": "integer", "minimum": end["first"], "maximum": end["first"] + end["count"] - 1}
-    elif not isinstance(end.get("low"), list) and not isinstance(end.get("high"), list):
-        bounds = {"minimum": end.get("low"), "maximum": end.get("high")}
-        number |= {name: bound for name, bound in bounds.items() if bound is not None}
-    schema = number
-    for length in reversed(end["shape"]):
+def _forms(end: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schemas of one observation's input: an array, and numbers by name where they have names."""
+    shape, elements = end["shape"], elements_of(end)
+    low, high = (np.broadcast_to(bound, shape).ravel().tolist() for bound in bounds_of(end))
+    alike = len({*low}) == len({*high}) == 1
+    schema: dict[str, Any] = _number(end, low[0], high[0]) if alike else {"type": "number"}
+    for length in reversed(shape):
         schema = {"type": "array", "items": schema, "minItems": length, "maxItems": length}
-    elements = elements_of(end)
-    if elements and len(elements) <= _LARGEST_LISTED:
-        named = {element.name: {"type": "number", **_unit(element)} for element in elements}
-        by_name = {"type": "object", "properties": named, "required": [*named], "additionalProperties": False}
-        schema = {"oneOf": [schema, by_name]}
-    return schema
+    if end.get("kind") == "mask" and len(shape) == 1:
+        schema["contains"] = {"const": True}
+    if len(low) > _LARGEST_LISTED:
+        return [schema]
+    if not alike and len(shape) == 1:
+        schema["prefixItems"] = [_number(end, *ends) for ends in zip(low, high, strict=True)]
+    if not elements:
+        return [schema]
+    rows = zip(elements, low, high, strict=True)
+    named = {e.name: _number(end, *sorted(map(e.quantity, ends))) | _unit(e) for e, *ends in rows}
+    return [schema, {"type": "object", "properties": named, "required": [*named], "additionalProperties": False}]
+
+
+def _number(end: dict[str, Any], low: float, high: float) -> dict[str, Any]:
+    if end["dtype"] == "bool":
+        return {"type": "boolean"}
+    whole = np.dtype(end["dtype"]).kind in "iu" and not elements_of(end)
+    return {"type": "integer" if whole else "number", "minimum": low, "maximum": high}
 
 
 def _unit(element: Element) -> dict[str, Any]:
     return {"description": element.unit} if element.unit else {}
-
-
-def _several(one: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": one, "minItems": 1}

@@ -18,8 +18,9 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from palaestra.envs import Reference, SingleEnv, TensorEnv, TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
-from palaestra.envs.arm.reach import Reach, held_out
+from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.reach_torque import ReachTorque
+from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX
 from palaestra.envs.checker.conformance import check_env, table

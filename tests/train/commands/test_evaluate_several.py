@@ -121,9 +121,9 @@ def test_the_runs_are_listed_newest_first(folders: Path) -> None:
     assert (older["finished"], older["score"], older["steps"]) == (True, told["mean"], facts["num_timesteps"])
     lines = runs_table([newest, older], 80).splitlines()
     assert lines[1].split()[:2] == ["pricing", "dqn"]
-    assert lines[1].endswith("not finished")
+    assert lines[1].endswith("interrupted")
     assert max(map(len, lines)) <= 80
-    assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 older: palaestra evaluate | less"
+    assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 more: palaestra runs --limit 30"
     assert max(map(len, runs_table([newest, older], 40).splitlines())) <= 40
 
 
@@ -184,7 +184,7 @@ def test_values_that_are_no_numbers_are_not_listed(value: Any, folders: Path) ->
     (broken / "eval.json").write_text(json.dumps({"mean": value, "percent_of_optimal": value}))
     row = list_runs()[1]
     assert (row["steps"], row["score"], row["percent_of_optimal"], row["finished"]) == (None, None, None, False)
-    assert "not finished" in runs_table([row], 80)
+    assert "interrupted" in runs_table([row], 80)
 
 
 def test_a_folder_that_may_not_be_read_hides_no_other(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_no_runs_and_bad_input(
         "evaluate random expert": "random needs --env ENV",
         "evaluate random nowhere --env cartpole": "no run 'nowhere'",
         "evaluate random expert --env cartpole": "has no expert: random and runs (latest, a run folder) can play there",
-        "runs": "unknown command 'runs'; did you mean 'evaluate'?",
+        "ls": "unknown command 'ls'; did you mean 'runs'?",
         "enjoy latest": "did you mean 'watch'?",
     }.items():
         assert palaestra(monkeypatch, *arguments.split()) == 2

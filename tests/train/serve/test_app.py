@@ -95,14 +95,16 @@ def test_other_pages(client: TestClient, served: Served) -> None:
     assert 'palaestra_requests_total{status="422"} 1.0' in text
     assert "palaestra_observations_total 3.0" in text
     description = client.get("/openapi.json").json()["paths"]["/act"]["post"]
-    one = description["requestBody"]["content"]["application/json"]["schema"]["properties"]["observation"]["oneOf"][0]
-    assert one["oneOf"][0] == {
+    forms = description["requestBody"]["content"]["application/json"]["schema"]["properties"]["observation"]["oneOf"]
+    assert forms[0] == {
         "type": "array",
         "items": {"type": "number", "minimum": -5.0, "maximum": 5.0},
         "minItems": 4,
         "maxItems": 4,
     }
-    assert one["oneOf"][1]["required"] == ["a", "b", "c", "d"]
+    assert forms[1]["required"] == ["a", "b", "c", "d"]
+    assert forms[1]["properties"]["a"] == {"type": "number", "minimum": -5.0, "maximum": 5.0}
+    assert forms[2:] == [{"type": "array", "items": form, "minItems": 1, "maxItems": 4096} for form in forms[:2]]
     assert client.get("/docs").status_code == 200
     assert client.get("/nowhere").status_code == 404
 

@@ -12,8 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,44 +21,13 @@ import pytest
 from fastapi.testclient import TestClient
 from onnx import numpy_helper
 from policy_files import CONTRACT, model, written
+from running_server import serving
 
 from palaestra.train import cli
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.serve import server as server_module
 from palaestra.train.serve.app import Served, application
 from palaestra.train.serve.server import is_loopback
-
-
-class Server:
-    """A running ``palaestra serve``."""
-
-    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
-        self.process, self.port = process, port
-
-    def act(self, observation: Any) -> Any:
-        body = json.dumps({"observation": observation}).encode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/act", body, timeout=20) as answer:
-            return json.load(answer)["action"]
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
-            return json.load(answer)
-
-
-@contextmanager
-def serving(file: Path, *words: str, before: str = "") -> Iterator[Server]:
-    """The server, in whose process the lines of ``before`` run first."""
-    program = f"from palaestra.train.serve import server\n{before}\nfrom palaestra.train.cli import main\nmain()"
-    start = ["-c", program] if before else ["-m", "palaestra"]
-    command = [sys.executable, *start, "serve", str(file), "--port", "0", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        try:
-            assert " at http://" in line, (line, process.stderr and process.stderr.read())
-            yield Server(process, int(line.split("http://")[1].split(" ")[0].rsplit(":", 1)[1]))
-        finally:
-            process.kill()
 
 
 def reversed_policy() -> Any:
@@ -110,7 +78,7 @@ def test_a_file_that_was_replaced_during_the_start_is_taken(tmp_path: Path) -> N
     before = (
         "import os\n"
         "real = server.application\n"
-        f"server.application = lambda served: [os.replace({str(new)!r}, {str(path)!r}), real(served)][1]\n"
+        f"server.application = lambda *words: [os.replace({str(new)!r}, {str(path)!r}), real(*words)][1]\n"
     )
     with serving(path, before=before) as server:
         until(lambda: server.act([1, 0, 0, 0]) == 0)
@@ -196,7 +164,7 @@ def test_connections_that_send_no_request_are_closed(tmp_path: Path) -> None:
     """As many as the server takes: silent ones, half a head, and half a head after a request."""
     with ExitStack() as stack:
         server = stack.enter_context(
-            serving(written(tmp_path, model()), before="server.HEAD, server.CONNECTIONS = 1, 6")
+            serving(written(tmp_path, model()), before="connection.HEAD, server.CONNECTIONS = 1, 6")
         )
         address = ("127.0.0.1", server.port)
         waiting = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(5)]
@@ -214,7 +182,7 @@ def test_connections_that_send_no_request_are_closed(tmp_path: Path) -> None:
 
 
 def test_a_slow_body_and_a_kept_connection_outlast_the_time_for_a_head(tmp_path: Path) -> None:
-    with serving(written(tmp_path, model()), before="server.HEAD = 0.5") as server:
+    with serving(written(tmp_path, model()), before="connection.HEAD = 0.5") as server:
         body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
             for _ in range(2):
@@ -224,6 +192,22 @@ def test_a_slow_body_and_a_kept_connection_outlast_the_time_for_a_head(tmp_path:
                 connection.sendall(body[5:])
                 assert answer_on(connection).startswith(b"HTTP/1.1 200")
                 time.sleep(1.0)
+
+
+def test_an_answer_is_one_write_and_no_collection_goes_through_the_modules(tmp_path: Path) -> None:
+    """Two writes wake a client twice; a collection of all that the start has made stops all answers for 25 ms."""
+    before = "import atexit, gc; atexit.register(lambda: print('frozen', gc.get_freeze_count(), len(gc.get_objects())))"
+    with serving(written(tmp_path, model()), before=before) as server:
+        body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
+        request = f"POST /act HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+            for _ in range(200):
+                connection.sendall(request)
+                assert connection.recv(4096).endswith(b'{"action": 1}')
+        server.process.terminate()
+        assert server.process.stdout is not None
+        _, frozen, others = server.process.stdout.read().split()
+    assert int(frozen) > 10 * int(others)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -20,8 +20,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="ONNX, a program of torch.export, or a zip file that Stable-Baselines3 opens by itself.",
-            metavar="onnx|torch|sb3",
+            help="ONNX, a program of torch.export, a zip file that Stable-Baselines3 opens by itself, or a page that "
+            "plays in a browser.",
+            metavar="onnx|torch|sb3|web",
         ),
     ] = "onnx",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where; ENV-AGENT.onnx if left out.")] = None,
@@ -42,6 +43,7 @@ def export(
     palaestra export latest
     palaestra export latest:pricing --best --out prices.onnx
     palaestra evaluate prices.onnx
+    palaestra export latest:snake-small --format web
     """
     from palaestra.envs.registry import resolve
     from palaestra.train.config.schema import require_choice

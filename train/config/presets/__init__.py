@@ -20,7 +20,7 @@ import yaml
 
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENT_NAMES
 from palaestra.train.config.schema import ConfigError, require_choice
 
 ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV = "any tensor environment", "any Gymnasium environment"
@@ -84,7 +84,7 @@ def own_preset(env: ResolvedEnv, agent: str) -> Preset | None:
         return load_presets(agent).get(env.id)
     try:
         for name in env.presets:
-            require_choice(name, AGENTS, "agent")
+            require_choice(name, AGENT_NAMES, "agent")
         if agent not in env.presets:
             return None
         given, default = env.presets[agent], default_preset(env, agent)

@@ -11,7 +11,8 @@ from arm_play import GANTRY
 
 from palaestra.envs.arm import PANDA, PANDA_READY
 from palaestra.envs.arm.panda import PANDA_TARGETS
-from palaestra.envs.arm.reach import PERIOD, Reach, held_out
+from palaestra.envs.arm.reach import PERIOD, Reach
+from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.arm.robots.scores import held_out_bound, held_out_targets, task_digest
 from palaestra.envs.arm.robots.time_bound import time_bound
 from palaestra.envs.arm.task import TOLERANCE
