@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
-from heapq import nlargest
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from typer.models import ParameterInfo
 
 MOST_RUNS = 50
 _BEFORE = "_PALAESTRA_TYPED"  # holds the part of the word that bash keeps
-_NAMED = re.compile(r"/\d{8}-\d{6}-s[\d.]+$")  # as training names folders
 _CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "track": ("auto", "online", "offline", "disabled"),
@@ -116,6 +115,7 @@ def _envs(typed: str) -> Iterator[Value]:
 def _runs(typed: str) -> Iterator[Value]:
     """The names of runs that begin as typed."""
     from palaestra.train.config import AGENT_NAMES
+    from palaestra.train.runs.finding import runs_by_age
 
     yield "latest", "the run that began last"
     if typed and "latest".startswith(typed[: len("latest")]):
@@ -125,19 +125,7 @@ def _runs(typed: str) -> Iterator[Value]:
     if run and "best".startswith(tail) and not run.endswith(":best"):
         yield f"{run}:best"
     if "runs/".startswith(typed) or typed.startswith("runs/"):
-        runs = (path for path in _run_folders("runs", typed) if path.startswith(typed))
-        yield from nlargest(MOST_RUNS, runs, key=lambda path: path.rpartition("/")[2])
-
-
-def _run_folders(folder: str, typed: str, levels: int = 3) -> Iterator[str]:
-    """Those below the folder whose paths can begin as typed; training has named most of them, which is seen at once."""
-    for path in _inside(folder):
-        if not (path.startswith(typed) or typed.startswith(f"{path}/")):
-            continue
-        if _NAMED.search(path) or Path(path, "config.yaml").is_file():
-            yield path
-        elif levels > 1:
-            yield from _run_folders(path, typed, levels - 1)
+        yield from islice((path for path in runs_by_age() if path.startswith(typed)), MOST_RUNS)
 
 
 def _inside(folder: str) -> list[str]:

@@ -28,8 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for run in RUNS:
         path = tmp_path / "runs" / run
         path.mkdir(parents=True)
-        if "2026" not in run:
-            (path / "config.yaml").touch()
+        (path / "config.yaml").touch()
     (tmp_path / "runs" / "empty" / "notes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -111,10 +110,13 @@ def test_of_many_runs_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for k in range(2 * MOST_RUNS):
-        (tmp_path / "runs" / "snake" / ("ppo" if k % 2 else "dqn") / f"20261129-{100000 + k}-s0").mkdir(parents=True)
+        path = tmp_path / "runs" / "snake" / ("ppo" if k % 2 else "dqn") / f"20261129-1000{k % 60:02d}-s{k}"
+        path.mkdir(parents=True)
+        (path / "config.yaml").touch()
     monkeypatch.chdir(tmp_path)
     found = completed(monkeypatch, capsys, "watch", "runs/")
-    assert [int(path[-9:-3]) for path in found] == [100000 + k for k in reversed(range(MOST_RUNS, 2 * MOST_RUNS))]
+    seconds = [int(path.rpartition("-s")[0][-2:]) for path in found]
+    assert seconds == sorted((k % 60 for k in range(2 * MOST_RUNS)), reverse=True)[:MOST_RUNS]
 
 
 @pytest.mark.parametrize(
