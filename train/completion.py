@@ -33,7 +33,7 @@ _CHOICES = {
     "stop_at": ("solved", "plateau"),
 }
 
-Value = str | tuple[str, str]  # with what a shell may say of it
+Suggestion = str | tuple[str, str]  # with what a shell may say of it
 
 
 def join_words(environ: MutableMapping[str, str]) -> None:
@@ -71,10 +71,10 @@ def with_values(command: Callable[..., Any]) -> Callable[..., Any]:
     return completed
 
 
-def _completion(name: str, info: ParameterInfo) -> Callable[[Context, str], list[Value]]:
+def _completion(name: str, info: ParameterInfo) -> Callable[[Context, str], list[Suggestion]]:
     """For an argument: gives what begins as typed, without the part that bash keeps."""
 
-    def complete(ctx: Context, incomplete: str) -> list[Value]:
+    def complete(ctx: Context, incomplete: str) -> list[Suggestion]:
         before = os.environ.get(_BEFORE, "")
         found = _values(name, info, ctx.params, before + incomplete)
         pairs = (value if isinstance(value, tuple) else (value, "") for value in found)
@@ -84,7 +84,7 @@ def _completion(name: str, info: ParameterInfo) -> Callable[[Context, str], list
     return complete
 
 
-def _values(name: str, info: ParameterInfo, given: dict[str, Any], typed: str) -> Iterable[Value]:
+def _values(name: str, info: ParameterInfo, given: dict[str, Any], typed: str) -> Iterable[Suggestion]:
     """What an argument can be; ``given`` are those in front of it."""
     words = re.findall("[A-Z]+", info.metavar or "")
     if "RUN" in words:
@@ -101,7 +101,7 @@ def _values(name: str, info: ParameterInfo, given: dict[str, Any], typed: str) -
     return _CHOICES.get(name, ())
 
 
-def _envs(typed: str) -> Iterator[Value]:
+def _envs(typed: str) -> Iterator[Suggestion]:
     """Ours and those of plug-ins by their short names; Gymnasium's too as soon as something is typed."""
     from palaestra.envs.registry import entries
 
@@ -112,7 +112,7 @@ def _envs(typed: str) -> Iterator[Value]:
         yield from gymnasium.registry
 
 
-def _runs(typed: str) -> Iterator[Value]:
+def _runs(typed: str) -> Iterator[Suggestion]:
     """The names of runs that begin as typed."""
     from palaestra.train.config import AGENT_NAMES
     from palaestra.train.runs.finding import runs_by_age

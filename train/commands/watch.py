@@ -19,8 +19,8 @@ from palaestra.train.commands import (
     read_count,
     read_index,
 )
-from palaestra.train.commands.evaluate import SCRIPTED, find_player
 from palaestra.train.formatting import say, two_digits
+from palaestra.train.players import SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.recording.show import Watched

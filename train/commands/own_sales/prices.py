@@ -109,10 +109,10 @@ def find_prices(run: str, env: str | None, settings: Any) -> PriceList:
         UsageError: if it is no market with one price and a stock.
     """
     from palaestra.envs.pricing.price_list import PriceList
-    from palaestra.train.commands.evaluate import SCRIPTED, find_player
     from palaestra.train.config.run_config import resolve_config
     from palaestra.train.config.schema import env_settings
     from palaestra.train.evaluation.policies import on_states
+    from palaestra.train.players import SCRIPTED, find_player
 
     if run in SCRIPTED:
         raise UsageError(f"{run} is no agent with prices: name a run, or {OPTIMAL} with --env ENV")
