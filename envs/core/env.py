@@ -147,6 +147,10 @@ class TensorEnv(ABC, Generic[StateT]):
         """Returns of known policies; nothing is known unless the environment says so."""
         return Reference()
 
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """Optional: the same where episodes are cut after another number of steps than the environment's own limit."""
+        return Reference()
+
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
         """Optional: the meaning of each number of a flattened observation, in their order."""
@@ -154,7 +158,7 @@ class TensorEnv(ABC, Generic[StateT]):
 
     @property
     def action_names(self) -> tuple[Quantity, ...]:
-        """Optional: the meaning of each number of a Box action; :meth:`action_name` has that of a discrete one."""
+        """Optional: the meaning of each number of an action; :meth:`action_name` has that of a Discrete one."""
         return ()
 
     @property

@@ -40,6 +40,14 @@ def read_index(text: object) -> int:
     return _read_whole(text, 0)
 
 
+def read_number(text: object) -> float:
+    """Any number from the command line."""
+    try:
+        return float(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: expected a number") from error
+
+
 def _read_whole(text: object, least: int) -> int:
     from palaestra.train.config.schema import EXAMPLES, whole_number
 

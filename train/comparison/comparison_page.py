@@ -75,7 +75,7 @@ def _task_charts(number: int, groups: Sequence[GroupFigures], colours: dict[str,
             rows.append(ScoreRow(f.group.method, value, low, high, colours[f.group.method], _seeds(len(f.scores))))
     if rows:
         charts.append(interval_chart(f"score-{number}", "Final score (IQM)", rows, x_label=label, levels=levels))
-    drawn = [f for f in groups if f.curve is not None]
+    drawn = sorted((f for f in groups if f.curve is not None), key=lambda f: colours[f.group.method])
     scaled = all(f.curve is not None and f.curve.normalised for f in drawn)
     label = f"{NORMALISED}, %" if scaled else "mean return"
     if drawn and len({f.curve.normalised for f in drawn if f.curve is not None}) == 1:
@@ -86,7 +86,7 @@ def _task_charts(number: int, groups: Sequence[GroupFigures], colours: dict[str,
             *(f"curve-{number}", "Learning", curves), x_label="steps", y_label=label, levels=levels, note=note
         )
         charts.append(chart)
-    trained = [f for f in groups if f.training is not None]
+    trained = sorted((f for f in groups if f.training is not None), key=lambda f: -(f.training or 0.0))
     if trained:
         rows = [
             ScoreRow(f.group.method, f.training or 0.0, *f.training_interval, colours[f.group.method]) for f in trained

@@ -52,7 +52,7 @@ def task_rows(groups: Sequence[GroupFigures]) -> tuple[list[str], list[list[str]
         half = _half(figures.score_interval)
         rows.append(
             [
-                f"{len(figures.scores)}" if len(figures.scores) else f"{len(figures.group.runs)}, no score",
+                _seeds(len(figures.scores), len(figures.group.runs)),
                 NOTHING if figures.score is None else known(figures.score, half),
                 _percent(figures.percent, _half(figures.percent_interval)),
                 interval_words(ends, unit),
@@ -63,6 +63,10 @@ def task_rows(groups: Sequence[GroupFigures]) -> tuple[list[str], list[list[str]
         )
     told = [i for i in range(len(heads)) if i in (0, 1, 7) or any(row[i] != NOTHING for row in rows)]
     return [heads[i] for i in told], [[row[i] for i in told] for row in rows]
+
+
+def _seeds(scored: int, runs: int) -> str:
+    return str(runs) if scored == runs else f"{scored} of {runs}"
 
 
 def _half(ends: Interval) -> float:

@@ -12,6 +12,7 @@ from palaestra.train.comparison.seed_test import SIGNIFICANT, seeds_needed
 from palaestra.train.formatting import known
 from palaestra.train.runs.run_folder import RunFolder
 
+MOST_NAMES = 5
 FEW = 5  # seeds; intervals of fewer hold less often than they say
 
 
@@ -63,15 +64,19 @@ def _where(comparison: Comparison) -> str:
 
 
 def _listed(improvements: Sequence[Improvement]) -> str:
-    """Each with its numbers."""
-    return ", ".join(f"{one.other} ({numbers_of(one)})" for one in improvements)
+    """Each with its numbers: one or two with all, of more the first ones with p."""
+    if len(improvements) <= 2:
+        return " and ".join(f"{one.other} ({_numbers(one)})" for one in improvements)
+    first = ", ".join(f"{one.other} (p = {one.p:.2g})" for one in improvements[:MOST_NAMES])
+    more = len(improvements) - MOST_NAMES
+    return f"{first} and {more} more" if more > 0 else first
 
 
-def numbers_of(one: Improvement) -> str:
-    return f"probability of improvement {probability_of(one.probability, one.interval)}, p = {one.p:.2g}"
+def _numbers(one: Improvement) -> str:
+    return f"probability of improvement {_probability(one.probability, one.interval)}, p = {one.p:.2g}"
 
 
-def probability_of(value: float, ends: Interval) -> str:
+def _probability(value: float, ends: Interval) -> str:
     low, high = ends
     return f"{value:.2f}" if low is None or high is None else f"{value:.2f}, 95 % interval {low:.2f} to {high:.2f}"
 

@@ -33,7 +33,9 @@ def film_of(file: Path, room: int) -> Film | None:
     except OSError:
         return None
     poster = _ffmpeg("-sseof", "-0.3", "-i", str(file), *_POSTER) or _ffmpeg("-i", str(file), *_POSTER)
-    left, remark = (room - (0 if poster is None else _encoded(len(poster)))), ""
+    if poster is not None and 2 * _encoded(len(poster)) > room:  # it is there once more for paper
+        poster = None
+    left, remark = (room - (0 if poster is None else 2 * _encoded(len(poster)))), ""
     for height, quality in _SMALLER:
         if _encoded(len(content)) <= left:
             break

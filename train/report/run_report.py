@@ -1,6 +1,6 @@
 """The report of a run, or of several: reads the run folders, and makes the page.
 
-A page has at most ``MOST_BYTES``: films are made smaller or left out where there are too many of them.
+Films are made smaller or left out where a page would have more than ``MOST_BYTES``.
 """
 
 from __future__ import annotations
@@ -33,13 +33,21 @@ def report_page(folders: Sequence[RunFolder]) -> str:
     """
     different = {folder.path.resolve(): folder for folder in folders}  # one may be named twice
     records = [read_record(folder) for folder in different.values()]
+    page, films = _page(records, _FILMS)
+    if films and (excess := len(page.encode()) - MOST_BYTES) > 0:
+        page, _ = _page(records, max(0, films - excess))
+    return page
+
+
+def _page(records: Sequence[RunRecord], room: int) -> tuple[str, int]:
+    """The page with so many bytes for films, and how many they are."""
     several = len(records) > 1
-    room = _FILMS // len(records)
-    views = [_view(record, f"r{n}-" if several else "", room, several) for n, record in enumerate(records, start=1)]
+    share = room // len(records)
+    views = [_view(record, f"r{n}-" if several else "", share) for n, record in enumerate(records, start=1)]
     groups = _groups(records) if several else []
     charts = [chart for view in views for chart in _charts_of(view)] + [c for group in groups for c in group["charts"]]
     title = f"{len(records)} runs" if several else views[0]["title"]
-    return render(
+    page = render(
         TEMPLATE,
         charts,
         {"runs": [_data(record) for record in records]},
@@ -51,6 +59,8 @@ def report_page(folders: Sequence[RunFolder]) -> str:
         made=f"page made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         heading=3 if several else 2,
     )
+    films = [view["film"] for view in views if view["film"] is not None]
+    return page, sum(len(film.source or "") + 2 * len(film.poster or "") for film in films)
 
 
 def write_report(folders: Sequence[RunFolder], out: Path) -> None:
@@ -63,7 +73,7 @@ def write_report(folders: Sequence[RunFolder], out: Path) -> None:
     write_page(out, report_page(folders))
 
 
-def _view(record: RunRecord, prefix: str, room: int, several: bool) -> dict[str, Any]:
+def _view(record: RunRecord, prefix: str, room: int) -> dict[str, Any]:
     """What the template shows of a run."""
     found = differences(record.settings)
     own = run_charts.added_charts(record, prefix)

@@ -94,7 +94,7 @@ class RunFolder:
 
     @property
     def stress_file(self) -> Path:
-        """Written by ``palaestra evaluate RUN --stress``: the scores in changed conditions."""
+        """Written by ``evaluate RUN --stress`` and ``card RUN --stress``: the scores in changed conditions."""
         return self.path / "stress.json"
 
     @property

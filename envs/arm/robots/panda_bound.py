@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from palaestra.envs.core import Array
 from palaestra.envs.core.report_figures import ReportFigure, counts_between
@@ -20,6 +21,19 @@ def held_out() -> dict[str, Any]:
     """The stored bounds: ``target`` [1000][3] m, ``seconds`` [1000] and ``seconds_within_tolerance`` [1000]."""
     content: dict[str, Any] = json.loads(BOUNDS.read_text())
     return content
+
+
+def pandas_bound(start_tool: Tensor, tolerance: float, period: float) -> dict[str, float]:
+    """Means over them, as :func:`palaestra.envs.arm.robots.scores.held_out_bound` gives them of other arms.
+
+    Args:
+        start_tool: [3] where the tool is as an episode starts, m.
+    """
+    stored = held_out()
+    distance = np.linalg.norm(np.array(stored["target"]) - start_tool.cpu().numpy(), axis=1)
+    steps = float(np.ceil(np.array(stored["seconds_within_tolerance"]) / period).mean())
+    seconds = float(np.mean(stored["seconds"]))
+    return {"seconds": seconds, "steps": steps, "approach": float((distance - tolerance).mean())}
 
 
 def time_over_bound(lengths: Array, successes: Array, period: float) -> list[ReportFigure]:

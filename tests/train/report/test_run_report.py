@@ -150,6 +150,14 @@ def test_everything_that_was_written_in_markup_is_text(run: RunFolder, tmp_path:
     assert json.loads(data)["runs"][0]["facts"]["machine"] == "</script><script>alert(2)</script>"
 
 
+def test_a_film_gives_way_where_a_page_would_be_too_large(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = run_report.report_page([run])
+    assert 'src="data:video/mp4' in page
+    monkeypatch.setattr(run_report, "MOST_BYTES", len(page.encode()) - 20_000)
+    monkeypatch.setattr(run_report, "_FILMS", run.video_file.stat().st_size * 4 // 3 + 100_000)
+    assert len(run_report.report_page([run]).encode()) <= run_report.MOST_BYTES
+
+
 # ---------------------------------------------------------------------------------------------- whatever state
 
 

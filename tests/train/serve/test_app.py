@@ -264,6 +264,26 @@ def test_a_policy_that_fails_is_told_and_counted(
     assert 'palaestra_requests_total{status="500"} 3.0' in client.get("/metrics").text
 
 
+def test_a_request_that_waits_keeps_to_its_policy(served: Served, tmp_path: Path) -> None:
+    """It has been compared with that policy's contract, and is answered by it after another one was taken."""
+    contract = {**CONTRACT, "inputs": [NAMED], "outputs": [{**CHOICES, "choices": ["up", "down"]}]}
+    (tmp_path / "other").mkdir()
+    other = PolicyFile(written(tmp_path / "other", model(), contract))
+
+    async def both() -> list[str]:
+        transport = httpx.ASGITransport(application(served))
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            first, body = served.now, {"observation": [1, 0, 0, 0]}
+            waiting = asyncio.create_task(client.post("/act", json=body))
+            while not first.batcher._waiting:
+                await asyncio.sleep(0)
+            served.take(other)
+            answer = await asyncio.wait_for(waiting, 20)
+            return [answer.json()["choice"], (await client.post("/act", json=body)).json()["choice"]]
+
+    assert asyncio.run(both()) == ["right", "down"]
+
+
 def test_a_policy_is_taken_whole_or_not_at_all(client: TestClient, served: Served) -> None:
     """Counts go on with the next policy."""
     before = served.now

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from fastapi.testclient import TestClient
 from onnx import numpy_helper
 from policy_files import CONTRACT, model, written
+from rough_client import Client, request
 from running_server import serving
 
 from palaestra.train import cli
@@ -69,6 +71,42 @@ def test_a_new_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     assert "is another policy now" in said
     assert "goes on" in said
     assert "its inputs are others now" in said
+
+
+def test_no_request_is_lost_where_files_are_replaced(tmp_path: Path) -> None:
+    """Each answer is the old policy's or the new one's, of one that began before the last change was told."""
+    path = written(tmp_path, model())
+    (other := tmp_path / "other").mkdir()
+    body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
+
+    async def ask(port: int, actions: list[int], done: asyncio.Event) -> None:
+        client = await Client.open(port)
+        while not done.is_set():
+            await client.send(request(body))
+            status, answer = await client.answer()
+            assert status == 200
+            actions.append(json.loads(answer)["action"])
+        client.close()
+
+    async def replaced(port: int) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in range(8)]
+        done = asyncio.Event()
+        asking = [asyncio.create_task(ask(port, actions, done)) for actions in found]
+        for proto, action in ((reversed_policy(), 0), (model(), 1), (reversed_policy(), 0)):
+            os.replace(written(other, proto), path)
+            start = time.monotonic()
+            while any(actions[-1:] != [action] for actions in found):
+                assert time.monotonic() < start + 20
+                await asyncio.sleep(0.02)
+        done.set()
+        await asyncio.gather(*asking)
+        return found
+
+    with serving(path, before="server._LOOKS = 0.05") as server:
+        found = asyncio.run(replaced(server.port))
+    for actions in found:
+        changes = sum(a != b for a, b in pairwise(actions))
+        assert (actions[0], changes, actions[-1]) == (1, 3, 0)
 
 
 def test_a_file_that_was_replaced_during_the_start_is_taken(tmp_path: Path) -> None:

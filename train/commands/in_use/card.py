@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palaestra.train.commands import UsageError
+from palaestra.train.commands import UsageError, read_number
 from palaestra.train.players import SCRIPTED, find_player
 
 if TYPE_CHECKING:
@@ -22,9 +22,13 @@ def card(
     stress: Annotated[
         bool, typer.Option("--stress", help="Test it in changed conditions first, and keep that as RUN/stress.json.")
     ] = False,
-    watts_per_core: Annotated[float, typer.Option(metavar="W", help="Of a core at work.")] = 12.0,
-    gpu_watts: Annotated[float | None, typer.Option(metavar="W", help="Of a GPU at work; else it is left out.")] = None,
-    grams_per_kwh: Annotated[float, typer.Option(metavar="G", help="CO₂ equivalents of your electricity.")] = 473.0,
+    watts_per_core: Annotated[float, typer.Option(parser=read_number, metavar="W", help="Of a core at work.")] = 12.0,
+    gpu_watts: Annotated[
+        float | None, typer.Option(parser=read_number, metavar="W", help="Of a GPU at work, which is else left out.")
+    ] = None,
+    grams_per_kwh: Annotated[
+        float, typer.Option(parser=read_number, metavar="G", help="CO₂ equivalents of your electricity.")
+    ] = 473.0,
     push: Annotated[
         str | None,
         typer.Option(metavar="REPO", help="Send card, model, config.yaml and the run's numbers to that repository."),
