@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from palaestra.train.commands.evaluate import evaluate_player as evaluate
     from palaestra.train.commands.watch import watch_player as watch
     from palaestra.train.config.run_config import resolve_config
+    from palaestra.train.players import evaluate_player as evaluate
     from palaestra.train.runs.finding import curves
     from palaestra.train.runs.trainer import train_new as train
 
@@ -16,7 +16,7 @@ __all__ = ["curves", "evaluate", "resolve_config", "train", "watch"]
 
 _PLACES = {
     "curves": ("runs.finding", "curves"),
-    "evaluate": ("commands.evaluate", "evaluate_player"),
+    "evaluate": ("players", "evaluate_player"),
     "resolve_config": ("config.run_config", "resolve_config"),
     "train": ("runs.trainer", "train_new"),
     "watch": ("commands.watch", "watch_player"),

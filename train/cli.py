@@ -38,6 +38,7 @@ _WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act", "monitor", "runs",
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 _BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "WorkloadError")  # these, and full disks, are no bad usage
+_COMPLETE = "_PALAESTRA_COMPLETE"  # is set where a shell asks how a line goes on
 _OF_COMPLETION = (["--install-completion"], ["--show-completion"])
 _WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are
 
@@ -49,9 +50,16 @@ class _Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:  # while a shell completes it
+            return None
         function = _function(cmd_name)
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name, cls=CommandLine)(function if cmd_name in _WITHOUT_ENV else with_screen(function))
+        function = function if cmd_name in _WITHOUT_ENV else with_screen(function)
+        if _COMPLETE in os.environ:
+            from palaestra.train.completion import with_values
+
+            function = with_values(function)
+        one.command(cmd_name, cls=CommandLine)(function)
         return typer.main.get_command(one)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -60,7 +68,7 @@ class _Commands(TyperGroup):
             formatter.write_dl([(name, " ".join(text.partition("\n\n")[0].split())) for name, text in helps])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and not ctx.resilient_parsing:
             from palaestra.train.config.other_names import COMMANDS as OF_OTHERS
 
             own = OF_OTHERS.get(args[0])
@@ -108,6 +116,10 @@ def main() -> None:
     sys.stderr = cast(TextIO, LastingOutput(sys.stderr))
     sys.stdout = cast(TextIO, output := LastingOutput(sys.stdout, go_on_without if training else None))
     sys.path.append(os.getcwd())  # so that module:Id-v0 finds a module in the current folder
+    if _COMPLETE in os.environ:
+        from palaestra.train.completion import join_words
+
+        join_words(os.environ)
     command = typer.main.get_command(app)
     try:
         with StopSignal(print, requested=True), _exits_raised():
@@ -119,8 +131,8 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = _fail("interrupted", 130)
     except SystemExit as error:
-        completion = "_PALAESTRA_COMPLETE" in os.environ or sys.argv[1:2] in _OF_COMPLETION
-        if type(error) is not SystemExit or completion:  # one of ours, or typer's: all is told
+        completes = _COMPLETE in os.environ or sys.argv[1:2] in _OF_COMPLETION
+        if type(error) is not SystemExit or completes:  # one of ours, or typer's: all is told
             raise
         status = _fail(f"user code or a library wants to end the process (SystemExit: {error})", 1)
     except Exception as error:

@@ -21,6 +21,7 @@ NORMALISED = "normalised score"  # %: 0 is random play, 100 the best known
 _COMMAND = re.compile(
     r"\bpalaestra [a-z-]+(?: (?:--?[\w-]+(?:[ =][^\s;,()]+)?|[A-Z]+\b|[^\s;,()]*[/=.:\d][^\s;,()]*|latest\b))*"
 )
+_WITH_NUMBER = re.compile(r"(?<=\d) (?=%)|(?<=\bseed) (?=\d)")  # spaces at which no line is broken
 
 
 def say(text: str) -> None:
@@ -49,13 +50,14 @@ def fitted(text: str, width: int | None) -> str:
     if width is None or len(text) <= width:
         return text
     whole = _COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text)
-    return wrapped(whole, width).replace("\0", " ")
+    return wrapped(whole, width)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:
-    """The text in lines of that width; words and paths stay whole."""
+    """The text in lines of that width; words, paths, and numbers with their % stay whole."""
     options: Any = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, **options)
+    options |= {"initial_indent": indent, "subsequent_indent": indent}
+    return textwrap.fill(_WITH_NUMBER.sub("\0", text), width, **options).replace("\0", " ")
 
 
 def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The help of every command: plain words, whole sentences, nothing broken within a word; completion."""
+"""The help of every command: plain words, whole sentences, nothing broken within a word."""
 
 from __future__ import annotations
 
@@ -34,10 +34,3 @@ def test_the_list_has_whole_sentences(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "..." not in listed
     for command in cli.COMMANDS:
         assert re.search(rf"{command} [A-Z].*?\.( |$)", listed)
-
-
-def test_completion(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("_PALAESTRA_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "palaestra train --tot")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    assert shown(monkeypatch, capsys).split() == ["--total-timesteps"]

@@ -8,6 +8,7 @@ import os
 import pytest
 
 from palaestra.train.formatting import fitted, terminal_width
+from palaestra.train.markdown import on_screen
 
 
 def test_lines_break_between_words() -> None:
@@ -43,6 +44,58 @@ def test_words_behind_a_command_may_break() -> None:
 def test_paths_stay_whole() -> None:
     path = "runs/snake-small/ppo/20261129-051538-s0/videos/final.mp4"
     assert fitted(f"an episode of the agent: {path}", 40) == f"an episode of the agent:\n{path}"
+
+
+@pytest.mark.parametrize("width", range(12, 60))
+def test_numbers_keep_their_percent_sign_and_seeds_their_number(width: int) -> None:
+    text = "a run scores 9.22, -2.7 % of the way from random play (0.1465) to 100 % (50 held-out episodes, seed 0)"
+    lines = fitted(text, width).split("\n")
+    assert not any(line.startswith("%") or line.endswith("seed") for line in lines)
+    assert " ".join(lines) == text
+    assert all(len(line) <= max(width, len("(0.1465)")) for line in lines)
+
+
+REPORT = """# snake, ppo: 2 trials
+
+| trial | score | learning_rate |
+| ----- | ----- | ------------- |
+| 0 (preset) | 9.5 | 0.0003 |
+| `palaestra train snake` | 12 | 0.01 |
+
+The score is the mean
+return.
+
+* trial 7: a long reason why it has failed
+* trial 8: another"""
+
+
+def test_markdown_on_a_terminal() -> None:
+    assert on_screen(REPORT, None) == REPORT
+    assert on_screen(REPORT, 80).splitlines() == [
+        "# snake, ppo: 2 trials",
+        "",
+        "trial                  score  learning_rate",
+        "0 (preset)               9.5         0.0003",
+        "palaestra train snake     12           0.01",
+        "",
+        "The score is the mean return.",
+        "",
+        "* trial 7: a long reason why it has failed",
+        "* trial 8: another",
+    ]
+    assert on_screen(REPORT, 32).splitlines()[2:] == [
+        "0 (preset)",
+        "  score 9.5; learning_rate",
+        "  0.0003",
+        "palaestra train snake",
+        "  score 12; learning_rate 0.01",
+        "",
+        "The score is the mean return.",
+        "",
+        "* trial 7: a long reason why it",
+        "has failed",
+        "* trial 8: another",
+    ]
 
 
 class Terminal(io.StringIO):

@@ -22,7 +22,6 @@ from __future__ import annotations
 import inspect
 import os
 import platform
-import sys
 import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -40,6 +39,7 @@ from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
 from palaestra.train.bench.memory_plan import plan
 from palaestra.train.bench.stepping import measure_stepping, random_actions
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
+from palaestra.train.formatting import tell
 
 CARTPOLE = "palaestra/CartPole-v1"
 REFERENCE_ENVS = 1024
@@ -217,4 +217,4 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def say(text: str) -> None:
     """Announce the next measurement on standard error."""
-    print(f"measuring {text} …", file=sys.stderr, flush=True)
+    tell(f"measuring {text} …")

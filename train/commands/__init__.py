@@ -129,7 +129,11 @@ class CommandLine(TyperCommand):
         return re.sub(r" <(str|path|list\[str\])>", lambda match: " " * len(match[0]), super().get_help(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args if ctx.resilient_parsing else self._in_own_words(ctx, args))
+        if not ctx.resilient_parsing:
+            return super().parse_args(ctx, self._in_own_words(ctx, args))
+        # a shell completes the value of the last option, which click reads before all arguments, and stops there
+        values = [name for p in self.get_params(ctx) if not getattr(p, "is_flag", False) for name in p.opts]
+        return super().parse_args(ctx, args[:-1] if args and args[-1] in values else args)
 
     def _in_own_words(self, ctx: Any, args: list[str]) -> list[str]:
         """The same arguments under the names that they have here.

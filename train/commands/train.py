@@ -109,7 +109,7 @@ def train(
     if resume is None:
         if not env and config is None:
             raise UsageError("give an environment to train on, --config FILE or --resume RUN")
-        start = print_config if dry_run else partial(start_run, with_report=not no_report)
+        start = partial(start_run, with_report=not no_report, dry_run=dry_run)
         start(env or None, agent, run_dir, track, config, settings=settings or (), **options)
         return
     del options["total_timesteps"], options["threads"]
@@ -127,9 +127,13 @@ def start_run(
     config_file: Path | None = None,
     *,
     with_report: bool = False,
+    dry_run: bool = False,
     **options: Any,
 ) -> None:
-    """Resolve the configuration, train, print the verdict; ``options`` are those of ``resolve_config``."""
+    """Resolve the configuration, train, print the verdict; ``options`` are those of ``resolve_config``.
+
+    A dry run prints what ``config.yaml`` would hold, after the same checks; nothing is started or written.
+    """
     from palaestra.train.runs.parallel.torchrun import Plan, check_restarts, check_shares, interrupted_plan
     from palaestra.train.runs.run_folder import RunFolder
     from palaestra.train.runs.trainer import check_track
@@ -139,6 +143,10 @@ def start_run(
         check_track(track)
         check_shares(config)
         check_restarts(run_dir)
+        if dry_run:
+            RunFolder.check_new(config, run_dir)
+            print(config.as_yaml(), end="")
+            return None
         if restarted and run_dir is not None and run_dir.exists():
             left = interrupted_plan(config, RunFolder(run_dir))
             if left.folder.is_finished(config):
@@ -148,24 +156,6 @@ def start_run(
         return Plan(config, RunFolder.new(config, run_dir))
 
     _carry_out(plan, track, with_report)
-
-
-def print_config(
-    env: str | None,
-    agent: str | None,
-    run_dir: Path | None,
-    track: str,
-    config_file: Path | None = None,
-    **options: Any,
-) -> None:
-    """What :func:`start_run` would write to ``config.yaml``, after the same checks; nothing is started or written."""
-    from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.trainer import check_track
-
-    config = _configured(env, agent, config_file, options)
-    check_track(track)
-    RunFolder.check_new(config, run_dir)
-    print(config.as_yaml(), end="")
 
 
 def _configured(env: str | None, agent: str | None, config_file: Path | None, options: dict[str, Any]) -> RunConfig:

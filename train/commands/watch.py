@@ -19,8 +19,8 @@ from palaestra.train.commands import (
     read_count,
     read_index,
 )
-from palaestra.train.commands.evaluate import SCRIPTED, find_player
-from palaestra.train.formatting import two_digits
+from palaestra.train.formatting import say, two_digits
+from palaestra.train.players import SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.recording.show import Watched
@@ -85,7 +85,7 @@ def watch(
         episode=episode,
     )
     if shown.path is not None:
-        print(_said(shown, shown.path))
+        say(_said(shown, shown.path))
 
 
 def _read_size(text: str) -> tuple[int | None, int]:

@@ -26,6 +26,7 @@ from palaestra.train.config.stop_rule import stop_rule
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
 from palaestra.train.interruptions import Stopped, StopSignal
+from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.curves import TrainingEvaluation
 from palaestra.train.runs.machine import process_seconds
@@ -44,7 +45,9 @@ class StopRuleMet(Exception):  # noqa: N818  nothing went wrong
 class EvalAndCheckpointCallback(BaseCallback):
     """See the module.
 
-    ``solved_after`` is the age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
+    Attributes:
+        solved_after: age of the process, s, at the end of the first evaluation at ``solved_at`` or above.
+        next_evaluation: takes place at the end of the first iteration with that many steps or more.
     """
 
     def __init__(self, config: RunConfig, folder: RunFolder, solved_at: float | None, stop: StopSignal) -> None:
@@ -53,7 +56,8 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._episodes = config.resolved_env.validation_episodes
         self._rule = stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
         count = EVALUATIONS if self._rule is None else EVALUATIONS_WITH_RULE
-        self._interval = max(1, config.total_timesteps // count)
+        self._count, self._interval = count, max(1, config.total_timesteps // count)
+        self.next_evaluation = self._interval
         self._leads = process_group().rank == 0  # the others only train, and save their shares
         self._best = folder.curves.best_score() if folder.best_file.is_file() else -math.inf
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
@@ -64,7 +68,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self.seconds_before = folder.curves.seconds()  # of training, until it was interrupted
 
     def _on_training_start(self) -> None:
-        self._next = (self.num_timesteps // self._interval + 1) * self._interval
+        self.next_evaluation = (self.num_timesteps // self._interval + 1) * self._interval
         self._plan_checkpoint(0.0)
 
     def _on_step(self) -> bool:
@@ -102,6 +106,12 @@ class EvalAndCheckpointCallback(BaseCallback):
         """When training will end early; empty if it will not."""
         return "" if self._rule is None else self._rule.plan()
 
+    def show_on(self, progress: ProgressOutput) -> None:
+        """Give the display what it shows of the evaluations and of the end."""
+        found = [(evaluation.step, evaluation.mean_reward) for evaluation in self._found]
+        progress.plan_evaluations(self._count, self._interval, lambda: self.next_evaluation, found)
+        progress.seconds = self.seconds_at_most()
+
     def seconds_at_most(self) -> float:
         """Seconds from now after which training ends at the latest; infinite without such a rule."""
         return math.inf if self._rule is None else self._rule.seconds - self._seconds_so_far()
@@ -125,9 +135,9 @@ class EvalAndCheckpointCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         """Runs between collection and logging, so that the numbers are part of the iteration's row."""
-        if self.model.num_timesteps < self._next or not self._leads:
+        if self.model.num_timesteps < self.next_evaluation or not self._leads:
             return
-        self._next += self._interval
+        self.next_evaluation += self._interval
         self.look()
 
     def look(self) -> None:

@@ -172,7 +172,7 @@ def _train(
     progress.total = total = whole_rollouts(config.total_timesteps, start_step, rollout)
     finished, evaluation, stopped, saved = False, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
-    progress.seconds = callback.seconds_at_most()
+    callback.show_on(progress)
     watch = StallWatch(progress.message, shlex.quote(str(folder.path)))
     try:
         with progress:

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from palaestra.envs.core.host import available_cores
 from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.formatting import tell
+from palaestra.train.formatting import tell, terminal_width
 from palaestra.train.interruptions import Interrupted, StopSignal
+from palaestra.train.markdown import on_screen
 from palaestra.train.runs.run_folder import only_process
 from palaestra.train.sweep.custom_space import first_of, user_space
 from palaestra.train.sweep.search_space import Space, default_space
@@ -165,5 +167,6 @@ def _outcome(
     candidates = choose(space, counted(study), folder / "again")
     if not train_again(candidates, launch, jobs, lambda: stop.requested):
         return None
-    print(report(space, study, candidates, folder, as_json))
+    text = report(space, study, candidates, folder, as_json)
+    print(text if as_json else on_screen(text, terminal_width(sys.stdout)))
     return len(candidates) > 1

@@ -365,6 +365,17 @@ def test_unequal_shares_are_refused_once(walk: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_dry_run_is_checked_as_a_run_and_printed_once(walk: str, tmp_path: Path) -> None:
+    refused = ["--num-envs", "31", "--set", "batch_size=31", "--dry-run"]
+    codes, output = team.command(2, arguments(walk, tmp_path / "run", *refused), tmp_path / "refused")
+    assert 0 not in codes
+    assert "num_envs=31: 2 processes cannot share them equally" in output
+    codes, output = team.command(2, arguments(walk, tmp_path / "run", "--dry-run"), tmp_path / "printed")
+    assert codes == [0, 0], output
+    assert output.count("total_timesteps:") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_commands_in_the_readme(tmp_path: Path) -> None:
     """As torchrun would carry them out, those for two machines on this one, with fewer steps."""
     text = (Path(__file__).parents[3] / "train/README.md").read_text(encoding="utf-8")

@@ -119,6 +119,9 @@ def test_a_dry_run_prints_the_configuration_and_writes_nothing(
         captured = capsys.readouterr()
         assert (captured.out, captured.err.count("\n")) == ("", 1)
         assert message in captured.err
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    assert palaestra(monkeypatch, *arguments) == 2
+    assert "--max-restarts needs --run-dir" in capsys.readouterr().err
     assert palaestra(monkeypatch, "train", "--resume", "latest", "--dry-run") == 2
     assert "--dry-run is for new runs" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -17,11 +17,11 @@ import yaml
 
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
-from palaestra.train.commands import evaluate
-from palaestra.train.commands.evaluate import compare, evaluate_player, find_players
+from palaestra.train import players as players_module
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import Player, RandomPolicy
 from palaestra.train.formatting import columns
+from palaestra.train.players import compare, evaluate_player, find_players
 from palaestra.train.results.evaluation_report import comparison
 from palaestra.train.results.run_list import list_runs, runs_table
 from palaestra.train.runs.run_folder import RunFolder
@@ -73,7 +73,7 @@ def test_its_settings_come_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts that look like numbers, keys that are numbers, and none of a preset."""
     settings: dict[str, Any] = {"seller": "4711", "prices": {1: 2}}
     run = Player("palaestra/Snake-v0", settings, RandomPolicy(), "cpu", "ppo")
-    monkeypatch.setattr(evaluate, "find_player", lambda *args: run)
+    monkeypatch.setattr(players_module, "find_player", lambda *args: run)
     monkeypatch.setattr(TensorEnvSpec, "has", lambda self, name, kwargs: kwargs == settings)
     players = find_players(["a", "random", "expert"], None, False, ())
     assert [(one.env, one.env_kwargs, one.label) for one in players] == [

@@ -12,9 +12,9 @@ import pytest
 from exported_runs import command
 
 from palaestra.envs.registry import resolve
-from palaestra.train.commands.evaluate import find_player
 from palaestra.train.export.contract import contract_of, with_infinities, without_infinities
 from palaestra.train.export.policy_file import finite
+from palaestra.train.players import find_player
 from palaestra.train.runs.run_folder import RunFolder
 
 

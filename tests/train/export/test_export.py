@@ -19,12 +19,12 @@ from exported_runs import MARKET, RUNS, command
 from palaestra.agents.checkpoints import model_file
 from palaestra.agents.export.policy_network import ExportError
 from palaestra.envs.registry import resolve
-from palaestra.train.commands.evaluate import evaluate_player, find_player
 from palaestra.train.evaluation.episodes import run_episodes
 from palaestra.train.export import confirm as comparison
 from palaestra.train.export import write as writing
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.export.write import export
+from palaestra.train.players import evaluate_player, find_player
 from palaestra.train.runs.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("runs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 
 import pytest
@@ -100,10 +101,13 @@ def test_no_episode_yet_and_evaluations_and_success() -> None:
         progress.write({"eval/mean_reward": 34.3, "eval/percent_of_optimal": 97.0}, {}, 500)
         clock.now += 5
         progress.write({"rollout/ep_rew_mean": 7.0, "rollout/success_rate": 0.25}, {}, 500)
+        progress.write({"eval/mean_reward": 17.5}, {}, 600)
+        progress.write({"rollout/ep_rew_mean": float("nan")}, {}, 700)  # within five seconds of the line before
     assert stream.getvalue().splitlines() == [
         "  10%   100 steps",
         "  50%   500 steps   evaluation, greedy: 34.30 (97.0 %)",
-        "  50%   500 steps   training, exploring: 7.00 (20.0 %)   success 25.0 %   evaluation, greedy: 34.30 (97.0 %)",
+        "  50%   500 steps   training, exploring: 7.00 (20.0 %)   success 25.0 %",  # an evaluation is told once
+        "  70%   700 steps   success 25.0 %   evaluation, greedy: 17.50 (50.0 %)",
     ]
 
 
@@ -153,6 +157,109 @@ def test_live_picture_fits_the_terminal(width: int) -> None:
         "evaluation, greedy: -1,034.50",
     ):
         assert part in text
+
+
+def pictured(width: int, progress: ProgressOutput, encoding: str = "utf-8") -> list[str]:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    progress._console = console = Console(file=stream, width=width, highlight=False)
+    with console.capture() as capture:
+        console.print(progress._picture())
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def course(clock: Clock, reference: Reference = REFERENCE) -> ProgressOutput:
+    """300,000 steps asked for, in rollouts of 32,768: the third is just over, and the fourth evaluation is next."""
+    progress = ProgressOutput(reference.percent_of_optimal, Console(file=io.StringIO()), clock)
+    progress.total, due = 327_680, [30_000]
+    progress.plan_evaluations(10, 30_000, lambda: due[0])
+    for k, (greedy, exploring) in enumerate(((7.0, 3.5), (17.5, 7.0), (28.0, 10.5)), 1):
+        progress.write({**row(32_768 * k, exploring, 16_384.0), "eval/mean_reward": greedy}, {}, 0)
+        due[0] += 30_000
+    clock.now += 0.5
+    return progress
+
+
+def test_the_course_of_evaluations_and_of_training() -> None:
+    """At 16,384 steps/s an iteration takes 2 s; the fourth ends above 120,000 steps."""
+    progress, known = course(Clock()), "evaluation, greedy: 28.00 (80.0 %)"
+    assert pictured(80, progress)[1:] == [
+        "98,304 / 327,680 steps   16,384 steps/s   0:00:00 elapsed",
+        f"{known}    ▂▅▇·······   next in 0:00:01",
+        "training, exploring: 10.50 (30.0 %)   ▂▂▃▃······",
+    ]
+    assert pictured(40, progress)[1:] == [
+        "98,304 / 327,680 steps",
+        "16,384 steps/s   0:00:00 elapsed",
+        known,
+        "▂▅▇·······   next in 0:00:01",
+        "training, exploring: 10.50 (30.0 %)",
+        "▂▂▃▃······",
+    ]
+
+
+def test_an_evaluation_that_takes_its_time_is_due_and_the_last_has_none_behind_it() -> None:
+    clock = Clock()
+    progress = course(clock)
+    clock.now += 2.0
+    assert "next is due" in pictured(80, progress)[2]
+    progress.plan_evaluations(10, 30_000, lambda: 330_000)
+    assert pictured(80, progress)[2].endswith("··········")
+
+
+def test_time_ends_before_the_next_evaluation() -> None:
+    progress = course(clock := Clock())
+    progress.seconds = 3.6
+    assert "next in 0:00:01" in pictured(80, progress)[2]
+    progress.seconds, clock.now = 2.0, clock.now - 0.5
+    assert "next in 0:00:02" in pictured(80, progress)[2]
+
+
+def test_before_the_first_evaluation_and_after_a_resumption() -> None:
+    progress = ProgressOutput(REFERENCE.percent_of_optimal, Console(file=io.StringIO()), Clock())
+    progress.total = 1000
+    progress.plan_evaluations(10, 100, lambda: 100)
+    assert pictured(80, progress)[2] == "evaluation, greedy: none yet   ··········   first at 100 steps"
+    progress.plan_evaluations(10, 100, lambda: 300, [(100, 0.0), (200, 35.0)])
+    assert pictured(80, progress)[2] == "evaluation, greedy: 35.00 (100.0 %)   ▁█········   next at 300 steps"
+
+
+def test_returns_where_no_optimum_is_known() -> None:
+    lines = pictured(80, course(Clock(), Reference()))
+    assert lines[2:] == [
+        "evaluation, greedy: 28.00    ▂▅█·······   next in 0:00:01",  # 3.5 is the lowest of both, 28 the highest
+        "training, exploring: 10.50   ▁▂▃▃······",
+    ]
+
+
+def test_a_terminal_without_blocks_gets_numbers() -> None:
+    assert pictured(80, course(Clock()), "ascii")[2:] == [
+        "evaluation, greedy: 28.00 (80.0 %)    next in 0:00:01",
+        "training, exploring: 10.50 (30.0 %)",
+    ]
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "CLICOLOR_FORCE"])
+def test_no_control_characters_in_a_log_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with ProgressOutput() as progress:
+        progress.total = 100
+        progress.write(row(50), {}, 0)
+        with progress.stage("the final evaluation") as stage:
+            stage.tell(0.5)
+    assert capsys.readouterr().out == "  50%   50 steps   112,000 steps/s   training, exploring: 31.40   0:00:00 left\n"
+
+
+def test_no_colour_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked in (False, True):
+        environ = {"TERM": "xterm-256color", **({"NO_COLOR": "1"} if asked else {})}
+        stream = io.StringIO()
+        console = Console(file=stream, width=80, force_terminal=True, highlight=False, _environ=environ)
+        with ProgressOutput(None, console) as progress:
+            progress.write(row(50), {}, 0)
+        colours = re.findall(r"\x1b\[[\d;]*(?:3\d|4\d|38;5;\d+|9\d)m", stream.getvalue())
+        assert bool(colours) != asked
 
 
 def test_the_terminal_is_given_back_after_an_error() -> None:

@@ -28,12 +28,12 @@ from palaestra.envs.interop.simulator_seeds import simulator_seeds
 from palaestra.envs.rendering.canvas import Canvas, Image
 from palaestra.envs.rendering.window import NoDisplayError
 from palaestra.train import cli
-from palaestra.train.commands.evaluate import find_player
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
 from palaestra.train.play.game import EpisodeScore, PlayWindow, play, table
 from palaestra.train.play.keyboard import KeyboardController, MenuController
+from palaestra.train.players import find_player
 from palaestra.train.recording import playback
 from palaestra.train.recording.playback import TensorPlayback, WatchError
 

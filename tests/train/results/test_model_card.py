@@ -125,7 +125,7 @@ def test_a_run_of_which_less_is_known_has_a_shorter_card(name: str, tmp_path: Pa
 
 
 def stressed(run: Path) -> StressTest:
-    from palaestra.train.commands.evaluate import find_player
+    from palaestra.train.players import find_player
 
     return stress_player(find_player(str(run), None, False, ()), 8, 0, lambda share, name: None)
 

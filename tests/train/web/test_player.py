@@ -14,8 +14,8 @@ from exported_runs import SMALL, TRAIN, command
 
 from palaestra.envs.registry import resolve
 from palaestra.envs.snake import Snake
-from palaestra.train.commands.evaluate import find_player
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
+from palaestra.train.players import find_player
 
 ENVS = ("snake", "cartpole", "pricing", "reach")
 

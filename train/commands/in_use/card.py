@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palaestra.train.commands import UsageError, read_number
-from palaestra.train.commands.evaluate import SCRIPTED, find_player
+from palaestra.train.players import SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.runs.run_folder import RunFolder

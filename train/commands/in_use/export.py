@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palaestra.train.commands import RUN_HELP, EnvOption, SetOption, UsageError
-from palaestra.train.commands.evaluate import EXPORTED, SCRIPTED, find_player
+from palaestra.train.players import EXPORTED, SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.export.write import Exported

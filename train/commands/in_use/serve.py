@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from palaestra.train.commands import RUN_HELP, UsageError, read_index
-from palaestra.train.commands.evaluate import EXPORTED
+from palaestra.train.players import EXPORTED
 
 
 def serve(

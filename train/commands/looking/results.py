@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,8 @@ def results(
     palaestra results snake-small pricing --agents ppo,dqn --seeds 1
     palaestra results --jobs 2 --readme train/RESULTS.md
     """
-    from palaestra.train.markdown import with_section, write_section
+    from palaestra.train.formatting import terminal_width
+    from palaestra.train.markdown import on_screen, with_section, write_section
     from palaestra.train.results.grid import grid, run_grid
     from palaestra.train.results.table import collect, results_table
 
@@ -53,6 +55,6 @@ def results(
     if as_json:
         print(json.dumps(rows, indent=1))
     elif readme is None or failures:
-        print(results_table(rows))
+        print(on_screen(results_table(rows), terminal_width(sys.stdout)))
     if failures:
         raise typer.Exit(1)

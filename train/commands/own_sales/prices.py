@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,10 +102,10 @@ def find_prices(run: str, env: str | None, settings: Any) -> PriceList:
         UsageError: if it is no market with one price and a stock.
     """
     from palaestra.envs.pricing.price_list import PriceList
-    from palaestra.train.commands.evaluate import SCRIPTED, find_player
     from palaestra.train.config.run_config import resolve_config
     from palaestra.train.config.schema import env_settings
     from palaestra.train.evaluation.policies import on_states
+    from palaestra.train.players import SCRIPTED, find_player
 
     if run in SCRIPTED:
         raise UsageError(f"{run} is no agent with prices: name a run, or {OPTIMAL} with --env ENV")
@@ -233,7 +234,7 @@ def summary(found: PriceList) -> str:
 
     from palaestra.train.formatting import wrapped
 
-    console = Console()
+    console = Console(force_terminal=None if sys.stdout.isatty() else False)  # FORCE_COLOR makes no terminal of a file
     console.width = min(_WIDTH, console.width)
     title = f"{'Optimal price' if found.is_optimal else 'Price'} by {found.time_unit} and units left"
     title += f", in lots of {found.lot:,}" if found.lot > 1 else ""

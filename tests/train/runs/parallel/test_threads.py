@@ -17,13 +17,13 @@ import yaml
 from gymnasium import spaces
 
 from palaestra.agents import PPO
-from palaestra.train.commands.evaluate import find_player
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.interruptions import Stopped
+from palaestra.train.players import find_player
 from palaestra.train.results.grid import GridRun, is_finished
 from palaestra.train.runs import trainer
 from palaestra.train.runs.parallel import threads
