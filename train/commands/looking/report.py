@@ -69,8 +69,8 @@ def write_reports(runs: list[str], out: Path | None = None, player: bool = False
 
 def _player(folder: RunFolder) -> dict[str, Any] | None:
     from palaestra.agents.export.policy_network import ExportError
-    from palaestra.train.players import find_player
     from palaestra.train.export.write import player_of
+    from palaestra.train.players import find_player
 
     if not folder.model_file.is_file():
         return None  # which the page tells
