@@ -114,7 +114,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def _attach(self, env: VecEnv) -> None:
         self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
-        self._statistics, self._episode_log = EpisodeStatistics(self.device), EpisodeLog()
+        self._statistics, self._episode_log = EpisodeStatistics(self.device, self.n_envs), EpisodeLog()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
@@ -131,7 +131,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             own = map_obs(lambda o: np.float32(o) if o.dtype == np.float64 else o, self._last_obs)
             self._last_obs = self._numbering.from_env(map_obs(lambda o: torch.tensor(o, device=self.device), own))
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
-            self._statistics.clear()
+            self._statistics = EpisodeStatistics(self.device, self.n_envs)
             if self._reward_scale is not None:
                 self._reward_scale.forget_episodes()
             if isinstance(self.batch, VecEnvAdapter):
@@ -203,16 +203,16 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         """
         losses = () if self._losses is None else (self._losses,)
         flags = self._group.save_or_stop_flags(self.device)
-        shared = self._group.sum(torch.cat((self._statistics.sums, *losses, *flags)))
+        shared = self._group.sum(torch.cat((self._statistics.report(), *losses, *flags)))
         own, *numbers = to_host(torch.cat((check, shared)))
         if flags:
             *numbers, save, stop = numbers
             self._group.decide_save_or_stop([save, stop])
         if self.ep_info_buffer is not None:
             size = max(self._stats_window_size, self.n_envs * self._group.size)
-            append_report(self.ep_info_buffer, numbers[:4], self._statistics.has_success, size)
+            append_report(self.ep_info_buffer, numbers[:5], self._statistics.has_success, size)
         self._episode_num += int(numbers[0])
-        self._record_losses([total / self._group.size for total in numbers[4:]])
+        self._record_losses([total / self._group.size for total in numbers[5:]])
         self._statistics.clear()
         return bool(np.isfinite(own))
 

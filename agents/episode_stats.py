@@ -73,11 +73,22 @@ class StepInfos(Sequence[dict[str, Any]]):
 
 
 class EpisodeStatistics:
-    """Sums over the episodes that ended since the last :meth:`clear`, as tensors."""
+    """Sums over the episodes that ended since the last :meth:`clear`, as tensors.
 
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(4, device=device)  # episodes, returns, lengths, successes
+    Attributes:
+        sums: [4] episodes, returns, lengths, successes.
+        has_ended: bool [N], the environments of which an episode has ended since all were reset.
+        has_success: True if the environments define success.
+    """
+
+    def __init__(self, device: torch.device, num_envs: int) -> None:
+        self.sums = torch.zeros(4, device=device)
+        self.has_ended = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self.has_success = False
+
+    def report(self) -> Tensor:
+        """What :func:`append_report` takes, float32 [5]: the sums, and how many environments have ended an episode."""
+        return torch.cat((self.sums, self.has_ended.sum(0, keepdim=True, dtype=self.sums.dtype)))
 
     def clear(self) -> None:
         self.sums = torch.zeros_like(self.sums)
@@ -86,6 +97,7 @@ class EpisodeStatistics:
         """Take in the ``info`` of one environment step."""
         if "_episode" not in info or not info.get("ended", True):
             return
+        self.has_ended = self.has_ended | info["_episode"]
         ended = info["_episode"].float()
         episode = info["episode"]
         rows = [ended, ended * episode["r"], ended * episode["l"]]
@@ -153,15 +165,16 @@ def append_report(window: deque[dict[str, float]], sums: list[float], has_succes
     """Add a rollout's episodes to the window, and drop the oldest rollouts that its last ``size`` episodes can spare.
 
     Args:
-        window: entries {"n", "r", "l", "t"[, "s"]}: number of episodes, mean return, mean length, time, success rate.
-        sums: over the rollout: episodes, returns, lengths, successes.
+        window: entries {"n", "r", "l", "e", "t"[, "s"]}: number of episodes, mean return, mean length, number of
+            environments of which an episode has ended by then, time, success rate.
+        sums: over the rollout: episodes, returns, lengths, successes; and the environments as above.
         has_success: whether the environment defines success.
         size: how many episodes the window should hold at least.
     """
-    episodes, returns, lengths, successes = sums
+    episodes, returns, lengths, successes, environments = sums
     if not episodes:
         return
-    entry = {"n": episodes, "r": returns / episodes, "l": lengths / episodes, "t": time.time()}
+    entry = {"n": episodes, "r": returns / episodes, "l": lengths / episodes, "e": environments, "t": time.time()}
     window.append(entry | ({"s": successes / episodes} if has_success else {}))
     held = sum(e["n"] for e in window)
     while held - window[0]["n"] >= size:
@@ -171,13 +184,14 @@ def append_report(window: deque[dict[str, float]], sums: list[float], has_succes
 def episode_means(window: Iterable[dict[str, float]], least: int) -> dict[str, float]:
     """Means over the episodes of a window, under Stable-Baselines3's metric names.
 
-    Empty until there are ``least``, the number of environments: before that only short episodes can have ended, and
-    where success ends an episode and failure takes until the time limit, only successes.
+    Empty until an episode has ended in each of ``least`` environments, the number that there are: before that only
+    short episodes can have ended, and where success ends an episode and failure takes until the time limit, only
+    successes, of quick environments several each.
     """
     entries = list(window)
-    episodes = sum(e["n"] for e in entries)
-    if episodes < max(1, least):
+    if not entries or max(e.get("e", 0.0) for e in entries) < least:
         return {}
+    episodes = sum(e["n"] for e in entries)
     names = {"r": "rollout/ep_rew_mean", "l": "rollout/ep_len_mean", "s": "rollout/success_rate"}
     return {
         name: sum(e["n"] * e[key] for e in entries) / episodes

@@ -21,7 +21,8 @@ Source: Barto, Sutton and Anderson, "Neuronlike adaptive elements that can solve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -30,9 +31,9 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Quantity, Reference, TensorEnv
+from palaestra.envs.core.rng import Rng, env_keys
 
 if TYPE_CHECKING:
-    from palaestra.envs.core.rng import Rng
     from palaestra.envs.rendering.canvas import Canvas
 
 GRAVITY = 9.8  # m/s²
@@ -168,6 +169,14 @@ class CartPole(TensorEnv[CartPoleState]):
             return Reference()  # other rules
         return Reference(optimum=500.0, random=22.2, solved_at=475.0, source="best known: the time limit")
 
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """A pole that is kept upright may stay so for ever; random pushes end before a limit of 500 steps and more."""
+        own = self.reference
+        if own == Reference():
+            return own
+        random = own.random if max_episode_steps >= 500 else random_length(max_episode_steps)
+        return replace(own, optimum=float(max_episode_steps), random=random, solved_at=0.95 * max_episode_steps)
+
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
         to_the_right = "positive to the right"
@@ -184,3 +193,16 @@ class CartPole(TensorEnv[CartPoleState]):
     @property
     def keys_to_action(self) -> dict[str, int]:
         return {"left": 0, "right": 1}
+
+
+@cache
+def random_length(limit: int) -> float:
+    """Mean number of steps of the random policy in 1,000 episodes that are cut after ``limit``."""
+    env, keys = CartPole(), env_keys(0, torch.arange(1000))
+    state, going, total = env.reset(Rng(keys, 0)), torch.ones(1000, dtype=torch.bool), 0
+    for step in range(1, limit + 1):
+        total += int(going.sum())
+        rng = Rng(keys, step)
+        state, _, fallen = env.step(state, rng.integers(0, 2), rng)
+        going = going & ~fallen
+    return total / 1000

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Space
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from palaestra.envs.core import Quantity, TensorEnv
 
@@ -70,6 +70,9 @@ def _rows(quantities: Sequence[Quantity], space: Space[Any]) -> list[dict[str, A
         if isinstance(space, Box):
             place = slice(first, first + one.count)
             row["low"], row["high"] = _bound(space.low.ravel()[place].min()), _bound(space.high.ravel()[place].max())
+        if isinstance(space, MultiDiscrete):
+            starts, counts = (part.ravel()[first : first + one.count] for part in (space.start, space.nvec))
+            row["low"], row["high"] = int(starts.min()), int((starts + counts).max()) - 1
         rows.append(row)
         first += one.count
     return rows

@@ -37,14 +37,15 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Quantity, Reference, TensorEnv
+from palaestra.envs.core import Array, Quantity, Reference, TensorEnv
+from palaestra.envs.core.report_figures import ReportFigure, counts_between, counts_of_whole
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
     from palaestra.envs.rendering.canvas import Canvas, Colour, Point
 
 UP, RIGHT, DOWN, LEFT = range(4)
-WALL = -1
+WALL, _SIDES = -1, ("up", "right", "down", "left")
 
 # Mean fruits eaten by size. Uniform random actions: 200,000 episodes, standard errors 0.0007 to 0.0011. The greedy rule
 # (the legal move that brings the head nearest to the fruit, ties in the order up, right, down, left): 20,000 episodes,
@@ -179,11 +180,14 @@ class Snake(TensorEnv[SnakeState]):
         """Other boards, for agents that can read them, actions that stick, and sight that is late or wrong."""
         sizes = {f"size_{size}": {"size": size} for size in (self.size - 2, self.size + 2) if 4 <= size <= 180}
         sticky = {f"sticky_actions_{share}_percent": {"sticky_actions": share / 100} for share in (5, 25)}
-        seen: dict[str, Any] = {
-            "delay_1_step": {"delayed_observation": 1},
-            "noise_2_percent": {"observation_noise": 0.02},
-        }
-        return {**sizes, **sticky, **seen}
+        late, wrong = {"delayed_observation": 1}, {"observation_noise": 0.02}
+        return {**sizes, **sticky, "delay_1_step": late, "noise_2_percent": wrong}
+
+    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
+        """How long the snakes were in the end, and how many steps the full boards took."""
+        ends = counts_of_whole(returns + 1, "Length at the end", "cells covered", "episodes", [self.cells])
+        filled = lengths[returns == self.cells - 1]
+        return [ends, *([counts_between(filled, "Full boards", "steps to fill it", "boards")] if len(filled) else [])]
 
     @property
     def reference(self) -> Reference:
@@ -203,19 +207,18 @@ class Snake(TensorEnv[SnakeState]):
         return (Quantity("lifetime", "step", float(self.cells), count=self.cells), *planes, hunger)
 
     def action_name(self, action: int) -> str:
-        names = ("left", "straight", "right") if self.actions == "relative" else ("up", "right", "down", "left")
-        return names[action]
+        return (("left", "straight", "right") if self.actions == "relative" else _SIDES)[action]
 
     @property
     def keys_to_action(self) -> dict[str, int]:
         """Arrow keys are directions on the board; for relative actions see :meth:`keys_in`."""
-        return {"up": UP, "right": RIGHT, "down": DOWN, "left": LEFT} if self.actions == "absolute" else {}
+        return {side: number for number, side in enumerate(_SIDES)} if self.actions == "absolute" else {}
 
     def keys_in(self, state: SnakeState) -> dict[str, int]:
         """The same arrow keys where actions are relative; the one that points back is without meaning."""
         if self.actions == "absolute":
             return self.keys_to_action
-        turns = {key: (side - int(state.heading) + 1) & 3 for side, key in enumerate(("up", "right", "down", "left"))}
+        turns = {key: (side - int(state.heading) + 1) & 3 for side, key in enumerate(_SIDES)}
         return {key: turn for key, turn in turns.items() if turn < 3}
 
     def _along_cycle(self, state: SnakeState) -> Tensor:
@@ -315,10 +318,8 @@ def _rounded(centres: list[Point]) -> list[Point]:
         enter = (before[0] + here[0]) / 2, (before[1] + here[1]) / 2
         leave = (after[0] + here[0]) / 2, (after[1] + here[1]) / 2
         hub = enter[0] + leave[0] - here[0], enter[1] + leave[1] - here[1]  # centre of the bend
-        straight = hub == here
         for i in range(8):
-            t = i / 8 if straight else i * math.pi / 16
-            a, b = (1 - t, t) if straight else (math.cos(t), math.sin(t))
+            a, b = (1 - i / 8, i / 8) if hub == here else (math.cos(i * math.pi / 16), math.sin(i * math.pi / 16))
             c = 1.0 - a - b
             points.append((c * hub[0] + a * enter[0] + b * leave[0], c * hub[1] + a * enter[1] + b * leave[1]))
     return [*points, centres[-1]]

@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gymnasium import Space
@@ -63,6 +64,12 @@ class ResolvedEnv(ABC):
     def shortest_name(self) -> str:
         """The shortest name that ``resolve`` knows it by."""
         return self.absolute_name
+
+    @property
+    def public_name(self) -> str:
+        """Its name as a file tells it to others: of one in a Python file without the folder."""
+        place, colon, name = self.absolute_name.rpartition(":")
+        return f"{Path(place).name}:{name}" if colon and place.endswith(".py") else self.absolute_name
 
     def final_episodes(self, total_timesteps: int) -> int:
         """Number of episodes of the final evaluation after so many steps of training.

@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from palaestra.train.commands.evaluate import evaluate_player as evaluate
     from palaestra.train.commands.watch import watch_player as watch
     from palaestra.train.config.run_config import resolve_config
+    from palaestra.train.runs.finding import curves
     from palaestra.train.runs.trainer import train_new as train
 
-__all__ = ["evaluate", "resolve_config", "train", "watch"]
+__all__ = ["curves", "evaluate", "resolve_config", "train", "watch"]
 
 _PLACES = {
+    "curves": ("runs.finding", "curves"),
     "evaluate": ("commands.evaluate", "evaluate_player"),
     "resolve_config": ("config.run_config", "resolve_config"),
     "train": ("runs.trainer", "train_new"),

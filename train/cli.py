@@ -25,10 +25,14 @@ from typer.core import TyperGroup
 from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
-_FOLDERS = {"own_sales": ("fit-demand", "prices"), "in_use": ("export", "serve", "act")}  # of related commands
-_OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "results", "sweep", "new", "robot")
+_FOLDERS = {  # of related commands
+    "looking": ("runs", "compare", "report", "rm", "results"),
+    "own_sales": ("fit-demand", "prices"),
+    "in_use": ("export", "serve", "act", "card"),
+}
+_OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "sweep", "new", "robot")
 COMMANDS = (*_OF_ALL, *(name for names in _FOLDERS.values() for name in names))
-_WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act")  # they run no environment
+_WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act", "runs", "compare", "rm")  # they run no environment
 
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

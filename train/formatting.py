@@ -84,6 +84,19 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     return listed
 
 
+def figure_label(key: str) -> tuple[str, str]:
+    """What people read of a further figure of an evaluation: its name in words, and its unit."""
+    label = re.sub("(?<!_5)_percent", "", key)  # revenue_at_5_percent is the mean of the lowest 5 %
+    unit = " %" if label != key else {"seconds": " s", "jerk": " rad/s³"}.get(key.rpartition("_")[2], "")
+    return label.replace("_", " "), unit
+
+
+def condition_name(name: str) -> str:
+    """The name of a condition of a stress test in words: demand_plus_20 is demand +20 %."""
+    name = re.sub(r"_(plus|minus)_(\d+)$", lambda m: f" {'+' if m[1] == 'plus' else '−'}{m[2]} %", name)
+    return name.replace("_percent", " %").replace("_", " ")
+
+
 def two_digits(number: float) -> str:
     """Two significant digits, like 1.9 M, 86 k and 740."""
     for unit, name in ((1e6, " M"), (1e3, " k")):

@@ -28,6 +28,7 @@ def training_state(model: Any) -> dict[str, Any]:
         "obs": model._last_obs,
         "starts": model._last_episode_starts,
         "sums": model._statistics.sums,
+        "has_ended": model._statistics.has_ended,
         "has_success": model._statistics.has_success,
         "losses": model._losses,
         "window": list(model.ep_info_buffer or ()),
@@ -51,6 +52,8 @@ def restore_training_state(model: Any, saved: Any) -> None:
         model._statistics.sums, model._statistics.has_success = saved["sums"], bool(saved["has_success"])
         if model._reward_scale is not None:
             model._reward_scale.returns = saved["returns"]
+    if "has_ended" in saved:  # files of earlier versions lack it
+        model._statistics.has_ended = saved["has_ended"]
     model._losses = saved["losses"]
     model.ep_info_buffer = deque(saved["window"])
     model._to_log = dict(saved["logged"])
@@ -73,6 +76,9 @@ def _check(model: Any, saved: Any) -> None:
         if not 0 <= float(saved["sums"][0]) < math.inf:
             raise ValueError(f"the training state counts {float(saved['sums'][0])} ended episodes")
         _check_observations(model, saved["obs"])
+    if "has_ended" in saved:
+        own = {"has_ended": model._statistics.has_ended}
+        check_form("training state", own, {"has_ended": saved["has_ended"]})
     if saved["returns"] is not None:
         check_form("training state", {"returns": torch.zeros(model.n_envs)}, {"returns": saved["returns"]})
         if not saved["returns"].isfinite().all():

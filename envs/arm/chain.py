@@ -277,7 +277,7 @@ class SerialChain:
         strict = True
         for i, (xx, yy, zz, xy, xz, yz) in enumerate(self.inertia):
             moments = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-            if moments[0] < -1e-9 * abs(moments[2]):  # a rod's, rounded
+            if moments[0] < -1e-9 * max(abs(moments[2]), 1e-6):  # a rod's, or that of nothing, rounded
                 raise ValueError(
                     f"{self.name}: the inertia of {self.link(i)} must not be negative about any axis, "
                     f"its smallest eigenvalue is {moments[0]:.3g} kg m²"

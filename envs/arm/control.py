@@ -13,6 +13,7 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.dynamics import (
+    Frames,
     bodies,
     dot,
     joint_torque,
@@ -56,6 +57,11 @@ def rotation_error(current: Tensor, target: Tensor) -> Tensor:
     positive, most = double_sin.clamp(min=1e-12), 2.0 + double_cos.abs()
     tangent = torch.where(double_cos < 0.0, most / positive, double_sin / most)
     return twice * (2.0 * tangent.atan() / positive)
+
+
+def tool_rotation(frames: Frames) -> Tensor:
+    """The tool's axes as columns, [3 rows, 3 columns, N]."""
+    return torch.stack([axis[:, -1] for axis in frames[:3]], 1)
 
 
 def hand_down(turn: Tensor) -> Tensor:

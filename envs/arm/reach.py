@@ -33,16 +33,15 @@ Reference
     (:mod:`palaestra.envs.arm.robots.time_bound`), together with the returns of the expert and of random actions.
 
 For checks of robustness: ``sensor_noise`` is the standard deviation of the measured angles (rad; ten times as much in
-rad/s for velocities), ``action_delay`` the number of steps from a command to its effect.
+rad/s for velocities), ``action_delay`` the number of steps from a command to its effect; of each a pair (low, high) is
+drawn from in each episode. ``joint_offset`` is the largest constant error of a measured angle (rad), new in each
+episode.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -54,7 +53,16 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.robots.scores import BOUND_KEYS, held_out_bound, random_and_expert, task_digest
+from palaestra.envs.arm.robots.panda_bound import pandas_bound, time_over_bound
+from palaestra.envs.arm.robots.scores import (
+    ARRIVES,
+    BOUND_KEYS,
+    HELD_OUT,
+    held_out_bound,
+    nothing_known,
+    returns_within,
+    task_digest,
+)
 from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
@@ -64,12 +72,12 @@ from palaestra.envs.arm.task import (
     TOLERANCE,
     ArmState,
     ArmTask,
-    delayed,
     error_observation,
     gained,
     length,
 )
 from palaestra.envs.core import Array, Quantity, Reference
+from palaestra.envs.core.report_figures import ReportFigure
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -79,7 +87,7 @@ PERIOD = 0.05  # s per step
 CARTESIAN_MOVE = 0.05  # m per step
 MOVES = ((0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
 STEP_COST, PER_METRE = 0.1, 10.0
-BOUNDS = Path(__file__).with_name("reach_bound.json")  # of the held-out targets
+MOST_STEPS = 1000  # of a time limit under which returns are measured
 AT_END = 1e-4  # rad or m
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 ASIDE = 0.63  # rad from the way to the targets to what is right in the picture, see drawing/scene.py
@@ -100,12 +108,13 @@ class Reach(ArmTask[ArmState]):
         control: Literal["velocity", "cartesian"] = "velocity",
         start: Any = None,
         targets: Any = None,
-        sensor_noise: float = 0.0,
-        action_delay: int = 0,
+        sensor_noise: float | list[float] = 0.0,
+        action_delay: int | list[int] = 0,
+        joint_offset: float = 0.0,
     ) -> None:
         if control not in ("velocity", "cartesian"):
             raise ValueError(f'control must be "velocity" or "cartesian", got {control!r}')
-        super().__init__(robot, start, targets, sensor_noise, action_delay)
+        super().__init__(robot, start, targets, sensor_noise, action_delay, joint_offset)
         self.control = control
         self.observation_space = Box(-float("inf"), float("inf"), (2 * self.chain.dof + 9,))
         self.action_space = Box(-1.0, 1.0, (self.chain.dof,)) if control == "velocity" else Discrete(len(MOVES))
@@ -117,7 +126,7 @@ class Reach(ArmTask[ArmState]):
     @with_enough_threads
     def step(self, state: ArmState, action: Tensor, rng: Rng) -> tuple[ArmState, Tensor, Tensor]:
         q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
-        command, pending = delayed(state.pending, self._command(q, action).T)
+        command, pending = self.taking_effect(state, self._command(q, action).T)
         q, dq = self._drive(q, dq, command.T)
         tool = tool_frame_of(self.chain, q).position[:, -1]  # [3, N]
         before = length((state.target - state.tool).T)
@@ -129,15 +138,16 @@ class Reach(ArmTask[ArmState]):
             tool.T.contiguous(),
             state.target,
             state.steps + 1,
-            self.draw_noise(rng),
+            self.draw_noise(rng, state.drawn),
             pending,
+            state.drawn,
         )
         return after, PER_METRE * gained(before, distance, TOLERANCE) - STEP_COST + reached, reached
 
     @with_enough_threads
     def observe(self, state: ArmState) -> Tensor:
         q, dq, tool = state.q.T, state.dq.T, state.tool.T
-        if self.sensor_noise:
+        if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             tool = tool_frame(self.chain, q).position[:, -1]
         error = error_observation(state.target.T - tool)
@@ -205,23 +215,25 @@ class Reach(ArmTask[ArmState]):
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """Mean duration, and its ratio to the time-optimal bound (of the held-out targets) where that is known."""
         seconds = float(lengths.mean()) * PERIOD
-        bound = float(np.mean(held_out()["seconds"])) if self._is_standard else self._bound.get("seconds", 0.0)
+        bound = self._bound.get("seconds", 0.0)
         return {"mean_seconds": seconds} | ({"seconds_per_bound": seconds / bound} if bound else {})
+
+    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
+        """The time of each arrival over the bound, where that is stored."""
+        return time_over_bound(lengths, successes, PERIOD) if self._is_standard and successes is not None else []
 
     @property
     def reference(self) -> Reference:
         if not self._is_standard:
-            return self._other_reference()
-        bound = held_out()
-        distance = np.linalg.norm(np.array(bound["target"]) - self.start_tool.cpu().numpy(), axis=1)
-        gain = float(PER_METRE * (distance - TOLERANCE).mean()) + 1.0  # return of the approach and the arrival
-        steps = float(np.ceil(np.array(bound["seconds_within_tolerance"]) / PERIOD).mean())
+            return self._by_bound(*self._measured()["returns"][self.control]) if self._bound else Reference()
+        bound = self._bound
+        gain = PER_METRE * bound["approach"] + 1.0  # return of the approach and the arrival
         random, expert = (-12.4, 1.98) if self.control == "cartesian" else (-13.4, 2.84)
         return Reference(
-            optimum=gain - STEP_COST * steps,
+            optimum=gain - STEP_COST * bound["steps"],
             random=random,
             heuristic=expert,
-            solved_at=gain - STEP_COST * 1.4 * float(np.mean(bound["seconds"])) / PERIOD,
+            solved_at=gain - STEP_COST * 1.4 * bound["seconds"] / PERIOD,
             source="best known: a bound, no control is faster (palaestra.envs.arm.reach); heuristic: the expert; "
             "solved at: all reached, in 1.4 times the bound on average",
         )
@@ -236,13 +248,17 @@ class Reach(ArmTask[ArmState]):
         env = Reach(**task)
         return plain if env._is_standard else {**plain, "robot": {**plain["robot"], "bound": env._measured()}}
 
-    def _other_reference(self) -> Reference:
-        """The reference of another arm or task than the Panda's: the same figures, found here."""
-        bound = self._bound
-        if not bound:
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """The bound stays one; random actions and the expert are played anew, if that does not take long."""
+        if not self._bound or max_episode_steps > MOST_STEPS:
             return Reference()
+        random, expert, arrived = self._returns(max_episode_steps)
+        return nothing_known(random, arrived, HELD_OUT) if arrived < ARRIVES else self._by_bound(random, expert)
+
+    def _by_bound(self, random: float, expert: float) -> Reference:
+        """The reference of another task than the Panda's own: the same figures, found here."""
+        bound = self._bound
         gain = PER_METRE * bound["approach"] + 1.0
-        random, expert = self._measured()["returns"][self.control]
         return Reference(
             optimum=gain - STEP_COST * bound["steps"],
             random=random,
@@ -255,8 +271,10 @@ class Reach(ArmTask[ArmState]):
     @property
     def _bound(self) -> Mapping[str, Any]:
         """Means over the held-out targets, see :func:`held_out_bound`; empty where they are not known."""
-        if self.action_delay:
+        if self.action_delay[1]:
             return {}
+        if self._is_standard:
+            return pandas_bound(self.start_tool, TOLERANCE, PERIOD)
         kept = self.robot.bound
         if kept.get("task") == task_digest(self.chain, self.start, self.targets) and all(k in kept for k in BOUND_KEYS):
             return kept
@@ -265,16 +283,20 @@ class Reach(ArmTask[ArmState]):
     def _measured(self) -> dict[str, Any]:
         """The bound, and the returns of random actions and of the expert with this control, as a run keeps them."""
         bound = self._bound
-        usual = self.max_episode_steps == Reach.max_episode_steps
-        if not bound or (usual and self.control in bound.get("returns", {})):
+        if not bound or self.control in bound.get("returns", {}):
             return dict(bound)
-        found = _returns(self.chain, self.control, self.start, self.targets, self.max_episode_steps)
+        found = list(self._returns(self.max_episode_steps)[:2])
         return {"task": task_digest(self.chain, self.start, self.targets), **bound, "returns": {self.control: found}}
+
+    def _returns(self, limit: int | None) -> tuple[float, float, float]:
+        """Of random actions and of the expert, and how often it arrives."""
+        task = {"robot": self.chain, "control": self.control, "start": self.start, "targets": self.targets}
+        return returns_within(Reach, tuple(task.items()), limit, HELD_OUT)
 
     @property
     def _is_standard(self) -> bool:
         """True if this is the task for which the bound was computed."""
-        return (self.chain, self.start, self.targets, self.action_delay) == (PANDA, PANDA_READY, TARGET_BOX, 0)
+        return (self.chain, self.start, self.targets, self.action_delay[1]) == (PANDA, PANDA_READY, TARGET_BOX, 0)
 
     def _towards(self, q: Tensor, motion: Tensor, free: Tensor | None = None) -> Tensor:
         """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits; ``free`` tells
@@ -321,21 +343,6 @@ class Reach(ArmTask[ArmState]):
         velocity = torch.minimum(torch.maximum(velocity, dq - change), dq + change)
         angle = q + (dq + velocity) * (0.5 * PERIOD)
         return torch.minimum(torch.maximum(angle, table.q_min), table.q_max), velocity  # rounding, if anything
-
-
-@cache
-def _returns(chain: SerialChain, control: Any, start: Any, targets: Any, longest: int | None) -> list[float]:
-    """Mean returns of random actions and of the expert, once for each task."""
-    env: ArmTask[ArmState] = Reach(chain, control, start, targets)
-    env.max_episode_steps = longest
-    return list(random_and_expert(env)[:2])
-
-
-@cache
-def held_out() -> dict[str, Any]:
-    """The stored bounds: ``target`` [1000][3] m, ``seconds`` [1000] and ``seconds_within_tolerance`` [1000]."""
-    content: dict[str, Any] = json.loads(BOUNDS.read_text())
-    return content
 
 
 def _stoppable(room: Tensor, velocity: Tensor, acceleration: Tensor) -> Tensor:

@@ -26,10 +26,11 @@ Observation (float32 [2 dof + 15], or [2 dof + 9] without orientation)
 Reward
     10 per metre and 2 per radian by which the tool comes closer (up to the tolerance), − 0.04 per step, + 1 on arrival.
 
-For checks of robustness: ``payload`` (kg at the tool centre) and ``friction`` (a factor) are ranges to draw from in
-each episode, ``sensor_noise`` is the standard deviation of the measured angles (rad; ten times as much in rad/s for
-velocities), ``action_delay`` the number of steps from a command to its effect, and ``gain`` a factor on what the motors
-make of a command: the torque, or with ``control="pd"`` the drive's stiffness and damping.
+For checks of robustness, numbers that are drawn in each episode where a pair (low, high) is given: ``payload`` (kg at
+the tool centre), ``friction`` (a factor of all that the arm has), ``damping`` (more of it: the share of a joint's
+torque limit that it takes at the speed limit), ``gain`` (a factor on what the motors make of a command: the torque, or
+with ``control="pd"`` the drive's stiffness and damping); ``sensor_noise``, ``action_delay``, ``joint_offset`` as in
+``palaestra/PandaReach-v0``.
 """
 
 from __future__ import annotations
@@ -43,22 +44,26 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, rotation_error
+from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, rotation_error, tool_rotation
+from palaestra.envs.arm.drawn.motors import Motors
+from palaestra.envs.arm.drawn.ranges import checked_range, number_or_range, plain
 from palaestra.envs.arm.dynamics import (
-    Frames,
-    bodies,
-    joint_torque,
     link_frames,
-    screws,
     tool_frame,
     tool_jacobian,
-    upper_mass_matrix,
 )
-from palaestra.envs.arm.friction import friction, has_friction
+from palaestra.envs.arm.friction import has_friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.robots.scores import MEASURED, measured_reference, random_and_expert, task_digest
+from palaestra.envs.arm.robots.scores import (
+    MEASURED,
+    best_known,
+    measured_reference,
+    random_and_expert,
+    returns_within,
+    task_digest,
+)
 from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
-from palaestra.envs.arm.stepping import Drives, Motion, integrate
+from palaestra.envs.arm.stepping import Motion, integrate
 from palaestra.envs.arm.stepping.functions import integrate_functions
 from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
@@ -69,8 +74,6 @@ from palaestra.envs.arm.task import (
     TOLERANCE,
     ArmState,
     ArmTask,
-    checked_range,
-    delayed,
     error_observation,
     gained,
     length,
@@ -86,7 +89,6 @@ PERIOD = TIME_STEP * SUBSTEPS
 ANGLE_TOLERANCE = 0.1  # rad
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR_ANGLE = 0.25  # rad
-PD_RANGE, PD_RANGE_METRES = 0.2, 0.05  # rad, and m for prismatic joints
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
 DAMPING = 0.05  # damping for the normalised Jacobian, m
 
@@ -118,33 +120,40 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         targets: Any = None,
         payload: Any = (0.0, 0.0),
         friction: Any = (1.0, 1.0),
-        sensor_noise: float = 0.0,
-        action_delay: int = 0,
-        gain: float = 1.0,
+        sensor_noise: float | list[float] = 0.0,
+        action_delay: int | list[int] = 0,
+        gain: float | list[float] = 1.0,
         orientation: bool | None = None,
+        damping: float | list[float] = 0.0,
+        joint_offset: float = 0.0,
     ) -> None:
         if control not in ("torque", "pd"):
             raise ValueError(f'control must be "torque" or "pd", got {control!r}')
-        super().__init__(robot, start, targets, sensor_noise, action_delay)
-        chain = self.chain
-        self.control = control
-        self.payload = checked_range("payload", payload, " in kg")
-        self.friction = checked_range("friction", friction, "")
-        if isinstance(gain, bool) or not isinstance(gain, int | float) or not 0.0 < gain < float("inf"):
-            raise ValueError(f"gain must be a factor above 0, got {gain!r}")
-        self.gain = float(gain)
+        self.gain = number_or_range("gain", gain, "a factor above 0", positive=True)
+        self.damping = number_or_range("damping", damping, "at least 0")
+        sensors = (sensor_noise, action_delay, joint_offset)
+        super().__init__(robot, start, targets, *sensors, gain=self.gain, damping=self.damping)
+        chain, self.control = self.chain, control
+        self.payload, self.friction = (
+            checked_range("payload", payload, " in kg"),
+            checked_range("friction", friction, ""),
+        )
         self.hand_down = chain == PANDA
+        if orientation is None and self.robot.orientation is not None:
+            found, of_task = self.robot.orientation
+            orientation = found if of_task == task_digest(chain, self.start, self.targets) else None
         self.orientation = has_orientations(chain, self.targets, self.start, orientation)
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
-        self.start_rotation = _tool_rotation(frames)[..., 0]  # [3, 3]
+        self.start_rotation = tool_rotation(frames)[..., 0]  # [3, 3]
         self.turns = torch.tensor(TURNS)
-        table = tables(chain, torch.float32, self.start_q.device)
-        inertia = upper_mass_matrix(chain, screws(chain, frames), bodies(chain, frames)).diagonal().T  # [dof, 1]
-        self.pd_range = PD_RANGE_METRES + (PD_RANGE - PD_RANGE_METRES) * table.turning  # [dof, 1] rad
-        self.stiffness = table.torque / self.pd_range  # [dof, 1] N m/rad
-        self.damping = 2.0 * (self.stiffness * inertia).sqrt()  # [dof, 1] N m s/rad, critical at the start
+        self.motors = Motors(chain, control, frames, PERIOD)
+
+    def to(self, device: torch.device | str) -> ReachTorque:
+        super().to(device)
+        self.motors.to(device)
+        return self
 
     def reset(self, rng: Rng) -> ReachTorqueState:
         target = rng.uniform(self.target_low, self.target_high, (3,))
@@ -162,7 +171,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @with_enough_threads
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
-        action, pending = delayed(state.pending, action.clamp(-1.0, 1.0))
+        action, pending = self.taking_effect(state, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T.contiguous())
         frames = tool_frame_of(self.chain, q)
         after = replace(
@@ -170,9 +179,9 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             q=q.T.contiguous(),
             dq=dq.T.contiguous(),
             tool=frames.position[:, -1].T.contiguous(),
-            tool_rotation=_tool_rotation(frames).permute(2, 0, 1).contiguous(),
+            tool_rotation=tool_rotation(frames).permute(2, 0, 1).contiguous(),
             steps=state.steps + 1,
-            noise=self.draw_noise(rng),
+            noise=self.draw_noise(rng, state.drawn),
             pending=pending,
         )
         if not self.orientation:
@@ -188,10 +197,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     @with_enough_threads
     def observe(self, state: ReachTorqueState) -> Tensor:
         q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
-        if self.sensor_noise:
+        if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             frames = tool_frame(self.chain, q)
-            tool, rotation = frames.position[:, -1], _tool_rotation(frames)
+            tool, rotation = frames.position[:, -1], tool_rotation(frames)
         position = error_observation(state.target.T - tool)
         if not self.orientation:
             return torch.cat((self.joint_observation(q, dq), tool, position)).T.contiguous()
@@ -213,7 +222,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         if self.control == "torque":
             units, word, scales = ("N", "N m"), "torque", list(self.chain.torque)
         else:
-            units, word, scales = ("m", "rad"), "target_less_position", self.pd_range.flatten().tolist()
+            units, word, scales = ("m", "rad"), "target_less_position", self.motors.pd_range.flatten().tolist()
         return tuple(
             Quantity(f"{word}_{name}", units[turns], scale, meaning=sign)
             for ((name, sign), turns), scale in zip(rows, scales, strict=True)
@@ -233,28 +242,16 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         error = state.target.T - state.tool.T
         jacobian = tool_jacobian(chain, frames) * table.velocity  # in speed limits
         if self.orientation:
-            turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
-            error = torch.cat((error, turn))
+            error = torch.cat((error, self._turn(state)))
         change = damped_least_squares(jacobian[: len(error)], error, DAMPING)
         share = (GAIN * change).abs().amax(0).clamp(min=1.0)
         wanted = table.velocity * (GAIN * change / share)
-        axes, body = screws(chain, frames), bodies(chain, frames)
-        if self.control == "torque":
-            torque = joint_torque(chain, axes, body, dq, RESPONSE * (wanted - dq)) + friction(chain, wanted)
-            return (torque / table.torque).clamp(-1.0, 1.0).T.contiguous()
-        # the drive's damping settles at the speed for which its spring carries weight, friction and damping
-        load = joint_torque(chain, axes, body, wanted) + friction(chain, wanted) + self.damping * wanted
-        offset = load / self.stiffness + 0.5 * PERIOD * wanted  # half of the way in this step
-        return (offset / self.pd_range).clamp(-1.0, 1.0).T.contiguous()
+        return self.motors.action_for(frames, dq, wanted, RESPONSE)
 
     def at_motor_limits(self, before: ReachTorqueState, action: Tensor, after: ReachTorqueState) -> dict[str, Tensor]:
         """Of ``control="pd"`` the drives' torque as the step begins."""
-        taken = self.gain * delayed(before.pending, action.clamp(-1.0, 1.0))[0]  # [N, dof]
-        if self.control == "pd":
-            limit = tables(self.chain, after.dq.dtype, after.dq.device).torque
-            pull = self.stiffness * self.pd_range * taken.T - self.gain * self.damping * before.dq.T
-            taken = (pull / limit).T
-        return {"torque": taken.abs() >= 1.0 - NEARLY}
+        taken, gain = self.taking_effect(before, action.clamp(-1.0, 1.0))[0], self.numbers.of(before.drawn, "gain")
+        return {"torque": self.motors.shares(before.dq, taken, gain).abs() >= 1.0 - NEARLY}
 
     def draw(self, state: ReachTorqueState, canvas: Canvas) -> None:
         one = replace(state, **{name: torch.as_tensor(value)[None] for name, value in vars(state).items()})
@@ -271,7 +268,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         heavy = {f"payload_{f'{kg:g}_kg' if kg >= 1 else f'{1000 * kg:g}_g'}": {"payload": [kg, kg]} for kg in loads}
         scales = {"minus_50": 0.5, "plus_100": 2.0} if has_friction(self.chain) else {}
         rough = {f"friction_{name}": {"friction": [scale * low, scale * high]} for name, scale in scales.items()}
-        gains = {"gain_minus_20": {"gain": 0.8 * self.gain}, "gain_plus_20": {"gain": 1.2 * self.gain}}
+        powers, (weak, strong) = {"minus_20": 0.8, "plus_20": 1.2}, self.gain
+        gains = {f"gain_{name}": {"gain": plain((by * weak, by * strong))} for name, by in powers.items()}
         return {**heavy, **rough, **gains, **super().stresses()}
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
@@ -279,7 +277,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @property
     def reference(self) -> Reference:
-        if (self.payload, self.friction, self.action_delay, self.gain) != ((0.0, 0.0), (1.0, 1.0), 0, 1.0):
+        if not self._is_usual:
             return Reference()
         if not self._is_standard:
             return measured_reference(self.robot.bound, self._digest, self.control)
@@ -291,19 +289,35 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             source="best known: the expert, damped least squares and inverse dynamics, which always arrives",
         )
 
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """Random actions and the expert are played anew where the limit is shorter; longer ones take long."""
+        if not self._is_usual or max_episode_steps > ReachTorque.max_episode_steps:
+            return Reference()
+        task = {"robot": self.chain, "control": self.control, "start": self.start, "targets": self.targets}
+        arguments = tuple({**task, "orientation": self.orientation}.items())
+        return best_known(*returns_within(ReachTorque, arguments, max_episode_steps, MEASURED))
+
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        """With the robot goes what was found of its reach: the observation depends on it."""
+        """With the robot goes what was found of its reach, on which the observation depends, and of its returns."""
         plain = super().self_contained(arguments)
         if "robot" not in plain:
             return plain
         of_task = ("robot", "control", "start", "targets", "orientation")
-        env = ReachTorque(**{key: plain[key] for key in of_task if key in plain})
-        plain = {**plain, "orientation": env.orientation}
-        if env._is_standard or env.reference != Reference():
-            return plain
-        returns = {env.control: list(random_and_expert(env, MEASURED))}
-        return {**plain, "robot": {**plain["robot"], "bound": {"task": env._digest, "returns": returns}}}
+        env, robot = cls(**{key: plain[key] for key in of_task if key in plain}), plain["robot"]
+        if plain.get("orientation") is None:
+            task = task_digest(env.chain, env.start, env.targets)
+            robot = {**robot, "by_rule": {**robot["by_rule"], "orientation": [env.orientation, task]}}
+        if not env._is_standard and env.reference == Reference():
+            found = {"task": env._digest, "returns": {env.control: list(random_and_expert(env, MEASURED))}}
+            robot = {**robot, "bound": found}
+        return {**plain, "robot": robot}
+
+    @property
+    def _is_usual(self) -> bool:
+        """True if nothing is drawn or late that figures of returns depend on."""
+        numbers = (self.payload, self.friction, self.action_delay, self.gain, self.damping)
+        return numbers == ((0, 0), (1, 1), (0, 0), (1, 1), (0, 0))
 
     @property
     def _is_standard(self) -> bool:
@@ -323,22 +337,14 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     def _motion(self, state: ReachTorqueState, action: Tensor) -> Motion:
         """The arms' positions and what moves them; ``action`` [dof, N]."""
-        q, payload = state.q.T, state.payload if self.payload[1] else None
-        if self.control == "pd":
-            drives = Drives(self.stiffness, self.damping)
-            if self.gain != 1.0:
-                drives = Drives(self.gain * self.stiffness, self.gain * self.damping)
-            return Motion(q, state.dq.T, q + action * self.pd_range, state.friction, payload, drives)
-        share = action if self.gain == 1.0 else (self.gain * action).clamp(-1.0, 1.0)
-        torque = share * tables(self.chain, q.dtype, q.device).torque
-        return Motion(q, state.dq.T, torque, state.friction, payload)
+        gain, damping = (self.numbers.of(state.drawn, name) for name in ("gain", "damping"))
+        payload = state.payload if self.payload[1] else None
+        return self.motors.motion(state.q.T, state.dq.T, action, state.friction, payload, gain, damping)
 
     def _errors(self, state: ReachTorqueState) -> tuple[Tensor, Tensor]:
         """Distance (m) and angle (rad) to the target pose, each [N]."""
-        turn = rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
-        return length((state.target - state.tool).T), length(turn)
+        return length((state.target - state.tool).T), length(self._turn(state))
 
-
-def _tool_rotation(frames: Frames) -> Tensor:
-    """[3 rows, 3 columns, N]"""
-    return torch.stack([axis[:, -1] for axis in frames[:3]], 1)
+    def _turn(self, state: ReachTorqueState) -> Tensor:
+        """The rotation vector from the tool's orientation to the target's, [3, N] rad."""
+        return rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,12 +13,14 @@ from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
+from palaestra.envs.arm.drawn.ranges import Drawn, Range, number_or_range, plain
 from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
 from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.core import Quantity, StateT, TensorEnv
+from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class ArmState:
     tool: Tensor  # float32 [N, 3] m, the tool centre at q
     target: Tensor  # float32 [N, 3] m
     steps: Tensor  # int64 [N] of this episode
-    noise: Tensor  # float32 [N, 2 dof] rad and rad/s, of the sensors; [N, 0] without
-    pending: Tensor  # float32 [N, delay, dof] commands on their way: rad/s, or actions
+    noise: Tensor  # float32 [N, 2 dof] rad and rad/s, errors of the sensors; [N, 0] without
+    pending: Tensor  # float32 [N, longest delay, dof] commands on their way: rad/s, or actions
+    drawn: Tensor  # float32 [N, columns] this episode's numbers of sensors and motors; [N, 0] where none are drawn
 
 
 class ArmTask(TensorEnv[StateT]):
@@ -50,8 +52,17 @@ class ArmTask(TensorEnv[StateT]):
     limits_needed: ClassVar[tuple[str, ...]]
     poses: ClassVar[bool] = False  # True if targets may have an orientation
 
-    def __init__(self, robot: Any, start: Any, targets: Any, sensor_noise: Any, action_delay: Any) -> None:
-        """See the tasks. A start or targets of None are the robot's own.
+    def __init__(
+        self,
+        robot: Any,
+        start: Any,
+        targets: Any,
+        sensor_noise: Any,
+        action_delay: Any,
+        joint_offset: Any,
+        **motors: Range,
+    ) -> None:
+        """See the tasks. A start or targets of None are the robot's own; ``motors`` are further ranges to draw from.
 
         Raises:
             ValueError: if an argument is out of range, the chain lacks a limit that the task needs, or a corner of the
@@ -67,15 +78,13 @@ class ArmTask(TensorEnv[StateT]):
         start, targets = self.robot.placed(start, targets, poses=self.poses)
         self.start = chain.check_configuration(start)
         self.targets = checked_box(chain, targets, self.start)
-        if (
-            isinstance(sensor_noise, bool)
-            or not isinstance(sensor_noise, int | float)
-            or not 0.0 <= sensor_noise < float("inf")
-        ):
-            raise ValueError(f"sensor_noise must be at least 0 rad, got {sensor_noise}")
-        if not isinstance(action_delay, int) or action_delay < 0:
-            raise ValueError(f"action_delay must be a whole number of steps, at least 0, got {action_delay}")
-        self.sensor_noise, self.action_delay = float(sensor_noise), action_delay
+        self.sensor_noise = number_or_range("sensor_noise", sensor_noise, "at least 0 rad")
+        delay = number_or_range("action_delay", action_delay, "a whole number of steps, at least 0", whole=True)
+        if not is_finite_number(joint_offset) or joint_offset < 0.0:
+            raise ValueError(f"joint_offset must be at least 0 rad, got {joint_offset}")
+        self.action_delay, offset = delay, float(joint_offset)
+        ranges = {"sensor_noise": self.sensor_noise, "action_delay": delay, "joint_offset": (-offset, offset), **motors}
+        self.numbers = Drawn(ranges, {"joint_offset": chain.dof}, ("action_delay",))
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
         self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
@@ -93,24 +102,41 @@ class ArmTask(TensorEnv[StateT]):
 
     def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
         """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
-        n, dof = rng.num_envs, self.chain.dof
+        n, dof, drawn = rng.num_envs, self.chain.dof, self.numbers.draw(rng)
         return {
             "q": self.start_q.expand(n, -1).clone(),
             "dq": torch.zeros(n, dof, device=self.device),
             "tool": self.start_tool.expand(n, -1).clone(),
             "target": target,
             "steps": torch.zeros(n, dtype=torch.int64, device=self.device),
-            "noise": self.draw_noise(rng),
-            "pending": torch.zeros(n, self.action_delay, dof, device=self.device),
+            "noise": self.draw_noise(rng, drawn),
+            "pending": torch.zeros(n, self.action_delay[1], dof, device=self.device),
+            "drawn": drawn,
         }
 
-    def draw_noise(self, rng: Rng) -> Tensor:
-        """Errors of the measured angles (rad) and velocities (rad/s), [N, 2 dof]; [N, 0] without."""
-        if not self.sensor_noise:
+    def draw_noise(self, rng: Rng, drawn: Tensor) -> Tensor:
+        """Errors of the measured angles (rad) and velocities (rad/s), [N, 2 dof]; [N, 0] without.
+
+        Offsets of the joints are among them, the same in all steps of an episode.
+        """
+        if not self.sees_badly:
             return torch.zeros(rng.num_envs, 0, device=rng.device)
-        noise = rng.normal((2 * self.chain.dof,)) * self.sensor_noise
+        size = self.numbers.of(drawn, "sensor_noise")
+        noise = rng.normal((2 * self.chain.dof,)) * (size.unsqueeze(1) if isinstance(size, Tensor) else size)
         noise[:, self.chain.dof :] *= VELOCITY_NOISE
+        if self.numbers.ranges["joint_offset"][1]:
+            noise[:, : self.chain.dof] += self.numbers.of(drawn, "joint_offset")
         return noise
+
+    @property
+    def sees_badly(self) -> bool:
+        """True if the sensors have errors."""
+        return self.sensor_noise[1] > 0.0 or self.numbers.ranges["joint_offset"][1] > 0.0
+
+    def taking_effect(self, state: Any, command: Tensor) -> tuple[Tensor, Tensor]:
+        """The command that takes effect now [N, A], and those still on their way [N, longest delay, A]."""
+        delay = self.numbers.of(state.drawn, "action_delay")
+        return delayed(state.pending, command, delay.long() if isinstance(delay, Tensor) else None)
 
     def measured(self, q: Tensor, dq: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Sensor readings of the angles and velocities [dof, N], given the errors [2 dof, N]."""
@@ -119,8 +145,11 @@ class ArmTask(TensorEnv[StateT]):
     def stresses(self) -> dict[str, dict[str, Any]]:
         """Worse sensors, and commands that come later."""
         noise = {f"noise_{size}_mrad": {"sensor_noise": size / 1000} for size in (2, 10)}
-        later = {"delay_1_step": {"action_delay": self.action_delay + 1}}
-        return {**noise, **later, "delay_2_steps": {"action_delay": self.action_delay + 2}}
+        low, high = self.action_delay
+        later = {
+            name: plain((low + more, high + more)) for more, name in enumerate(("delay_1_step", "delay_2_steps"), 1)
+        }
+        return {**noise, **{name: {"action_delay": delay} for name, delay in later.items()}}
 
     def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
         """Jerk of the turning joints at the rate of decisions (rad/s³), and the share of steps (%) at each limit.
@@ -170,8 +199,10 @@ class ArmTask(TensorEnv[StateT]):
         """A word for each joint in names of quantities, and which way is positive in the axes of the world."""
         words: list[str] = []
         for i, name in enumerate(self.chain.joint_names):
-            word = re.sub(r"\W", "_", name)
-            words.append(f"{word}_{i + 1}" if word in words else word)
+            word = "".join(letter if f"_{letter}".isidentifier() else "_" for letter in name)
+            while word in words:  # by itself or with a number, which another joint's name may end in
+                word = f"{word}_{i + 1}"
+            words.append(word)
         pose = forward_kinematics(self.chain, torch.zeros(1, self.chain.dof, dtype=torch.float64))
         axes = [turn @ np.array(axis) for turn, axis in zip(pose.rotation[0].numpy(), self.chain.axes, strict=False)]
         told = (", ".join(f"{round(part, 3) + 0.0:g}" for part in axis.tolist()) for axis in axes)
@@ -227,26 +258,18 @@ def _check_corners(chain: SerialChain, box: BoxShape, start: tuple[float, ...]) 
         inverse_kinematics(chain, corners, start)  # looks longer, and says which one
 
 
-def checked_range(name: str, values: Any, unit: str) -> tuple[float, float]:
-    """A range (low, high) of numbers from 0, equal if nothing is to be drawn.
+def delayed(pending: Tensor, command: Tensor, delay: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The command that takes effect now [N, A], and those still on their way [N, longest delay, A].
 
-    Raises:
-        ValueError: if it is something else.
+    ``delay`` are steps from a command to its effect, int64 [N]; the longest everywhere if left out.
     """
-    try:
-        low, high = (float(value) for value in values)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a pair (low, high){unit}, got {values!r}") from None
-    if not 0.0 <= low <= high < float("inf"):
-        raise ValueError(f"{name} must be a pair (low, high){unit} with 0 ≤ low ≤ high, got {values!r}")
-    return low, high
-
-
-def delayed(pending: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
-    """The command that takes effect now [N, A], and those still on their way [N, delay, A]."""
     if pending.shape[1] == 0:
         return command, pending
-    return pending[:, 0], torch.cat((pending[:, 1:], command.unsqueeze(1)), 1)
+    later = torch.cat((pending[:, 1:], command.unsqueeze(1)), 1)  # the oldest first
+    if delay is None:
+        return pending[:, 0], later
+    place = (pending.shape[1] - delay).view(-1, 1, 1).expand(-1, 1, command.shape[1])
+    return torch.cat((pending[:, :1], later), 1).gather(1, place).squeeze(1), later
 
 
 def error_observation(error: Tensor, near: float = NEAR) -> Tensor:

@@ -13,7 +13,7 @@ The separation of a typed state record from a base that owns the resets follows 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gymnasium
@@ -25,6 +25,7 @@ from palaestra.envs.core.reference import Array, Quantity, Reference
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.report_figures import ReportFigure
     from palaestra.envs.rendering.canvas import Canvas
 
 StateT = TypeVar("StateT")
@@ -115,6 +116,17 @@ class TensorEnv(ABC, Generic[StateT]):
         """
         raise NotImplementedError
 
+    def report_figures(
+        self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[StateT], Tensor] | None
+    ) -> Sequence[ReportFigure]:
+        """Optional: figures for the report of a run, see :mod:`palaestra.envs.core.report_figures`.
+
+        Args:
+            returns, lengths, successes: one entry per held-out episode, episode k being that of environment k.
+            act: maps any batch of states to the agent's actions; None where it cannot, as behind wrappers.
+        """
+        raise NotImplementedError
+
     def stresses(self) -> Mapping[str, Mapping[str, Any] | TensorEnv[StateT]]:
         """Optional: conditions in which ``palaestra evaluate --stress`` tests an agent's robustness, by name.
 
@@ -135,6 +147,10 @@ class TensorEnv(ABC, Generic[StateT]):
         """Returns of known policies; nothing is known unless the environment says so."""
         return Reference()
 
+    def reference_within(self, max_episode_steps: int) -> Reference:
+        """Optional: the same where episodes are cut after another number of steps than the environment's own limit."""
+        return Reference()
+
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
         """Optional: the meaning of each number of a flattened observation, in their order."""
@@ -142,7 +158,7 @@ class TensorEnv(ABC, Generic[StateT]):
 
     @property
     def action_names(self) -> tuple[Quantity, ...]:
-        """Optional: the meaning of each number of a Box action; :meth:`action_name` has that of a discrete one."""
+        """Optional: the meaning of each number of an action; :meth:`action_name` has that of a Discrete one."""
         return ()
 
     @property

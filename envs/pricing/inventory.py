@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.metrics import ExpectedPath, expected_path
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.report_figures import ReportFigure
     from palaestra.envs.pricing.rules.price_memory import PriceMemory
     from palaestra.envs.rendering.canvas import Canvas
 
@@ -70,6 +71,14 @@ class InventoryMarket(Market[SeasonState]):
 
         states = [*canvas.past, state]
         draw_season(canvas, SeasonView(self, states, canvas.policy, over=canvas.over, reveals=canvas.reveals))
+
+    def report_figures(
+        self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[SeasonState], Tensor] | None
+    ) -> list[ReportFigure]:
+        """The agent's prices beside the optimal ones."""
+        from palaestra.envs.pricing.dashboard.policy_figures import price_maps
+
+        return [] if act is None else price_maps(self, self.tabulate(act))
 
     def states(self, stage: int) -> SeasonState:
         stock = torch.tensor(self.units, device=self.device).squeeze(1)

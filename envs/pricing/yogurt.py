@@ -8,7 +8,7 @@
    Vilcassim and Chintagunta, Journal of Business & Economic Statistics 1994, as distributed with the R package Ecdat;
    base brand Dannon. The panel records purchases only, so there is no outside option.
 
-``palaestra.envs.pricing.demand.estimation`` estimates them again from the data.
+``palaestra.envs.pricing.demand.choices.refit_yogurt`` estimates them again from the data.
 """
 
 from __future__ import annotations

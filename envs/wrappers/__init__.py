@@ -8,6 +8,8 @@
 6. :class:`FrameStack`         the observation holds the latest observations.
 7. :class:`DiscretizedActions` bounded continuous actions become a finite set.
 
+:class:`TimeLimited` cuts episodes after another number of steps than the environment's own limit, innermost of all.
+
 They nest, and pass on what they do not change. What a wrapper has to remember is in its state: a record with the fields
 of the state inside and the wrapper's own behind them, so that an episode replays alone from a state of either.
 
@@ -26,6 +28,7 @@ from palaestra.envs.wrappers.discretized_actions import DiscretizedActions
 from palaestra.envs.wrappers.imperfections import DelayedObservation, ObservationNoise, StickyActions, common_stresses
 from palaestra.envs.wrappers.observations import FrameStack, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
+from palaestra.envs.wrappers.time_limit import TimeLimited
 from palaestra.envs.wrappers.wrapper import UnseenRules, Wrapper, WrapperError
 
 __all__ = [
@@ -37,6 +40,7 @@ __all__ = [
     "Randomized",
     "StickyActions",
     "TimeAware",
+    "TimeLimited",
     "UnseenRules",
     "Wrapper",
     "WrapperError",

@@ -22,6 +22,7 @@ from palaestra.envs.wrappers.imperfections import (
 )
 from palaestra.envs.wrappers.observations import FrameStack, StackedObservations, TimeAware
 from palaestra.envs.wrappers.randomized import Randomized
+from palaestra.envs.wrappers.time_limit import limited
 from palaestra.envs.wrappers.wrapper import WrapperError
 
 WRAPPER_SETTINGS = (
@@ -49,7 +50,7 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
         settings: ``randomized`` {attribute: [low, high]}, ``sticky_actions`` probability, ``observation_noise``
             deviation or a list of them, ``delayed_observation`` steps, ``time_aware`` true or false, ``frame_stack``
             count, ``discretized_actions`` bins or {bins, multidiscrete}.
-        max_episode_steps: the batch's time limit, where it is not the environment's own.
+        max_episode_steps: the batch's time limit, where it is not the environment's own; it counts as innermost.
 
     Raises:
         WrapperError: naming the setting.
@@ -59,10 +60,11 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
         "sticky_actions": StickyActions,
         "observation_noise": ObservationNoise,
         "delayed_observation": DelayedObservation,
-        "time_aware": lambda env, value: TimeAware(env, max_episode_steps) if _checked_flag(value) else env,
+        "time_aware": lambda env, value: TimeAware(env) if _checked_flag(value) else env,
         "frame_stack": FrameStack,
         "discretized_actions": lambda env, value: DiscretizedActions(env, **_discretization(value)),
     }
+    env = limited(env, max_episode_steps)
     for name in WRAPPER_SETTINGS:
         if name in settings:
             env = _apply(name, settings[name], makers[name], env)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from palaestra.envs.core import Array, Quantity, TensorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.user_code import one_line
-from palaestra.envs.wrappers.wrapper import Wrapper, is_count
+from palaestra.envs.wrappers.wrapper import Wrapper, free_name, is_count
 
 MOST_ACTIONS = 10_000
 
@@ -49,18 +50,39 @@ class DiscretizedActions(Wrapper):
         return self._grid.gather(0, digits).view(-1, *(self.env.action_space.shape or ()))
 
     def action_name(self, action: int) -> str:
-        """The value in each dimension."""
+        """The value in each dimension, in its unit."""
         digits = [action // place % self.bins for place in self._places.tolist()]
-        values = [f"{float(self._grid[digit, i]):.3g}" for i, digit in enumerate(digits)]
-        names = [one.name for one in self.env.action_names if one.count == 1]
-        if len(names) < len(values):
-            return ", ".join(values)
-        return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+        values = [float(self._grid[digit, i]) for i, digit in enumerate(digits)]
+        told = self._dimensions()
+        if not told:
+            return ", ".join(f"{value:.3g}" for value in values)
+        rows = zip(told, values, strict=True)
+        return ", ".join(f"{one.name} {one.offset + one.scale * x:.3g} {one.unit}".rstrip() for one, x in rows)
 
     @property
     def action_names(self) -> tuple[Quantity, ...]:
-        """Those of Discrete actions are in :meth:`action_name`; MultiDiscrete ones have none."""
-        return ()
+        """Of MultiDiscrete actions, by the number of the choice; those of Discrete actions are in :meth:`action_name`.
+
+        The values are evenly spaced, so that offset and scale tell them.
+        """
+        if not self.multidiscrete:
+            return ()
+        first, spacing = self._grid[0].double(), (self._grid[-1] - self._grid[0]).double() / (self.bins - 1)
+        return tuple(
+            replace(one, scale=one.scale * float(step), offset=one.offset + one.scale * float(low))
+            for one, low, step in zip(self._dimensions(), first, spacing, strict=False)
+        )
+
+    def _dimensions(self) -> tuple[Quantity, ...]:
+        """The meaning of each dimension by itself; empty where the environment inside does not say it of all."""
+        names = self.env.action_names
+        numbered = [(one, f"_{i + 1}" if one.count > 1 else "") for one in names for i in range(one.count)]
+        if len(numbered) != len(self._places):
+            return ()
+        singles: tuple[Quantity, ...] = ()
+        for one, number in numbered:
+            singles += (replace(one, name=free_name(one.name + number, singles), count=1),)
+        return singles
 
     def has(self, name: str) -> bool:
         return name == "action_name" or super().has(name)

@@ -104,6 +104,10 @@ def _checked_range(env: TensorEnv[Any], name: str, ends: Any) -> tuple[float, fl
         floats = sorted(key for key, item in vars(env).items() if isinstance(item, float))
         hint = f"; its numbers are {', '.join(floats)}" if floats else ""
         raise ValueError(f"{type(env).__name__} has no attribute {name!r}{hint}")
+    if isinstance(value, tuple) and len(value) == 2 and all(type(end) in (int, float) for end in value):
+        raise ValueError(
+            f"{name} of {type(env).__name__} is a range that it draws from itself: {name}={ends} does that"
+        )
     if not isinstance(value, float):
         raise ValueError(f"{name} of {type(env).__name__} is no float but {type(value).__name__}: it cannot be drawn")
     pair = list(ends) if isinstance(ends, list | tuple) else []

@@ -103,6 +103,9 @@ class Wrapper(TensorEnv[Any]):
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         return self.env.summary(returns, lengths, successes)
 
+    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> Any:
+        return self.env.report_figures(returns, lengths, successes, None)
+
     def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
         env, last = self.within(after)
         return env.step_figures(self.within(earlier)[1], self.within(before)[1], action, last)

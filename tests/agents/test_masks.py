@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 from torch.distributions import Categorical
+from walk import bootstrap_densely
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents import q_learning as base
@@ -129,15 +130,7 @@ def test_ends_without_legal_actions(name: str) -> None:
     env = doors(endless=False)
     model = kind("MlpPolicy", env, **settings)
     if name == "pqn":
-        bootstrap = model._bootstrap
-
-        def without_synchronisation(*args: Any) -> Tensor:
-            model.device = torch.device("cuda")
-            rewards: Tensor = bootstrap(*args)
-            model.device = torch.device("cpu")
-            return rewards
-
-        model._bootstrap = without_synchronisation
+        bootstrap_densely(model)
     model.learn(32 * 32)
     assert env.env.illegal == 0  # type: ignore[attr-defined]
     assert all(p.isfinite().all() for p in model.policy.parameters())

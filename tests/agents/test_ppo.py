@@ -22,7 +22,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
-from walk import Rows, Walk, logged, walk, weights
+from walk import Rows, Walk, bootstrap_densely, logged, walk, weights
 
 from palaestra.agents import PPO, DivergedError
 from palaestra.agents import ppo as ppo_module
@@ -280,16 +280,8 @@ def test_without_bootstrapping_the_value_would_be_wrong(monkeypatch: pytest.Monk
 def test_only_truncated_rows_get_the_value_of_the_final_observation(dense: bool) -> None:
     model = PPO("MlpPolicy", walk(), n_steps=24, batch_size=192, seed=5, gamma=0.7)
     _, callback = model._setup_learn(10**6, None)
-    if dense:  # the same arithmetic without looking for the rows, as on a GPU
-        bootstrap = model._bootstrap
-
-        def without_synchronisation(*args: Any) -> Tensor:
-            model.device = torch.device("cuda")
-            rewards = bootstrap(*args)
-            model.device = torch.device("cpu")
-            return rewards
-
-        model._bootstrap = without_synchronisation  # type: ignore[method-assign]
+    if dense:
+        bootstrap_densely(model)
     assert model.env is not None
     model.collect_rollouts(model.env, callback, model.rollout_buffer, 24)  # type: ignore[arg-type]
     again = walk()

@@ -16,7 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor, nn
-from walk import Walk, logged, walk, weights
+from walk import Walk, bootstrap_densely, logged, walk, weights
 
 from palaestra.agents import DQN, PQN, CheckpointError, DuelingPolicy, SharedMlp
 from palaestra.agents import q_learning as base
@@ -86,16 +86,8 @@ def slow_returns(model: PQN, first: Tensor, steps: list[Any], i: int) -> list[fl
 @pytest.mark.parametrize("dense", [False, True], ids=["cpu", "other devices"])
 def test_returns_equal_slow_sums(gamma: float, gae_lambda: float, dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small(gamma=gamma, gae_lambda=gae_lambda)
-    if dense:  # the same arithmetic without looking for the rows, as on a GPU
-        bootstrap = model._bootstrap
-
-        def without_synchronisation(*args: Any) -> Tensor:
-            model.device = torch.device("cuda")
-            rewards = bootstrap(*args)
-            model.device = torch.device("cpu")
-            return rewards
-
-        monkeypatch.setattr(model, "_bootstrap", without_synchronisation)
+    if dense:
+        bootstrap_densely(model)
     steps = collected(model, monkeypatch)
     expected = [slow_returns(model, walk().reset(seed=3)[0], steps, i) for i in range(8)]
     model.learning_rate, model.n_epochs = 0.0, 1

@@ -16,7 +16,7 @@ from pages import PAGES, ROOT, read
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.options import CommonOptions
 from palaestra.envs import entries
-from palaestra.train.bench.report import section_name
+from palaestra.train.bench.bench_tables import section_name
 from palaestra.train.config.compatibility import AGENTS
 
 MARKDOWN = sorted({*PAGES.values(), *ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md")})

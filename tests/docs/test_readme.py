@@ -1,7 +1,8 @@
 """Every command and every program in the pages is run as written, only with fewer steps.
 
 A page is followed from top to bottom in a folder of its own. The section "Add an environment" of envs/README.md is
-followed in test_readme_environment.py, torchrun's commands in test_process_group.py.
+followed in test_readme_environment.py, the way to a server in test_readme_walk.py, torchrun's commands in
+test_process_group.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
-from palaestra.train.bench import report, scaling, throughput, time_to_solve
+from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
@@ -35,7 +36,6 @@ from palaestra.train.sweep import search
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
-SERVES = ["serve", "policy.onnx"]  # until it is told to end: tests/train/serve
 NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
 
@@ -106,6 +106,7 @@ CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole comman
     r"(pip install )?pre-commit( install)?": _has_hooks,
     r"wandb (leet|sync) RUN/wandb/offline-run-\*": _wandb_knows,
     r"torchrun .*": _is_followed_elsewhere,
+    r"curl \"localhost.*": lambda command: None,  # test_readme_walk.py
     r"curl -X POST .*": lambda command: _is_what_the_server_takes(command),
 }
 
@@ -140,7 +141,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(throughput, "measure", lambda *args, **kwargs: {})  # measured in test_throughput.py
-    monkeypatch.setattr(report, "throughput_table", lambda result: "")
+    monkeypatch.setattr(bench_tables, "throughput_table", lambda result: "")
     for module, measure, text in (
         (scaling, "measure_scaling", "scaling_table"),
         (time_to_solve, "measure_solving", "solving_table"),
@@ -182,7 +183,7 @@ def test_every_command_runs(
         if kind == "python" and not TRAINS.search(text):
             exec(compile(text, name, "exec"), {"__name__": "readme"})
         for line in command_lines(f"```{kind}\n{text}```\n"):
-            if line.startswith("palaestra ") and line.split()[1:] != SERVES:
+            if line.startswith("palaestra ") and line.split()[1] != "serve":  # which goes on: test_readme_walk.py
                 _run(shlex.split(line)[1:], monkeypatch, capsys)
 
 

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from palaestra.envs import Quantity, TensorEnv, entries, make, resolve
 from palaestra.envs.arm import PANDA, Placement, SerialChain
@@ -18,6 +21,7 @@ from palaestra.envs.checker.conformance import check_env
 from palaestra.envs.interface import interface_of, names_problem
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.snake import Snake
+from palaestra.envs.wrappers import DiscretizedActions
 
 OURS = [entry.short_name for entry in entries()]
 
@@ -124,6 +128,17 @@ def test_the_sign_of_a_joint_is_told_by_its_axis() -> None:
     assert task.observation_names[3] == Quantity("velocity_a_b_2", "m/s", 0.25, meaning=slide.meaning)
 
 
+@given(st.lists(st.text("ab. _-²é3", min_size=1, max_size=4), min_size=7, max_size=7, unique=True))
+@example(["a_b_3", "a.b", "a_b", "c", "d", "e", "f"])  # the number of the third joint is in the name of the first
+def test_joints_of_like_names_have_names_of_their_own(names: list[str]) -> None:
+    task = Reach.__new__(Reach)
+    task.chain, task.control = dataclasses.replace(PANDA, joint_names=tuple(names)), "velocity"
+    words = [word for word, _ in task.joint_quantities()]
+    assert len({*words}) == 7
+    assert all(f"velocity_{word}".isidentifier() for word in words)
+    assert names_problem(task.action_names, Box(-1.0, 1.0, (7,))) is None
+
+
 def test_markets_in_their_units() -> None:
     batch, found = quantities("pricing")
     close(found["periods_left"], 100 - batch.state.period)
@@ -162,8 +177,70 @@ def test_wrappers_tell_what_they_add() -> None:
     assert batch.env.action_names == ()
     names = interface_of(batch.env)["discrete_actions"]
     assert len({*names}) == 2**7
-    assert names[1].startswith("velocity_joint1 -0.5, ")
-    assert names[1].endswith("velocity_joint6 -0.5, velocity_joint7 0.5")
+    assert names[1].startswith("velocity_joint1 -1.09 rad/s, ")  # half of 2.175
+    assert names[1].endswith("velocity_joint6 -1.3 rad/s, velocity_joint7 1.3 rad/s")
+
+
+@pytest.mark.parametrize("bins", [2, 3, 7])
+def test_choices_of_a_dimension_are_told_by_offset_and_scale(bins: int) -> None:
+    """As the values that the environment inside gets are, in its unit."""
+    inside = ReachTorque(control="pd")
+    env = DiscretizedActions(inside, bins, multidiscrete=True)
+    assert names_problem(env.action_names, env.action_space) is None
+    rows = interface_of(env)["actions"]
+    assert [(row["low"], row["high"], row["count"]) for row in rows] == [(0, bins - 1, 1)] * 7
+    choices = torch.arange(bins).unsqueeze(1).expand(-1, 7)
+    wanted = env._values(choices).double()  # [bins, 7]
+    for i, (row, one) in enumerate(zip(rows, inside.action_names, strict=True)):
+        assert (row["name"], row["unit"], row["meaning"]) == (one.name, one.unit, one.meaning)
+        close(torch.tensor([row["offset"] + row["scale"] * k for k in range(bins)]), one.scale * wanted[:, i])
+    flat = DiscretizedActions(inside, 2)
+    parts = dict(part.split(" ", 1) for part in flat.action_name(0b1000001).split(", "))
+    assert parts["target_less_position_joint1"] == parts["target_less_position_joint7"] == "0.1 rad"
+    assert parts["target_less_position_joint2"] == "-0.1 rad"
+
+
+class Twins(TensorEnv[Any]):
+    """Two kinds of numbers in an action, three of the first, with bounds of their own."""
+
+    def __init__(self, names: tuple[Quantity, ...]) -> None:
+        self.observation_space = Box(-1.0, 1.0, (1,))
+        self.action_space = Box(np.float32([0, 0, 0, 10]), np.float32([1, 2, 3, 20]))
+        self.names = names
+
+    def reset(self, rng: Any) -> Any:
+        raise NotImplementedError
+
+    step = observe = reset  # type: ignore[assignment]
+
+    @property
+    def action_names(self) -> tuple[Quantity, ...]:
+        return self.names
+
+
+def test_numbers_of_one_kind_have_their_own_choices() -> None:
+    env = DiscretizedActions(Twins((Quantity("push", "N", 2.0, count=3), Quantity("price", "$"))), 2, True)
+    told = [(one.name, one.unit, one.offset, one.scale) for one in env.action_names]
+    assert told == [
+        ("push_1", "N", 0.5, 1.0),
+        ("push_2", "N", 1.0, 2.0),
+        ("push_3", "N", 1.5, 3.0),
+        ("price", "$", 12.5, 5.0),
+    ]
+    assert names_problem(env.action_names, env.action_space) is None
+    unnamed = DiscretizedActions(Twins(()), 2, True)
+    assert unnamed.action_names == ()
+    assert DiscretizedActions(Twins(()), 2).action_name(1) == "0.25, 0.5, 0.75, 17.5"
+
+
+def test_a_policy_s_description_tells_the_choices() -> None:
+    from palaestra.train.export.contract import action_of
+
+    env = make("reach", 2, "cpu", discretized_actions={"bins": 3, "multidiscrete": True})
+    action = action_of(env)
+    assert action["kind"] == "multi_discrete"
+    assert action["elements"][0]["name"] == "velocity_joint1"
+    assert action["elements"][0]["scale"] == pytest.approx(2.175 * 2 / 3)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.reach import BOUNDS
+from palaestra.envs.arm.robots.panda_bound import BOUNDS
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX, TOLERANCE
 from palaestra.envs.core.rng import Rng, child_key, env_keys

@@ -120,7 +120,7 @@ def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys
         ("train nosuchmodule:Env-v0", "cannot import nosuchmodule"),
         ("train --resume latest", "no run with a checkpoint"),
         ("train --resume latest --set gamma=1", "--resume goes on with the run's own settings"),
-        ("train --resume latest --seed 1", "only --track, --threads and --total-timesteps may be given"),
+        ("train --resume latest --seed 1", "only --track, --threads, --total-timesteps and --no-report may be given"),
         ("evaluate latest", "no run with a model"),
         ("evaluate nowhere", "no run 'nowhere'"),
         ("evaluate expert", "--env"),

@@ -103,7 +103,8 @@ def test_numbers_are_refused_in_our_words(name: str) -> None:
     command = typer.main.get_command(cli.app).get_command(None, name)  # type: ignore[attr-defined]
     with_value = [p.opts[-1] for p in command.params if p.param_type_name == "option" and not p.is_flag]
     needed = [text for p in command.params if p.required and p.opts[-1] in with_value for text in (p.opts[-1], "1")]
-    places = ["here"] * max(1, sum(p.required for p in command.params if p.param_type_name == "argument"))
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    places = ["here"] * max(bool(arguments), sum(p.required for p in arguments))
     refused = {}
     for option in with_value:
         try:

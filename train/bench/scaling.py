@@ -23,9 +23,9 @@ import torch
 from palaestra.envs.core import resolve_device
 from palaestra.envs.core.host import use_available_cores
 from palaestra.envs.registry import make
+from palaestra.train.bench.bench_tables import heading, wrapped
 from palaestra.train.bench.interleaved import OURS, Sample, Workload, device_clock, measure_interleaved, rates
 from palaestra.train.bench.libraries.sb3 import agent, learning
-from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.stepping import random_actions, stepping
 from palaestra.train.bench.throughput import bench_config, machine, say
 from palaestra.train.config.run_config import RunConfig

@@ -67,7 +67,7 @@ def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto"
         same for physics steps, and what they are; None without any), ``learning`` (the configuration, workload →
         samples, and peaks of memory), ``one_epoch`` (the same with one pass over each rollout; None where there is no
         such number), ``roofline``, ``memory_plan`` and ``left_out`` (who, and why).
-        :func:`palaestra.train.bench.report.throughput_table` shows it.
+        :func:`palaestra.train.bench.bench_tables.throughput_table` shows it.
 
     Raises:
         UnknownEnvError: no such environment.

@@ -22,13 +22,13 @@ import torch
 
 from palaestra.envs.core import resolve_device
 from palaestra.envs.core.host import use_available_cores
+from palaestra.train.bench.bench_tables import heading, wrapped
 from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import LEARNERS, installed
-from palaestra.train.bench.report import heading, wrapped
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.child_process import ChildProcess, last_line
+from palaestra.train.runs.parallel.child_process import ChildProcess, last_line
 from palaestra.train.runs.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)
@@ -85,7 +85,8 @@ def _ours(config: RunConfig, seed: int, score: float) -> float | None:
     with tempfile.TemporaryDirectory() as folder:
         run, log = RunFolder(Path(folder, "run")), Path(folder, "log")
         command = [sys.executable, "-m", "palaestra.train.cli", "train", config.env, "--agent", config.agent]
-        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir", str(run.path)]
+        command += ["--seed", str(seed), "--device", config.device, "--track", "disabled", "--run-dir"]
+        command += [str(run.path), "--no-report"]
         with ChildProcess(command, log) as child:
             _wait_for(child, run, score)
             child.end(PATIENCE)

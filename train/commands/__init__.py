@@ -1,8 +1,8 @@
 """The commands of ``palaestra``, one a file, and the arguments and options that several of them take.
 
 Each file has a function of the command's name, whose signature is the command line and whose docstring is its help;
-:mod:`palaestra.train.cli` finds it there, or in :mod:`palaestra.train.commands.own_sales`. The files import nothing
-heavy before a command runs.
+:mod:`palaestra.train.cli` finds it there, or in the room of related commands that the command is listed in. The files
+import nothing heavy before a command runs.
 
 :class:`CommandLine` reads the options in the words of other programs too:
 
@@ -27,7 +27,7 @@ from typer.core import TyperCommand
 from palaestra.train.interruptions import Shown
 
 ENV_HELP = "Short name (snake-small), id (palaestra/Snake-v0), any Gymnasium id (CartPole-v1), or module:Id-v0."
-RUN_HELP = "Run folder, model file, latest, or latest:ENV; RUN:best for its best evaluation's weights."
+RUN_HELP = "Run folder or the start of its name, model file, latest, latest:ENV; RUN:best for its best weights."
 
 
 def read_count(text: object) -> int:
@@ -38,6 +38,14 @@ def read_count(text: object) -> int:
 def read_index(text: object) -> int:
     """A seed or a place from the command line, at least 0."""
     return _read_whole(text, 0)
+
+
+def read_number(text: object) -> float:
+    """Any number from the command line."""
+    try:
+        return float(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: expected a number") from error
 
 
 def _read_whole(text: object, least: int) -> int:
@@ -85,8 +93,10 @@ def with_screen(command: Callable[..., Any]) -> Callable[..., Any]:
         if quiet and verbose:
             raise UsageError("-q shows less and -v more: give one of them")
         from palaestra.train.config import check_names
+        from palaestra.train.runs.finding import check_run_names
 
         check_names(arguments)
+        check_run_names(arguments)
         before = Shown.progress, Shown.environments
         Shown.progress, Shown.environments = not quiet, verbose
         try:

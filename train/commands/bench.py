@@ -43,7 +43,7 @@ def bench(
     palaestra bench cartpole --solve
     palaestra bench cartpole --readme train/RESULTS.md
     """
-    from palaestra.train.bench import report, throughput, time_to_solve
+    from palaestra.train.bench import bench_tables, throughput, time_to_solve
     from palaestra.train.bench import scaling as scales
     from palaestra.train.config.compatibility import AGENTS, check_device
     from palaestra.train.config.schema import require_choice
@@ -54,7 +54,7 @@ def bench(
     check_device(device)
     require_choice(agent, AGENTS, "agent")
     kind = "scaling" if scaling else "solve" if solve else ""
-    section = report.section_name(env, agent, device, kind)
+    section = bench_tables.section_name(env, agent, device, kind)
     if readme is not None:
         with_section(readme, section, "")  # find out now, not after minutes
     if scaling:
@@ -62,10 +62,10 @@ def bench(
     elif solve:
         result, table = time_to_solve.measure_solving(env, agent, device), time_to_solve.solving_table
     else:
-        result, table = throughput.measure(env, agent, repeats, device), report.throughput_table
+        result, table = throughput.measure(env, agent, repeats, device), bench_tables.throughput_table
     if readme is not None:
         command = f"palaestra bench {env} --agent {agent} --repeats {repeats} --device {device}"
-        text = report.section_text(f"{command} --{kind}" if kind else command, table(result))
+        text = bench_tables.section_text(f"{command} --{kind}" if kind else command, table(result))
         write_section(readme, section, text)
     if as_json or readme is None:
         print(json.dumps(result, indent=1) if as_json else table(result))

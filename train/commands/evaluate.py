@@ -1,10 +1,8 @@
-"""``palaestra evaluate``: the score of a trained agent or a scripted policy, and finding one by its name."""
+"""``palaestra evaluate``: the scores of trained agents and scripted policies, and finding one by its name."""
 
 from __future__ import annotations
 
 import json
-import re
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 SCRIPTED = ("random", "expert")
 EXPORTED = ".onnx"  # files that palaestra export writes
-LONGEST_VALUE = 20  # letters of a setting in a table
 
 
 def evaluate(
@@ -51,6 +48,12 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object, or a list with several or no RUN.")
     ] = False,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="With --stress: worst case and mean go there (online, tensorboard, trackio)."
+        ),
+    ] = None,
     settings: SetOption = None,
 ) -> None:
     """Measure agents, the random policy or the environment's expert on held-out episodes, or list all runs.
@@ -68,30 +71,35 @@ def evaluate(
     palaestra evaluate random --env snake --episodes 10000 --json
     """
     if not run:
-        if env is not None or episodes is not None or settings or seed or stochastic or stress:
+        if env is not None or episodes is not None or settings or seed or stochastic or stress or track:
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
         return
+    if track is not None and not stress:
+        raise UsageError("--track tells trackers of a stress test: give --stress too")
     if stress and len(run) > 1:
         raise UsageError(f"--stress tests one RUN, got {len(run)}")
     if stress:
-        _print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json)
-    elif len(run) == 1:
-        result = evaluate_player(run[0], episodes, seed, env=env, stochastic=stochastic, settings=settings or ())
-        print(json.dumps(result.as_dict(), indent=1) if as_json else report(result))
-    else:
-        players = find_players(run, env, stochastic, settings or ())
-        results = compare(players, episodes, seed)
+        from palaestra.train.commands.looking.stress_output import print_stress
+
+        as_trained = not (env or stochastic or settings)
+        print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json, as_trained, track)
+        return
+    players = find_players(run, env, stochastic, settings or ())
+    results = compare(players, episodes, seed)
+    if as_json:
         plain = [result.as_dict() for result in results]
-        print(json.dumps(plain, indent=1) if as_json else comparison(players, results))
+        print(json.dumps(plain if len(plain) > 1 else plain[0], indent=1))
+        return
+    from palaestra.train.results.evaluation_report import comparison, report
+
+    print(comparison(players, results) if len(results) > 1 else report(results[0]))
 
 
 def _list(as_json: bool) -> None:
-    from palaestra.train.formatting import terminal_width
-    from palaestra.train.results.run_list import ON_A_TERMINAL, list_runs, runs_table
+    from palaestra.train.results.run_list import list_runs, print_runs
 
-    rows, width = list_runs(), terminal_width(sys.stdout)
-    print(json.dumps(rows, indent=1) if as_json else runs_table(rows, width, ON_A_TERMINAL if width else None))
+    print_runs(list_runs(), as_json)
 
 
 def evaluate_player(
@@ -118,16 +126,6 @@ def evaluate_player(
     """
     player = find_player(str(run), env, stochastic, settings)
     return _played(player, player.episodes if episodes is None else episodes, seed)
-
-
-def _print_stress(player: Player, episodes: int | None, seed: int, as_json: bool) -> None:
-    from palaestra.train.evaluation.stress import stress_player
-    from palaestra.train.evaluation.stress_table import stress_table, told_while_running
-    from palaestra.train.formatting import terminal_width
-
-    test = stress_player(player, episodes, seed, told_while_running())
-    title = f"{_run_of(test.unchanged)} on {_env_of(test.unchanged)}"
-    print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
 
 
 def _played(player: Player, episodes: int, seed: int) -> Evaluation:
@@ -162,7 +160,7 @@ def _script(name: str, env: str, env_kwargs: dict[str, Any]) -> Player:
     from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
 
     if name == "expert" and not environment(env).has("expert", env_kwargs):
-        raise ConfigError(f"{env} has no expert")
+        raise ConfigError(f"{env} has no expert: random and runs (latest, a run folder) can play there")
     return Player(env, env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
 
 
@@ -241,112 +239,3 @@ def _agent_in(model_file: Path) -> str:
     found = agent_of(model_file)
     require_choice(found, names, f"agent in {model_file}:")
     return names[found]
-
-
-def report(result: Evaluation) -> str:
-    """An evaluation for people to read: what it means in a sentence, then a table."""
-    from palaestra.train.formatting import NORMALISED, SCORES, fitted, known, terminal_width
-
-    width = terminal_width(sys.stdout)
-    half = (result.ci_high - result.ci_low) / 2
-    rows = [("mean return", known(result.mean, half))]
-    rows += [("  95 % interval", f"{known(result.ci_low, half)} to {known(result.ci_high, half)}")]
-    if result.success_rate is not None:
-        rows.append(("successes", f"{100 * result.success_rate:.1f} %"))
-        if (low := result.success_ci_low) is not None and (high := result.success_ci_high) is not None:
-            rows.append(("  95 % interval", f"{100 * low:.1f} to {100 * high:.1f} %"))
-    rows += [("middle half (IQM)", known(result.iqm, half)), ("deviation", known(result.std, half))]
-    rows.append(("episode length", f"{known(result.mean_length)} steps"))
-    for name, value in result.reference.items():
-        if value is not None:
-            rows.append((SCORES[name], known(value)))
-    if result.percent_of_optimal is not None:
-        rows.append((NORMALISED, f"{result.percent_of_optimal:z.1f} %"))
-    for name, value in result.more.items():
-        label = re.sub("(?<!_5)_percent", "", name)  # revenue_at_5_percent is the mean of the lowest 5 %
-        unit = " %" if label != name else {"seconds": " s", "jerk": " rad/s³"}.get(name.rpartition("_")[2], "")
-        rows.append((label.replace("_", " "), known(value) + unit))
-    column = max(len(label) for label, _ in rows)
-    lines = [fitted(sentence(result), width)]
-    lines += [f"  {label:<{column}}  {value}" for label, value in rows]
-    if result.cut is not None:
-        lines.append(fitted(result.cut, width))
-    return "\n".join(lines)
-
-
-def comparison(players: Sequence[Player], results: Sequence[Evaluation]) -> str:
-    """Several evaluations for people to read, a row each; the environments are told where they differ."""
-    from palaestra.train.formatting import NORMALISED, columns, fitted, known, terminal_width
-
-    width, rows = terminal_width(sys.stdout), []
-    environments, alike = _environments(players)
-    for environment, result in zip(environments, results, strict=True):
-        half = (result.ci_high - result.ci_low) / 2
-        exact, share, successes = "exact_mean" in result.more, result.percent_of_optimal, result.success_rate
-        rows.append(
-            (
-                environment,
-                known(result.score, 0.0 if exact else half),
-                "exact" if exact else f"{known(result.ci_low, half)} to {known(result.ci_high, half)}",
-                "–" if share is None else f"{share:z.1f} %",
-                "–" if successes is None else f"{100 * successes:.1f} %",
-                _run_of(result),
-            )
-        )
-    heads = ("environment", "score", "95 % interval", NORMALISED, "successes", "run")
-    told = [i for i in range(len(heads)) if i in (1, 2, 5) or any(row[i] != "–" for row in rows)]
-    if alike:
-        told.remove(0)
-    lines = columns([heads[i] for i in told], [[row[i] for i in told] for row in rows], width)
-    where = f" on {rows[0][0]}, the same for all" if alike else "; the environments differ"
-    first = f"mean returns of {_episodes_of(results[0])}{where}"
-    cut = {result.cut: None for result in results if result.cut is not None}
-    return "\n".join([fitted(first, width), *lines, *(fitted(text, width) for text in cut)])
-
-
-def _environments(players: Sequence[Player]) -> tuple[list[str], bool]:
-    """Each one's environment with the settings that not all have who play in it, and whether there is one only."""
-    from palaestra.envs.core.user_code import one_line
-    from palaestra.envs.registry import resolve
-
-    places, missing, texts = [(resolve(player.env), player.env_kwargs) for player in players], object(), []
-    for env, settings in places:
-        others = [kwargs for other, kwargs in places if other == env]
-        own = [(k, one_line(v)) for k, v in settings.items() if any(kw.get(k, missing) != v for kw in others)]
-        texts.append(" ".join([env.short_name, *(f"{k}={v if len(v) <= LONGEST_VALUE else '…'}" for k, v in own)]))
-    return texts, all(place == places[0] for place in places)
-
-
-def _env_of(result: Evaluation) -> str:
-    from palaestra.envs.registry import resolve
-
-    return resolve(result.env).short_name
-
-
-def _run_of(result: Evaluation) -> str:
-    """The run's folder where its latest weights were measured."""
-    from palaestra.train.runs.run_folder import RunFolder
-
-    file = Path(result.run)
-    return str(file.parent) if file == RunFolder(file.parent).model_file else result.run
-
-
-def _episodes_of(result: Evaluation) -> str:
-    number = "1 held-out episode" if result.episodes == 1 else f"{result.episodes:,} held-out episodes"
-    return f"{number}, seed {result.seed}"
-
-
-def sentence(result: Evaluation) -> str:
-    """What the score means, with one percentage where there is something to compare with."""
-    from palaestra.train.formatting import known
-
-    half = 0.0 if "exact_mean" in result.more else (result.ci_high - result.ci_low) / 2
-    verb = "earns" if "best_fixed_mean" in result.more else "scores"
-    start = f"{_run_of(result)} {verb} {known(result.score, half)} an episode on {_env_of(result)}"
-    end = f" ({_episodes_of(result)})"
-    if fixed := result.more.get("best_fixed_mean"):
-        more = 100 * (result.score / fixed - 1)
-        return f"{start}, {abs(more):.1f} % {'more' if more >= 0 else 'less'} than the best fixed price{end}"
-    if (share := result.percent_of_optimal) is not None:
-        return f"{start}, {share:z.1f} % of the way from random play to the best known{end}"
-    return start + end

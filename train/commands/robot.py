@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,8 @@ def robot(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="ROBOT", help="A file (URDF, MJCF, or JSON as in a run's config), or panda, ur5e, so101."
+            metavar="ROBOT",
+            help="A file (URDF, MJCF, JSON), panda, ur5e, so101, or a run: folder, config.yaml, latest.",
         ),
     ],
     tip: Annotated[
@@ -47,6 +48,7 @@ def robot(
     palaestra robot my_arm.urdf --record my_arm.png
     palaestra robot my_arm.urdf --tip tool0 --base torso
     palaestra robot my_arm.xml --json
+    palaestra robot latest
     """
     from palaestra.envs.core.host import use_available_cores
 
@@ -73,21 +75,21 @@ def find_robot(name: str, tip: str | None, base: str | None) -> tuple[SerialChai
         UsageError: if there is neither such a file nor such a ready robot, or its data are none.
     """
     from palaestra.envs.arm.robot_files import read_robot
-    from palaestra.envs.arm.robots import READY, task_robot
+    from palaestra.envs.arm.robots import READY
     from palaestra.envs.arm.robots.data_sheet import data_sheet
     from palaestra.envs.core.suggest import closest
 
     path, settings = Path(name), {"robot": name, "robot.tip": tip, "robot.base": base}
-    told = {"train_with": [f"env.{key}={value}" for key, value in settings.items() if value is not None]}
-    if name in READY or path.suffix.lower() == ".json":
+    told: dict[str, Any] = {
+        "train_with": [f"env.{key}={value}" for key, value in settings.items() if value is not None]
+    }
+    config = _config_file(name)
+    if config is not None or name in READY or path.suffix.lower() == ".json":
         if tip is not None or base is not None:
             raise UsageError(f"--tip and --base choose links of a URDF or MJCF file, and {name} is a robot by itself")
-        try:
-            ready = task_robot(name)
-            sheet = data_sheet(ready.chain, "base", "tool", ready.assumed, ready.notes, ready.start)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        return ready.chain, sheet | {"source": ready.source, "licence": ready.licence} | told
+        if config is None:
+            return _sheet_of(name, None, told)
+        return _sheet_of(*_robot_of_run(config), {"train_with": [], "config": str(config)})
     if not path.suffix and os.sep not in name and not path.exists():
         near = closest(name, READY)
         hint = f"did you mean {near!r}?" if near else f"those are: {', '.join(READY)}"
@@ -95,6 +97,47 @@ def find_robot(name: str, tip: str | None, base: str | None) -> tuple[SerialChai
     read = read_robot(path, tip, base)
     sheet = data_sheet(read.chain, read.base, read.tip, read.assumed, read.notes)
     return read.chain, sheet | {"source": str(path), "licence": ""} | told
+
+
+def _sheet_of(robot: Any, start: Any, told: Mapping[str, Any]) -> tuple[SerialChain, dict[str, Any]]:
+    """The data sheet of a robot as the tasks take it, in the pose ``start`` if there is one."""
+    from palaestra.envs.arm.robots import task_robot
+    from palaestra.envs.arm.robots.data_sheet import data_sheet
+
+    try:
+        found = task_robot(robot)
+        pose = found.start if start is None else start
+        sheet = data_sheet(found.chain, "base", "tool", found.assumed, found.notes, pose)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return found.chain, sheet | {"source": found.source, "licence": found.licence, **told}
+
+
+def _config_file(name: str) -> Path | None:
+    """The configuration of the run of that name, or such a file by itself; None for what is neither."""
+    from palaestra.train.runs.finding import find_run
+    from palaestra.train.runs.run_folder import RunFolder
+
+    path = Path(name)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return path
+    latest = name.partition(":")[0] == "latest" and not path.exists()
+    if not latest and not path.is_dir():
+        return None
+    file = (find_run(name) if latest else RunFolder(path)).config_file
+    return file if latest or file.is_file() else None
+
+
+def _robot_of_run(config: Path) -> tuple[Any, Any]:
+    """The robot of a run's configuration, and the start that it sets beside it."""
+    from palaestra.train.config.run_config import environment, read_file
+
+    data = read_file(config)
+    found = environment(data.get("env"))
+    if "robot" not in (found.kwarg_kinds() or ()):
+        raise UsageError(f"{config}: {found.short_name} has no robot")
+    given = data.get("env_kwargs") or {}
+    return given.get("robot", "panda"), given.get("start")
 
 
 def robot_page(sheet: dict[str, Any], width: int) -> str:
@@ -121,8 +164,9 @@ def robot_page(sheet: dict[str, Any], width: int) -> str:
     weights = [_weight_row(joint, least) for joint in joints]
     lines += _fitting(_WEIGHTS, weights, width) or _weight_lines(weights, width)
     weak = (joint for joint in joints if (joint["share_of_effort"] or 0.0) > 1.0)
-    settings = " ".join(f"--set {shlex.quote(setting)}" for setting in sheet["train_with"])
-    train = fitted(f"train on it: palaestra train reach {settings}", width)
+    settings = [f"--set {shlex.quote(setting)}" for setting in sheet["train_with"]]
+    words = ["--config", shlex.quote(sheet["config"])] if "config" in sheet else ["reach", *settings]
+    train = fitted(f"train on it: palaestra train {' '.join(words)}", width)
     return "\n".join([*lines, *(wrapped(_too_weak(joint), width) for joint in weak), "", train])
 
 

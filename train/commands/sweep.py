@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,9 +52,17 @@ def sweep(
     palaestra sweep snake-small --trials 20 --vary learning_rate=1e-4..1e-2 --vary n_steps=16,32,64
     palaestra sweep pricing --trials 100 --jobs 4 --storage postgresql://user@host/sweeps
     """
+    from palaestra.train.config.schema import ConfigError
     from palaestra.train.sweep import search
 
-    options = {"total_timesteps": total_timesteps, "num_envs": num_envs, "seed": seed}
-    space = search.plan(env, agent, settings or (), vary or (), **options)
-    if not search.sweep(space, trials, jobs, folder, storage, as_json):
+    options: dict[str, Any] = {"total_timesteps": total_timesteps, "num_envs": num_envs, "seed": seed}
+    given = (env, agent, settings or (), vary or ())
+    try:
+        space = search.plan(*given, **options)
+    except ConfigError:  # as a file may be elsewhere that was there when the sweep began
+        again = search.plan_again(*given, folder, storage, **options)
+        if again is None:
+            raise
+        space = again
+    if not search.sweep(space, trials, jobs, folder, storage, as_json, settings=settings or ()):
         raise typer.Exit(1)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count, read_index
-from palaestra.train.formatting import say
+from palaestra.train.formatting import say, tell
+from palaestra.train.interruptions import Shown
 from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
+    from palaestra.train.runs.parallel.torchrun import Plan
     from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.torchrun import Plan
     from palaestra.train.runs.trainer import RunResult
 
 
@@ -37,7 +39,11 @@ def train(
         Path | None, typer.Option(metavar="PATH", help="Run folder to make (default: a new one below runs/).")
     ] = None,
     track: Annotated[
-        str, typer.Option(metavar="NAME", help="Weights & Biases: auto, online, offline or disabled.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Weights & Biases: auto, online, offline or disabled. Or tensorboard, trackio; several with commas.",
+        ),
     ] = "auto",
     settings: SetOption = None,
     config: Annotated[
@@ -62,6 +68,9 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop."),
+    ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave out report.html, the page that is written at the end.")
     ] = False,
     resume: Annotated[
         str | None,
@@ -92,7 +101,7 @@ def train(
     \b
     torchrun --nproc-per-node=2 -m palaestra.train train snake --num-envs 4096
     """
-    options = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
+    options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
     options |= {"stop_at": stop_at, "threads": threads}
     if resume is not None and dry_run:
@@ -100,14 +109,14 @@ def train(
     if resume is None:
         if not env and config is None:
             raise UsageError("give an environment to train on, --config FILE or --resume RUN")
-        start = print_config if dry_run else start_run
+        start = print_config if dry_run else partial(start_run, with_report=not no_report)
         start(env or None, agent, run_dir, track, config, settings=settings or (), **options)
         return
     del options["total_timesteps"], options["threads"]
     if env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
-        others = "of the other options only --track, --threads and --total-timesteps may be given"
+        others = "of the other options only --track, --threads, --total-timesteps and --no-report may be given"
         raise UsageError(f"--resume goes on with the run's own settings: {others}")
-    resume_run(resume, track, total_timesteps, threads)
+    resume_run(resume, track, total_timesteps, threads, with_report=not no_report)
 
 
 def start_run(
@@ -116,11 +125,13 @@ def start_run(
     run_dir: Path | None,
     track: str,
     config_file: Path | None = None,
+    *,
+    with_report: bool = False,
     **options: Any,
 ) -> None:
     """Resolve the configuration, train, print the verdict; ``options`` are those of ``resolve_config``."""
+    from palaestra.train.runs.parallel.torchrun import Plan, check_restarts, check_shares, interrupted_plan
     from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.torchrun import Plan, check_restarts, check_shares, interrupted_plan
     from palaestra.train.runs.trainer import check_track
 
     def plan(restarted: bool) -> Plan | None:
@@ -136,7 +147,7 @@ def start_run(
             return left
         return Plan(config, RunFolder.new(config, run_dir))
 
-    _carry_out(plan, track)
+    _carry_out(plan, track, with_report)
 
 
 def print_config(
@@ -169,13 +180,20 @@ def _configured(env: str | None, agent: str | None, config_file: Path | None, op
     return config
 
 
-def resume_run(name: str, track: str, total_timesteps: int | None = None, threads: int | None = None) -> None:
+def resume_run(
+    name: str,
+    track: str,
+    total_timesteps: int | None = None,
+    threads: int | None = None,
+    *,
+    with_report: bool = False,
+) -> None:
     """Go on with a run from its newest checkpoint, or with a finished one up to another number of steps."""
     from palaestra.train.config.run_config import validated
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.finding import find_unfinished
+    from palaestra.train.runs.parallel.torchrun import Plan, check_shares
     from palaestra.train.runs.run_folder import RunFolder
-    from palaestra.train.runs.torchrun import Plan, check_shares
     from palaestra.train.runs.trainer import check_track
 
     def plan(restarted: bool) -> Plan | None:
@@ -201,7 +219,7 @@ def resume_run(name: str, track: str, total_timesteps: int | None = None, thread
             config = validated(replace(config, threads=threads))
         return Plan(config, folder, source)
 
-    _carry_out(plan, track)
+    _carry_out(plan, track, with_report)
 
 
 def _lengthened(folder: RunFolder, source: Path, config: RunConfig, total_timesteps: int) -> RunConfig:
@@ -233,11 +251,11 @@ def _tell_finished(folder: RunFolder) -> None:
     say(f"to train it further: palaestra train --resume {run} --total-timesteps N")
 
 
-def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
+def _carry_out(make_plan: Callable[[bool], Plan | None], track: str, with_report: bool) -> None:
     """Train as process 0 has planned."""
     from palaestra.train.interruptions import Interrupted
     from palaestra.train.runs import trainer
-    from palaestra.train.runs.torchrun import broadcast_plan, joined_processes
+    from palaestra.train.runs.parallel.torchrun import broadcast_plan, joined_processes
 
     with joined_processes() as group:
         plan = broadcast_plan(make_plan)
@@ -254,13 +272,14 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str) -> None:
             raise Interrupted from None
         if group.rank == 0:
             _finish(result)
+            if with_report:
+                _report_on(plan.folder)
 
 
 def _keep_output_of(plan: Plan) -> None:
     """What environments of other people print is kept in the run's folder."""
     from palaestra.agents.distributed.process_group import process_group
     from palaestra.envs.core import user_code
-    from palaestra.train.interruptions import Shown
 
     env = plan.config.resolved_env
     if not env.in_tensors:
@@ -278,9 +297,23 @@ def _tell_interrupted(folder: RunFolder) -> None:
         say(f"interrupted{steps}; go on with: palaestra train --resume {run}")
 
 
+def _report_on(folder: RunFolder) -> None:
+    """Write the run's page; the run is whole without it, so that whatever goes wrong is told in a line."""
+    try:
+        from palaestra.train.report.run_report import write_report
+
+        write_report([folder], folder.report_file)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        tell(f"palaestra: the report could not be written ({reason}); palaestra report RUN makes it", error=True)
+        return
+    if Shown.progress:
+        say(f"report: {folder.report_file}")
+
+
 def _finish(result: RunResult) -> None:
-    from palaestra.train.commands.evaluate import report
     from palaestra.train.interruptions import Shown
+    from palaestra.train.results.evaluation_report import report
     from palaestra.train.runs.run_folder import RunFolder
 
     run = shlex.quote(str(result.run_dir))
@@ -296,10 +329,8 @@ def _finish(result: RunResult) -> None:
     say(f"run folder: {result.run_dir}")
     video = RunFolder(result.run_dir).video_file
     say(f"an episode: {video if video.is_file() else f'palaestra watch {run} --record episode.mp4'}")
-    if isinstance(result.curves, Path):
-        say(f"curves: wandb leet {result.curves}")
-    elif result.curves:
-        say(f"curves: {result.curves}")
+    for place in result.curves:
+        say(f"curves: wandb leet {place}" if isinstance(place, Path) else f"curves: {place}")
 
 
 def verdict(run: RunResult) -> str:

@@ -22,11 +22,11 @@ _ALIKE = 0.8
 
 
 def check_names(arguments: Mapping[str, Any]) -> None:
-    """Check the arguments of a command by their names: ``env``, ``agent``, ``settings``, ``run`` and ``resume``.
+    """Check the arguments of a command by their names: ``env``, ``agent`` and ``settings``.
 
     Raises:
         UnknownEnvError, UserCodeError: if there is no such environment.
-        ConfigError: if there is no such agent, setting or run.
+        ConfigError: if there is no such agent or setting.
     """
     from palaestra.train.config.schema import require_choice
 
@@ -37,10 +37,6 @@ def check_names(arguments: Mapping[str, Any]) -> None:
         require_choice(agent, AGENT_NAMES, "agent")
     if "agent" in arguments and not arguments.get("config"):
         _check_settings(agent, arguments.get("settings") or ())
-    for argument, file in (("run", "a model file, latest, random or expert"), ("resume", "a checkpoint or latest")):
-        given = arguments.get(argument) or ()
-        for name in (given,) if isinstance(given, str) else given:
-            _check_run(name, file)
 
 
 def check_env(name: str) -> None:
@@ -73,15 +69,3 @@ def _check_settings(agent: str, settings: Sequence[str]) -> None:
     for key in keys:
         if key not in names and closest(key, names, _ALIKE):
             require_choice(key, names, f"{agent} setting")
-
-
-def _check_run(name: str, file: str) -> None:
-    """Raise a ConfigError if nothing has the name of a run."""
-    from palaestra.train.config.schema import ConfigError
-
-    word, _, of = name.partition(":")
-    if word == "latest" and not Path(name).exists():
-        if of.removesuffix("best"):
-            check_env(of.removesuffix(":best"))
-    elif not name.endswith(":best") and name not in ("random", "expert", "optimal") and not Path(name).exists():
-        raise ConfigError(f"no run {name!r}: give a run folder, {file}")

@@ -40,15 +40,15 @@ COMMANDS = {
     "enjoy": "watch",
     "render": "watch",
     "test": "evaluate",
-    "compare": "evaluate",
-    "runs": "evaluate",
-    "list": "evaluate",
-    "ls": "evaluate",
+    "list": "runs",
+    "ls": "runs",
+    "delete": "rm",
+    "remove": "rm",
     "optimize": "sweep",
     "tune": "sweep",
     "benchmark": "bench",
 }
-"""Commands that do the same; ``evaluate`` without a run lists all runs."""
+"""Commands that do the same."""
 
 SETTINGS = {
     "lr": "learning_rate",

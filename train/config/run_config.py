@@ -182,10 +182,8 @@ def resolve_config(
         ConfigError, UnknownEnvError: naming the setting, and the closest match of an unknown name.
     """
     given = {key: value for key, value in (options | {"env": env, "agent": agent}).items() if value is not None}
-    config = _layered(dict(file or {}), given)
     of_env = [setting for setting in settings if setting.startswith("env.")]
-    config = _put_settings(config, of_env)  # first, since the policy follows from the observations
-    config = replace(config, env_kwargs=checked_env_kwargs(config.resolved_env, config.env_kwargs))
+    config = _layered(dict(file or {}), given, of_env)
     observations, actions = spaces_of(config.resolved_env, config.env_kwargs)
     config = _with_policy(config, observations)
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
@@ -213,8 +211,9 @@ def environment(name: Any) -> ResolvedEnv:
     return resolve(name)
 
 
-def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
-    """Preset < file < command line, for all but single settings."""
+def _layered(file: dict[str, Any], given: dict[str, Any], of_env: Sequence[str]) -> RunConfig:
+    """Preset < file < command line, for all but single settings of the agent. The environment's come first, checked:
+    what the preset says of the agent follows from them, and the policy from the observations."""
     from palaestra.train.config.presets import preset  # not needed to read a configuration back
 
     named: dict[str, Any] = {"agent": "ppo"} | file | given
@@ -225,10 +224,12 @@ def _layered(file: dict[str, Any], given: dict[str, Any]) -> RunConfig:
         _check_preset(start, found, named["agent"])
     whole = all(name in file for name in NEEDED) and all(named[key] == file[key] for key in ("env", "agent"))
     of_preset: dict[str, Any] = {"num_envs": start.num_envs, "total_timesteps": start.total_timesteps}
-    of_preset |= {"seed": 0, "device": "auto"} | named | {"env": found.absolute_name}
-    for name in ("env_kwargs", "agent_kwargs"):
-        of_preset[name] = {**({} if whole else getattr(start, name)), **file.get(name, {})}
-    return RunConfig(**of_preset)
+    of_preset |= {"seed": 0, "device": "auto"} | named | {"env": found.absolute_name, "agent_kwargs": {}}
+    of_preset["env_kwargs"] = {**({} if whole else start.env_kwargs), **file.get("env_kwargs", {})}
+    config = _put_settings(RunConfig(**of_preset), of_env)
+    env_kwargs = checked_env_kwargs(config.resolved_env, config.env_kwargs)
+    of_agent = {**({} if whole else start.agent_kwargs_with(env_kwargs)), **file.get("agent_kwargs", {})}
+    return replace(config, env_kwargs=env_kwargs, agent_kwargs=of_agent)
 
 
 def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:

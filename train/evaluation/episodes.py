@@ -76,6 +76,8 @@ class Evaluation:
     cut_after: int | None = None  # steps
     success_ci_low: float | None = None
     success_ci_high: float | None = None
+    played: Episodes | None = field(default=None, repr=False, compare=False)  # one by one, by these rules
+    rules: TensorEnv[Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def cut(self) -> str | None:
@@ -96,7 +98,8 @@ class Evaluation:
         return self.more.get("exact_mean", self.ci_low if self.std else self.mean)
 
     def as_dict(self) -> dict[str, Any]:
-        plain = asdict(self)
+        plain = asdict(replace(self, played=None, rules=None))
+        del plain["played"], plain["rules"]
         more: dict[str, float] = plain.pop("more")
         return plain | more
 
@@ -271,10 +274,11 @@ def evaluate(
     returns = np.concatenate([part.returns for part in parts])
     lengths = np.concatenate([part.lengths for part in parts])
     exact = rules.exact(on_states(policy, rules)) if rules and rules.has("exact") and policy.deterministic else {}
+    successes, cut = _successes(parts), np.concatenate([part.cut for part in parts])
     result = summarise(
-        env_name, policy.name, seed, returns, lengths, _successes(parts), rules, exact, floor, _step_means(parts)
+        env_name, policy.name, seed, returns, lengths, successes, rules, exact, floor, _step_means(parts)
     )
-    cut = np.concatenate([part.cut for part in parts])
+    result = replace(result, played=Episodes(returns, lengths, successes, cut), rules=rules)
     return replace(result, cut_episodes=int(cut.sum()), cut_after=int(lengths.max())) if cut.any() else result
 
 

@@ -22,9 +22,14 @@ FEW = 20  # returns of another kind than the many; of more their deviation is kn
 
 def interquartile_mean(values: Any) -> float:
     """Mean of the values without the lowest and the highest quarter (rounded down)."""
-    ordered = np.sort(values)
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
+    return float(interquartile_means(np.asarray(values)))
+
+
+def interquartile_means(values: Any) -> Any:
+    """[…] of the values [… n], each of their last axis as :func:`interquartile_mean` has it."""
+    ordered = np.sort(values, axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
 
 
 def share_interval(successes: float, count: int) -> tuple[float, float]:

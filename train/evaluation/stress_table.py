@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.evaluation.stress import Stressed, StressTest
-from palaestra.train.formatting import NORMALISED, columns, fitted, known, tell
+from palaestra.train.formatting import NORMALISED, columns, condition_name, fitted, known, tell
 
 NOTHING = "–"
 LINE_INTERVAL = 5.0  # s
@@ -28,12 +27,6 @@ def told_while_running(clock: Callable[[], float] = time.monotonic) -> Callable[
             tell(f"{100 * share:3.0f} %  next: {condition_name(name)}")
 
     return tell_condition
-
-
-def condition_name(name: str) -> str:
-    """The name of a condition in words: demand_plus_20 is demand +20 %."""
-    name = re.sub(r"_(plus|minus)_(\d+)$", lambda m: f" {'+' if m[1] == 'plus' else '−'}{m[2]} %", name)
-    return name.replace("_percent", " %").replace("_", " ")
 
 
 def stress_table(test: StressTest, title: str, width: int | None) -> str:

@@ -35,7 +35,6 @@ from palaestra.envs.core.vector import TensorVectorEnv
 from palaestra.envs.interface import interface_of
 from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
 from palaestra.envs.registry import resolve
-from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.run_config import with_settings
 from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.policy_file import FORMAT, finite
@@ -128,7 +127,7 @@ def contract_of(player: Player, env: BatchedEnv, folder: RunFolder) -> dict[str,
         "format": FORMAT,
         "version": 1,
         "environment": {
-            "id": public_name(played),
+            "id": played.public_name,
             "settings": without_infinities(player.env_kwargs),
             "source": played.source(),
             "steps_per_second": pace,
@@ -170,12 +169,6 @@ def _scores(player: Player, folder: RunFolder) -> dict[str, Any] | None:
 
 
 _PLACES = ("env", "run")  # a folder of the machine that trained; the environment is named already
-
-
-def public_name(env: ResolvedEnv) -> str:
-    """The environment's name as a file tells it to others: of one in a Python file without the folder."""
-    place, colon, name = env.absolute_name.rpartition(":")
-    return f"{Path(place).name}:{name}" if colon and place.endswith(".py") else env.absolute_name
 
 
 _AS_TEXT = {".inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}

@@ -22,7 +22,7 @@ from palaestra.train.config.run_config import environment, resolve_config
 from palaestra.train.config.schema import ConfigError, parse
 from palaestra.train.evaluation.policies import Player
 from palaestra.train.export.confirm import fed
-from palaestra.train.export.contract import action_of, inputs_of, public_name, with_infinities
+from palaestra.train.export.contract import action_of, inputs_of, with_infinities
 from palaestra.train.export.policy_file import PolicyFile
 
 
@@ -79,7 +79,7 @@ def player_of(path: Path, env: str | None, settings: Any) -> Player:
 def _names(env: str) -> tuple[str, ...]:
     """All that a contract may call that environment."""
     found = environment(env)
-    return public_name(found), found.absolute_name, found.id
+    return found.public_name, found.absolute_name, found.id
 
 
 def _environment_of(path: Path, id: str) -> str:

@@ -1,8 +1,9 @@
-"""Writing an agent as a file: ONNX, a program of ``torch.export``, or SB3's zip; confirmed before it is written.
+"""Writing an agent as a file (ONNX, a program of ``torch.export``, SB3's zip, a page), confirmed before it is written.
 
 The network of :mod:`palaestra.agents.export.policy_network` is traced once with a batch of any size. An ONNX file has
 opset 18, all weights inside, and the contract in its metadata; the contract is also written beside it as ``NAME.json``,
 with the SHA-256 of the file. A program of ``torch.export`` (``.pt2``) carries it as the extra file ``contract.json``.
+A page (:mod:`palaestra.train.web`) has the coarsest weights with which no action changes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning
+from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
 from palaestra.envs.registry import resolve
@@ -46,10 +48,15 @@ from palaestra.train.export.policy_file import (
 from palaestra.train.export.priced_moments import priced_moments
 from palaestra.train.runs.run_folder import RunFolder
 
-SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip"}
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip", "web": ".html"}
 OPSET = 18
 _SEED = 1  # of the held-out episodes: not those of the final evaluation
 _TRACED = 3  # observations in the batch that is traced; with one, its size would be a constant
+
+
+_Act = Callable[[dict[str, Array]], Array]
+_Written = tuple[Callable[[], bytes], Callable[[bytes], _Act]]
+"""A function that makes the file's bytes with the contract as it is then, and one that opens such bytes and acts."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,10 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
 
     Args:
         player: the agent with its environment, as ``find_player`` gives it: its policy has the name of the model's
-            file, which is opened on the CPU, where exported files run.
+            file, which is opened once more if the agent is not on the CPU, where exported files run.
         folder: the run's folder.
         path: the file; an exported policy that is there is replaced.
-        form: "onnx", "torch", or "sb3".
+        form: "onnx", "torch", "sb3", or "web".
         distribution: more outputs than the action, from which actions can be sampled.
 
     Raises:
@@ -78,15 +85,17 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
     """
     check_destination(path)
     assert isinstance(player.policy, AgentPolicy)
-    file = Path(player.policy.name)
-    policy = AgentPolicy(read(type(player.policy.model), file, device="cpu", to_act=True), name=player.policy.name)
+    model, name = player.policy.model, player.policy.name
+    if model.device.type != "cpu":
+        model = read(type(model), Path(name), device="cpu", to_act=True)
+    policy = AgentPolicy(model, name=name)
     env = resolve(player.env).make(_batch(player), device="cpu", seed=EVALUATION_SEEDS + _SEED, **player.env_kwargs)
     try:
         obs, _ = env.reset()
         policy.model.speak_to(env)
         masked = env.action_masks() is not None
         turned = _channels_last(given_space(env))
-        network = PolicyNetwork(policy.model, masked, distribution, turned)
+        network = PolicyNetwork(policy.model, masked, distribution or form == "web", turned)
         contract = contract_of(player, env, folder)
         if (prices := priced_moments(policy, env)) is not None:
             contract["prices"] = prices
@@ -97,15 +106,17 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
             if distribution or masked:
                 what = "--stochastic is for the other formats" if distribution else "it knows no action masks"
                 raise ExportError(f"a file of Stable-Baselines3 has its own outputs, the action alone: {what}")
-            whole, opened = _sb3(policy.model, contract)
+            written = [_sb3(policy.model, contract)]
+        elif form == "web":
+            written = _pages(network, inputs, contract, path, env, resolve(player.env).short_name)
         else:
-            whole, opened = (_onnx if form == "onnx" else _program)(network, inputs, contract, path)
+            written = [(_onnx if form == "onnx" else _program)(network, inputs, contract, path)]
         scores = (
             None
             if isinstance(env.single_action_space, spaces.Box)
             else PolicyNetwork(policy.model, masked, True, turned)
         )
-        found = confirm(policy, opened(whole()), contract["inputs"], env, scores)
+        whole, opened, found = _confirmed(written, policy, contract["inputs"], env, scores)
         contract["confirmed"] = finite(found.as_dict())
     finally:
         env.close()
@@ -114,6 +125,23 @@ def export(player: Player, folder: RunFolder, path: Path, form: str = "onnx", di
     told = {**contract, "file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
     write_both(path, content, json.dumps(told, indent=1, allow_nan=False) + "\n")
     return Exported(path, path.with_suffix(".json"), contract, found)
+
+
+def _confirmed(
+    written: list[_Written], policy: AgentPolicy, inputs: Any, env: BatchedEnv, scores: PolicyNetwork | None
+) -> tuple[Callable[[], bytes], Callable[[bytes], _Act], Confirmation]:
+    """The first of several that acts like the agent; all but the last must not even change a tie.
+
+    Raises:
+        ExportError: if the last one acts differently.
+    """
+    *coarser, (whole, opened) = written
+    for rough, opening in coarser:
+        with suppress(ExportError):  # it is too coarse: the next one
+            found = confirm(policy, opening(rough()), inputs, env, scores)
+            if not found.ties:
+                return rough, opening, found
+    return whole, opened, confirm(policy, opened(whole()), inputs, env, scores)
 
 
 def _batch(player: Player) -> int:
@@ -136,11 +164,6 @@ def _further(network: PolicyNetwork, inputs: tuple[Tensor, ...]) -> list[dict[st
         for name, value in found.items()
         if name != "action"
     ]
-
-
-_Act = Callable[[dict[str, Array]], Array]
-_Written = tuple[Callable[[], bytes], Callable[[bytes], _Act]]
-"""A function that makes the file's bytes with the contract as it is then, and one that opens such bytes and acts."""
 
 
 def _onnx(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path) -> _Written:
@@ -186,6 +209,28 @@ def _sealed(onnx: Any, model: Any, contract: dict[str, Any]) -> bytes:
         raise ExportError("the weights hold the bytes that stand for the checksum: train some steps more")
     digest = sha256_without(content, BLANK_SHA256)
     return content.replace(BLANK_SHA256.encode(), digest.encode())
+
+
+def _pages(
+    network: PolicyNetwork,
+    inputs: tuple[Tensor, ...],
+    contract: dict[str, Any],
+    path: Path,
+    env: BatchedEnv,
+    name: str,
+) -> list[_Written]:
+    """Pages in which the agent plays, from the coarsest weights to the exact ones."""
+    from palaestra.train.web.onnx_graph import PRECISIONS
+    from palaestra.train.web.page import acting, page, player_data
+
+    sealed, _ = _onnx(network, inputs, contract, path)
+    content = sealed()
+
+    def written(precision: str) -> _Written:
+        data = player_data(content, env, precision)
+        return lambda: page(data, name, contract), lambda _: acting(content, precision)
+
+    return [written(precision) for precision in PRECISIONS]
 
 
 def _program(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[str, Any], path: Path) -> _Written:

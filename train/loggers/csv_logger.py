@@ -20,8 +20,8 @@ from torch import Tensor
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 
-STEP, ITERATION = "global_step", "time/total_timesteps"
 ScalarRow = dict[str, int | float]
 
 

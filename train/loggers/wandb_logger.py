@@ -24,24 +24,19 @@ import netrc
 import os
 import re
 import secrets
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from stable_baselines3.common.logger import KVWriter
-
-from palaestra.envs.core.user_code import one_line
-from palaestra.train.formatting import tell
-from palaestra.train.loggers.csv_logger import ITERATION, STEP, CsvOutput, ScalarRow, scalar_row
+from palaestra.train.loggers.background import BackgroundLogger, in_one_line
+from palaestra.train.loggers.csv_logger import ScalarRow
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 
 if TYPE_CHECKING:
     import wandb
 
 Mode = Literal["auto", "online", "offline", "disabled"]
-Job = Callable[["wandb.Run"], object]
 
 PROJECT = "palaestra"
 INIT_TIMEOUT = 20.0  # seconds to wait for the server before going offline; wandb itself adds up to 10
@@ -50,40 +45,48 @@ _PART = re.compile(r"(?P<offline>offline-)?run-(?P<time>\d{8}_\d{6})-(?P<id>.+)"
 FINISH_TIMEOUT = 60.0  # seconds for the last uploads; what is left stays on disk for `wandb sync`
 
 
-class WandbOutput(KVWriter):
-    """Hands each row to the thread that talks to wandb."""
+class WandbLogger(BackgroundLogger):
+    """The thread that talks to wandb: it opens the run, does the jobs in order, and finishes the run.
 
-    def __init__(self, worker: _Worker) -> None:
-        self._worker = worker
+    Attributes:
+        url: of the run on W&B's site; None while it is not known, and offline.
+        offline_dir: the folder that `wandb sync` sends; None while it is not known, and online.
+    """
 
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        row = scalar_row(key_values, key_excluded, step)
-        self._worker.submit("logging", functools.partial(self._worker.log_row, row))
-
-    def close(self) -> None:
-        """Nothing: :meth:`Tracker.finish` ends the run, with videos and models still to come after the logger."""
-
-
-class _Worker(threading.Thread):
-    """The one thread that talks to wandb: it opens the run, does the jobs in order, and finishes the run."""
+    service = "W&B"
 
     def __init__(
         self,
         run_dir: Path,
         config: Mapping[str, Any],
         mode: Mode,
-        run_id: str,
-        resumed: bool,
+        id_file: Path,
+        earlier_rows: list[ScalarRow] | None,
         warn: Callable[[str], None],
+        keeps_parts: bool = False,
     ) -> None:
-        super().__init__(name="wandb", daemon=True)
-        self._run_dir, self._config, self._mode, self._warn = run_dir, dict(config), mode, warn
-        self._online_id, self._resumed = run_id, resumed
+        """Find the run's page, and queue what it lacks.
+
+        Args:
+            run_dir: the run folder, which exists; W&B's files go to ``run_dir/wandb``.
+            config: every resolved setting, as plain values.
+            mode: ``auto``, ``online`` or ``offline``.
+            id_file: keeps the id of the run's page.
+            earlier_rows: those from before a resumption; None for a new run.
+            warn: takes a line for the user, from another thread.
+            keeps_parts: whether offline folders from before stay where they are, and no row is sent again.
+        """
+        super().__init__(warn)
+        self._run_dir, self._config, self._mode = run_dir, dict(config), mode
+        self._resumed = resumed = earlier_rows is not None
+        known = id_file.read_text().strip() if resumed and id_file.is_file() else secrets.token_hex(4)
+        self._online_id = (_page_id(run_dir) if resumed else None) or known
+        id_file.write_text(self._online_id)
         self._seen = -math.inf  # the last step that the page of a resumed run shows
-        self._jobs: SimpleQueue[tuple[str, Job] | None] = SimpleQueue()
-        self._warned = False
         self.url: str | None = None
         self.offline_dir: Path | None = None
+        if earlier_rows is not None and not keeps_parts:
+            self.submit("logging what was before", functools.partial(self.log_before, earlier_rows))
 
     def log_row(self, row: ScalarRow, run: wandb.Run) -> None:
         """Send a row, unless the page shows it; the final evaluation's, which tells no steps, has its step from one."""
@@ -104,55 +107,43 @@ class _Worker(threading.Thread):
         except OSError as error:
             self._warn(f"W&B: cannot put parts from before into {earlier} ({error.strerror}); send the newest only")
 
-    def submit(self, what: str, job: Job) -> None:
-        """Queue a job; ``what`` names it in a warning."""
-        self._jobs.put((what, job))
+    def close(self, run: wandb.Run) -> None:
+        run.finish()
 
-    def end(self) -> None:
-        """Do what is queued, finish the run, and come back in bounded time."""
-        self._jobs.put(None)
-        self.join(INIT_TIMEOUT + FINISH_TIMEOUT + 20.0)
-        if self.is_alive():
-            self._warn_once("finishing", TimeoutError("no answer"))
+    def log_video(self, path: Path, step: int) -> None:
+        """A file of mp4, gif or webm, as ``eval/video``."""
+        self.submit("sending a video", functools.partial(_log_video, path=path.absolute(), step=step))
 
-    def run(self) -> None:
+    def log_model(self, path: Path, name: str) -> None:
+        """A copy of the file as an artifact of type "model"."""
+        self.submit("sending the model", functools.partial(_log_model, path=path.absolute(), name=name))
+
+    def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        def send(run: wandb.Run) -> None:
+            import wandb
+
+            run.log({STEP: step, name: wandb.Table(columns=list(heads), data=[list(row) for row in rows])})
+
+        self.submit("sending a table", send)
+
+    def log_summary(self, values: Mapping[str, Any]) -> None:
+        self.submit("writing the summary", lambda run: run.summary.update(dict(values)))
+
+    def open(self) -> wandb.Run:
         # read by wandb's import; behind a firewall these reports hold up the end of the process for up to 30 seconds
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         if not os.environ.get("HOME"):  # wandb's own process would tell its whole story on the terminal
             os.environ.setdefault("XDG_CACHE_HOME", str(self._run_dir.resolve() / "wandb"))
-        run = self._open()
-        while (item := self._jobs.get()) is not None:
-            if run is not None:
-                self._attempt(*item, run)
-        if run is not None:
-            self._attempt("finishing", lambda run: run.finish(), run)
-
-    def _attempt(self, what: str, job: Job, run: wandb.Run) -> None:
-        try:
-            job(run)
-        except Exception as error:  # whatever tracking raises, training goes on
-            self._warn_once(what, error)
-
-    def _warn_once(self, what: str, error: Exception) -> None:
-        if not self._warned:
-            self._warned = True
-            self._warn(f"W&B: {what} failed ({_in_one_line(error)}); training goes on, progress.csv has every number")
-
-    def _open(self) -> wandb.Run | None:
-        try:
-            str(self._run_dir.resolve()).encode()  # wandb cannot work where this fails, and tells it at length
-            key = None if self._mode == "offline" else find_credentials()
-            if key is not None:
-                try:
-                    return self._init("online", key)
-                except Exception as error:  # no network, a refused key, a server that is down
-                    self._warn(f"W&B: no connection ({_in_one_line(error)}); logging offline")
-            elif self._mode == "online":
-                self._warn("W&B: not logged in (`wandb login`); logging offline")
-            return self._init("offline", None)
-        except Exception as error:
-            self._warn_once("starting", error)
-            return None
+        str(self._run_dir.resolve()).encode()  # wandb cannot work where this fails, and tells it at length
+        key = None if self._mode == "offline" else find_credentials()
+        if key is not None:
+            try:
+                return self._init("online", key)
+            except Exception as error:  # no network, a refused key, a server that is down
+                self._warn(f"W&B: no connection ({in_one_line(error)}); logging offline")
+        elif self._mode == "online":
+            self._warn("W&B: not logged in (`wandb login`); logging offline")
+        return self._init("offline", None)
 
     def _init(self, mode: Literal["online", "offline"], key: str | None) -> wandb.Run:
         import wandb
@@ -184,11 +175,11 @@ class _Worker(threading.Thread):
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP)
         if online:
-            self.url = run.url
+            self.url = self.place = run.url
             if self._resumed:
                 self._seen = run.summary.get(STEP, -math.inf)  # type: ignore[no-untyped-call]
         else:
-            self.offline_dir = self._run_dir.joinpath(*Path(run.dir).parts[-3:-1])  # wandb/offline-run-…
+            self.offline_dir = self.place = self._run_dir.joinpath(*Path(run.dir).parts[-3:-1])  # wandb/offline-run-…
         return run
 
 
@@ -202,10 +193,6 @@ def _page_id(run_dir: Path) -> str | None:
     parts = [(_PART.fullmatch(path.name), path) for path in (run_dir / "wandb").glob("*run-*")]
     sent = [match for match, path in parts if match and (not match["offline"] or _is_sent(path))]
     return max(sent, key=lambda match: match["time"])["id"] if sent else None
-
-
-def _in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}"[:160].rstrip(": ")
 
 
 def find_credentials() -> str | None:
@@ -241,96 +228,6 @@ def resolve_mode(mode: str) -> Mode:
     wanted = os.environ.get("WANDB_MODE", "") if mode == "auto" else mode
     wanted = {"run": "online", "dryrun": "offline"}.get(wanted, wanted)  # wandb's older names
     return wanted if wanted in get_args(Mode) else "auto"  # type: ignore[return-value]
-
-
-class Tracker:
-    """A run's tracking: give ``outputs`` to SB3's ``Logger``, and call :meth:`finish` at the end.
-
-    Attributes:
-        outputs: writers for ``stable_baselines3.common.logger.Logger``.
-    """
-
-    def __init__(self, csv_output: CsvOutput, worker: _Worker | None) -> None:
-        self._csv, self._worker = csv_output, worker
-        self.outputs: list[KVWriter] = [csv_output] if worker is None else [csv_output, WandbOutput(worker)]
-
-    @classmethod
-    def start(
-        cls,
-        run_dir: Path,
-        config: Mapping[str, Any],
-        mode: str = "auto",
-        *,
-        progress_file: Path,
-        id_file: Path,
-        resume_step: int | None = None,
-        warn: Callable[[str], None] = tell,
-    ) -> Tracker:
-        """Open the curves, and W&B in the background. Call it early: wandb then loads beside the rest.
-
-        Args:
-            run_dir: the run folder, which exists; W&B's files go to ``run_dir/wandb``.
-            config: every resolved setting, as plain values.
-            mode: ``auto``, ``online``, ``offline`` or ``disabled``.
-            progress_file: ``progress.csv`` of the run.
-            id_file: keeps the id of the run's page on W&B.
-            resume_step: the step that the run goes on from (see :class:`CsvOutput`); None for a new run.
-            warn: takes a line for the user, from another thread.
-
-        Raises:
-            ValueError: unknown mode.
-            FileExistsError: the curves exist and ``resume_step`` is None.
-        """
-        wanted = resolve_mode(mode)
-        csv_output = CsvOutput(progress_file, resume_step)
-        if wanted == "disabled":
-            return cls(csv_output, None)
-        resumed = resume_step is not None
-        known = id_file.read_text().strip() if resumed and id_file.is_file() else secrets.token_hex(4)
-        run_id = (_page_id(run_dir) if resumed else None) or known
-        id_file.write_text(run_id)
-        worker = _Worker(run_dir, config, wanted, run_id, resumed, warn)
-        if resumed:
-            rows = csv_output.rows()
-            worker.submit("logging what was before", functools.partial(worker.log_before, rows))
-        worker.start()
-        return cls(csv_output, worker)
-
-    @property
-    def url(self) -> str | None:
-        """Of the run on W&B's site; None while it is not known, and offline."""
-        return self._worker.url if self._worker else None
-
-    @property
-    def offline_dir(self) -> Path | None:
-        """The folder that `wandb sync` sends; None while it is not known, and online."""
-        return self._worker.offline_dir if self._worker else None
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Add a row of one's own, e.g. an evaluation's numbers, to every output."""
-        for output in self.outputs:
-            output.write(dict(metrics), {}, step)
-
-    def log_video(self, path: Path, step: int) -> None:
-        """Send a recorded episode (mp4, gif or webm) as ``eval/video``; the file stays until :meth:`finish`."""
-        self._submit("sending a video", functools.partial(_log_video, path=path.absolute(), step=step))
-
-    def log_model(self, path: Path, name: str) -> None:
-        """Send a copy of a model file as an artifact of type "model"; the file stays until :meth:`finish`."""
-        self._submit("sending the model", functools.partial(_log_model, path=path.absolute(), name=name))
-
-    def finish(self, summary: Mapping[str, Any] | None = None) -> None:
-        """Set summary values, close everything, and wait in bounded time for the uploads; later calls do nothing."""
-        self._csv.close()
-        if self._worker is None or not self._worker.is_alive():
-            return
-        values = dict(summary or {})
-        self._submit("writing the summary", lambda run: run.summary.update(values))
-        self._worker.end()
-
-    def _submit(self, what: str, job: Job) -> None:
-        if self._worker is not None:
-            self._worker.submit(what, job)
 
 
 def _log_video(run: wandb.Run, path: Path, step: int) -> None:

@@ -1,1 +1,1 @@
-"""The grid of environments, agents and seeds, and its table."""
+"""Results for people to read: reports of evaluations, the list of runs, the grid of all agents and its table."""

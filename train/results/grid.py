@@ -32,7 +32,7 @@ from palaestra.train.config.presets import find_preset, own_preset
 from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError, require_choice
 from palaestra.train.formatting import tell
-from palaestra.train.runs.child_process import ChildProcess, failure
+from palaestra.train.runs.parallel.child_process import ChildProcess, failure
 from palaestra.train.runs.run_folder import RunFolder
 
 RunCommand = Callable[[list[str], Path, int | None], int]  # command, file for its output, threads → exit status
@@ -150,7 +150,7 @@ def _train(run: GridRun, threads: int | None, launch: RunCommand) -> str | None:
     _move_aside(run.folder)
     run.log.parent.mkdir(parents=True, exist_ok=True)
     run.log.unlink(missing_ok=True)
-    arguments = [*shlex.split(run.command)[1:], "--track", "disabled", "--run-dir", str(run.folder)]
+    arguments = [*shlex.split(run.command)[1:], "--track", "disabled", "--no-report", "--run-dir", str(run.folder)]
     started = time.perf_counter()
     status = launch([sys.executable, "-m", "palaestra.train.cli", *arguments], run.log, threads)
     seconds = time.perf_counter() - started

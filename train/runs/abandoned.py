@@ -35,7 +35,7 @@ def set_aside(folder: RunFolder, source: Path, model: Agent, tell: Callable[[str
     if not later and last <= step and not folder.is_evaluated():
         return
     best = max(folder.curves.evaluations(), key=lambda evaluation: evaluation.mean_reward, default=None)
-    files = [folder.evaluation_file, folder.facts_file, folder.video_file]
+    files = [*folder.evaluation_files(), folder.facts_file, folder.video_file]
     files += [folder.best_file] if source != folder.best_file and best is not None and best.step > step else []
     checkpoints = sorted((path for path in folder.checkpoint_files() if path.stem > own), reverse=True)
     files, checkpoints = ([p for p in group if p.is_file() and not p.is_symlink()] for group in (files, checkpoints))

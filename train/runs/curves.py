@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from palaestra.train.loggers.csv_logger import ITERATION, STEP
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.loggers.metric_names import ITERATION, STEP
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TrainingEvaluation(NamedTuple):
@@ -34,6 +40,29 @@ class Curves:
         except FileNotFoundError:
             return []
 
+    def table(self) -> tuple[dict[str, np.ndarray], int]:
+        """Every column as an array [rows], and the number of rows that cannot be read, which are left out.
+
+        ``global_step`` is of int64, the others are of float64.
+
+        An empty cell is NaN; a last line that is only half written is no row.
+
+        Raises:
+            ConfigError: if the file is no such table.
+            OSError: if it cannot be read.
+        """
+        import numpy as np
+
+        with self.file.open(newline="", encoding="utf-8", errors="replace") as file:
+            heads, *rows = [[], *_cells(line.replace("\0", "") for line in file if line.endswith("\n"))][1:] or [[]]
+        if STEP not in heads or len({*heads}) < len(heads):
+            raise ConfigError(f"{self.file} is damaged: its first line names no column {STEP}, or one twice")
+        numbers = [row for row in (_numbers(cells, heads) for cells in rows) if row is not None]
+        columns = np.array(numbers, dtype=np.float64).reshape(len(numbers), len(heads)).T
+        found: dict[str, np.ndarray] = dict(zip(heads, columns, strict=True))
+        found[STEP] = found[STEP].astype(np.int64)
+        return found, len(rows) - len(numbers)
+
     def last_step(self) -> int:
         """The last step in the curves; 0 without curves."""
         return int(next((row[STEP] for row in reversed(self._rows())), 0))
@@ -54,6 +83,28 @@ class Curves:
     def best_score(self) -> float:
         """The best evaluation during training so far; −∞ before the first."""
         return max((evaluation.mean_reward for evaluation in self.evaluations()), default=-float("inf"))
+
+
+def _cells(lines: Iterator[str]) -> Iterator[list[str]]:
+    reader = csv.reader(lines)
+    while True:
+        try:
+            yield next(reader)
+        except csv.Error:
+            yield []
+        except StopIteration:
+            return
+
+
+def _numbers(cells: list[str], heads: list[str]) -> list[float] | None:
+    """The numbers of a row; None if they cannot be read."""
+    if len(cells) != len(heads):
+        return None
+    try:
+        row = [float(cell) if cell else math.nan for cell in cells]
+    except ValueError:
+        return None
+    return row if abs(row[heads.index(STEP)]) < 2**53 else None  # no NaN either
 
 
 def _float(cell: str | None) -> float | None:

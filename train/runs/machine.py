@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,27 @@ def process_seconds() -> float:
     after_name = _STAT.read_text().rpartition(")")[2].split()  # the second field, a name in brackets, may hold spaces
     started = int(after_name[_START_TIME - 3]) / os.sysconf("SC_CLK_TCK")
     return max(since_import, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+
+class Stopwatch:
+    """Seconds since it was made: of time, and of processors in this process and those of its own that have ended."""
+
+    def __init__(self) -> None:
+        self._wall, self._processors = time.perf_counter(), _processor_seconds()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._wall
+
+    @property
+    def cpu_seconds(self) -> float:
+        return _processor_seconds() - self._processors
+
+
+def _processor_seconds() -> float:
+    """Of all threads since the process started; of children once they have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def peak_memory_mib() -> float | None:
@@ -110,16 +131,31 @@ def git_commit() -> str | None:
     return answer.stdout.strip() or None
 
 
+def seconds_in(facts: Mapping[str, Any], name: str) -> float:
+    """A span of time in the content of a ``run.json``; 0 where it has none."""
+    from palaestra.envs.core.reference import is_finite_number  # late: this module is imported for --help
+
+    value: Any = facts.get(name)
+    return max(0.0, float(value)) if is_finite_number(value) else 0.0
+
+
 def write_facts(
     file: Path,
     model: Agent,
     seconds: float,
     steps_per_second: float,
-    solved_after: float | None,
+    solved: tuple[float | None, float | None],
     stopped: str | None,
     unevaluated: bool,
+    watch: Stopwatch,
+    before: Mapping[str, Any],
 ) -> None:
-    """``run.json``: what is needed to judge and to repeat the run."""
+    """``run.json``: what is needed to judge and to repeat the run.
+
+    ``run_seconds`` and ``cpu_seconds`` are of this process, with the final evaluation and what came after it, and of
+    those that the run went on from (``before``: their ``run.json``) unless they were killed. ``solved`` is the mean
+    return from which the environment counts as solved, and the seconds after which that was reached.
+    """
     from importlib.metadata import version  # late: this module is imported for --help
 
     import torch
@@ -139,8 +175,11 @@ def write_facts(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "num_timesteps": model.num_timesteps,
         "training_seconds": round(seconds, 3),
+        "run_seconds": round(watch.seconds + seconds_in(before, "run_seconds"), 3),
+        "cpu_seconds": round(watch.cpu_seconds + seconds_in(before, "cpu_seconds"), 3),
         "steps_per_second": round(steps_per_second),
-        "solved_after_seconds": None if solved_after is None else round(solved_after, 2),
+        "solved_at": solved[0],
+        "solved_after_seconds": None if solved[1] is None else round(solved[1], 2),
         "stopped": stopped,
         "evaluation_skipped": unevaluated,
     }

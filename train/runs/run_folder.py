@@ -5,8 +5,8 @@ commit, machine, time, steps/s), ``progress.csv``, ``model.zip`` (latest), ``bes
 ``eval.json`` (the final evaluation), ``videos/`` and ``wandb/``, and while it is not finished ``checkpoints/``
 (:mod:`palaestra.train.runs.checkpoints`). Those go last: a folder with an evaluation and without checkpoints is
 finished. ``abandoned-STEP/`` is a run folder too, see :mod:`palaestra.train.runs.abandoned`. ``.lock`` is held while a
-process works in the folder. A folder that exists is never overwritten, and nothing is deleted in it but files that
-training has named; links are not followed.
+process works in the folder. A folder that exists is never overwritten, and training deletes nothing in it but files
+that it has named; links are not followed. This module is imported without PyTorch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,18 +23,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.config.compatibility import check_forms, check_policy, space_forms
-from palaestra.train.config.run_config import RunConfig, build_arguments, read_file
 from palaestra.train.config.schema import ConfigError
 
 if TYPE_CHECKING:
+    from palaestra.train.config.run_config import RunConfig
     from palaestra.train.runs.curves import Curves
 
 ROOT = Path("runs")
 STAMP = "%Y%m%d-%H%M%S"  # UTC, when a run began
 CONFIG = "config.yaml"
 _LOCK = ".lock"
+_PATIENCE = 0.5  # s; RunFolder.is_in_use of another process holds the lock for a moment
 _CHECKPOINT = re.compile(r"\d{15}\.(zip|rank\d+of\d+)|\.\d{15}\..+\.unfinished")  # the last is one half written
 
 
@@ -83,6 +83,30 @@ class RunFolder:
         return self.path / "eval.json"
 
     @property
+    def episodes_file(self) -> Path:
+        """Return and length of each episode of the final evaluation."""
+        return self.path / "episodes.csv"
+
+    @property
+    def figures_file(self) -> Path:
+        """What the environment adds to a report (``TensorEnv.report_figures``), of the final evaluation."""
+        return self.path / "figures.json"
+
+    @property
+    def stress_file(self) -> Path:
+        """Written by ``evaluate RUN --stress`` and ``card RUN --stress``: the scores in changed conditions."""
+        return self.path / "stress.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def card_file(self) -> Path:
+        """Written by ``palaestra card``: the model card."""
+        return self.path / "README.md"
+
+    @property
     def video_file(self) -> Path:
         return self.path / "videos" / "final.mp4"
 
@@ -93,6 +117,11 @@ class RunFolder:
     def env_log_file(self, rank: int = 0) -> Path:
         """What environments of other people print in the process of that rank."""
         return self.path / (f"env-{rank}.log" if rank else "env.log")
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a process works in the folder."""
+        return self.path / _LOCK
 
     @property
     def wall_time_file(self) -> Path:
@@ -122,6 +151,9 @@ class RunFolder:
     @staticmethod
     def check_new(config: RunConfig, path: Path | None) -> None:
         """Raise a ConfigError if the agent cannot be built, or the given folder exists already."""
+        from palaestra.train.config.compatibility import check_policy
+        from palaestra.train.config.run_config import build_arguments
+
         check_policy(config.agent, config.resolved_env, config.env_kwargs, build_arguments(config))
         if path is not None and path.exists():
             raise ConfigError(f"run folder {path} exists already; a run is never overwritten")
@@ -132,9 +164,13 @@ class RunFolder:
 
     def config(self) -> RunConfig | None:
         """Every resolved setting; None if the folder has no configuration. A ConfigError if it is damaged."""
+        from palaestra.train.config.run_config import RunConfig, read_file
+
         return RunConfig.from_dict(read_file(self.config_file)) if self.config_file.is_file() else None
 
     def write_config(self, config: RunConfig) -> None:
+        from palaestra.envs.core.atomic_write import write_whole
+
         write_whole(self.config_file, config.as_yaml().encode())
 
     def facts(self) -> dict[str, Any]:
@@ -154,6 +190,8 @@ class RunFolder:
 
     def write_environment(self, config: RunConfig) -> None:
         """Note what the environment and the machine are like, for :meth:`check_environment`."""
+        from palaestra.envs.core.atomic_write import write_whole
+        from palaestra.train.config.compatibility import space_forms
         from palaestra.train.runs.machine import arithmetic
 
         env = config.resolved_env
@@ -168,6 +206,8 @@ class RunFolder:
         """
         if not (noted := self._object_in(self.environment_file)):
             return
+        from palaestra.train.config.compatibility import check_forms
+
         check_forms(noted, config.resolved_env, config.env_kwargs)
         if noted.get("source") != config.resolved_env.source():
             name = config.resolved_env.short_name
@@ -185,6 +225,10 @@ class RunFolder:
 
         return Curves(self.progress_file)
 
+    def evaluation_files(self) -> list[Path]:
+        """Every file that tells of the agent after its last step."""
+        return [self.evaluation_file, self.episodes_file, self.figures_file, self.stress_file, self.report_file]
+
     def is_evaluated(self) -> bool:
         """True if the final evaluation is written."""
         return self.evaluation_file.is_file()
@@ -192,6 +236,10 @@ class RunFolder:
     def evaluation(self) -> dict[str, Any]:
         """The final evaluation, as ``palaestra evaluate --json`` prints one."""
         return self._object_in(self.evaluation_file)
+
+    def stress_test(self) -> dict[str, Any]:
+        """The content of ``stress.json``; empty where there is none. A ConfigError if it is damaged."""
+        return self._object_in(self.stress_file)
 
     def is_finished(self, config: RunConfig) -> bool:
         """True if all steps are trained, or a rule ended training, and it is evaluated unless Ctrl-C skipped that."""
@@ -229,6 +277,25 @@ class RunFolder:
         for path in (self.progress_file, self.wandb_id_file, self.best_file, *self.checkpoint_files()):
             path.unlink(missing_ok=True)
 
+    def is_in_use(self) -> bool:
+        """True if a process works in the folder; False where nobody may look, or the disk has no locks."""
+        if sys.platform == "win32":
+            try:
+                with only_process(self.path):
+                    return False
+            except ConfigError:
+                return True
+        import fcntl
+
+        try:
+            with self.lock_file.open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # freed as it is closed
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes out of the folder; a ConfigError also if ``checkpoints`` is a link."""
@@ -257,7 +324,7 @@ def only_process(folder: Path) -> Iterator[None]:
     try:
         if not folder.is_dir():  # filelock would make it
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout as error:
         raise ConfigError(f"{folder} is in use by another process") from error
     except OSError as error:

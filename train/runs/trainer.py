@@ -9,11 +9,11 @@ import itertools
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from stable_baselines3.common.logger import Logger
@@ -25,14 +25,14 @@ from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
-from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
+from palaestra.train.evaluation.kept_results import added_figures, episodes_table
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.headline import headline, returns_on_display, whole_rollouts
-from palaestra.train.loggers.wandb_logger import Mode, Tracker
+from palaestra.train.loggers.tracker import Tracker, trackers_of
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
 from palaestra.train.runs.callbacks import (
@@ -43,10 +43,10 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import deterministic, write_facts
+from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.parallel.threads import StallWatch, chosen_threads
+from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.runs.threads import StallWatch, chosen_threads
-from palaestra.train.runs.torchrun import device_of
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
 
@@ -60,7 +60,7 @@ class RunResult:
             the first.
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation, with those before a resumption.
-        curves: W&B's page or offline folder; None without W&B.
+        curves: W&B's page (or offline folder), and commands that show them in other trackers.
         solved_at: the mean return from which the environment counts as solved; None if unknown.
         solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
         stopped: why it ended before its steps were taken; None if it did not.
@@ -71,7 +71,7 @@ class RunResult:
     evaluation: Evaluation | None
     num_timesteps: int
     training_seconds: float
-    curves: str | Path | None
+    curves: Sequence[str | Path]
     solved_at: float | None = None
     solved_after_seconds: float | None = None
     interrupted: bool = False
@@ -85,7 +85,8 @@ def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str =
     Args:
         config: what to train, see :func:`palaestra.train.resolve_config`.
         run_dir: the folder to make; None for ``runs/ENV/AGENT/TIME-sSEED``.
-        track: Weights & Biases: "auto", "online", "offline" or "disabled".
+        track: Weights & Biases: "auto", "online", "offline" or "disabled"; or "tensorboard", "trackio", or several with
+            commas.
 
     Raises:
         ConfigError: if the folder exists or cannot be made, or the mode is unknown.
@@ -96,9 +97,8 @@ def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str =
 
 
 def check_track(track: str) -> None:
-    """Raise a ConfigError unless it is a mode of W&B."""
-    if track not in get_args(Mode):
-        raise ConfigError(f"--track {track}: expected auto, online, offline or disabled")
+    """Raise a ConfigError unless it names trackers that are there."""
+    trackers_of(track)
 
 
 def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Path | None = None) -> RunResult:
@@ -106,14 +106,14 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
 
     Args:
         config: what to train.
-        track: W&B mode, see :class:`~palaestra.train.loggers.wandb_logger.Tracker`.
+        track: trackers, see :class:`~palaestra.train.loggers.tracker.Tracker`.
         resume: what to go on from, see :func:`palaestra.train.runs.checkpoints.resumed`; None starts anew.
 
     Raises:
         ConfigError: if another process works in that folder.
         RunFailed: if the environment breaks down, training diverges or memory runs out; the last checkpoint is kept.
     """
-    started, stop = time.perf_counter(), StopSignal(None if process_group().rank == 0 else _silent)
+    started, stop = Stopwatch(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
     with alone, deterministic(config.deterministic), stop:
         try:
@@ -150,7 +150,7 @@ def _train(
     track: str,
     resume: Path | None,
     stop: StopSignal,
-    started: float,
+    started: Stopwatch,
     remark: str,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
@@ -194,20 +194,22 @@ def _train(
                 )
                 _take_best(model, folder)
             model.save(folder.model_file)
-        seconds, stop.when = time.perf_counter() - started, ""
+        seconds, stop.when = started.seconds, ""
         env.close()  # some can be open once only
         stop.check()  # it may have been asked for in the last iteration
         finished, evaluation = True, _final_evaluation(model, config, folder, tracker, stop, progress)
     except (Stopped, KeyboardInterrupt):
-        seconds = time.perf_counter() - started
+        seconds = started.seconds
     finally:
         tracker.finish({} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()})
-    solved_after = callback.solved_after if resume is None else folder.facts().get("solved_after_seconds")
+    before = {} if resume is None else folder.facts()
+    solved_after = callback.solved_after if resume is None else before.get("solved_after_seconds")
     speed, seconds = (model.num_timesteps - start_step) / seconds, callback.seconds_before + seconds
-    write_facts(folder.facts_file, model, seconds, speed, solved_after, stopped, finished and evaluation is None)
+    skipped, at = finished and evaluation is None, callback.solved_at
+    write_facts(folder.facts_file, model, seconds, speed, (at, solved_after), stopped, skipped, started, before)
     if finished:
         checkpoints.discard(folder)
-    at, steps, curves = callback.solved_at, model.num_timesteps, tracker.url or tracker.offline_dir
+    steps, curves = model.num_timesteps, tracker.places
     return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved)
 
 
@@ -233,7 +235,7 @@ def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path 
     except (Stopped, KeyboardInterrupt):
         interrupted = True
     seconds = time.perf_counter() - started
-    return RunResult(folder.path, None, model.num_timesteps, seconds, None, interrupted=interrupted)
+    return RunResult(folder.path, None, model.num_timesteps, seconds, (), interrupted=interrupted)
 
 
 def _silent(text: str) -> None:
@@ -298,14 +300,17 @@ def _final_evaluation(
         with progress.stage(f"final evaluation: {count:,} held-out episodes") as stage:
             result = evaluate_run(policy, config, count, tell=lambda over: stage.tell(over / count))
         write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
+        write_whole(folder.episodes_file, episodes_table(result))
+        write_whole(folder.figures_file, added_figures(result, policy, stop.say))
+        folder.stress_file.unlink(missing_ok=True)  # of an agent that has trained further
         stop.skippable = "the recording"
         with progress.stage("recording an episode", at_most=True) as stage:
             video = _record_episode(policy, config, folder.video_file, stage.tell)
     except Stopped:
         if not stop.skipped:
             raise
-        for file in (folder.video_file, *([folder.evaluation_file] if result is None else [])):
-            file.unlink(missing_ok=True)  # of an agent that has trained further
+        for file in (folder.video_file, *(folder.evaluation_files() if result is None else [])):
+            file.unlink(missing_ok=True)  # the same
     stop.skippable = ""
     for key, value in ({} if result is None else eval_metrics(result)).items():
         model.logger.record(key, value)
@@ -313,6 +318,8 @@ def _final_evaluation(
     if video is not None:
         tracker.log_video(video, model.num_timesteps)
     tracker.log_model(folder.model_file, f"{config.env}-{config.agent}")
+    if result is not None:
+        tracker.log_table("eval/final", ("figure", "value"), [*_numbers(result).items()], model.num_timesteps)
     return result
 
 

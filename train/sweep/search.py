@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.host import available_cores
-from palaestra.train.config.run_config import RunConfig, resolve_config
+from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import tell
 from palaestra.train.interruptions import Interrupted, StopSignal
@@ -30,6 +30,10 @@ from palaestra.train.sweep.trial import LaunchTrial, TrialProcess
 
 if TYPE_CHECKING:
     import optuna
+
+    from palaestra.envs.specs import ResolvedEnv
+
+DATABASE = "sweep.db"
 
 
 def plan(env: str, agent: str | None, settings: Sequence[str], varies: Sequence[str], **options: Any) -> Space:
@@ -42,15 +46,58 @@ def plan(env: str, agent: str | None, settings: Sequence[str], varies: Sequence[
         base = resolve_config(env, agent, settings=settings, **options)
     except ConfigError:  # the preset's value of what varies may not fit what is set
         base = resolve_config(env, agent, settings=[*settings, *map(first_of, varies)], **options)
+    return _space(base, settings, varies)
+
+
+def plan_again(
+    env: str,
+    agent: str | None,
+    settings: Sequence[str],
+    varies: Sequence[str],
+    folder: Path | None,
+    url: str | None,
+    **options: Any,
+) -> Space | None:
+    """The space of a sweep that the same command began; None if there is none.
+
+    What its settings named then, a robot's file say, may be gone or in another folder by now: the sweep has kept it.
+    """
+    found = environment(env)
+    folder = folder or _default_folder(found, agent or "ppo")
+    if url is None and not (folder / DATABASE).is_file():
+        return None
+    from palaestra.train.sweep.study import begun, open_storage, storage_errors
+
+    with storage_errors():
+        kept = begun(open_storage(url or _database(folder)), _study_name(found, folder), settings)
+    if kept is None or kept["agent"] != (agent or "ppo"):
+        return None
+    given = {name: value for name, value in options.items() if value is not None}
+    return _space(RunConfig.from_dict({**kept, "device": "auto", **given}), settings, varies)
+
+
+def _space(base: RunConfig, settings: Sequence[str], varies: Sequence[str]) -> Space:
     both = {text.partition("=")[0].strip() for text in settings} & {v.partition("=")[0].strip() for v in varies}
     if both:
         raise ConfigError(f"{min(both)} is both set and varied")
     return user_space(base, varies) if varies else default_space(base, settings)
 
 
+def _database(folder: Path) -> str:
+    return f"sqlite:///{(folder / DATABASE).resolve()}"
+
+
+def _study_name(env: ResolvedEnv, folder: Path) -> str:
+    return f"{env.short_name}/{folder.resolve().name}"
+
+
 def default_folder(config: RunConfig) -> Path:
     """The folder in which the same command finds its sweep again."""
-    return Path("runs", config.resolved_env.short_name, "sweeps", config.agent)
+    return _default_folder(config.resolved_env, config.agent)
+
+
+def _default_folder(env: ResolvedEnv, agent: str) -> Path:
+    return Path("runs", env.short_name, "sweeps", agent)
 
 
 def sweep(
@@ -61,6 +108,7 @@ def sweep(
     url: str | None,
     as_json: bool,
     launch: LaunchTrial | None = None,
+    settings: Sequence[str] = (),
 ) -> bool:
     """Run the sweep, or this worker's part of it, and tell the outcome; whether there is one.
 
@@ -70,6 +118,7 @@ def sweep(
         folder: of the trials; by default :func:`default_folder`.
         url: of the database, for SQLAlchemy; by default a file in the folder.
         launch: starts a trial.
+        settings: of the command line, by which the same command is known again.
 
     Raises:
         ConfigError: without Optuna, on a storage out of reach, on a folder or a study of another sweep.
@@ -84,10 +133,11 @@ def sweep(
     launch = launch or (lambda config, folder: TrialProcess(config, folder, threads))
     folder = folder or default_folder(space.base)
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{space.base.resolved_env.short_name}/{folder.resolve().name}"
+    name = _study_name(space.base.resolved_env, folder)
     with storage_errors(), StopSignal(lambda _: tell("stopping: trials save and end; again: at once")) as stop:
-        storage = open_storage(url or f"sqlite:///{(folder / 'sweep.db').resolve()}")
-        study = open_study(storage, name, space, str(folder) if url is None else f"the storage's study {name}")
+        storage = open_storage(url or _database(folder))
+        where = str(folder) if url is None else f"the storage's study {name}"
+        study = open_study(storage, name, space, where, settings)
         tell(f"varied: {'; '.join(space.describe())}")
         done = Worker(study, storage, space, folder, launch).run(trials, jobs, lambda: stop.requested)
         if done:

@@ -20,7 +20,7 @@ import importlib.util
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,8 @@ POLL = 0.25  # s
 WHOLE = 4  # trials that are never stopped early
 REPORTS = 10  # steps that the pruner counts in; a run has ten evaluations
 SEEDS = 2**32
-_FACTS, _ORIGIN, _ERROR = "sweep", "origin", "error"  # user attributes
+_FACTS, _SETTINGS, _ORIGIN, _ERROR = "sweep", "settings", "origin", "error"  # user attributes
+_SHOWN = 100  # letters of a value in a message
 _RETRIES = 3
 
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -102,8 +103,8 @@ def storage_errors() -> Iterator[None]:
         raise ConfigError(f"the storage failed ({text}); the same command goes on with the sweep") from error
 
 
-def open_study(storage: RDBStorage, name: str, space: Space, where: str) -> optuna.Study:
-    """The study of that name, new or as it is.
+def open_study(storage: RDBStorage, name: str, space: Space, where: str, settings: Sequence[str] = ()) -> optuna.Study:
+    """The study of that name, new or as it is; ``settings`` are those of the command line that begins it.
 
     Raises:
         ConfigError: if it is another sweep's.
@@ -118,15 +119,27 @@ def open_study(storage: RDBStorage, name: str, space: Space, where: str) -> optu
         found = _facts(study)
         for key, value in facts.items():
             if found.get(key) != value:
-                theirs, ours = _difference(found.get(key), value)
+                name, theirs, ours = _difference(key, found.get(key), value)
                 raise ConfigError(
-                    f"{where} holds another sweep, whose {key} is {theirs}, not {ours}; use another --dir"
+                    f"{where} holds another sweep, whose {name} is {theirs}, not {ours}; use another --dir"
                 ) from None
         return study
     if space.start is not None:
         study.enqueue_trial(space.start)
+    study.set_user_attr(_SETTINGS, list(settings))
     study.set_user_attr(_FACTS, facts)
     return study
+
+
+def begun(storage: RDBStorage, name: str, settings: Sequence[str]) -> dict[str, Any] | None:
+    """The run configuration, without a device, that a sweep began with; None unless it was with these settings."""
+    try:
+        study = optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        return None
+    if study.user_attrs.get(_SETTINGS) != list(settings):
+        return None
+    return {key: value for key, value in _facts(study).items() if key != "space"}
 
 
 def _facts(study: optuna.Study) -> dict[str, Any]:
@@ -140,16 +153,18 @@ def _facts(study: optuna.Study) -> dict[str, Any]:
     )
 
 
-def _difference(theirs: Any, ours: Any) -> tuple[Any, Any]:
-    """The parts that differ, of lists and mappings."""
+def _difference(name: str, theirs: Any, ours: Any) -> tuple[str, str, str]:
+    """The first part that differs, by its name, as one and the other have it, in few letters."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-        return {k: theirs[k] for k in keys if k in theirs}, {k: ours[k] for k in keys if k in ours}
-    if isinstance(theirs, list) and isinstance(ours, list):
-        return "; ".join(x for x in theirs if x not in ours) or "less", "; ".join(
-            x for x in ours if x not in theirs
-        ) or "less"
-    return theirs, ours
+        key = next(key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key))
+        return _difference(f"{name}.{key}", theirs.get(key), ours.get(key))
+    if isinstance(theirs, list) and isinstance(ours, list) and all(isinstance(x, str) for x in (*theirs, *ours)):
+        pairs = ((theirs, ours), (ours, theirs))
+        less, more = ("; ".join(x for x in one if x not in other) or "less" for one, other in pairs)
+        return name, less, more
+    found = ["not set" if value is None else f"{value!r}" for value in (theirs, ours)]
+    first, second = (text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…" for text in found)
+    return name, first, second
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

@@ -26,7 +26,7 @@ from typing import TextIO, cast
 from palaestra.envs.core import user_code
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.interruptions import LastingOutput, Shown
-from palaestra.train.runs.child_process import ChildProcess, failure, last_line
+from palaestra.train.runs.parallel.child_process import ChildProcess, failure, last_line
 from palaestra.train.runs.run_folder import RunFolder
 
 LAST_PART = 0.7  # evaluations after this part of the training make the score, for one alone is 100 episodes of luck

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from palaestra.envs.arm.chain import Placement, SerialChain
+from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.suggest import closest
 
 LIMITS = ("q_min", "q_max", "velocity", "acceleration", "torque")
@@ -86,6 +87,30 @@ def check_keys(name: str, data: Mapping[str, Any], known: tuple[str, ...]) -> No
             close = closest(str(key), list(known))
             hint = f"did you mean {close!r}?" if close else f"known: {', '.join(known)}"
             raise ValueError(f"{name}: a robot has no key {key!r}; {hint}")
+
+
+def check_about(name: str, about: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless what stands beside a chain is of its kind."""
+    if not isinstance(name, str):
+        raise ValueError(f"a robot's name must be a text, got {name!r}")
+    kinds = {"assumed": dict, "bound": dict, "by_rule": dict, "source": str, "licence": str, "notes": list}
+    for key, kind in kinds.items():
+        if not isinstance(about.get(key, kind()), kind):
+            raise ValueError(f"{name}: {key} must be a {kind.__name__}, got {about[key]!r}")
+    if wrong := [note for note in about.get("notes", ()) if not isinstance(note, str)]:
+        raise ValueError(f"{name}: notes must be texts, got {wrong[0]!r}")
+    for limit, joints in about.get("assumed", {}).items():
+        if (
+            limit not in (*LIMITS, "position")
+            or not isinstance(joints, dict)
+            or not all(v is None or is_finite_number(v) for v in joints.values())
+        ):
+            raise ValueError(f"{name}: assumed must hold joints and values for kinds of limit, got {limit}: {joints!r}")
+    for key, value in about.get("bound", {}).items():
+        rows = value.values() if key == "returns" and isinstance(value, dict) else [[value]]
+        plain = all(isinstance(row, list) and all(map(is_finite_number, row)) for row in rows)
+        if not (isinstance(value, str) if key == "task" else plain):
+            raise ValueError(f"{name}: bound.{key} must be {'a text' if key == 'task' else 'numbers'}, got {value!r}")
 
 
 def read_placement(what: str, value: Any) -> Placement:

@@ -82,21 +82,40 @@ def random_and_expert(env: TensorEnv[Any], episodes: int = HELD_OUT) -> tuple[fl
     return _played(env, random, episodes)[0], *_played(env, env.expert, episodes)
 
 
+@cache
+def returns_within(
+    task: Callable[..., TensorEnv[Any]], arguments: tuple[tuple[str, Any], ...], limit: int | None, episodes: int
+) -> tuple[float, float, float]:
+    """:func:`random_and_expert` of ``task(**arguments)`` in episodes of up to ``limit`` steps, once for each."""
+    env = task(**dict(arguments))
+    env.max_episode_steps = limit
+    return random_and_expert(env, episodes)
+
+
 def measured_reference(kept: Mapping[str, Any], digest: str, control: str) -> Reference:
     """The reference of ``palaestra/PandaReachTorque-v0`` from what a run has measured for a task with that digest."""
     returns = kept.get("returns", {}).get(control)
     if kept.get("task") != digest or returns is None or len(returns) != 3:
         return Reference()
-    random, expert, arrived = returns
+    return best_known(*returns)
+
+
+def best_known(random: float, expert: float, arrived: float) -> Reference:
+    """The expert is the best known where it arrives, see :func:`random_and_expert`."""
     if arrived < ARRIVES or expert <= random:
-        missed = f"nothing is known of the best: the expert arrives in {arrived:.0%} of {MEASURED} held-out episodes"
-        return Reference(random=random, source=missed)
+        return nothing_known(random, arrived, MEASURED)
     return Reference(
         optimum=expert,
         random=random,
         solved_at=random + SOLVED * (expert - random),
         source=f"best known: the expert, in {MEASURED} held-out episodes; solved at: {SOLVED:.0%} of the way to it",
     )
+
+
+def nothing_known(random: float, arrived: float, episodes: int) -> Reference:
+    """The reference of a task in which the expert does not always arrive."""
+    share = f"{100 * arrived:.3g} % of {episodes:,} held-out episodes"
+    return Reference(random=random, source=f"nothing is known of the best: the expert arrives in {share}")
 
 
 @torch.no_grad()

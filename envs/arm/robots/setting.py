@@ -5,11 +5,12 @@
 2. A mapping with the key ``from`` (the Panda, if it is left out) is that text and what is to be different: ``tip`` and
    ``base`` (names of links of the file), ``tool`` (the tool centre in the flange's frame: its distance along z, m; or
    x, y, z, m; or these and roll, pitch, yaw, rad), limits (a number for all joints, or one for each, null where the
-   stated default is to be assumed), ``start``, ``targets``, ``pose_targets``.
+   stated default is to be assumed), ``damping``, ``coulomb``, ``armature``, ``start``, ``targets``, ``pose_targets``.
 3. A mapping with the key ``placements`` is a robot as plain data: the chain
    (:mod:`palaestra.envs.arm.robots.plain_data`), and beside it ``start`` (rad or m), ``targets`` and ``pose_targets``
    (boxes of targets for points and for poses, m), ``source``, ``licence``, ``assumed`` (limits that no source gave),
-   ``notes`` and ``bound`` (:mod:`palaestra.envs.arm.robots.scores`).
+   ``notes``, ``by_rule`` (:mod:`palaestra.envs.arm.robots.derived`) and ``bound``
+   (:mod:`palaestra.envs.arm.robots.scores`). A limit that it leaves out gets the stated default of a file's.
 4. :func:`robot_data` makes the third form of any other, complete with start and targets: a run keeps that, and needs
    neither the file nor the folder that it was started in.
 """
@@ -30,24 +31,36 @@ from palaestra.envs.arm.panda import PANDA, PANDA_READY, PANDA_TARGETS
 from palaestra.envs.arm.robot_files import RobotFileError, read_robot
 from palaestra.envs.arm.robot_files.assumed import RULES, with_assumed_limits
 from palaestra.envs.arm.robot_files.urdf import LARGEST_FILE
+from palaestra.envs.arm.robots.derived import (
+    ORIENTATION,
+    PLACES,
+    SHAPE,
+    check_record,
+    is_changed,
+    outdated,
+    record,
+    still_by_rule,
+)
 from palaestra.envs.arm.robots.plain_data import (
     CHAIN_KEYS,
     LIMITS,
     chain_data,
     chain_from_data,
+    check_about,
     check_keys,
     read_placement,
     same,
 )
 from palaestra.envs.arm.robots.start_pose import start_pose
 from palaestra.envs.arm.robots.target_box import target_box
-from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.suggest import closest
 
 same(PANDA)  # the first of all that are equal to it
 Assumed = Mapping[str, Mapping[str, float | None]]
-_ABOUT = ("source", "licence", "assumed", "notes", "start", "targets", "pose_targets", "bound")
-_CHANGES = ("tool", "start", "targets", "pose_targets", *LIMITS)
+_ABOUT = ("source", "licence", "assumed", "notes", *PLACES, "bound", "by_rule")
+_RESISTANCE = ("damping", "coulomb", "armature")
+_PER_JOINT = (*LIMITS, *_RESISTANCE)
+_CHANGES = ("tool", *PLACES, *_PER_JOINT)
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ class TaskRobot:
         assumed: for each kind of limit that no source gave the joints, and the value taken.
         notes: sentences on what was chosen, frozen or left out as its file was read.
         bound: what :mod:`palaestra.envs.arm.robots.scores` found before.
+        chosen: which of start, targets and pose_targets suit the chain and nothing else: another chain gets its own.
+        orientation: whether targets have one, and the digest of the task that it was found for; None if unknown.
     """
 
     chain: SerialChain
@@ -74,6 +89,8 @@ class TaskRobot:
     assumed: Assumed = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     bound: Mapping[str, Any] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()
+    orientation: tuple[bool, str] | None = None
 
     def placed(self, start: Any = None, targets: Any = None, *, poses: bool = False) -> tuple[Any, Any]:
         """The start and the targets, points or poses: those asked for, the robot's own, or what suits the chain."""
@@ -139,10 +156,14 @@ def robot_data(value: Any, *, poses: bool = False) -> dict[str, Any]:
     start, targets = robot.placed(poses=poses)
     about: dict[str, Any] = {"source": robot.source, "licence": robot.licence, "notes": list(robot.notes)}
     about["assumed"] = {name: dict(joints) for name, joints in robot.assumed.items()}
-    box = [[float(end) for end in row] for row in targets]
-    about |= {"start": [float(q) for q in start], "pose_targets" if poses else "targets": box}
+    key = "pose_targets" if poses else "targets"
+    places = {"start": [float(q) for q in start], key: [[float(end) for end in row] for row in targets]}
+    chosen = robot.chosen | {name for name in places if getattr(robot, name) is None}
+    by_rule = record(robot.chain, places, chosen)
+    if robot.orientation is not None:
+        by_rule[ORIENTATION] = list(robot.orientation)
     chain = chain_data(robot.chain)
-    data = {"name": chain.pop("name"), **about, **chain, "bound": dict(robot.bound)}
+    data = {"name": chain.pop("name"), **about, **places, **chain, "bound": dict(robot.bound), "by_rule": by_rule}
     return {key: value for key, value in data.items() if value not in ("", [], {})}
 
 
@@ -178,38 +199,37 @@ def _from_data(data: Mapping[str, Any]) -> TaskRobot:
         raise ValueError(f"{name}: tip and base are chosen as a file is read, and this robot has been: name it again")
     check_keys(name, data, (*CHAIN_KEYS, *_ABOUT))
     about = {key: data[key] for key in _ABOUT if key in data}
-    _check_about(name, about)
-    about["notes"] = tuple(about.get("notes", ()))
-    chain = {key: value for key, value in data.items() if key in CHAIN_KEYS}
-    placements = chain.get("placements")
+    check_about(name, about)
+    check_record(name, about.get("by_rule", {}))
+    about["notes"], kept = tuple(about.get("notes", ())), about.pop("by_rule", {})
+    numbers = {key: value for key, value in data.items() if key in CHAIN_KEYS}
+    placements = numbers.get("placements")
     dof = len(placements) if isinstance(placements, list | tuple) else 0
-    chain |= {limit: _for_each(chain[limit], dof) for limit in LIMITS if limit in chain}
-    if "tool" in chain:
-        chain["tool"] = _tool(name, chain["tool"])
-    return TaskRobot(chain_from_data(chain), **about)
+    numbers |= {key: _for_each(numbers[key], dof) for key in _PER_JOINT if key in numbers}
+    if "tool" in numbers:
+        numbers["tool"] = _tool(name, numbers["tool"])
+    chain = chain_from_data(numbers)
+    places = {key: about[key] for key in PLACES if key in about}
+    old = outdated(kept, chain, places)
+    about = {key: value for key, value in about.items() if key not in old}
+    found = tuple(kept[ORIENTATION]) if ORIENTATION in kept else None
+    robot = TaskRobot(chain, **about, chosen=still_by_rule(kept, places) - old, orientation=found)
+    return _completed(robot, again=bool(kept)) if is_changed(kept, chain) else robot
 
 
-def _check_about(name: str, about: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless what stands beside a chain is of its kind."""
-    if not isinstance(name, str):
-        raise ValueError(f"a robot's name must be a text, got {name!r}")
-    for key, kind in {"assumed": dict, "bound": dict, "source": str, "licence": str, "notes": list}.items():
-        if not isinstance(about.get(key, kind()), kind):
-            raise ValueError(f"{name}: {key} must be a {kind.__name__}, got {about[key]!r}")
-    if wrong := [note for note in about.get("notes", ()) if not isinstance(note, str)]:
-        raise ValueError(f"{name}: notes must be texts, got {wrong[0]!r}")
-    for limit, joints in about.get("assumed", {}).items():
-        if (
-            limit not in (*LIMITS, "position")
-            or not isinstance(joints, dict)
-            or not all(v is None or is_finite_number(v) for v in joints.values())
-        ):
-            raise ValueError(f"{name}: assumed must hold joints and values for kinds of limit, got {limit}: {joints!r}")
-    for key, value in about.get("bound", {}).items():
-        rows = value.values() if key == "returns" and isinstance(value, dict) else [[value]]
-        plain = all(isinstance(row, list) and all(map(is_finite_number, row)) for row in rows)
-        if not (isinstance(value, str) if key == "task" else plain):
-            raise ValueError(f"{name}: bound.{key} must be {'a text' if key == 'task' else 'numbers'}, got {value!r}")
+def _completed(robot: TaskRobot, *, again: bool) -> TaskRobot:
+    """The robot with the stated defaults for limits that it lacks; ``again`` also for those that were assumed."""
+    chain = robot.chain
+    values: dict[str, Any] = {}
+    assumed = {name: joints if again else {} for name, joints in robot.assumed.items()}
+    for name in RULES.keys() - {"position"}:
+        pairs = zip(chain.joint_names, getattr(chain, name), strict=True)
+        values[name] = [None if assumed.get(name, {}).get(joint) == value else value for joint, value in pairs]
+    full, found = with_assumed_limits(dataclasses.replace(chain, **values))
+    now = _valued(full, found)
+    for name, joints in ({} if again else robot.assumed).items():
+        now = {**now, name: {**joints, **now.get(name, {})}}
+    return dataclasses.replace(robot, chain=same(full), assumed={name: now[name] for name in RULES if name in now})
 
 
 def _changed(robot: TaskRobot, changes: Mapping[str, Any]) -> TaskRobot:
@@ -217,18 +237,22 @@ def _changed(robot: TaskRobot, changes: Mapping[str, Any]) -> TaskRobot:
     if not changes:
         return robot
     old = robot.chain
-    values: dict[str, Any] = {key: changes[key] for key in changes if key not in ("start", "targets", "pose_targets")}
-    if "tool" in values:
-        values["tool"] = _tool(old.name, values["tool"])
+    values: dict[str, Any] = {key: _for_each(changes[key], old.dof) for key in _RESISTANCE if key in changes}
+    if "tool" in changes:
+        values["tool"] = _tool(old.name, changes["tool"])
     for name in LIMITS:
         lacking = robot.assumed.get(name, {})
         known = [None if j in lacking else v for j, v in zip(old.joint_names, getattr(old, name), strict=True)]
-        values[name] = _for_each(values.get(name, known), old.dof)
+        values[name] = _for_each(changes.get(name, known), old.dof)
     chain, assumed = with_assumed_limits(dataclasses.replace(old, **values))
-    places: dict[str, Any] = {"start": changes.get("start", robot.start)}
-    for key in ("targets", "pose_targets"):
-        places[key] = changes.get(key, None if "tool" in changes or "start" in changes else getattr(robot, key))
-    return dataclasses.replace(robot, chain=same(chain), assumed=_valued(chain, assumed), bound={}, **places)
+    other = robot.chosen if {*changes} & {*SHAPE} else robot.chosen - {"start"} if "start" in changes else frozenset()
+    places = {key: changes.get(key, None if key in other else getattr(robot, key)) for key in PLACES}
+    new: dict[str, Any] = {
+        "chain": same(chain),
+        "assumed": _valued(chain, assumed),
+        "chosen": robot.chosen - {*changes} - other,
+    }
+    return dataclasses.replace(robot, **new, **places, bound={}, orientation=None)
 
 
 def _valued(chain: SerialChain, assumed: Mapping[str, tuple[str, ...]]) -> Assumed:
@@ -241,8 +265,9 @@ def _valued(chain: SerialChain, assumed: Mapping[str, tuple[str, ...]]) -> Assum
 
 
 def _for_each(value: Any, dof: int) -> Any:
-    """A number for each joint."""
-    return [value] * dof if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """A number, or None, for each joint."""
+    alike = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return [value] * dof if alike else value
 
 
 def _tool(name: str, value: Any) -> Any:
@@ -294,12 +319,14 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _panda() -> TaskRobot:
     source = "Franka Robotics, Robot and interface specifications; Gaz et al., IEEE RA-L 2019"
-    return TaskRobot(PANDA, PANDA_READY, PANDA_TARGETS, PANDA_TARGETS, source)
+    of_tool = frozenset(("targets", "pose_targets"))
+    return TaskRobot(PANDA, PANDA_READY, PANDA_TARGETS, PANDA_TARGETS, source, chosen=of_tool)
 
 
 @cache
 def _shipped(name: str) -> TaskRobot:
-    return _from_data(_read_json(Path(__file__).with_name(f"{name}.json")))
+    robot = _from_data(_read_json(Path(__file__).with_name(f"{name}.json")))
+    return dataclasses.replace(robot, chosen=frozenset(PLACES))
 
 
 READY: dict[str, Callable[[], TaskRobot]] = {

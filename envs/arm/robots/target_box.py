@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.chain import Row, SerialChain
-from palaestra.envs.arm.control import damped_least_squares, rotation_error
-from palaestra.envs.arm.dynamics import Frames, link_frames, tool_jacobian
+from palaestra.envs.arm.control import damped_least_squares, rotation_error, tool_rotation
+from palaestra.envs.arm.dynamics import link_frames, tool_jacobian
 from palaestra.envs.arm.panda import PANDA
 from palaestra.envs.arm.robots.start_pose import ORIENTS_FROM, candidates, workspace
 from palaestra.envs.arm.tables import tables
@@ -70,7 +70,7 @@ def reached_share(chain: SerialChain, box: BoxShape, start: Row, *, with_turns: 
         return float((_misses(chain, points, None, start) <= 1.0).double().mean())
     turns = torch.tensor(list(itertools.product(*((-turn, turn) for turn in TURNS))), dtype=torch.float64).T
     here = link_frames(chain, torch.tensor(start, dtype=torch.float64).unsqueeze(1))
-    wanted = turned(_rotation(here)[..., 0], turns)  # [3, 3, 8]
+    wanted = turned(tool_rotation(here)[..., 0], turns)  # [3, 3, 8]
     corners = points[:, :: 2 if points.shape[1] == 27 else 1]  # the corners and the middles of the faces
     each = corners.repeat_interleave(wanted.shape[-1], 1)
     return float((_misses(chain, each, wanted.repeat(1, 1, corners.shape[1]), start) <= 1.0).double().mean())
@@ -146,18 +146,13 @@ def _misses(chain: SerialChain, goal: Tensor, wanted: Tensor | None, start: Row)
         if turns is None:
             jacobian = jacobian[:3]
         else:
-            error = torch.cat((error, reach * rotation_error(_rotation(frames), turns)))
+            error = torch.cat((error, reach * rotation_error(tool_rotation(frames), turns)))
             jacobian = torch.cat((jacobian[:3], reach * jacobian[3:]))
         step = damped_least_squares(jacobian, error, (1e-3 + 0.3 * error.square().sum(0).sqrt()) * reach)
         q = (q + step).clamp(table.q_min, table.q_max)
     frames = link_frames(chain, q)
     miss = (goals - frames.position[:, -1]).square().sum(0).sqrt() / (_FOUND if turns is None else _NEAR)
     if turns is not None:
-        angle = rotation_error(_rotation(frames), turns).square().sum(0).sqrt()
+        angle = rotation_error(tool_rotation(frames), turns).square().sum(0).sqrt()
         miss = torch.maximum(miss, angle / _NEAR_ANGLE)
     return miss.view(goal.shape[1], _STARTS).amin(1)
-
-
-def _rotation(frames: Frames) -> Tensor:
-    """[3 rows, 3 columns, N] of the tool."""
-    return torch.stack([axis[:, -1] for axis in frames[:3]], 1)

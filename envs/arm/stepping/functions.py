@@ -36,6 +36,8 @@ def integrate_functions(chain: SerialChain, motion: Motion, time_step: float, st
         load = joint_torque(chain, axes, body, dq) + friction(chain, dq) * motion.friction
         if has_drag(chain):  # by an implicit step: damping may be large beside what little inertia a joint feels
             matrix = with_diagonal(matrix, time_step * drag_slope(chain, dq) * motion.friction)
+        if motion.drag is not None:
+            load, matrix = load + motion.drag * dq, with_diagonal(matrix, time_step * motion.drag)
         if motion.drives is not None:
             torque = drive_torque(chain, motion.drives, matrix, load, motion.command - q, dq, time_step)
         dq = dq + time_step * solve_positive(matrix, torque - load)

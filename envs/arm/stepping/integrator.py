@@ -36,8 +36,8 @@ _KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, 
 class Drives(NamedTuple):
     """Proportional-derivative drives of the joints."""
 
-    stiffness: Tensor  # [dof, 1] N m/rad
-    damping: Tensor  # [dof, 1] N m s/rad
+    stiffness: Tensor  # [dof, 1] or [dof, N] N m/rad
+    damping: Tensor  # as stiffness, N m s/rad
 
 
 class Motion(NamedTuple):
@@ -49,6 +49,7 @@ class Motion(NamedTuple):
     friction: Tensor  # [N] factor of all friction
     payload: Tensor | None = None  # [N] kg at the tool centre
     drives: Drives | None = None
+    drag: Tensor | None = None  # [dof, N] damping besides the chain's own, N m s/rad
 
 
 def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) -> tuple[Tensor, Tensor]:
@@ -79,12 +80,14 @@ def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int,
     q = motion.q
     n = q.shape[1]
     block = math.ceil(n / math.ceil(n / largest)) if n else 0
-    settings = (chain, block, q.dtype, q.device, time_step, motion.payload is not None, motion.drives is not None)
+    alike = motion.drives is not None and motion.drives.stiffness.shape[1] == 1  # in all environments
+    more = (motion.payload is not None, motion.drag is not None, motion.drives is not None, alike)
+    settings = (chain, block, q.dtype, q.device, time_step, *more)
     after = torch.stack((q.detach(), motion.dq.detach()))
     with torch.no_grad():
         # tensors of other classes, such as those that only follow shapes, have no memory to be kept
         integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
-        if motion.drives is not None:
+        if motion.drives is not None and alike:
             integrator.set_drives(motion.drives)
         for first in range(0, n, max(block, 1)):
             # the last block overlaps the one before, and computes the same
@@ -104,7 +107,9 @@ class Integrator:
         device: torch.device,
         time_step: float,
         with_payload: bool,
+        with_drag: bool,
         with_drives: bool,
+        drives_alike: bool,
     ) -> None:
         """Record them; see :func:`integrate`. ``block`` is the number of environments."""
         self._chain, self._table, self._operations = chain, tables(chain, dtype, device), Operations()
@@ -116,12 +121,15 @@ class Integrator:
             self._payload = torch.empty_like(self._q[0]) if with_payload else None
             if with_payload:
                 self._mass, self._carried = torch.empty_like(self._q), torch.empty_like(self._q)
+            self._drag, self._dragged = (torch.empty_like(self._q) if with_drag else None for _ in range(2))
+            self._varied = with_drives and not drives_alike
             if with_drives:
-                self._stiffness, self._damping, self._damped = self._q.new_empty(3, chain.dof, 1)
+                size = 1 if drives_alike else block
+                self._stiffness, self._damping, self._damped = self._q.new_empty(3, chain.dof, size)
             self._record(with_drives)
 
     def set_drives(self, drives: Drives) -> None:
-        """The numbers of the drives in the next runs."""
+        """The numbers of the drives in the next runs, as many as were recorded."""
         self._stiffness.copy_(drives.stiffness)
         self._damping.copy_(drives.damping)
         self._damped.copy_(self._seconds * drives.damping)
@@ -134,6 +142,11 @@ class Integrator:
         self._friction.copy_(motion.friction[rows])
         if motion.payload is not None:
             self._set_payload(motion.payload[rows])
+        if self._drag is not None and self._dragged is not None and motion.drag is not None:
+            self._drag.copy_(motion.drag[:, rows])
+            self._dragged.copy_(self._seconds * self._drag)
+        if self._varied and motion.drives is not None:
+            self.set_drives(Drives(*(part[:, rows] for part in motion.drives)))
         for _ in range(steps):
             self._operations.run()
         return self._state
@@ -199,6 +212,10 @@ class Integrator:
             rise = torch.empty_like(dq)
             operations.call(lambda: torch.mul(self._time_step * drag_slope(chain, dq), factor, out=rise))
             equations.add_to_diagonal(operations, matrix, rise)
+        if self._drag is not None and self._dragged is not None:
+            operations.multiply(self._drag, dq, brake)
+            operations.add(resistance, brake, resistance)
+            equations.add_to_diagonal(operations, matrix, self._dragged)
 
     def _record_drives(self, matrix: Tensor, resistance: Tensor) -> Tensor:
         """The torque [dof, N] of the drives during the next time step.

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.demand.choices import fit_choices
+from palaestra.envs.pricing.demand.choices.fit_choices import fit_choices
 from palaestra.envs.pricing.demand.counts.gaps import Gaps
 from palaestra.envs.pricing.demand.counts.intervals import Intervals, SalesFitter
 from palaestra.envs.pricing.demand.counts.sales_model import (

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.sales.attributes import find_attributes
 from palaestra.envs.pricing.sales.calendar_dates import read_days, split_times
+from palaestra.envs.pricing.sales.choices.attributes import find_attributes
+from palaestra.envs.pricing.sales.choices.wide_choices import alternatives, long_columns
 from palaestra.envs.pricing.sales.column_names import find_columns
 from palaestra.envs.pricing.sales.reading import Reading, RowFilter
 from palaestra.envs.pricing.sales.receipts import keep_rows, to_periods, with_days
@@ -25,7 +26,6 @@ from palaestra.envs.pricing.sales.sales_table import SKIP, Labels, ReadOptions, 
 from palaestra.envs.pricing.sales.spreadsheets import COLUMNAR, SPREADSHEETS, SheetRows
 from palaestra.envs.pricing.sales.text_cells import TextColumn, factorise
 from palaestra.envs.pricing.sales.text_rows import TextRows
-from palaestra.envs.pricing.sales.wide_choices import alternatives, long_columns
 
 # beyond these the likelihoods take too much memory, or lose the digits that tell one row from another
 _LARGEST, _LARGEST_OF_OTHERS = {"units": 1e6}, 1e9

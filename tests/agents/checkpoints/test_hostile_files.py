@@ -421,6 +421,7 @@ def test_wrong_optimizer_state_is_named(change: Callable[[Any], Any], message: s
         (put("obs", [1]), "observations do not have the form"),
         (put("starts", torch.zeros(4)), "training state.starts"),
         (put("sums", torch.zeros(9)), "training state.sums"),
+        (put("has_ended", torch.zeros(9)), "training state.has_ended"),
         (put("losses", torch.zeros(9)), "training state.losses"),
         (put("window", [{"n": 1}]), "window does not hold"),
         (put("window", [{"n": 1, "r": "x", "l": 1, "t": 0}]), "window holds something else"),

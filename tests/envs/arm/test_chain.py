@@ -219,7 +219,9 @@ def test_links_without_inertia_are_taken_where_the_motion_of_every_joint_has_som
 
 def test_a_rod_is_taken_where_it_does_not_turn_about_itself() -> None:
     rod = (0.1, 0.1, -1e-12, 0.0, 0.0, 0.0)  # rounded
-    assert wrist(1.0, inertia=(*((0.0,) * 6,) * 2, rod), armature=(0.0, 0.0, 0.1)).dof == 3
+    nothing = (1e-20, 1e-20, 1e-20, 6e-20, 0.0, 0.0)  # as CAD programs write it: negative by −5e-20 kg m²
+    for least in (rod, nothing):
+        assert wrist(1.0, inertia=(*((0.0,) * 6,) * 2, least), armature=(0.0, 0.0, 0.1)).dof == 3
     with pytest.raises(ValueError, match=r"^wrist: joint 3 has no inertia of its own"):
         wrist(1.0, inertia=(*((0.0,) * 6,) * 2, rod))
 

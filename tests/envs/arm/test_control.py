@@ -18,7 +18,8 @@ from torch import Tensor
 from palaestra.envs import make
 from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics
 from palaestra.envs.arm.control import damped_least_squares, inverse_kinematics, rotation_error
-from palaestra.envs.arm.reach import PERIOD, Reach, held_out
+from palaestra.envs.arm.reach import PERIOD, Reach
+from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy

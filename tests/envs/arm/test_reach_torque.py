@@ -26,9 +26,10 @@ from palaestra.envs.arm import (
     joint_friction,
     mass_matrix,
 )
+from palaestra.envs.arm.drawn.motors import PD_RANGE
 from palaestra.envs.arm.dynamics import bodies, joint_torque, link_frames, screws, upper_mass_matrix
 from palaestra.envs.arm.friction import friction
-from palaestra.envs.arm.reach_torque import PD_RANGE, ReachTorque, ReachTorqueState
+from palaestra.envs.arm.reach_torque import ReachTorque, ReachTorqueState
 from palaestra.envs.arm.stepping import Drives
 from palaestra.envs.arm.stepping.functions import drive_torque
 from palaestra.envs.arm.tables import tables
@@ -100,7 +101,7 @@ def test_the_drives_keep_to_their_torque(seed: int) -> None:
     axes, body = screws(PANDA, frames), bodies(PANDA, frames)
     matrix, load = upper_mass_matrix(PANDA, axes, body), joint_torque(PANDA, axes, body, dq) + friction(PANDA, dq)
     offset = dq.flip(1) * torch.logspace(-3, 1, 64)
-    drives = Drives(env.stiffness, env.damping)
+    drives = Drives(env.motors.stiffness, env.motors.damping)
     torque = drive_torque(PANDA, drives, matrix, load, offset, dq, 0.002)
     limit = torch.tensor(PANDA.torque).unsqueeze(1)
     assert (torque.abs() <= limit).all()
@@ -108,7 +109,7 @@ def test_the_drives_keep_to_their_torque(seed: int) -> None:
     free = (torque.abs() < limit).all(0)
     state = (value.T.double() for value in (q, dq, torque - friction(PANDA, dq)))
     after = dq.T.double() + 0.002 * forward_dynamics(PANDA, *state)
-    expected = env.stiffness.double() * offset.double() - env.damping.double() * after.T
+    expected = env.motors.stiffness.double() * offset.double() - env.motors.damping.double() * after.T
     assert free.any()
     torch.testing.assert_close(torque[:, free].double(), expected[:, free], rtol=2e-3, atol=0.02)
 
@@ -159,7 +160,7 @@ def test_the_drives_reach_a_far_configuration_without_swinging() -> None:
     play, rest = Play(env, 2), torch.zeros_like(goal)
     for _ in range(75):
         q = play.states[-1].q.double()
-        weight = inverse_dynamics(PANDA, q, rest, rest) / env.stiffness.T
+        weight = inverse_dynamics(PANDA, q, rest, rest) / env.motors.stiffness.T
         play.step(((goal - q + weight) / PD_RANGE).clamp(-1, 1).float())
     miss = (play.path("q") - goal) * (READY - goal).sign()
     assert miss[-1].abs().max() < 0.01

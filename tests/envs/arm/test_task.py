@@ -18,8 +18,9 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from palaestra.envs import Reference, SingleEnv, TensorEnv, TensorVectorEnv
 from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, forward_kinematics
-from palaestra.envs.arm.reach import Reach, held_out
+from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.reach_torque import ReachTorque
+from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import TARGET_BOX
 from palaestra.envs.checker.conformance import check_env, table
@@ -27,11 +28,23 @@ from palaestra.train.evaluation.episodes import evaluate, run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy, RandomPolicy
 
 DISTURBED: dict[str, Any] = {"sensor_noise": 0.01, "action_delay": 2}
+DRAWN: dict[str, Any] = {
+    "payload": (0.0, 1.0),
+    "friction": (0.5, 1.5),
+    "damping": (0.0, 0.2),
+    "gain": (0.8, 1.2),
+    "sensor_noise": (0.0, 0.01),
+    "action_delay": (0, 3),
+    "joint_offset": 0.02,
+}
 VARIANTS: dict[str, Callable[[], TensorEnv[Any]]] = {
     "reach by moves": lambda: Reach(control="cartesian", **DISTURBED),
     "reach with another chain": lambda: Reach(**OTHER, sensor_noise=0.02, action_delay=1),
     "reach with all kinds of joint": lambda: Reach(**ALL_KINDS),
     "torque with all kinds of joint": lambda: ReachTorque(**ALL_KINDS, friction=(0.5, 1.5)),
+    "reach, all of it drawn": lambda: Reach(sensor_noise=(0.0, 0.02), action_delay=(0, 2), joint_offset=0.05),
+    "torque, all of it drawn": lambda: ReachTorque(**DRAWN),
+    "drives, all of it drawn": lambda: ReachTorque(control="pd", **DRAWN),
     "torque with another chain": lambda: ReachTorque(
         control="pd", payload=(0.0, 2.0), friction=(0.5, 1.5), **DISTURBED, **OTHER
     ),
@@ -116,6 +129,129 @@ def test_payload_and_friction_are_drawn_in_their_ranges_for_each_episode() -> No
 
 
 PLACES: dict[str, Any] = {"start": PANDA_READY, "targets": TARGET_BOX}
+# ---------------------------------------------------------------------------------------------- drawn in each episode
+
+NAMES = {Reach: ("sensor_noise", "action_delay", "joint_offset"), ReachTorque: tuple(DRAWN)}
+
+
+def drawn_by(make_env: Callable[..., Any], n: int = 4096) -> tuple[Any, dict[str, Any]]:
+    """A batch at the start of an episode, and its numbers [N] or [N, dof] by name."""
+    batch = TensorVectorEnv(make_env(**{name: DRAWN[name] for name in NAMES[make_env]}), n, device="cpu")
+    batch.reset()
+    numbers = {name: batch.env.numbers.of(batch.state.drawn, name) for name in batch.env.numbers.ranges}
+    return batch, numbers
+
+
+@pytest.mark.parametrize("make_env", [Reach, ReachTorque])
+def test_sensors_delay_and_motors_are_drawn_uniformly_and_independently(make_env: Callable[..., Any]) -> None:
+    batch, numbers = drawn_by(make_env)
+    units = []
+    for name, values in numbers.items():
+        low, high = batch.env.numbers.ranges[name]
+        if name == "action_delay":
+            counts = torch.bincount(values.long(), minlength=4)
+            assert values.long().equal(values.long().clamp(0, 3))
+            assert (counts - 1024).abs().max() < 4.5 * math.sqrt(1024 * 0.75)
+            units.append((values + 0.5) / 4)
+            continue
+        assert values.min() >= low
+        assert values.max() <= high
+        units += list(((values - low) / (high - low)).reshape(4096, -1).T)
+    unit = torch.stack(units)
+    assert len(unit) == (9 if make_env is Reach else 11)
+    assert (unit.mean(1) - 0.5).abs().max() < 4.5 / math.sqrt(12 * 4096)
+    assert torch.corrcoef(unit).triu(1).abs().max() < 5 / 64
+    before = batch.state.drawn
+    batch.step(torch.zeros(4096, 7))
+    assert torch.equal(batch.state.drawn, before)  # for the whole episode
+    batch.reset()
+    assert (batch.state.drawn != before).float().mean() > 0.9
+
+
+def test_what_is_drawn_shifts_no_other_numbers() -> None:
+    """Targets, loads and noise are those of the same episodes without it."""
+    plain, drawn = (
+        Play(ReachTorque(payload=(0.0, 1.0), sensor_noise=0.01, **more), 64) for more in ({}, {"gain": (0.8, 1)})
+    )
+    for name in ("target", "payload", "friction", "noise"):
+        assert torch.equal(plain.path(name)[0], drawn.path(name)[0])
+
+
+def test_a_drawn_offset_is_a_constant_error_of_the_measured_angles() -> None:
+    plain, off = (Play(Reach(joint_offset=size), 500) for size in (0.0, 0.05))
+    for action in commands(3, 4, 500, 7):
+        plain.step(action)
+        off.step(action)
+    limit = tables(PANDA, torch.float32, torch.device("cpu"))
+    errors = []
+    for before, after in zip(plain.states, off.states, strict=True):
+        assert torch.equal(before.q, after.q)
+        seen = (off.env.observe(after) - plain.env.observe(before)).double()
+        assert seen[:, 7:14].abs().max() == 0.0  # velocities are right
+        errors.append(seen[:, :7] * ((limit.q_max - limit.q_min) / 2).T)
+        tool = forward_kinematics(PANDA, (after.q + off.env.numbers.of(after.drawn, "joint_offset")).double())
+        torch.testing.assert_close(off.env.observe(after)[:, 14:17].double(), tool.position[:, -1], rtol=0, atol=5e-6)
+    for error in errors:
+        torch.testing.assert_close(error, errors[0], rtol=0, atol=1e-6)
+    assert 0.045 < errors[0].abs().max() < 0.05 + 1e-6
+    assert Reach(joint_offset=0.05).reference == Reach().reference
+
+
+@pytest.mark.parametrize(("make_env", "control"), [(Reach, "velocity"), (ReachTorque, "torque"), (ReachTorque, "pd")])
+def test_each_environment_has_the_delay_that_it_has_drawn(make_env: Callable[..., Any], control: str) -> None:
+    play = Play(make_env(control=control, action_delay=(0, 3)), 60)
+    delay = play.env.numbers.of(play.states[0].drawn, "action_delay").long()
+    assert {*delay.tolist()} == {0, 1, 2, 3}
+    actions = commands(5, 8, 60, 7)
+    for action in actions:
+        play.step(action)
+    for number in range(4):
+        alike = Play(make_env(control=control, action_delay=number), 60)
+        for action in actions:
+            alike.step(action)
+        rows = delay == number
+        assert torch.equal(play.path("q")[:, rows], alike.path("q")[:, rows])
+
+
+def test_noise_has_the_size_that_is_drawn() -> None:
+    batch, numbers = drawn_by(Reach)
+    sums = torch.zeros(4096, dtype=torch.float64)
+    for _ in range(20):
+        batch.step(torch.zeros(4096, 7))
+        errors = batch.state.noise.double()
+        sums += (errors[:, :7] - numbers["joint_offset"]).square().mean(1) + (errors[:, 7:] / 10).square().mean(1)
+    ratio = (sums / 40).sqrt() / numbers["sensor_noise"]
+    assert (ratio[numbers["sensor_noise"] > 1e-4] - 1).abs().max() < 5 / math.sqrt(2 * 280)
+
+
+@pytest.mark.parametrize("control", ["torque", "pd"])
+def test_each_environment_has_the_motors_that_it_has_drawn(control: str) -> None:
+    play = Play(ReachTorque(control=control, gain=(0.5, 1.5), damping=(0.0, 0.3)), 6)
+    drawn, actions = play.states[0].drawn, commands(5, 5, 6, 7)
+    for action in actions:
+        play.step(action)
+    for row in range(6):
+        gain, damping = (float(play.env.numbers.of(drawn, name)[row]) for name in ("gain", "damping"))
+        alone = Play(ReachTorque(control=control, gain=gain, damping=damping), 6)
+        for action in actions:
+            alone.step(action)
+        torch.testing.assert_close(play.path("q")[:, row], alone.path("q")[:, row], rtol=0, atol=1e-6)
+
+
+def test_damping_is_that_of_another_chain() -> None:
+    """A share of the torque limit at the speed limit, whatever friction is drawn."""
+    share = tuple(0.2 * torque / speed for torque, speed in zip(PANDA.torque, PANDA.velocity, strict=True))
+    start = {"start": PANDA_READY, "targets": TARGET_BOX, "orientation": False}
+    damped = Play(ReachTorque(damping=0.2, **start), 50)
+    table = Play(ReachTorque(dataclasses.replace(PANDA, damping=share), **start), 50)
+    free = Play(ReachTorque(**start), 50)
+    for action in commands(3, 10, 50, 7):
+        for play in (damped, table, free):
+            play.step(action)
+    torch.testing.assert_close(damped.path("q"), table.path("q"), rtol=0, atol=2e-6)
+    assert (damped.path("q") - free.path("q")).abs().max() > 0.01
+
+
 SLIPPERY = dataclasses.replace(PANDA, friction=((0.0, 0.0, 0.0),) * 7)
 STIFF = dataclasses.replace(PANDA, friction=tuple((2 * a, b, c) for a, b, c in PANDA.friction))
 
@@ -195,6 +331,9 @@ OTHER_TASKS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "torque, payload": (ReachTorque, {"payload": (0.0, 1.0)}),
     "torque, friction": (ReachTorque, {"friction": (0.9, 1.0)}),
     "torque, chain": (ReachTorque, OTHER),
+    "drawn delay": (Reach, {"action_delay": (0, 1)}),
+    "torque, gain": (ReachTorque, {"gain": (0.9, 1.1)}),
+    "torque, damping": (ReachTorque, {"damping": 0.1}),
 }
 
 
@@ -224,6 +363,14 @@ BOTH: dict[str, tuple[dict[str, Any], str]] = {
     "delay negative": ({"action_delay": -1}, r"action_delay must be a whole number of steps, at least 0, got -1"),
     "delay fractional": ({"action_delay": 1.5}, r"action_delay must be a whole number .* got 1.5"),
     "delay infinite": ({"action_delay": math.inf}, r"action_delay must be a whole number .* got inf"),
+    "noise a wrong pair": (
+        {"sensor_noise": (0.2, 0.1)},
+        r"sensor_noise must be at least 0 rad, or a pair \(low, high\)",
+    ),
+    "noise three numbers": ({"sensor_noise": (0.1, 0.2, 0.3)}, r"or a pair \(low, high\) of such numbers, got \(0.1"),
+    "delay a pair of fractions": ({"action_delay": (0, 1.5)}, r"a whole number of steps, at least 0, or a pair"),
+    "offset negative": ({"joint_offset": -0.1}, "joint_offset must be at least 0 rad, got -0.1"),
+    "offset a pair": ({"joint_offset": (0, 0.1)}, "joint_offset must be at least 0 rad"),
     "delay not a number": ({"action_delay": math.nan}, r"action_delay must be a whole number .* got nan"),
 }
 
@@ -245,6 +392,12 @@ def test_a_chain_without_a_limit_that_the_task_needs_is_refused(make_env: Callab
         ValueError, match=rf"^Franka Emika Panda: joint 1 has no limit of {needed}, which this task needs"
     ):
         make_env(chain)
+
+
+@pytest.mark.parametrize(("name", "value"), [("gain", 0.0), ("gain", (0.0, 1.0)), ("gain", True), ("damping", -0.1)])
+def test_bad_motors_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be (a factor above|at least) 0"):
+        ReachTorque(**{name: value})
 
 
 @pytest.mark.parametrize("name", ["payload", "friction"])

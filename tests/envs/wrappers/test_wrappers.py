@@ -332,12 +332,24 @@ def test_fields_of_the_same_name_stand_beside_each_other() -> None:
         (lambda: Randomized(CartPole(), reference=(1, 2)), "no float but property"),
         (lambda: Randomized(CartPole(), force=(2, 1)), "low 2 above high 1"),
         (lambda: Randomized(CartPole(), force=(0, float("inf"))), "needs its range"),
-        (lambda: Randomized(Reach(), sensor_noise=(0.0, 0.1)), r"a tensor \[N\] in the place of sensor_noise"),
+        (lambda: Randomized(Reach(), sensor_noise=(0.0, 0.1)), "is a range that it draws from itself: sensor_noise="),
+        (lambda: Randomized(Fixed(), size=(1.0, 2.0)), r"a tensor \[N\] in the place of size"),
     ],
 )
 def test_a_wrapper_that_does_not_fit_says_why(build: Callable[[], Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         build()
+
+
+class Fixed(probes.ConstantReward):
+    """Asks for the truth of a number that may be drawn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 1.0
+
+    def step(self, state: Any, action: Any, rng: Any) -> Any:
+        return super().step(state, action, rng) if self.size > 0.5 else None
 
 
 class Counted(probes.ConstantReward):

@@ -22,8 +22,8 @@ from palaestra.envs.arm import PANDA, PANDA_READY, SerialChain, mjcf
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.reach_torque import ReachTorque
 from palaestra.envs.core.rng import env_keys
+from palaestra.train.bench import bench_tables, throughput
 from palaestra.train.bench import physics as physics_bench
-from palaestra.train.bench import report, throughput
 from palaestra.train.bench import stepping as stepping_bench
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, Sample
 from palaestra.train.bench.physics import MUJOCO, Rollouts, arm_of, mujoco_workloads, physics_notes, physics_section
@@ -147,7 +147,7 @@ def whole_result() -> tuple[dict[str, Any], list[str]]:
         **{"roofline": {"ceilings": ceilings, "stages": {}}, "memory_plan": None, "left_out": {}},
     }
     assert json.loads(json.dumps(result)) == result
-    lines = report.throughput_table(result).splitlines()
+    lines = bench_tables.throughput_table(result).splitlines()
     assert max(map(len, lines)) <= 80
     return result, lines
 

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.envs import SB3VecEnv, UnknownEnvError
-from palaestra.train.bench import report, stepping, throughput
+from palaestra.train.bench import bench_tables, stepping, throughput
 from palaestra.train.bench.interleaved import (
     COLLECTION,
     OURS,
@@ -449,7 +449,7 @@ def test_peak_memory_is_the_kernel_s_own_figure() -> None:
 
 
 def check_table(result: dict[str, Any]) -> list[str]:
-    lines = report.throughput_table(result).splitlines()
+    lines = bench_tables.throughput_table(result).splitlines()
     assert max(map(len, lines)) <= 80
     return lines
 
@@ -537,7 +537,7 @@ def test_no_line_is_wider_than_80_columns(changes: dict[str, Any]) -> None:
 
 def test_notes_follow_the_result() -> None:
     def text(result: dict[str, Any]) -> str:
-        return " ".join(report.throughput_table(result).split())
+        return " ".join(bench_tables.throughput_table(result).split())
 
     assert "2 threads" in text(made_up_result())
     assert "1 thread;" in text(made_up_result(threads=1))

@@ -18,7 +18,7 @@ from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import INSTALL, LEARNERS, Peer, solving
 from palaestra.train.commands.bench import bench as command
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs.child_process import ChildProcess
+from palaestra.train.runs.parallel.child_process import ChildProcess
 from palaestra.train.runs.run_folder import RunFolder
 
 
@@ -165,13 +165,17 @@ def test_greedy_actions_reach_the_evaluation() -> None:
 def test_the_command_chooses(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from palaestra.train.bench import report, scaling
+    from palaestra.train.bench import bench_tables, scaling
     from palaestra.train.bench import throughput as bench
 
     monkeypatch.setattr(bench, "measure", lambda *args: {"is": "throughput", "args": args})
     monkeypatch.setattr(scaling, "measure_scaling", lambda *args: {"is": "scaling", "args": args})
     monkeypatch.setattr(time_to_solve, "measure_solving", lambda *args: {"is": "solve", "args": args})
-    for module, name in ((report, "throughput_table"), (scaling, "scaling_table"), (time_to_solve, "solving_table")):
+    for module, name in (
+        (bench_tables, "throughput_table"),
+        (scaling, "scaling_table"),
+        (time_to_solve, "solving_table"),
+    ):
         monkeypatch.setattr(module, name, lambda result: f"a table of {result['is']}")
     flags = {"scaling": what == "scaling", "solve": what == "solve"}
     command("cartpole", "ppo", 3, "cpu", **flags)
@@ -202,9 +206,9 @@ def test_the_command_chooses(
 
 
 def test_a_section_says_on_which_device() -> None:
-    from palaestra.train.bench import report
+    from palaestra.train.bench import bench_tables
 
-    assert report.section_name("reach", "ppo", "cuda:1", "scaling") == "bench-scaling-reach-ppo-cuda"
+    assert bench_tables.section_name("reach", "ppo", "cuda:1", "scaling") == "bench-scaling-reach-ppo-cuda"
 
 
 @pytest.mark.parametrize("name", time_to_solve.SOLVERS)

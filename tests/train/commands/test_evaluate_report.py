@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from palaestra.train.commands.evaluate import find_player, report, sentence
+from palaestra.train.commands.evaluate import find_player
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.formatting import known
+from palaestra.train.results.evaluation_report import report, sentence
 from palaestra.train.runs.finding import find_model
 
 SNAKE = Evaluation(

@@ -18,10 +18,11 @@ import yaml
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.commands import evaluate
-from palaestra.train.commands.evaluate import compare, comparison, evaluate_player, find_players
+from palaestra.train.commands.evaluate import compare, evaluate_player, find_players
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import Player, RandomPolicy
 from palaestra.train.formatting import columns
+from palaestra.train.results.evaluation_report import comparison
 from palaestra.train.results.run_list import list_runs, runs_table
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -120,9 +121,9 @@ def test_the_runs_are_listed_newest_first(folders: Path) -> None:
     assert (older["finished"], older["score"], older["steps"]) == (True, told["mean"], facts["num_timesteps"])
     lines = runs_table([newest, older], 80).splitlines()
     assert lines[1].split()[:2] == ["pricing", "dqn"]
-    assert lines[1].endswith("not finished")
+    assert lines[1].endswith("interrupted")
     assert max(map(len, lines)) <= 80
-    assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 older: palaestra evaluate | less"
+    assert runs_table([newest] * 30, None, 20).splitlines()[-1] == "10 more: palaestra runs --limit 30"
     assert max(map(len, runs_table([newest, older], 40).splitlines())) <= 40
 
 
@@ -183,7 +184,7 @@ def test_values_that_are_no_numbers_are_not_listed(value: Any, folders: Path) ->
     (broken / "eval.json").write_text(json.dumps({"mean": value, "percent_of_optimal": value}))
     row = list_runs()[1]
     assert (row["steps"], row["score"], row["percent_of_optimal"], row["finished"]) == (None, None, None, False)
-    assert "not finished" in runs_table([row], 80)
+    assert "interrupted" in runs_table([row], 80)
 
 
 def test_a_folder_that_may_not_be_read_hides_no_other(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,8 +212,8 @@ def test_no_runs_and_bad_input(
         "evaluate --episodes 5": "palaestra evaluate alone lists the runs",
         "evaluate random expert": "random needs --env ENV",
         "evaluate random nowhere --env cartpole": "no run 'nowhere'",
-        "evaluate random expert --env cartpole": "cartpole has no expert",
-        "runs": "unknown command 'runs'; did you mean 'evaluate'?",
+        "evaluate random expert --env cartpole": "has no expert: random and runs (latest, a run folder) can play there",
+        "ls": "unknown command 'ls'; did you mean 'runs'?",
         "enjoy latest": "did you mean 'watch'?",
     }.items():
         assert palaestra(monkeypatch, *arguments.split()) == 2

@@ -13,6 +13,8 @@ import pytest
 from palaestra.envs.arm.robots import READY, robot_data
 from palaestra.train import cli
 from palaestra.train.commands.robot import robot_page
+from palaestra.train.config.run_config import resolve_config
+from palaestra.train.runs.run_folder import RunFolder
 
 MOMENTS = '<inertia ixx="0.03" iyy="0.02" izz="0.015" ixy="0" ixz="0" iyz="0"/>'
 BODY = f'<inertial><origin xyz="0 0 0.2"/><mass value="2"/>{MOMENTS}</inertial>'
@@ -186,13 +188,13 @@ def refused(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, message: str
 ) -> None:
     """Exit 2, one line on standard error with that message, and no file."""
-    before = {path: path.read_bytes() for path in here.rglob("*")}
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
     assert run(monkeypatch, command) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("palaestra: error: ")
     assert message in err
-    assert {path: path.read_bytes() for path in here.rglob("*")} == before
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
@@ -228,3 +230,77 @@ def test_bad_usage_is_one_line(
         assert message in capsys.readouterr().err
         return
     refused(tmp_path, monkeypatch, capsys, f"robot {command}", message)
+
+
+# -------------------------------------------------------------------------------------------------- robots of runs
+
+
+def write_run(folder: Path, env: str = "reach", **kwargs: object) -> None:
+    config = resolve_config(env, settings=[f"env.{key}={value}" for key, value in kwargs.items()])
+    RunFolder(folder).path.mkdir(parents=True)
+    RunFolder(folder).write_config(config)
+    RunFolder(folder).model_file.touch()
+
+
+@pytest.mark.parametrize("name", ["r", "r/config.yaml", "latest", "latest:reach-torque"])
+def test_the_robot_of_a_run_is_told_without_its_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run(monkeypatch, "robot arm.urdf --json") == 0
+    from_file = json.loads(capsys.readouterr().out)
+    folder = here / ("runs/a/b/c" if "latest" in name else "r")
+    write_run(folder, "reach-torque" if ":" in name else "reach", robot="arm.urdf")
+    Path("arm.urdf").unlink()
+    assert run(monkeypatch, f"robot {name} --json") == 0
+    sheet = json.loads(capsys.readouterr().out)
+    assert (sheet["joints"], sheet["assumed"]) == (from_file["joints"], from_file["assumed"])
+    assert run(monkeypatch, f"robot {name} --record robot.png") == 0
+    command = capsys.readouterr().out.splitlines()[-3].removeprefix("train on it: ")
+    config = Path(shlex.split(command)[-1])
+    assert command.startswith("palaestra train --config ")
+    assert config.resolve() == (folder / "config.yaml").resolve()
+
+
+def test_a_run_on_the_panda_has_the_panda(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(here / "r", start="[0, 0, 0, -1.5, 0, 1.5, 0]")
+    assert run(monkeypatch, "robot r --json") == 0
+    sheet = json.loads(capsys.readouterr().out)
+    assert sheet["name"] == "Franka Emika Panda"
+    assert [joint["pose"] for joint in sheet["joints"]] == [0, 0, 0, -1.5, 0, 1.5, 0]
+
+
+def test_a_run_without_a_robot_is_refused_in_a_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(here / "r", "cartpole")
+    Path("wrong.yaml").write_text("{", encoding="utf-8")
+    Path("lame.yaml").write_text("env: reach\nenv_kwargs: {robot: {placements: 3}}\n", encoding="utf-8")
+    refused(here, monkeypatch, capsys, "robot r", "cartpole has no robot")
+    refused(here, monkeypatch, capsys, "robot r --tip a", "--tip and --base choose links of a URDF or MJCF file, and r")
+    refused(here, monkeypatch, capsys, "robot wrong.yaml", "wrong.yaml is not readable")
+    refused(here, monkeypatch, capsys, "robot none.yaml", "cannot read none.yaml")
+    refused(here, monkeypatch, capsys, "robot lame.yaml", "a robot needs the key name")
+    refused(here, monkeypatch, capsys, "robot latest", "there is no run with a model below runs/ yet")
+
+
+def test_a_robot_as_data_gets_the_stated_limits_and_can_be_trained(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's JSON without speeds has the limits that the same arm's URDF gets."""
+    whole = robot_data("arm.urdf")
+    bare = {key: value for key, value in whole.items() if key not in ("velocity", "acceleration", "by_rule", "assumed")}
+    Path("bare.json").write_text(json.dumps({**bare, "torque": [None, 3, 500]}), encoding="utf-8")
+    assert run(monkeypatch, "robot bare.json --json") == 0
+    joints = json.loads(capsys.readouterr().out)["joints"]
+    assert [joint["velocity"] for joint in joints] == [2.0, 2.0, 0.5]
+    assert [joint["assumed"] for joint in joints] == [
+        ["position", "velocity", "acceleration", "effort"],
+        ["velocity", "acceleration"],
+        ["velocity", "acceleration"],
+    ]
+    assert joints[0]["effort"] == pytest.approx(whole["torque"][0])
+    config = resolve_config("reach", settings=["env.robot=bare.json"])
+    assert config.env_kwargs["robot"]["acceleration"] == [8.0, 8.0, 2.0]
+    assert any("assumed of arm.urdf" in line for line in config.resolved_env.remarks(config.env_kwargs))

@@ -12,6 +12,7 @@ from palaestra.train.config import AGENT_NAMES, check_names, option_names
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError, options_of
+from palaestra.train.runs.finding import check_run_names
 
 
 @pytest.mark.parametrize("agent", AGENT_NAMES)
@@ -45,7 +46,7 @@ def test_what_is_there_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("run:best").mkdir()
     Path("latest:nowhere").mkdir()
     for name in ("random", "expert", "latest", "latest:best", "latest:snake:best", "run:best", "latest:nowhere"):
-        check_names({"run": name})
+        check_run_names({"run": name})
     for name in ("", None, "snake", "palaestra/Snake-v0", "Acrobot-v1", "some.where:Env", "file.py:Env", "file.py"):
         check_names({"env": name, "agent": None, "config": None, "settings": ["no_value", "env.size=8"]})
     check_names({"env": "snake", "agent": None, "config": Path("mine.yaml"), "settings": ["n_step=1"]})

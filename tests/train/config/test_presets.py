@@ -20,6 +20,7 @@ from palaestra.train.results.grid import grid
 from palaestra.train.runs.trainer import train_new
 
 SNAKE = "palaestra.envs.snake:Snake"
+PRESETS = Path(__file__).parents[3] / "train/config/presets"
 TINY: dict[str, Any] = {
     "num_envs": 16,
     "total_timesteps": 256,
@@ -49,9 +50,10 @@ def tiny(presets: Any, **kwargs: Any) -> None:
 @pytest.mark.parametrize("agent", AGENTS)
 def test_an_entry_of_the_file_is_a_configuration_file(agent: str, tmp_path: Path) -> None:
     """Copied into a file of its own it gives the very run that the preset gives."""
-    path = Path(__file__).parents[3] / "train/config/presets" / f"{agent}.yaml"
+    path = PRESETS / f"{agent}.yaml"
     for env, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        assert set(entry) <= {"num_envs", "total_timesteps", "env_kwargs", "agent_kwargs"}
+        assert set(entry) <= {"num_envs", "total_timesteps", "env_kwargs", "agent_kwargs", "other"}
+        entry.pop("other", None)
         if "/" in env:
             assert resolve_config(env, agent, file=entry) == resolve_config(env, agent)
 
@@ -62,6 +64,36 @@ def test_known_values_of_the_files() -> None:
     assert gammas == [0.995, 0.997, 0.998]
     duopoly = preset(resolve("pricing-duopoly"), "dqn").agent_kwargs
     assert (duopoly["n_steps"], duopoly["exploration_spread"], duopoly["buffer_size"]) == (10, 3.0, 1_000_000)
+
+
+@pytest.mark.parametrize("usual", [(), ("env.robot=panda",), ("env.action_delay=1",)])
+def test_the_panda_trains_with_the_preset_as_it_is(usual: tuple[str, ...]) -> None:
+    written = yaml.safe_load((PRESETS / "ppo.yaml").read_text(encoding="utf-8"))["palaestra/PandaReach-v0"]
+    del written["other"]
+    found = resolve_config("reach", settings=usual)
+    assert found.agent_kwargs == resolve_config("reach", file=written).agent_kwargs
+    assert set(found.agent_kwargs["policy_kwargs"]) == set(written["agent_kwargs"]["policy_kwargs"])
+
+
+@pytest.mark.parametrize("other", ["env.robot=so101", "env.robot={from: panda, velocity: 1.0}", "env.robot.tool=0.3"])
+def test_another_robot_has_a_change_of_its_own_in_the_preset_and_nothing_else(other: str) -> None:
+    plain, found = resolve_config("reach"), resolve_config("reach", settings=[other])
+    policy = {**plain.agent_kwargs["policy_kwargs"], "log_std_init": -1.5}
+    assert found.agent_kwargs == {**plain.agent_kwargs, "policy_kwargs": policy}
+    assert (found.num_envs, found.total_timesteps) == (plain.num_envs, plain.total_timesteps)
+
+
+def test_what_is_given_beats_the_change_for_another_robot() -> None:
+    """A whole ``config.yaml``, of a run with older settings, stands for itself."""
+    robot = "env.robot=so101"
+    given = resolve_config("reach", settings=[robot, "policy_kwargs.log_std_init=-0.5", "gamma=0.9"])
+    assert (given.agent_kwargs["policy_kwargs"]["log_std_init"], given.agent_kwargs["gamma"]) == (-0.5, 0.9)
+    assert given.agent_kwargs["policy_kwargs"]["net_arch"] == []
+    part = {"env_kwargs": {"robot": "so101"}, "agent_kwargs": {"policy_kwargs": {"net_arch": [8]}}}
+    assert resolve_config("reach", file=part).agent_kwargs["policy_kwargs"] == {"net_arch": [8]}
+    older = resolve_config("reach", settings=[robot]).as_dict()
+    del older["agent_kwargs"]["policy_kwargs"]["log_std_init"]
+    assert "log_std_init" not in resolve_config(file=older).agent_kwargs["policy_kwargs"]
 
 
 # ------------------------------------------------------------------------------------------- plug-ins

@@ -48,7 +48,7 @@ def test_the_configuration_holds_the_robot_and_comes_back_to_the_bit() -> None:
     again = RunConfig.from_dict(yaml.safe_load(text))
     assert again == config
     assert repr(again.env_kwargs) == repr(config.env_kwargs)
-    assert config.env_kwargs["orientation"] is False
+    assert config.env_kwargs["robot"]["by_rule"]["orientation"][0] is False
     assert "    velocity: [10.0, 10.0, 10.0, 10.0, 10.0]\n" in text  # a row of numbers on a line
     assert with_settings(again, []) == again
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from palaestra.agents import PPO
 from palaestra.envs import BatchedEnv, EnvError, make, specs
 from palaestra.envs.specs import GymnasiumSpec
-from palaestra.train.commands.evaluate import report
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation import episodes as module
 from palaestra.train.evaluation import processes
@@ -27,6 +26,7 @@ from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, RandomPolicy
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.recording.show import watch
+from palaestra.train.results.evaluation_report import report
 from palaestra.train.runs import callbacks
 from palaestra.train.runs.callbacks import StoppablePolicy
 from palaestra.train.runs.run_folder import RunFolder

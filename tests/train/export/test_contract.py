@@ -13,7 +13,7 @@ from exported_runs import command
 
 from palaestra.envs.registry import resolve
 from palaestra.train.commands.evaluate import find_player
-from palaestra.train.export.contract import contract_of, public_name, with_infinities, without_infinities
+from palaestra.train.export.contract import contract_of, with_infinities, without_infinities
 from palaestra.train.export.policy_file import finite
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -83,9 +83,9 @@ def test_an_environment_in_a_file_is_named_without_its_folder(tmp_path: Path) ->
         "import gymnasium\nclass Mine(gymnasium.Env):\n    observation_space = gymnasium.spaces.Discrete(2)\n"
     )
     found = resolve(f"{tmp_path / 'mine.py'}:Mine")
-    assert (found.absolute_name, public_name(found)) == (f"{tmp_path / 'mine.py'}:Mine", "mine.py:Mine")
-    assert public_name(resolve("snake-small")) == "palaestra/SnakeSmall-v0"
-    assert public_name(resolve("CartPole-v1")) == "CartPole-v1"
+    assert (found.absolute_name, found.public_name) == (f"{tmp_path / 'mine.py'}:Mine", "mine.py:Mine")
+    assert resolve("snake-small").public_name == "palaestra/SnakeSmall-v0"
+    assert resolve("CartPole-v1").public_name == "CartPole-v1"
 
 
 def test_numbers_that_json_lacks() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from exported_runs import MARKET, RUNS, command
 
+from palaestra.agents.checkpoints import model_file
 from palaestra.agents.export.policy_network import ExportError
 from palaestra.envs.registry import resolve
 from palaestra.train.commands.evaluate import evaluate_player, find_player
@@ -110,6 +111,7 @@ def test_a_program_of_torch_export(runs: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (("export", "random"), "random is no trained agent: name a run"),
         (("export", "nowhere"), "no run 'nowhere'"),
+        (("export", "reach.onnx"), "reach.onnx is exported already: name the run that it comes from"),
         (("export", "reach", "--out", "reach.zip"), "a file of --format onnx is called NAME.onnx"),
         (("export", "reach", "--format", "torch", "--out", "reach.onnx"), "is called NAME.pt2"),
         (("export", "reach", "--format", "tflite"), "tflite"),
@@ -129,6 +131,22 @@ def test_bad_usage(
     error = capsys.readouterr().err
     assert message in " ".join(error.split())
     assert "Traceback" not in error
+
+
+def test_the_model_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the command as a whole; an agent on a GPU is opened once more, on the CPU."""
+    opened: list[str] = []
+
+    original = model_file.read
+
+    def counted(agent: Any, file: Path, **how: Any) -> Any:
+        opened.append(str(file))
+        return original(agent, file, **how)
+
+    monkeypatch.setattr("palaestra.agents.checkpoints.model_file.read", counted)
+    monkeypatch.setattr(writing, "read", counted)
+    assert command(monkeypatch, "export", "snake-small", "--format", "torch", "--out", str(tmp_path / "once.pt2")) == 0
+    assert opened == ["snake-small/model.zip"] * (1 + torch.cuda.is_available())
 
 
 def test_a_default_name_replaces_no_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

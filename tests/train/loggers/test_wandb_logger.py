@@ -29,7 +29,8 @@ from stable_baselines3.common.logger import Logger
 
 from palaestra.train.loggers import wandb_logger
 from palaestra.train.loggers.csv_logger import CsvOutput, scalar_row
-from palaestra.train.loggers.wandb_logger import Tracker, resolve_mode
+from palaestra.train.loggers.tracker import Tracker
+from palaestra.train.loggers.wandb_logger import resolve_mode
 from palaestra.train.runs.run_folder import RunFolder
 
 NO_EXCLUSIONS: dict[str, tuple[str, ...]] = {}
@@ -296,10 +297,10 @@ class Trap:
 TRACK_THREE_ROWS = """
 import json, sys
 from pathlib import Path
-from palaestra.train.loggers import wandb_logger
+from palaestra.train.loggers import tracker as trackers, wandb_logger
 wandb_logger.INIT_TIMEOUT = 2.0
 warnings = []
-tracker = wandb_logger.Tracker.start(
+tracker = trackers.Tracker.start(
     Path("run"), {}, sys.argv[1], progress_file=Path("run/progress.csv"), id_file=Path("run/id"), warn=warnings.append
 )
 for step in (1, 2, 3):
@@ -585,7 +586,7 @@ def test_wandb_mode_decides_in_auto(
 
 
 def test_an_unknown_mode_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="auto, online, offline, disabled"):
+    with pytest.raises(ValueError, match="auto, online, offline or disabled"):
         start(tmp_path, {}, "of")
     assert not (tmp_path / "progress.csv").exists()
 

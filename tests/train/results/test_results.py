@@ -72,7 +72,9 @@ class FakeTrain:
 
     def __call__(self, command: list[str], log: Path, threads: int | None) -> int:
         assert command[:4] == [sys.executable, "-m", "palaestra.train.cli", "train"]
-        name, options = command[4], dict(zip(command[5::2], command[6::2], strict=True))
+        given = command[5:]
+        given.remove("--no-report")
+        name, options = command[4], dict(zip(given[::2], given[1::2], strict=True))
         assert options.keys() == {"--agent", "--seed", "--track", "--run-dir"}
         assert options["--track"] == "disabled"
         agent, seed, folder = options["--agent"], int(options["--seed"]), Path(options["--run-dir"])

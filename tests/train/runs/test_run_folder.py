@@ -16,11 +16,11 @@ import yaml
 
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.loggers.csv_logger import ITERATION, STEP
+from palaestra.train.loggers.metric_names import ITERATION, STEP
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.finding import find_model, find_run, find_unfinished, runs_by_age
+from palaestra.train.runs.parallel.torchrun import Plan, interrupted_plan
 from palaestra.train.runs.run_folder import RunFolder, only_process
-from palaestra.train.runs.torchrun import Plan, interrupted_plan
 
 OLD_RUN = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
 HOLD = """

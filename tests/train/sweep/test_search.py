@@ -328,8 +328,60 @@ def test_a_folder_of_another_sweep(tmp_path: Path, other: list[str], message: st
         search.sweep(user_space(BASE, other), 1, 1, tmp_path / "s", None, False, Launcher())
     assert message in str(caught.value)
     changed = replace(BASE, agent_kwargs={**BASE.agent_kwargs, "gamma": 0.5})
-    with pytest.raises(ConfigError, match=r"whose agent_kwargs is \{'gamma': 0.98\}, not \{'gamma': 0.5\}"):
+    with pytest.raises(ConfigError, match=r"whose agent_kwargs.gamma is 0.98, not 0.5; use"):
         search.sweep(user_space(changed, ["learning_rate=1e-5..1e-1"]), 1, 1, tmp_path / "s", None, False, Launcher())
+
+
+ARM = """<robot name="a"><link name="base"/>{}<link name="hand"/><joint name="weld" type="fixed"><parent link="c"/>
+<child link="hand"/><origin xyz="0 0 0.3"/></joint></robot>"""
+LINK = """<link name="{0}"><inertial><origin xyz="0 0 0.2"/><mass value="1"/><inertia ixx="0.01" iyy="0.01" izz="0.01"
+ixy="0" ixz="0" iyz="0"/></inertial></link><joint name="to_{0}" type="revolute"><parent link="{1}"/><child link="{0}"/>
+<origin xyz="0 0 0.4"/><axis xyz="{2}"/><limit lower="-1.5" upper="1.2" velocity="{3}" effort="40"/></joint>"""
+
+
+def write_arm(path: Path, velocity: float = 2.0) -> None:
+    rows = (("a", "base", "0 0 1"), ("b", "a", "0 1 0"), ("c", "b", "0 1 0"))
+    path.write_text(ARM.format("".join(LINK.format(*row, velocity) for row in rows)))
+
+
+def test_a_sweep_over_a_robot_goes_on_without_its_file_and_tells_another_one_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    away.mkdir()
+    write_arm(home / "arm.urdf")
+    launcher = Launcher()
+    monkeypatch.setattr(search, "TrialProcess", lambda config, folder, threads: launcher(config, folder))
+
+    def command(trials: int, *more: str) -> int:
+        fixed = ["--dir", str(home / "s"), "--total-timesteps", "16384", "--num-envs", "64", *more]
+        fixed += ["--set", "batch_size=1024", "--vary", "learning_rate=1e-4..1e-3", "--trials", str(trials)]
+        monkeypatch.setattr(sys, "argv", ["palaestra", "sweep", "reach", "--set", "env.robot=arm.urdf", *fixed])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    monkeypatch.chdir(home)
+    command(1)
+    assert len(trials_of(home / "s", "reach/s")) == 1
+    monkeypatch.chdir(away)
+    capsys.readouterr()
+    command(2)
+    assert "error" not in capsys.readouterr().err
+    assert len(trials_of(home / "s", "reach/s")) == 2
+    assert len(launcher.made) >= 2
+    assert all(fake.config.env_kwargs == launcher.made[0].config.env_kwargs for fake in launcher.made)
+    assert launcher.made[-1].config.env_kwargs["robot"]["velocity"] == [2.0, 2.0, 2.0]
+    for more in (["--agent", "dqn"], ["--set", "gamma=0.9"]):  # another command
+        assert command(2, *more) == 2
+        assert "arm.urdf: No such file" in capsys.readouterr().err
+    write_arm(away / "arm.urdf", 3.0)
+    assert command(2) == 2
+    error = capsys.readouterr().err
+    assert "holds another sweep, whose env_kwargs.robot.assumed.acceleration.to_a is 8.0, not 12.0; use" in error
+    assert error.count("\n") == 1
+    assert len(error) < 300
 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/such/folder/x.db", "nodb://x", "postgresql+nodriver://h/d"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.train.bench.interleaved import Sample, Workload, WorkloadError
-from palaestra.train.runs.child_process import ChildProcess, last_line
+from palaestra.train.runs.parallel.child_process import ChildProcess, last_line
 
 START_SECONDS, ANSWER_SECONDS = 180.0, 300.0  # the longest waits; compilation takes its time
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palaestra.train.commands import RUN_HELP, EnvOption, SetOption, UsageError
-from palaestra.train.commands.evaluate import SCRIPTED, find_player
+from palaestra.train.commands.evaluate import EXPORTED, SCRIPTED, find_player
 
 if TYPE_CHECKING:
     from palaestra.train.export.write import Exported
@@ -20,8 +20,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="ONNX, a program of torch.export, or a zip file that Stable-Baselines3 opens by itself.",
-            metavar="onnx|torch|sb3",
+            help="ONNX, a program of torch.export, a zip file that Stable-Baselines3 opens by itself, or a page that "
+            "plays in a browser.",
+            metavar="onnx|torch|sb3|web",
         ),
     ] = "onnx",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where; ENV-AGENT.onnx if left out.")] = None,
@@ -42,17 +43,19 @@ def export(
     palaestra export latest
     palaestra export latest:pricing --best --out prices.onnx
     palaestra evaluate prices.onnx
+    palaestra export latest:snake-small --format web
     """
     from palaestra.envs.registry import resolve
     from palaestra.train.config.schema import require_choice
     from palaestra.train.export.write import SUFFIXES
     from palaestra.train.export.write import export as write
-    from palaestra.train.runs.finding import find_model
     from palaestra.train.runs.run_folder import RunFolder
 
     require_choice(form, SUFFIXES, "--format")
     if run in SCRIPTED:
         raise UsageError(f"{run} is no trained agent: name a run")
+    if run.endswith(EXPORTED) and Path(run).is_file():
+        raise UsageError(f"{run} is exported already: name the run that it comes from")
     name = f"{run}:best" if best and not run.endswith(":best") else run
     player = find_player(name, env, False, settings or ())
     suffix = SUFFIXES[form]
@@ -63,7 +66,7 @@ def export(
         raise UsageError(f"--out {path}: a file of --format {form} is called NAME{suffix}")
     if out is None and (taken := next((p for p in (path, path.with_suffix(".json")) if p.exists()), None)):
         raise UsageError(f"{taken} exists already: give --out FILE, which may be the same if it is a policy")
-    exported = write(player, RunFolder(find_model(name).parent), path, form, stochastic)
+    exported = write(player, RunFolder(Path(player.policy.name).parent), path, form, stochastic)
     print(_said(exported))
 
 

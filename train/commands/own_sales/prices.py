@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palaestra.train.commands import ENV_HELP, RUN_HELP, SetOption, UsageError
+from palaestra.train.commands import ENV_HELP, RUN_HELP, SetOption, UsageError, read_number
 
 if TYPE_CHECKING:
     from palaestra.envs.pricing.price_list import PriceList
@@ -19,13 +19,6 @@ _MOST_PERIODS, _MOST_STOCKS, _WIDTH = 12, 6, 80  # of the list that is printed
 RunOrOptimal = Annotated[
     str, typer.Argument(metavar="RUN", help=f"{RUN_HELP} Or {OPTIMAL}: the exact optimum, without an agent.")
 ]
-
-
-def _read_price(text: object) -> float:
-    try:
-        return float(str(text))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text}: expected a number") from error
 
 
 def _read_place(text: object) -> int:
@@ -47,7 +40,7 @@ def prices(
     last_price: Annotated[
         float | None,
         typer.Option(
-            parser=_read_price, metavar="P", help="The price asked until now, if a rule of the shop needs it."
+            parser=read_number, metavar="P", help="The price asked until now, if a rule of the shop needs it."
         ),
     ] = None,
     env: Annotated[str | None, typer.Option(metavar="ENV", help=f"{ENV_HELP} Needed for {OPTIMAL}.")] = None,
@@ -133,8 +126,9 @@ def _season(name: str, kwargs: dict[str, Any]) -> Any:
     from palaestra.envs.pricing import DuopolyPricing, Season, TwoProducts
     from palaestra.envs.wrappers import Wrapper
 
-    found = resolve(name)
-    rules, name, limit = found.build(**kwargs), found.short_name, kwargs.get("max_episode_steps")
+    found, inside = resolve(name), dict(kwargs)
+    limit = inside.pop("max_episode_steps", None)
+    rules, name = found.build(**inside), found.short_name
     if isinstance(rules, Wrapper):
         raise UsageError(f"{name} within wrappers is not supported: its prices depend on more than day and stock")
     if isinstance(rules, TwoProducts):

@@ -6,6 +6,8 @@
    that it does not take. Of several ids of one class, such as the sizes of Snake, the one with the same arguments
    counts, else the first that was registered.
 3. Without any, there is one for all tensor environments and one for all Gymnasium environments.
+4. A preset of ours may hold changes under ``other``: settings that the agent has where an argument of the environment,
+   such as the robot of an arm's task, is not the one named there.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import yaml
 
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENT_NAMES
 from palaestra.train.config.schema import ConfigError, require_choice
 
 ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV = "any tensor environment", "any Gymnasium environment"
@@ -31,7 +33,9 @@ _KEYS = ("num_envs", "total_timesteps", "env_kwargs", "agent_kwargs")
 class Preset:
     """Number of environments and steps, and the arguments of agent and environment.
 
-    ``registered`` is the id that it was registered with; None for palaestra's own.
+    ``registered`` is the id that it was registered with; None for palaestra's own. Each of ``other`` has ``than``,
+    arguments of the environment, and ``agent_kwargs`` that stand over the preset's where one of those arguments is
+    given and differs.
     """
 
     num_envs: int
@@ -39,6 +43,15 @@ class Preset:
     agent_kwargs: dict[str, Any] = field(default_factory=dict)
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     registered: str | None = None
+    other: list[dict[str, dict[str, Any]]] = field(default_factory=list)
+
+    def agent_kwargs_with(self, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The agent's arguments where the environment has these."""
+        chosen = self.agent_kwargs
+        for change in self.other:
+            if any(env_kwargs.get(name, usual) != usual for name, usual in change["than"].items()):
+                chosen = _over(chosen, change["agent_kwargs"])
+        return chosen
 
 
 @functools.cache
@@ -74,6 +87,14 @@ def default_preset(env: ResolvedEnv, agent: str) -> Preset:
     return load_presets(agent)[ANY_TENSOR_ENV if env.in_tensors else ANY_GYMNASIUM_ENV]
 
 
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others over them, those in mappings one by one."""
+    both = {
+        k: _over(below[k], v) if isinstance(v, dict) and isinstance(below.get(k), dict) else v for k, v in above.items()
+    }
+    return {**below, **both}
+
+
 def own_preset(env: ResolvedEnv, agent: str) -> Preset | None:
     """The preset that the environment was registered with or that its agent's file has for it; None without any.
 
@@ -84,7 +105,7 @@ def own_preset(env: ResolvedEnv, agent: str) -> Preset | None:
         return load_presets(agent).get(env.id)
     try:
         for name in env.presets:
-            require_choice(name, AGENTS, "agent")
+            require_choice(name, AGENT_NAMES, "agent")
         if agent not in env.presets:
             return None
         given, default = env.presets[agent], default_preset(env, agent)

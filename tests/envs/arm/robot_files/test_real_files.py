@@ -6,13 +6,15 @@ pip install --no-deps example-robot-data==6.0.0 robosuite==1.5.2 gymnasium-robot
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import mujoco
 import pytest
 from robot_reference import differences, mujoco_urdf
 
-from palaestra.envs.arm.robot_files import Robot, read_robot
+from palaestra.envs.arm.robot_files import Robot, RobotFileError, read_robot
+from palaestra.envs.arm.robot_files.robot_file import read_tree
 
 INSTALLED = [Path(folder, "cmeel.prefix/share/example-robot-data/robots") for folder in sys.path]
 ROBOTS = next((folder for folder in INSTALLED if folder.is_dir()), None)
@@ -68,8 +70,44 @@ def test_an_mjcf_moves_as_in_mujoco(file: str) -> None:
     same(robot, model)
 
 
-def same(robot: Robot, model: mujoco.MjModel) -> None:
-    found = differences(robot.chain, model, robot.tip, robot.base)
+REFUSED = {  # reasons, and of how many leaves
+    "follows": 50,  # a mimic joint
+    "must not be negative about any axis": 24,
+    "has no inertia of its own": 12,
+}
+
+
+@pytest.mark.skipif(ROBOTS is None, reason="example-robot-data is not installed")
+def test_every_leaf_moves_as_in_mujoco_or_is_refused_for_a_reason() -> None:
+    """From the root of each URDF file to each leaf; MuJoCo takes fewer files."""
+    assert ROBOTS is not None
+    held, compared, refused, unread = 0, 0, Counter[str](), []
+    for path in sorted(ROBOTS.rglob("*.urdf")):
+        try:
+            tree = read_tree(path)
+        except RobotFileError as error:
+            unread.append(str(error))
+            continue
+        for root in (link for link in tree.links if link not in tree.above):
+            for leaf in (leaf for leaf, joints in tree.leaves(root).items() if joints):
+                try:
+                    robot = read_robot(path, leaf, root)
+                except RobotFileError as error:
+                    refused[next(reason for reason in REFUSED if reason in str(error))] += 1
+                    continue
+                held += 1
+                try:
+                    model = mujoco_urdf(path.read_text(encoding="utf-8"), robot.chain.joint_names[0])
+                except ValueError:  # inertias that MuJoCo does not take
+                    continue
+                same(robot, model, 4)
+                compared += 1
+    assert (held, compared, dict(refused)) == (499, 384, REFUSED)
+    assert unread == ["ur3.urdf: the file has no link"]
+
+
+def same(robot: Robot, model: mujoco.MjModel, states: int = 50) -> None:
+    found = differences(robot.chain, model, robot.tip, robot.base, states)
     assert found["torque"] <= 1e-9
     assert found["acceleration"] <= 1e-6
     assert found["tool"] <= 1e-9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from arm_play import Play, commands
 from mujoco_arm import model
 
@@ -192,7 +194,7 @@ def test_arms_that_cannot_turn_their_tool_have_no_orientation(file: str) -> None
         assert env.orientation is oriented
         assert env.observation_space.shape == (2 * env.chain.dof + (15 if oriented else 9),)
     assert ReachTorque("ur5e", orientation=False).observation_space.shape == (21,)
-    assert ReachTorque.self_contained({"robot": "ur5e"})["orientation"] is True
+    assert ReachTorque.self_contained({"robot": "ur5e"})["robot"]["by_rule"]["orientation"][0] is True
     assert ReachTorque.self_contained({"robot": "ur5e", "orientation": False})["orientation"] is False
     with pytest.raises(ValueError, match=r"^SO-101: orientation takes at least 6 joints, and it has 5$"):
         ReachTorque("so101", orientation=True)
@@ -268,6 +270,103 @@ def test_the_expert_arrives_with_ready_robots(make_env: Any, robot: str) -> None
     assert arrived.all()
 
 
+# ---------------------------------------------------------------------------------------------------- robots of runs
+
+
+def kept(make_env: Any, value: Any, **arguments: Any) -> dict[str, Any]:
+    """The arguments as a run's configuration holds them and gives them back."""
+    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(make_env.self_contained({"robot": value, **arguments})))
+    assert yaml.safe_load(yaml.safe_dump(make_env.self_contained(plain))) == plain
+    return plain
+
+
+@pytest.mark.parametrize("make_env", [Reach, ReachTorque])
+@pytest.mark.parametrize("change", [{"tool": 0.07}, {"q_max": [1, 1, 1, 1, 1]}, {"start": [0.1, 0.1, 0.1, 0.1, 0]}])
+def test_a_run_s_robot_that_is_changed_gets_what_the_same_robot_gets_by_name(make_env: Any, change: Any) -> None:
+    plain = kept(make_env, "so101")
+    by_name = make_env({"from": "so101", **change})
+    of_run = make_env(**{**plain, "robot": {**plain["robot"], **change}})
+    assert of_run.chain == by_name.chain
+    assert (of_run.start, of_run.targets) == (by_name.start, by_name.targets)
+    unchanged = make_env("so101")
+    assert of_run.targets != unchanged.targets
+    assert (of_run.start == tuple(change.get("start", ()))) is ("start" in change)
+
+
+def test_what_somebody_has_set_stays_with_another_tool() -> None:
+    start, box = [0.0, 0.2, -0.6, 1.2, 0.0], [[0.25, 0.3], [-0.05, 0.05], [0.15, 0.2]]
+    for chosen in ({"start": start}, {"targets": box}, {"start": start, "targets": box}):
+        plain = kept(Reach, {"from": "so101", **chosen})
+        env = Reach(**{**plain, "robot": {**plain["robot"], "tool": 0.01}})
+        assert ("start" in chosen) is (list(env.start) == start)
+        assert ("targets" in chosen) is ([list(row) for row in env.targets] == box)
+    plain = kept(Reach, "so101")
+    moved = Reach(**{**plain, "robot": {**plain["robot"], "targets": box, "tool": 0.01}})  # both in one command
+    assert [list(row) for row in moved.targets] == box
+    beside = kept(Reach, "so101", targets=box)
+    assert [list(row) for row in Reach(**{**beside, "robot": "so101"}).targets] == box
+
+
+def test_targets_that_a_file_names_stay_with_another_tool(tmp_path: Path) -> None:
+    data = robot_data("so101")
+    del data["by_rule"]
+    (tmp_path / "own.json").write_text(json.dumps(data))
+    other = Reach({"from": str(tmp_path / "own.json"), "tool": 0.01})
+    assert [list(row) for row in other.targets] == data["targets"]
+
+
+def test_another_speed_of_a_run_s_robot_changes_what_was_assumed_of_it_and_no_more(file: str) -> None:
+    value = {"from": file, "tip": "hand", "velocity": None}
+    plain, by_name = kept(ReachTorque, value), ReachTorque({**value, "velocity": 4})
+    of_run = ReachTorque(**{**plain, "robot": {**plain["robot"], "velocity": 4}})
+    assert of_run.chain == by_name.chain
+    assert of_run.chain.acceleration == (16.0, 16.0, 16.0)
+    assert of_run.robot.assumed == by_name.robot.assumed
+    assert (of_run.start, of_run.targets) == (by_name.start, by_name.targets)
+    assert list(of_run.start) == plain["robot"]["start"]
+
+
+def test_a_run_gets_another_robot_with_the_orientation_that_suits_it() -> None:
+    plain = kept(ReachTorque, "ur5e")
+    assert "orientation" not in plain
+    assert ReachTorque(**plain).orientation
+    assert not ReachTorque(**{**plain, "robot": "so101"}).orientation
+    assert ReachTorque(**{**kept(ReachTorque, "so101"), "robot": "ur5e"}).orientation
+    asked = kept(ReachTorque, "ur5e", orientation=False)
+    assert asked["orientation"] is False
+    assert not ReachTorque(**asked).orientation
+    with pytest.raises(ValueError, match=r"^SO-101: orientation takes at least 6 joints"):
+        ReachTorque(**{**kept(ReachTorque, "ur5e", orientation=True), "robot": "so101"})
+
+
+def test_what_was_found_of_a_run_s_orientation_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = kept(ReachTorque, "ur5e")
+
+    def search(*task: Any, **options: Any) -> float:
+        raise AssertionError(task)
+
+    monkeypatch.setattr("palaestra.envs.arm.robots.target_box.reached_share", search)
+    assert ReachTorque(**plain).orientation
+    with pytest.raises(AssertionError):
+        ReachTorque(**{**plain, "targets": [[0.3, 0.4], [0.1, 0.2], [0.2, 0.3]]})
+
+
+@pytest.mark.parametrize("robot", ["panda", "ur5e", "file"])
+def test_friction_and_armature_are_set_on_any_robot(file: str, robot: str) -> None:
+    value = {"from": file, "tip": "hand"} if robot == "file" else {"from": robot}
+    plain = task_robot(value).chain
+    rows = [0.1 * (i + 1) for i in range(plain.dof)]
+    changed = task_robot({**value, "damping": 2, "coulomb": rows, "armature": 0.05}).chain
+    assert (changed.damping, changed.coulomb) == ((2.0,) * plain.dof, tuple(rows))
+    assert changed.armature == (0.05,) * plain.dof
+    none = dict.fromkeys(("damping", "coulomb", "armature"), (0.0,) * plain.dof)
+    assert dataclasses.replace(changed, **none) == dataclasses.replace(plain, **none)
+    data = robot_data(value)
+    of_run = task_robot({**data, "damping": 2, "coulomb": rows, "armature": 0.05})
+    assert of_run.chain is changed
+    assert of_run.start == task_robot(data).start
+
+
 # ---------------------------------------------------------------------------------------------------- bad input
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -293,6 +392,17 @@ BAD: dict[str, tuple[Any, str]] = {
     "an endless tool": ({"tool": math.inf}, "tool must be its distance"),
     "a start of two": ({"from": "ur5e", "start": [0, 0]}, r"^UR5e: q must have shape \(6,\), got \(2,\)"),
     "targets too far": ({"from": "ur5e", "targets": [[2, 3], [0, 1], [0, 1]]}, "^UR5e: the tool cannot reach"),
+    "damping of others": ({"damping": [1, 2]}, r"damping must have shape \(7,\), got \(2,\)"),
+    "negative armature": ({"armature": -1}, "armature of joint 1 must not be negative, got -1.0"),
+    "a wrong record": (
+        robot_data("ur5e") | {"by_rule": {"start": 5}},
+        "by_rule.start is no record of a choice: 5",
+    ),
+    "an unknown record": (robot_data("ur5e") | {"by_rule": {"x": "y"}}, "^UR5e: by_rule.x is no record of a choice"),
+    "no orientation": (
+        robot_data("ur5e") | {"by_rule": {"orientation": True}},
+        "orientation is no record",
+    ),
     "notes of words": (robot_data("ur5e") | {"notes": "some"}, "^UR5e: notes must be a list, got 'some'$"),
     "assumed of numbers": (
         robot_data("ur5e") | {"assumed": {"velocity": 3}},

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from arm_play import GANTRY
+from whole_steps import fewest_steps, played
 
 from palaestra.envs.arm import PANDA, PANDA_READY
 from palaestra.envs.arm.panda import PANDA_TARGETS
-from palaestra.envs.arm.reach import PERIOD, Reach, held_out
+from palaestra.envs.arm.reach import PERIOD, Reach
+from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.arm.robots.scores import held_out_bound, held_out_targets, task_digest
 from palaestra.envs.arm.robots.time_bound import time_bound
 from palaestra.envs.arm.task import TOLERANCE
@@ -70,6 +72,18 @@ def test_the_reference_of_a_gantry_is_that_of_its_closed_form() -> None:
     gain = 10 * np.clip(np.linalg.norm(moves, axis=1) - TOLERANCE, 0, None).mean() + 1
     assert (gain - reference.optimum) / 0.1 * PERIOD == pytest.approx(mean, abs=PERIOD)  # in whole steps
     assert reference.random < reference.solved_at < reference.heuristic < reference.optimum  # type: ignore[operator]
+
+
+def test_a_control_found_in_the_environment_takes_the_bound_in_whole_steps() -> None:
+    """What no control beats is what one needs, but for the braking that the bound leaves out."""
+    env = Reach("ur5e")
+    targets = held_out_targets(env.targets)[:40]
+    steps, actions = fewest_steps(env, targets)
+    bound = time_bound(env.chain, env.start, targets, TOLERANCE)
+    least = (bound.within_tolerance / PERIOD).ceil()
+    assert (played(env, actions, int(steps.max())) == steps).all()
+    assert (steps >= (bound.within_tolerance / PERIOD - 0.02).ceil()).all()  # the bound's own search, 1 ms
+    assert (steps - least).mean() < 0.03
 
 
 def test_a_run_keeps_the_figures_and_looks_again_where_the_task_is_another() -> None:

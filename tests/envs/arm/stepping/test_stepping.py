@@ -30,6 +30,8 @@ TASKS = {
     "all kinds with payloads": ALL_KINDS | LOADED,
     "strong motors": {"gain": 1.2},
     "weak motors": {"gain": 0.8},
+    "drawn motors": {"gain": (0.5, 1.5), "damping": (0.0, 0.3)},
+    "drawn motors of all kinds": ALL_KINDS | LOADED | {"gain": (0.5, 1.5), "damping": 0.2},
 }
 each_task = pytest.mark.parametrize("kwargs", TASKS.values(), ids=TASKS)
 each_control = pytest.mark.parametrize("control", ["torque", "pd"])
@@ -41,7 +43,7 @@ def started(env: ReachTorque, n: int, dtype: torch.dtype = torch.float32, seed: 
     batch.reset()
     q, dq = random_states(env.chain, n, seed, dtype)[:2]
     assert batch.state is not None
-    floats = {name: getattr(batch.state, name).to(dtype) for name in ("payload", "friction")}
+    floats = {name: getattr(batch.state, name).to(dtype) for name in ("payload", "friction", "drawn")}
     return dataclasses.replace(batch.state, q=q, dq=dq, **floats)
 
 
@@ -76,9 +78,10 @@ def test_steps_have_the_bits_of_the_functions(kwargs: dict[str, Any], control: A
 
 
 @each_control
-def test_blocks_of_any_size_give_the_same_bits(control: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [{}, {"gain": (0.5, 1.5), "damping": (0.1, 0.2)}], ids=["", "drawn motors"])
+def test_blocks_of_any_size_give_the_same_bits(control: Any, more: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seven environments in a block of up to 7, 3, 2 or 1, and 5,000 in three blocks of the standard size."""
-    env = ReachTorque(control=control, **LOADED)
+    env = ReachTorque(control=control, **LOADED, **more)
     state, action = started(env, 7), actions(env, 7)
     expected = env._integrate(state, action)
     for block in (3, 2, 1):

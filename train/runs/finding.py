@@ -1,4 +1,5 @@
-"""Run folders by their names on the command line: a path, ``latest``, ``latest:ENV``, and ``:best`` behind any of them.
+"""Run folders by their names on the command line: a path, the start of a name below ``runs/``, ``latest``,
+``latest:ENV``, and ``:best`` behind any of them.
 
 1. ``latest`` is the run that began last. A folder that training named, ``runs/ENV/AGENT/TIME-sSEED``, says so itself;
    for others it is the time of ``config.yaml``, which is written as a run begins, and decides too between runs that
@@ -6,6 +7,8 @@
    in each of ten thousand folders takes seconds unless they are in memory.
 2. It must have a model, or to be resumed a model or a checkpoint.
 3. Of ``latest:ENV`` the configuration decides, whatever the folder is called.
+4. The start of a name is that of the last folder of a path, of four letters or more, with or without folders above it:
+   ``20261129-1218``, ``ppo/20261129``. It must fit one run; a whole name goes before those that only begin with it.
 """
 
 from __future__ import annotations
@@ -14,21 +17,23 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from palaestra.envs.core.user_code import UserCodeError
-from palaestra.train.config.run_config import environment, read_file
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.run_folder import CONFIG, ROOT, STAMP, RunFolder
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from palaestra.envs.specs import ResolvedEnv
 
+_SHORTEST = 4  # letters of the start of a name
+_TOLD = 3  # runs in a message
 _LEVELS = 3  # --run-dir may have put a run higher than our own, which lie at the third
 _NAMED = re.compile(r"(\d{4}(?:0[1-9]|1[0-2])(?:[0-2]\d|3[01])-(?:[01]\d|2[0-3])[0-5]\d[0-5]\d)-s\d+(?:\.\d+)?")
 _ENV = re.compile(rb"env: ([\w./:-]+)\n?")  # a configuration's first line, where its value is plain
@@ -37,20 +42,18 @@ _ENV = re.compile(rb"env: ([\w./:-]+)\n?")  # a configuration's first line, wher
 def find_run(name: str, to_resume: bool = False) -> RunFolder:
     """The folder of that path, the newest run below ``runs/`` for ``latest``, or that of ENV for ``latest:ENV``.
 
-    The newest is one with a model, or ``to_resume`` with a model or a checkpoint.
+    The newest is one with a model, or ``to_resume`` with a model or a checkpoint. Of a path that is not there it is the
+    run whose name begins so, if there is one.
 
     Raises:
-        ConfigError, UnknownEnvError: if there is none, or no such environment.
+        ConfigError, UnknownEnvError: if there is none, no such environment, or several names begin so.
     """
     word, colon, env = name.partition(":")
     if word != "latest" or (colon and Path(name).exists()):
-        return RunFolder(Path(name))
+        return RunFolder(_beginning(name) or Path(name))
     if colon and not env:
         raise ConfigError(f"no run {name!r}: name an environment, as in latest:cartpole, or leave the colon out")
-    try:
-        wanted = environment(env) if colon else None
-    except UserCodeError as error:
-        raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
+    wanted = _environment(name, env) if colon else None
     runs = (RunFolder(Path(path)) for path in runs_by_age() if wanted is None or _plays_in(wanted, path))
     found = next((run for run in runs if run.can_go_on(to_resume)), None)
     if found is None:
@@ -58,6 +61,16 @@ def find_run(name: str, to_resume: bool = False) -> RunFolder:
         train = shlex.join(["palaestra", "train", *([env] if colon else [])])
         raise ConfigError(f"there is no {run} with a {file} below runs/ yet; {train} makes one")
     return found
+
+
+def _environment(name: str, env: str) -> ResolvedEnv:
+    from palaestra.envs.core.user_code import UserCodeError
+    from palaestra.train.config.run_config import environment
+
+    try:
+        return environment(env)
+    except UserCodeError as error:
+        raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
 
 
 def find_model(name: str) -> Path:
@@ -70,7 +83,7 @@ def find_model(name: str) -> Path:
     if path.is_dir():
         return RunFolder(path).model()
     if not path.is_file():
-        raise ConfigError(f"no run {name!r}: give a run folder, a model file, latest, random or expert")
+        raise ConfigError(_no_run(name))
     return path
 
 
@@ -78,8 +91,81 @@ def find_unfinished(name: str) -> Path:
     """The run folder to resume, or a file in one; names and errors are those of :func:`find_model`."""
     path = _located(name, to_resume=True)
     if not path.exists():
-        raise ConfigError(f"no run {name!r}: give a run folder, a checkpoint or latest")
+        raise ConfigError(_no_run(name, to_resume=True))
     return path
+
+
+def curves(run: str | Path) -> dict[str, np.ndarray]:
+    """The curves of a run, ``progress.csv``, as columns; ``agents/README.md`` says what each is.
+
+    Args:
+        run: a run folder or the start of its name, "latest", or "latest:ENV".
+
+    Returns:
+        Arrays [rows] by name: ``global_step`` of int64, all others of float64, in which an empty cell is NaN. The last
+        row is that of the final evaluation, if there was one. Rows that cannot be read are left out, with a warning.
+
+    Raises:
+        ConfigError: if there is no such run, or it has no curves or no table in their place.
+    """
+    import warnings
+
+    folder = find_run(str(run))
+    if not folder.progress_file.is_file():
+        raise ConfigError(f"there is no {folder.progress_file}: give a run folder with curves, or latest")
+    found, unread = folder.curves.table()
+    if unread:
+        warnings.warn(
+            f"{folder.progress_file} is damaged: {unread:,} rows that cannot be read are left out", stacklevel=2
+        )
+    return found
+
+
+def check_run_names(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments ``run`` and ``resume`` of a command without PyTorch; what passes is looked up again.
+
+    Raises:
+        UnknownEnvError, UserCodeError: if there is no environment of that name behind ``latest:``.
+        ConfigError: if nothing has the name of a run.
+    """
+    from palaestra.train.config import check_env
+
+    for argument in ("run", "resume"):
+        given = arguments.get(argument) or ()
+        for name in (given,) if isinstance(given, str) else given:
+            word, _, of = name.partition(":")
+            if word == "latest" and not Path(name).exists():
+                if of.removesuffix("best"):
+                    check_env(of.removesuffix(":best"))
+            elif name in ("random", "expert", "optimal") or Path(name).exists():
+                continue
+            elif _beginning(name.removesuffix(":best")) is None and not name.endswith(":best"):
+                raise ConfigError(_no_run(name, argument == "resume"))
+
+
+def _no_run(name: str, to_resume: bool = False) -> str:
+    files = "a checkpoint or latest" if to_resume else "a model file, latest, random or expert"
+    return f"no run {name!r}: give a run folder, {files}"
+
+
+def _beginning(name: str) -> Path | None:
+    """The run below ``runs/`` of which that is the start of the name; None if it is a path, or there is none.
+
+    Raises:
+        ConfigError: if there are several.
+    """
+    given = Path(name)
+    if len(given.name) < _SHORTEST or given.exists():
+        return None
+    above = () if str(given.parent) == "." else given.parent.parts
+    fitting = [path for path in map(Path, runs_by_age()) if path.name.startswith(given.name)]
+    fitting = [path for path in fitting if not above or path.parts[:-1][-len(above) :] == above]
+    whole = [path for path in fitting if path.name == given.name] or fitting
+    if len(whole) > 1:
+        first = ", ".join(str(path) for path in whole[:_TOLD])
+        rest = f" and {len(whole) - _TOLD:,} more" if len(whole) > _TOLD else ""
+        raise ConfigError(f"{name!r} is the start of {len(whole):,} runs' names: {first}{rest}; give more of it")
+    return whole[0] if whole else None
 
 
 def _located(name: str, to_resume: bool = False) -> Path:
@@ -131,6 +217,8 @@ def _configured(folder: str) -> int | None:
 
 def _plays_in(env: ResolvedEnv, folder: str) -> bool:
     """True if a run's configuration can be read and names that environment; modules of others stay unimported."""
+    from palaestra.train.config.run_config import environment, read_file
+
     file = Path(folder, CONFIG)
     try:
         with open(file, "rb") as lines:

@@ -25,9 +25,10 @@ from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.interruptions import Stopped
 from palaestra.train.results.grid import GridRun, is_finished
-from palaestra.train.runs import threads, trainer
+from palaestra.train.runs import trainer
+from palaestra.train.runs.parallel import threads
+from palaestra.train.runs.parallel.threads import Pace, StallWatch, StandIn, Trial, chosen_threads
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.runs.threads import Pace, StallWatch, StandIn, Trial, chosen_threads
 
 TINY = {"num_envs": 32, "total_timesteps": 768, "settings": ["n_steps=8", "batch_size=64"]}  # three rollouts
 STEPS = {"n_steps": 8, "batch_size": 64}

@@ -18,8 +18,9 @@ from itertools import product
 import numpy as np
 
 from palaestra.envs.core import Array
+from palaestra.envs.pricing.demand.choices.conditional_logit import conditional_logit
 from palaestra.envs.pricing.demand.counts.demand_curves import CONSTANT, PRICE
-from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError, check_slope, conditional_logit
+from palaestra.envs.pricing.demand.estimation import Estimate, EstimationError, check_slope
 from palaestra.envs.pricing.demand.history import charged_prices, coming_cost
 from palaestra.envs.pricing.demand.model import DISPLAY, FEATURE, Demand, Product
 from palaestra.envs.pricing.sales.sales_table import SalesError, SalesTable, first_repeat, refuse

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from palaestra.train.runs.child_process import ChildProcess, failure, last_line
+from palaestra.train.runs.parallel.child_process import ChildProcess, failure, last_line
 
 
 def python(code: str) -> list[str]:
@@ -58,7 +58,7 @@ def test_questions_and_answers(tmp_path: Path) -> None:
 PARENT = """
 import sys, time
 from pathlib import Path
-from palaestra.train.runs.child_process import ChildProcess
+from palaestra.train.runs.parallel.child_process import ChildProcess
 child = ChildProcess([sys.executable, "-c", "import sys; print(sys.stdin.read() + '!')"], Path(sys.argv[1]), stdin=True)
 child.send("the last words")
 time.sleep(60)

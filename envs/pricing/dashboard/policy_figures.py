@@ -1,0 +1,63 @@
+"""The prices of an agent beside the optimal ones, for every period and stock, in the report of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from palaestra.envs.core import Array
+from palaestra.envs.core.report_figures import MapFigure, ReportFigure
+
+MOST_PERIODS, MOST_LOTS = 120, 60  # columns and rows that are shown; of longer seasons and larger stocks every k-th
+
+
+def price_maps(market: Any, table: Array) -> list[ReportFigure]:
+    """A figure for each product, whose maps are the agent's and the best known one's.
+
+    Args:
+        market: an ``InventoryMarket``, whose module imports this one.
+        table: the agent's actions, int64 [stages, states].
+    """
+    prices = market.prices.reshape(market.num_actions, -1)  # [A, P]
+    share = market.state_distribution(table)[: market.stages]  # [T, states], of the agent's seasons
+    best = market.optimal_policy()
+    found: list[ReportFigure] = []
+    lots = market.units.max(0) // market.lot  # [P]
+    for product in range(prices.shape[1]):
+        apart = np.abs(prices[table, product] - prices[best, product])
+        mean = float((share * apart).sum() / market.stages)
+        grids = [_grid(market, prices[policy, product], lots, product) for policy in (table, best)]
+        rows, columns = -(-grids[0].shape[0] // MOST_LOTS), -(-grids[0].shape[1] // MOST_PERIODS)
+        shown = {
+            name: grid[::rows, ::columns].tolist() for name, grid in zip(("agent", "best known"), grids, strict=True)
+        }
+        which = "" if len(lots) == 1 else f" of product {product + 1}"
+        others = "" if len(lots) == 1 else ", with all of the other product in stock"
+        figure = MapFigure(
+            f"Prices{which}",
+            market.time_unit,
+            "units left",
+            f"price {market.currency}".strip(),
+            shown,
+            (1.0, float(market.lot)),
+            (float(columns), float(rows * market.lot)),
+            f"In the states that the agent comes to, its prices are {mean:.3g} away from the best known ones on average"
+            f"{others}.",
+        )
+        found.append(figure)
+    return found
+
+
+def _grid(market: Any, price: Array, lots: Array, product: int) -> Array:
+    """A product's price by own stock (1, 2, … lots) and period; of the others all are there: float64 [lots, T].
+
+    Where a shop's rules look back, on what they remember when the season begins.
+    """
+    memory = market.first_state % market.memories
+    grid = price.reshape(len(price), -1, market.memories)[..., memory].reshape(len(price), *(lots + 1))
+    for other in reversed(range(len(lots))):
+        if other != product:
+            grid = grid.take(int(lots[other]), 1 + other)
+    result: Array = grid[:, 1:].T
+    return result

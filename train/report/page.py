@@ -1,0 +1,110 @@
+"""Pages of HTML out of Jinja2's templates, each in one file: style, script and data are inside, and nothing is loaded.
+
+Everything that a template shows is escaped, but for the charts' own SVG. The page's policy lets a browser load nothing
+and run no script but the one whose digest it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.report.charts import SvgChart
+
+HERE = Path(__file__).parent
+GENERATOR = "palaestra"
+_MARK = f'<meta name="generator" content="{GENERATOR} '
+_HEAD = 2000  # bytes within which the mark stands
+
+
+class PageError(ValueError):
+    """A page cannot be written there; the message says why."""
+
+
+def render(template: Path, charts: Iterable[SvgChart], data: Mapping[str, Any], **shown: Any) -> str:
+    """The page.
+
+    Args:
+        template: a file that extends ``base.html`` and shows charts by ``figure.of(marked(chart))``.
+        charts: all that it shows, whose numbers the script needs; their names differ.
+        data: what the page holds as JSON beside ``charts``; NaN and infinity become null.
+        shown: what the template needs, ``title`` among them.
+    """
+    script = _text("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    found = {chart.ident: chart.hover for chart in charts}
+    inside = {
+        "generator": f"{GENERATOR} {version('palaestra')}",
+        "style": Markup(_text("page.css")),
+        "script": Markup(script),
+        "script_digest": f"sha256-{digest}",
+        "data": _json({**data, "charts": found}),
+        "marked": _marked,
+    }
+    return _environment(template.parent).get_template(template.name).render(**shown, **inside)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Put the page at ``path``, whole or not at all.
+
+    Raises:
+        PageError: if something else than a page of ours is there.
+        OSError: if it cannot be written.
+    """
+    check_page(path)
+    write_whole(path, page)
+
+
+def check_page(path: Path) -> None:
+    """Raise a PageError unless a page may be written to ``path``."""
+    if path.is_dir():
+        raise PageError(f"{path} is a folder: name a file, like {path / 'report.html'}")
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(_HEAD)
+        if begin and _MARK.encode() not in begin:
+            raise PageError(f"{path} is there already and is no page of palaestra: choose another name")
+
+
+@functools.cache
+def _environment(folder: Path) -> Environment:
+    folders = [str(path) for path in dict.fromkeys((folder, HERE))]
+    return Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def _marked(chart: SvgChart) -> SvgChart:
+    """The chart with its picture as what is not to be escaped again."""
+    return replace(chart, svg=Markup(chart.svg))  # charts.py escapes every text in it
+
+
+def _text(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _json(data: Mapping[str, Any]) -> Markup:
+    """JSON that may stand in a script element: nothing in it ends the element."""
+    try:
+        text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    except ValueError:
+        text = json.dumps(_finite(data), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

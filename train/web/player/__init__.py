@@ -1,0 +1,1 @@
+"""The player in JavaScript, its style and its page."""
