@@ -16,7 +16,7 @@ from palaestra.envs.pricing import Pricing
 from palaestra.envs.registry import resolve
 from palaestra.train.export.confirm import fed
 from palaestra.train.export.exported_policy import ExportedPolicy, player_of
-from palaestra.train.export.monitored import distribution_of, watched_of
+from palaestra.train.export.held_out.monitored import distribution_of, watched_of
 from palaestra.train.export.policy_file import PolicyFile
 
 START = datetime(2026, 11, 2, 8, tzinfo=UTC)

@@ -8,7 +8,8 @@
 * ``mean_length`` of the episodes;
 * ``returns``: ``mean``, ``std``, ``ci_low``, ``ci_high`` and ``episodes``, of the run's final evaluation where the
   contract has its scores, else of the episodes that have ended; None where none has;
-* ``numbers``: a :class:`~palaestra.train.export.monitored.Distribution` of each number, in the order of the contract.
+* ``numbers``: a :class:`~palaestra.train.export.held_out.monitored.Distribution` of each number, in the order of the
+  contract.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from palaestra.envs.core.reference import Array
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.evaluation.statistics import mean_interval
 from palaestra.train.export.confirm import fed
-from palaestra.train.export.monitored import distribution_of, numbers_of, parts_of, watched_of
+from palaestra.train.export.held_out.monitored import distribution_of, numbers_of, parts_of, watched_of
 
 STATES = 50_000
 _FEWEST = 30  # episodes
