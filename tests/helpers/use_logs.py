@@ -17,6 +17,7 @@ from palaestra.envs.registry import resolve
 from palaestra.train.export.confirm import fed
 from palaestra.train.export.distributions.monitored import distribution_of, watched_of
 from palaestra.train.export.exported_policy import ExportedPolicy, player_of
+from palaestra.train.export.held_out.monitored import distribution_of, watched_of
 from palaestra.train.export.policy_file import PolicyFile
 
 START = datetime(2026, 11, 2, 8, tzinfo=UTC)

@@ -14,9 +14,9 @@
 ``agent`` the algorithm, the steps these weights were trained for and the seed; ``scores`` the final evaluation, None
 unless it was one of these weights in this environment; ``confirmed`` what came of comparing the file with the agent;
 ``reference`` how observations, actions and returns of held-out episodes were distributed
-(:mod:`palaestra.train.export.distributions.held_out_reference`); ``made_with`` versions, commit and time. Settings that
-are infinite or NaN are texts as in YAML (``.inf``, ``-.inf``, ``.nan``), which JSON has no numbers for; elsewhere they
-are None.
+(:mod:`palaestra.train.export.held_out.held_out_reference`); ``made_with`` versions, commit and time. Settings that are
+infinite or NaN are texts as in YAML (``.inf``, ``-.inf``, ``.nan``), which JSON has no numbers for; elsewhere they are
+None.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from palaestra.train.evaluation.policies import AgentPolicy, Player
 from palaestra.train.export.confirm import Confirmation, confirm, fed
 from palaestra.train.export.contract import contract_of, given_space
 from palaestra.train.export.destination import check_destination, write_both
-from palaestra.train.export.distributions.held_out_reference import reference_of
+from palaestra.train.export.held_out.held_out_reference import reference_of
 from palaestra.train.export.policy_file import (
     BLANK_SHA256,
     CONTRACT_KEY,

@@ -10,7 +10,7 @@
 
 A number has drifted if one of them is beyond its limit and less likely than :data:`LEVEL` where nothing has changed,
 shared between all comparisons (Bonferroni). States of an episode depend on each other: the statistic of PSI is compared
-with chi-squared as :mod:`palaestra.train.export.distributions.monitored` says, that of Kolmogorov–Smirnov with so many
+with chi-squared as :mod:`palaestra.train.export.held_out.monitored` says, that of Kolmogorov–Smirnov with so many
 independent states as have its variance.
 """
 
@@ -24,7 +24,7 @@ import torch
 
 from palaestra.envs.core.reference import Array
 from palaestra.train.evaluation.statistics import student_quantile
-from palaestra.train.export.distributions.monitored import Distribution, WatchedNumber
+from palaestra.train.export.held_out.monitored import Distribution, WatchedNumber
 
 LEVEL = 0.001  # of a false alarm
 FEWEST = 50  # states; of fewer nothing is said

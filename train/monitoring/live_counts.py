@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from palaestra.envs.core.reference import Array
-from palaestra.train.export.distributions.monitored import MOST_NUMBERS, Distribution, numbers_of
+from palaestra.train.export.held_out.monitored import MOST_NUMBERS, Distribution, numbers_of
 from palaestra.train.export.observation_reader import bounds_of
 from palaestra.train.monitoring.drift import MeanReturn
 from palaestra.train.monitoring.log_files import MonitorError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from palaestra.envs.core.reference import is_finite_number
-from palaestra.train.export.distributions.monitored import PROBABILITIES, Distribution, watched_of
+from palaestra.train.export.held_out.monitored import PROBABILITIES, Distribution, watched_of
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.monitoring.log_entries import LARGEST_RETURN
 from palaestra.train.monitoring.log_files import MonitorError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from palaestra.envs.core.reference import is_finite_number
-from palaestra.train.export.distributions.monitored import Distribution, watched_of
+from palaestra.train.export.held_out.monitored import Distribution, watched_of
 from palaestra.train.export.observation_reader import elements_of
 from palaestra.train.export.policy_file import PolicyFile
 from palaestra.train.monitoring.drift import Limits, MeanReturn, ReturnShift, Shift, has_drifted, return_shift, shift_of

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palaestra.train.export.distributions import held_out_reference
-from palaestra.train.export.distributions.held_out_reference import _batch_for, _returns
-from palaestra.train.export.distributions.monitored import watched_of
+from palaestra.train.export.held_out import held_out_reference
+from palaestra.train.export.held_out.held_out_reference import _batch_for, _returns
+from palaestra.train.export.held_out.monitored import watched_of
 
 
 def test_a_contract_has_the_reference_of_its_policy(runs: Path) -> None:

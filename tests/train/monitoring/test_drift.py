@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from palaestra.train.export.distributions.monitored import Distribution, WatchedNumber, distribution_of
+from palaestra.train.export.held_out.monitored import Distribution, WatchedNumber, distribution_of
 from palaestra.train.monitoring.drift import (
     Limits,
     MeanReturn,

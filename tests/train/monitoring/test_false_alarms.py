@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palaestra.train.export.distributions.monitored import Distribution, WatchedNumber, distribution_of, parts_of
+from palaestra.train.export.held_out.monitored import Distribution, WatchedNumber, distribution_of, parts_of
 from palaestra.train.monitoring.drift import Limits, has_drifted, shift_of
 
 X = WatchedNumber("observation", "x")

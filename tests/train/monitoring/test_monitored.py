@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palaestra.train.export.distributions.monitored import (
+from palaestra.train.export.held_out.monitored import (
     MOST_CUTS,
     WatchedNumber,
     bins_of,

@@ -91,7 +91,8 @@ def test_what_the_page_says_is_what_the_server_does(tmp_path: Path, kind: str) -
             send(operation, schemathesis.GenerationMode.NEGATIVE, seen)
     assert seen["POSITIVE POST /act 200"] >= 10, seen
     assert seen["POSITIVE GET /price 200"] >= 5, seen
-    assert seen["NEGATIVE POST /act 422"] >= 10, seen
+    assert seen["NEGATIVE POST /act 422"] >= 3, seen
+    assert seen["NEGATIVE POST /act 422"] + seen["NEGATIVE POST /act 400"] >= 10, seen  # others bend the name alone
     assert seen["POSITIVE POST /outcome 200"] >= 10, seen
     assert seen["NEGATIVE POST /outcome 422"] >= 5, seen
     reader = EntryReader(contract, policy.sha256, UTC)
