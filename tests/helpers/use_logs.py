@@ -15,7 +15,6 @@ from palaestra.envs.building import vector_env
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.registry import resolve
 from palaestra.train.export.confirm import fed
-from palaestra.train.export.distributions.monitored import distribution_of, watched_of
 from palaestra.train.export.exported_policy import ExportedPolicy, player_of
 from palaestra.train.export.held_out.monitored import distribution_of, watched_of
 from palaestra.train.export.policy_file import PolicyFile

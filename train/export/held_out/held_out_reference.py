@@ -8,13 +8,8 @@
 * ``mean_length`` of the episodes;
 * ``returns``: ``mean``, ``std``, ``ci_low``, ``ci_high`` and ``episodes``, of the run's final evaluation where the
   contract has its scores, else of the episodes that have ended; None where none has;
-<<<<<<<< HEAD:train/export/distributions/held_out_reference.py
-* ``numbers``: a :class:`~palaestra.train.export.distributions.monitored.Distribution` of each number, in the order of
-  the contract.
-========
 * ``numbers``: a :class:`~palaestra.train.export.held_out.monitored.Distribution` of each number, in the order of the
   contract.
->>>>>>>> monitor:train/export/held_out/held_out_reference.py
 """
 
 from __future__ import annotations
@@ -30,11 +25,7 @@ from palaestra.envs.core.reference import Array
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.evaluation.statistics import mean_interval
 from palaestra.train.export.confirm import fed
-<<<<<<<< HEAD:train/export/distributions/held_out_reference.py
-from palaestra.train.export.distributions.monitored import distribution_of, numbers_of, parts_of, watched_of
-========
 from palaestra.train.export.held_out.monitored import distribution_of, numbers_of, parts_of, watched_of
->>>>>>>> monitor:train/export/held_out/held_out_reference.py
 
 STATES = 50_000
 _FEWEST = 30  # episodes
