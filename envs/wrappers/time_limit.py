@@ -23,6 +23,12 @@ class TimeLimited(Wrapper):
         super().__init__(env)
         self.max_episode_steps = max_episode_steps
 
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the rules, which are the same under another limit: ``batch.env.size``."""
+        if name == "env" or name.startswith("__"):  # as when it is copied or unpickled
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
     @property
     def reference(self) -> Reference:
         return self.env.reference_within(self.max_episode_steps or 0)

@@ -9,7 +9,7 @@ import pytest
 
 from palaestra.train import cli
 
-TRAIN = ("--num-envs", "64", "--total-timesteps", "4096", "--track", "disabled", "--threads", "1", "-q")
+TRAIN = ("--num-envs", "64", "--total-timesteps", "4096", "--track", "disabled", "--threads", "1", "--no-report", "-q")
 SMALL = ("--set", "n_steps=16", "--set", "batch_size=256")
 MARKET = {"periods": 9, "stock": 5, "hold": 2, "frame_stack": 2}
 RUNS = {  # name of the run and of its file → its environment with settings

@@ -62,7 +62,8 @@ def render(
         "data": _json({**data, "charts": found}),
         "marked": _marked,
     }
-    return _environment(template.parent).get_template(template.name).render(**shown, **inside)
+    text = _environment(template.parent).get_template(template.name).render(**shown, **inside)
+    return text.encode(errors="replace").decode()  # bytes of file names that are no text
 
 
 def write_page(path: Path, page: str) -> None:

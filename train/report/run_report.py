@@ -19,7 +19,6 @@ from palaestra.train.report.html_page import render, write_page
 from palaestra.train.report.run_record import RunRecord, read_record, spent
 from palaestra.train.report.told_settings import differences, repeat_command, short_name, value_text
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.web.page import script_within, style
 
 TEMPLATE = Path(__file__).with_name("run_page.html")
 MOST_BYTES = 3_000_000
@@ -57,8 +56,7 @@ def _page(records: Sequence[RunRecord], room: int, player: Mapping[str, Any] | N
         TEMPLATE,
         charts,
         {"runs": [_data(record) for record in records], **({} if player is None else {"player": player})},
-        more_script="" if player is None else "\n" + script_within(_PLAYER),
-        more_style="" if player is None else "\n" + style(),
+        **({} if player is None else _playing()),
         title=title,
         runs=views,
         groups=groups,
@@ -70,6 +68,13 @@ def _page(records: Sequence[RunRecord], room: int, player: Mapping[str, Any] | N
     )
     films = [view["film"] for view in views if view["film"] is not None]
     return page, sum(len(film.source or "") + 2 * len(film.poster or "") for film in films)
+
+
+def _playing() -> dict[str, str]:
+    """The player's script and style; they are read with PyTorch, which other reports do without."""
+    from palaestra.train.web.page import script_within, style
+
+    return {"more_script": f"\n{script_within(_PLAYER)}", "more_style": f"\n{style()}"}
 
 
 def write_report(folders: Sequence[RunFolder], out: Path, player: Mapping[str, Any] | None = None) -> None:

@@ -65,11 +65,14 @@ def find_run(name: str, to_resume: bool = False) -> RunFolder:
 
 def _environment(name: str, env: str) -> ResolvedEnv:
     from palaestra.envs.core.user_code import UserCodeError
+    from palaestra.envs.registry import UnknownEnvError
     from palaestra.train.config.run_config import environment
 
     try:
         return environment(env)
-    except UserCodeError as error:
+    except (UserCodeError, UnknownEnvError) as error:
+        if isinstance(error, UnknownEnvError) and ":" not in env:
+            raise
         raise ConfigError(f"{name}: {error}; a run is named latest, latest:ENV or latest:ENV:best") from error
 
 

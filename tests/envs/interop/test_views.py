@@ -22,6 +22,7 @@ from palaestra.envs import NumpyVectorEnv, SB3VecEnv, SingleEnv, entries, make
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
+from palaestra.envs.snake import Snake
 
 IDS = [entry.id for entry in entries() if entry.id.startswith("palaestra/")]
 
@@ -178,7 +179,7 @@ def test_masks_of_environments_without_any_allow_all() -> None:
 def test_single_env_plays_any_row_and_episode_of_a_batch() -> None:
     batch, _ = paired()
     batch.reset()
-    single = SingleEnv(batch.env.__class__(size=6), max_episode_steps=6)
+    single = SingleEnv(Snake(size=6), max_episode_steps=6)
     for episode in (0, 2):
         obs, _ = batch.reset(options={"episode": episode})
         alone, _ = single.reset(seed=9, options={"env_index": 17, "episode": episode})

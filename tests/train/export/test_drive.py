@@ -16,10 +16,10 @@ import torch
 from pages import blocks, read
 
 from palaestra.envs import make
-from palaestra.envs.arm.control import rotation_error
+from palaestra.envs.arm.control import rotation_error, tool_rotation
 from palaestra.envs.arm.dynamics import link_frames
 from palaestra.envs.arm.friction import friction
-from palaestra.envs.arm.reach_torque import PERIOD, ReachTorque, ReachTorqueState, _tool_rotation
+from palaestra.envs.arm.reach_torque import PERIOD, ReachTorque, ReachTorqueState
 from palaestra.envs.arm.task import NEAR
 from palaestra.envs.core.vector import TensorVectorEnv
 from palaestra.train.export.contract import action_of, inputs_of
@@ -62,7 +62,7 @@ class ExpertByContract:
             return torch.tensor([[value for name, value in said.items() if name.startswith(start)]])
 
         q, tool = numbers("position_"), numbers("tool_")
-        rotation = _tool_rotation(link_frames(self.env.chain, q.T.contiguous())).permute(2, 0, 1)
+        rotation = tool_rotation(link_frames(self.env.chain, q.T.contiguous())).permute(2, 0, 1)
         turn = numbers("to_turn_") if self.env.orientation else torch.zeros(1, 3)
         state = ReachTorqueState(
             q=q,
@@ -72,6 +72,7 @@ class ExpertByContract:
             steps=torch.zeros(1, dtype=torch.int64),
             noise=torch.zeros(1, 0),
             pending=torch.zeros(1, 0, self.env.chain.dof),
+            drawn=torch.zeros(1, 0),
             tool_rotation=rotation,
             target_rotation=turned_by(turn[0].numpy()).to(rotation.dtype) @ rotation,
             payload=torch.zeros(1),

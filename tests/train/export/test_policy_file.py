@@ -218,7 +218,7 @@ def test_any_part_may_be_any_json(data: st.DataObject) -> None:
     except ContractError:
         return
     ObservationReader(contract["inputs"])
-    act_description(contract)
+    act_description(contract, 256)
 
 
 NESTED: Any = st.recursive(

@@ -329,7 +329,7 @@ def test_it_needs_no_pytorch_and_little_time_and_memory(run: RunFolder) -> None:
     run.progress_file.write_text("\n".join(lines) + "\n")
     statement = (
         "import sys\nfrom palaestra.train import cli\n"
-        f"sys.argv = ['palaestra', 'report', {str(run.path)!r}]\n"
+        f"sys.argv = ['palaestra', 'report', {str(run.path)!r}, '--no-player']\n"
         "try: cli.main()\nexcept SystemExit as end: assert not end.code\n"
         "assert not {'torch', 'stable_baselines3', 'pygame', 'wandb'} & {*sys.modules}\n"
         "from pathlib import Path\n"
