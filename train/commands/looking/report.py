@@ -23,9 +23,9 @@ def report(
         Path | None,
         typer.Option("--out", metavar="FILE", help=f"Page to write (default: {_ONE}; of several runs {_SEVERAL})."),
     ] = None,
-    player: Annotated[
-        bool, typer.Option("--player/--no-player", help="Let the agent play in the page of one run, if a page can.")
-    ] = True,
+    no_player: Annotated[
+        bool, typer.Option("--no-player", help="Leave out the agent that plays in the page of one run.")
+    ] = False,
 ) -> None:
     """Make a page of a run or of several, in one file that any browser opens without a network.
 
@@ -38,7 +38,7 @@ def report(
     palaestra report latest:cartpole --out cartpole.html
     palaestra report runs/snake-small/ppo/* --out snakes.html
     """
-    path = write_reports(runs, out, player)
+    path = write_reports(runs, out, player=not no_player)
     say(f"{path}: {path.stat().st_size / 1e6:.2g} MB")
 
 
