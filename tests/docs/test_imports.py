@@ -217,7 +217,7 @@ def test_pygame_does_not_greet_on_standard_output() -> None:
 MODULES = {f"palaestra.{name_of(path)}".removesuffix(".__init__"): path for path in SOURCES}
 ORDER = (  # of the folders in train/, the lowest first; a module imports from lower floors and from its own folder
     ("interruptions",),
-    ("formatting",),
+    ("formatting", "plain_json"),
     ("env_output",),
     ("config", "evaluation", "scaffold"),
     ("markdown", "table_file", "web"),

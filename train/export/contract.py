@@ -39,7 +39,8 @@ from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
 from palaestra.envs.registry import resolve
 from palaestra.train.config.run_config import with_settings
 from palaestra.train.evaluation.policies import AgentPolicy, Player
-from palaestra.train.export.policy_file import FORMAT, finite
+from palaestra.train.export.policy_file import FORMAT
+from palaestra.train.plain_json import finite
 from palaestra.train.runs.run_folder import RunFolder
 
 _MOST_BOUNDS = 1024  # elements of a box whose bounds are listed one by one

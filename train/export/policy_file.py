@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -226,15 +225,6 @@ def _check_sum(path: Path, content: bytes, noted: str | None) -> None:
 def sha256_without(content: bytes, digest: str) -> str:
     """SHA-256 of a file's bytes with zeros in the place of that digest, of 64 digits."""
     return hashlib.sha256(content.replace(digest.encode(), BLANK_SHA256.encode())).hexdigest()
-
-
-def finite(value: Any) -> Any:
-    """Plain data with None in the place of numbers that are infinite or NaN."""
-    if isinstance(value, dict):
-        return {key: finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def choice_of(choices: list[str], place: int) -> str:

@@ -44,10 +44,10 @@ from palaestra.train.export.policy_file import (
     NEEDED,
     SHA256_KEY,
     PolicyFile,
-    finite,
     sha256_without,
 )
 from palaestra.train.export.priced_moments import priced_moments
+from palaestra.train.plain_json import finite
 from palaestra.train.runs.run_folder import RunFolder
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "sb3": ".zip", "web": ".html"}
@@ -250,17 +250,16 @@ def _pages(
     name: str | None,
 ) -> list[_Written]:
     """Pages in which the agent plays, from the coarsest weights to the exact ones; without a name only their data."""
-    from palaestra.train.web.onnx_graph import PRECISIONS
-    from palaestra.train.web.page import acting, page, player_data
+    from palaestra.train.web.onnx_graph import PRECISIONS, page_network
+    from palaestra.train.web.page import acting, page, played_in
 
+    played = played_in(env)  # refuses before anything is traced
     sealed, _ = _onnx(network, inputs, contract, path)
     content = sealed()
 
     def written(precision: str) -> _Written:
-        data = player_data(content, env, precision)
-
         def whole() -> bytes:
-            told = {**data, "contract": contract}
+            told = {**played, "network": page_network(content, precision), "contract": contract}
             return json.dumps(told, allow_nan=False).encode() if name is None else page(told, name)
 
         return whole, lambda _: acting(content, precision)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from palaestra.train.export.policy_file import finite
 from palaestra.train.formatting import columns, known
 from palaestra.train.monitoring.drift import FEWEST, Shift
 from palaestra.train.monitoring.use_comparison import UseComparison
+from palaestra.train.plain_json import finite
 
 MOST_LINES = 20  # of numbers, beside those that have drifted
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -21,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.plain_json import finite, in_script
 from palaestra.train.report.charts import SvgChart
 
 HERE = Path(__file__).parent
@@ -59,7 +58,7 @@ def render(
         "style": Markup(_text("page.css") + more_style),
         "script": Markup(script),
         "script_digest": f"sha256-{digest}",
-        "data": _json({**data, "charts": found}),
+        "data": Markup(in_script(finite({**data, "charts": found}))),
         "marked": _marked,
     }
     text = _environment(template.parent).get_template(template.name).render(**shown, **inside)
@@ -101,20 +100,3 @@ def _marked(chart: SvgChart) -> SvgChart:
 
 def _text(name: str) -> str:
     return (HERE / name).read_text(encoding="utf-8")
-
-
-def _json(data: Mapping[str, Any]) -> Markup:
-    """JSON that may stand in a script element: nothing in it ends the element."""
-    try:
-        text = json.dumps(data, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    except ValueError:
-        text = json.dumps(_finite(data), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -31,8 +31,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from palaestra.envs.core.reference import Array
 from palaestra.train.export.observation_reader import ObservationError, ObservationReader, elements_of
-from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choice_of, finite
+from palaestra.train.export.policy_file import PolicyFile, PolicyFileError, choice_of
 from palaestra.train.export.price_table import PriceTable, QuestionError
+from palaestra.train.plain_json import finite
 from palaestra.train.serve.batcher import Batcher
 from palaestra.train.serve.openapi import act_description, price_description
 from palaestra.train.serve.outcomes import add_outcomes, episode_of

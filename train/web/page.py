@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from html import escape
 from importlib.resources import files
@@ -12,7 +11,8 @@ from palaestra.agents.export.policy_network import MASK, ExportError
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.vector import TensorVectorEnv
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
-from palaestra.train.web.onnx_graph import page_network, rounded_weights
+from palaestra.train.plain_json import in_script
+from palaestra.train.web.onnx_graph import rounded_weights
 from palaestra.train.web.worlds import world_of
 
 EPISODES = 1000  # that a page can show: those of the final evaluation
@@ -35,28 +35,22 @@ def style() -> str:
     return _part("player.css")
 
 
-def player_data(content: bytes, env: Any, precision: str) -> dict[str, Any]:
-    """What the player needs: ``world``, ``network``, and the held-out episodes that it shows.
-
-    Args:
-        content: the ONNX file of the policy.
-        env: the batch that it plays in.
-        precision: of the weights, see :mod:`palaestra.train.web.onnx_graph`.
+def played_in(env: Any) -> dict[str, Any]:
+    """What the player needs beside a ``network``: the ``world`` of a batch, and the held-out episodes that it shows.
 
     Raises:
-        ExportError: if a page cannot play the environment or compute the policy.
+        ExportError: if a page cannot play the environment.
     """
     if not isinstance(env, TensorVectorEnv):
         raise ExportError("a page cannot play this environment, whose rules are not tensor code: use --format onnx")
-    world = world_of(env.env)
-    return {"world": world, "network": page_network(content, precision), "seed": EVALUATION_SEEDS, "episodes": EPISODES}
+    return {"world": world_of(env.env), "seed": EVALUATION_SEEDS, "episodes": EPISODES}
 
 
 def page(data: dict[str, Any], name: str) -> bytes:
     """The whole file.
 
     Args:
-        data: of :func:`player_data`, and the policy's ``contract``, which the page carries and tells of.
+        data: of :func:`played_in`, the ``network``, and the policy's ``contract``, which the page carries and tells of.
         name: the environment's, for its heading.
     """
     contract = data["contract"]
@@ -72,11 +66,6 @@ def page(data: dict[str, Any], name: str) -> bytes:
     for key, part in parts.items():
         text = text.replace(f"{{{{ {key} }}}}", part)
     return text.encode()
-
-
-def in_script(data: Any) -> str:
-    """JSON that can stand within a script element, whatever texts are in it."""
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def acting(content: bytes, precision: str) -> Callable[[dict[str, Array]], Array]:

@@ -13,7 +13,7 @@ from exported_runs import command
 
 from palaestra.envs.registry import resolve
 from palaestra.train.export.contract import contract_of, with_infinities, without_infinities
-from palaestra.train.export.policy_file import finite
+from palaestra.train.plain_json import finite
 from palaestra.train.players import find_player
 from palaestra.train.runs.run_folder import RunFolder
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from exported_runs import SMALL, TRAIN, command
 
-from palaestra.train.web import page
+from palaestra.train.web import onnx_graph
 from palaestra.train.web.onnx_graph import page_network
 
 SOON = ("--set", "learning_starts=1000")
@@ -31,7 +31,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return page_network(content, precision)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "page_network", kept)
+        patch.setattr(onnx_graph, "page_network", kept)
         for name, (env, agent, more) in RUNS.items():
             run = str(folder / name)
             assert command(patch, "train", env, "--agent", agent, *TRAIN, *more, "--run-dir", run) == 0

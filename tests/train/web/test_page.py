@@ -15,8 +15,8 @@ from exported_runs import SMALL, TRAIN, command
 from onnx import numpy_helper
 from player_node import run_player
 
+from palaestra.train.plain_json import in_script
 from palaestra.train.web.onnx_graph import PRECISIONS, page_network, rounded_weights
-from palaestra.train.web.page import in_script
 
 
 def data_of(file: Path) -> dict[str, Any]:

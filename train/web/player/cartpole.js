@@ -12,6 +12,7 @@ class CartPoleWorld {
     this.width = 640;
     this.height = 360;
     this.actions = ["push left", "push right"];
+    this.keyNames = ["ArrowLeft", "ArrowRight"];
     this.help = "← and → push the cart";
   }
 

@@ -91,8 +91,7 @@ class Player {
       const post = made("button", { type: "button", textContent: "Ask this price", onclick: () => this._choose() });
       this.controls.append(this.menu, shown, post);
     } else {
-      const keys = Object.keys(ARROWS).filter((key) => key in this.world.keys(this.world.reset(new Random(0n, 0))) || (this.data.world.kind === "snake" && key.startsWith("Arrow")));
-      for (const key of keys) {
+      for (const key of Object.keys(ARROWS).filter((key) => this.world.keyNames.includes(key))) {
         const pad = made("button", { type: "button", textContent: ARROWS[key], ariaLabel: key });
         pad.onpointerdown = () => this._hold(key);
         pad.onpointerup = pad.onpointerleave = () => this._released(key);
@@ -145,7 +144,7 @@ class Player {
   _step(asked = false) {
     if (this._over()) {
       if (!asked && this.mode === "agent" && ++this.rest > this.world.pace * 1.2) this._next();
-      return this.rest === 0;
+      return false;
     }
     this.rest = 0;
     if (!this.agent.over) this.agent.step(this.mode === "person" ? this._fromPerson(this.agent) : this._fromAgent(this.agent));

@@ -33,6 +33,7 @@ class ReachWorld {
     this.width = 640;
     this.height = 560;
     this.actions = this.cartesian ? ["stay", "+x", "−x", "+y", "−y", "+z", "−z"] : null;
+    this.keyNames = Object.keys(keys);
     this.help = "arrow keys move the tool right, left, up and down, W away and S nearer";
     this.startTool = Array.from(this._tool(start), Math.fround);
   }
@@ -74,7 +75,7 @@ class ReachWorld {
   step(state, action) {
     const { velocity } = this.chain;
     const wanted = this.cartesian
-      ? this._towards(state.q, CARTESIAN_MOVES[action].map((x) => x))
+      ? this._towards(state.q, CARTESIAN_MOVES[action])
       : Array.from(action, (x, i) => limited(x, -1, 1) * velocity[i]);
     const [q, dq] = this._drive(state.q, state.dq, wanted);
     const tool = this._tool(q).map(Math.fround);

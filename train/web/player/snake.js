@@ -10,6 +10,7 @@ class SnakeWorld {
     this.width = 640;
     this.height = 736;
     this.actions = this.relative ? ["left", "straight", "right"] : ["up", "right", "down", "left"];
+    this.keyNames = ["ArrowUp", "ArrowLeft", "ArrowDown", "ArrowRight"];
     this.help = "arrow keys steer";
   }
 
