@@ -254,7 +254,8 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str, with_report
             return
         _keep_output_of(plan)
         try:
-            result = trainer.train(plan.config, plan.folder, track, plan.resume)
+            make_page = report_after_training if with_report else None
+            result = trainer.train(plan.config, plan.folder, track, plan.resume, make_page)
             if result.interrupted:
                 raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -263,8 +264,6 @@ def _carry_out(make_plan: Callable[[bool], Plan | None], track: str, with_report
             raise Interrupted from None
         if group.rank == 0:
             _finish(result)
-            if with_report:
-                report_after_training(plan.folder)
 
 
 def _keep_output_of(plan: Plan) -> None:
@@ -306,6 +305,8 @@ def _finish(result: RunResult) -> None:
     say(f"run folder: {result.run_dir}")
     video = RunFolder(result.run_dir).video_file
     say(f"an episode: {video if video.is_file() else f'palaestra watch {run} --record episode.mp4'}")
+    if result.report is not None:
+        say(f"report: {result.report}")
     for place in result.curves:
         say(f"curves: wandb leet {place}" if isinstance(place, Path) else f"curves: {place}")
 
