@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,8 @@ class RunFolder:
         if path is None:
             stamp = datetime.now(UTC).strftime(STAMP)
             base = ROOT / config.resolved_env.short_name / config.agent / f"{stamp}-s{config.seed}"
-            path = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
+            names = chain((base,), (Path(f"{base}.{i}") for i in count(2)))
+            path = next(p for p in names if not p.exists())
         try:
             path.mkdir(parents=True)
         except FileExistsError:
