@@ -187,9 +187,11 @@ def interval_chart(
     marks = [[top + _ROW * n, top + _ROW * (n + 1), words] for n, words in enumerate(texts)]
     numbers = [{"name": row.name, "value": row.value, "low": row.low, "high": row.high} for row in rows]
     hover = {"kind": "rows", "marks": marks, "rows": numbers}
-    table = [[row.name, short_number(row.value), _interval(row) or "–"] for row in rows]
-    svg = parts_of.svg(ident, title, ". ".join(texts), parts, height)
-    return SvgChart(ident, title, svg, hover, ("", x_label, "95 % interval"), table, (), note)
+    known = any(_interval(row) for row in rows)
+    heads = ("", x_label, "95 % interval") if known else ("", x_label)
+    table = [[row.name, short_number(row.value), _interval(row) or "–"][: len(heads)] for row in rows]
+    svg = parts_of.svg(ident, title, f"{x_label}. {'. '.join(texts)}.", parts, height)
+    return SvgChart(ident, title, svg, hover, heads, table, (), note)
 
 
 def _interval(row: ScoreRow) -> str:
