@@ -184,10 +184,11 @@ class Snake(TensorEnv[SnakeState]):
         return {**sizes, **sticky, "delay_1_step": late, "noise_2_percent": wrong}
 
     def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
-        """How long the snakes were in the end, and how many steps the full boards took."""
+        """How long the snakes were in the end, the steps for a fruit, and how many steps the full boards took."""
         ends = counts_of_whole(returns + 1, "Length at the end", "cells covered", "episodes", [self.cells])
-        filled = lengths[returns == self.cells - 1]
-        return [ends, *([counts_between(filled, "Full boards", "steps to fill it", "boards")] if len(filled) else [])]
+        pace, filled = (lengths / returns.clip(1))[returns >= 1], lengths[returns == self.cells - 1]
+        parts = (("Pace", "steps for each fruit", pace), ("Full boards", "steps to fill it", filled))
+        return [ends, *(counts_between(values, title, x, "episodes") for title, x, values in parts if len(values))]
 
     @property
     def reference(self) -> Reference:

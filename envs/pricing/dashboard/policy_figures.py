@@ -28,13 +28,18 @@ def season_figures(market: Any, table: Array) -> list[ReportFigure]:
             prices[name + which] = [_digits(s / w) if w > _SELDOM else None for s, w in zip(sums, weight, strict=True)]
             left[name + which] = [_digits(units) for units in shares[name] @ market.units[:, product]]
     periods = [float(number) for number in range(1, market.stages + 1)]
-    money = f"mean price {market.currency}".strip()
     note = "Of the seasons that still have something to sell."
     return [
-        LineFigure("Prices over the season", market.time_unit, money, periods, prices, note=note),
+        LineFigure(
+            "Prices over the season", market.time_unit, _money(market, "mean price"), periods, prices, note=note
+        ),
         LineFigure("Units left", f"{market.time_unit}s gone", "mean units", [0.0, *periods], left, from_zero=True),
         *price_maps(market, table),
     ]
+
+
+def _money(market: Any, what: str) -> str:
+    return f"{what}, {market.currency}" if market.currency else what
 
 
 def _digits(value: float) -> float:
@@ -67,12 +72,12 @@ def price_maps(market: Any, table: Array) -> list[ReportFigure]:
             f"Prices{which}",
             market.time_unit,
             "units left",
-            f"price {market.currency}".strip(),
+            _money(market, "price"),
             shown,
             (1.0, float(market.lot)),
             (float(columns), float(rows * market.lot)),
-            f"In the states that the agent comes to, its prices are {mean:.3g} away from the best known ones on average"
-            f"{others}.",
+            f"In the states that the agent comes to, its prices are {market.currency}{mean:.3g} away from the best "
+            f"known ones on average{others}.",
         )
         found.append(figure)
     return found

@@ -28,13 +28,16 @@ def test_counts_between_edges() -> None:
 
 def test_snake_tells_lengths_and_the_steps_of_full_boards() -> None:
     returns, lengths = np.array([35.0, 35.0, 3.0]), np.array([300, 200, 40])
-    ends, full = Snake(size=6).report_figures(returns, lengths, returns == 35, None)
+    ends, pace, full = Snake(size=6).report_figures(returns, lengths, returns == 35, None)
     assert isinstance(ends, BarFigure)
     assert isinstance(full, BarFigure)
     assert (ends.names[0], ends.names[-1], ends.counts[0], ends.counts[-1]) == ("4", "36", 1, 2)
     assert ends.marked == [32]
+    assert isinstance(pace, BarFigure)
+    assert (pace.edges[0], pace.edges[-1]) == (200 / 35, 40 / 3)
     assert (full.edges[0], full.edges[-1], sum(full.counts)) == (200.0, 300.0, 2)
-    assert len(Snake(size=6).report_figures(returns - 1, lengths, None, None)) == 1
+    assert len(Snake(size=6).report_figures(returns - 1, lengths, None, None)) == 2
+    assert len(Snake(size=6).report_figures(returns * 0, lengths, None, None)) == 1  # none has eaten
 
 
 def test_pricing_tells_its_prices_beside_the_best_known() -> None:
