@@ -68,7 +68,7 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     """
     lines = [heads, *rows]
     sizes = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    right = [all(row[i][:1] in "-–−0123456789" for row in rows) for i in range(len(heads))]
+    right = [is_of_numbers(rows, i) for i in range(len(heads))]
 
     def aligned(line: Sequence[str]) -> str:
         cells = zip(line, sizes, right, strict=False)
@@ -84,6 +84,11 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
         told = (f"{head} {cell}" for head, cell in zip(heads, cells, strict=False) if cell.strip("–"))
         listed += [last, wrapped(", ".join(told), width, "  ")]
     return listed
+
+
+def is_of_numbers(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """True if every cell of the column begins as a number does, or is empty."""
+    return all(row[column][:1] in "-–−0123456789" for row in rows)
 
 
 def figure_label(key: str) -> tuple[str, str]:
