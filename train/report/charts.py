@@ -175,12 +175,14 @@ def interval_chart(
     top = 18.0 if levels else 4.0
     height = top + _ROW * len(rows) + BOTTOM
     base = scale(min(max(0.0, scale.low), scale.high))
-    parts = parts_of.across(scale, top, height - BOTTOM, x_label)
+    parts, words = parts_of.across(scale, top, height - BOTTOM, x_label), list[str]()
     for number, row in enumerate(rows):
         place, kind = top + _ROW * number, parts_of.classes(row.colour)
-        parts += parts_of.score_bar(place, scale, base, row.name, row.value, (row.low, row.high), kind, row.note)
+        parts += parts_of.score_bar(place, scale, base, row.value, (row.low, row.high), kind)
+        words += parts_of.score_words(place, scale, row.name, row.value, row.note)
     for name, value in levels:
         parts += parts_of.upright(name, scale(value), 2.0, height - BOTTOM)
+    parts += words  # over the lines
     texts = [
         f"{row.name}: {short_number(row.value)}" + (f" ({_interval(row)})" if _interval(row) else "") for row in rows
     ]
