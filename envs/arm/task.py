@@ -169,7 +169,7 @@ class ArmTask(TensorEnv[StateT]):
         table = tables(self.chain, after.dq.dtype, after.dq.device)
         turning = table.turning.flatten().to(after.dq.dtype)
         turning = torch.where(turning.sum() > 0, turning, torch.ones_like(turning))
-        jerk = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
+        jerk: Tensor = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
         return ((jerk.square() * turning).sum(1) / turning.sum()).sqrt()
 
     def at_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
