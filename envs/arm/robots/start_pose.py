@@ -96,8 +96,9 @@ def start_pose(chain: SerialChain) -> Row:
     if chain.dof >= ORIENTS_FROM:
         worth = worth * (1.0 - _DOWN * (1.0 + space.up @ frames.z[:, -1]) / 2)
     free = (height[1:-2].amin(0) > -1e-6) if chain.dof > 1 else height[-1] > 0.0
-    free = free & (height[-1] >= _ABOVE * space.reach) & (torque_to_hold(chain, frames).amax(0) <= _HELD)
-    worth = torch.where(free, worth, worth * 1e-3)
+    free = free & (height[-1] >= _ABOVE * space.reach)
+    for possible in (free, torque_to_hold(chain, frames).amax(0) <= _HELD):
+        worth = torch.where(possible, worth, worth * 1e-3)
     best = int((worth * 1e9).round().argmax())  # equal poses do not depend on rounding
     return tuple(q[:, best].tolist())
 
