@@ -26,6 +26,7 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.tables import tables
 
 _STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # search for a configuration; the last in m
+_AHEAD = 0.02  # s
 
 
 def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tensor) -> Tensor:
@@ -40,6 +41,32 @@ def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tens
     one = torch.eye(len(jacobian), dtype=jacobian.dtype, device=jacobian.device).unsqueeze(-1)
     matrix = dot(rows.unsqueeze(2), rows.unsqueeze(1)) + one * damping**2  # [tasks, tasks, N]
     return dot(jacobian, solve_positive(matrix, change).unsqueeze(1))
+
+
+def speed_towards(
+    chain: SerialChain, q: Tensor, jacobian: Tensor, error: Tensor, *, damping: float, gain: float, rounds: int
+) -> Tensor:
+    """Joint speeds [dof, N], as shares of the limits, that make an error smaller; the fastest joint is at most at its.
+
+    A joint that would pass its end within 1 / 50 s is at its end: it is left out, and the others do what it cannot.
+
+    Args:
+        chain: the arm.
+        q: where its joints are, [dof, N] rad or m.
+        jacobian: of the task by shares of the joints' limits, [tasks, dof, N].
+        error: [tasks, N].
+        damping: λ > 0 in the Jacobian's unit.
+        gain: change of the task's variables for each of their error, 1/s.
+        rounds: how often joints are left out; further ones can meet their ends only then.
+    """
+    table, free = tables(chain, q.dtype, q.device), jacobian
+    for left in range(rounds, -1, -1):
+        change = gain * damped_least_squares(free, error, damping)
+        share = change / change.abs().amax(0).clamp(min=1.0)
+        if left:
+            ahead = q + _AHEAD * table.velocity * share
+            free = torch.where((ahead < table.q_min) | (ahead > table.q_max), 0.0, free)
+    return share
 
 
 def rotation_error(current: Tensor, target: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, rotation_error, tool_rotation
+from palaestra.envs.arm.control import hand_down, mass_held, rotation_error, speed_towards, tool_rotation
 from palaestra.envs.arm.drawn.motors import Motors
 from palaestra.envs.arm.drawn.ranges import checked_range, number_or_range, plain
 from palaestra.envs.arm.dynamics import (
@@ -90,7 +90,7 @@ ANGLE_TOLERANCE = 0.1  # rad
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR_ANGLE = 0.25  # rad
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
-DAMPING = 0.05  # damping for the normalised Jacobian, m
+DAMPING, AT_ENDS = 0.05, 3  # damping for the normalised Jacobian, m; rounds in which joints at their ends are left out
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,9 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         jacobian = tool_jacobian(chain, frames) * table.velocity  # in speed limits
         if self.orientation:
             error = torch.cat((error, self._turn(state)))
-        change = damped_least_squares(jacobian[: len(error)], error, DAMPING)
-        share = (GAIN * change).abs().amax(0).clamp(min=1.0)
-        wanted = table.velocity * (GAIN * change / share)
-        return self.motors.action_for(frames, dq, wanted, RESPONSE)
+        rounds = AT_ENDS if self.orientation else 0  # points leave the joints more choice
+        share = speed_towards(chain, q, jacobian[: len(error)], error, damping=DAMPING, gain=GAIN, rounds=rounds)
+        return self.motors.action_for(frames, dq, table.velocity * share, RESPONSE)
 
     def at_motor_limits(self, before: ReachTorqueState, action: Tensor, after: ReachTorqueState) -> dict[str, Tensor]:
         """Of ``control="pd"`` the drives' torque as the step begins."""
