@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any, NamedTuple
 
-from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.formatting import NORMALISED, condition_name, figure_label, four_digits, known
+from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.run_charts import solved_at
 from palaestra.train.report.run_record import FINISHED, INTERRUPTED, RUNNING, RunRecord, spent
 from palaestra.train.report.told_settings import find_env, short_name, value_text
@@ -80,7 +80,7 @@ def _interval(record: RunRecord, half: float) -> str:
 
 def _time_to_solve(record: RunRecord, solved: float | None) -> str:
     seconds = record.facts.get("solved_after_seconds")
-    if solved is None or not is_finite_number(seconds):
+    if solved is None or not is_moderate_number(seconds):
         return ""
     steps, scores = record.curves.points("eval/mean_reward", training_only=True)
     first = next(
@@ -137,7 +137,7 @@ def facts_of(record: RunRecord) -> list[tuple[str, str]]:
     found.append(("steps", f"{record.steps:,}"))
     if time := spent(record):
         found.append(("wall time", time))
-    if is_finite_number(speed := record.facts.get("steps_per_second")):
+    if is_moderate_number(speed := record.facts.get("steps_per_second")):
         found.append(("steps per second", f"{speed:,.0f}"))
     return [*found, ("state", record.state)]
 
@@ -209,16 +209,16 @@ def stress_rows(record: RunRecord) -> list[tuple[str, ...]]:
 
 
 def _number(value: Any) -> str:
-    return four_digits(value) if is_finite_number(value) else "–"
+    return four_digits(value) if is_moderate_number(value) else "–"
 
 
 def _percent(value: Any) -> str:
-    return f"{value:z.1f} %" if is_finite_number(value) else "–"
+    return f"{value:z.1f} %" if is_moderate_number(value) else "–"
 
 
 def _ends(found: dict[str, Any], exact: bool) -> str:
     low, high = found.get("ci_low"), found.get("ci_high")
-    if exact or not (is_finite_number(low) and is_finite_number(high)):
+    if exact or not (is_moderate_number(low) and is_moderate_number(high)):
         return "exact" if exact else "–"
     return f"{four_digits(float(low or 0.0))} to {four_digits(float(high or 0.0))}"
 
