@@ -115,16 +115,14 @@ class CartPole(TensorEnv[CartPoleState]):
         """
         total, moment = self.cart_mass + self.pole_mass, self.pole_mass * self.half_length
         sin, cos, squared = state.angle.sin(), state.angle.cos(), state.angular_velocity.square()
-        if isinstance(self.force, Tensor):
+        if not isinstance(self.force * total * moment * self.gravity, float):  # drawn for each episode, [N]
             force = action * (2 * self.force) - self.force
-        else:
-            force = kept_table((-self.force, self.force), self.device).index_select(0, action)
-        if any(isinstance(value, Tensor) for value in (total, moment, self.gravity)):  # drawn for each episode
             push = (force + moment * squared * sin) / total
             angular = (self.gravity * sin - cos * push) / (
                 self.half_length * (4.0 / 3.0 - self.pole_mass * cos.square() / total)
             )
             return push, angular, push - moment * angular * cos / total
+        force = kept_table((-self.force, self.force), self.device).index_select(0, action)
         mass, zero = kept_number(total), kept_number(0.0)
         push = torch.addcmul(zero, squared, sin, value=moment).add_(force).div_(mass)
         lever = torch.addcdiv(kept_number(4.0 / 3.0), cos.square(), mass, value=-self.pole_mass)

@@ -91,7 +91,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
-        self._earlier_state = self.state  # before the latest step
+        self._earlier_state: StateT | None = None  # before it
         self._reset_plan, self._step_plan = list[Request](), list[Request]()  # draws of the latest reset, and step
         self._seed_with(seed)
         self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is

@@ -1,7 +1,7 @@
 """Numbers and tables that calls on few elements take: made once, outside of any mode of their first caller.
 
-In a call on few elements a Python number costs as much again as the work, since PyTorch makes a tensor of it. A tensor of
-no dimension on the CPU costs nothing and goes with tensors of any device.
+In a call on few elements a Python number costs as much again as the work, since PyTorch makes a tensor of it. A tensor
+of no dimension on the CPU costs nothing and goes with tensors of any device.
 """
 
 from __future__ import annotations
