@@ -61,27 +61,11 @@ class SnakeState:
     """N boards of K = size² cells, numbered row by row from the top left."""
 
     lifetime: Tensor  # int16 [N, K] steps until the body leaves the cell: 0 free, 1 tail, length at the head; no queue
-    numbers: Tensor  # int64 [N, 5], whose columns have the names below: one tensor is sooner selected than five
-
-    @property
-    def head(self) -> Tensor:  # [N] cell
-        return self.numbers[..., 0]
-
-    @property
-    def fruit(self) -> Tensor:  # [N] cell; K on a full board
-        return self.numbers[..., 1]
-
-    @property
-    def heading(self) -> Tensor:  # [N] UP, RIGHT, DOWN or LEFT
-        return self.numbers[..., 2]
-
-    @property
-    def length(self) -> Tensor:  # [N] cells covered
-        return self.numbers[..., 3]
-
-    @property
-    def hunger(self) -> Tensor:  # [N] steps since the last fruit
-        return self.numbers[..., 4]
+    head: Tensor  # int64 [N] cell
+    heading: Tensor  # int64 [N] UP, RIGHT, DOWN or LEFT
+    fruit: Tensor  # int64 [N] cell; K on a full board
+    length: Tensor  # int64 [N] cells covered
+    hunger: Tensor  # int64 [N] steps since the last fruit
 
 
 class Snake(TensorEnv[SnakeState]):
@@ -114,29 +98,30 @@ class Snake(TensorEnv[SnakeState]):
         self.place = torch.nn.functional.pad(self.turned.argsort(1), (0, 1), value=self.cells)
         self.plane = torch.tensor([0, self.cells])  # where head's and fruit's begin
         self.start = torch.tensor([1, 0])  # length and hunger
-        self.ends = torch.tensor([self.cells, self.hunger_limit])  # as long a snake, or as hungry a one
+        self.ends = torch.tensor([[self.cells], [self.hunger_limit]])  # of a length, and of a hunger
 
     def reset(self, rng: Rng) -> SnakeState:
         head, heading, fruit = rng.integers(0, self.cells), rng.integers(0, 4), rng.integers(0, self.cells - 1)
         fruit = fruit + (fruit >= head)  # uniform over the other cells
         lifetime = torch.empty(len(head), self.cells, dtype=torch.int16, device=self.device)
         torch.eq(self.turned[UP], head.unsqueeze(1), out=lifetime)
-        return SnakeState(lifetime, _numbers(head, fruit, heading, *self.start.unsqueeze(1).expand(2, len(head))))
+        # side by side in one memory, where rows of all are selected together
+        return SnakeState(lifetime, *torch.stack((head, heading, fruit, *self.start.expand(len(head), 2).unbind(1))))
 
     def step(self, state: SnakeState, action: Tensor, rng: Rng) -> tuple[SnakeState, Tensor, Tensor]:
-        head, fruit, heading, length, hunger = state.numbers.unbind(1)
-        target, heading, allowed = self.moves[head, heading, action].unbind(1)
+        target, heading, allowed = self.moves[state.head, state.heading, action].unbind(1)
         died = state.lifetime.gather(1, target.unsqueeze(1)).squeeze(1) > allowed
-        eats = target == fruit
-        head = torch.where(died, head, target)  # a dead snake stays as it was, for the last observation
-        length = length + eats
+        eats = target == state.fruit
+        head = torch.where(died, state.head, target)  # a dead snake stays as it was, for the last observation
+        length = state.length + eats
         ages = died == eats  # neither: a snake that eats does not die
         lifetime = state.lifetime.add(ages.unsqueeze(1), alpha=-1).clamp_(min=0)
         lifetime.scatter_(1, head.unsqueeze(1), length.to(torch.int16).unsqueeze(1))
-        hunger = (hunger + 1).masked_fill_(eats, 0)
-        numbers = _numbers(head, self._next_fruit(lifetime, eats, fruit, rng), heading, length, hunger)
-        terminated = (numbers[:, 3:] >= self.ends).any(1).logical_or_(died)
-        return SnakeState(lifetime, numbers), eats.float(), terminated
+        hunger = (state.hunger + 1).masked_fill_(eats, 0)
+        fruit = self._next_fruit(lifetime, eats, state.fruit, rng)
+        numbers = torch.stack((head, heading, fruit, length, hunger))
+        terminated = (numbers[3:] >= self.ends).any(0).logical_or_(died)
+        return SnakeState(lifetime, *numbers), eats.float(), terminated
 
     def _next_fruit(self, lifetime: Tensor, eats: Tensor, fruit: Tensor, rng: Rng) -> Tensor:
         """The fruits' cells after a step that ate some of them, int64 [N]."""
@@ -161,14 +146,16 @@ class Snake(TensorEnv[SnakeState]):
 
     def _mark(self, planes: Tensor, cells: Tensor, state: SnakeState) -> None:
         """Fill in the planes of head and fruit, the first 2 K columns; ``cells`` [N or 1, K] is the board's at each."""
-        k, marked = self.cells, state.numbers[:, :2]
-        if self.device.type != "cpu":  # one kernel
-            torch.eq(cells.unsqueeze(1), marked.unsqueeze(2), out=planes[:, : 2 * k].view(-1, 2, k))
+        k, marked = self.cells, (state.head, state.fruit)
+        if self.device.type != "cpu":  # two calls
+            for i, cell in enumerate(marked):
+                torch.eq(cells, cell.unsqueeze(1), out=planes[:, i * k : (i + 1) * k])
             return
+        places = torch.stack(marked, 1)
         if self.actions == "relative":
-            marked = self.place[state.heading.unsqueeze(1), marked]
+            places = self.place[state.heading.unsqueeze(1), places]
         planes[:, : 2 * k].zero_()
-        planes.scatter_(1, marked + self.plane, 1.0)  # no fruit marks the column behind, which is hunger's
+        planes.scatter_(1, places + self.plane, 1.0)  # no fruit marks the column behind, which is hunger's
 
     def success(self, state: SnakeState) -> Tensor:
         return state.length == self.cells
@@ -276,10 +263,6 @@ def _moves(neighbour: Tensor, actions: str) -> Tensor:
     here = torch.arange(len(cells)).view(-1, 1, 1)
     wall = cells == WALL
     return torch.stack((torch.where(wall, here, cells), after.expand_as(cells), (~wall).long()), 3)
-
-
-def _numbers(head: Tensor, fruit: Tensor, heading: Tensor, length: Tensor, hunger: Tensor) -> Tensor:
-    return torch.stack((head, fruit, heading, length, hunger), 1)
 
 
 def _turned(size: int) -> Tensor:

@@ -26,7 +26,8 @@ def state_of(env: Snake, body: list[int], fruit: int, heading: int = RIGHT, hung
     lifetime = torch.zeros(1, env.cells, dtype=torch.int16)
     for age, cell in enumerate(body):
         lifetime[0, cell] = len(body) - age
-    return SnakeState(lifetime, torch.tensor([[body[0], fruit, heading, len(body), hunger]]))
+    numbers = (torch.tensor([value]) for value in (body[0], heading, fruit, len(body), hunger))
+    return SnakeState(lifetime, *numbers)
 
 
 def body_of(state: SnakeState, row: int = 0) -> list[int]:

@@ -70,7 +70,7 @@ def check_history(store: Any, replay: Replay, seen: dict[int, Any]) -> Transitio
 def test_snake_stores_states_and_sees_the_same_boards_again() -> None:
     store, replay, seen = history(make("snake-small", 16, "cpu", max_episode_steps=9), 40, 90)
     assert isinstance(store, StateStore)
-    assert set(replay.content) == {"lifetime", "numbers"}
+    assert set(replay.content) == {"lifetime", "head", "heading", "fruit", "length", "hunger"}
     found = check_history(store, replay, seen)
     assert 0 < int((found.discounts == 0).sum()) < len(found.indices)
     assert int((replay.kinds == NOTHING).sum()) > 2 * 16  # cut episodes are among them

@@ -55,8 +55,8 @@ def test_priorities_from_which_nothing_could_be_drawn_are_refused(change: Callab
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        (lambda s: s["batch"]["state"]["numbers"][:, 1], "never in such a state .*index"),
-        (lambda s: s["replay"]["content"]["numbers"][:, 1], "index"),
+        (lambda s: s["batch"]["state"]["fruit"], "never in such a state .*index"),
+        (lambda s: s["replay"]["content"]["fruit"], "index"),
     ],
 )
 @pytest.mark.parametrize("value", [37, 2**40])

@@ -33,7 +33,7 @@ def snake_state(body: list[int], heading: int, fruit: int, size: int = 6, hunger
     """A state on the host, the body given from head to tail."""
     lifetime = np.zeros(size * size, dtype=np.int16)
     lifetime[body] = np.arange(len(body), 0, -1)
-    fields: Any = (lifetime, np.array([body[0], fruit, heading, len(body), hunger]))
+    fields: Any = (lifetime, body[0], heading, fruit, len(body), hunger)
     return SnakeState(*fields)
 
 
