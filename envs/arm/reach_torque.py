@@ -69,13 +69,16 @@ from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import (
+    NEAR,
     NEARLY,
     TARGET_BOX,
     TOLERANCE,
     ArmState,
     ArmTask,
-    error_observation,
+    as_rows,
     gained,
+    keep_errors,
+    kept_errors,
     length,
 )
 from palaestra.envs.core import Array, Quantity, Reference
@@ -147,7 +150,12 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
         self.start_rotation = tool_rotation(frames)[..., 0]  # [3, 3]
-        self.turns = torch.tensor(TURNS)
+        self.least_loads = torch.tensor([self.payload[0], self.friction[0]])
+        kinds = [(TOLERANCE, PER_METRE, NEAR), (ANGLE_TOLERANCE, PER_RADIAN, NEAR_ANGLE)][: 1 + self.orientation]
+        self.tolerances, self.per_unit, self.near = torch.tensor(kinds).T.unsqueeze(-1).unbind()  # [1 or 2, 1] each
+        if self.orientation:
+            turns = torch.tensor(TURNS)
+            self.set_box(torch.cat((torch.tensor(self.targets), torch.stack((-turns, turns), 1))))
         self.motors = Motors(chain, control, frames, PERIOD)
 
     def to(self, device: torch.device | str) -> ReachTorque:
@@ -156,56 +164,70 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         return self
 
     def reset(self, rng: Rng) -> ReachTorqueState:
-        target = rng.uniform(self.target_low, self.target_high, (3,))
-        goal = self.start_rotation.expand(rng.num_envs, -1, -1)
+        n, units = rng.num_envs, rng.uniform(shape=(3,))
+        goal = self.start_rotation.expand(n, -1, -1)
         if self.orientation:
-            turn = rng.uniform(-self.turns, self.turns, (3,)).T
+            units = torch.cat((units, rng.uniform(shape=(3,))), 1)
+        drawn = self.from_box(units)
+        if self.orientation:
+            turn = drawn[:, 3:].T
             goal = (hand_down(turn) if self.hand_down else turned(self.start_rotation, turn)).permute(2, 0, 1)
+        payload, friction = self._drawn_loads(rng)
         return ReachTorqueState(
-            tool_rotation=self.start_rotation.expand(rng.num_envs, -1, -1).clone(),
-            target_rotation=goal.contiguous(),
-            payload=rng.uniform(*self.payload),
-            friction=rng.uniform(*self.friction),
-            **self.at_rest(rng, target),
+            tool_rotation=self.start_rotation.expand(n, -1, -1),
+            target_rotation=goal,
+            payload=payload,
+            friction=friction,
+            **self.at_rest(rng, drawn[:, :3]),
         )
+
+    def _drawn_loads(self, rng: Rng) -> list[Tensor]:
+        """Payload and friction of new episodes, [N] each; the draws count even where a range is one number."""
+        ranges, loads = (self.payload, self.friction), [low.expand(rng.num_envs) for low in self.least_loads]
+        needed = [i for i, (low, high) in enumerate(ranges) if low < high or self.sees_badly]
+        for i in range(max(needed, default=-1) + 1):  # none follows on the others
+            loads[i] = rng.uniform(*ranges[i])
+        return loads
 
     @with_enough_threads
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = self.taking_effect(state, action.clamp(-1.0, 1.0))
-        q, dq = self._integrate(state, action.T.contiguous())
+        q, dq = self._integrate(state, action.T)
         frames = tool_frame_of(self.chain, q)
+        tool, rotation = frames.position[:, -1], tool_rotation(frames)
         after = replace(
             state,
-            q=q.T.contiguous(),
-            dq=dq.T.contiguous(),
-            tool=frames.position[:, -1].T.contiguous(),
-            tool_rotation=tool_rotation(frames).permute(2, 0, 1).contiguous(),
+            q=q.T,
+            dq=dq.T,
+            tool=tool.T,
+            tool_rotation=rotation.permute(2, 0, 1),
             steps=state.steps + 1,
             noise=self.draw_noise(rng, state.drawn),
             pending=pending,
         )
-        if not self.orientation:
-            distance, old_distance = (length((s.target - s.tool).T) for s in (after, state))
-            reached = distance <= TOLERANCE
-            return after, PER_METRE * gained(old_distance, distance, TOLERANCE) - STEP_COST + reached, reached
-        (distance, angle), (old_distance, old_angle) = self._errors(after), self._errors(state)
-        reached = (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
-        metres = gained(old_distance, distance, TOLERANCE)
-        radians = gained(old_angle, angle, ANGLE_TOLERANCE)
-        return after, PER_METRE * metres + PER_RADIAN * radians - STEP_COST + reached, reached
+        tools = torch.stack((tool, state.tool.T), 1)  # after and before, [3, 2, N]
+        turns = torch.stack((rotation, state.tool_rotation.permute(1, 2, 0)), 2) if self.orientation else rotation
+        errors = self._errors_of(state, tools, turns)
+        sizes = length(errors)  # [1 or 2, 2, N]
+        reached = (sizes[:, 0] <= self.tolerances).all(0)
+        gains = gained(sizes.transpose(0, 1), self.tolerances) * self.per_unit
+        keep_errors(after, errors[:, :, 0], sizes[:, 0], reached)
+        return after, sum(gains[1:], start=gains[0]) - STEP_COST + reached, reached
 
     @with_enough_threads
     def observe(self, state: ReachTorqueState) -> Tensor:
-        q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
+        q, dq, tool = state.q.T, state.dq.T, state.tool.T
         if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             frames = tool_frame(self.chain, q)
-            tool, rotation = frames.position[:, -1], tool_rotation(frames)
-        position = error_observation(state.target.T - tool)
-        if not self.orientation:
-            return torch.cat((self.joint_observation(q, dq), tool, position)).T.contiguous()
-        turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
-        return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
+            tool = frames.position[:, -1]
+            errors = self._errors_of(state, tool, tool_rotation(frames))
+            sizes = length(errors)
+        else:
+            errors, sizes = self._errors(state)
+        directions = errors / (sizes + self.near)
+        parts = [part for pair in zip(errors.unbind(1), directions.unbind(1), strict=True) for part in pair]
+        return as_rows((*self.joint_observation(q, dq), tool, *parts))
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
@@ -230,10 +252,9 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @with_enough_threads
     def success(self, state: ReachTorqueState) -> Tensor:
-        if not self.orientation:
-            return length((state.target - state.tool).T) <= TOLERANCE
-        distance, angle = self._errors(state)
-        return (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
+        if kept := kept_errors(state):
+            return kept[2]
+        return (self._errors(state)[1] <= self.tolerances).all(0)
 
     def expert(self, state: ReachTorqueState) -> Tensor:
         """Damped least squares for the wanted joint velocity, inverse dynamics for the torque that brings it about."""
@@ -242,7 +263,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         error = state.target.T - state.tool.T
         jacobian = tool_jacobian(chain, frames) * table.velocity  # in speed limits
         if self.orientation:
-            error = torch.cat((error, self._turn(state)))
+            error = self._errors(state)[0].transpose(0, 1).flatten(0, 1)
         change = damped_least_squares(jacobian[: len(error)], error, DAMPING)
         share = (GAIN * change).abs().amax(0).clamp(min=1.0)
         wanted = table.velocity * (GAIN * change / share)
@@ -341,10 +362,18 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         payload = state.payload if self.payload[1] else None
         return self.motors.motion(state.q.T, state.dq.T, action, state.friction, payload, gain, damping)
 
-    def _errors(self, state: ReachTorqueState) -> tuple[Tensor, Tensor]:
-        """Distance (m) and angle (rad) to the target pose, each [N]."""
-        return length((state.target - state.tool).T), length(self._turn(state))
+    def _errors(self, state: ReachTorqueState) -> tuple[Tensor, ...]:
+        """The ways from the tool's pose to the target's, [3, 1 or 2, N] (m and rad), and their sizes [1 or 2, N]."""
+        if kept := kept_errors(state):
+            return kept[:2]
+        errors = self._errors_of(state, state.tool.T, state.tool_rotation.permute(1, 2, 0))
+        return errors, length(errors)
 
-    def _turn(self, state: ReachTorqueState) -> Tensor:
-        """The rotation vector from the tool's orientation to the target's, [3, N] rad."""
-        return rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
+    def _errors_of(self, state: ReachTorqueState, tool: Tensor, rotation: Tensor) -> Tensor:
+        """The ways from poses [3, …, N] and [3 rows, 3 columns, …, N] to the target's, [3, 1 or 2, …, N]."""
+        shape = (3, *(1,) * (tool.dim() - 2), -1)
+        way = state.target.T.view(shape) - tool
+        if not self.orientation:
+            return way.unsqueeze(1)
+        goal = state.target_rotation.permute(1, 2, 0)
+        return torch.stack((way, rotation_error(rotation, goal.view(3, *shape))), 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +20,7 @@ from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
 from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
-from palaestra.envs.arm.tables import tables
+from palaestra.envs.arm.tables import scales, tables
 from palaestra.envs.core import Quantity, StateT, TensorEnv
 from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.rng import Rng
@@ -31,6 +33,8 @@ TOLERANCE = 0.02  # m
 NEAR = 0.05  # m, distance at which the direction to the target is half as long
 NEARLY = 1e-4  # of a limit, below it, counts as at it
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
+
+_latest = threading.local()  # ``state`` of this thread's latest step, and ``errors``: observation and success need them
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,20 @@ class ArmTask(TensorEnv[StateT]):
         self.numbers = Drawn(ranges, {"joint_offset": chain.dof}, ("action_delay",))
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
-        self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+        self.set_box(torch.tensor(self.targets, dtype=torch.float32))
+        self.no_motion = torch.zeros(1, chain.dof)
+        self.no_steps = torch.zeros(1, dtype=torch.int64)
+        self.no_commands = torch.zeros(1, delay[1], chain.dof)
+        self.nothing = torch.zeros(1, 0)
+
+    def set_box(self, box: Tensor) -> None:
+        """Where :meth:`from_box` draws from: float32 [k, 2], the ends of each coordinate."""
+        self.box_low, high = box.unbind(1)
+        self.box_span, self.box_most = high - self.box_low, torch.nextafter(high, self.box_low)
+
+    def from_box(self, units: Tensor) -> Tensor:
+        """Numbers [N, k] from the box for some from [0, 1): the same as ``rng.uniform`` of its ends."""
+        return torch.minimum(units * self.box_span + self.box_low, self.box_most)
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -102,15 +119,16 @@ class ArmTask(TensorEnv[StateT]):
 
     def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
         """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
-        n, dof, drawn = rng.num_envs, self.chain.dof, self.numbers.draw(rng)
+        n = rng.num_envs
+        drawn = self.numbers.draw(rng) if self.numbers.any_drawn else self.nothing.expand(n, -1)
         return {
-            "q": self.start_q.expand(n, -1).clone(),
-            "dq": torch.zeros(n, dof, device=self.device),
-            "tool": self.start_tool.expand(n, -1).clone(),
+            "q": self.start_q.expand(n, -1),
+            "dq": self.no_motion.expand(n, -1),
+            "tool": self.start_tool.expand(n, -1),
             "target": target,
-            "steps": torch.zeros(n, dtype=torch.int64, device=self.device),
+            "steps": self.no_steps.expand(n),
             "noise": self.draw_noise(rng, drawn),
-            "pending": torch.zeros(n, self.action_delay[1], dof, device=self.device),
+            "pending": self.no_commands.expand(n, -1, -1),
             "drawn": drawn,
         }
 
@@ -120,7 +138,7 @@ class ArmTask(TensorEnv[StateT]):
         Offsets of the joints are among them, the same in all steps of an episode.
         """
         if not self.sees_badly:
-            return torch.zeros(rng.num_envs, 0, device=rng.device)
+            return self.nothing.expand(rng.num_envs, -1)
         size = self.numbers.of(drawn, "sensor_noise")
         noise = rng.normal((2 * self.chain.dof,)) * (size.unsqueeze(1) if isinstance(size, Tensor) else size)
         noise[:, self.chain.dof :] *= VELOCITY_NOISE
@@ -170,11 +188,10 @@ class ArmTask(TensorEnv[StateT]):
         """The joints whose motor gives all it can in a step, bool [N, dof], by the name of the limit; none is known."""
         return {}
 
-    def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
-        """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""
-        table = tables(self.chain, q.dtype, q.device)
-        middle, half = (table.high + table.low) / 2, (table.high - table.low) / 2
-        return torch.cat(((q - middle) / half, dq / table.velocity))
+    def joint_observation(self, q: Tensor, dq: Tensor) -> tuple[Tensor, Tensor]:
+        """Angles as ±1 between their limits and velocities as ±1 at theirs, [dof, N] each."""
+        table, scale = (f(self.chain, q.dtype, q.device) for f in (tables, scales))
+        return (q - scale.middle) / scale.half, dq / table.velocity
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
@@ -272,16 +289,28 @@ def delayed(pending: Tensor, command: Tensor, delay: Tensor | None = None) -> tu
     return torch.cat((pending[:, :1], later), 1).gather(1, place).squeeze(1), later
 
 
-def error_observation(error: Tensor, near: float = NEAR) -> Tensor:
-    """An error [3, N] and its direction, whose length falls from 1 to 0 within about ``near``, [6, N]."""
-    return torch.cat((error, error / (length(error) + near)))
+def as_rows(parts: Iterable[Tensor]) -> Tensor:
+    """Parts [k, N] of an observation as [N, all k]."""
+    return torch.cat([part.T for part in parts], 1)
 
 
 def length(vector: Tensor) -> Tensor:
-    """Euclidean length of [3, N], [N]."""
+    """Euclidean length of [3, …, N], [… , N]."""
     return dot(vector, vector).sqrt_()
 
 
-def gained(before: Tensor, after: Tensor, tolerance: float) -> Tensor:
-    """By how much a distance has become smaller; within the tolerance all distances are alike."""
-    return (before - tolerance).clamp_(min=0.0) - (after - tolerance).clamp_(min=0.0)
+def gained(distances: Tensor, tolerance: float | Tensor) -> Tensor:
+    """By how much a distance [2, …] (now, and before) has become smaller; within the tolerance all are alike."""
+    now, before = (distances - tolerance).clamp_(min=0.0)
+    return before - now
+
+
+def keep_errors(state: Any, *errors: Tensor) -> None:
+    """Keep what a step has found of the state that it returns, until the next step of any environment."""
+    _latest.state, _latest.errors = state, errors
+
+
+def kept_errors(state: Any) -> tuple[Tensor, ...] | None:
+    """What was kept of this very state, if it is the latest."""
+    found: tuple[Tensor, ...] | None = _latest.errors if getattr(_latest, "state", None) is state else None
+    return found

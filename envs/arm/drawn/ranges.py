@@ -78,6 +78,11 @@ class Drawn:
                 self._places[name] = slice(self._columns, self._columns + size)
                 self._columns += size
 
+    @property
+    def any_drawn(self) -> bool:
+        """True if there is a column."""
+        return self._columns > 0
+
     def draw(self, rng: Rng) -> Tensor:
         """The numbers of new episodes, float32 [N, columns], by draws that shift no others."""
         if not self._columns:

@@ -92,11 +92,16 @@ class MovingFrames:
 
     def tool(self) -> tuple[list[Axis], Tensor]:
         """Record the tool's frame: its axes, and the tool centre [5, N] m."""
+        frame = self._placed(self._last[0], self._chain.stages[-2])
+        return self._placed(frame, self._chain.stages[-1]), self.tool_centre(frame)
+
+    def tool_centre(self, flange_frame: list[Axis] | None = None) -> Tensor:
+        """Record the tool centre [5, N] m; the axes of the flange's frame, where they are known."""
         frame, origin, fixed = self._last
         flange, tool = self._chain.stages[self._chain.dof :]
         origin, fixed = self._moved(frame, flange, origin, fixed, torch.empty_like(origin))
-        frame = self._placed(frame, flange)
-        return self._placed(frame, tool), self._moved(frame, tool, origin, fixed, torch.empty_like(origin))[0]
+        frame = flange_frame or self._placed(frame, flange)
+        return self._moved(frame, tool, origin, fixed, torch.empty_like(origin))[0]
 
     def _axis(self, block: int, slot: int, sign: float, fixed: bool) -> Axis:
         return Axis(self._columns[block, :, slot], sign, fixed, (block, slot))
