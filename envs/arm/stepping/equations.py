@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
-from palaestra.envs.arm.stepping.operations import Operations, once_on, twice_on
+from palaestra.envs.arm.stepping.operations import Operations, in_two, once_on, twice_on
 
 
 class Load(NamedTuple):
@@ -60,20 +60,20 @@ def links_as_bodies(
     Args:
         operations: where to record.
         frames: of the links.
-        z: [5, dof, N], theirs.
+        z: [6, dof, N], theirs.
         shares: [3, 4, 1, dof, 1], see ``LinkTables``.
         mass: [dof, 1] kg, without the payload.
         payload: what the last link carries, or None.
         load: memory for the results.
     """
-    columns = [column[:3] for column in (frames.x, frames.y, z)]
+    columns = frames.x, frames.y, z[:3]
     made = columns[0].new_empty(4, *columns[0].shape)  # u, v, w and the centre of mass from the link's origin
     operations.multiply(columns[0], shares[0], made)
     for column, share in zip(columns[1:], shares[1:], strict=True):
         operations.add_product(made, column.unsqueeze(0), share)
-    centre = torch.empty_like(frames.position)
-    operations.add(made[3], frames.position[:3], centre[:3])
-    operations.wrap(centre)
+    whole = torch.empty_like(frames.position)
+    operations.add(made[3], in_two(frames.position), in_two(whole))
+    centre = whole[:5]
     operations.multiply(centre, mass, load.moment)
     _inertia_of_points(operations, centre, load.moment, load.inertia)
     for column, more in zip(columns, made[:3], strict=True):
@@ -115,7 +115,7 @@ def bias_torque(
         mass: [dof, 1] or [dof, N] kg.
         load: with moment and inertia of the links; the sums over all links behind each are in it afterwards.
     """
-    shares = torch.empty_like(axes)  # S_i q̇_i
+    shares = axes.new_empty(axes.shape)  # S_i q̇_i
     motion = axes.new_zeros(2, *axes.shape)  # spatial velocities and accelerations of the links
     velocity, change = motion
     operations.multiply(axes, dq, shares)

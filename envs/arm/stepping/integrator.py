@@ -165,7 +165,7 @@ class Integrator:
         links = link_tables(chain, q.dtype, q.device, frames.signs)
         mass, carried, point = links.mass, links.carried, None
         if self._payload is not None:
-            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool()[1])
+            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool_centre()[:5])
         load = equations.Load.empty(q)
         equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
         resistance = equations.bias_torque(operations, axes, dq, chain.gravity, mass, load)
@@ -177,21 +177,19 @@ class Integrator:
         self._record_motion(equations.solution(operations, matrix, resistance))
 
     def _record_screws(self, frames: MovingFrames) -> tuple[Tensor, Tensor]:
-        """The links' z [5, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 5, dof, N]."""
-        operations, axes = self._operations, self._q.new_empty(2, 5, *self._q.shape)
+        """The links' z [6, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 6, dof, N]."""
+        operations, axes = self._operations, self._q.new_empty(2, 6, *self._q.shape)
         turn_all = all(self._chain.turning)
         z = axes[0] if turn_all else torch.empty_like(axes[0])
         frames.write_z(z)
-        moment = axes[1, :3]
-        operations.cross(frames.position, z, moment)
+        operations.whole_cross(frames.position, z, axes[1])
         if not turn_all:
-            slides, along = 1.0 - self._table.turning, torch.empty_like(moment)
+            slides, along = 1.0 - self._table.turning, torch.empty_like(z)
             operations.multiply(z, self._table.turning, axes[0])
-            operations.multiply(moment, self._table.turning, moment)
-            operations.multiply(z[:3], slides, along)
-            operations.add(moment, along, moment)
-        operations.wrap(axes[1])
-        return z, axes
+            operations.multiply(axes[1], self._table.turning, axes[1])
+            operations.multiply(z, slides, along)
+            operations.add(axes[1], along, axes[1])
+        return z, axes[:, :5]
 
     def _record_friction(self, resistance: Tensor, matrix: Tensor) -> None:
         """Friction in the torque that resists, and how it rises with the speed in the matrix [dof, dof, N]."""

@@ -3,8 +3,8 @@
 Views, shapes and memory are settled when an operation is recorded, so that a run is one call of PyTorch for each: no
 view is made, nothing is allocated, and what one operation wrote is still in the processor's cache for the next one.
 
-A vector has five rows, (x, y, z, x, y), in ``[…, 5, L, N]``: (y, z, x) and (z, x, y) are parts of it without a copy, so
-that a cross product is two operations for all its components, links and environments.
+A vector has five rows or six, (x, y, z, x, y, z), in ``[…, 5, L, N]``: (y, z, x) and (z, x, y) are parts of it without
+a copy, so that a cross product is two operations for all its components, links and environments.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ def once_on(vector: Tensor) -> Tensor:
 def twice_on(vector: Tensor) -> Tensor:
     """(z, x, y) of a vector [..., 5, L, N], a view [..., 3, L, N]."""
     return vector[..., 2:5, :, :]
+
+
+def in_two(vector: Tensor) -> Tensor:
+    """(x, y, z) twice of a vector [6, …], a view [2, 3, …]."""
+    return vector.unflatten(0, (2, 3))
 
 
 class Operations:
@@ -53,21 +58,22 @@ class Operations:
             self._calls.append((function, arguments, options))
 
     def multiply(self, a: Tensor, b: Tensor | float, out: Tensor) -> None:
-        self.call(torch.mul, a, b, out=out)
+        self.call(torch.mul, a.expand_as(out), b, out=out)
 
     def add(self, a: Tensor, b: Tensor, out: Tensor, share: float = 1.0) -> None:
         """a + share · b"""
+        a = a.expand_as(out)
         if share == 1.0:
             self.call(torch.add, a, b, out=out)
         else:
             self.call(torch.add, a, b, alpha=share, out=out)
 
     def subtract(self, a: Tensor, b: Tensor | float, out: Tensor) -> None:
-        self.call(torch.sub, a, b, out=out)
+        self.call(torch.sub, a.expand_as(out), b, out=out)
 
     def add_product(self, out: Tensor, a: Tensor, b: Tensor, sign: float = 1.0, start: Tensor | None = None) -> None:
         """``out`` = ``start`` ± a b; without a start, ``out`` ± a b."""
-        start = out if start is None else start
+        start = out if start is None else start.expand_as(out)
         if sign == 1.0:
             self.call(torch.addcmul, start, a, b, out=out)
         else:
@@ -90,6 +96,12 @@ class Operations:
         """a × b of vectors [..., 5, L, N], in [..., 3, L, N]."""
         self.multiply(once_on(a), twice_on(b), out)
         self.add_product(out, twice_on(a), once_on(b), sign=-1.0)
+
+    def whole_cross(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """a × b of vectors [5, L, N], in all rows of [6, L, N]."""
+        first = torch.empty_like(out[:3])
+        self.multiply(once_on(a), twice_on(b), first)
+        self.add_product(in_two(out), twice_on(a), once_on(b), sign=-1.0, start=first)
 
     def add_cross(self, out: Tensor, a: Tensor, b: Tensor) -> None:
         """``out`` [..., 3, L, N] + a × b."""
