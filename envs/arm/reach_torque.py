@@ -360,7 +360,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """The arms' positions and what moves them; ``action`` [dof, N]."""
         gain, damping = (self.numbers.of(state.drawn, name) for name in ("gain", "damping"))
         payload = state.payload if self.payload[1] else None
-        return self.motors.motion(state.q.T, state.dq.T, action, state.friction, payload, gain, damping)
+        rub = None if self.friction == (1.0, 1.0) else state.friction
+        return self.motors.motion(state.q.T, state.dq.T, action, rub, payload, gain, damping)
 
     def _errors(self, state: ReachTorqueState) -> tuple[Tensor, ...]:
         """The ways from the tool's pose to the target's, [3, 1 or 2, N] (m and rad), and their sizes [1 or 2, N]."""

@@ -17,7 +17,7 @@ from palaestra.envs.arm.stepping.operations import Operations, in_two, once_on, 
 
 
 class Load(NamedTuple):
-    """Parts of one memory [30, dof, N] that the operations fill."""
+    """Parts of one memory [30, 2 dof, N] that the operations fill: links in its second half, reactions in the first."""
 
     first: Tensor  # [2, 5, dof, N] spin and momentum of each link
     wrench: Tensor  # [2, 3, dof, N] moment and force that each joint carries
@@ -26,17 +26,29 @@ class Load(NamedTuple):
     both_linear: Tensor  # [2, 3, dof, N] momentum and force
     both_angular: Tensor  # [2, 3, dof, N] spin and moment
     summed: Tensor  # [20, dof, N] wrench, moment and inertia
+    reaction: Tensor  # [2, 3, dof, N] moment and force that accelerate all links behind, for each joint's motion
+    offered: Tensor  # [6, dof, dof + 1, N] of each joint: the reactions from its own on, …, and last its wrench
 
     @classmethod
     def empty(cls, like: Tensor) -> Load:
         """For ``like`` [dof, N]."""
         dof, n = like.shape
-        memory = like.new_zeros(30, dof, n)
-        row, rest = dof * n, (dof * n, n, 1)
-        linear = memory.as_strided((2, 3, dof, n), (8 * row, *rest), 5 * row)  # rows 5 … 7 and 13 … 15
-        angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), 0)  # rows 0 … 2 and 10 … 12
-        wrench, inertia = memory[10:16].view(2, 3, dof, n), memory[21:].view(3, 3, dof, n)
-        return cls(memory[:10].view(2, 5, dof, n), wrench, memory[16:21], inertia, linear, angular, memory[10:])
+        memory = like.new_zeros(30, 2 * dof, n)
+        row, rest, links = 2 * dof * n, (2 * dof * n, n, 1), memory[:, dof:]
+        linear = memory.as_strided((2, 3, dof, n), (8 * row, *rest), 5 * row + dof * n)  # rows 5 … 7 and 13 … 15
+        angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), dof * n)  # rows 0 … 2 and 10 … 12
+        halves = memory[10:16].unflatten(0, (2, 3))
+        return cls(
+            first=links[:10].unflatten(0, (2, 5)),
+            wrench=halves[:, :, dof:],
+            moment=links[16:21],
+            inertia=links[21:].unflatten(0, (3, 3)),
+            both_linear=linear,
+            both_angular=angular,
+            summed=links[10:],
+            reaction=halves[:, :, :dof],
+            offered=memory.as_strided((6, dof, dof + 1, n), (row, n, n, 1), 10 * row),
+        )
 
 
 class PointMass(NamedTuple):
@@ -102,10 +114,10 @@ def _add_point(operations: Operations, payload: PointMass, load: Load) -> None:
         operations.add(total, more, total)
 
 
-def bias_torque(
+def carried_loads(
     operations: Operations, axes: Tensor, dq: Tensor, gravity: tuple[float, ...], mass: Tensor, load: Load
-) -> Tensor:
-    """Torques [dof, N] that keep the joints' velocities as they are: recursive Newton-Euler.
+) -> None:
+    """Wrenches that keep the joints' velocities as they are, by recursive Newton-Euler; and composite bodies.
 
     Args:
         operations: where to record.
@@ -113,13 +125,12 @@ def bias_torque(
         dq: [dof, N] velocities.
         gravity: m/s².
         mass: [dof, 1] or [dof, N] kg.
-        load: with moment and inertia of the links; the sums over all links behind each are in it afterwards.
+        load: with moment and inertia of the links; afterwards the sums over all links behind each, and wrenches.
     """
     shares = axes.new_empty(axes.shape)  # S_i q̇_i
     motion = axes.new_zeros(2, *axes.shape)  # spatial velocities and accelerations of the links
     velocity, change = motion
     operations.multiply(axes, dq, shares)
-    operations.copy(shares[..., 0, :], velocity[..., 0, :])
     operations.running_sum(shares, velocity)
     omega, v = velocity
     rates = change[:, :3]  # V_i × S_i q̇_i
@@ -136,30 +147,31 @@ def bias_torque(
     operations.add_cross(load.wrench, omega, load.first)
     operations.add_cross(load.wrench[0], v, load.first[1])
     operations.running_sum(load.summed, load.summed, backwards=True)
-    torque = torch.empty_like(dq)
-    operations.dot(_rows(axes), _rows(load.wrench), torque)
-    return torque
 
 
-def joint_inertia(operations: Operations, axes: Tensor, mass: Tensor, load: Load, armature: Tensor | None) -> Tensor:
-    """The mass matrix [dof, dof, N], of which only i ≤ j count, from sums over the links behind each: see bias_torque.
+def reactions(operations: Operations, axes: Tensor, mass: Tensor, load: Load) -> None:
+    """What accelerates all links behind each joint as it moves by itself.
 
     Args:
         operations: where to record.
         axes: [2, 5, dof, N].
         mass: [dof, 1] or [dof, N] kg, of each link and all behind it.
         load: with moment and inertia summed up.
-        armature: [dof, 1] kg m², or None.
     """
-    reaction = torch.empty_like(load.wrench)  # moment and force
-    _apply(operations, (mass, load.moment, load.inertia), axes[0], axes[1], reaction[0], reaction[1])
+    _apply(operations, (mass, load.moment, load.inertia), axes[0], axes[1], load.reaction[0], load.reaction[1])
+
+
+def matrix_and_bias(operations: Operations, axes: Tensor, load: Load) -> tuple[Tensor, Tensor]:
+    """The mass matrix [dof, dof, N], of which only i ≤ j count, and the torques [dof, N] against wrenches.
+
+    Both are products of a joint's motion, with the reactions from its own on and with its wrench: one operation for
+    all. The torques lie below the matrix's diagonal; read them before the matrix is changed.
+    """
     dof, n = axes.shape[-2:]
-    matrix = axes.new_empty(dof, dof, n)
-    left, right = [row.unsqueeze(1) for row in _rows(axes)], [row.unsqueeze(0) for row in _rows(reaction)]
-    operations.dot(left, right, matrix)
-    if armature is not None:
-        add_to_diagonal(operations, matrix, armature)
-    return matrix
+    memory = axes.new_empty(dof * (dof + 2), n)
+    products = memory.unflatten(0, (dof, dof + 2))[:, : dof + 1]  # of joint i with j = i, …, i + dof − 1, and last
+    operations.dot([row.unsqueeze(1) for row in _rows(axes)], list(load.offered), products)
+    return memory.as_strided((dof, dof, n), ((dof + 1) * n, n, 1)), products[:, dof]
 
 
 def add_to_diagonal(operations: Operations, matrix: Tensor, more: Tensor) -> None:

@@ -46,7 +46,7 @@ class Motion(NamedTuple):
     q: Tensor  # [dof, N] rad
     dq: Tensor  # [dof, N] rad/s
     command: Tensor  # [dof, N] torques (N m), or angles (rad) that drives follow
-    friction: Tensor  # [N] factor of all friction
+    friction: Tensor | None  # [N] factor of all friction; None for 1
     payload: Tensor | None = None  # [N] kg at the tool centre
     drives: Drives | None = None
     drag: Tensor | None = None  # [dof, N] damping besides the chain's own, N m s/rad
@@ -81,15 +81,19 @@ def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int,
     n = q.shape[1]
     block = math.ceil(n / math.ceil(n / largest)) if n else 0
     alike = motion.drives is not None and motion.drives.stiffness.shape[1] == 1  # in all environments
-    more = (motion.payload is not None, motion.drag is not None, motion.drives is not None, alike)
+    given = (motion.friction, motion.payload, motion.drag, motion.drives)
+    more = (*(part is not None for part in given), alike)
     settings = (chain, block, q.dtype, q.device, time_step, *more)
-    after = torch.stack((q.detach(), motion.dq.detach()))
     with torch.no_grad():
         # tensors of other classes, such as those that only follow shapes, have no memory to be kept
         integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
         if motion.drives is not None and alike:
             integrator.set_drives(motion.drives)
-        for first in range(0, n, max(block, 1)):
+        if block == n:
+            q, dq = integrator.run(motion, slice(0, n), steps).clone()
+            return q, dq
+        after = q.new_empty(2, *q.shape)
+        for first in range(0, n, block):
             # the last block overlaps the one before, and computes the same
             rows = slice(min(first, n - block), min(first + block, n))
             after[:, :, rows] = integrator.run(motion, rows, steps)
@@ -106,6 +110,7 @@ class Integrator:
         dtype: torch.dtype,
         device: torch.device,
         time_step: float,
+        with_friction: bool,
         with_payload: bool,
         with_drag: bool,
         with_drives: bool,
@@ -116,7 +121,8 @@ class Integrator:
         with torch.inference_mode(False), torch.no_grad():  # memory that is written to in any mode
             self._state = torch.empty(2, chain.dof, block, dtype=dtype, device=device)
             self._q, self._dq = self._state
-            self._command, self._friction = torch.empty_like(self._q), torch.empty_like(self._q[0])
+            self._command = torch.empty_like(self._q)
+            self._friction = torch.empty_like(self._q[0]) if with_friction else None
             self._seconds, self._time_step = time_step, self._q.new_full((1,), time_step)
             self._payload = torch.empty_like(self._q[0]) if with_payload else None
             if with_payload:
@@ -136,10 +142,10 @@ class Integrator:
 
     def run(self, motion: Motion, rows: slice, steps: int) -> Tensor:
         """Angles and velocities [2, dof, block] after some steps of some environments, in memory that is used again."""
-        self._q.copy_(motion.q[:, rows])
-        self._dq.copy_(motion.dq[:, rows])
+        torch.stack((motion.q[:, rows], motion.dq[:, rows]), out=self._state)
         self._command.copy_(motion.command[:, rows])
-        self._friction.copy_(motion.friction[rows])
+        if self._friction is not None and motion.friction is not None:
+            self._friction.copy_(motion.friction[rows])
         if motion.payload is not None:
             self._set_payload(motion.payload[rows])
         if self._drag is not None and self._dragged is not None and motion.drag is not None:
@@ -168,10 +174,12 @@ class Integrator:
             mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool_centre()[:5])
         load = equations.Load.empty(q)
         equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
-        resistance = equations.bias_torque(operations, axes, dq, chain.gravity, mass, load)
-        armature = self._table.armature if any(chain.armature) else None
-        matrix = equations.joint_inertia(operations, axes, carried, load, armature)
-        self._record_friction(resistance, matrix)
+        equations.carried_loads(operations, axes, dq, chain.gravity, mass, load)
+        equations.reactions(operations, axes, carried, load)
+        matrix, bias = equations.matrix_and_bias(operations, axes, load)
+        if any(chain.armature):
+            equations.add_to_diagonal(operations, matrix, self._table.armature)
+        resistance = self._record_friction(bias, matrix)
         torque = self._record_drives(matrix, resistance) if with_drives else self._command
         operations.subtract(torque, resistance, resistance)
         self._record_motion(equations.solution(operations, matrix, resistance))
@@ -191,10 +199,10 @@ class Integrator:
             operations.add(axes[1], along, axes[1])
         return z, axes[:, :5]
 
-    def _record_friction(self, resistance: Tensor, matrix: Tensor) -> None:
-        """Friction in the torque that resists, and how it rises with the speed in the matrix [dof, dof, N]."""
+    def _record_friction(self, bias: Tensor, matrix: Tensor) -> Tensor:
+        """The torque [dof, N] that resists, with friction; how that rises with the speed in the matrix [dof, dof, N]."""
         chain, operations, dq, factor = self._chain, self._operations, self._dq, self._friction
-        brake = torch.empty_like(dq)
+        brake, resistance = torch.empty_like(dq), torch.empty_like(dq)
         if has_drag(chain):
             operations.call(lambda: brake.copy_(friction(chain, dq)))
         else:
@@ -204,16 +212,20 @@ class Integrator:
             operations.call(torch.tanh, brake, out=brake)
             operations.subtract(brake, formula.rest, brake)
             operations.multiply(brake, formula.size, brake)
-        operations.multiply(brake, factor, brake)
-        operations.add(resistance, brake, resistance)
+        if factor is not None:
+            operations.multiply(brake, factor, brake)
+        operations.add(bias, brake, resistance)
         if has_drag(chain):  # damping may be large beside what little inertia a joint feels
             rise = torch.empty_like(dq)
-            operations.call(lambda: torch.mul(self._time_step * drag_slope(chain, dq), factor, out=rise))
+            operations.call(lambda: torch.mul(self._time_step, drag_slope(chain, dq), out=rise))
+            if factor is not None:
+                operations.multiply(rise, factor, rise)
             equations.add_to_diagonal(operations, matrix, rise)
         if self._drag is not None and self._dragged is not None:
             operations.multiply(self._drag, dq, brake)
             operations.add(resistance, brake, resistance)
             equations.add_to_diagonal(operations, matrix, self._dragged)
+        return resistance
 
     def _record_drives(self, matrix: Tensor, resistance: Tensor) -> Tensor:
         """The torque [dof, N] of the drives during the next time step.

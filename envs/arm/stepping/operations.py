@@ -109,10 +109,11 @@ class Operations:
         self.add_product(out, twice_on(a), once_on(b), sign=-1.0)
 
     def running_sum(self, values: Tensor, out: Tensor, backwards: bool = False) -> None:
-        """Sums over the links (dimension −2) from the first, or from the last, up to each.
-
-        ``out`` is ``values``, or holds the link that the sums begin with.
-        """
+        """Sums over the links (dimension −2) from the first, or from the last, up to each, one after the other."""
         links = range(values.shape[-2])
-        for before, i in pairwise(reversed(links) if backwards else links):
+        if backwards:
+            links = links[::-1]
+        if out is not values:
+            self.copy(values[..., links[0], :], out[..., links[0], :])
+        for before, i in pairwise(links):
             self.add(values[..., i, :], out[..., before, :], out[..., i, :])
