@@ -25,7 +25,7 @@ class Load(NamedTuple):
     inertia: Tensor  # [3, 3, dof, N] of which the rows 0 and 1 and the column 2 are those of a symmetric matrix
     both_linear: Tensor  # [2, 3, dof, N] momentum and force
     both_angular: Tensor  # [2, 3, dof, N] spin and moment
-    summed: Tensor  # [20, dof, N] wrench, moment and inertia
+    summed: Tensor  # [20, 2 dof, N] wrench, moment and inertia in the second half
     reaction: Tensor  # [2, 3, dof, N] moment and force that accelerate all links behind, for each joint's motion
     offered: Tensor  # [6, dof, dof + 1, N] of each joint: the reactions from its own on, …, and last its wrench
 
@@ -45,7 +45,7 @@ class Load(NamedTuple):
             inertia=links[21:].unflatten(0, (3, 3)),
             both_linear=linear,
             both_angular=angular,
-            summed=links[10:],
+            summed=memory[10:],
             reaction=halves[:, :, :dof],
             offered=memory.as_strided((6, dof, dof + 1, n), (row, n, n, 1), 10 * row),
         )
@@ -121,32 +121,42 @@ def carried_loads(
 
     Args:
         operations: where to record.
-        axes: [2, 5, dof, N] motion of each joint: z and p × z, or 0 and z.
+        axes: [2, 6, dof, N] motion of each joint: z and p × z, or 0 and z.
         dq: [dof, N] velocities.
         gravity: m/s².
         mass: [dof, 1] or [dof, N] kg.
         load: with moment and inertia of the links; afterwards the sums over all links behind each, and wrenches.
     """
-    shares = axes.new_empty(axes.shape)  # S_i q̇_i
-    motion = axes.new_zeros(2, *axes.shape)  # spatial velocities and accelerations of the links
+    rows = 6 if operations.whole_sums else 5
+    shares = axes.new_empty(2, rows, *dq.shape)  # S_i q̇_i
+    motion = axes.new_zeros(2, *shares.shape)  # spatial velocities and accelerations of the links
     velocity, change = motion
-    operations.multiply(axes, dq, shares)
+    operations.multiply(axes[:, :rows], dq, shares)
     operations.running_sum(shares, velocity)
     omega, v = velocity
-    rates = change[:, :3]  # V_i × S_i q̇_i
+    rates = axes.new_empty(2, 3, *dq.shape) if operations.whole_sums else change[:, :3]  # V_i × S_i q̇_i
     operations.cross(omega, shares, rates)
     operations.add_cross(rates[1], v, shares[0])
     operations.running_sum(rates, rates)
-    for row, g in enumerate(gravity):
-        if g:  # the base's acceleration against it
-            operations.subtract(rates[1, row], g, rates[1, row])
-    operations.wrap(change)
+    _against_gravity(operations, rates, gravity, change)
     body = mass, load.moment, load.inertia
     _apply(operations, body, motion[:, 0], motion[:, 1], load.both_angular, load.both_linear)
     operations.wrap(load.first)
     operations.add_cross(load.wrench, omega, load.first)
     operations.add_cross(load.wrench[0], v, load.first[1])
-    operations.running_sum(load.summed, load.summed, backwards=True)
+    operations.sum_from_the_last(load.summed)
+
+
+def _against_gravity(operations: Operations, rates: Tensor, gravity: tuple[float, ...], out: Tensor) -> None:
+    """``out`` [2, 5 or 6, dof, N] = ``rates`` [2, 3, dof, N], of which the linear part is less gravity."""
+    if operations.whole_sums:  # all in one operation
+        base = rates.new_tensor([(0.0, 0.0, 0.0), gravity]).view(2, 1, 3, 1, 1)
+        operations.subtract(rates.unsqueeze(1), base, out.unflatten(1, (2, 3)))
+        return
+    for row, g in enumerate(gravity):
+        if g:
+            operations.subtract(rates[1, row], g, rates[1, row])
+    operations.wrap(out)
 
 
 def reactions(operations: Operations, axes: Tensor, mass: Tensor, load: Load) -> None:
@@ -154,7 +164,7 @@ def reactions(operations: Operations, axes: Tensor, mass: Tensor, load: Load) ->
 
     Args:
         operations: where to record.
-        axes: [2, 5, dof, N].
+        axes: [2, 6, dof, N].
         mass: [dof, 1] or [dof, N] kg, of each link and all behind it.
         load: with moment and inertia summed up.
     """

@@ -33,6 +33,11 @@ BLOCK = 2048  # environments for one thread
 _KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, say
 
 
+def sums_are_whole(device: torch.device) -> bool:
+    """True where a running sum is one operation, see :class:`Operations`."""
+    return device.type != "cpu"
+
+
 class Drives(NamedTuple):
     """Proportional-derivative drives of the joints."""
 
@@ -117,7 +122,8 @@ class Integrator:
         drives_alike: bool,
     ) -> None:
         """Record them; see :func:`integrate`. ``block`` is the number of environments."""
-        self._chain, self._table, self._operations = chain, tables(chain, dtype, device), Operations()
+        self._chain, self._table = chain, tables(chain, dtype, device)
+        self._operations = Operations(whole_sums=sums_are_whole(device))
         with torch.inference_mode(False), torch.no_grad():  # memory that is written to in any mode
             self._state = torch.empty(2, chain.dof, block, dtype=dtype, device=device)
             self._q, self._dq = self._state
@@ -197,7 +203,7 @@ class Integrator:
             operations.multiply(axes[1], self._table.turning, axes[1])
             operations.multiply(z, slides, along)
             operations.add(axes[1], along, axes[1])
-        return z, axes[:, :5]
+        return z, axes
 
     def _record_friction(self, bias: Tensor, matrix: Tensor) -> Tensor:
         """The torque [dof, N] that resists, with friction; how that rises with the speed in the matrix [dof, dof, N]."""

@@ -39,10 +39,12 @@ class Operations:
 
     Attributes:
         at_once: run everything as it is recorded, and keep nothing: for what stays the same in all time steps.
+        whole_sums: a running sum is one operation. A GPU's adds one term after the other, as the loop over the links
+            does; a CPU's is slower than the loop, and computes with another precision.
     """
 
-    def __init__(self, at_once: bool = False) -> None:
-        self.at_once = at_once
+    def __init__(self, at_once: bool = False, whole_sums: bool = False) -> None:
+        self.at_once, self.whole_sums = at_once, whole_sums
         self._calls: Calls = []
 
     def run(self) -> None:
@@ -108,12 +110,29 @@ class Operations:
         self.add_product(out, once_on(a), twice_on(b))
         self.add_product(out, twice_on(a), once_on(b), sign=-1.0)
 
-    def running_sum(self, values: Tensor, out: Tensor, backwards: bool = False) -> None:
-        """Sums over the links (dimension −2) from the first, or from the last, up to each, one after the other."""
-        links = range(values.shape[-2])
-        if backwards:
-            links = links[::-1]
+    def running_sum(self, values: Tensor, out: Tensor) -> None:
+        """Sums over the links (dimension −2) from the first up to each, one after the other."""
+        if self.whole_sums:
+            self.call(torch.cumsum, values, -2, out=out)
+            return
         if out is not values:
-            self.copy(values[..., links[0], :], out[..., links[0], :])
-        for before, i in pairwise(links):
+            self.copy(values[..., 0, :], out[..., 0, :])
+        for before, i in pairwise(range(values.shape[-2])):
             self.add(values[..., i, :], out[..., before, :], out[..., i, :])
+
+    def sum_from_the_last(self, memory: Tensor) -> None:
+        """Sums from the last link up to each of what is in the second half of ``memory`` [K, 2 L, N], in place.
+
+        The first half may get any numbers.
+        """
+        links = memory.shape[1] // 2
+        values = memory[:, links:]
+        if not self.whole_sums:
+            for before, i in pairwise(reversed(range(links))):
+                self.add(values[:, i], values[:, before], values[:, i])
+            return
+        order = torch.arange(links - 1, -1, -1, device=memory.device)
+        reverse = torch.empty_like(values, memory_format=torch.contiguous_format)
+        self.call(torch.index_select, values, 1, order, out=reverse)
+        self.call(torch.cumsum, reverse, 1, out=reverse)
+        self.call(torch.index_select, reverse, 1, order.repeat(2), out=memory)
