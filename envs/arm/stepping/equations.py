@@ -14,6 +14,7 @@ from torch import Tensor
 
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations, in_two, once_on, twice_on
+from palaestra.envs.arm.stepping.solution import Systems
 
 
 class Load(NamedTuple):
@@ -127,14 +128,14 @@ def carried_loads(
         mass: [dof, 1] or [dof, N] kg.
         load: with moment and inertia of the links; afterwards the sums over all links behind each, and wrenches.
     """
-    rows = 6 if operations.whole_sums else 5
+    rows = 6 if operations.fewest else 5
     shares = axes.new_empty(2, rows, *dq.shape)  # S_i q̇_i
     motion = axes.new_zeros(2, *shares.shape)  # spatial velocities and accelerations of the links
     velocity, change = motion
     operations.multiply(axes[:, :rows], dq, shares)
     operations.running_sum(shares, velocity)
     omega, v = velocity
-    rates = axes.new_empty(2, 3, *dq.shape) if operations.whole_sums else change[:, :3]  # V_i × S_i q̇_i
+    rates = axes.new_empty(2, 3, *dq.shape) if operations.fewest else change[:, :3]  # V_i × S_i q̇_i
     operations.cross(omega, shares, rates)
     operations.add_cross(rates[1], v, shares[0])
     operations.running_sum(rates, rates)
@@ -149,7 +150,7 @@ def carried_loads(
 
 def _against_gravity(operations: Operations, rates: Tensor, gravity: tuple[float, ...], out: Tensor) -> None:
     """``out`` [2, 5 or 6, dof, N] = ``rates`` [2, 3, dof, N], of which the linear part is less gravity."""
-    if operations.whole_sums:  # all in one operation
+    if operations.fewest:  # all in one operation
         base = rates.new_tensor([(0.0, 0.0, 0.0), gravity]).view(2, 1, 3, 1, 1)
         operations.subtract(rates.unsqueeze(1), base, out.unflatten(1, (2, 3)))
         return
@@ -171,41 +172,21 @@ def reactions(operations: Operations, axes: Tensor, mass: Tensor, load: Load) ->
     _apply(operations, (mass, load.moment, load.inertia), axes[0], axes[1], load.reaction[0], load.reaction[1])
 
 
-def matrix_and_bias(operations: Operations, axes: Tensor, load: Load) -> tuple[Tensor, Tensor]:
-    """The mass matrix [dof, dof, N], of which only i ≤ j count, and the torques [dof, N] against wrenches.
+def matrix_and_bias(operations: Operations, axes: Tensor, load: Load, systems: Systems) -> Tensor:
+    """The first system's matrix, the mass matrix, of which only i ≤ j count; and the torques [dof, N] against wrenches.
 
     Both are products of a joint's motion, with the reactions from its own on and with its wrench: one operation for
-    all. The torques lie below the matrix's diagonal; read them before the matrix is changed.
+    all. The torques lie below the matrix's diagonal; read them before the elimination.
     """
-    dof, n = axes.shape[-2:]
-    memory = axes.new_empty(dof * (dof + 2), n)
-    products = memory.unflatten(0, (dof, dof + 2))[:, : dof + 1]  # of joint i with j = i, …, i + dof − 1, and last
+    products = systems.products()
     operations.dot([row.unsqueeze(1) for row in _rows(axes)], list(load.offered), products)
-    return memory.as_strided((dof, dof, n), ((dof + 1) * n, n, 1)), products[:, dof]
+    return products[:, -1]
 
 
 def add_to_diagonal(operations: Operations, matrix: Tensor, more: Tensor) -> None:
     """Add ``more`` ([dof, 1] or [dof, N]) to the diagonal of a matrix [dof, dof, N]."""
     diagonal = matrix.diagonal().T
     operations.add(diagonal, more, diagonal)
-
-
-def solution(operations: Operations, matrix: Tensor, right: Tensor) -> Tensor:
-    """x [n, N] of M x = b for a symmetric positive definite M [n, n, N], of which only the upper triangle is read.
-
-    By M = U D Uᵀ, where U has ones on its diagonal. The matrix and the right side are destroyed.
-    """
-    n = len(right)
-    shares, x = torch.empty_like(matrix), torch.empty_like(right)
-    for k in range(n - 1, 0, -1):
-        column, share, rest = matrix[:k, k], shares[:k, k], matrix[:k, :k]
-        operations.call(torch.div, column, matrix[k, k], out=share)
-        operations.add_product(rest, share.unsqueeze(1), column.unsqueeze(0), sign=-1.0)
-        operations.add_product(right[:k], share, right[k], sign=-1.0)
-    operations.call(torch.div, right, matrix.diagonal().T, out=x)
-    for k in range(n - 1):
-        operations.add_product(x[k + 1 :], shares[k, k + 1 :], x[k], sign=-1.0)
-    return x
 
 
 def _rows(pair: Tensor) -> list[Tensor]:

@@ -26,6 +26,7 @@ from palaestra.envs.arm.stepping import equations
 from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations
+from palaestra.envs.arm.stepping.solution import Systems, eliminate, eliminate_right_side, solution
 from palaestra.envs.arm.stepping.thread_use import allowed_threads, faster_way, threads_within
 from palaestra.envs.arm.tables import tables
 
@@ -33,8 +34,8 @@ BLOCK = 2048  # environments for one thread
 _KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, say
 
 
-def sums_are_whole(device: torch.device) -> bool:
-    """True where a running sum is one operation, see :class:`Operations`."""
+def fewest_count(device: torch.device) -> bool:
+    """True where the fewest operations are the fastest, see :class:`Operations`."""
     return device.type != "cpu"
 
 
@@ -123,7 +124,7 @@ class Integrator:
     ) -> None:
         """Record them; see :func:`integrate`. ``block`` is the number of environments."""
         self._chain, self._table = chain, tables(chain, dtype, device)
-        self._operations = Operations(whole_sums=sums_are_whole(device))
+        self._operations = Operations(fewest=fewest_count(device))
         with torch.inference_mode(False), torch.no_grad():  # memory that is written to in any mode
             self._state = torch.empty(2, chain.dof, block, dtype=dtype, device=device)
             self._q, self._dq = self._state
@@ -182,13 +183,19 @@ class Integrator:
         equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
         equations.carried_loads(operations, axes, dq, chain.gravity, mass, load)
         equations.reactions(operations, axes, carried, load)
-        matrix, bias = equations.matrix_and_bias(operations, axes, load)
+        systems = Systems.empty(q, 1 + with_drives)  # with drives, the first has their damping
+        bias = equations.matrix_and_bias(operations, axes, load, systems)
         if any(chain.armature):
-            equations.add_to_diagonal(operations, matrix, self._table.armature)
-        resistance = self._record_friction(bias, matrix)
-        torque = self._record_drives(matrix, resistance) if with_drives else self._command
-        operations.subtract(torque, resistance, resistance)
-        self._record_motion(equations.solution(operations, matrix, resistance))
+            equations.add_to_diagonal(operations, systems.matrix[0], self._table.armature)
+        resistance = self._record_friction(bias, systems.matrix[0])
+        if with_drives:
+            torque, shares = self._record_drives(systems, resistance)
+            operations.subtract(torque, resistance, systems.right[1])
+            eliminate_right_side(operations, systems, shares, 1)
+        else:
+            operations.subtract(self._command, resistance, systems.right[0])
+            shares = eliminate(operations, systems)
+        self._record_motion(solution(operations, systems, shares, int(with_drives)))
 
     def _record_screws(self, frames: MovingFrames) -> tuple[Tensor, Tensor]:
         """The links' z [6, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 6, dof, N]."""
@@ -233,28 +240,29 @@ class Integrator:
             equations.add_to_diagonal(operations, matrix, self._dragged)
         return resistance
 
-    def _record_drives(self, matrix: Tensor, resistance: Tensor) -> Tensor:
-        """The torque [dof, N] of the drives during the next time step.
+    def _record_drives(self, systems: Systems, resistance: Tensor) -> tuple[Tensor, Tensor]:
+        """The torque [dof, N] of the drives during the next time step, and what the elimination gives.
 
         Damping by the speed at the end of the step (found by an implicit step) stays stable where an arm's stretched or
         folded pose leaves a joint with hardly any inertia.
         """
         operations, dq, limit = self._operations, self._dq, self._table.torque
-        spring, damped, right, speed = (torch.empty_like(like) for like in (dq, matrix, dq, dq))
+        spring, speed, right = torch.empty_like(dq), torch.empty_like(dq), systems.right[0]
         operations.subtract(self._command, self._q, spring)
         operations.multiply(spring, self._stiffness, spring)
-        operations.copy(matrix, damped)
-        equations.add_to_diagonal(operations, damped, self._damped)
+        operations.copy(systems.matrix[0], systems.matrix[1])
+        equations.add_to_diagonal(operations, systems.matrix[0], self._damped)
         operations.multiply(dq, self._damping, right)
         operations.subtract(spring, right, right)
         operations.subtract(right, resistance, right)
-        change = equations.solution(operations, damped, right)
+        shares = eliminate(operations, systems)
+        change = solution(operations, systems, shares, 0)
         operations.multiply(change, self._time_step, change)
         operations.add(dq, change, speed)
         operations.multiply(speed, self._damping, speed)
         operations.subtract(spring, speed, spring)
         operations.call(torch.clamp, spring, -limit, limit, out=spring)
-        return spring
+        return spring, shares
 
     def _record_motion(self, acceleration: Tensor) -> None:
         operations, table, q, dq, time_step = self._operations, self._table, self._q, self._dq, self._time_step

@@ -39,12 +39,13 @@ class Operations:
 
     Attributes:
         at_once: run everything as it is recorded, and keep nothing: for what stays the same in all time steps.
-        whole_sums: a running sum is one operation. A GPU's adds one term after the other, as the loop over the links
-            does; a CPU's is slower than the loop, and computes with another precision.
+        fewest: take as few operations as possible, even if they compute more than is needed, as a GPU takes about as
+            long for any. A running sum is one: a GPU's adds one term after the other, as the loop over the links does
+            (a CPU's is slower than that loop, and computes with another precision).
     """
 
-    def __init__(self, at_once: bool = False, whole_sums: bool = False) -> None:
-        self.at_once, self.whole_sums = at_once, whole_sums
+    def __init__(self, at_once: bool = False, fewest: bool = False) -> None:
+        self.at_once, self.fewest = at_once, fewest
         self._calls: Calls = []
 
     def run(self) -> None:
@@ -112,7 +113,7 @@ class Operations:
 
     def running_sum(self, values: Tensor, out: Tensor) -> None:
         """Sums over the links (dimension −2) from the first up to each, one after the other."""
-        if self.whole_sums:
+        if self.fewest:
             self.call(torch.cumsum, values, -2, out=out)
             return
         if out is not values:
@@ -127,7 +128,7 @@ class Operations:
         """
         links = memory.shape[1] // 2
         values = memory[:, links:]
-        if not self.whole_sums:
+        if not self.fewest:
             for before, i in pairwise(reversed(range(links))):
                 self.add(values[:, i], values[:, before], values[:, i])
             return
