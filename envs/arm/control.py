@@ -67,6 +67,23 @@ def _windows(rows: Tensor, apart: int) -> Tensor:
     return rows[: apart + 3].unfold(0, 3, apart).movedim(-1, 1)
 
 
+def pose_errors(tool: Tensor, rotation: Tensor | None, target: Tensor, target_rotation: Tensor) -> Tensor:
+    """The ways from poses to the targets' position (m) and, with a rotation, orientation (rad), [3, 1 or 2, …, N].
+
+    Args:
+        tool: positions [3, …, N] m.
+        rotation: their axes as columns, [3 rows, 3 columns, …, N], or None.
+        target: [N, 3] m.
+        target_rotation: [N, 3 rows, 3 columns].
+    """
+    shape = (3, *(1,) * (tool.dim() - 2), len(target))
+    way = target.T.view(shape) - tool
+    if rotation is None:
+        return way.unsqueeze(1)
+    turn = rotation_error(rotation, target_rotation.permute(1, 2, 0).view(3, *shape))
+    return torch.stack((way, turn), 1)
+
+
 def tool_rotation(frames: Frames) -> Tensor:
     """The tool's axes as columns, [3 rows, 3 columns, N]."""
     return torch.stack([axis[:, -1] for axis in frames[:3]], 1)

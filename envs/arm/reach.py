@@ -65,21 +65,10 @@ from palaestra.envs.arm.robots.scores import (
 )
 from palaestra.envs.arm.stepping.recorded_tool import tool_place_of
 from palaestra.envs.arm.stepping.speed_drives import driven
+from palaestra.envs.arm.stepping.step_errors import as_rows, gained, keep_errors, kept_errors, length
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import (
-    NEAR,
-    NEARLY,
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    as_rows,
-    gained,
-    keep_errors,
-    kept_errors,
-    length,
-)
+from palaestra.envs.arm.task import NEAR, NEARLY, TARGET_BOX, TOLERANCE, ArmState, ArmTask
 from palaestra.envs.core import Array, Quantity, Reference
 from palaestra.envs.core.reference import ReportFigure
 

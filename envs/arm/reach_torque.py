@@ -44,14 +44,10 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, rotation_error, tool_rotation
+from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, pose_errors, tool_rotation
 from palaestra.envs.arm.drawn.motors import Motors
-from palaestra.envs.arm.drawn.ranges import checked_range, number_or_range, plain
-from palaestra.envs.arm.dynamics import (
-    link_frames,
-    tool_frame,
-    tool_jacobian,
-)
+from palaestra.envs.arm.drawn.ranges import checked_range, drawn_in_order, number_or_range, plain
+from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.friction import has_friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.scores import (
@@ -65,22 +61,11 @@ from palaestra.envs.arm.robots.scores import (
 from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
 from palaestra.envs.arm.stepping import Motion, integrate
 from palaestra.envs.arm.stepping.functions import integrate_functions
-from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
+from palaestra.envs.arm.stepping.recorded_tool import tool_pose_of
+from palaestra.envs.arm.stepping.step_errors import as_rows, gained, keep_errors, kept_errors, length
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import (
-    NEAR,
-    NEARLY,
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    as_rows,
-    gained,
-    keep_errors,
-    kept_errors,
-    length,
-)
+from palaestra.envs.arm.task import NEAR, NEARLY, TARGET_BOX, TOLERANCE, ArmState, ArmTask
 from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
@@ -137,10 +122,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         sensors = (sensor_noise, action_delay, joint_offset)
         super().__init__(robot, start, targets, *sensors, gain=self.gain, damping=self.damping)
         chain, self.control = self.chain, control
-        self.payload, self.friction = (
-            checked_range("payload", payload, " in kg"),
-            checked_range("friction", friction, ""),
-        )
+        self.payload = checked_range("payload", payload, " in kg")
+        self.friction = checked_range("friction", friction, "")
         self.hand_down = chain == PANDA
         if orientation is None and self.robot.orientation is not None:
             found, of_task = self.robot.orientation
@@ -172,7 +155,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         if self.orientation:
             turn = drawn[:, 3:].T
             goal = (hand_down(turn) if self.hand_down else turned(self.start_rotation, turn)).permute(2, 0, 1)
-        payload, friction = self._drawn_loads(rng)
+        payload, friction = drawn_in_order(rng, (self.payload, self.friction), self.least_loads, self.sees_badly)
         return ReachTorqueState(
             tool_rotation=self.start_rotation.expand(n, -1, -1),
             target_rotation=goal,
@@ -181,20 +164,11 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             **self.at_rest(rng, drawn[:, :3]),
         )
 
-    def _drawn_loads(self, rng: Rng) -> list[Tensor]:
-        """Payload and friction of new episodes, [N] each; the draws count even where a range is one number."""
-        ranges, loads = (self.payload, self.friction), [low.expand(rng.num_envs) for low in self.least_loads]
-        needed = [i for i, (low, high) in enumerate(ranges) if low < high or self.sees_badly]
-        for i in range(max(needed, default=-1) + 1):  # none follows on the others
-            loads[i] = rng.uniform(*ranges[i])
-        return loads
-
     @with_enough_threads
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = self.taking_effect(state, action.clamp(-1.0, 1.0))
         q, dq = self._integrate(state, action.T)
-        frames = tool_frame_of(self.chain, q)
-        tool, rotation = frames.position[:, -1], tool_rotation(frames)
+        rotation, tool = tool_pose_of(self.chain, q)
         after = replace(
             state,
             q=q.T,
@@ -206,8 +180,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             pending=pending,
         )
         tools = torch.stack((tool, state.tool.T), 1)  # after and before, [3, 2, N]
-        turns = torch.stack((rotation, state.tool_rotation.permute(1, 2, 0)), 2) if self.orientation else rotation
-        errors = self._errors_of(state, tools, turns)
+        turns = torch.stack((rotation, state.tool_rotation.permute(1, 2, 0)), 2) if self.orientation else None
+        errors = pose_errors(tools, turns, state.target, state.target_rotation)
         sizes = length(errors)  # [1 or 2, 2, N]
         reached = (sizes[:, 0] <= self.tolerances).all(0)
         gains = gained(sizes.transpose(0, 1), self.tolerances) * self.per_unit
@@ -220,8 +194,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             frames = tool_frame(self.chain, q)
-            tool = frames.position[:, -1]
-            errors = self._errors_of(state, tool, tool_rotation(frames))
+            tool, rotation = frames.position[:, -1], tool_rotation(frames) if self.orientation else None
+            errors = pose_errors(tool, rotation, state.target, state.target_rotation)
             sizes = length(errors)
         else:
             errors, sizes = self._errors(state)
@@ -367,14 +341,6 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """The ways from the tool's pose to the target's, [3, 1 or 2, N] (m and rad), and their sizes [1 or 2, N]."""
         if kept := kept_errors(state):
             return kept[:2]
-        errors = self._errors_of(state, state.tool.T, state.tool_rotation.permute(1, 2, 0))
+        rotation = state.tool_rotation.permute(1, 2, 0) if self.orientation else None
+        errors = pose_errors(state.tool.T, rotation, state.target, state.target_rotation)
         return errors, length(errors)
-
-    def _errors_of(self, state: ReachTorqueState, tool: Tensor, rotation: Tensor) -> Tensor:
-        """The ways from poses [3, …, N] and [3 rows, 3 columns, …, N] to the target's, [3, 1 or 2, …, N]."""
-        shape = (3, *(1,) * (tool.dim() - 2), -1)
-        way = state.target.T.view(shape) - tool
-        if not self.orientation:
-            return way.unsqueeze(1)
-        goal = state.target_rotation.permute(1, 2, 0)
-        return torch.stack((way, rotation_error(rotation, goal.view(3, *shape))), 1)

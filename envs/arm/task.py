@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +14,7 @@ from torch import Tensor
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.drawn.ranges import Drawn, LowHigh, number_or_range, plain
-from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
+from palaestra.envs.arm.dynamics import forward_kinematics, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
 from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
@@ -33,8 +31,6 @@ TOLERANCE = 0.02  # m
 NEAR = 0.05  # m, distance at which the direction to the target is half as long
 NEARLY = 1e-4  # of a limit, below it, counts as at it
 VELOCITY_NOISE = 10.0  # rad/s for each rad of noise in the angles
-
-_latest = threading.local()  # ``state`` of this thread's latest step, and ``errors``: observation and success need them
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,7 @@ class ArmTask(TensorEnv[StateT]):
 
     def joint_observation(self, q: Tensor, dq: Tensor) -> tuple[Tensor, Tensor]:
         """Angles as ±1 between their limits and velocities as ±1 at theirs, [dof, N] each."""
-        table, scale = (f(self.chain, q.dtype, q.device) for f in (tables, scales))
+        table, scale = tables(self.chain, q.dtype, q.device), scales(self.chain, q.dtype, q.device)
         return (q - scale.middle) / scale.half, dq / table.velocity
 
     @property
@@ -287,30 +283,3 @@ def delayed(pending: Tensor, command: Tensor, delay: Tensor | None = None) -> tu
         return pending[:, 0], later
     place = (pending.shape[1] - delay).view(-1, 1, 1).expand(-1, 1, command.shape[1])
     return torch.cat((pending[:, :1], later), 1).gather(1, place).squeeze(1), later
-
-
-def as_rows(parts: Iterable[Tensor]) -> Tensor:
-    """Parts [k, N] of an observation as [N, all k]."""
-    return torch.cat([part.T for part in parts], 1)
-
-
-def length(vector: Tensor) -> Tensor:
-    """Euclidean length of [3, …, N], [… , N]."""
-    return dot(vector, vector).sqrt_()
-
-
-def gained(distances: Tensor, tolerance: float | Tensor) -> Tensor:
-    """By how much a distance [2, …] (now, and before) has become smaller; within the tolerance all are alike."""
-    now, before = (distances - tolerance).clamp_(min=0.0)
-    return before - now
-
-
-def keep_errors(state: Any, *errors: Tensor) -> None:
-    """Keep what a step has found of the state that it returns, until the next step of any environment."""
-    _latest.state, _latest.errors = state, errors
-
-
-def kept_errors(state: Any) -> tuple[Tensor, ...] | None:
-    """What was kept of this very state, if it is the latest."""
-    found: tuple[Tensor, ...] | None = _latest.errors if getattr(_latest, "state", None) is state else None
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -56,6 +57,19 @@ def _fits(value: Any, positive: bool, whole: bool) -> bool:
 def plain(pair: LowHigh) -> Any:
     """A range as a setting: one number where nothing is drawn."""
     return pair[0] if pair[0] == pair[1] else list(pair)
+
+
+def drawn_in_order(rng: Rng, ranges: Sequence[LowHigh], least: Tensor, more_follow: bool) -> list[Tensor]:
+    """A number [N] from each range, the ``least`` [ranges] where it holds one only.
+
+    Those are drawn all the same where a later draw, or one that follows on these, would otherwise be another one.
+    """
+    needed = [i for i, (low, high) in enumerate(ranges) if low < high or more_follow]
+    last = max(needed, default=-1)
+    return [
+        rng.uniform(*pair) if i <= last else low.expand(rng.num_envs)
+        for i, (pair, low) in enumerate(zip(ranges, least, strict=True))
+    ]
 
 
 class Drawn:

@@ -38,12 +38,12 @@ class Load(NamedTuple):
         row, rest, links = 2 * dof * n, (2 * dof * n, n, 1), memory[:, dof:]
         linear = memory.as_strided((2, 3, dof, n), (8 * row, *rest), 5 * row + dof * n)  # rows 5 … 7 and 13 … 15
         angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), dof * n)  # rows 0 … 2 and 10 … 12
-        halves = memory[10:16].unflatten(0, (2, 3))
+        halves = memory[10:16].view(2, 3, 2 * dof, n)
         return cls(
-            first=links[:10].unflatten(0, (2, 5)),
+            first=links[:10].view(2, 5, dof, n),
             wrench=halves[:, :, dof:],
             moment=links[16:21],
-            inertia=links[21:].unflatten(0, (3, 3)),
+            inertia=links[21:].view(3, 3, dof, n),
             both_linear=linear,
             both_angular=angular,
             summed=memory[10:],
@@ -152,7 +152,7 @@ def _against_gravity(operations: Operations, rates: Tensor, gravity: tuple[float
     """``out`` [2, 5 or 6, dof, N] = ``rates`` [2, 3, dof, N], of which the linear part is less gravity."""
     if operations.fewest:  # all in one operation
         base = rates.new_tensor([(0.0, 0.0, 0.0), gravity]).view(2, 1, 3, 1, 1)
-        operations.subtract(rates.unsqueeze(1), base, out.unflatten(1, (2, 3)))
+        operations.subtract(rates.unsqueeze(1), base, out.view(2, 2, 3, *out.shape[2:]))
         return
     for row, g in enumerate(gravity):
         if g:

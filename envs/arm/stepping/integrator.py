@@ -87,9 +87,8 @@ def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int,
     n = q.shape[1]
     block = math.ceil(n / math.ceil(n / largest)) if n else 0
     alike = motion.drives is not None and motion.drives.stiffness.shape[1] == 1  # in all environments
-    given = (motion.friction, motion.payload, motion.drag, motion.drives)
-    more = (*(part is not None for part in given), alike)
-    settings = (chain, block, q.dtype, q.device, time_step, *more)
+    optional = [part is not None for part in (motion.friction, motion.payload, motion.drag, motion.drives)]
+    settings: Any = (chain, block, q.dtype, q.device, time_step, *optional, alike)
     with torch.no_grad():
         # tensors of other classes, such as those that only follow shapes, have no memory to be kept
         integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
@@ -178,7 +177,11 @@ class Integrator:
         links = link_tables(chain, q.dtype, q.device, frames.signs)
         mass, carried, point = links.mass, links.carried, None
         if self._payload is not None:
-            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool_centre()[:5])
+            mass, carried, point = (
+                self._mass,
+                self._carried,
+                equations.PointMass(self._payload, frames.tool_centre()[:5]),
+            )
         load = equations.Load.empty(q)
         equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
         equations.carried_loads(operations, axes, dq, chain.gravity, mass, load)
@@ -213,7 +216,7 @@ class Integrator:
         return z, axes
 
     def _record_friction(self, bias: Tensor, matrix: Tensor) -> Tensor:
-        """The torque [dof, N] that resists, with friction; how that rises with the speed in the matrix [dof, dof, N]."""
+        """The torque [dof, N] that resists, with friction; how it rises with the speed goes into the matrix."""
         chain, operations, dq, factor = self._chain, self._operations, self._dq, self._friction
         brake, resistance = torch.empty_like(dq), torch.empty_like(dq)
         if has_drag(chain):

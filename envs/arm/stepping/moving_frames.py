@@ -7,8 +7,8 @@
    tables of the links (:func:`palaestra.envs.arm.stepping.link_tables.link_tables`); a change of sign is exact, so
    that no result depends on it.
 3. What no joint moves (the first joint's axis and position) is computed once.
-4. There are two copies of x and y, one behind the other in memory: so one view holds (x, y) and another (y, x), whichever
-   lies first, and a joint's turn is two operations.
+4. There are two copies of x and y, one behind the other in memory: so one view holds (x, y) and another one (y, x),
+   whichever lies first, and a joint's turn is two operations.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def twice_on(vector: Tensor) -> Tensor:
 
 def in_two(vector: Tensor) -> Tensor:
     """(x, y, z) twice of a vector [6, …], a view [2, 3, …]."""
-    return vector.unflatten(0, (2, 3))
+    return vector.view(2, 3, *vector.shape[1:])
 
 
 class Operations:

@@ -61,7 +61,9 @@ def _with_right_sides(systems: Systems, k: int) -> tuple[Tensor, Tensor]:
     system, layer, row, column, one = memory.stride()
     apart = layer + k * row - k * column
     size = (memory.shape[0], 2, k, memory.shape[-1])
-    return memory[:, :, :k, :k], memory.as_strided(size, (system, apart, row, one), memory.storage_offset() + k * column)
+    return memory[:, :, :k, :k], memory.as_strided(
+        size, (system, apart, row, one), memory.storage_offset() + k * column
+    )
 
 
 def eliminate_right_side(operations: Operations, systems: Systems, shares: Tensor, which: int) -> None:

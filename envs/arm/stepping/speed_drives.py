@@ -51,7 +51,7 @@ def driven(chain: SerialChain, joints: Tensor, command: Tensor, period: float) -
         command: velocities, [dof, N] rad/s.
         period: of a step, s.
     """
-    table, limits = (f(chain, *how, joints.dtype, joints.device) for f, how in ((tables, ()), (_limits, (period,))))
+    table, limits = tables(chain, joints.dtype, joints.device), _limits(chain, period, joints.dtype, joints.device)
     both, (q, dq) = joints * limits.ways, joints  # [2 ways, 2, dof, N]
     left = (limits.end - both[:, 0] - both[:, 1] * (0.5 * period)).clamp(min=0.0)
     # the largest velocities either way from which a joint still stops within its room
