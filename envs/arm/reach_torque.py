@@ -129,16 +129,16 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             found, of_task = self.robot.orientation
             orientation = found if of_task == task_digest(chain, self.start, self.targets) else None
         self.orientation = has_orientations(chain, self.targets, self.start, orientation)
+        self.tolerances = (TOLERANCE, ANGLE_TOLERANCE)[: 1 + self.orientation]
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
         self.start_rotation = tool_rotation(frames)[..., 0]  # [3, 3]
         self.least_loads = torch.tensor([self.payload[0], self.friction[0]])
-        kinds = [(TOLERANCE, PER_METRE, NEAR), (ANGLE_TOLERANCE, PER_RADIAN, NEAR_ANGLE)][: 1 + self.orientation]
-        self.tolerances, self.per_unit, self.near = torch.tensor(kinds).T.unsqueeze(-1).unbind()  # [1 or 2, 1] each
+        kinds = [(TOLERANCE, PER_METRE, NEAR), (ANGLE_TOLERANCE, PER_RADIAN, NEAR_ANGLE)][: len(self.tolerances)]
+        self.most, self.per_unit, self.near = torch.tensor(kinds).T.unsqueeze(-1).unbind()  # [1 or 2, 1] each
         if self.orientation:
-            turns = torch.tensor(TURNS)
-            self.set_box(torch.cat((torch.tensor(self.targets), torch.stack((-turns, turns), 1))))
+            self.set_box(torch.tensor([*self.targets, *((-most, most) for most in TURNS)]))
         self.motors = Motors(chain, control, frames, PERIOD)
 
     def to(self, device: torch.device | str) -> ReachTorque:
@@ -183,8 +183,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         turns = torch.stack((rotation, state.tool_rotation.permute(1, 2, 0)), 2) if self.orientation else None
         errors = pose_errors(tools, turns, state.target, state.target_rotation)
         sizes = length(errors)  # [1 or 2, 2, N]
-        reached = (sizes[:, 0] <= self.tolerances).all(0)
-        gains = gained(sizes.transpose(0, 1), self.tolerances) * self.per_unit
+        reached = (sizes[:, 0] <= self.most).all(0)
+        gains = gained(sizes.transpose(0, 1), self.most) * self.per_unit
         keep_errors(after, errors[:, :, 0], sizes[:, 0], reached)
         return after, sum(gains[1:], start=gains[0]) - STEP_COST + reached, reached
 
@@ -228,7 +228,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
     def success(self, state: ReachTorqueState) -> Tensor:
         if kept := kept_errors(state):
             return kept[2]
-        return (self._errors(state)[1] <= self.tolerances).all(0)
+        return (self._errors(state)[1] <= self.most).all(0)
 
     def expert(self, state: ReachTorqueState) -> Tensor:
         """Damped least squares for the wanted joint velocity, inverse dynamics for the torque that brings it about."""
@@ -344,3 +344,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         rotation = state.tool_rotation.permute(1, 2, 0) if self.orientation else None
         errors = pose_errors(state.tool.T, rotation, state.target, state.target_rotation)
         return errors, length(errors)
+
+    def errors(self, state: ReachTorqueState) -> tuple[Tensor, ...]:
+        """The distance to the target (m) and, where it has an orientation, the angle (rad), each [N]."""
+        return self._errors(state)[1].unbind()
