@@ -65,8 +65,11 @@ class MovingFrames:
             stage = chain.stages[i]
             *plane, axis = self._placed(frame, stage)
             if chain.turning[i]:
-                origin, origin_fixed = self._moved(frame, stage, origin, origin_fixed, self.position[:, i])
-                turned = self._turned(i, plane)
+                if i == 0 or not self._stays(i):
+                    last = next((j for j in range(i + 1, dof) if not self._stays(j)), dof)
+                    room = self.position[:, i:last]  # for those behind that are at the same place too
+                    _, origin_fixed = self._moved(frame, stage, origin.unsqueeze(1), origin_fixed, room)
+                origin, turned = self.position[:, i], self._turned(i, plane)
             else:
                 start, _ = self._moved(frame, stage, origin, origin_fixed, torch.empty_like(origin))
                 origin, origin_fixed = self.position[:, i], False
@@ -108,6 +111,10 @@ class MovingFrames:
         frame = flange_frame or self._placed(frame, flange)
         return self._moved(frame, tool, origin, fixed, torch.empty_like(origin))[0]
 
+    def _stays(self, link: int) -> bool:
+        """True if a link's joint turns where the link before has its origin."""
+        return self._chain.turning[link] and all(abs(offset) < _NOTHING for offset in self._chain.stages[link].position)
+
     def _axis(self, block: int, slot: int, sign: float, fixed: bool) -> Axis:
         return Axis(self._columns[0, block, :, slot], sign, fixed, (block, slot))
 
@@ -139,12 +146,13 @@ class MovingFrames:
     def _moved(
         self, frame: list[Axis], placement: Placement, start: Tensor, fixed: bool, out: Tensor
     ) -> tuple[Tensor, bool]:
-        """The position that is placed so, in ``out``, and True if it stays."""
+        """The position [6, …, N] that is placed so, in ``out``, and True if it stays."""
         parts = [(a, offset) for a, offset in zip(frame, placement.position, strict=True) if abs(offset) >= _NOTHING]
         fixed = fixed and all(axis.fixed for axis, _ in parts)
         for axis, offset in parts:
             before, after = in_two(start), in_two(out)
-            self._list(fixed).add(before, axis.memory, after, share=axis.sign * offset)
+            along = axis.memory.unsqueeze(1) if out.dim() == 3 else axis.memory
+            self._list(fixed).add(before, along, after, share=axis.sign * offset)
             start = out
         if start is not out:
             self._list(fixed).copy(start, out)
