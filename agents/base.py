@@ -203,11 +203,7 @@ class OnDeviceAlgorithm(RecordingAgent):
     def _sync_to_host(self, check: Tensor) -> bool:
         """Copy the episode statistics, the check and the last losses to the host: the iteration's only copy.
 
-        Args:
-            check: float [1], finite if all is well in this process.
-
-        Returns:
-            True if it is finite. Call :meth:`_refuse_divergence` next.
+        True if ``check``, float [1], is finite: all is well in this process. Call :meth:`_refuse_divergence` next.
         """
         losses = () if self._losses is None else (self._losses,)
         flags = self._group.save_or_stop_flags(self.device)

@@ -203,13 +203,10 @@ class DQN(QLearning):
         self.replay.put(actions, rewards, terminated, truncated, final, self._stored.current(new_obs))
 
     def _count_step(self) -> None:
-        assert self.replay is not None
-        self.replay.steps += 1
+        self.replay.steps += 1  # type: ignore[union-attr]
 
     def _rebound(self) -> list[Attribute]:
-        assert self.replay is not None
-        priorities = [] if self.replay.priorities is None else [(self.replay.priorities, "_largest")]
-        return [*super()._rebound(), (self.replay, "position"), *priorities]
+        return [*super()._rebound(), *([] if self.replay is None else self.replay.rebound())]
 
     def _extra_training_state(self) -> dict[str, Any]:
         return super()._extra_training_state() | {"replay": None if self.replay is None else self.replay.state_dict()}
@@ -304,27 +301,22 @@ class DQN(QLearning):
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
         self._begin_update()
         for _ in range(gradient_steps):
-            total += self._learn_from_replay(self._group.share(batch_size, "batch_size"), beta)
+            total += self._learn_from_replay(self.replay, self._group.share(batch_size, "batch_size"), beta)
         self._losses = total / gradient_steps
         self._n_updates += gradient_steps
 
-    def _learn_from_replay(self, batch_size: int, beta: float) -> Tensor:
-        assert self.replay is not None
+    def _learn_from_replay(self, replay: Replay, batch_size: int, beta: float) -> Tensor:
         if self._recorder is None:
-            return self._update(self.replay.sample(batch_size, beta))
-        summary: Tensor = self._recorded(self._replay_gradients, *self.replay.draw(batch_size, beta))
-        self._descend()
-        return summary
+            return self._update(replay.sample(batch_size, beta))
 
-    def _replay_gradients(self, index: Tensor, weights: Tensor | None) -> Tensor:
-        assert self.replay is not None
-        return self._gradients(self.replay.gather(index, weights))
+        def gradients(index: Tensor, weights: Tensor | None) -> Tensor:
+            return self._gradients(replay.gather(index, weights))
+
+        return self._descend(self._recorded(gradients, *replay.draw(batch_size, beta)))
 
     def _update(self, batch: Transitions) -> Tensor:
         """One gradient step; the numbers named in ``_summaries`` [3]."""
-        summary = self._gradients(batch)
-        self._descend()
-        return summary
+        return self._descend(self._gradients(batch))
 
     def _gradients(self, batch: Transitions) -> Tensor:
         """Set the gradients of a batch's loss; see :meth:`_descent`."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palaestra.agents.buffers.rollout import TensorRolloutBuffer, map_obs
+from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.episode_stats import EpisodeLog
 
 
@@ -49,25 +49,24 @@ def raise_non_finite(fields: Iterable[Field], env_indices: Tensor, episodes: Epi
         raise episodes.error(label, step, row, env_indices, value)
 
 
-def raise_rollout_error(
-    buffer: TensorRolloutBuffer, last_obs: Any, steps: range, num_timesteps: int, env_indices: Tensor, log: EpisodeLog
-) -> None:
-    """Name what is not finite in a rollout of those steps of the run, ``num_timesteps`` in all. Synchronises.
+def raise_rollout_error(agent: Any, first_step: int) -> None:
+    """Name what is not finite in an agent's rollout, which began with that step of the run. Synchronises.
 
     Raises:
         EnvError: naming an observation or reward, as :func:`raise_non_finite`.
         DivergedError: if it is the network's values.
     """
+    buffer, log, env_indices = agent.rollout_buffer, agent._episode_log, agent.batch.env_indices
     given: list[Field] = [
-        ("observation", steps.start, buffer.observations, None),
-        one_step("observation", steps.stop, last_obs),  # its value is in the advantages
+        ("observation", first_step, buffer.observations, None),
+        one_step("observation", agent._steps_collected, agent._last_obs),  # its value is in the advantages
         *(one_step("last observation", step + 1, final, rows) for step, rows, final in log.cut),
-        ("reward", steps.start, torch.stack(log.rewards), None),
+        ("reward", first_step, torch.stack(log.rewards), None),
     ]
     raise_non_finite(given, env_indices, log)
     if not buffer.values.isfinite().all():
-        raise DivergedError(f"the values of observations are not finite at step {num_timesteps:,}")
-    bootstrapped: Field = ("value of the last observation", steps.start + 1, buffer.rewards, None)
+        raise DivergedError(f"the values of observations are not finite at step {agent.num_timesteps:,}")
+    bootstrapped: Field = ("value of the last observation", first_step + 1, buffer.rewards, None)
     raise_non_finite([bootstrapped], env_indices, log)
 
 

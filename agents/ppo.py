@@ -10,13 +10,12 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 3. A truncated step gets γ V(final_obs) added to its reward, from the observation before the reset.
 4. One tensor per iteration is copied to the host, in :meth:`collect_rollouts`: episode statistics, the check for NaN
    and the previous update's losses. ``target_kl`` needs one more per minibatch.
-5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
-6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
-7. ``ent_coef`` may be a schedule, like ``learning_rate``.
-8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
+5. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
+6. ``ent_coef`` may be a schedule, like ``learning_rate``.
+7. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
-9. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
-10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
+9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -234,8 +233,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._refuse_divergence()
         if not finite:
             log.note(self._steps_collected, self.batch)
-            steps, indices = range(first_step, self._steps_collected), self.batch.env_indices
-            raise_rollout_error(buffer, self._last_obs, steps, self.num_timesteps, indices, log)
+            raise_rollout_error(self, first_step)
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
@@ -294,13 +292,8 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         return torch.cat((means, loss.view(1), norm, torch.stack((explained, std))))
 
     @without_gradients
-    def _loss(
-        self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any
-    ) -> tuple[tuple[Tensor, Tensor, Any], Tensor]:
-        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B].
-
-        The other arguments are numbers, or float64 [] where this is recorded.
-        """
+    def _loss(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Any, Tensor]:
+        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B]."""
         values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
         terms = log_prob.new_empty(len(_MEANS), size := log_prob.shape[0])
         surrogate, squares, entropies, divergence, clipped = terms.unbind(0)

@@ -153,8 +153,7 @@ class PQN(QLearning):
             for obs, actions, returns in buffer.shuffled(
                 (buffer.observations, buffer.actions, buffer.returns), self._group.share(self.batch_size, "batch_size")
             ):
-                total += self._recorded(self._gradients, obs, actions, returns)
-                self._descend()
+                total += self._update(obs, actions, returns)
                 updates += 1
         self._losses = total / updates
         self._n_updates += updates
@@ -172,6 +171,4 @@ class PQN(QLearning):
 
     def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
         """One gradient step; the numbers named in ``_summaries`` [3]."""
-        summary = self._gradients(obs, actions, returns)
-        self._descend()
-        return summary
+        return self._descend(self._recorded(self._gradients, obs, actions, returns))

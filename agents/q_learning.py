@@ -170,12 +170,13 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         grad_norm = self._flat_optimizer.clip(self.max_grad_norm, weight)
         return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
 
-    def _descend(self) -> None:
-        """Change the weights by their gradients, and take their share in the average."""
+    def _descend(self, summary: Tensor) -> Tensor:
+        """Change the weights by their gradients, and take their share in the average; returns ``summary``."""
         if self.weight_average and self._average is None:  # weights from a file are their own average
             self._begin_average()
         self._flat_optimizer.step()
         self._average_weights()
+        return summary
 
     def _begin_average(self) -> None:
         self._average = copy.deepcopy(self.q_net).requires_grad_(False)

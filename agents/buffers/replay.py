@@ -216,6 +216,10 @@ class Replay:
     def _content_at(self, index: Tensor) -> Content:
         return {name: store.index_select(0, index) for name, store in self.content.items()}
 
+    def rebound(self) -> list[tuple[Any, str]]:
+        """The attributes, each with its object, that are bound to new tensors: all else is written in place."""
+        return [(self, "position"), *([] if self.priorities is None else [(self.priorities, "_largest")])]
+
     def state_dict(self) -> dict[str, Any]:
         """The stored fields, as tensors and numbers."""
         parts = {"content": self.content, "steps": self.steps, "fields": self._fields()}

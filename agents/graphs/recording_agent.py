@@ -45,7 +45,9 @@ class RecordingAgent(BaseAlgorithm):
 
     def _can_record(self) -> bool:
         """True if functions of this agent, with its environments, are functions of tensors."""
-        return self._group.size == 1 and isinstance(self.batch, TensorVectorEnv)
+        actor_critic = getattr(self, "_actor_critic", None)  # PPO's; without a head it calls the policy's own methods
+        own = actor_critic is None or actor_critic.head is not None
+        return own and self._group.size == 1 and isinstance(self.batch, TensorVectorEnv)
 
     def _begin_recording(self) -> None:
         """Call it before recorded functions are called; it moves the weights to where they stay."""
