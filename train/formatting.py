@@ -68,7 +68,7 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     """
     lines = [heads, *rows]
     sizes = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    right = [all(row[i][:1] in "-–−0123456789" for row in rows) for i in range(len(heads))]
+    right = [is_of_numbers(rows, i) for i in range(len(heads))]
 
     def aligned(line: Sequence[str]) -> str:
         cells = zip(line, sizes, right, strict=False)
@@ -86,11 +86,21 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     return listed
 
 
+def is_of_numbers(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """True if every cell of the column begins as a number does, or is empty."""
+    return all(row[column][:1] in "-–−0123456789" for row in rows)
+
+
 def figure_label(key: str) -> tuple[str, str]:
     """What people read of a further figure of an evaluation: its name in words, and its unit."""
     label = re.sub("(?<!_5)_percent", "", key)  # revenue_at_5_percent is the mean of the lowest 5 %
     unit = " %" if label != key else {"seconds": " s", "jerk": " rad/s³"}.get(key.rpartition("_")[2], "")
     return label.replace("_", " "), unit
+
+
+def minus(text: str) -> str:
+    """Numbers in a text with the sign that is as wide as a digit; words and commands with hyphens stay."""
+    return re.sub(r"(?<![\w-])-(?=\d)|(?<=\de)-(?=\d)", "−", text)
 
 
 def condition_name(name: str) -> str:

@@ -12,6 +12,7 @@ from palaestra.train.comparison.comparison import Comparison, GroupFigures
 from palaestra.train.comparison.comparison_table import (
     NOTHING,
     as_dict,
+    in_one_piece,
     overall_rows,
     settings_of,
     task_rows,
@@ -45,7 +46,7 @@ def comparison_page(comparison: Comparison) -> str:
         {"comparison": as_dict(comparison)},
         title=f"{methods} on {where}",
         made=f"{len(comparison.runs):,} runs, compared on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        verdict=verdict(comparison),
+        verdict=[in_one_piece(line, "\N{NO-BREAK SPACE}") for line in verdict(comparison)],
         remarks=comparison.remarks,
         overall=overall,
         overall_table=_method_first(overall_rows(comparison)) if len(comparison.tasks) > 1 else None,

@@ -17,6 +17,7 @@ from palaestra.train.comparison.verdict import verdict
 from palaestra.train.formatting import columns, fitted, known, minutes, two_digits
 
 NOTHING = "–"
+_ALWAYS = ("seeds", "score", "method")  # columns
 
 
 def comparison_table(comparison: Comparison, width: int | None) -> str:
@@ -35,16 +36,19 @@ def comparison_table(comparison: Comparison, width: int | None) -> str:
 
 
 def _fitted(line: str, width: int | None) -> str:
-    """The line in that width, its numbers in one piece with what belongs to them."""
-    whole = re.sub(r" %|\bp = ", lambda found: found[0].replace(" ", "\0"), line)
-    return fitted(whole, width).replace("\0", " ")
+    return fitted(in_one_piece(line, "\0"), width).replace("\0", " ")
+
+
+def in_one_piece(line: str, space: str) -> str:
+    """The line with another character for the spaces between numbers and what belongs to them."""
+    return re.sub(r" %|\bp = ", lambda found: found[0].replace(" ", space), line)
 
 
 def task_rows(groups: Sequence[GroupFigures]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of one environment's groups, the best first; columns that say nothing are left out."""
     scaled = any(figures.percent is not None for figures in groups)
     groups = sorted(groups, key=lambda figures: (figures.score is None, -(figures.score or 0.0)))
-    heads = ["seeds", "score", "normalised", "95 % interval", "training", "solved", "after", "method"]
+    heads = ["seeds", "score", "normalised", "95 % interval", "training", "solved after", "method"]
     rows = []
     for figures in groups:
         ends = figures.percent_interval if scaled else figures.score_interval
@@ -57,11 +61,11 @@ def task_rows(groups: Sequence[GroupFigures]) -> tuple[list[str], list[list[str]
                 _percent(figures.percent, _half(figures.percent_interval)),
                 interval_words(ends, unit),
                 _training(figures),
-                *_solved(figures),
+                _solved(figures),
                 figures.group.method,
             ]
         )
-    told = [i for i in range(len(heads)) if i in (0, 1, 7) or any(row[i] != NOTHING for row in rows)]
+    told = [i for i, head in enumerate(heads) if head in _ALWAYS or any(row[i] != NOTHING for row in rows)]
     return [heads[i] for i in told], [[row[i] for i in told] for row in rows]
 
 
@@ -93,17 +97,16 @@ def _training(figures: GroupFigures) -> str:
     return f"{known(figures.training, _half(figures.training_interval))}{unit}"
 
 
-def _solved(figures: GroupFigures) -> tuple[str, str]:
-    """How many runs solved the task, and after how many steps and how long."""
+def _solved(figures: GroupFigures) -> str:
+    """After how many steps and how long runs solved the task, and how many if not all did."""
     solved = figures.solved
     if solved is None:
-        return NOTHING, NOTHING
-    after = (
-        NOTHING
-        if math.isinf(solved.steps)
-        else f"{two_digits(solved.steps).replace(' ', '')}, {minutes(solved.seconds)}"
-    )
-    return f"{solved.solved} of {solved.runs}", after
+        return NOTHING
+    some = "" if solved.solved == solved.runs else f"{solved.solved} of {solved.runs}"
+    if math.isinf(solved.steps):
+        return some
+    after = f"{two_digits(solved.steps).replace(' ', '')}, {minutes(solved.seconds)}"
+    return f"{some}: {after}" if some else after
 
 
 def overall_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -103,7 +103,9 @@ def _more_seeds(comparison: Comparison, method: str) -> str:
 
 
 def _narrow(comparison: Comparison) -> list[str]:
-    few = min(len(task) for method in comparison.methods for task in method.scores)
+    counts = {len(task) for method in comparison.methods for task in method.scores}
+    few = min(counts)
     if few >= FEW:
         return []
-    return [f"Intervals of fewer than {FEW} seeds are too narrow to be relied on; here there are {few} in places."]
+    here = f"here there {'is' if few == 1 else 'are'} {few}{' in places' if len(counts) > 1 else ''}"
+    return [f"Intervals of fewer than {FEW} seeds are too narrow to be relied on; {here}."]

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from palaestra.envs.core.reference import is_finite_number
+from palaestra.envs.core.reference import FIGURE_KINDS, is_finite_number
 from palaestra.train.config.schema import ConfigError, load_yaml
 from palaestra.train.formatting import hours
 from palaestra.train.report.curve_table import CurveTable, read_curves
@@ -166,7 +166,7 @@ def _figures(record: RunRecord) -> list[dict[str, Any]]:
         return []
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return [figure for figure in content if figure["kind"] in ("bars", "maps")]
+        return [figure for figure in content if figure["kind"] in FIGURE_KINDS]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         record.troubles.append(f"{file.name} is damaged ({error}), and is left out.")
         return []

@@ -17,7 +17,7 @@ from made_runs import made_run
 from palaestra.train import cli
 from palaestra.train.comparison.comparison import Comparison, compare_runs
 from palaestra.train.comparison.comparison_page import comparison_page
-from palaestra.train.comparison.comparison_table import as_csv, as_dict, comparison_table
+from palaestra.train.comparison.comparison_table import as_csv, as_dict, comparison_table, task_rows
 from palaestra.train.comparison.verdict import verdict
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.run_folder import RunFolder
@@ -202,6 +202,37 @@ def test_nan_in_curves_is_no_number() -> None:
     found = compare_runs(["runs"])
     assert group_of(found, "cartpole, ppo").curve.steps.tolist() == [1000, 3000]
     assert "no finite numbers, which are left out (1)" in found.remarks[0]
+
+
+def test_a_table_of_three_agents_fits_eighty_columns() -> None:
+    """One line for each, with numbers as long as those of whole runs."""
+    curve = [(1_000_000, 50.0), (2_000_000, 100.0), (10_000_000, 100.0)]
+    for seed, scores in enumerate([(34.983, 34.765, 34.484), (34.969, 34.767, 34.624), (34.937, 34.571, 34.418)]):
+        for agent, score in zip(("pqn", "ppo", "dqn"), scores, strict=True):
+            made_run(f"runs/{agent}{seed}", score, agent=agent, seed=seed, scale=(0.1465, 35.0), evaluations=curve)
+    lines = comparison_table(compare_runs(["runs"]), 80).splitlines()
+    start = lines.index("cartpole")
+    heads, *rows = lines[start + 1 :]
+    assert heads.endswith("  solved after  method")
+    assert [row.split("  ")[-1] for row in rows] == ["pqn", "ppo", "dqn"]
+    assert [row.split("  ")[-2].strip() for row in rows] == ["2.0M, 0:02"] * 3
+    assert [row.split()[1:6] for row in rows] == [
+        ["34.963", "99.894", "%", "99.819", "to"],
+        ["34.701", "99.14", "%", "98.77", "to"],
+        ["34.51", "98.59", "%", "98.33", "to"],
+    ]
+    assert max(len(line) for line in lines if "config.yaml" not in line) <= 80
+
+
+def test_the_table_tells_how_many_have_solved_it_unless_all_have() -> None:
+    for seed, (reached, never) in enumerate([(True, True), (True, False), (False, False)]):
+        for agent, solves in {"ppo": reached, "dqn": never, "pqn": False}.items():
+            high = 60.0 if solves else 59.9
+            evaluations = [(1000, 10.0), (2000, high), (3000, high)]
+            made_run(f"runs/{agent}{seed}", seed=seed, agent=agent, evaluations=evaluations)
+    heads, rows = task_rows(compare_runs(["runs"]).groups)
+    told = {row[-1]: row[heads.index("solved after")] for row in rows}
+    assert told == {"ppo": "2 of 3: 2.0k, 0:02", "dqn": "1 of 3", "pqn": "0 of 3"}
 
 
 def test_no_final_scores_at_all() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import barriers, browser, console_errors, opened, requested_hosts
 from exported_runs import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -333,3 +334,16 @@ def test_the_page_fits_a_screen_and_a_phone(policy: PolicyFile, monitor: Monitor
             "  return low.every((box, i) => i === 0 || low[i - 1].right <= box.left); })"
         )
         assert browser.execute_script(apart)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_serious_fault_in_the_page(policy: PolicyFile, monitor: Monitor, dark: bool) -> None:
+    lines = lines_of(policy, normal(500, 1, 0.8))
+    write_log(Path("use.jsonl"), [{**line, "return": 4.0 + i % 2} for i, line in enumerate(lines)])
+    monitor("--page", "monitor.html")
+    with browser(dark=dark) as window:
+        opened(window, Path("monitor.html"))
+        window.execute_script("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        assert barriers(window) == []
+        assert console_errors(window) == []
+        assert requested_hosts(window) == []
