@@ -84,8 +84,14 @@ class TensorRolloutBuffer:
             setattr(self, name, torch.empty(t, n, device=device))
         self.masks = None if mask is None else torch.empty(t, *mask.shape, dtype=torch.bool, device=device)
 
-    def add(
+    def add(self, *step: Any) -> None:
+        """Store one step of all environments after the latest; see :meth:`put`."""
+        self.put(self.pos, *step)
+        self.pos += 1
+
+    def put(
         self,
+        place: int | Tensor,
         obs: Obs,
         actions: Tensor,
         rewards: Tensor,
@@ -94,21 +100,29 @@ class TensorRolloutBuffer:
         log_probs: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> None:
-        """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended."""
+        """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended.
+
+        ``place`` is 0 … T − 1, a number or int64 [].
+        """
         if not hasattr(self, "observations"):
             self._allocate(obs, actions, mask)
-        t = self.pos
-        map_obs(lambda store, value: store[t].copy_(value), self.observations, obs)
-        self.actions[t].copy_(actions)
-        self.rewards[t].copy_(rewards)
-        self.dones[t].copy_(dones)
-        self.values[t].copy_(values)
+
+        def write(store: Tensor, value: Tensor) -> None:
+            if isinstance(place, Tensor):
+                store.index_copy_(0, place.view(1), value.to(store.dtype).unsqueeze(0))
+            else:
+                store[place].copy_(value)
+
+        map_obs(write, self.observations, obs)
+        write(self.actions, actions)
+        write(self.rewards, rewards)
+        write(self.dones, dones)
+        write(self.values, values)
         if log_probs is not None:  # Q-learning has none
-            self.log_probs[t].copy_(log_probs)
+            write(self.log_probs, log_probs)
         if mask is not None:
             assert self.masks is not None
-            self.masks[t].copy_(mask)
-        self.pos += 1
+            write(self.masks, mask)
 
     def compute_returns_and_advantage(self, last_values: Tensor) -> None:
         """Fill ``advantages`` and ``returns`` (= advantages + values); ``last_values`` [N] follow the last step."""
