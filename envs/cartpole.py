@@ -115,7 +115,7 @@ class CartPole(TensorEnv[CartPoleState]):
         """
         total, moment = self.cart_mass + self.pole_mass, self.pole_mass * self.half_length
         sin, cos, squared = state.angle.sin(), state.angle.cos(), state.angular_velocity.square()
-        if not isinstance(self.force * total * moment * self.gravity, float):  # drawn for each episode, [N]
+        if _any_tensor(self.force, total, moment, self.gravity):  # drawn for each episode, [N]
             force = action * (2 * self.force) - self.force
             push = (force + moment * squared * sin) / total
             angular = (self.gravity * sin - cos * push) / (
@@ -206,6 +206,10 @@ class CartPole(TensorEnv[CartPoleState]):
     @property
     def keys_to_action(self) -> dict[str, int]:
         return {"left": 0, "right": 1}
+
+
+def _any_tensor(*values: object) -> bool:
+    return any(isinstance(value, Tensor) for value in values)
 
 
 @cache
