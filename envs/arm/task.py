@@ -170,7 +170,8 @@ class ArmTask(TensorEnv[StateT]):
         turning = table.turning.flatten().to(after.dq.dtype)
         turning = torch.where(turning.sum() > 0, turning, torch.ones_like(turning))
         jerk = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
-        return ((jerk.square() * turning).sum(1) / turning.sum()).sqrt()
+        size: Tensor = ((jerk.square() * turning).sum(1) / turning.sum()).sqrt()
+        return size
 
     def at_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
         """The joints that are at a limit in a step, bool [N, dof], by the name of the limit."""
