@@ -21,6 +21,7 @@ NORMALISED = "normalised score"  # %: 0 is random play, 100 the best known
 _COMMAND = re.compile(
     r"\bpalaestra [a-z-]+(?: (?:--?[\w-]+(?:[ =][^\s;,()]+)?|[A-Z]+\b|[^\s;,()]*[/=.:\d][^\s;,()]*|latest\b))*"
 )
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # control signs; some turn lines round
 _WITH_NUMBER = re.compile(r"(?<=\d) (?=%)|(?<=\bseed) (?=\d)")  # spaces at which no line is broken
 
 
@@ -46,11 +47,23 @@ def terminal_width(stream: TextIO) -> int | None:
 
 
 def fitted(text: str, width: int | None) -> str:
-    """The text in lines of that width, broken between words; paths and commands stay whole. None: as it is."""
+    """The text in lines of that width, broken between words; paths and commands stay whole. None: in its own lines.
+
+    Characters that are not to be seen, as in the names of files, become their escapes.
+    """
+    text = printable(text, keep="\n")
     if width is None or len(text) <= width:
         return text
     whole = _COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text)
     return wrapped(whole, width)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with the escapes of characters that a terminal would not show but act on, unless they are to be kept.
+
+    Bytes of file names that are no text stay what they are.
+    """
+    return _UNSEEN.sub(lambda sign: sign[0] if sign[0] in keep else sign[0].encode("unicode_escape").decode(), text)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:
@@ -66,9 +79,10 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     Where a line is too long the last cell, which may be a path, gets a line of its own, and where that does not suffice
     the others are listed below it by their heads.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     lines = [heads, *rows]
     sizes = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-    right = [all(row[i][:1] in "-–−0123456789" for row in rows) for i in range(len(heads))]
+    right = [is_of_numbers(rows, i) for i in range(len(heads))]
 
     def aligned(line: Sequence[str]) -> str:
         cells = zip(line, sizes, right, strict=False)
@@ -86,11 +100,21 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     return listed
 
 
+def is_of_numbers(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """True if every cell of the column begins as a number does, or is empty."""
+    return all(row[column][:1] in "-–−0123456789" for row in rows)
+
+
 def figure_label(key: str) -> tuple[str, str]:
     """What people read of a further figure of an evaluation: its name in words, and its unit."""
     label = re.sub("(?<!_5)_percent", "", key)  # revenue_at_5_percent is the mean of the lowest 5 %
     unit = " %" if label != key else {"seconds": " s", "jerk": " rad/s³"}.get(key.rpartition("_")[2], "")
     return label.replace("_", " "), unit
+
+
+def minus(text: str) -> str:
+    """Numbers in a text with the sign that is as wide as a digit; words and commands with hyphens stay."""
+    return re.sub(r"(?<![\w-])-(?=\d)|(?<=\de)-(?=\d)", "−", text)
 
 
 def condition_name(name: str) -> str:

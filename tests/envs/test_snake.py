@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from collections.abc import Callable
@@ -344,3 +345,29 @@ def test_expert_keeps_the_body_in_the_order_of_the_cycle() -> None:
         by_place = order.gather(1, behind.argsort(1))
         body = torch.where(by_place >= 0, by_place, by_place.cummax(1).values)
         assert (body.diff(dim=1) >= 0).all()
+
+
+@pytest.mark.parametrize("by_selection", [False, True])
+@pytest.mark.parametrize(
+    ("observation", "actions", "digest"),
+    [("flat", "relative", "a32e514a9e7c7eb2"), ("grid", "absolute", "21cbc134ba9d0e64")],
+)
+def test_every_bit_of_long_games_stays_as_it_was(
+    observation: str, actions: str, digest: str, by_selection: bool
+) -> None:
+    """Observations, rewards, ends and states of 400 steps on 4×4, as 885ce09 gave them; on both ways of resetting."""
+    env = Snake(4, observation, actions)  # type: ignore[arg-type]
+    batch = TensorVectorEnv(env, 16, device="cpu", seed=3)
+    if by_selection:
+        batch.reset_finished = batch._reset_by_selection  # type: ignore[method-assign]
+    found, keys, ended = hashlib.sha256(), env_keys(5, batch.env_indices, 1), 0
+    batch.reset()
+    for step in range(400):
+        assert batch.state is not None
+        obs, reward, terminated, _, info = batch.step(mixed_policy(env, batch.state, Rng(keys, step)))
+        numbers = [getattr(batch.state, name) for name in ("lifetime", "head", "heading", "fruit", "length", "hunger")]
+        for value in (obs, reward, terminated, info["final_obs"][terminated], *numbers):
+            found.update(value.contiguous().numpy().tobytes())
+        ended += int(terminated.sum())
+    assert ended > 100
+    assert found.hexdigest()[:16] == digest

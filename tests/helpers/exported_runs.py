@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from palaestra.train import cli
+from palaestra.train.runs import trainer
 
 TRAIN = ("--num-envs", "64", "--total-timesteps", "4096", "--track", "disabled", "--threads", "1", "--no-report", "-q")
 SMALL = ("--set", "n_steps=16", "--set", "batch_size=256")
@@ -31,6 +32,7 @@ def make_runs(folder: Path) -> None:
     """``NAME/`` and ``NAME.onnx`` of each of the runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(trainer, "_record_episode", lambda *args: None)
         for name, (env, settings) in RUNS.items():
             given = [word for key, value in settings.items() for word in ("--set", f"env.{key}={value}")]
             assert command(patch, "train", env, *TRAIN, *SMALL, *given, "--run-dir", name) == 0

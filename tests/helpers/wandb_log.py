@@ -72,6 +72,19 @@ def config(path: Path) -> dict[str, Any]:
     return next(_items(record.run.config.update) for record in records(path) if record.HasField("run"))
 
 
+def artifact(path: Path, kind: str) -> tuple[str, dict[str, bytes]]:
+    """Name and files of the artifact of that type, from where wandb keeps them until they are sent.
+
+    Raises:
+        LookupError: if there is none.
+    """
+    every = [found for r in records(path) for found in (r.request.log_artifact.artifact, r.artifact)]
+    found = next((one for one in every if one.type == kind), None)
+    if found is None:
+        raise LookupError(f"no artifact of type {kind!r} in {path}")
+    return found.name, {entry.path: Path(entry.local_path).read_bytes() for entry in found.manifest.contents}
+
+
 def summary(path: Path) -> dict[str, Any]:
     """The last value of every summary key."""
     values: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from palaestra.train.comparison.comparison import Comparison, GroupFigures
 from palaestra.train.comparison.comparison_table import (
     NOTHING,
     as_dict,
+    in_one_piece,
     overall_rows,
     settings_of,
     task_rows,
@@ -44,8 +45,8 @@ def comparison_page(comparison: Comparison) -> str:
         [*overall, *(chart for task in tasks for chart in task["charts"])],
         {"comparison": as_dict(comparison)},
         title=f"{methods} on {where}",
-        made=f"{len(comparison.runs):,} runs, compared on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        verdict=verdict(comparison),
+        made=f"{_runs(len(comparison.runs))}, compared on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        verdict=[in_one_piece(line) for line in verdict(comparison)],
         remarks=comparison.remarks,
         overall=overall,
         overall_table=_method_first(overall_rows(comparison)) if len(comparison.tasks) > 1 else None,
@@ -108,6 +109,10 @@ def _curve(figures: GroupFigures, colours: dict[str, int]) -> Curve:
 
 def _plain(values: Any) -> list[float | None]:
     return [float(value) if math.isfinite(value) else None for value in values]
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
 
 
 def _seeds(count: int) -> str:

@@ -41,9 +41,8 @@ def verdict(comparison: Comparison) -> list[str]:
 def _of_one(comparison: Comparison, only: MethodFigures) -> list[str]:
     runs = [run for run in comparison.runs if run.score is not None]
     if len(runs) == 1:
-        more = _more_seeds(comparison, only.method)
-        score = _score(comparison, only)
-        return [f"There is one run only, with {score}: nothing to compare it with, and no interval. {more}"]
+        start = f"There is one run only, with {_score(comparison, only)}: nothing to compare it with, and no interval."
+        return [start, _more_seeds(comparison, only.method)]
     start = f"There is one method only, {only.method}, with {_score(comparison, only)}{_where(comparison)}."
     return [start, *_narrow(comparison)]
 
@@ -103,7 +102,9 @@ def _more_seeds(comparison: Comparison, method: str) -> str:
 
 
 def _narrow(comparison: Comparison) -> list[str]:
-    few = min(len(task) for method in comparison.methods for task in method.scores)
+    counts = {len(task) for method in comparison.methods for task in method.scores}
+    few = min(counts)
     if few >= FEW:
         return []
-    return [f"Intervals of fewer than {FEW} seeds are too narrow to be relied on; here there are {few} in places."]
+    here = f"here there {'is' if few == 1 else 'are'} {few}{' in places' if len(counts) > 1 else ''}"
+    return [f"Intervals of fewer than {FEW} seeds are too narrow to be relied on; {here}."]

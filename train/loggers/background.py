@@ -58,10 +58,10 @@ class BackgroundLogger(threading.Thread):
         self.submit("logging", functools.partial(self.log_row, scalar_row(values, excluded, step)))
 
     def log_video(self, path: Path, step: int) -> None:
-        """Queue a recorded episode, whose file stays until the end."""
+        """Queue a recorded episode and its last picture; the file stays until the end."""
 
-    def log_model(self, path: Path, name: str) -> None:
-        """Queue a model file, which stays until the end."""
+    def log_file(self, path: Path, name: str, kind: str) -> None:
+        """Queue a file of a kind ("model", "report"), which stays until the end."""
 
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         """Queue a table."""

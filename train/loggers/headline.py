@@ -1,18 +1,26 @@
-"""What a run says as it begins: who trains where and for how long, and what the returns on display mean."""
+"""What a run says as it begins and goes on: who trains where and for how long, and what the returns mean."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import Reference
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.formatting import SCORES, known
+from palaestra.train.formatting import SCORES, known, minutes
 
 
 def whole_rollouts(asked: int, done: int, rollout: int) -> int:
     """The steps after which training ends that has ``done`` some: the first whole rollout at ``asked`` or above."""
     return done + -(-max(0, asked - done) // rollout) * rollout
+
+
+def headlines(config: RunConfig, reference: Reference, device: torch.device, done: int, rollout: int) -> list[str]:
+    """The first lines of a run: :func:`headline`, what its environment assumes, and what its returns mean."""
+    assumed = config.resolved_env.remarks(config.env_kwargs)
+    return [headline(config, device, done, rollout), *assumed, returns_on_display(reference)]
 
 
 def headline(config: RunConfig, device: torch.device, done: int, rollout: int) -> str:
@@ -33,6 +41,29 @@ def headline(config: RunConfig, device: torch.device, done: int, rollout: int) -
     return (
         f"{config.agent} on {config.resolved_env.short_name}: {config.num_envs:,} environments{processes} on "
         f"{device}{threads}, {steps}{whole}, seed {config.seed}"
+    )
+
+
+def lengthened(before: RunConfig, config: RunConfig, done: int, learning_rate: Callable[[float], float]) -> str:
+    """One line on a finished run that goes on to more steps, and on what becomes of its learning rate.
+
+    Args:
+        before, config: the configurations with which it was finished, and with which it goes on.
+        done: steps until now.
+        learning_rate: of the share of steps that is left.
+    """
+    rule = None if before.stop_at == config.stop_at else before.stop_at
+    without = "" if rule is None else f" without stop_at={rule}, which has ended it"
+    given, total = config.agent_kwargs.get("learning_rate", ""), config.total_timesteps
+    rate = f"{learning_rate(1 - done / total):.3g}"
+    over = f", {given} over all of them, is {rate} now" if isinstance(given, str) and given else f" stays {rate}"
+    return f"the run goes on from {done:,} to {total:,} steps{without}: the learning rate{over}"
+
+
+def early_end(done: int, total: int, why: str, saved: float) -> str:
+    """One line on a run that ended after ``done`` steps; those left would have taken ``saved`` seconds."""
+    return (
+        f"stopped after {done:,} of {total:,} steps: {why}; those that are left would have taken about {minutes(saved)}"
     )
 
 

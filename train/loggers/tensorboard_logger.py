@@ -2,7 +2,8 @@
 
 Scalars are those of ``progress.csv`` over the same steps; what else SB3's logger is given (figures, histograms, texts)
 goes there too. Of a run that goes on, what was written after the step that it goes on from is purged. The settings
-stand under HPARAMS and TEXT, tables under TEXT.
+stand under HPARAMS and TEXT, tables under TEXT. The recorded episode and its last picture are IMAGES: TensorBoard shows
+films as GIFs, and the writer's own way to make one needs a package more. It has no place for files.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3
+
 from palaestra.train.loggers.background import BackgroundLogger
 from palaestra.train.loggers.csv_logger import ScalarRow, scalar_row
 from palaestra.train.loggers.metric_names import STEP
+from palaestra.train.recording.film_pictures import as_gif, last_picture
 
 if TYPE_CHECKING:
     from stable_baselines3.common.logger import TensorBoardOutputFormat
@@ -61,6 +65,22 @@ class TensorBoardLogger(BackgroundLogger):
     ) -> None:
         values = {**{key: value for key, value in row.items() if key != STEP}, **others}
         run.write(values, {key: excluded.get(key) or () for key in values}, int(row[STEP]))
+
+    def log_video(self, path: Path, step: int) -> None:
+        """A smaller GIF as ``eval/video``; the last picture as ``eval/picture``."""
+        self.submit("writing a video", functools.partial(self._add_video, path.absolute(), step))
+
+    def _add_video(self, path: Path, step: int, run: TensorBoardOutputFormat) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        for name, content in {"eval/video": as_gif(path), "eval/picture": last_picture(path)}.items():
+            if content is None:
+                raise FileNotFoundError(f"{path} holds no film")
+            height, width, _ = imageio.v3.imread(content, index=0).shape
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+            summary = Summary(value=[Summary.Value(tag=name, image=image)])
+            run.writer.file_writer.add_summary(summary, step)  # type: ignore[attr-defined]
+        run.writer.flush()
 
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         self.submit("writing a table", functools.partial(self._add_table, name, heads, rows, step))

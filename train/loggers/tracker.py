@@ -131,14 +131,22 @@ class Tracker:
             output.write(dict(metrics), {}, step)
 
     def log_video(self, path: Path, step: int) -> None:
-        """Send a recorded episode (mp4, gif or webm) as ``eval/video``; the file stays until :meth:`finish`."""
+        """Send a recorded episode (mp4, gif or webm) as ``eval/video``, and its last picture as ``eval/picture``.
+
+        The file stays until :meth:`finish`.
+        """
         for logger in self._loggers:
             logger.log_video(path, step)
 
     def log_model(self, path: Path, name: str) -> None:
         """Send a copy of a model file as an artifact of type "model"; the file stays until :meth:`finish`."""
         for logger in self._loggers:
-            logger.log_model(path, name)
+            logger.log_file(path, name, "model")
+
+    def log_page(self, path: Path, name: str) -> None:
+        """Send a copy of the run's report as an artifact of type "report"; the file stays until :meth:`finish`."""
+        for logger in self._loggers:
+            logger.log_file(path, name, "report")
 
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         """Send a table, such as the final evaluation's."""

@@ -8,13 +8,17 @@ that it has not. Nothing leaves the machine unless the person has told Trackio s
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3
+
 from palaestra.train.loggers.background import BackgroundLogger
 from palaestra.train.loggers.csv_logger import ScalarRow
 from palaestra.train.loggers.metric_names import ITERATION, STEP
+from palaestra.train.recording.film_pictures import last_picture
 
 if TYPE_CHECKING:
     import trackio
@@ -57,11 +61,32 @@ class TrackioLogger(BackgroundLogger):
         if row[STEP] > self._seen or (row[STEP] == self._seen and ITERATION not in row):  # a final evaluation
             run.log(dict(row), step=int(row[STEP]))
 
+    def log_video(self, path: Path, step: int) -> None:
+        """A copy of the file as ``eval/video``; its last picture as ``eval/picture``."""
+        self.submit("sending a video", functools.partial(_log_video, path.absolute(), step))
+
+    def log_file(self, path: Path, name: str, kind: str) -> None:
+        """A copy of the file as an artifact of that type."""
+        self.submit(f"sending the {kind}", functools.partial(_log_file, path.absolute(), name, kind))
+
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         self.submit("sending a table", functools.partial(_log_table, name, heads, rows, step))
 
     def close(self, run: trackio.Run) -> None:
         run.finish()
+
+
+def _log_video(path: Path, step: int, run: trackio.Run) -> None:
+    import trackio
+
+    shown: dict[str, Any] = {"eval/video": trackio.Video(path)}
+    if (picture := last_picture(path)) is not None:
+        shown["eval/picture"] = trackio.Image(imageio.v3.imread(picture))
+    run.log(shown, step=step)
+
+
+def _log_file(path: Path, name: str, kind: str, run: trackio.Run) -> None:
+    run.log_artifact(path, name=re.sub(r"[^\w.-]+", "-", name), type=kind)
 
 
 def _log_table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int, run: trackio.Run) -> None:

@@ -29,9 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
+import imageio.v3
+
 from palaestra.train.loggers.background import BackgroundLogger, in_one_line
 from palaestra.train.loggers.csv_logger import ScalarRow
 from palaestra.train.loggers.metric_names import ITERATION, STEP
+from palaestra.train.recording.film_pictures import last_picture
 
 if TYPE_CHECKING:
     import wandb
@@ -111,12 +114,12 @@ class WandbLogger(BackgroundLogger):
         run.finish()
 
     def log_video(self, path: Path, step: int) -> None:
-        """A file of mp4, gif or webm, as ``eval/video``."""
+        """A file of mp4, gif or webm, as ``eval/video``; its last picture as ``eval/picture``."""
         self.submit("sending a video", functools.partial(_log_video, path=path.absolute(), step=step))
 
-    def log_model(self, path: Path, name: str) -> None:
-        """A copy of the file as an artifact of type "model"."""
-        self.submit("sending the model", functools.partial(_log_model, path=path.absolute(), name=name))
+    def log_file(self, path: Path, name: str, kind: str) -> None:
+        """A copy of the file as an artifact of that type."""
+        self.submit(f"sending the {kind}", functools.partial(_log_file, path=path.absolute(), name=name, kind=kind))
 
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         def send(run: wandb.Run) -> None:
@@ -234,12 +237,15 @@ def _log_video(run: wandb.Run, path: Path, step: int) -> None:
     import wandb
 
     format: Any = path.suffix.removeprefix(".")
-    run.log({STEP: step, "eval/video": wandb.Video(str(path), format=format)})
+    shown: dict[str, Any] = {"eval/video": wandb.Video(str(path), format=format)}
+    if (picture := last_picture(path)) is not None:
+        shown["eval/picture"] = wandb.Image(imageio.v3.imread(picture))
+    run.log({STEP: step, **shown})
 
 
-def _log_model(run: wandb.Run, path: Path, name: str) -> None:
+def _log_file(run: wandb.Run, path: Path, name: str, kind: str) -> None:
     import wandb
 
-    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type="model")
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type=kind)
     artifact.add_file(str(path))
     run.log_artifact(artifact)

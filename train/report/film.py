@@ -7,13 +7,13 @@ is, and a larger one is left out.
 from __future__ import annotations
 
 import base64
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-_SECONDS = 20.0  # that ffmpeg may take
-_POSTER = ("-vf", "scale='min(720,iw)':-2", "-frames:v", "1", "-q:v", "5", "-f", "mjpeg")
+from palaestra.train.recording.film_pictures import ffmpeg
+
+_POSTER = ("-vf", "scale='min(720,iw)':-2", "-frames:v", "1", "-q:v", "5", "-f", "mjpeg", "-")
 _SMALLER = ((480, 30), (320, 34))  # height in pixels, quality of H.264
 
 
@@ -32,7 +32,7 @@ def film_of(file: Path, room: int) -> Film | None:
         content = file.read_bytes()
     except OSError:
         return None
-    poster = _ffmpeg("-sseof", "-0.3", "-i", str(file), *_POSTER) or _ffmpeg("-i", str(file), *_POSTER)
+    poster = ffmpeg("-sseof", "-0.3", "-i", str(file), *_POSTER) or ffmpeg("-i", str(file), *_POSTER)
     if poster is not None and 2 * _encoded(len(poster)) > room:  # it is there once more for paper
         poster = None
     left, remark = (room - (0 if poster is None else 2 * _encoded(len(poster)))), ""
@@ -58,19 +58,7 @@ def _smaller(file: Path, height: int, quality: int) -> bytes | None:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "film.mp4"
         size = ("-vf", f"scale=-2:'min({height},ih)'", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-an")
-        _ffmpeg(
+        ffmpeg(
             "-i", str(file), *size, "-crf", str(quality), "-preset", "veryfast", "-movflags", "+faststart", str(target)
         )
         return target.read_bytes() if target.is_file() else None
-
-
-def _ffmpeg(*arguments: str) -> bytes | None:
-    """What it writes to its standard output; None if it writes nothing there or is not to be had."""
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-
-        command = [get_ffmpeg_exe(), "-v", "error", "-y", *arguments, *(["-"] if arguments[-1] == "mjpeg" else [])]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, check=False)
-    except (ImportError, OSError, RuntimeError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from palaestra.envs.core.atomic_write import write_whole
+from palaestra.train.formatting import is_of_numbers
 from palaestra.train.plain_json import finite, in_script
 from palaestra.train.report.charts import SvgChart
 
@@ -54,7 +55,7 @@ def render(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     found = {chart.ident: chart.hover for chart in charts}
     inside = {
-        "generator": f"{GENERATOR} {version('palaestra')}",
+        "generator": generator(),
         "style": Markup(_text("page.css") + more_style),
         "script": Markup(script),
         "script_digest": f"sha256-{digest}",
@@ -63,6 +64,11 @@ def render(
     }
     text = _environment(template.parent).get_template(template.name).render(**shown, **inside)
     return text.encode(errors="replace").decode()  # bytes of file names that are no text
+
+
+def generator() -> str:
+    """What a page names as what has made it, by which a later one may take its place."""
+    return f"{GENERATOR} {version('palaestra')}"
 
 
 def write_page(path: Path, page: str) -> None:
@@ -90,7 +96,15 @@ def check_page(path: Path) -> None:
 @functools.cache
 def _environment(folder: Path) -> Environment:
     folders = [str(path) for path in dict.fromkeys((folder, HERE))]
-    return Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found = Environment(loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.globals["column_kinds"] = _column_kinds
+    return found
+
+
+def _column_kinds(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Markup]:
+    """The attribute of the cells of each column of a table: words stand to the left."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    return [Markup("" if is_of_numbers(cells, i) else ' class="word"') for i in range(len(heads))]
 
 
 def _marked(chart: SvgChart) -> SvgChart:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.formatting import NORMALISED, SCORES, condition_name, four_digits
+from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.charts import (
     Curve,
     ScoreRow,
@@ -86,7 +86,7 @@ def score_chart(record: RunRecord, prefix: str) -> SvgChart | None:
 def solved_at(record: RunRecord) -> float | None:
     """The mean return from which the environment counts as solved; None if it is not known."""
     value = record.facts.get("solved_at")
-    return float(value) if value is not None and is_finite_number(value) else None
+    return float(value) if value is not None and is_moderate_number(value) else None
 
 
 def main_curves(record: RunRecord, prefix: str) -> list[SvgChart]:
@@ -177,8 +177,8 @@ def stress_chart(record: RunRecord, prefix: str) -> SvgChart | None:
     exact, rows = "exact_mean" in plain, []
     for name, one, colour in named:
         score, low, high = (one.get(key) for key in ("score", "ci_low", "ci_high"))
-        ends = (None, None) if exact or not (is_finite_number(low) and is_finite_number(high)) else (low, high)
-        if is_finite_number(score):
+        ends = (None, None) if exact or not (is_moderate_number(low) and is_moderate_number(high)) else (low, high)
+        if is_moderate_number(score):
             rows.append(ScoreRow(name, float(score or 0.0), *ends, colour))
     return interval_chart(f"{prefix}stress", "Scores", rows, x_label="mean return") if rows else None
 
@@ -231,21 +231,51 @@ def added_charts(record: RunRecord, prefix: str) -> list[SvgChart]:
 
 
 def _added(figure: dict[str, Any], ident: str) -> list[SvgChart]:
-    labels: dict[str, Any] = {"x_label": str(figure["x_label"]), "y_label": str(figure["y_label"])}
-    if figure["kind"] == "bars":
-        levels = [(str(name), float(value)) for name, value in figure["levels"]]
-        more: dict[str, Any] = {"levels": levels, "marked": figure["marked"], "note": str(figure["note"])}
-        names = [str(name) for name in figure["names"]]
-        title, edges, counts = str(figure["title"]), figure["edges"], figure["counts"]
-        return [histogram_chart(ident, title, edges, counts, names=names, **labels, **more)]
+    return _DRAWN[figure["kind"]](figure, ident)
+
+
+def _bars(figure: dict[str, Any], ident: str) -> list[SvgChart]:
+    more: dict[str, Any] = {"marked": figure["marked"], "names": [str(name) for name in figure["names"]]}
+    title, edges, counts = str(figure["title"]), figure["edges"], figure["counts"]
+    return [histogram_chart(ident, title, edges, counts, **_labels(figure), **_levels(figure), **more)]
+
+
+def _lines(figure: dict[str, Any], ident: str) -> list[SvgChart]:
+    curves = []
+    for number, (name, y) in enumerate(figure["curves"].items()):
+        low, high = figure["bands"].get(name, ((), ()))
+        curves.append(Curve(str(name), figure["x"], y, low, high, colour=number))
+    more = {"from_zero": bool(figure["from_zero"]), **_levels(figure)}
+    return [line_chart(ident, str(figure["title"]), curves, **_labels(figure), **more)]
+
+
+def _rows(figure: dict[str, Any], ident: str) -> list[SvgChart]:
+    rows = [
+        ScoreRow(str(name), float(value), colour=_PLAIN if name in figure["compared"] else 0)
+        for name, value in figure["values"].items()
+    ]
+    return [interval_chart(ident, str(figure["title"]), rows, x_label=str(figure["x_label"]), **_levels(figure))]
+
+
+def _labels(figure: dict[str, Any]) -> dict[str, Any]:
+    return {"x_label": str(figure["x_label"]), "y_label": str(figure["y_label"])}
+
+
+def _levels(figure: dict[str, Any]) -> dict[str, Any]:
+    return {"levels": [(str(name), float(value)) for name, value in figure["levels"]], "note": str(figure["note"])}
+
+
+def _maps(figure: dict[str, Any], ident: str) -> list[SvgChart]:
     known = finite([value for rows in figure["maps"].values() for row in rows for value in row])
     ends = min(known), max(known)
     first, steps, label = tuple(figure["first"]), tuple(figure["steps"]), str(figure["value_label"])
     charts, last = [], len(figure["maps"]) - 1
     for number, (name, values) in enumerate(figure["maps"].items()):
         place: dict[str, Any] = {"ends": ends, "first": first, "steps": steps, "value_label": label}
+        title = f"{figure['title']}: {name}" if name else str(figure["title"])
         note = str(figure["note"]) if number == last else ""
-        charts.append(
-            map_chart(f"{ident}-{number}", f"{figure['title']}: {name}", values, **labels, **place, note=note)
-        )
+        charts.append(map_chart(f"{ident}-{number}", title, values, **_labels(figure), **place, note=note))
     return charts
+
+
+_DRAWN = {"bars": _bars, "maps": _maps, "lines": _lines, "rows": _rows}

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,8 @@ class RunFolder:
         if path is None:
             stamp = datetime.now(UTC).strftime(STAMP)
             base = ROOT / config.resolved_env.short_name / config.agent / f"{stamp}-s{config.seed}"
-            path = next(p for p in (base, *(Path(f"{base}.{i}") for i in range(2, 10_000))) if not p.exists())
+            names = chain((base,), (Path(f"{base}.{i}") for i in count(2)))
+            path = next(p for p in names if not p.exists())
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -303,6 +305,12 @@ class RunFolder:
             raise ConfigError(f"{self.checkpoints_folder} is a link, which is not followed: put a folder in its place")
         with only_process(self.path):
             yield
+
+
+def processes_of(checkpoint: Path) -> int:
+    """The number of processes that have written it: all but the first a share of their own, beside it."""
+    shares = list(checkpoint.parent.glob(checkpoint.stem + ".rank*of*"))
+    return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
 
 
 def is_trained(facts: Mapping[str, Any], total_timesteps: Any, stop_at: Any) -> bool:

@@ -10,7 +10,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,10 +28,9 @@ from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
 from palaestra.train.evaluation.kept_results import added_figures, episodes_table
 from palaestra.train.evaluation.policies import AgentPolicy
-from palaestra.train.formatting import minutes
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
-from palaestra.train.loggers.headline import headline, returns_on_display, whole_rollouts
+from palaestra.train.loggers.headline import early_end, headlines, lengthened, whole_rollouts
 from palaestra.train.loggers.tracker import Tracker, trackers_of
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
@@ -49,6 +48,7 @@ from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
+MakePage = Callable[[RunFolder], Path | None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class RunResult:
         num_timesteps: environment steps in all.
         training_seconds: without the final evaluation, with those before a resumption.
         curves: W&B's page (or offline folder), and commands that show them in other trackers.
+        report: the page of the run; None without one.
         solved_at: the mean return from which the environment counts as solved; None if unknown.
         solved_after_seconds: from the start of the process to the first evaluation at ``solved_at`` or above.
         stopped: why it ended before its steps were taken; None if it did not.
@@ -77,6 +78,7 @@ class RunResult:
     interrupted: bool = False
     stopped: str | None = None
     saved_seconds: float = 0.0
+    report: Path | None = None
 
 
 def train_new(config: RunConfig, run_dir: str | Path | None = None, track: str = "disabled") -> RunResult:
@@ -101,13 +103,20 @@ def check_track(track: str) -> None:
     trackers_of(track)
 
 
-def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Path | None = None) -> RunResult:
+def train(
+    config: RunConfig,
+    folder: RunFolder,
+    track: str = "auto",
+    resume: Path | None = None,
+    make_page: MakePage | None = None,
+) -> RunResult:
     """Train, evaluate, and leave everything in the folder, which exists.
 
     Args:
         config: what to train.
         track: trackers, see :class:`~palaestra.train.loggers.tracker.Tracker`.
         resume: what to go on from, see :func:`palaestra.train.runs.checkpoints.resumed`; None starts anew.
+        make_page: makes the page of the finished run, for the trackers too, and returns where it is.
 
     Raises:
         ConfigError: if another process works in that folder.
@@ -121,11 +130,12 @@ def train(config: RunConfig, folder: RunFolder, track: str = "auto", resume: Pat
             with (
                 chosen_threads(config, resume is not None, stop.check) as (config, remark),
                 closing(_environments(config)) as env,
+                ExitStack() as at_end,
             ):
                 stop.check()
                 if process_group().rank > 0:
                     return _follow(config, env, folder, resume, stop)
-                return _train(config, env, folder, track, resume, stop, started, remark)
+                return _train(config, env, folder, track, resume, stop, started, remark, make_page, at_end)
         except Stopped:
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -152,6 +162,8 @@ def _train(
     stop: StopSignal,
     started: Stopwatch,
     remark: str,
+    make_page: MakePage | None,
+    at_end: ExitStack,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
     progress = ProgressOutput(reference.percent_of_optimal)
@@ -159,13 +171,12 @@ def _train(
     stop.check()
     stop.say = progress.message
     tracker = Tracker.start(
-        folder.path,
-        config.as_dict(),
-        track,
+        *(folder.path, config.as_dict(), track),
         progress_file=folder.progress_file,
         id_file=folder.wandb_id_file,
         resume_step=None if resume is None else model.num_timesteps,
     )
+    at_end.callback(tracker.finish)
     model.set_logger(Logger(None, [progress, *tracker.outputs]))
     progress.steps = start_step = model.num_timesteps
     rollout = _rollout_steps(model, config)
@@ -176,11 +187,9 @@ def _train(
     watch = StallWatch(progress.message, shlex.quote(str(folder.path)))
     try:
         with progress:
-            first = headline(config, env.device, start_step, rollout)
-            assumed = config.resolved_env.remarks(config.env_kwargs)
-            for line in (first, *assumed, returns_on_display(reference), callback.plan(), remark, *model.remarks):
-                if line:
-                    progress.remark(line)
+            first = headlines(config, reference, env.device, start_step, rollout)
+            for line in filter(None, (*first, callback.plan(), remark, *model.remarks)):
+                progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"
             try:
@@ -188,10 +197,7 @@ def _train(
                 checkpoints.save(model, folder)
             except StopRuleMet as met:
                 stopped, saved = str(met), callback.seconds_left()
-                progress.remark(
-                    f"stopped after {model.num_timesteps:,} of {total:,} steps: {stopped}; "
-                    f"those that are left would have taken about {minutes(saved)}"
-                )
+                progress.remark(early_end(model.num_timesteps, total, stopped, saved))
                 _take_best(model, folder)
             model.save(folder.model_file)
         seconds, stop.when = started.seconds, ""
@@ -200,8 +206,6 @@ def _train(
         finished, evaluation = True, _final_evaluation(model, config, folder, tracker, stop, progress)
     except (Stopped, KeyboardInterrupt):
         seconds = started.seconds
-    finally:
-        tracker.finish({} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()})
     before = {} if resume is None else folder.facts()
     solved_after = callback.solved_after if resume is None else before.get("solved_after_seconds")
     speed, seconds = (model.num_timesteps - start_step) / seconds, callback.seconds_before + seconds
@@ -209,8 +213,14 @@ def _train(
     write_facts(folder.facts_file, model, seconds, speed, (at, solved_after), stopped, skipped, started, before)
     if finished:
         checkpoints.discard(folder)
+    page = make_page(folder) if finished and make_page is not None else None
+    if page is not None:
+        tracker.log_page(page, f"{config.env}-{config.agent}-report")
+    tracker.finish({} if evaluation is None else {f"final/{k}": v for k, v in _numbers(evaluation).items()})
     steps, curves = model.num_timesteps, tracker.places
-    return RunResult(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved)
+    return RunResult(
+        *(folder.path, evaluation, steps, seconds, curves, at, solved_after, not finished, stopped, saved, page)
+    )
 
 
 def _take_best(model: Agent, folder: RunFolder) -> None:
@@ -255,7 +265,7 @@ def _agent(
         if leads and (before := folder.config()) != config:
             folder.write_config(config)
             if before is not None and not config.trains_as(before):
-                _tell_lengthened(before, config, model, tell)
+                tell(lengthened(before, config, model.num_timesteps, model.lr_schedule))
         return model
     if leads:
         folder.write_config(config)
@@ -264,16 +274,6 @@ def _agent(
     if config.init_from is not None:
         model.take_weights(config.init_from)
     return model
-
-
-def _tell_lengthened(before: RunConfig, config: RunConfig, model: Agent, tell: Callable[[str], None]) -> None:
-    """Tell that a finished run goes on to more steps, and what becomes of its learning rate."""
-    rule = None if before.stop_at == config.stop_at else before.stop_at
-    without = "" if rule is None else f" without stop_at={rule}, which has ended it"
-    given, total = config.agent_kwargs.get("learning_rate", ""), config.total_timesteps
-    rate = f"{model.lr_schedule(1 - model.num_timesteps / total):.3g}"
-    over = f", {given} over all of them, is {rate} now" if isinstance(given, str) and given else f" stays {rate}"
-    tell(f"the run goes on from {model.num_timesteps:,} to {total:,} steps{without}: the learning rate{over}")
 
 
 def _rollout_steps(model: Agent, config: RunConfig) -> int:

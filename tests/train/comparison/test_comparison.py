@@ -17,7 +17,7 @@ from made_runs import made_run
 from palaestra.train import cli
 from palaestra.train.comparison.comparison import Comparison, compare_runs
 from palaestra.train.comparison.comparison_page import comparison_page
-from palaestra.train.comparison.comparison_table import as_csv, as_dict, comparison_table
+from palaestra.train.comparison.comparison_table import as_csv, as_dict, comparison_table, task_rows
 from palaestra.train.comparison.verdict import verdict
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.run_folder import RunFolder
@@ -156,9 +156,11 @@ def test_where_the_scale_is_not_known_returns_are_compared() -> None:
 def test_one_run_and_one_method() -> None:
     made_run("runs/a")
     found = compare_runs(["runs/a"])
-    (text,) = verdict(found)[:1]
-    assert text.startswith("There is one run only, with a normalised score of 50.0")
-    assert "nothing to compare it with, and no interval. Another one: palaestra train --config" in text
+    told, more = verdict(found)
+    assert told.startswith("There is one run only, with a normalised score of 50.0")
+    assert told.endswith("nothing to compare it with, and no interval.")
+    assert more == "Another one: palaestra train --config runs/a/config.yaml --seed 1"
+    assert "1 run, compared" in comparison_page(found)
     made_run("runs/b", 120.0, seed=1)
     assert verdict(compare_runs(["runs"]))[0].startswith("There is one method only, ppo, with a normalised score of 55")
 
@@ -202,6 +204,37 @@ def test_nan_in_curves_is_no_number() -> None:
     found = compare_runs(["runs"])
     assert group_of(found, "cartpole, ppo").curve.steps.tolist() == [1000, 3000]
     assert "no finite numbers, which are left out (1)" in found.remarks[0]
+
+
+def test_a_table_of_three_agents_fits_eighty_columns() -> None:
+    """One line for each, with numbers as long as those of whole runs."""
+    curve = [(1_000_000, 50.0), (2_000_000, 100.0), (10_000_000, 100.0)]
+    for seed, scores in enumerate([(34.983, 34.765, 34.484), (34.969, 34.767, 34.624), (34.937, 34.571, 34.418)]):
+        for agent, score in zip(("pqn", "ppo", "dqn"), scores, strict=True):
+            made_run(f"runs/{agent}{seed}", score, agent=agent, seed=seed, scale=(0.1465, 35.0), evaluations=curve)
+    lines = comparison_table(compare_runs(["runs"]), 80).splitlines()
+    start = lines.index("cartpole")
+    heads, *rows = lines[start + 1 :]
+    assert heads.endswith("  solved after  method")
+    assert [row.split("  ")[-1] for row in rows] == ["pqn", "ppo", "dqn"]
+    assert [row.split("  ")[-2].strip() for row in rows] == ["2.0M, 0:02"] * 3
+    assert [row.split()[1:6] for row in rows] == [
+        ["34.963", "99.894", "%", "99.819", "to"],
+        ["34.701", "99.14", "%", "98.77", "to"],
+        ["34.51", "98.59", "%", "98.33", "to"],
+    ]
+    assert max(len(line) for line in lines if "config.yaml" not in line) <= 80
+
+
+def test_the_table_tells_how_many_have_solved_it_unless_all_have() -> None:
+    for seed, (reached, never) in enumerate([(True, True), (True, False), (False, False)]):
+        for agent, solves in {"ppo": reached, "dqn": never, "pqn": False}.items():
+            high = 60.0 if solves else 59.9
+            evaluations = [(1000, 10.0), (2000, high), (3000, high)]
+            made_run(f"runs/{agent}{seed}", seed=seed, agent=agent, evaluations=evaluations)
+    heads, rows = task_rows(compare_runs(["runs"]).groups)
+    told = {row[-1]: row[heads.index("solved after")] for row in rows}
+    assert told == {"ppo": "2 of 3: 2.0k, 0:02", "dqn": "1 of 3", "pqn": "0 of 3"}
 
 
 def test_no_final_scores_at_all() -> None:
@@ -262,6 +295,7 @@ def test_bad_input_writes_nothing(
 ) -> None:
     made_run("runs/a")
     Path("empty").mkdir()
+    Path("folder.csv").mkdir()
     Path("mine.html").write_text("<p>mine")
     made_run("broken").config_file.write_text("env: [")
     before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
@@ -275,6 +309,8 @@ def test_bad_input_writes_nothing(
         "runs --out mine.html": "is no page of palaestra",
         "runs --out page.pdf": "expected a name that ends in .html",
         "runs --csv table.xlsx": "expected a name that ends in .csv",
+        "runs --out c.html --csv runs/a/progress.csv": "is no table of palaestra compare: choose another name",
+        "runs --out c.html --csv folder.csv": "folder.csv is a folder: name a file",
     }.items():
         assert command(monkeypatch, f"compare {arguments}".strip()) == 2
         told = capsys.readouterr()
@@ -283,6 +319,10 @@ def test_bad_input_writes_nothing(
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
     with pytest.raises(ConfigError):
         compare_runs(["nowhere"])
+    Path("own.csv").touch()
+    for _ in range(2):  # an empty file and a table of its own are replaced
+        assert command(monkeypatch, "compare runs --csv own.csv") == 0
+    assert Path("own.csv").read_text().startswith("environment,method,path,")
 
 
 def test_csv_has_the_settings_that_differ() -> None:

@@ -7,9 +7,12 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +23,15 @@ from palaestra.train.loggers.csv_logger import CsvOutput, ScalarRow
 from palaestra.train.loggers.tracker import Tracker, trackers_of
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import check_track
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trackio_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Trackio's database is in a folder of ours, whose place it reads as it is imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKIO_DIR", str(tmp_path_factory.mktemp("trackio")))
+        yield
+
 
 CONFIG = {"env": "cartpole", "seed": 3, "agent_kwargs": {"n_steps": 64, "policy_kwargs": {"net_arch": [16]}}}
 
@@ -47,6 +59,15 @@ def rows_of(folder: Path) -> dict[str, list[tuple[int, float]]]:
         for name in rows[0]
         if name != "global_step"
     }
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Two seconds that end white, as an MP4."""
+    frames = np.zeros((40, 96, 64, 3), np.uint8)
+    frames[-8:] = 255
+    iio.imwrite(tmp_path / "film.mp4", frames, fps=20)
+    return tmp_path / "film.mp4"
 
 
 @pytest.mark.parametrize("name", trackers.OTHERS)
@@ -142,7 +163,7 @@ def test_nobody_waits_for_a_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def events(folder: Path) -> Any:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    found = accumulator.EventAccumulator(str(folder / "tensorboard"), {"scalars": 0, "tensors": 0})
+    found = accumulator.EventAccumulator(str(folder / "tensorboard"), {"scalars": 0, "tensors": 0, "images": 0})
     return found.Reload()
 
 
@@ -173,6 +194,38 @@ def test_tensorboard_shows_the_rows_of_the_csv(tmp_path: Path) -> None:
     assert b"| agent_kwargs.policy_kwargs.net_arch | [16] |" in text
 
 
+def test_tensorboard_shows_the_film_and_its_last_picture(tmp_path: Path, film: Path) -> None:
+    """As pictures, of which a GIF is one; files it has no place for."""
+    pytest.importorskip("tensorboard")
+    warnings: list[str] = []
+    tracker = start(tmp_path, "tensorboard", warnings=warnings)
+    tracker.log_video(film, 192)
+    tracker.log_page(film, "no page")
+    tracker.finish()
+    assert warnings == []
+    found = events(tmp_path)
+    assert sorted(found.Tags()["images"]) == ["eval/picture", "eval/video"]
+    (moving,), (still,) = found.Images("eval/video"), found.Images("eval/picture")
+    assert [(one.step, one.height, one.width) for one in (moving, still)] == [(192, 96, 64)] * 2
+    pictures = iio.imread(moving.encoded_image_string, extension=".gif")
+    assert len(pictures) == 20  # ten a second
+    assert pictures[0].max() < 20
+    assert pictures[-1].min() > 235
+    assert iio.imread(still.encoded_image_string).min() > 235
+
+
+def test_a_film_that_is_none_is_told_and_costs_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "film.mp4").write_bytes(b"no film")
+    warnings: list[str] = []
+    tracker = start(tmp_path, "tensorboard", warnings=warnings)
+    tracker.log_video(tmp_path / "film.mp4", 64)
+    log(tracker, 64)
+    tracker.finish()
+    assert [text.startswith("TensorBoard: writing a video failed") for text in warnings] == [True]
+    assert same(scalars(tmp_path), rows_of(tmp_path))
+
+
 def test_tensorboard_goes_on_where_the_run_does(tmp_path: Path) -> None:
     """What a killed run has logged after its checkpoint is purged, and nothing is there twice."""
     pytest.importorskip("tensorboard")
@@ -191,14 +244,8 @@ def test_tensorboard_goes_on_where_the_run_does(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """With its database in a folder of ours, whose place it reads as it is imported."""
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "database"))
-    module = pytest.importorskip("trackio", reason="Trackio is not installed (pip install trackio)")
-    storage = sys.modules["trackio.sqlite_storage"]
-    for place in (module, storage, sys.modules["trackio.utils"]):
-        monkeypatch.setattr(place, "TRACKIO_DIR", tmp_path / "database", raising=False)
-    return module
+def trackio() -> Any:
+    return pytest.importorskip("trackio", reason="Trackio is not installed (pip install trackio)")
 
 
 def trackio_rows(trackio: Any, folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -227,10 +274,42 @@ def test_trackio_holds_the_rows_of_the_csv_and_a_run_stays_one(
     tracker.finish()
     assert [step for step, _ in rows_of(folder)["train/loss"]] == [64, 128, 192, 256]
     assert trackio_rows(trackio, folder) == rows_of(folder)
-    assert trackio.SQLiteStorage.get_runs("palaestra") == ["/".join(folder.resolve().parts[-3:])]
+    assert trackio.SQLiteStorage.get_runs("palaestra").count("/".join(folder.resolve().parts[-3:])) == 1
     assert warnings == []
     assert capfd.readouterr() == ("", "")
     assert tracker.places == ["trackio show --project palaestra"]
+
+
+def test_trackio_keeps_film_picture_table_model_and_page(trackio: Any, tmp_path: Path, film: Path) -> None:
+    """Read back as Trackio gives them."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    page, warnings = tmp_path / "report.html", list[str]()
+    page.write_text("<!doctype html><title>a run</title>")
+    tracker = start(folder, "trackio", warnings=warnings)
+    log(tracker, 192)
+    tracker.log_video(film, 192)
+    tracker.log_model(film, "palaestra/CartPole-v1-ppo")
+    tracker.log_table("eval/final", ("figure", "value"), [("mean", 4.5)], 192)
+    tracker.log_page(page, "palaestra/CartPole-v1-ppo-report")
+    tracker.finish()
+    assert warnings == []
+    name = "/".join(folder.resolve().parts[-3:])
+    rows = [row for row in trackio.SQLiteStorage.get_logs("palaestra", name) if row["step"] == 192]
+    shown = {key: value for row in rows for key, value in row.items() if key.startswith("eval/")}
+    assert shown["eval/final"]["_value"] == [{"figure": "mean", "value": 4.5}]
+    media = sys.modules["trackio.utils"].MEDIA_DIR
+    files = {key: media / shown[key]["file_path"] for key in ("eval/video", "eval/picture")}
+    assert files["eval/video"].read_bytes() == film.read_bytes()
+    assert iio.imread(files["eval/picture"])[..., :3].min() > 235
+    reader = trackio.init(project="palaestra", name="reader", embed=False, auto_log_gpu=False, auto_log_cpu=False)
+    for kind, file in {"": film, "-report": page}.items():
+        kept = reader.use_artifact(f"palaestra-CartPole-v1-ppo{kind}:latest")
+        assert kept.type == (kind.removeprefix("-") or "model")
+        assert [one.read_bytes() for one in Path(kept.download(tmp_path / f"got{kind}")).iterdir()] == [
+            file.read_bytes()
+        ]
+    reader.finish()
 
 
 def test_only_one_file_imports_trackio() -> None:

@@ -27,10 +27,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.logger import Logger
 
+from palaestra.train.commands.looking.report import report_after_training
+from palaestra.train.config.run_config import resolve_config
 from palaestra.train.loggers import wandb_logger
 from palaestra.train.loggers.csv_logger import CsvOutput, scalar_row
 from palaestra.train.loggers.tracker import Tracker
 from palaestra.train.loggers.wandb_logger import resolve_mode
+from palaestra.train.runs import trainer
 from palaestra.train.runs.run_folder import RunFolder
 
 NO_EXCLUSIONS: dict[str, tuple[str, ...]] = {}
@@ -178,7 +181,7 @@ def test_scalar_row_takes_numbers_only() -> None:
 
 
 def test_offline_file_equals_progress_csv(tmp_path: Path) -> None:
-    """Row for row and bit for bit, over many 32 KiB blocks; config, summary, video and model are there too."""
+    """Row for row and bit for bit, over many 32 KiB blocks; config, summary, film, picture, table, model and page."""
     config = {"env": {"id": "palaestra/SnakeSmall-v0", "size": 6}, "learning_rate": 3e-4, "layers": [64, 64]}
     tracker = start(tmp_path, config, "offline")
     logger = Logger(None, tracker.outputs)
@@ -197,24 +200,34 @@ def test_offline_file_equals_progress_csv(tmp_path: Path) -> None:
     iio.imwrite(video, np.zeros((4, 64, 64, 3), np.uint8), fps=5)
     tracker.log_video(video, 1024 * 400)
     tracker.log_model(video, "palaestra/SnakeSmall-v0 ppo")
+    tracker.log_table("eval/final", ("figure", "value"), [("mean", 33.25), ("seed", 0)], 1024 * 400)
+    page = tmp_path / "report.html"
+    page.write_text("<!doctype html><title>a run</title>")
+    tracker.log_page(page, "palaestra/SnakeSmall-v0-ppo-report")
     tracker.finish({"final/mean": 33.25})
 
     path = wandb_file(tracker)
     assert path.stat().st_size > 2 * wandb_log.BLOCK
     assert {wandb_log.FIRST, wandb_log.LAST} <= {kind for kind, _ in wandb_log.pieces(path.read_bytes())}
-    *history, shown = wandb_log.history(path)
+    *history, shown, table_row = wandb_log.history(path)
     table = read_csv(tmp_path / "progress.csv")
     assert len(table) == 404
     assert all(same(a, b) for a, b in zip(table, history, strict=True))
 
     assert shown["global_step"] == 1024 * 400
-    assert (tracker.offline_dir / "files" / shown["eval/video/path"]).read_bytes() == video.read_bytes()  # type: ignore[operator]
+    files = path.parent / "files"
+    assert (files / shown["eval/video/path"]).read_bytes() == video.read_bytes()
+    assert iio.imread(files / shown["eval/picture/path"]).shape == (64, 64, 3)
+    assert table_row["global_step"] == 1024 * 400
+    kept = json.loads((files / table_row["eval/final/path"]).read_text())
+    assert (kept["columns"], kept["data"]) == (["figure", "value"], [["mean", 33.25], ["seed", 0]])
     written = wandb_log.config(path)
     assert {key: written[key] for key in config} == config
     assert wandb_log.summary(path)["final/mean"] == 33.25
     records = list(wandb_log.records(path))
-    names = [r.request.log_artifact.artifact.name for r in records] + [r.artifact.name for r in records]
-    assert "palaestra-SnakeSmall-v0-ppo" in names
+    model, report = (wandb_log.artifact(path, kind) for kind in ("model", "report"))
+    assert model == ("palaestra-SnakeSmall-v0-ppo", {"episode.mp4": video.read_bytes()})
+    assert report == ("palaestra-SnakeSmall-v0-ppo-report", {"report.html": page.read_bytes()})
     axes = {r.metric.name or r.metric.glob_name: r.metric.step_metric for r in records if r.HasField("metric")}
     assert axes["*"] == "global_step"
 
@@ -446,6 +459,38 @@ def test_training_does_not_wait_for_wandb(tmp_path: Path, monkeypatch: pytest.Mo
     tracker.finish()
     assert rows == [{"global_step": step, "a": 0.5} for step in range(3)]
     assert run.done[-1] == "finish"
+
+
+def test_a_finished_run_sends_its_page_and_an_interrupted_one_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the trainer's own way: the page is whole when it is sent, so it tells the run's wall time."""
+    monkeypatch.setattr(trainer, "RECORDED_STEPS", 20)
+    small = ["n_steps=16", "batch_size=64"]
+    config = resolve_config("cartpole", "ppo", settings=small, num_envs=8, total_timesteps=512, threads=1)
+    result = trainer.train(config, RunFolder.new(config, tmp_path / "run"), "offline", None, report_after_training)
+    assert result.report == tmp_path / "run/report.html"
+    (place,) = result.curves
+    wandb.teardown()
+    (file,) = Path(place).glob("*.wandb")
+    name, files = wandb_log.artifact(file, "report")
+    assert name == "palaestra-CartPole-v1-ppo-report"
+    assert files == {"report.html": result.report.read_bytes()}
+    assert b'"run_seconds":' in files["report.html"]
+    assert {"eval/video/path", "eval/picture/path"} <= {key for row in wandb_log.history(file) for key in row}
+
+    def stopped(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_final_evaluation", stopped)
+    result = trainer.train(config, RunFolder.new(config, tmp_path / "cut"), "offline", None, report_after_training)
+    assert result.interrupted
+    assert result.report is None
+    wandb.teardown()
+    (file,) = Path(result.curves[0]).glob("*.wandb")
+    assert wandb_log.history(file)
+    with pytest.raises(LookupError):
+        wandb_log.artifact(file, "report")
 
 
 @pytest.mark.parametrize("source", ["environment", "netrc", "older netrc", "settings"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import barriers, browser, console_errors, opened, requested_hosts
 from exported_runs import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -161,6 +162,21 @@ def test_the_page_is_whole_and_loads_nothing(policy: PolicyFile, monitor: Monito
     assert "Beyond limits and beyond chance" in page
     assert "NaN" not in page
     assert "nan" not in re.sub(r"<style>.*</style>", "", page, flags=re.DOTALL).replace("dominant", "")
+
+
+def test_a_page_takes_the_place_of_an_older_one_and_of_nothing_else(policy: PolicyFile, monitor: Monitor) -> None:
+    write_log(Path("use.jsonl"), lines_of(policy, normal(200, 1)))
+    for _ in range(2):
+        assert monitor("--page", "monitor.html")[0] == 0
+    Path("mine.html").write_text("<p>my own page")
+    status, _, error = monitor("--page", "mine.html")
+    assert status == 2
+    assert "mine.html is there already and is no page of palaestra: choose another name" in error
+    assert Path("mine.html").read_text() == "<p>my own page"
+    Path("folder.html").mkdir()
+    status, _, error = monitor("--page", "folder.html")
+    assert status == 2
+    assert "folder.html is a folder: name a file" in error
 
 
 def test_names_in_the_page_are_text(tmp_path: Path, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,3 +349,16 @@ def test_the_page_fits_a_screen_and_a_phone(policy: PolicyFile, monitor: Monitor
             "  return low.every((box, i) => i === 0 || low[i - 1].right <= box.left); })"
         )
         assert browser.execute_script(apart)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_no_serious_fault_in_the_page(policy: PolicyFile, monitor: Monitor, dark: bool) -> None:
+    lines = lines_of(policy, normal(500, 1, 0.8))
+    write_log(Path("use.jsonl"), [{**line, "return": 4.0 + i % 2} for i, line in enumerate(lines)])
+    monitor("--page", "monitor.html")
+    with browser(dark=dark) as window:
+        opened(window, Path("monitor.html"))
+        window.execute_script("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+        assert barriers(window) == []
+        assert console_errors(window) == []
+        assert requested_hosts(window) == []

@@ -9,7 +9,6 @@ import typer
 
 from palaestra.train.commands import UsageError
 from palaestra.train.formatting import say, tell
-from palaestra.train.interruptions import Shown
 
 if TYPE_CHECKING:
     from palaestra.train.runs.run_folder import RunFolder
@@ -81,15 +80,17 @@ def _player(folder: RunFolder) -> dict[str, Any] | None:
         return None
 
 
-def report_after_training(folder: RunFolder) -> None:
-    """Write the run's page; the run is whole without it, so that whatever goes wrong is told in a line."""
+def report_after_training(folder: RunFolder) -> Path | None:
+    """Write the run's page and return where it is; whatever goes wrong is told in a line, for the run is whole."""
     try:
         from palaestra.train.report.run_report import write_report
 
         write_report([folder], folder.report_file)
+    except KeyboardInterrupt:
+        tell("palaestra: the report was left out; palaestra report RUN makes it", error=True)
+        return None
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         tell(f"palaestra: the report could not be written ({reason}); palaestra report RUN makes it", error=True)
-        return
-    if Shown.progress:
-        say(f"report: {folder.report_file}")
+        return None
+    return folder.report_file
