@@ -37,7 +37,9 @@ _WITHOUT_ENV = ("new", "robot", "fit-demand", "serve", "act", "monitor", "runs",
 # typer carries its own copy of click in some versions and not in others; its public exception leads to the right one
 _ClickError: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
-_BREAKDOWNS = ("EnvError", "RunFailed", "LostContactError", "WorkloadError")  # these, and full disks, are no bad usage
+_BREAKDOWNS = (  # these, and full disks, are no bad usage
+    *("EnvError", "RunFailed", "LostContactError", "ProcessDiedError", "WorkloadError"),
+)
 _COMPLETE = "_PALAESTRA_COMPLETE"  # is set where a shell asks how a line goes on
 _OF_COMPLETION = (["--install-completion"], ["--show-completion"])
 _WRONG_PATHS = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR)  # these are

@@ -112,6 +112,11 @@ def figure_label(key: str) -> tuple[str, str]:
     return label.replace("_", " "), unit
 
 
+def minus(text: str) -> str:
+    """Numbers in a text with the sign that is as wide as a digit; words and commands with hyphens stay."""
+    return re.sub(r"(?<![\w-])-(?=\d)|(?<=\de)-(?=\d)", "−", text)
+
+
 def condition_name(name: str) -> str:
     """The name of a condition of a stress test in words: demand_plus_20 is demand +20 %."""
     name = re.sub(r"_(plus|minus)_(\d+)$", lambda m: f" {'+' if m[1] == 'plus' else '−'}{m[2]} %", name)

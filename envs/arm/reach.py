@@ -53,11 +53,12 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares, stoppable_velocity
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
-from palaestra.envs.arm.robots.panda_bound import pandas_bound, time_over_bound
+from palaestra.envs.arm.robots.panda_bound import held_out, pandas_bound
 from palaestra.envs.arm.robots.scores import (
     ARRIVES,
     BOUND_KEYS,
     HELD_OUT,
+    first_bounds,
     held_out_bound,
     nothing_known,
     returns_within,
@@ -77,7 +78,6 @@ from palaestra.envs.arm.task import (
     length,
 )
 from palaestra.envs.core import Array, Quantity, Reference
-from palaestra.envs.core.reference import ReportFigure
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -218,9 +218,13 @@ class Reach(ArmTask[ArmState]):
         bound = self._bound.get("seconds", 0.0)
         return {"mean_seconds": seconds} | ({"seconds_per_bound": seconds / bound} if bound else {})
 
-    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
-        """The time of each arrival over the bound, where that is stored."""
-        return time_over_bound(lengths, successes, PERIOD) if self._is_standard and successes is not None else []
+    def bounds(self, targets: int) -> Array | None:
+        """The Panda's are stored; of another arm those of the first targets are looked for."""
+        if not self._bound:
+            return None
+        if self._is_standard:
+            return np.array(held_out()["seconds_within_tolerance"][:targets])
+        return first_bounds(self.chain, self.start, self.targets, TOLERANCE, targets)
 
     @property
     def reference(self) -> Reference:

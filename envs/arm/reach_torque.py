@@ -143,6 +143,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             found, of_task = self.robot.orientation
             orientation = found if of_task == task_digest(chain, self.start, self.targets) else None
         self.orientation = has_orientations(chain, self.targets, self.start, orientation)
+        self.tolerances = (TOLERANCE, ANGLE_TOLERANCE)[: 1 + self.orientation]
         self.observation_space = Box(-float("inf"), float("inf"), (2 * chain.dof + (15 if self.orientation else 9),))
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
@@ -188,7 +189,7 @@ class ReachTorque(ArmTask[ReachTorqueState]):
             distance, old_distance = (length((s.target - s.tool).T) for s in (after, state))
             reached = distance <= TOLERANCE
             return after, PER_METRE * gained(old_distance, distance, TOLERANCE) - STEP_COST + reached, reached
-        (distance, angle), (old_distance, old_angle) = self._errors(after), self._errors(state)
+        (distance, angle), (old_distance, old_angle) = self.errors(after), self.errors(state)
         reached = (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
         metres = gained(old_distance, distance, TOLERANCE)
         radians = gained(old_angle, angle, ANGLE_TOLERANCE)
@@ -230,10 +231,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @with_enough_threads
     def success(self, state: ReachTorqueState) -> Tensor:
-        if not self.orientation:
-            return length((state.target - state.tool).T) <= TOLERANCE
-        distance, angle = self._errors(state)
-        return (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
+        near = [error <= most for error, most in zip(self.errors(state), self.tolerances, strict=True)]
+        return near[0] & near[-1]
 
     def expert(self, state: ReachTorqueState) -> Tensor:
         """Damped least squares for the wanted joint velocity, inverse dynamics for the torque that brings it about."""
@@ -341,9 +340,10 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         payload = state.payload if self.payload[1] else None
         return self.motors.motion(state.q.T, state.dq.T, action, state.friction, payload, gain, damping)
 
-    def _errors(self, state: ReachTorqueState) -> tuple[Tensor, Tensor]:
-        """Distance (m) and angle (rad) to the target pose, each [N]."""
-        return length((state.target - state.tool).T), length(self._turn(state))
+    def errors(self, state: ReachTorqueState) -> tuple[Tensor, ...]:
+        """The distance to the target (m) and, where it has an orientation, the angle (rad), each [N]."""
+        turn = (length(self._turn(state)),) if self.orientation else ()
+        return (*super().errors(state), *turn)
 
     def _turn(self, state: ReachTorqueState) -> Tensor:
         """The rotation vector from the tool's orientation to the target's, [3, N] rad."""

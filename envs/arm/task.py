@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,11 +20,12 @@ from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
 from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.core import Quantity, StateT, TensorEnv
+from palaestra.envs.core import Array, Quantity, StateT, TensorEnv
 from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.reference import ReportFigure
     from palaestra.envs.rendering.canvas import Canvas
 
 TARGET_BOX: BoxShape = PANDA_TARGETS
@@ -50,6 +52,7 @@ class ArmTask(TensorEnv[StateT]):
 
     picture_size: ClassVar[tuple[int, int]] = (640, 560)
     limits_needed: ClassVar[tuple[str, ...]]
+    tolerances: tuple[float, ...] = (TOLERANCE,)  # of each of :meth:`errors`
     poses: ClassVar[bool] = False  # True if targets may have an orientation
 
     def __init__(
@@ -157,18 +160,45 @@ class ArmTask(TensorEnv[StateT]):
         Jerk is the change of the mean acceleration from one step to the next, over the duration of a step; of an arm
         whose joints all slide it is in m/s³. A step is at a limit if one joint is.
         """
+        limits = self.at_limits(before, action, after)
+        shares = {f"at_{name}_limit_percent": 100.0 * joints.any(1) for name, joints in limits.items()}
+        return {"rms_jerk": self.rms_jerk(earlier, before, after), **shares}
+
+    def rms_jerk(self, earlier: Any, before: Any, after: Any) -> Tensor:
+        """Root mean square over the turning joints, float [N] rad/s³; see :meth:`step_figures`."""
         table = tables(self.chain, after.dq.dtype, after.dq.device)
         turning = table.turning.flatten().to(after.dq.dtype)
         turning = torch.where(turning.sum() > 0, turning, torch.ones_like(turning))
-        jerk = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
-        fast = after.dq.abs() >= table.velocity.flatten() * (1.0 - NEARLY)
-        limits = {"velocity": fast, **self.at_motor_limits(before, action, after)}
-        shares = {f"at_{name}_limit_percent": 100.0 * joints.any(1) for name, joints in limits.items()}
-        return {"rms_jerk": ((jerk.square() * turning).sum(1) / turning.sum()).sqrt(), **shares}
+        jerk: Tensor = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
+        return ((jerk.square() * turning).sum(1) / turning.sum()).sqrt()
+
+    def at_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        """The joints that are at a limit in a step, bool [N, dof], by the name of the limit."""
+        velocity = tables(self.chain, after.dq.dtype, after.dq.device).velocity.flatten()
+        fast = after.dq.abs() >= velocity * (1.0 - NEARLY)
+        return {"velocity": fast, **self.at_motor_limits(before, action, after)}
 
     def at_motor_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
         """The joints whose motor gives all it can in a step, bool [N, dof], by the name of the limit; none is known."""
         return {}
+
+    def errors(self, state: Any) -> tuple[Tensor, ...]:
+        """The distance from tool to target (m), and what else has to become small, each [N]."""
+        return (length((state.target - state.tool).T),)
+
+    def bounds(self, targets: int) -> Array | None:
+        """For the first of so many held-out targets the least time that any control needs, float64 s; None where it is
+        not known."""
+        return None
+
+    def report_figures(
+        self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[StateT], Tensor] | None
+    ) -> list[ReportFigure]:
+        """Times, ways to the target, where targets were missed, and limits."""
+        from palaestra.envs.arm.figures.arm_figures import arm_figures
+
+        known = successes is not None and self.max_episode_steps is not None
+        return arm_figures(self, lengths, successes, act) if known and successes is not None else []
 
     def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
         """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""

@@ -19,6 +19,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 from torch import Tensor
 
+from palaestra.envs.checker.figure_rules import report_figures
 from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, random_actions
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv, torch_dtype
@@ -251,6 +252,7 @@ MEMBERS: dict[str, Rule] = {
     "action mask": action_mask,
     "stresses": stresses,
     "step figures": step_figures,
+    "report figures": report_figures,
     "keys": keys,
     "names": names,
     "pictures": pictures,

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from palaestra.envs.core.batched_env import BatchedEnv as BatchedEnv
     from palaestra.envs.core.batched_env import Obs as Obs
     from palaestra.envs.core.batched_env import StepResult as StepResult
+    from palaestra.envs.core.batching.records import host_row as host_row
+    from palaestra.envs.core.batching.records import map_state as map_state
+    from palaestra.envs.core.batching.records import state_fields as state_fields
     from palaestra.envs.core.env import StateT as StateT
     from palaestra.envs.core.env import TensorEnv as TensorEnv
     from palaestra.envs.core.env import resolve_device as resolve_device
     from palaestra.envs.core.env import torch_dtype as torch_dtype
     from palaestra.envs.core.errors import EnvError as EnvError
     from palaestra.envs.core.vector import TensorVectorEnv as TensorVectorEnv
-    from palaestra.envs.core.vector import host_row as host_row
-    from palaestra.envs.core.vector import map_state as map_state
-    from palaestra.envs.core.vector import state_fields as state_fields
 
 
 def imported_late(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -48,6 +48,7 @@ __getattr__, __dir__ = imported_late(
         "batched_env": "BatchedEnv Obs StepResult",
         "env": "StateT TensorEnv resolve_device torch_dtype",
         "errors": "EnvError",
-        "vector": "TensorVectorEnv host_row map_state state_fields",
+        "batching.records": "host_row map_state state_fields",
+        "vector": "TensorVectorEnv",
     },
 )

@@ -13,8 +13,6 @@ import functools
 import os
 import sys
 
-import torch
-
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
@@ -39,5 +37,7 @@ def available_cores() -> int:
 def use_available_cores(at_most: int | None = None) -> None:
     """Compute with one thread per available core at most: with more, OpenMP's threads wait for each other."""
     if "OMP_NUM_THREADS" not in os.environ:
+        import torch  # late: a command that only starts others asks for the cores
+
         cores = available_cores()
         torch.set_num_threads(min(torch.get_num_threads(), cores, at_most or cores))

@@ -5,8 +5,8 @@ type of NumPy's arrays; and which values of a file are numbers."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,64 @@ class MapFigure:
         return {"kind": "maps", **asdict(self)}
 
 
-ReportFigure = BarFigure | MapFigure
+@dataclass(frozen=True)
+class LineFigure:
+    """Curves over one axis.
+
+    Attributes:
+        x_label, y_label: the quantities, with their units.
+        x: of the points of every curve.
+        curves: y of each point by the curve's name; None leaves a gap.
+        bands: the low and the high ends of what a curve stands for, by its name.
+        levels: (name, y) of lines across.
+        from_zero: whether the axis of y begins at 0.
+        note: a sentence below.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x: Sequence[float]
+    curves: Mapping[str, Sequence[float | None]]
+    bands: Mapping[str, tuple[Sequence[float | None], Sequence[float | None]]] = field(default_factory=dict)
+    levels: Sequence[tuple[str, float]] = ()
+    from_zero: bool = False
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": "lines", **_plain(self)}
+
+
+@dataclass(frozen=True)
+class RowFigure:
+    """Numbers below each other, a bar with its name for each.
+
+    Attributes:
+        x_label: the quantity, with its unit.
+        values: by their names.
+        compared: names of those that are only there to compare with.
+        levels: (name, x) of lines from top to bottom.
+        note: a sentence below.
+    """
+
+    title: str
+    x_label: str
+    values: Mapping[str, float]
+    compared: Sequence[str] = ()
+    levels: Sequence[tuple[str, float]] = ()
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"kind": "rows", **_plain(self)}
+
+
+def _plain(figure: LineFigure | RowFigure) -> dict[str, Any]:
+    values = {part.name: getattr(figure, part.name) for part in fields(figure)}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+ReportFigure = BarFigure | MapFigure | LineFigure | RowFigure
+FIGURE_KINDS = ("bars", "maps", "lines", "rows")  # as ``as_dict`` names them
 
 
 def counts_of_whole(

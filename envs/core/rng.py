@@ -20,7 +20,7 @@ import enum
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -28,48 +28,31 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-_BITS = 64
+from palaestra.envs.core.draws.splitmix import (
+    GAMMA,
+    MASK,
+    UNTOUCHED,
+    constant,
+    lane_offsets,
+    mix,
+    mix_int,
+    multiple,
+    signed,
+    stirred,
+    top,
+)
+from palaestra.envs.core.draws.splitmix import child_key as child_key
+
 _LONGEST = 2**31  # range of integers
-_MASK = (1 << _BITS) - 1
+_UNIT = {24: constant(2.0**-24, torch.float32), 53: constant(2.0**-53, torch.float64)}
+Request = tuple[Any, ...]  # a draw: name, shape, and its other arguments
 
 
-def _signed(value: int) -> int:
-    """The int64 with the same 64 bits as the unsigned ``value``."""
-    value &= _MASK
-    return value - (1 << _BITS) if value >> (_BITS - 1) else value
+class Ahead(Protocol):
+    """Draws that were made before they are asked for."""
 
-
-_GAMMA = 0x9E3779B97F4A7C15
-_M1 = 0xBF58476D1CE4E5B9
-_M2 = 0x94D049BB133111EB
-_GAMMA_S, _M1_S, _M2_S = _signed(_GAMMA), _signed(_M1), _signed(_M2)
-_LOW_33, _LOW_34, _LOW_37 = (1 << 33) - 1, (1 << 34) - 1, (1 << 37) - 1  # what a logical shift leaves of 64 bits
-
-
-def _mix_int(z: int) -> int:
-    """SplitMix64's output function on a Python integer (unsigned, 64 bits)."""
-    z = ((z ^ (z >> 30)) * _M1) & _MASK
-    z = ((z ^ (z >> 27)) * _M2) & _MASK
-    return z ^ (z >> 31)
-
-
-def _shift(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift: int64's own shift drags the sign in, so the top bits are cleared."""
-    return (z >> bits).bitwise_and_((1 << (_BITS - bits)) - 1)
-
-
-def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's output function, elementwise on int64; equals :func:`_mix_int` bit for bit."""
-    # written out: this runs a dozen times a step, on few numbers, where every call counts
-    z = (z >> 30).bitwise_and_(_LOW_34).bitwise_xor_(z).mul_(_M1_S)
-    z = (z >> 27).bitwise_and_(_LOW_37).bitwise_xor_(z).mul_(_M2_S)
-    return (z >> 31).bitwise_and_(_LOW_33).bitwise_xor_(z)
-
-
-def child_key(key: Tensor, counter: Tensor | int) -> Tensor:
-    """Key of the ``counter``-th child (0, 1, …) of each key. Both int64, [N]."""
-    step = _signed((counter + 1) * _GAMMA) if isinstance(counter, int) else (counter + 1) * _GAMMA_S
-    return _mix(key + step)
+    def get(self, draw: int, request: Request) -> Tensor | None:
+        """The result of the draw with that number, from 0, if it is such a one; else None."""
 
 
 def _digits(dtype: torch.dtype) -> int:
@@ -83,9 +66,9 @@ def _largest_below(low: float, high: float, dtype: torch.dtype) -> float | None:
     if not abs(high - low) <= torch.finfo(dtype).max:
         raise ValueError(f"numbers from {low} up to {high}: the range must be finite, and fit into {dtype}")
     kind: Any = np.float64 if dtype == torch.float64 else np.float32
-    bottom, top = kind(low), kind(high)
+    bottom, end = kind(low), kind(high)
     most = kind(1.0 - 2.0 ** -_digits(dtype)) * kind(high - low) + bottom
-    return None if top <= bottom or most < top else float(np.nextafter(top, bottom))
+    return None if end <= bottom or most < end else float(np.nextafter(end, bottom))
 
 
 class Stream(enum.IntEnum):
@@ -110,13 +93,13 @@ def env_keys(seed: int, env_indices: Tensor, stream: int = Stream.ENVIRONMENT) -
     """
     if seed < 0:
         raise ValueError(f"seed must be at least 0, got {seed}")
-    root = _mix_int((stream + 1) * _GAMMA & _MASK)
+    root = mix_int(multiple(stream + 1) & MASK)
     while True:  # absorb the seed 64 bits at a time
-        root = _mix_int((root + (seed & _MASK) + _GAMMA) & _MASK)
-        seed >>= _BITS
+        root = mix_int((root + (seed & MASK) + GAMMA) & MASK)
+        seed >>= 64
         if not seed:
             break
-    return _mix(env_indices * _GAMMA_S + _signed(root + _GAMMA))
+    return mix(env_indices * GAMMA + signed(root + GAMMA))
 
 
 class Rng:
@@ -126,17 +109,30 @@ class Rng:
     Draw in a fixed order and with fixed shapes, never inside a data-dependent branch.
     """
 
-    def __init__(self, episode_key: Tensor, step: Tensor | int) -> None:
-        """``episode_key`` int64 [N]; ``step`` 0 for a reset, t for the t-th step (int64 [N] or an integer)."""
+    def __init__(self, episode_key: Tensor, step: Tensor | int, ahead: Ahead | None = None) -> None:
+        """Make the generator; nothing is computed before the first draw.
+
+        Args:
+            episode_key: int64 [N].
+            step: 0 for a reset, t for the t-th step (int64 [N] or an integer).
+            ahead: draws of this generator that were made already; the others, and those asked for differently, are
+                made when they are asked for.
+        """
         self._episode_key = episode_key
         self._step = step
+        self._ahead = ahead
         self._key: Tensor | None = None  # made at the first draw: a step without randomness costs nothing
         self._draw = 0
         self._spawned: tuple[Rng, ...] = ()
+        self.requests: list[Request] = []  # the draws so far, to be made ahead in the next steps
 
     @property
     def num_envs(self) -> int:
         return self._episode_key.shape[0]
+
+    @property
+    def episode_key(self) -> Tensor:
+        return self._episode_key
 
     @property
     def device(self) -> torch.device:
@@ -161,16 +157,48 @@ class Rng:
         """Some environments' random numbers of the same step, from the first draw on."""
         return Rng(self._episode_key[rows], self._step[rows] if isinstance(self._step, Tensor) else self._step)
 
-    def bits(self, shape: Sequence[int] = ()) -> Tensor:
-        """64 random bits each, int64 [N, *shape]."""
+    def repeat(self, request: Request) -> Tensor:
+        """The next draw, as another generator noted it."""
+        name, shape, *arguments = request
+        if name == "uniform":
+            low, high, dtype = arguments
+            return self.uniform(low, high, shape, dtype)
+        if name == "integers":
+            return self.integers(arguments[0], arguments[1], shape)
+        return self.normal(shape, arguments[0]) if name == "normal" else self.bits(shape)
+
+    def _made_ahead(self, request: Request) -> Tensor | None:
+        """The result of this draw if it was made ahead; else None, and the draw is still to be made."""
+        if len(self.requests) == self._draw:
+            self.requests.append(request)
+        made = None if self._ahead is None else self._ahead.get(self._draw, request)
+        self._draw += made is not None
+        return made
+
+    def _unmixed(self, shape: tuple[int, ...]) -> Tensor:
+        """What :func:`mix` makes the next draw's bits of, int64 [N, *shape]."""
         if self._key is None:
             self._key = child_key(self._episode_key, self._step)
         self._draw += 1
-        bits = _mix(self._key + _signed(self._draw * _GAMMA))
+        unmixed = self._key + multiple(self._draw)
         if not shape:
-            return bits
-        lanes = torch.arange(1, math.prod(shape) + 1, device=self.device) * _GAMMA_S
-        return _mix(bits.unsqueeze(1) + lanes).view(self.num_envs, *shape)
+            return unmixed
+        lanes = lane_offsets(math.prod(shape), self.device)
+        return (mix(unmixed).unsqueeze(1) + lanes).view(self.num_envs, *shape)
+
+    def _upper(self, digits: int, shape: tuple[int, ...]) -> Tensor:
+        """The upper ``digits`` bits of the next draw as a number from 0, int64 [N, *shape]."""
+        bits = self._made_ahead(("bits", shape))
+        if bits is None:
+            unmixed = self._unmixed(shape)
+            bits = stirred(unmixed) if digits <= UNTOUCHED else mix(unmixed)
+        return top(bits, digits)
+
+    def bits(self, shape: Sequence[int] = ()) -> Tensor:
+        """64 random bits each, int64 [N, *shape]."""
+        shape = tuple(shape)
+        made = self._made_ahead(("bits", shape))
+        return mix(self._unmixed(shape)) if made is None else made
 
     def uniform(
         self,
@@ -186,14 +214,18 @@ class Rng:
         Raises:
             ValueError: if a range of plain numbers is not finite, or wider than ``dtype`` can hold.
         """
-        digits = _digits(dtype)
-        unit = _shift(self.bits(shape), _BITS - digits).to(dtype) * 2.0**-digits
+        shape, digits = tuple(shape), _digits(dtype)
         if isinstance(low, Tensor) or isinstance(high, Tensor):
+            unit = (self._upper(digits, shape) * _UNIT[digits]).to(dtype)
             low, high = (torch.as_tensor(bound, dtype=dtype, device=self.device) for bound in (low, high))
             return torch.minimum(unit * (high - low) + low, torch.nextafter(high, low))
+        made = self._made_ahead(("uniform", shape, low, high, dtype))
+        if made is not None:
+            return made
+        limit = None if (low, high) == (0.0, 1.0) else _largest_below(float(low), float(high), dtype)
+        unit = (self._upper(digits, shape) * _UNIT[digits]).to(dtype)
         if (low, high) == (0.0, 1.0):
             return unit
-        limit = _largest_below(float(low), float(high), dtype)
         drawn = unit.mul_(high - low).add_(low)
         return drawn if limit is None else drawn.clamp_(max=limit)
 
@@ -205,14 +237,24 @@ class Rng:
         Raises:
             ValueError: if a range of plain numbers is empty or longer.
         """
-        if not isinstance(high, Tensor) and not 0 < high - low <= _LONGEST:
-            raise ValueError(f"integers from {low} up to {high}, exclusive: the range must be 1 to 2^31 long")
-        return ((_shift(self.bits(shape), 32) * (high - low)) >> 32) + low
+        shape = tuple(shape)
+        if not isinstance(high, Tensor):
+            if not 0 < high - low <= _LONGEST:
+                raise ValueError(f"integers from {low} up to {high}, exclusive: the range must be 1 to 2^31 long")
+            made = self._made_ahead(("integers", shape, low, high))
+            if made is not None:
+                return made
+        drawn = (self._upper(32, shape) * (high - low)) >> 32
+        return drawn + low if low else drawn
 
     def normal(self, shape: Sequence[int] = (), dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal by Box and Muller, ``dtype`` [N, *shape]; tails reach ±6.6 standard deviations."""
+        shape = tuple(shape)
+        made = self._made_ahead(("normal", shape, dtype))
+        if made is not None:
+            return made
         bits = self.bits(shape)
-        radius = (_shift(bits, 32).to(dtype) + 1.0).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+        radius = (top(bits, 32).to(dtype) + 1.0).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
         angle = (bits & 0xFFFFFFFF).to(dtype) * (2.0 * math.pi * 2.0**-32)
         return radius * angle.cos_()
 
@@ -230,8 +272,9 @@ class Rng:
         if where is not None and self.device.type == "cpu":  # elsewhere, finding the rows would synchronise
             rows = where.nonzero().squeeze(1)
             part = self.of_rows(rows)
-            part._draw = self._draw
-            self._draw += 1
+            part._draw = draw = self._draw
+            self._made_ahead(("bits", ()))
+            self._draw = draw + 1
             return torch.zeros_like(self._episode_key).index_copy_(0, rows, part.choice(mask[rows]))
         rank = mask.cumsum(1, dtype=torch.int16)  # [N, K] how many True entries up to and including this one
         wanted = self.integers(0, rank[:, -1].long()) + 1  # [N] 1, …, number of True entries

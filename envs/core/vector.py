@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any, Generic
 
 import numpy as np
@@ -26,12 +24,19 @@ from torch import Tensor
 
 from palaestra.envs.core import errors
 from palaestra.envs.core.batched_env import BatchedEnv, StepResult
+from palaestra.envs.core.batching.records import host_row, map_state, select, some_rows, state_fields
+from palaestra.envs.core.draws import pipeline
+from palaestra.envs.core.draws.pipeline import Pipeline
+from palaestra.envs.core.draws.splitmix import child_key, constant
+from palaestra.envs.core.draws.stock import ResetDraws
 from palaestra.envs.core.env import StateT, TensorEnv, resolve_device, torch_dtype
 from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
-from palaestra.envs.core.rng import Rng, child_key, env_keys
+from palaestra.envs.core.rng import Request, Rng, env_keys
 from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.user_code import RAISED
+
+_ONE = constant(1)
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
@@ -86,13 +91,23 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
+        self._earlier_state: StateT | None = None  # before the latest step
+        self._reset_plan: list[Request] = []  # the draws of the latest reset, and of the latest step
+        self._step_plan: list[Request] = []
         self._seed_with(seed)
         self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
     def _seed_with(self, seed: int) -> None:
         self.seed = seed
         self._env_keys = env_keys(seed, self.env_indices)
+        self._forget()
         self.episode = torch.full((self.num_envs,), -1, device=self.device)  # [N] index of the running episode
+
+    def _forget(self) -> None:
+        """Drop what was drawn ahead: other episodes begin."""
+        self._reset_draws = ResetDraws(self._env_keys)
+        self._pipeline: Pipeline | None = None  # before a step
+        self._used_pipeline: Pipeline | None = None  # between a step and its resets
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode everywhere.
@@ -111,8 +126,11 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         else:
             episode = self.episode + 1
         keys, place = child_key(self._env_keys, episode), (None, episode, 0)
-        state = self._call("reset", place, Rng(keys, 0))
+        rng = Rng(keys, 0)
+        state = self._call("reset", place, rng)
         errors.check_state(self.env, state_fields(state), self.num_envs)
+        self._reset_plan = rng.requests
+        self._forget()
         obs = self._observe(state, place)
         self.state, self.episode, self._episode_keys = state, episode, keys
         self.episode_length = torch.zeros_like(episode)  # [N] steps
@@ -160,17 +178,19 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if not self._accepts(actions):
             errors.refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
         actions = actions.to(self._action_dtype)
-        length = self.episode_length + 1
-        place = (None, self.episode, length)
-        state, reward, terminated = self._call("step", place, self.state, actions, Rng(self._episode_keys, length))
+        length = self.episode_length + _ONE
+        place, ready = (None, self.episode, length), self._pipeline
+        rng = Rng(self._episode_keys, length) if ready is None else ready.step_rng(length)
+        state, reward, terminated = self._call("step", place, self.state, actions, rng)
         self._check("reward", reward, (self.num_envs,), torch.float32)
         self._check("terminated", terminated, (self.num_envs,), torch.bool)
         obs = self._observe(state, place)
-        self.state = self.final_state = state
-        self._final_place = place
+        self._earlier_state, self.state, self.final_state = self.state, state, state
+        self._final_place, self._step_plan = place, rng.requests
+        self._pipeline, self._used_pipeline = None, ready
         self.episode_length, self.episode_return = length, self.episode_return + reward
         limit = self.max_episode_steps
-        truncated = torch.zeros_like(terminated) if limit is None else (length >= limit) & ~terminated
+        truncated = torch.zeros_like(terminated) if limit is None else (length >= limit).gt(terminated)
         return obs, reward, terminated, truncated
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
@@ -180,12 +200,13 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         rows = done.nonzero().squeeze(1)
         if rows.numel() == 0:
             return final_obs
-        episode = self.episode[rows] + 1
-        keys, place = child_key(self._env_keys[rows], episode), (rows, episode, 0)
-        fresh = self._call("reset", place, Rng(keys, 0))
+        episode, rng = self._reset_draws.rng(rows, self.episode, self._reset_plan)
+        place = (rows, episode, 0)
+        fresh = self._call("reset", place, rng)
         obs = self._observe(fresh, place)
+        self._reset_plan = rng.requests
         self.episode = self.episode.index_copy(0, rows, episode)
-        self._episode_keys = self._episode_keys.index_copy(0, rows, keys)
+        self._episode_keys = self._episode_keys.index_copy(0, rows, rng.episode_key)
         self.episode_length = self.episode_length.index_fill(0, rows, 0)
         self.episode_return = self.episode_return.index_fill(0, rows, 0.0)
         self.state = map_state(lambda old, new: old.index_copy(0, rows, new), self.state, fresh)
@@ -193,15 +214,29 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
     def _reset_by_selection(self, done: Tensor, final_obs: Tensor) -> Tensor:
         """:meth:`reset_finished` with fixed shapes and no synchronisation."""
-        episode = self.episode + done
-        keys, place = child_key(self._env_keys, episode), (None, episode, 0)
-        fresh = self._call("reset", place, Rng(keys, 0))
-        obs = self._observe(fresh, place)
-        self.episode, self._episode_keys = episode, keys
-        self.episode_length = self.episode_length * ~done
-        self.episode_return = torch.where(done, 0.0, self.episode_return)
-        self.state = map_state(lambda old, new: torch.where(_spread(done, old), new, old), self.state, fresh)
-        return torch.where(_spread(done, final_obs), obs, final_obs)
+        used, length, episode = self._used_pipeline, self.episode_length, self.episode + done
+        rng = Rng(child_key(self._env_keys, episode), 0) if used is None else used.reset_rng()
+        try:
+            fresh = self._call("reset", (None, episode, 0), rng)
+        except EnvError:
+            if used is None:
+                raise
+            self._used_pipeline = None  # perhaps it is of an episode that does not begin yet
+            return self._reset_by_selection(done, final_obs)
+        state, new_length = select(done, fresh, self.state, self._earlier_state), length.masked_fill(done, 0)
+        obs = self._observe(state, (None, episode, new_length))
+        self.state, self.episode, self.episode_length = state, episode, new_length
+        self.episode_return = self.episode_return.masked_fill(done, 0.0)
+        if used is not None and used.makes(rng.requests, self._step_plan):
+            self._pipeline = used.after(done, length)
+        elif pipeline.fits(rng.requests, self._step_plan):
+            plans = rng.requests, self._step_plan
+            self._pipeline = pipeline.start(*plans, self._env_keys, episode, new_length)
+        else:
+            self._episode_keys = torch.where(done, child_key(self._env_keys, episode), self._episode_keys)
+            return obs
+        self._episode_keys = self._pipeline.episode_keys
+        return obs
 
     def successes(self) -> Tensor | None:
         """Successes of episodes that ended with the latest :meth:`advance`, bool [N]; None if undefined."""
@@ -225,8 +260,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if self.state is None:
             raise RuntimeError("call reset() first")
         counters = {name: getattr(self, name) for name in ("episode", "episode_length", "episode_return")}
-        first = int(self.env_indices[0])
-        return {"state": state_fields(self.state), **counters, "seed": self.seed, "first_env_index": first}
+        first, fields = int(self.env_indices[0]), state_fields(self.state)
+        state = {name: field.clone(memory_format=torch.contiguous_format) for name, field in fields.items()}
+        return {"state": state, **counters, "seed": self.seed, "first_env_index": first}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on with those episodes.
@@ -253,6 +289,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             setattr(self, name, value.to(self.device))
         self._episode_keys = child_key(self._env_keys, self.episode)
         self.state = state
+        self._forget()
 
     def state_of(self, row: int) -> StateT:
         """The state of one environment, see :func:`host_row`."""
@@ -308,43 +345,6 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
                 raise
 
             def again(rows: slice) -> object:
-                return getattr(self.env, method)(*(_of_rows(argument, rows) for argument in arguments))
+                return getattr(self.env, method)(*(some_rows(argument, rows) for argument in arguments))
 
             raise located(f"{type(self.env).__name__}: {method}", error, again, self.env_indices, place) from error
-
-
-def state_fields(state: Any) -> dict[str, Tensor]:
-    """The tensors of a state record (dataclass or NamedTuple) by name."""
-    if dataclasses.is_dataclass(state):
-        return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    if isinstance(state, tuple) and hasattr(state, "_asdict"):
-        return dict(state._asdict())
-    raise EnvError(f"a state must be a dataclass or a NamedTuple of tensors, got {type(state).__name__}")
-
-
-def map_state(function: Callable[..., Any], state: StateT, *others: StateT) -> StateT:
-    """A state record whose fields are ``function`` of the fields of the given ones."""
-    fields = [state_fields(s) for s in (state, *others)]
-    return type(state)(**{name: function(*(f[name] for f in fields)) for name in fields[0]})
-
-
-def host_row(state: StateT, row: int) -> StateT:
-    """One environment's share of a state on the host: NumPy arrays, and Python scalars for scalar fields."""
-
-    def pick(field: Tensor) -> Any:
-        value = field[row].detach().cpu()
-        return value.item() if value.dim() == 0 else value.numpy()
-
-    return map_state(pick, state)
-
-
-def _of_rows(argument: Any, rows: slice) -> Any:
-    """Some rows of an argument of the rules."""
-    if isinstance(argument, Rng):
-        return argument.of_rows(rows)
-    return argument[rows] if isinstance(argument, Tensor) else map_state(lambda field: field[rows], argument)
-
-
-def _spread(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask [N] with trailing dimensions to broadcast against ``like`` [N, …]."""
-    return mask.view(-1, *(1,) * (like.dim() - 1))

@@ -29,6 +29,7 @@ American Economic Review 2020; the rival's rules are ours.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -43,6 +44,7 @@ from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.market import Market
 
 if TYPE_CHECKING:
+    from palaestra.envs.core.reference import ReportFigure
     from palaestra.envs.core.rng import Rng
     from palaestra.envs.rendering.canvas import Canvas
 
@@ -73,8 +75,8 @@ class DuopolyPricing(Market[DuopolyState]):
         if rival not in get_args(Rival):
             raise ValueError(f"rival must be one of {', '.join(get_args(Rival))}, got {rival!r}")
         self.rule, self.discount = rival, checked_number("discount", discount, 0.0, 0.999)
-        self.nash_price = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=False).price
-        self.monopoly_price = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=True).price
+        self.nash_price, self.nash_profit = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=False)
+        self.monopoly_price, self.monopoly_profit = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=True)
         margin = MARGIN * (self.monopoly_price - self.nash_price)
         self.prices = np.linspace(self.nash_price - margin, self.monopoly_price + margin, PRICES)
         pairs = np.stack(np.meshgrid(self.prices, self.prices, indexing="ij"), 2)  # [own, rival, 2]
@@ -121,6 +123,14 @@ class DuopolyPricing(Market[DuopolyState]):
 
         states = [*canvas.past, state]
         draw_duopoly(canvas, DuopolyView(self, states, canvas.policy, over=canvas.over, reveals=canvas.reveals))
+
+    def report_figures(
+        self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[DuopolyState], Tensor] | None
+    ) -> list[ReportFigure]:
+        """The agent's prices and profit beside those of Nash, of monopoly and of the optimal policy."""
+        from palaestra.envs.pricing.dashboard.duopoly_figures import duopoly_figures
+
+        return [] if act is None else duopoly_figures(self, self.tabulate(act))
 
     def optimal_profits(self, periods: int) -> Array:
         """Profit of the optimal policy after 0 … ``periods`` periods, float64: only the end is random."""

@@ -75,10 +75,10 @@ class InventoryMarket(Market[SeasonState]):
     def report_figures(
         self, returns: Array, lengths: Array, successes: Array | None, act: Callable[[SeasonState], Tensor] | None
     ) -> list[ReportFigure]:
-        """The agent's prices beside the optimal ones."""
-        from palaestra.envs.pricing.dashboard.policy_figures import price_maps
+        """The agent's prices and stock beside the optimal ones."""
+        from palaestra.envs.pricing.dashboard.policy_figures import season_figures
 
-        return [] if act is None else price_maps(self, self.tabulate(act))
+        return [] if act is None else season_figures(self, self.tabulate(act))
 
     def states(self, stage: int) -> SeasonState:
         stock = torch.tensor(self.units, device=self.device).squeeze(1)

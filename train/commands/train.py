@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,8 @@ import typer
 from palaestra.train.commands import ENV_HELP, SetOption, UsageError, read_count, read_index
 from palaestra.train.formatting import say
 from palaestra.train.interruptions import Shown
-from palaestra.train.runs import machine  # noqa: F401  early, for its clock starts here
+from palaestra.train.runs.machine import spin_briefly  # early, for its clock starts here
+from palaestra.train.runs.parallel.launcher import number_of_processes, run_processes
 
 if TYPE_CHECKING:
     from palaestra.train.config.run_config import RunConfig
@@ -58,6 +60,10 @@ def train(
         int | None,
         typer.Option(parser=read_count, metavar="N", help="Threads on the CPU (default: tried out as it begins)."),
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(parser=read_count, metavar="K", help="Processes that train together here, one thread each."),
+    ] = None,
     stop_at: Annotated[
         str | None,
         typer.Option(metavar="WHEN", help="End early: solved, plateau, a score (475) or minutes (10m)."),
@@ -96,11 +102,16 @@ def train(
     palaestra train --resume latest
     palaestra train --resume latest --total-timesteps 10M
 
-    Several processes train one agent, each with its share of the environments:
+    Several processes train one agent, each with its share of the environments; torchrun starts them on several
+    machines, and anew when one dies:
 
     \b
+    palaestra train snake --processes 2
     torchrun --nproc-per-node=2 -m palaestra.train train snake --num-envs 4096
     """
+    spin_briefly()
+    if (count := number_of_processes(processes, resume, total_timesteps is not None)) > 1:
+        raise typer.Exit(run_processes(count, sys.argv[1:]))
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
     options |= {"stop_at": stop_at, "threads": threads}

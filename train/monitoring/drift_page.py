@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from palaestra.train.formatting import known
+from palaestra.train.formatting import known, minus
 from palaestra.train.monitoring.drift_report import (
     headline,
     interval_text,
     means,
     measured,
-    minus,
     notes_of,
     ranked,
     returns_of,

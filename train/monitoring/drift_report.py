@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from palaestra.train.formatting import columns, known
+from palaestra.train.formatting import columns, known, minus
 from palaestra.train.monitoring.drift import FEWEST, Shift
 from palaestra.train.monitoring.use_comparison import UseComparison
 from palaestra.train.plain_json import finite
@@ -67,11 +67,6 @@ def means(found: UseComparison, i: int) -> tuple[str, str]:
     half = abs(shift.watched.scale) * max(number.deviation, 1e-3 * abs(number.mean)) / 10
     before = minus(known(shift.watched.quantity(number.mean), half))
     return before, "–" if shift.mean is None else minus(known(shift.watched.quantity(shift.mean), half))
-
-
-def minus(number: str) -> str:
-    """A number, as text, with the sign that is as wide as a digit."""
-    return number.replace("-", "−")
 
 
 def ranked(found: UseComparison) -> list[int]:

@@ -175,21 +175,25 @@ def interval_chart(
     top = 18.0 if levels else 4.0
     height = top + _ROW * len(rows) + BOTTOM
     base = scale(min(max(0.0, scale.low), scale.high))
-    parts = parts_of.across(scale, top, height - BOTTOM, x_label)
+    parts, words = parts_of.across(scale, top, height - BOTTOM, x_label), list[str]()
     for number, row in enumerate(rows):
         place, kind = top + _ROW * number, parts_of.classes(row.colour)
-        parts += parts_of.score_bar(place, scale, base, row.name, row.value, (row.low, row.high), kind, row.note)
+        parts += parts_of.score_bar(place, scale, base, row.value, (row.low, row.high), kind)
+        words += parts_of.score_words(place, scale, row.name, row.value, row.note)
     for name, value in levels:
         parts += parts_of.upright(name, scale(value), 2.0, height - BOTTOM)
+    parts += words  # over the lines
     texts = [
         f"{row.name}: {short_number(row.value)}" + (f" ({_interval(row)})" if _interval(row) else "") for row in rows
     ]
     marks = [[top + _ROW * n, top + _ROW * (n + 1), words] for n, words in enumerate(texts)]
     numbers = [{"name": row.name, "value": row.value, "low": row.low, "high": row.high} for row in rows]
     hover = {"kind": "rows", "marks": marks, "rows": numbers}
-    table = [[row.name, short_number(row.value), _interval(row) or "–"] for row in rows]
-    svg = parts_of.svg(ident, title, ". ".join(texts), parts, height)
-    return SvgChart(ident, title, svg, hover, ("", x_label, "95 % interval"), table, (), note)
+    known = any(_interval(row) for row in rows)
+    heads = ("", x_label, "95 % interval") if known else ("", x_label)
+    table = [[row.name, short_number(row.value), _interval(row) or "–"][: len(heads)] for row in rows]
+    svg = parts_of.svg(ident, title, f"{x_label}. {'. '.join(texts)}.", parts, height)
+    return SvgChart(ident, title, svg, hover, heads, table, (), note)
 
 
 def _interval(row: ScoreRow) -> str:

@@ -231,21 +231,51 @@ def added_charts(record: RunRecord, prefix: str) -> list[SvgChart]:
 
 
 def _added(figure: dict[str, Any], ident: str) -> list[SvgChart]:
-    labels: dict[str, Any] = {"x_label": str(figure["x_label"]), "y_label": str(figure["y_label"])}
-    if figure["kind"] == "bars":
-        levels = [(str(name), float(value)) for name, value in figure["levels"]]
-        more: dict[str, Any] = {"levels": levels, "marked": figure["marked"], "note": str(figure["note"])}
-        names = [str(name) for name in figure["names"]]
-        title, edges, counts = str(figure["title"]), figure["edges"], figure["counts"]
-        return [histogram_chart(ident, title, edges, counts, names=names, **labels, **more)]
+    return _DRAWN[figure["kind"]](figure, ident)
+
+
+def _bars(figure: dict[str, Any], ident: str) -> list[SvgChart]:
+    more: dict[str, Any] = {"marked": figure["marked"], "names": [str(name) for name in figure["names"]]}
+    title, edges, counts = str(figure["title"]), figure["edges"], figure["counts"]
+    return [histogram_chart(ident, title, edges, counts, **_labels(figure), **_levels(figure), **more)]
+
+
+def _lines(figure: dict[str, Any], ident: str) -> list[SvgChart]:
+    curves = []
+    for number, (name, y) in enumerate(figure["curves"].items()):
+        low, high = figure["bands"].get(name, ((), ()))
+        curves.append(Curve(str(name), figure["x"], y, low, high, colour=number))
+    more = {"from_zero": bool(figure["from_zero"]), **_levels(figure)}
+    return [line_chart(ident, str(figure["title"]), curves, **_labels(figure), **more)]
+
+
+def _rows(figure: dict[str, Any], ident: str) -> list[SvgChart]:
+    rows = [
+        ScoreRow(str(name), float(value), colour=_PLAIN if name in figure["compared"] else 0)
+        for name, value in figure["values"].items()
+    ]
+    return [interval_chart(ident, str(figure["title"]), rows, x_label=str(figure["x_label"]), **_levels(figure))]
+
+
+def _labels(figure: dict[str, Any]) -> dict[str, Any]:
+    return {"x_label": str(figure["x_label"]), "y_label": str(figure["y_label"])}
+
+
+def _levels(figure: dict[str, Any]) -> dict[str, Any]:
+    return {"levels": [(str(name), float(value)) for name, value in figure["levels"]], "note": str(figure["note"])}
+
+
+def _maps(figure: dict[str, Any], ident: str) -> list[SvgChart]:
     known = finite([value for rows in figure["maps"].values() for row in rows for value in row])
     ends = min(known), max(known)
     first, steps, label = tuple(figure["first"]), tuple(figure["steps"]), str(figure["value_label"])
     charts, last = [], len(figure["maps"]) - 1
     for number, (name, values) in enumerate(figure["maps"].items()):
         place: dict[str, Any] = {"ends": ends, "first": first, "steps": steps, "value_label": label}
+        title = f"{figure['title']}: {name}" if name else str(figure["title"])
         note = str(figure["note"]) if number == last else ""
-        charts.append(
-            map_chart(f"{ident}-{number}", f"{figure['title']}: {name}", values, **labels, **place, note=note)
-        )
+        charts.append(map_chart(f"{ident}-{number}", title, values, **_labels(figure), **place, note=note))
     return charts
+
+
+_DRAWN = {"bars": _bars, "maps": _maps, "lines": _lines, "rows": _rows}

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from palaestra.envs.core.reference import FIGURE_KINDS
 from palaestra.train.config.schema import ConfigError, load_yaml
 from palaestra.train.formatting import hours
 from palaestra.train.plain_json import is_moderate_number
@@ -166,7 +167,7 @@ def _figures(record: RunRecord) -> list[dict[str, Any]]:
         return []
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return [figure for figure in content if figure["kind"] in ("bars", "maps")]
+        return [figure for figure in content if figure["kind"] in FIGURE_KINDS]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         record.troubles.append(f"{file.name} is damaged ({error}), and is left out.")
         return []

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import Any, NamedTuple
 
-from palaestra.train.formatting import NORMALISED, condition_name, figure_label, four_digits, known
+from palaestra.train.formatting import NORMALISED, condition_name, figure_label, four_digits, known, minus
 from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.run_charts import solved_at
 from palaestra.train.report.run_record import FINISHED, INTERRUPTED, RUNNING, RunRecord, spent
 from palaestra.train.report.told_settings import find_env, short_name, value_text
 
 WORST = 3
+_WORDS = {  # of figures whose names say too little
+    "exact_mean": "mean return, exact",
+    "best_fixed_mean": "return of the best fixed price",
+    "captured_percent": "captured above a fixed price",
+    "revenue_at_5_percent": "mean of the lowest 5 %",
+}
 _VERSIONS = ("palaestra", "torch", "stable_baselines3", "gymnasium", "numpy", "python")
 _MACHINE = ("machine", "device", "threads", "processes", "git_commit", "finished")
 
@@ -52,14 +59,14 @@ def verdict_of(record: RunRecord) -> RunVerdict:
     text += "."
     if (successes := record.number("success_rate")) is not None:
         text += f" {100 * successes:.1f} % of the episodes are successes."
-    text += _time_to_solve(record, solved) + _better_before(record)
+    text += _below_heuristic(record, score) + _time_to_solve(record, solved) + _better_before(record)
     if record.state != FINISHED:
         text += f" {_state_text(record)}"
     if solved is None:
-        return RunVerdict("Evaluated.", "none", text)
+        return RunVerdict("Evaluated.", "none", minus(text))
     if score >= solved:
-        return RunVerdict("Solved.", "good", text)
-    return RunVerdict("Not solved.", "open", f"{text} It counts as solved at {known(solved)}.")
+        return RunVerdict("Solved.", "good", minus(text))
+    return RunVerdict("Not solved.", "open", minus(f"{text} It counts as solved at {known(solved)}."))
 
 
 def _half(record: RunRecord) -> float:
@@ -76,6 +83,13 @@ def _interval(record: RunRecord, half: float) -> str:
     if low is None or high is None or half == 0.0:
         return f" ({count})" if count else ""
     return f" (95 % interval {known(low, half)} to {known(high, half)}" + (f", {count})" if count else ")")
+
+
+def _below_heuristic(record: RunRecord, score: float) -> str:
+    heuristic = record.number("reference", "heuristic")
+    if heuristic is None or score >= heuristic:
+        return ""
+    return f" A simple rule, the heuristic, scores more: {known(heuristic)}."
 
 
 def _time_to_solve(record: RunRecord, solved: float | None) -> str:
@@ -131,9 +145,9 @@ def facts_of(record: RunRecord) -> list[tuple[str, str]]:
     """A few numbers for the top of the page."""
     found: list[tuple[str, str]] = []
     if (score := record.score) is not None:
-        found.append(("score", known(score, _half(record))))
+        found.append(("score", minus(known(score, _half(record)))))
     if (share := record.number("percent_of_optimal")) is not None:
-        found.append((NORMALISED, f"{share:z.1f} %"))
+        found.append((NORMALISED, minus(f"{share:z.1f} %")))
     found.append(("steps", f"{record.steps:,}"))
     if time := spent(record):
         found.append(("wall time", time))
@@ -154,7 +168,8 @@ def worst_episodes(record: RunRecord) -> list[WorstEpisode]:
     seed = record.number("seed") or 0
     found = []
     for value, number, length in rows[: 1 if alike else WORST]:
-        text = f"Episode {number:,.0f}: return {four_digits(value)} after {length:,.0f} steps.{alike}"
+        steps = f"{length:,.0f} step{'s' * (length != 1)}"
+        text = minus(f"Episode {number:,.0f}: return {four_digits(value)} after {steps}.{alike}")
         options = ["--env-index", f"{number:.0f}", *(["--seed", f"{seed:.0f}"] if seed else [])]
         shown = command("watch", record, *options) if replays else None
         film = command("watch", record, *options, "--record", f"episode-{number:.0f}.mp4") if replays else None
@@ -174,13 +189,20 @@ def measured(record: RunRecord) -> list[tuple[str, str]]:
         "success_ci_high",
     }
     rows = [("middle half (IQM)", "iqm"), ("deviation", "std"), ("episode length, steps", "mean_length")]
-    found = [(name, known(value, _half(record))) for name, key in rows if (value := record.number(key)) is not None]
-    others = [key for key in record.evaluation if key not in usual and record.number(key) is not None]
-    labels = [(key, *figure_label(key)) for key in others]
-    told = [
-        (label.replace("optimum", "best known"), known(record.number(key) or 0.0) + unit) for key, label, unit in labels
+    found = [
+        (name, minus(known(value, _half(record)))) for name, key in rows if (value := record.number(key)) is not None
     ]
+    others = [key for key in record.evaluation if key not in usual and record.number(key) is not None]
+    told = [(_label(key), minus(known(record.number(key) or 0.0)) + figure_label(key)[1]) for key in others]
     return [*found, *told]
+
+
+def _label(key: str) -> str:
+    """What a page calls a further figure; of a changed market there are the best known return and the share of it."""
+    if market := re.fullmatch("(.+)_(optimum|ratio_percent)", key):
+        told = {"optimum": "best known", "ratio_percent": "of the best known"}
+        return f"{condition_name(market[1])}, {told[market[2]]}"
+    return _WORDS.get(key, figure_label(key)[0])
 
 
 def stress_rows(record: RunRecord) -> list[tuple[str, ...]]:
@@ -209,18 +231,18 @@ def stress_rows(record: RunRecord) -> list[tuple[str, ...]]:
 
 
 def _number(value: Any) -> str:
-    return four_digits(value) if is_moderate_number(value) else "–"
+    return minus(four_digits(value)) if is_moderate_number(value) else "–"
 
 
 def _percent(value: Any) -> str:
-    return f"{value:z.1f} %" if is_moderate_number(value) else "–"
+    return minus(f"{value:z.1f} %") if is_moderate_number(value) else "–"
 
 
 def _ends(found: dict[str, Any], exact: bool) -> str:
     low, high = found.get("ci_low"), found.get("ci_high")
     if exact or not (is_moderate_number(low) and is_moderate_number(high)):
         return "exact" if exact else "–"
-    return f"{four_digits(float(low or 0.0))} to {four_digits(float(high or 0.0))}"
+    return minus(f"{four_digits(float(low or 0.0))} to {four_digits(float(high or 0.0))}")
 
 
 def made_with(record: RunRecord) -> list[tuple[str, str]]:

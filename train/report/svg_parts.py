@@ -135,19 +135,23 @@ def _clipped(value: float, scale: Scale) -> float:
     return scale(max(value, scale.low) if scale.logarithmic else value)
 
 
-def score_bar(
-    top: float, scale: Scale, base: float, name: str, value: float, ends: tuple[Number, Number], kind: str, note: str
-) -> list[str]:
-    """A row of 40 units: name and value above a bar from ``base``, and its interval."""
+def score_bar(top: float, scale: Scale, base: float, value: float, ends: tuple[Number, Number], kind: str) -> list[str]:
+    """The bar of a row of 40 units, from ``base``, and its interval."""
     y, x = top + 25.0, scale(value)
-    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    told = f'<tspan class="strong">{escape(name)}</tspan>' + (f" {escape(note)}" if note else "")
-    parts = [f'<text x="{scale.start:.1f}" y="{top + 12:.1f}" text-anchor="start">{told}</text>']
-    parts.append(text(scale.end, top + 12, short_number(value), "end", "strong"))
     left, width = min(x, base), abs(x - base)
-    parts.append(f'<rect class="bar {kind}" x="{left:.1f}" y="{y - 6:.1f}" width="{width:.1f}" height="12" rx="2"/>')
+    parts = [f'<rect class="bar {kind}" x="{left:.1f}" y="{y - 6:.1f}" width="{width:.1f}" height="12" rx="2"/>']
     low, high = ends
     if low is not None and high is not None and high > low:
         a, b = scale(low), scale(high)
         parts += [line(a, y, b, y, "whisker"), line(a, y - 5, a, y + 5, "whisker"), line(b, y - 5, b, y + 5, "whisker")]
     return parts
+
+
+def score_words(top: float, scale: Scale, name: str, value: float, note: str) -> list[str]:
+    """Name and value above the bar of a row."""
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    told = f'<tspan class="strong">{escape(name)}</tspan>' + (f" {escape(note)}" if note else "")
+    return [
+        f'<text class="name" x="{scale.start:.1f}" y="{top + 12:.1f}" text-anchor="start">{told}</text>',
+        text(scale.end, top + 12, short_number(value), "end", "strong name"),
+    ]

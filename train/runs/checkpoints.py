@@ -19,7 +19,7 @@ from palaestra.agents import CheckpointError
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.train.config.compatibility import Agent
-from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.runs.run_folder import RunFolder, processes_of
 
 KEPT = 2
 _SHARE = ".rank{}of{}"
@@ -50,12 +50,6 @@ def save(model: Agent, folder: RunFolder) -> None:
 def _share(checkpoint: Path, rank: int, size: int) -> Path:
     """The file in which process ``rank`` of ``size`` keeps its state."""
     return checkpoint if rank == 0 else checkpoint.with_suffix(_SHARE.format(rank, size))
-
-
-def _processes(checkpoint: Path) -> int:
-    """The number of processes that have written it."""
-    shares = list(checkpoint.parent.glob(checkpoint.stem + _SHARE.format("*", "*")))
-    return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
 
 
 def check_there(folder: RunFolder) -> None:
@@ -89,7 +83,7 @@ def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[st
     """
     group = process_group()
     for path in [source] if source.is_file() else RunFolder(source).checkpoints():
-        if (began := _processes(path)) != group.size:
+        if (began := processes_of(path)) != group.size:
             raise CheckpointError(f"{path} was written by {began} processes, and {group.size} cannot go on from it")
         model, problem = None, ""
         try:

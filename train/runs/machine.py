@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST = 1e10  # s, three hundred years: what says more is damaged
 _IMPORTED = time.monotonic()
+_SPINS = "1000"  # looks at the others, tens of microseconds, before a thread that waits for them sleeps
 _STAT = Path("/proc/self/stat")
 _CPUINFO = Path("/proc/cpuinfo")
 _START_TIME = 22  # number of the field in /proc/self/stat: clock ticks after boot, see proc(5)
@@ -36,6 +37,17 @@ def process_seconds() -> float:
     after_name = _STAT.read_text().rpartition(")")[2].split()  # the second field, a name in brackets, may hold spaces
     started = int(after_name[_START_TIME - 3]) / os.sysconf("SC_CLK_TCK")
     return max(since_import, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+
+def spin_briefly() -> None:
+    """Let threads that wait for each other sleep soon, unless the environment says how; before PyTorch is imported.
+
+    At the end of an operation GNU's OpenMP, which PyTorch's wheels for Linux carry, looks for the others 300,000 times
+    (some milliseconds). Where another program has taken a core, the thread that looks keeps the one that is awaited
+    from computing on what is left. No result depends on it.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = _SPINS
 
 
 class Stopwatch:

@@ -307,6 +307,12 @@ class RunFolder:
             yield
 
 
+def processes_of(checkpoint: Path) -> int:
+    """The number of processes that have written it: all but the first a share of their own, beside it."""
+    shares = list(checkpoint.parent.glob(checkpoint.stem + ".rank*of*"))
+    return int(shares[0].suffix.rpartition("of")[2]) if shares else 1
+
+
 def is_trained(facts: Mapping[str, Any], total_timesteps: Any, stop_at: Any) -> bool:
     """True if by its ``run.json`` a run of that configuration has taken all steps, or the rule has ended it."""
     trained = facts.get("num_timesteps")

@@ -1,4 +1,4 @@
-"""The stored time-optimal bound of the Panda's held-out targets, and how an agent's times compare with it."""
+"""The stored time-optimal bound of the Panda's held-out targets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-
-from palaestra.envs.core import Array
-from palaestra.envs.core.reference import ReportFigure, counts_between
 
 BOUNDS = Path(__file__).parent.with_name("reach_bound.json")  # of the held-out targets
 
@@ -34,23 +31,3 @@ def pandas_bound(start_tool: Tensor, tolerance: float, period: float) -> dict[st
     steps = float(np.ceil(np.array(stored["seconds_within_tolerance"]) / period).mean())
     seconds = float(np.mean(stored["seconds"]))
     return {"seconds": seconds, "steps": steps, "approach": float((distance - tolerance).mean())}
-
-
-def time_over_bound(lengths: Array, successes: Array, period: float) -> list[ReportFigure]:
-    """How many times as long as the bound each arrival took, of the held-out episodes in their order.
-
-    Args:
-        lengths, successes: steps and arrivals, of at least as many episodes as are shown.
-        period: of a step, s.
-    """
-    bound = np.array(held_out()["seconds_within_tolerance"])
-    count = min(len(bound), len(lengths))
-    ratio = (lengths[:count] * period / bound[:count])[successes[:count].astype(bool)]
-    if not len(ratio):
-        return []
-    note = (
-        f"{len(ratio):,} of {count:,} targets were reached. At 1 an arm would be as fast as no control can beat; steps "
-        f"of {period:g} s alone take the bound to {float(np.mean(np.ceil(bound / period) * period / bound)):.2f}."
-    )
-    levels, title = [("median", float(np.median(ratio)))], "Time over the bound"
-    return [counts_between(ratio, title, "time / time-optimal bound", "episodes", levels=levels, note=note)]

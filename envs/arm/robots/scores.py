@@ -24,7 +24,7 @@ from palaestra.envs.arm.dynamics import link_frames
 from palaestra.envs.arm.robots.plain_data import chain_data
 from palaestra.envs.arm.robots.target_box import BoxShape
 from palaestra.envs.arm.robots.time_bound import time_bound
-from palaestra.envs.core import Reference
+from palaestra.envs.core import Array, Reference
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ BOUND_KEYS = ("seconds", "steps", "approach")
 def held_out_targets(box: BoxShape) -> Tensor:
     """Targets [1000, 3] m of the first episodes of the held-out environments, float64."""
     low, high = torch.tensor(box, dtype=torch.float32).unbind(1)
-    return Rng(_keys(), 0).uniform(low, high, (3,)).double()
+    return Rng(held_out_keys(), 0).uniform(low, high, (3,)).double()
 
 
 def task_digest(chain: SerialChain, start: Row, targets: BoxShape, *more: Any) -> str:
@@ -67,6 +67,13 @@ def held_out_bound(
     approach = ((goals - tool).norm(dim=1) - tolerance).clamp(min=0.0)
     steps = (bound.within_tolerance / period).ceil().clamp(min=1.0)
     return {"seconds": _mean(bound.seconds), "steps": _mean(steps), "approach": _mean(approach)}
+
+
+def first_bounds(chain: SerialChain, start: Row, targets: BoxShape, tolerance: float, most: int) -> Array:
+    """The bound of each of the first held-out targets, at most ``most`` and ``MEASURED`` of them, float64 s."""
+    goals = held_out_targets(targets)[: min(most, MEASURED)]
+    found: Array = time_bound(chain, start, goals, tolerance).within_tolerance.numpy()
+    return found
 
 
 def random_and_expert(env: TensorEnv[Any], episodes: int = HELD_OUT) -> tuple[float, float, float]:
@@ -121,7 +128,7 @@ def nothing_known(random: float, arrived: float, episodes: int) -> Reference:
 @torch.no_grad()
 def _played(env: TensorEnv[Any], act: Callable[[Any], Tensor], episodes: int) -> tuple[float, float]:
     """The mean return, and the share of episodes that end at the target."""
-    keys = _keys()[:episodes]
+    keys = held_out_keys()[:episodes]
     state, going = env.reset(Rng(keys, 0)), torch.ones(episodes, dtype=torch.bool)
     total = torch.zeros(episodes, dtype=torch.float64)
     for step in range(env.max_episode_steps or 0):
@@ -133,7 +140,8 @@ def _played(env: TensorEnv[Any], act: Callable[[Any], Tensor], episodes: int) ->
     return _mean(total), _mean((~going).double())
 
 
-def _keys() -> Tensor:
+def held_out_keys() -> Tensor:
+    """Keys of the held-out episodes, int64 [1000]."""
     return child_key(env_keys(HELD_OUT_SEED, torch.arange(HELD_OUT)), 0)
 
 

@@ -16,6 +16,7 @@ from palaestra.envs import Quantity, Reference, TensorEnv, UnknownEnvError, entr
 from palaestra.envs.checker.conformance import RULES, STRUCTURE, check_env, table
 from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
+from palaestra.envs.core.reference import counts_of_whole
 from palaestra.envs.core.rng import Rng
 
 
@@ -62,6 +63,9 @@ class Walk(TensorEnv[WalkState]):
         self, earlier: WalkState, before: WalkState, action: Tensor, after: WalkState
     ) -> dict[str, Tensor]:
         return {"speed": (after.place - before.place).abs()}
+
+    def report_figures(self, returns: Any, lengths: Any, successes: Any, act: Any) -> Any:
+        return [counts_of_whole(lengths, "Lengths", "steps", "episodes")]
 
     @property
     def keys_to_action(self) -> dict[str, int]:
@@ -348,6 +352,11 @@ class FiguresOfAll(Walk):
         return {"age": after.age.float().mean()}
 
 
+class FigureOfNone(Walk):
+    def report_figures(self, returns: Any, lengths: Any, successes: Any, act: Any) -> Any:
+        return None
+
+
 class BrokenPicture(Walk):
     def draw(self, state: WalkState, canvas: Any) -> None:
         raise ZeroDivisionError("no paint")
@@ -411,6 +420,7 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
         {"step figures"},
         "step_figures['age'] must be a floating-point tensor of shape (64,), got torch.float",
     ),
+    (FigureOfNone, {"report figures"}, "with a policy: it must return a list of figures, got NoneType"),
     (TooFewNames, {"names"}, "observation_names tells of 1 numbers, and Box"),
     (BrokenPicture, {"pictures"}, "ZeroDivisionError: no paint (test_conformance.py:"),
     (WrongRandomReturn, {"reference"}, ", but reference.random is 100: correct it"),

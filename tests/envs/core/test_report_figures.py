@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 
 from palaestra.envs import resolve
-from palaestra.envs.arm.reach import PERIOD, Reach
-from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.reference import BarFigure, MapFigure, counts_between, counts_of_whole
 from palaestra.envs.pricing import Pricing, TwoProducts
 from palaestra.envs.pricing.dashboard.policy_figures import price_maps
 from palaestra.envs.snake import Snake
 from palaestra.envs.wrappers import StickyActions
-from palaestra.train.evaluation.episodes import evaluate
-from palaestra.train.evaluation.policies import ExpertPolicy
 
 
 def test_whole_numbers_have_a_bar_each() -> None:
@@ -32,40 +28,22 @@ def test_counts_between_edges() -> None:
 
 def test_snake_tells_lengths_and_the_steps_of_full_boards() -> None:
     returns, lengths = np.array([35.0, 35.0, 3.0]), np.array([300, 200, 40])
-    ends, full = Snake(size=6).report_figures(returns, lengths, returns == 35, None)
+    ends, pace, full = Snake(size=6).report_figures(returns, lengths, returns == 35, None)
     assert isinstance(ends, BarFigure)
     assert isinstance(full, BarFigure)
     assert (ends.names[0], ends.names[-1], ends.counts[0], ends.counts[-1]) == ("4", "36", 1, 2)
     assert ends.marked == [32]
+    assert isinstance(pace, BarFigure)
+    assert (pace.edges[0], pace.edges[-1]) == (200 / 35, 40 / 3)
     assert (full.edges[0], full.edges[-1], sum(full.counts)) == (200.0, 300.0, 2)
-    assert len(Snake(size=6).report_figures(returns - 1, lengths, None, None)) == 1
-
-
-def test_the_arm_tells_times_over_the_bound_of_each_target() -> None:
-    bound = np.array(held_out()["seconds_within_tolerance"])
-    lengths, successes = np.full(100, 20), np.arange(100) % 2 == 0
-    (figure,) = Reach().report_figures(np.zeros(100), lengths, successes, None)
-    assert isinstance(figure, BarFigure)
-    ratio = 20 * PERIOD / bound[:100:2]
-    assert (figure.edges[0], figure.edges[-1]) == pytest.approx((ratio.min(), ratio.max()))
-    assert (sum(figure.counts), figure.levels) == (50, [("median", pytest.approx(np.median(ratio)))])
-    assert "50 of 100 targets were reached" in figure.note
-    assert Reach().report_figures(np.zeros(9), np.full(9, 100), np.zeros(9, bool), None) == []
-    assert Reach("so101").report_figures(np.zeros(9), lengths[:9], successes[:9], None) == []
-
-
-def test_no_time_is_below_the_bound() -> None:
-    """Of the expert, by the steps that it takes; a step too many for the rounding of both."""
-    played = evaluate("reach", ExpertPolicy(), episodes=64).played
-    assert played is not None
-    (figure,) = Reach().report_figures(played.returns, played.lengths, played.successes, None)
-    assert figure.edges[0] >= 1.0
+    assert len(Snake(size=6).report_figures(returns - 1, lengths, None, None)) == 2
+    assert len(Snake(size=6).report_figures(returns * 0, lengths, None, None)) == 1  # none has eaten
 
 
 def test_pricing_tells_its_prices_beside_the_best_known() -> None:
     market = Pricing(periods=7, stock=3, prices=[20, 40, 90])
     fixed = lambda state: state.stock * 0 + 1  # noqa: E731  40 everywhere
-    (figure,) = market.report_figures(np.zeros(1), np.zeros(1), None, fixed)
+    figure = market.report_figures(np.zeros(1), np.zeros(1), None, fixed)[-1]
     assert isinstance(figure, MapFigure)
     assert figure.maps["agent"] == [[40.0] * 7] * 3
     best = market.optimal_policy()
@@ -87,7 +65,7 @@ def test_the_best_policy_is_nowhere_away_from_itself() -> None:
 
 def test_long_seasons_are_thinned() -> None:
     market = Pricing(periods=250, stock=130)
-    (figure,) = market.report_figures(np.zeros(1), np.zeros(1), None, lambda state: state.stock * 0)
+    figure = market.report_figures(np.zeros(1), np.zeros(1), None, lambda state: state.stock * 0)[-1]
     assert isinstance(figure, MapFigure)
     assert (len(figure.maps["agent"]), len(figure.maps["agent"][0])) == (44, 84)
     assert figure.steps == (3.0, 3.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from palaestra.envs.core import rng as rng_module
+from palaestra.envs.core.draws import splitmix
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -21,6 +22,16 @@ MASK = 2**64 - 1
 def make(num_envs: int, seed: int = 0, episode: int = 0, step: int = 0, first: int = 0) -> Rng:
     keys = env_keys(seed, torch.arange(first, first + num_envs))
     return Rng(child_key(keys, torch.full((num_envs,), episode)), step)
+
+
+class Given:
+    """Bits instead of random ones."""
+
+    def __init__(self, bits: Tensor) -> None:
+        self.bits = bits
+
+    def get(self, draw: int, request: Any) -> Tensor | None:
+        return self.bits if request[0] == "bits" else None
 
 
 def chi_square(counts: Tensor) -> float:
@@ -45,21 +56,21 @@ def test_published_splitmix64_sequence() -> None:
         16408922859458223821,
     ]
     states = [(1234567 + k * GAMMA) & MASK for k in range(1, 6)]
-    assert [rng_module._mix_int(state) for state in states] == published
-    tensor = torch.tensor([rng_module._signed(state) for state in states])
-    assert [value % 2**64 for value in rng_module._mix(tensor).tolist()] == published
+    assert [splitmix.mix_int(state) for state in states] == published
+    tensor = torch.tensor([splitmix.signed(state) for state in states])
+    assert [value % 2**64 for value in splitmix.mix(tensor).tolist()] == published
 
 
 @given(st.lists(st.integers(0, MASK), min_size=1, max_size=8))
 def test_tensor_mix_equals_integer_mix(values: list[int]) -> None:
-    mixed = rng_module._mix(torch.tensor([rng_module._signed(v) for v in values]))
-    assert mixed.tolist() == [rng_module._signed(rng_module._mix_int(v)) for v in values]
+    mixed = splitmix.mix(torch.tensor([splitmix.signed(v) for v in values]))
+    assert mixed.tolist() == [splitmix.signed(splitmix.mix_int(v)) for v in values]
 
 
 @given(st.integers(0, MASK), st.integers(0, 2**40))
 def test_child_key_of_an_integer_equals_that_of_a_tensor(key: int, counter: int) -> None:
-    keys = torch.tensor([rng_module._signed(key)])
-    expected = rng_module._signed(rng_module._mix_int((key + (counter + 1) * GAMMA) & MASK))
+    keys = torch.tensor([splitmix.signed(key)])
+    expected = splitmix.signed(splitmix.mix_int((key + (counter + 1) * GAMMA) & MASK))
     assert child_key(keys, counter).tolist() == child_key(keys, torch.tensor([counter])).tolist() == [expected]
 
 
@@ -146,8 +157,7 @@ def test_uniform_range_moments_and_dtype() -> None:
 
 def test_uniform_never_reaches_one_in_float32() -> None:
     """The largest 64 bits there are give the largest number below 1."""
-    biggest = Rng(torch.zeros(1, dtype=torch.int64), 0)
-    biggest.bits = lambda shape=(): torch.tensor([-1])  # type: ignore[method-assign]
+    biggest = Rng(torch.zeros(1, dtype=torch.int64), 0, Given(torch.tensor([-1])))
     assert biggest.uniform().item() == 1 - 2.0**-24
 
 
@@ -164,8 +174,7 @@ EXTREMES = torch.tensor([-1, 0, 2**63 - 1, -(2**63)])  # all bits set, none, and
 )
 def test_uniform_is_half_open_in_every_range(dtype: torch.dtype, bounds: tuple[float, float], tensors: bool) -> None:
     """The largest and smallest bits; a range that has no number of that type between its ends gives the lower end."""
-    rng = Rng(torch.zeros(4, dtype=torch.int64), 0)
-    rng.bits = lambda shape=(): EXTREMES  # type: ignore[method-assign]
+    rng = Rng(torch.zeros(4, dtype=torch.int64), 0, Given(EXTREMES))
     low, high = (torch.tensor(bound, dtype=dtype) for bound in bounds)
     drawn = rng.uniform(low, high, dtype=dtype) if tensors else rng.uniform(*bounds, dtype=dtype)
     assert drawn.dtype == dtype
@@ -192,8 +201,7 @@ def test_integers_refuse_ranges_that_are_empty_or_too_long(bounds: tuple[int, in
 
 def test_the_longest_range_of_integers() -> None:
     """The largest and the smallest bits give its ends."""
-    rng = Rng(torch.zeros(4, dtype=torch.int64), 0)
-    rng.bits = lambda shape=(): EXTREMES  # type: ignore[method-assign]
+    rng = Rng(torch.zeros(4, dtype=torch.int64), 0, Given(EXTREMES))
     assert rng.integers(-7, 2**31 - 7).tolist() == [2**31 - 8, -7, 2**30 - 8, 2**30 - 7]
 
 

@@ -106,9 +106,14 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+def killed_by(status: int) -> str:
+    """The signal that has ended a child, in words; the status is −N for signal N."""
+    name = signal.Signals(-status).name
+    return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
 def failure(status: int, log: Path) -> str:
     """The failure of a child that has ended, in one line."""
     if status < 0:
-        name = signal.Signals(-status).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        return killed_by(status)
     return f"exit status {status}: {last_line(log) or 'it said nothing'}"

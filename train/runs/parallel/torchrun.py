@@ -1,4 +1,5 @@
-"""Training by several processes that torchrun starts: one plan, one message when it fails, and going on after a death.
+"""Training by several processes that torchrun or ``--processes`` starts: one plan, one message when it fails, and
+going on after a death.
 
 1. Process 0 reads the command line, makes the run folder and hands the plan to the others. It alone writes what people
    read; the others only their shares of checkpoints.
@@ -23,10 +24,11 @@ from typing import Any
 import torch
 import yaml
 
-from palaestra.agents.distributed.process_group import ProcessGroup, joined, process_group
+from palaestra.agents.distributed.process_group import LostContactError, ProcessGroup, joined, process_group
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError, fitting
+from palaestra.train.runs.parallel.launcher import LOST, note_folder, started_by_command
 from palaestra.train.runs.run_folder import RunFolder
 
 _RESTARTS, _MAX_RESTARTS = "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"
@@ -43,7 +45,7 @@ class Plan:
 
 
 class _ToldElsewhere(SystemExit):
-    """This process ends because another one has failed."""
+    """This process ends because another one has failed; the status says if somebody has to tell that yet."""
 
 
 @contextmanager
@@ -53,9 +55,11 @@ def joined_processes() -> Iterator[ProcessGroup]:
         try:
             yield group
             group.barrier()
-        except Exception:
+        except Exception as error:
             if not group.first_to_fail():  # another one has told why
                 raise _ToldElsewhere(1) from None
+            if isinstance(error, LostContactError) and started_by_command():  # which knows what has become of the other
+                raise _ToldElsewhere(LOST) from None
             raise
         except BaseException:
             group.first_to_fail()
@@ -71,6 +75,8 @@ def broadcast_plan(make: Callable[[bool], Plan | None]) -> Plan | None:
     group, restarts = process_group(), int(os.environ.get(_RESTARTS, 0))
     restarts = -int(group.lowest(torch.tensor(-restarts)))  # each machine counts those that began there
     plan = _planned(make, restarts > 0) if group.rank == 0 else None
+    if plan is not None:
+        note_folder(plan.folder)
     if group.size == 1:
         return plan
     text = (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -337,6 +341,27 @@ def test_runs_with_other_threads_are_the_same_run(tmp_path: Path) -> None:
     trainer.train_new(replace(planned, threads=1), run.folder)
     RunFolder(run.folder).wall_time_file.write_text("{}")
     assert is_finished(run)
+
+
+# ------------------------------------------------------------------------------------------- waiting
+
+
+@pytest.mark.skipif(not list(Path(torch.__file__).parent.glob("lib/libgomp*")), reason="PyTorch without GNU's OpenMP")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+)
+def test_openmp_hears_how_long_threads_wait_busily(given: dict[str, str], expected: str) -> None:
+    """It says itself what it has read from the environment, when PyTorch loads it."""
+    environ = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    run = subprocess.run(
+        [sys.executable, "-m", "palaestra.train", "train", "cartpole", "--dry-run"],
+        env={**environ, "OMP_DISPLAY_ENV": "verbose", **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr) == [expected]
 
 
 # ------------------------------------------------------------------------------------------- stalls

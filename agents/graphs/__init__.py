@@ -1,0 +1,1 @@
+"""Functions of an agent that are recorded once and replayed: CUDA graphs."""

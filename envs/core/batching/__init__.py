@@ -1,0 +1,1 @@
+"""Parts of the batch: state records, and their rows."""
