@@ -32,7 +32,7 @@ def test_numbers_as_large_as_floats_get(tmp_path: Path, monkeypatch: pytest.Monk
     assert "has evaluations that are no finite numbers, which are left out (2)" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("value", [1e308, 10**300, 1e11, -1.0, float("inf")])
+@pytest.mark.parametrize("value", [1e308, 10**300, 1e11, -1.0, float("inf")], ids="{:.0e}".format)
 def test_times_that_cannot_be_are_not_known(value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = made_run("runs/a")
