@@ -14,6 +14,8 @@ from torch import Tensor
 
 from palaestra.envs.core.batching.records import side_by_side
 
+_MANY = 2048  # rows
+
 
 @functools.lru_cache(maxsize=4096)
 def kept_number(value: float) -> Tensor:
@@ -36,8 +38,8 @@ def _interleaving(fields: int, rows: int) -> Tensor:
 
 
 def columns(tensors: Sequence[Tensor]) -> Tensor:
-    """``torch.stack(tensors, 1)`` of tensors [N], in half the time on the CPU."""
-    if tensors[0].device.type != "cpu":
+    """``torch.stack(tensors, 1)`` of tensors [N], in half the time for many rows on the CPU."""
+    if tensors[0].device.type != "cpu" or tensors[0].shape[0] < _MANY:
         return torch.stack(tuple(tensors), 1)
     together = side_by_side(tensors)
     if together is None or not together.is_contiguous():
