@@ -17,9 +17,9 @@ CEILINGS: dict[str, tuple[dict[str, Any], int]] = {  # of a step with its resets
     "snake": ({}, 121),  # 201
     "snake-small": ({}, 121),  # 201
     "snake-large": ({}, 121),  # 201
-    "reach": ({}, 118),  # 261
-    "reach-torque": ({}, 1298),  # 4,278
-    "reach-torque, pd": ({"control": "pd"}, 1552),
+    "reach": ({}, 117),  # 261
+    "reach-torque": ({}, 1237),  # 4,278
+    "reach-torque, pd": ({"control": "pd"}, 1491),
     "pricing": ({}, 64),  # 92
     "pricing-easy": ({}, 60),  # 88
     "pricing, rules": ({"max_change": 60, "hold": 3, "replenish": {20: 5}}, 93),
