@@ -17,9 +17,9 @@ CEILINGS: dict[str, tuple[dict[str, Any], int]] = {  # of a step with its resets
     "snake": ({}, 120),  # 201
     "snake-small": ({}, 120),  # 201
     "snake-large": ({}, 120),  # 201
-    "reach": ({}, 118),  # 261
-    "reach-torque": ({}, 1298),  # 4,278
-    "reach-torque, pd": ({"control": "pd"}, 1552),
+    "reach": ({}, 117),  # 261
+    "reach-torque": ({}, 1237),  # 4,278
+    "reach-torque, pd": ({"control": "pd"}, 1491),
     "pricing": ({}, 45),  # 92
     "pricing-easy": ({}, 45),  # 88
     "pricing, rules": ({"max_change": 60, "hold": 3, "replenish": {20: 5}}, 83),

@@ -18,38 +18,75 @@ from palaestra.envs.arm.stepping.solution import Systems
 
 
 class Load(NamedTuple):
-    """Parts of one memory [30, 2 dof, N] that the operations fill: links in its second half, reactions in the first."""
+    """Memory that the operations fill."""
 
+    axes: Tensor  # [2, 6, dof, N] motion of each joint: z and p × z, or 0 and z
     first: Tensor  # [2, 5, dof, N] spin and momentum of each link
     wrench: Tensor  # [2, 3, dof, N] moment and force that each joint carries
-    moment: Tensor  # [5, dof, N] mass times centre of mass
-    inertia: Tensor  # [3, 3, dof, N] of which the rows 0 and 1 and the column 2 are those of a symmetric matrix
+    moment: Tensor  # […, 5, dof, N] mass times centre of mass
+    inertia: Tensor  # […, 3, 3, dof, N] of which the rows 0 and 1 and the column 2 are those of a symmetric matrix
+    offered: tuple[Tensor, ...]  # six [dof, dof + 1, N]: of each joint the reactions from its own on, …, and its wrench
+
+
+class Apart(NamedTuple):
+    """For a CPU, more parts of one memory: what has a sum of its own is there once."""
+
+    load: Load
     both_linear: Tensor  # [2, 3, dof, N] momentum and force
     both_angular: Tensor  # [2, 3, dof, N] spin and moment
-    summed: Tensor  # [20, 2 dof, N] wrench, moment and inertia in the second half
+    summed: Tensor  # [20, dof, N] wrench, moment and inertia
     reaction: Tensor  # [2, 3, dof, N] moment and force that accelerate all links behind, for each joint's motion
-    offered: Tensor  # [6, dof, dof + 1, N] of each joint: the reactions from its own on, …, and last its wrench
 
     @classmethod
-    def empty(cls, like: Tensor) -> Load:
+    def empty(cls, like: Tensor) -> Apart:
         """For ``like`` [dof, N]."""
         dof, n = like.shape
-        memory = like.new_zeros(30, 2 * dof, n)
+        memory = like.new_zeros(30, 2 * dof, n)  # links in its second half, reactions in the first
         row, rest, links = 2 * dof * n, (2 * dof * n, n, 1), memory[:, dof:]
         linear = memory.as_strided((2, 3, dof, n), (8 * row, *rest), 5 * row + dof * n)  # rows 5 … 7 and 13 … 15
         angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), dof * n)  # rows 0 … 2 and 10 … 12
         halves = memory[10:16].view(2, 3, 2 * dof, n)
-        return cls(
+        load = Load(
+            axes=like.new_empty(2, 6, dof, n),
             first=links[:10].view(2, 5, dof, n),
             wrench=halves[:, :, dof:],
             moment=links[16:21],
             inertia=links[21:].view(3, 3, dof, n),
-            both_linear=linear,
-            both_angular=angular,
-            summed=memory[10:],
-            reaction=halves[:, :, :dof],
-            offered=memory.as_strided((6, dof, dof + 1, n), (row, n, n, 1), 10 * row),
+            offered=memory.as_strided((6, dof, dof + 1, n), (row, n, n, 1), 10 * row).unbind(),
         )
+        return cls(load, linear, angular, links[10:], halves[:, :, :dof])
+
+
+class Together(NamedTuple):
+    """For the fewest operations: bodies that are moved three ways, at once. Of the joints' motions those are composite
+    ones, of the links' accelerations and velocities the links."""
+
+    load: Load
+    motion: Tensor  # [3, 2, 6, dof, N] the joints' motions, accelerations, velocities
+    body: Tensor  # [3, 14, dof, N] moment and inertia
+    moment: Tensor  # [3, 5, dof, N]
+    inertia: Tensor  # [3, 3, 3, dof, N]
+    linear: Tensor  # [3, 3, dof, N] forces of the joints' motions, those that each joint carries, momenta
+    angular: Tensor  # [3, 3, dof, N]
+
+    @classmethod
+    def empty(cls, like: Tensor) -> Together:
+        """For ``like`` [dof, N]."""
+        dof, n = like.shape
+        motion, body = like.new_zeros(3, 2, 6, dof, n), like.new_zeros(3, 14, dof, n)
+        memory = like.new_zeros(2, 6, 3 * dof, n)
+        inertia, row = body[:, 5:].view(3, 3, 3, dof, n), 3 * dof * n
+        angular, linear = (memory.as_strided((3, 3, dof, n), (dof * n, row, n, 1), k * 6 * row) for k in (0, 1))
+        rows = [k * 6 + i for k in (0, 1) for i in range(3)]
+        load = Load(
+            axes=motion[0],
+            first=memory[:, :5, 2 * dof :],
+            wrench=memory[:, :3, dof : 2 * dof],
+            moment=body[1:, :5],
+            inertia=inertia[1:],
+            offered=tuple(memory.as_strided((dof, dof + 1, n), (n, n, 1), k * row) for k in rows),
+        )
+        return cls(load, motion, body, body[:, :5], inertia, linear, angular)
 
 
 class PointMass(NamedTuple):
@@ -88,21 +125,22 @@ def links_as_bodies(
     operations.add(made[3], in_two(frames.position), in_two(whole))
     centre = whole[:5]
     operations.multiply(centre, mass, load.moment)
-    _inertia_of_points(operations, centre, load.moment, load.inertia)
+    moment = load.moment if load.moment.dim() == 3 else load.moment[0]
+    _inertia_of_points(operations, centre, moment, load.inertia)
     for column, more in zip(columns, made[:3], strict=True):
         operations.add_product(load.inertia, column.unsqueeze(1), more.unsqueeze(0))
     if payload is not None:
         _add_point(operations, payload, load)
-    operations.copy(load.inertia[0, 1], load.inertia[1, 0])
+    operations.copy(load.inertia[..., 0, 1, :, :], load.inertia[..., 1, 0, :, :])
 
 
 def _inertia_of_points(operations: Operations, centre: Tensor, moment: Tensor, out: Tensor) -> None:
-    """Inertia [3, 3, L, N] of point masses at ``centre`` [5, L, N], ``moment`` being mass times that."""
+    """Inertia […, 3, 3, L, N] of point masses at ``centre`` [5, L, N], ``moment`` being mass times that."""
     nothing = out.new_full((1,), -0.0)  # from which a product is taken without a change of any zero's sign
     operations.add_product(out, centre[:3].unsqueeze(1), moment[:3].unsqueeze(0), sign=-1.0, start=nothing)
     squares = torch.empty_like(centre)
     operations.multiply(centre, moment, squares)
-    operations.add(once_on(squares), twice_on(squares), out.diagonal().movedim(-1, 0))
+    operations.add(once_on(squares), twice_on(squares), out.diagonal(dim1=-4, dim2=-3).movedim(-1, -3))
 
 
 def _add_point(operations: Operations, payload: PointMass, load: Load) -> None:
@@ -111,75 +149,89 @@ def _add_point(operations: Operations, payload: PointMass, load: Load) -> None:
     inertia = place.new_empty(3, 3, *place.shape[1:])
     operations.multiply(place, payload.mass, moment)
     _inertia_of_points(operations, place, moment, inertia)
-    for total, more in ((load.moment[:, -1:], moment), (load.inertia[:, :, -1:], inertia)):
+    for total, more in ((load.moment[..., -1:, :], moment), (load.inertia[..., -1:, :], inertia)):
         operations.add(total, more, total)
 
 
-def carried_loads(
-    operations: Operations, axes: Tensor, dq: Tensor, gravity: tuple[float, ...], mass: Tensor, load: Load
+def loads(
+    operations: Operations, dq: Tensor, gravity: tuple[float, ...], masses: Tensor, parts: Apart | Together
 ) -> None:
-    """Wrenches that keep the joints' velocities as they are, by recursive Newton-Euler; and composite bodies.
+    """What each joint offers: by recursive Newton-Euler the wrenches that keep the velocities as they are, and by
+    composite bodies what accelerates all links behind a joint that moves by itself.
 
     Args:
         operations: where to record.
-        axes: [2, 6, dof, N] motion of each joint: z and p × z, or 0 and z.
         dq: [dof, N] velocities.
         gravity: m/s².
-        mass: [dof, 1] or [dof, N] kg.
-        load: with moment and inertia of the links; afterwards the sums over all links behind each, and wrenches.
+        masses: [3, dof, 1] or [3, dof, N] kg, of each link and all behind it, and twice of each link.
+        parts: with moment and inertia of the links.
     """
-    rows = 6 if operations.fewest else 5
-    shares = axes.new_empty(2, rows, *dq.shape)  # S_i q̇_i
+    if isinstance(parts, Apart):
+        _loads_apart(operations, dq, gravity, masses, parts)
+    else:
+        _loads_together(operations, dq, gravity, masses, parts)
+
+
+def _loads_apart(operations: Operations, dq: Tensor, gravity: tuple[float, ...], masses: Tensor, apart: Apart) -> None:
+    load, axes = apart.load, apart.load.axes
+    shares = axes.new_empty(2, 5, *dq.shape)  # S_i q̇_i
     motion = axes.new_zeros(2, *shares.shape)  # spatial velocities and accelerations of the links
     velocity, change = motion
-    operations.multiply(axes[:, :rows], dq, shares)
-    operations.running_sum(shares, velocity)
-    omega, v = velocity
-    rates = axes.new_empty(2, 3, *dq.shape) if operations.fewest else change[:, :3]  # V_i × S_i q̇_i
-    operations.cross(omega, shares, rates)
-    operations.add_cross(rates[1], v, shares[0])
-    operations.running_sum(rates, rates)
-    _against_gravity(operations, rates, gravity, change)
-    body = mass, load.moment, load.inertia
-    _apply(operations, body, motion[:, 0], motion[:, 1], load.both_angular, load.both_linear)
-    operations.wrap(load.first)
-    operations.add_cross(load.wrench, omega, load.first)
-    operations.add_cross(load.wrench[0], v, load.first[1])
-    operations.sum_from_the_last(load.summed)
-
-
-def _against_gravity(operations: Operations, rates: Tensor, gravity: tuple[float, ...], out: Tensor) -> None:
-    """``out`` [2, 5 or 6, dof, N] = ``rates`` [2, 3, dof, N], of which the linear part is less gravity."""
-    if operations.fewest:  # all in one operation
-        base = rates.new_tensor([(0.0, 0.0, 0.0), gravity]).view(2, 1, 3, 1, 1)
-        operations.subtract(rates.unsqueeze(1), base, out.view(2, 2, 3, *out.shape[2:]))
-        return
+    operations.multiply(axes[:, :5], dq, shares)
+    rates = change[:, :3]
+    _accelerations(operations, shares, velocity, rates)
     for row, g in enumerate(gravity):
         if g:
-            operations.subtract(rates[1, row], g, rates[1, row])
-    operations.wrap(out)
+            operations.subtract(rates[1, row], g, rates[1, row])  # the base's acceleration against it
+    operations.wrap(change)
+    body = masses[1], load.moment, load.inertia
+    _apply(operations, body, motion[:, 0], motion[:, 1], apart.both_angular, apart.both_linear)
+    _wrenches(operations, velocity, load)
+    operations.sum_from_the_last(apart.summed, apart.summed)
+    body = masses[0], load.moment, load.inertia
+    _apply(operations, body, axes[0], axes[1], apart.reaction[0], apart.reaction[1])
 
 
-def reactions(operations: Operations, axes: Tensor, mass: Tensor, load: Load) -> None:
-    """What accelerates all links behind each joint as it moves by itself.
+def _loads_together(
+    operations: Operations, dq: Tensor, gravity: tuple[float, ...], masses: Tensor, together: Together
+) -> None:
+    axes, change, velocity = together.motion
+    shares, rates = torch.empty_like(axes), axes.new_empty(2, 3, *dq.shape)
+    operations.multiply(axes, dq, shares)
+    _accelerations(operations, shares, velocity, rates)
+    base = rates.new_tensor([(0.0, 0.0, 0.0), gravity]).view(2, 1, 3, 1, 1)
+    operations.subtract(rates.unsqueeze(1), base, change.view(2, 2, *rates.shape[1:]))
+    operations.sum_from_the_last(together.body[1], together.body[0])
+    body = masses.unsqueeze(1), together.moment, together.inertia
+    _apply(operations, body, together.motion[:, 0], together.motion[:, 1], together.angular, together.linear)
+    _wrenches(operations, velocity, together.load)
+    operations.sum_from_the_last(together.load.wrench, together.load.wrench)
 
-    Args:
-        operations: where to record.
-        axes: [2, 6, dof, N].
-        mass: [dof, 1] or [dof, N] kg, of each link and all behind it.
-        load: with moment and inertia summed up.
-    """
-    _apply(operations, (mass, load.moment, load.inertia), axes[0], axes[1], load.reaction[0], load.reaction[1])
+
+def _accelerations(operations: Operations, shares: Tensor, velocity: Tensor, rates: Tensor) -> None:
+    """Velocities [2, 5 or 6, dof, N] of links from the joints' shares, and accelerations [2, 3, dof, N] without that
+    of the base, both angular and linear."""
+    operations.running_sum(shares, velocity)
+    operations.cross(velocity[0], shares, rates)  # V_i × S_i q̇_i
+    operations.add_cross(rates[1], velocity[1], shares[0])
+    operations.running_sum(rates, rates)
 
 
-def matrix_and_bias(operations: Operations, axes: Tensor, load: Load, systems: Systems) -> Tensor:
+def _wrenches(operations: Operations, velocity: Tensor, load: Load) -> None:
+    """What moves each link, from what accelerates it."""
+    operations.wrap(load.first)
+    operations.add_cross(load.wrench, velocity[0], load.first)
+    operations.add_cross(load.wrench[0], velocity[1], load.first[1])
+
+
+def matrix_and_bias(operations: Operations, load: Load, systems: Systems) -> Tensor:
     """The first system's matrix, the mass matrix, of which only i ≤ j count; and the torques [dof, N] against wrenches.
 
     Both are products of a joint's motion, with the reactions from its own on and with its wrench: one operation for
     all. The torques lie below the matrix's diagonal; read them before the elimination.
     """
     products = systems.products()
-    operations.dot([row.unsqueeze(1) for row in _rows(axes)], list(load.offered), products)
+    operations.dot([row.unsqueeze(1) for row in _rows(load.axes)], load.offered, products)
     return products[:, -1]
 
 
@@ -206,7 +258,7 @@ def _apply(
     mass, moment, inertia = body
     operations.multiply(linear[..., :3, :, :], mass, out_linear)
     operations.add_cross(out_linear, angular, moment)
-    operations.multiply(inertia[0], angular[..., 0:1, :, :], out_angular)
-    operations.add_product(out_angular, inertia[1], angular[..., 1:2, :, :])
-    operations.add_product(out_angular, inertia[:, 2], angular[..., 2:3, :, :])
+    operations.multiply(inertia[..., 0, :, :, :], angular[..., 0:1, :, :], out_angular)
+    operations.add_product(out_angular, inertia[..., 1, :, :, :], angular[..., 1:2, :, :])
+    operations.add_product(out_angular, inertia[..., :, 2, :, :], angular[..., 2:3, :, :])
     operations.add_cross(out_angular, moment, linear)

@@ -132,7 +132,7 @@ class Integrator:
             self._seconds, self._time_step = time_step, self._q.new_full((1,), time_step)
             self._payload = torch.empty_like(self._q[0]) if with_payload else None
             if with_payload:
-                self._mass, self._carried = torch.empty_like(self._q), torch.empty_like(self._q)
+                self._masses = self._q.new_empty(3, *self._q.shape)
             self._drag, self._dragged = (torch.empty_like(self._q) if with_drag else None for _ in range(2))
             self._varied = with_drives and not drives_alike
             if with_drives:
@@ -166,28 +166,23 @@ class Integrator:
     def _set_payload(self, payload: Tensor) -> None:
         assert self._payload is not None
         self._payload.copy_(payload)
-        self._mass.copy_(self._table.mass)
-        self._mass[-1] += payload
-        self._carried.copy_(carried_mass(self._mass))
+        self._masses[1:] = self._table.mass
+        self._masses[1:, -1] += payload
+        self._masses[0] = carried_mass(self._masses[1])
 
     def _record(self, with_drives: bool) -> None:
         operations, chain, q, dq = self._operations, self._chain, self._q, self._dq
-        frames = MovingFrames(chain, operations, q)
-        z, axes = self._record_screws(frames)
-        links = link_tables(chain, q.dtype, q.device, frames.signs)
-        mass, carried, point = links.mass, links.carried, None
+        parts = equations.Together.empty(q) if operations.fewest else equations.Apart.empty(q)
+        frames, load = MovingFrames(chain, operations, q), parts.load
+        z = self._record_screws(frames, load.axes)
+        links, point = link_tables(chain, q.dtype, q.device, frames.signs), None
+        masses = links.masses if self._payload is None else self._masses
         if self._payload is not None:
-            mass, carried, point = (
-                self._mass,
-                self._carried,
-                equations.PointMass(self._payload, frames.tool_centre()[:5]),
-            )
-        load = equations.Load.empty(q)
-        equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
-        equations.carried_loads(operations, axes, dq, chain.gravity, mass, load)
-        equations.reactions(operations, axes, carried, load)
+            point = equations.PointMass(self._payload, frames.tool_centre()[:5])
+        equations.links_as_bodies(operations, frames, z, links.shares, links.masses[1], point, load)
+        equations.loads(operations, dq, chain.gravity, masses, parts)
         systems = Systems.empty(q, 1 + with_drives)  # with drives, the first has their damping
-        bias = equations.matrix_and_bias(operations, axes, load, systems)
+        bias = equations.matrix_and_bias(operations, load, systems)
         if any(chain.armature):
             equations.add_to_diagonal(operations, systems.matrix[0], self._table.armature)
         resistance = self._record_friction(bias, systems.matrix[0])
@@ -200,9 +195,9 @@ class Integrator:
             shares = eliminate(operations, systems)
         self._record_motion(solution(operations, systems, shares, int(with_drives)))
 
-    def _record_screws(self, frames: MovingFrames) -> tuple[Tensor, Tensor]:
-        """The links' z [6, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 6, dof, N]."""
-        operations, axes = self._operations, self._q.new_empty(2, 6, *self._q.shape)
+    def _record_screws(self, frames: MovingFrames, axes: Tensor) -> Tensor:
+        """The links' z [6, dof, N]; the joints' motions about the origin, (z, p × z) or (0, z), go into ``axes``."""
+        operations = self._operations
         turn_all = all(self._chain.turning)
         z = axes[0] if turn_all else torch.empty_like(axes[0])
         frames.write_z(z)
@@ -213,7 +208,7 @@ class Integrator:
             operations.multiply(axes[1], self._table.turning, axes[1])
             operations.multiply(z, slides, along)
             operations.add(axes[1], along, axes[1])
-        return z, axes
+        return z
 
     def _record_friction(self, bias: Tensor, matrix: Tensor) -> Tensor:
         """The torque [dof, N] that resists, with friction; how it rises with the speed goes into the matrix."""

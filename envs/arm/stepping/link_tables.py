@@ -17,8 +17,7 @@ Signs = tuple[tuple[float, float], ...]  # of each link's x and y
 class LinkTables(NamedTuple):
     """Numbers of the links, shaped to broadcast over vectors, links and environments."""
 
-    mass: Tensor  # [dof, 1] kg
-    carried: Tensor  # [dof, 1] kg, of each link and all behind it
+    masses: Tensor  # [3, dof, 1] kg, of each link and all behind it, and twice of each link
     shares: Tensor  # [3, 4, 1, dof, 1]: of x, y and z in each of the columns of the inertia, and in the centre of mass
 
 
@@ -32,7 +31,8 @@ def link_tables(chain: SerialChain, dtype: torch.dtype, device: torch.device, si
         inertia = torch.stack([torch.stack(row) for row in ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))])
         mirrored = inertia * flip.unsqueeze(0) * flip.unsqueeze(1)
         shares = torch.cat((mirrored, (table.centre_of_mass * flip).unsqueeze(1)), 1).unsqueeze(2).contiguous()
-        return LinkTables(table.mass, carried_mass(table.mass), shares)
+        masses = torch.stack((carried_mass(table.mass), table.mass, table.mass))
+        return LinkTables(masses, shares)
 
 
 def carried_mass(mass: Tensor) -> Tensor:

@@ -121,19 +121,14 @@ class Operations:
         for before, i in pairwise(range(values.shape[-2])):
             self.add(values[..., i, :], out[..., before, :], out[..., i, :])
 
-    def sum_from_the_last(self, memory: Tensor) -> None:
-        """Sums from the last link up to each of what is in the second half of ``memory`` [K, 2 L, N], in place.
-
-        The first half may get any numbers.
-        """
-        links = memory.shape[1] // 2
-        values = memory[:, links:]
+    def sum_from_the_last(self, values: Tensor, out: Tensor) -> None:
+        """Sums over the links (dimension −2) from the last up to each; ``out`` may be ``values``."""
         if not self.fewest:
-            for before, i in pairwise(reversed(range(links))):
-                self.add(values[:, i], values[:, before], values[:, i])
+            for before, i in pairwise(reversed(range(values.shape[-2]))):
+                self.add(values[..., i, :], out[..., before, :], out[..., i, :])
             return
-        order = torch.arange(links - 1, -1, -1, device=memory.device)
-        reverse = torch.empty_like(values, memory_format=torch.contiguous_format)
-        self.call(torch.index_select, values, 1, order, out=reverse)
-        self.call(torch.cumsum, reverse, 1, out=reverse)
-        self.call(torch.index_select, reverse, 1, order.repeat(2), out=memory)
+        order = torch.arange(values.shape[-2] - 1, -1, -1, device=values.device)
+        reverse = values.new_empty(values.shape)
+        self.call(torch.index_select, values, -2, order, out=reverse)
+        self.call(torch.cumsum, reverse, -2, out=reverse)
+        self.call(torch.index_select, reverse, -2, order, out=out)
