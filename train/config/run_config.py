@@ -51,14 +51,12 @@ from palaestra.train.config.schema import (
 if TYPE_CHECKING:
     from palaestra.train.config.presets import Preset
 
-CLASSES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
-        *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
-        *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
-    )
-}
+_CLASSES = (
+    *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
+    *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
+    *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
+)
+CLASSES: dict[str, type] = {cls.__name__: cls for cls in _CLASSES}
 _CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
 _COUNTS = {
     "num_envs": Option(AtLeastOne),
