@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fx_graph import FxGraph, as_on_a_gpu, host_operations
+from gymnasium.spaces import Discrete
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 from training_cases import SaveAt, all_tensors, grid, small
@@ -174,6 +175,13 @@ def test_what_cannot_be_recorded_is_called_as_it_is(kind: Any, why: str, monkeyp
     assert getattr(model, "num_calls", None) == getattr(plain, "num_calls", None)
 
 
+def test_an_environment_that_counts_in_python_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = TensorVectorEnv(Walk(Discrete(3)), 8, device="cpu", seed=5)
+    model = on_a_gpu(PPO("MlpPolicy", env, n_steps=8, batch_size=16, seed=0), monkeypatch, Graphs())
+    with pytest.warns(UserWarning, match="a number changes that is no tensor: Walk.steps is 3 before and 4 after"):
+        model.learn(64)
+
+
 class Change(BaseCallback):
     """Changes what recordings were made with, in the third iteration."""
 
@@ -218,13 +226,13 @@ def test_larger_batches_beside_training_do_no_harm(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("field", ["observation", "reward"])
 def test_what_is_not_finite_is_named(kind: Any, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the environment, its episode and its step, as without recordings."""
-    from gymnasium.spaces import Discrete
 
     class Overflowing(Walk):
         """Environment 3 blows up as its time in an episode is 4."""
 
         def step(self, state: Any, action: Tensor, rng: Any) -> Any:
             state, reward, terminated = super().step(state, action, rng)
+            self.steps = 0  # a number that changes cannot be recorded
             hit = (state.time == 4) & (state.x[:, 2] > 0.5)
             if field == "reward":
                 return state, torch.where(hit, torch.inf, reward), terminated
