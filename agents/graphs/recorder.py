@@ -62,17 +62,19 @@ class Recorder:
         self._recordings: dict[str, _Recording] = {}
         self._slots: Slots | None = None  # made with the first recording
         self._attributes: Callable[[], Sequence[Attribute]] = tuple
+        self._watched: Sequence[Any] = ()
         self._settings: Any = None
         self._failed = False
 
-    def begin(self, attributes: Callable[[], Sequence[Attribute]], settings: Any) -> None:
+    def begin(self, attributes: Callable[[], Sequence[Attribute]], settings: Any, watched: Sequence[Any] = ()) -> None:
         """Call it before each iteration.
 
         Args:
             attributes: gives those that recorded functions read and bind to new tensors.
             settings: numbers that are part of the recordings, and whatever else makes them invalid.
+            watched: further objects whose numbers may not change in a recorded function.
         """
-        self._attributes = attributes
+        self._attributes, self._watched = attributes, watched
         others = self._slots is not None and not self._slots.are_of(attributes())
         if others or settings != self._settings:
             self._recordings.clear()
@@ -95,7 +97,7 @@ class Recorder:
         if recording.is_made:
             return recording.replay(inputs)
         try:
-            return recording.record(inputs, self._slots, self._attributes)
+            return recording.record(inputs, self._slots, self._attributes, self._watched)
         except Exception as error:  # whatever it is: if it has nothing to do with recording, it comes again
             self._give_up(name, error)
         return function(*inputs)
@@ -132,7 +134,13 @@ class _Recording:
         self._backend.replay()
         return self._outputs
 
-    def record(self, inputs: tuple[Any, ...], slots: Slots, attributes: Callable[[], Sequence[Attribute]]) -> Any:
+    def record(
+        self,
+        inputs: tuple[Any, ...],
+        slots: Slots,
+        attributes: Callable[[], Sequence[Attribute]],
+        watched: Sequence[Any],
+    ) -> Any:
         """Run it once and keep the recording.
 
         Raises:
@@ -142,7 +150,7 @@ class _Recording:
         self._inputs = map_leaves(lambda value: _room_for(value, device), inputs, kinds=_INPUTS)
         self._form = _form(inputs)
         map_leaves(self._put, inputs, self._inputs, kinds=_INPUTS)
-        owners = {id(owner): owner for owner, _ in attributes()}.values()
+        owners = {id(owner): owner for owner in (*(owner for owner, _ in attributes()), *watched)}.values()
         before: list[tuple[Any, dict[str, Any]]] = []
 
         def body() -> Any:

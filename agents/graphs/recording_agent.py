@@ -9,7 +9,7 @@ Recordings are made where one process steps environments of ours, with a policy 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -56,7 +56,7 @@ class RecordingAgent(BaseAlgorithm):
         self._recorder.is_on = self._can_record()
         if self._recorder.is_on:
             self._flat_optimizer.gather()
-            self._recorder.begin(self._rebound, self._recorded_settings())
+            self._recorder.begin(self._rebound, self._recorded_settings(), [*_rules(self.batch.env)])
 
     def _rebound(self) -> list[Attribute]:
         """The attributes that recorded functions bind to new tensors."""
@@ -69,3 +69,10 @@ class RecordingAgent(BaseAlgorithm):
         names = [name for name in self._json_arguments if name not in _CHANGING]
         weights = [tensor.data_ptr() for tensor in (*self.policy.parameters(), *self.policy.buffers())]
         return [[getattr(self, name) for name in names], weights, self.batch.max_episode_steps]
+
+
+def _rules(env: Any) -> Iterator[Any]:
+    """The rules of an environment, and those inside wrappers."""
+    while env is not None:
+        yield env
+        env = getattr(env, "env", None)

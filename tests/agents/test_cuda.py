@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from palaestra.agents import DQN, PPO, PQN, base
+from palaestra.agents.graphs.cuda_graph import CudaGraph
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import entries
@@ -55,12 +56,32 @@ def test_training_waits_for_the_device_once_per_iteration(env_id: str, agent: st
     arguments = build_arguments(config)
     arguments |= {name: value for name, value in small.items() if name in arguments}
     model = AGENTS[agent](env=make(env_id, 256, "cuda", **config.env_kwargs), seed=0, **arguments)
-    model.learn(256 * 16)
+    model.learn(256 * 80)  # graphs are recorded
     before = model._n_updates
     forbid_synchronisation()
     model.learn(256 * 80, reset_num_timesteps=False)
     assert model._n_updates > before
-    assert model.num_timesteps == 256 * 96
+    assert model.num_timesteps == 256 * 160
+
+
+@pytest.mark.parametrize(("env_id", "agent"), PRESETS)
+def test_graphs_train_as_single_calls_do(env_id: str, agent: str, recwarn: pytest.WarningsRecorder) -> None:
+    """The same kernels on the same numbers; nothing falls back."""
+    config = resolve_config(env_id, agent)
+    small = {"n_steps": 8, "batch_size": 512, "buffer_size": 20_000, "learning_starts": 256}
+    arguments = build_arguments(config)
+    arguments |= {name: value for name, value in small.items() if name in arguments}
+    weights = []
+    for backend in (None, CudaGraph):
+        model = AGENTS[agent](env=make(env_id, 256, "cuda", **config.env_kwargs), seed=0, **arguments)
+        model.record_with(backend)
+        torch.manual_seed(0)
+        model.learn(256 * 80)
+        weights.append(torch.cat([p.detach().flatten() for p in model.policy.parameters()]))
+    assert not [w for w in recwarn if "graphs" in str(w.message)]
+    assert model._recorder is not None
+    assert all(recording.is_made for recording in model._recorder._recordings.values())
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
 
 
 def test_the_debug_mode_would_notice(forbid_synchronisation: Any) -> None:

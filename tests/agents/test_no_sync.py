@@ -15,14 +15,13 @@ import torch
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_cases import grid, small
 
 from palaestra.agents import DQN, PPO, PQN, SharedMlp, base, q_learning
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng
-from palaestra.envs.registry import entries
-from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
-from palaestra.train.config.presets import preset
-from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
+from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config.run_config import resolve_config
 
 SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}
 HOST_OPERATIONS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
@@ -215,27 +214,6 @@ def test_one_copy_to_the_host_per_report(kind: Any, kwargs: Any, monkeypatch: py
 
 
 ENVS, STEPS = 16, 4
-SMALL = {"n_steps": STEPS, "n_epochs": 2, "batch_size": 32, "buffer_size": 2000, "learning_starts": 32}
-SMALL |= {"samples_per_insert": 2.0, "target_update_interval": 64}
-
-
-def grid() -> list[tuple[str, str]]:
-    """Every built-in environment with every agent that can act in it as its preset makes it."""
-    built_in = [entry for entry in entries() if entry.id.startswith("palaestra/")]
-    return [
-        (entry.short_name, agent)
-        for entry in built_in
-        for agent in AGENTS
-        if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])
-    ]
-
-
-def small(config: RunConfig) -> dict[str, Any]:
-    """The preset's arguments, with its network and all options, and less to do."""
-    arguments = build_arguments(config)
-    if config.agent == "dqn":  # of its returns; the rollout's length in the other two
-        return {**arguments, **{k: v for k, v in SMALL.items() if k in arguments and k != "n_steps"}}
-    return {**arguments, **{k: v for k, v in SMALL.items() if k in arguments}}
 
 
 def test_the_grid_is_whole() -> None:
@@ -257,7 +235,7 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     monkeypatch.setattr(q_learning, "_REPORT_STEPS", STEPS)
     monkeypatch.setattr(base, "to_host", lambda values: copies.append(values.numel()) or [1.0] * values.numel())
     config = resolve_config(name, agent)
-    arguments = small(config)
+    arguments = small(config, n_steps=STEPS)
     env = make(config.env, ENVS, "meta", **config.env_kwargs)
     model = on_meta(AGENTS[agent](env=env, seed=0, **arguments))
     model.set_logger(Logger(None, []))

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Discrete
-from stable_baselines3.common.callbacks import BaseCallback
+from training_cases import SaveAt, all_tensors
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
-from palaestra.agents.checkpoints.training_state import training_state
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.registry import entries
 
@@ -34,21 +33,6 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
 STEPS, NUM_ENVS = 3200, 16
 
 
-class SaveAt(BaseCallback):
-    """Writes a checkpoint at the first iteration that begins at or after a step; then stops, if it is to."""
-
-    def __init__(self, step: int, path: Path, stop: bool) -> None:
-        super().__init__()
-        self.step, self.path, self.stop = step, path, stop
-
-    def _on_step(self) -> bool:
-        return not (self.stop and self.path.exists())
-
-    def _on_rollout_start(self) -> None:
-        if self.num_timesteps >= self.step and not self.path.exists():
-            self.model.save_checkpoint(self.path)  # type: ignore[attr-defined]
-
-
 def environment(name: str) -> Any:
     return make(name, NUM_ENVS, device="cpu", seed=3)
 
@@ -57,28 +41,6 @@ def agent(case: str) -> Any:
     kind, name, kwargs = CASES[case]
     kwargs = dict(kwargs)
     return kind(kwargs.pop("policy", "MlpPolicy"), environment(name), seed=1, **kwargs)
-
-
-def all_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """Weights, optimiser, generator and everything else of the training state."""
-    found: dict[str, torch.Tensor] = {}
-
-    def walk(name: str, value: Any) -> None:
-        if isinstance(value, torch.Tensor):
-            found[name] = value.detach().clone()
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                walk(f"{name}.{key}", item)
-        elif isinstance(value, list | tuple):
-            for i, item in enumerate(value):
-                walk(f"{name}.{i}", item)
-
-    walk("parameters", model.get_parameters())
-    state = training_state(model)
-    walk("state", {key: value for key, value in state.items() if key != "window"})
-    if model._reward_scale is not None:
-        walk("scale", model._reward_scale.state())
-    return found
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -71,6 +71,9 @@ def train(
     deterministic: Annotated[
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
     ] = None,
+    no_graph: Annotated[
+        bool, typer.Option("--no-graph", help="Call a GPU's operations one by one, without CUDA graphs.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop."),
@@ -114,7 +117,7 @@ def train(
         raise typer.Exit(run_processes(count, sys.argv[1:]))
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
-    options |= {"stop_at": stop_at, "threads": threads}
+    options |= {"stop_at": stop_at, "threads": threads, "graph": False if no_graph else None}
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     if resume is None:

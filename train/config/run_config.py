@@ -51,14 +51,12 @@ from palaestra.train.config.schema import (
 if TYPE_CHECKING:
     from palaestra.train.config.presets import Preset
 
-CLASSES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
-        *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
-        *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
-    )
-}
+_CLASSES = (
+    *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
+    *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
+    *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
+)
+CLASSES: dict[str, type] = {cls.__name__: cls for cls in _CLASSES}
 _CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
 _COUNTS = {
     "num_envs": Option(AtLeastOne),
@@ -66,7 +64,8 @@ _COUNTS = {
     "seed": Option(Annotated[int, Ge(0), Le(2**32 - 1)]),  # evaluations have the seeds from 2^32 on
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
-_TYPES = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict, "deterministic": bool}
+_TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
+_TYPES |= {"deterministic": bool, "graph": bool}
 _OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
@@ -88,6 +87,7 @@ class RunConfig:
     init_from: str | None = None
     stop_at: str | float | None = None
     threads: int | None = None
+    graph: bool = True
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -106,7 +106,7 @@ class RunConfig:
         return asdict(self)
 
     def as_yaml(self) -> str:
-        return dump_yaml(self.as_dict())
+        return dump_yaml(asdict(self))
 
     @classmethod
     def from_dict(cls, data: Any) -> RunConfig:
@@ -344,7 +344,6 @@ def build_arguments(config: RunConfig) -> dict[str, Any]:
 
 
 def _class(key: str, value: Any) -> Any:
-    if key not in _CLASS_KEYS:
-        return value
-    require_choice(value, CLASSES, f"policy_kwargs.{key}")
-    return CLASSES[value]
+    if key in _CLASS_KEYS:
+        require_choice(value, CLASSES, f"policy_kwargs.{key}")
+    return CLASSES[value] if key in _CLASS_KEYS else value

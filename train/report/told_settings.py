@@ -14,8 +14,9 @@ from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
 
 _OPTIONS = {"num_envs": "--num-envs", "total_timesteps": "--total-timesteps"}
-_OTHERS = ("stop_at", "init_from", "checkpoint_every", "deterministic")  # that have one default everywhere
-_DEFAULTS = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False}
+_DEFAULTS = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False, "graph": True}
+_OTHERS = tuple(_DEFAULTS)  # that have one default everywhere
+_FLAGS = {"deterministic": "--deterministic", "graph": "--no-graph"}
 _SCHEDULE = re.compile(r"linear\(\s*([\d.e+-]+)\s*,\s*([\d.e+-]+)\s*\)")
 _LONGEST = 200  # letters of a value on a command line; a longer one is in config.yaml
 
@@ -100,8 +101,8 @@ def repeat_command(settings: Mapping[str, Any], found: list[Difference] | None, 
         value = here if isinstance(here, str) else json.dumps(here, ensure_ascii=False)
         if len(value) > _LONGEST or key == "init_from":
             return from_file
-        if key == "deterministic":
-            words.append("--deterministic")
+        if key in _FLAGS:
+            words.append(_FLAGS[key])
         elif key in _OPTIONS or key in _OTHERS:
             words += [f"--{key.replace('_', '-')}", value]
         else:

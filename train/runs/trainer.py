@@ -168,6 +168,8 @@ def _train(
     reference = config.resolved_env.reference(config.env_kwargs)
     progress = ProgressOutput(reference.percent_of_optimal)
     model = _agent(config, env, folder, resume, progress.message)
+    if not config.graph:
+        model.record_with(None)
     stop.check()
     stop.say = progress.message
     tracker = Tracker.start(

@@ -1,0 +1,75 @@
+"""Every environment with every agent, in little; callbacks and comparisons of whole training states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from palaestra.agents.checkpoints.training_state import training_state
+from palaestra.envs.registry import entries
+from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+from palaestra.train.config.presets import preset
+from palaestra.train.config.run_config import RunConfig, build_arguments
+
+SMALL = {"n_epochs": 2, "batch_size": 32, "buffer_size": 2000, "learning_starts": 32}
+SMALL |= {"samples_per_insert": 2.0, "target_update_interval": 64}
+
+
+def grid() -> list[tuple[str, str]]:
+    """Every built-in environment with every agent that can act in it as its preset makes it."""
+    built_in = [entry for entry in entries() if entry.id.startswith("palaestra/")]
+    return [
+        (entry.short_name, agent)
+        for entry in built_in
+        for agent in AGENTS
+        if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])
+    ]
+
+
+def small(config: RunConfig, n_steps: int, **settings: Any) -> dict[str, Any]:
+    """The preset's arguments, with its network and all options, and less to do: rollouts of ``n_steps``."""
+    arguments = build_arguments(config)
+    given = {**SMALL, "n_steps": n_steps, **settings}
+    if config.agent == "dqn":
+        del given["n_steps"]  # of its returns
+    return {**arguments, **{k: v for k, v in given.items() if k in arguments}}
+
+
+class SaveAt(BaseCallback):
+    """Writes a checkpoint at the first iteration that begins at or after a step; then stops, if it is to."""
+
+    def __init__(self, step: int, path: Path, stop: bool) -> None:
+        super().__init__()
+        self.step, self.path, self.stop = step, path, stop
+
+    def _on_step(self) -> bool:
+        return not (self.stop and self.path.exists())
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self.step and not self.path.exists():
+            self.model.save_checkpoint(self.path)  # type: ignore[attr-defined]
+
+
+def all_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Weights, optimiser, generator and everything else of the training state."""
+    found: dict[str, torch.Tensor] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            found[name] = value.detach().clone()
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(f"{name}.{key}", item)
+        elif isinstance(value, list | tuple):
+            for i, item in enumerate(value):
+                walk(f"{name}.{i}", item)
+
+    walk("parameters", model.get_parameters())
+    state = training_state(model)
+    walk("state", {key: value for key, value in state.items() if key != "window"})
+    if model._reward_scale is not None:
+        walk("scale", model._reward_scale.state())
+    return found
