@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, nullcontext
@@ -43,7 +42,8 @@ from palaestra.train.runs.callbacks import (
 )
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
-from palaestra.train.runs.parallel.threads import StallWatch, chosen_threads
+from palaestra.train.runs.parallel.stall_watch import StallWatch
+from palaestra.train.runs.parallel.threads import Choice, chosen_threads
 from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -128,14 +128,14 @@ def train(
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             with (
-                chosen_threads(config, resume is not None, stop.check) as (config, remark),
+                chosen_threads(config, resume is not None, stop.check) as (config, choice),
                 closing(_environments(config)) as env,
                 ExitStack() as at_end,
             ):
                 stop.check()
                 if process_group().rank > 0:
                     return _follow(config, env, folder, resume, stop)
-                return _train(config, env, folder, track, resume, stop, started, remark, make_page, at_end)
+                return _train(config, env, folder, track, resume, stop, started, choice, make_page, at_end)
         except Stopped:
             raise KeyboardInterrupt from None
         except Exception as error:
@@ -161,7 +161,7 @@ def _train(
     resume: Path | None,
     stop: StopSignal,
     started: Stopwatch,
-    remark: str,
+    choice: Choice,
     make_page: MakePage | None,
     at_end: ExitStack,
 ) -> RunResult:
@@ -186,11 +186,11 @@ def _train(
     finished, evaluation, stopped, saved = False, None, None, 0.0
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     callback.show_on(progress)
-    watch = StallWatch(progress.message, shlex.quote(str(folder.path)))
+    watch = StallWatch(config, folder, progress.message, choice.fastest_now)
     try:
         with progress:
             first = headlines(config, reference, env.device, start_step, rollout)
-            for line in filter(None, (*first, callback.plan(), remark, *model.remarks)):
+            for line in filter(None, (*first, callback.plan(), choice.remark, *model.remarks)):
                 progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"

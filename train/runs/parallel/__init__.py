@@ -1,1 +1,1 @@
-"""Threads and processes that train: the threads of one, the processes of torchrun, and children."""
+"""Threads and processes that train: the threads of one, processes of torchrun or of our own, and children."""

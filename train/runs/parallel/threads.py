@@ -9,7 +9,7 @@
    began with. Processes that train together make no trial; a run of a few seconds computes with one thread.
 3. The trial's iterations are as short as the minibatches allow, with the run's share of steps and updates. Environments
    on the host, some of which can be open once only, are stood in for by random observations.
-4. :class:`StallWatch` notices when other programs stall a run that is under way.
+4. :mod:`palaestra.train.runs.parallel.stall_watch` looks after a run that is under way.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import os
 import random
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -32,7 +32,6 @@ import torch
 from gymnasium import Space
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
@@ -54,15 +53,25 @@ SHORT = 10.0  # s; a run that is over by then with one thread gets no other
 LONGEST = 3.0  # s of trials, after which the best so far is taken
 _REPLAYED = 1 << 14  # transitions that a trial's replay memory holds, at most
 
-WINDOW = 5.0  # s of training that the stall watch looks at
-STALLED = 3.0  # times slower than the best window
-STARVED = 0.7  # processor time a second, over that of the best window
-_WINDOWS = 3  # in a row
+CLEARLY_FASTER = 1.1  # times as fast with half the threads, for a run that is under way to change
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Why a run computes with so many threads.
+
+    Attributes:
+        remark: a line for the user, or nothing.
+        fastest_now: tries out whether fewer are faster by now, and returns the number; None where the number stays.
+    """
+
+    remark: str = ""
+    fastest_now: Callable[[], int] | None = None
 
 
 @contextmanager
-def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) -> Iterator[tuple[RunConfig, str]]:
-    """A block in which the run computes with its threads; the configuration that says how many, and why in a line.
+def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) -> Iterator[tuple[RunConfig, Choice]]:
+    """A block in which the run computes with its threads; the configuration that says how many, and why.
 
     Args:
         config: the run.
@@ -71,26 +80,32 @@ def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) 
     """
     before = torch.get_num_threads()
     try:
-        remark = ""
+        choice = Choice()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-            remark = _more_than_cores(config.threads)
+            choice = Choice(_more_than_cores(config.threads))
         elif "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(min(before, available_cores()))
             if not resumed and process_group().size == 1 and resolve_device(config.device).type == "cpu":
                 remark = _tried(config, torch.get_num_threads(), check)
-        yield replace(config, threads=torch.get_num_threads()), remark
+                keeps = config.deterministic or torch.get_num_threads() == 1
+                choice = Choice(remark, None if keeps else partial(_fastest_now, config, check))
+        if process_group().size > 1:
+            choice = Choice(_more_than_cores(torch.get_num_threads(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        yield replace(config, threads=torch.get_num_threads()), choice
     finally:
         torch.set_num_threads(before)
 
 
-def _more_than_cores(threads: int) -> str:
+def _more_than_cores(threads: int, processes: int = 1) -> str:
     cores = available_cores()
-    if threads <= cores:
+    if threads * processes <= cores:
         return ""
-    return (
-        f"{threads} threads wait for each other on {cores} core{'s' if cores > 1 else ''}: --threads {cores} is faster"
-    )
+    on = f"wait for each other on {cores} core{'s' if cores > 1 else ''}"
+    if processes == 1:
+        return f"{threads} threads {on}: --threads {cores} is faster"
+    each = "1 thread" if threads == 1 else f"{threads} threads"
+    return f"{processes} processes of {each} {on}: fewer are faster"
 
 
 def _tried(config: RunConfig, most: int, check: Callable[[], None]) -> str:
@@ -127,6 +142,26 @@ def _take_fastest(config: RunConfig, most: int, check: Callable[[], None]) -> st
         batch.close()
     torch.set_num_threads(best)
     return f"tried out: {'; '.join(itertools.starmap(_compared, ratios))} (--threads N decides otherwise)"
+
+
+def _fastest_now(config: RunConfig, check: Callable[[], None]) -> int:
+    """The number of threads that is fastest at the moment, of those that a run has and halves of them."""
+    best = before = torch.get_num_threads()
+    try:
+        with (
+            _random_numbers_kept(),
+            warnings.catch_warnings(action="ignore"),
+            closing(_batch(config)) as batch,
+        ):
+            trial = Trial(_throw_away_agent(config, batch), check)
+            while best > 1 and trial.seconds < LONGEST:
+                half = (best + 1) // 2
+                if trial.ratio(half, best) * CLEARLY_FASTER > 1.0:
+                    break
+                best = half
+            return best
+    finally:
+        torch.set_num_threads(before)
 
 
 def _compared(fewer: int, more: int, ratio: float) -> str:
@@ -244,61 +279,3 @@ def _random_numbers_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-class StallWatch(BaseCallback):
-    """Tells once when training goes on several times as slowly as before for want of processor time.
-
-    Args:
-        tell: takes the line.
-        run: words for the shell that name the run.
-    """
-
-    def __init__(self, tell: Callable[[str], None], run: str) -> None:
-        super().__init__()
-        self._tell, self._run, self._told = tell, run, False
-        self._best: Pace | None = None
-        self._latest: deque[Pace] = deque(maxlen=_WINDOWS)
-
-    def _on_training_start(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._wall, self._work, self._steps = time.perf_counter(), time.process_time(), self.num_timesteps
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_start(self) -> None:
-        seconds = time.perf_counter() - self._wall
-        if self._told or seconds < WINDOW:
-            return
-        self._latest.append(
-            Pace((self.num_timesteps - self._steps) / seconds, (time.process_time() - self._work) / seconds)
-        )
-        if self._best is None or self._latest[-1].speed > self._best.speed:
-            self._best = self._latest[-1]
-        best = self._best
-        if len(self._latest) == _WINDOWS and all(pace.is_stall(best) for pace in self._latest):
-            self._told = True
-            slower = best.speed / median(pace.speed for pace in self._latest)
-            self._tell(f"training is {slower:.2g} times slower than before: {self._cure()}")
-        self._begin()
-
-    def _cure(self) -> str:
-        wanting = "other programs take processor time from it"
-        if torch.get_num_threads() == 1:
-            return wanting
-        fewer = f"Ctrl-C, then palaestra train --resume {self._run} --threads 1"
-        return f"{wanting}, and its threads wait for each other; {fewer}"
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Steps and processor seconds per second."""
-
-    speed: float
-    work: float
-
-    def is_stall(self, best: Pace) -> bool:
-        return self.speed * STALLED < best.speed and self.work < STARVED * best.work

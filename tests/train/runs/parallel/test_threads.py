@@ -31,7 +31,7 @@ from palaestra.train.players import find_player
 from palaestra.train.results.grid import GridRun, is_finished
 from palaestra.train.runs import trainer
 from palaestra.train.runs.parallel import threads
-from palaestra.train.runs.parallel.threads import Pace, StallWatch, StandIn, Trial, chosen_threads
+from palaestra.train.runs.parallel.threads import StandIn, Trial, chosen_threads
 from palaestra.train.runs.run_folder import RunFolder
 
 TINY = {"num_envs": 32, "total_timesteps": 768, "settings": ["n_steps=8", "batch_size=64"]}  # three rollouts
@@ -74,11 +74,11 @@ def config(**changes: Any) -> RunConfig:
 
 
 def chosen(of: RunConfig, resumed: bool = False) -> tuple[int, str]:
-    with chosen_threads(of, resumed, lambda: None) as (found, remark):
+    with chosen_threads(of, resumed, lambda: None) as (found, choice):
         assert found.threads == torch.get_num_threads()
         assert found == replace(of, threads=found.threads)
     assert torch.get_num_threads() == 4
-    return found.threads, remark
+    return found.threads, choice.remark
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,10 @@ def test_others_decide(tried: dict[tuple[int, int], float], machine: pytest.Monk
     machine.setattr(threads, "process_group", lambda: SimpleNamespace(size=2))
     machine.setattr(threads, "resolve_device", lambda name: torch.device("cpu"))
     assert chosen(config()) == (4, "")
+    machine.setenv("LOCAL_WORLD_SIZE", "3")
+    assert chosen(config(threads=1)) == (1, "")
+    said = "3 processes of 2 threads wait for each other on 4 cores: fewer are faster"
+    assert chosen(config(threads=2)) == (2, said)
 
 
 def test_turns_are_measured_one_after_the_other(machine: pytest.MonkeyPatch) -> None:
@@ -275,6 +279,37 @@ def test_a_trial_that_fails_is_told_and_the_run_goes_on(machine: pytest.MonkeyPa
     assert remark.startswith("threads could not be tried out: RuntimeError: no such luck")
 
 
+@pytest.mark.parametrize(
+    ("ratios", "fastest"),
+    [
+        ({(2, 4): 0.95}, 4),  # not worth other bits
+        ({(2, 4): 0.5, (1, 2): 1.2}, 2),
+        ({(2, 4): 0.5, (1, 2): 0.3}, 1),
+    ],
+)
+def test_later_on_threads_are_halved_while_that_is_clearly_faster(
+    tried: dict[tuple[int, int], float], ratios: dict[tuple[int, int], float], fastest: int
+) -> None:
+    tried.update({(1, 2): 1.9, (2, 4): 1.9})
+    with chosen_threads(config(), False, lambda: None) as (_, choice):
+        tried.update(ratios)
+        before = torch.get_rng_state()
+        assert choice.fastest_now is not None
+        assert choice.fastest_now() == fastest
+        assert torch.get_num_threads() == 4  # it only tells
+        assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_number_that_was_decided_or_must_not_change_stays(tried: dict[tuple[int, int], float]) -> None:
+    tried.update({(1, 2): 1.9, (2, 4): 1.9})
+    for of, resumed in ((config(threads=4), False), (config(), True), (config(deterministic=True), False)):
+        with chosen_threads(of, resumed, lambda: None) as (found, choice):
+            assert (found.threads, choice.fastest_now) == (4, None)
+    tried[1, 2] = 1.0
+    with chosen_threads(config(), False, lambda: None) as (found, choice):
+        assert (found.threads, choice.fastest_now) == (1, None)
+
+
 def test_ctrl_c_ends_a_trial(machine: pytest.MonkeyPatch) -> None:
     def stop() -> None:
         raise Stopped
@@ -362,71 +397,3 @@ def test_openmp_hears_how_long_threads_wait_busily(given: dict[str, str], expect
         check=True,
     )
     assert re.findall(r"GOMP_SPINCOUNT = '(\d+)'", run.stderr) == [expected]
-
-
-# ------------------------------------------------------------------------------------------- stalls
-
-
-@pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A stall watch whose clocks and steps a test moves."""
-    now = {"wall": 0.0, "work": 0.0}
-    told: list[str] = []
-    watched = StallWatch(told.append, "run")
-    monkeypatch.setattr(threads.time, "perf_counter", lambda: now["wall"])
-    monkeypatch.setattr(threads.time, "process_time", lambda: now["work"])
-    watched._on_training_start()
-
-    def goes(seconds: float, steps: int, work: float) -> None:
-        now["wall"] += seconds
-        now["work"] += work
-        watched.num_timesteps += steps
-        watched._on_rollout_start()
-
-    return SimpleNamespace(told=told, goes=goes)
-
-
-def test_a_stall_is_told_once(watch: SimpleNamespace) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        watch.goes(6.0, 6000, 12.0)
-        for _ in range(5):
-            watch.goes(6.0, 1000, 6.0)
-    finally:
-        torch.set_num_threads(before)
-    assert watch.told == [
-        "training is 6 times slower than before: other programs take processor time from it, and its threads wait for "
-        "each other; Ctrl-C, then palaestra train --resume run --threads 1"
-    ]
-
-
-def test_with_one_thread_there_is_no_cure(watch: SimpleNamespace) -> None:
-    watch.goes(6.0, 6000, 6.0)
-    for _ in range(3):
-        watch.goes(6.0, 1000, 3.0)
-    assert watch.told == ["training is 6 times slower than before: other programs take processor time from it"]
-
-
-@pytest.mark.parametrize(
-    "later",
-    [
-        [(6.0, 1000, 11.0)] * 5,  # it computes: longer episodes, an evaluation
-        [(6.0, 3000, 4.0)] * 5,  # slower, but not by so much
-        [(6.0, 1000, 4.0), (6.0, 1000, 4.0), (6.0, 6000, 12.0)] * 2,  # not for long
-        [(3600.0, 10, 0.1), *[(6.0, 6000, 12.0)] * 4],  # the laptop slept
-        [(0.1, 1, 0.0)] * 100,  # too short to tell
-    ],
-)
-def test_what_is_no_stall(watch: SimpleNamespace, later: list[tuple[float, int, float]]) -> None:
-    watch.goes(6.0, 6000, 12.0)
-    for step in later:
-        watch.goes(*step)
-    assert watch.told == []
-
-
-def test_a_pace_is_compared_in_both(watch: SimpleNamespace) -> None:
-    best = Pace(900.0, 2.0)
-    assert Pace(299.0, 1.39).is_stall(best)
-    assert not Pace(301.0, 1.39).is_stall(best)
-    assert not Pace(299.0, 1.41).is_stall(best)
