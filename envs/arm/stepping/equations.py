@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
-from palaestra.envs.arm.stepping.operations import Operations, in_two, once_on, twice_on
+from palaestra.envs.arm.stepping.operations import Operations, once_on, twice_on
 from palaestra.envs.arm.stepping.solution import Systems
 
 
@@ -47,7 +47,7 @@ class Apart(NamedTuple):
         angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), dof * n)  # rows 0 … 2 and 10 … 12
         halves = memory[10:16].view(2, 3, 2 * dof, n)
         load = Load(
-            axes=like.new_empty(2, 6, dof, n),
+            axes=like.new_zeros(2, 6, dof, n),
             first=links[:10].view(2, 5, dof, n),
             wrench=halves[:, :, dof:],
             moment=links[16:21],
@@ -122,7 +122,7 @@ def links_as_bodies(
     for column, share in zip(columns[1:], shares[1:], strict=True):
         operations.add_product(made, column.unsqueeze(0), share)
     whole = torch.empty_like(frames.position)
-    operations.add(made[3], in_two(frames.position), in_two(whole))
+    operations.whole_sum(made[3], frames.position, whole)
     centre = whole[:5]
     operations.multiply(centre, mass, load.moment)
     moment = load.moment if load.moment.dim() == 3 else load.moment[0]

@@ -101,10 +101,22 @@ class Operations:
         self.add_product(out, twice_on(a), once_on(b), sign=-1.0)
 
     def whole_cross(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        """a × b of vectors [5, L, N], in all rows of [6, L, N]."""
+        """a × b of vectors [5, L, N], in five rows at least of [6, L, N]."""
+        if not self.fewest:
+            self.cross(a, b, out[:3])
+            self.wrap(out)
+            return
         first = torch.empty_like(out[:3])
         self.multiply(once_on(a), twice_on(b), first)
         self.add_product(in_two(out), twice_on(a), once_on(b), sign=-1.0, start=first)
+
+    def whole_sum(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """a [3, L, N] + b [6, L, N], in five rows at least of [6, L, N]."""
+        if self.fewest:
+            self.add(a, in_two(b), in_two(out))
+        else:
+            self.add(a, b[:3], out[:3])
+            self.wrap(out)
 
     def add_cross(self, out: Tensor, a: Tensor, b: Tensor) -> None:
         """``out`` [..., 3, L, N] + a × b."""
