@@ -198,6 +198,7 @@ def _status(statuses: Sequence[int], order: Sequence[int], meeting: Path) -> int
     Raises:
         ProcessDiedError: if there is none.
     """
+    statuses = [130 if -status in SIGNALS else status for status in statuses]  # one that had told all, and was leaving
     silent = [rank for rank in order if statuses[rank] < 0 or statuses[rank] not in (0, 1, 2, LOST, 130)]
     if silent:
         rank, status = silent[0], statuses[silent[0]]

@@ -218,6 +218,7 @@ def test_no_number_of_processes(
         ([1, 1, 1], [2, 0, 1], 1),  # one has told, to the others it was told
         ([130, 130], [1, 0], 130),
         ([130, LOST], [0, 1], 130),  # a second Ctrl-C ends process 0 at once
+        ([-signal.SIGTERM, LOST], [0, 1], 130),
         ([0, -9], [0], 0),  # a straggler, ended by force
         ([LOST, -9], [1, 0], "process 1 of 2 was killed by SIGKILL (out of memory?); there was no checkpoint yet"),
         ([LOST, 1, -11], [2, 0, 1], "process 2 of 3 was killed by SIGSEGV; there was no checkpoint yet"),
