@@ -39,6 +39,7 @@ from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
+from palaestra.agents.buffers.stored_observations import RolloutStorage, rollout_store
 from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
@@ -100,6 +101,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         normalize_observation: bool = False,
         normalize_reward: bool = False,
         scale_actions: bool = False,
+        rollout_storage: RolloutStorage = "auto",
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -110,7 +112,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        self.scale_actions = scale_actions
+        self.scale_actions, self.rollout_storage = scale_actions, rollout_storage
         replaced = {
             "ent_coef": self.ent_coef_schedule(1.0),
             "batch_size": self._group.share(batch_size, "batch_size"),
@@ -134,6 +136,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     def _attach(self, env: VecEnv) -> None:
         super()._attach(env)
+        self.rollout_buffer.store = rollout_store(self.batch, self.rollout_storage, self.normalize_observation)
         if isinstance(self.batch, TensorVectorEnv) and self.batch.env.has("action_mask"):
             self._actor_critic.require_masks()
 
@@ -212,14 +215,13 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:
-        last_values = self._actor_critic.values(self._last_obs)
-        self.rollout_buffer.compute_returns_and_advantage(last_values)
+        self.rollout_buffer.compute_returns_and_advantage(self._actor_critic.values(self._last_obs))
 
     def _report(self, first_step: int) -> None:
         """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""
         buffer, log = self.rollout_buffer, self._episode_log
         ends = [final for _, _, final in log.cut]
-        fields = (buffer.observations, self._last_obs, buffer.rewards, buffer.values, *ends)
+        fields = (buffer.to_check, self._last_obs, buffer.rewards, buffer.values, *ends)
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)

@@ -20,7 +20,7 @@ from torch import Tensor
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
-from palaestra.agents.buffers.stored_observations import store_for
+from palaestra.agents.buffers.stored_observations import rollout_store, store_for
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import make
@@ -64,6 +64,9 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
         n_steps, batch.single_observation_space, batch.single_action_space, "meta", n_envs=num_envs
     )
     masks = batch.action_masks() if config.agent == "ppo" else None
+    normalized = config.agent == "ppo" and bool(config.agent_kwargs.get("normalize_observation"))
+    buffer.store = rollout_store(batch, config.agent_kwargs.get("rollout_storage", "auto"), normalized)
+    buffer.reset()
     buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks)
     return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs)
 
@@ -84,6 +87,8 @@ def held_by(owner: TensorVectorEnv[Any] | TensorRolloutBuffer) -> int:
     tensors: dict[int, Tensor] = {}
     for value in vars(owner).values():
         fields = [value] if isinstance(value, Tensor) else []
+        if value is vars(owner).get("moments") and isinstance(value, dict):
+            fields = list(value.values())
         if isinstance(owner, TensorVectorEnv) and any(value is record for record in (owner.state, owner.final_state)):
             fields = list(state_fields(value).values())
         tensors |= {id(tensor): tensor for tensor in fields}
