@@ -6,7 +6,8 @@ Everything is made in full size on the meta device, where tensors have shapes an
 2. memory: a rollout of ``n_steps`` (PPO, PQN), or the replay memory (DQN), whose size does not grow with the number of
    environments but for whole rows.
 
-An epoch of PPO or PQN learns from a shuffled copy of the rollout: count it twice. Intermediate results of a step and of
+An epoch of PPO or PQN learns from a shuffled copy of the rollout: count it twice, but for states, which are gathered
+minibatch by minibatch. Intermediate results of a step and of
 a minibatch come on top; they are as large as states, and as a minibatch times the width of the network.
 """
 
@@ -36,12 +37,14 @@ class MemoryPlan:
         rollout: of ``n_steps`` steps of all of them; 0 for DQN.
         replay: of DQN's memory; 0 for the others.
         transitions: how many steps of single environments the rollout or the replay memory holds.
+        stored: what these hold of a moment, "observations" or "states".
     """
 
     environments: int
     rollout: int
     replay: int
     transitions: int
+    stored: str
 
     @property
     def total(self) -> int:
@@ -58,7 +61,8 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
     environments = held_by(batch) + nbytes([new_obs, info["final_obs"]])
     if config.agent == "dqn":
         replay = _replay(config, batch, obs)
-        return MemoryPlan(environments, 0, replay.nbytes, replay.rows * num_envs)
+        stored = "observations" if "" in replay.content else "states"
+        return MemoryPlan(environments, 0, replay.nbytes, replay.rows * num_envs, stored)
     n_steps: int = config.agent_kwargs["n_steps"]
     buffer = TensorRolloutBuffer(
         n_steps, batch.single_observation_space, batch.single_action_space, "meta", n_envs=num_envs
@@ -68,7 +72,8 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
     buffer.store = rollout_store(batch, config.agent_kwargs.get("rollout_storage", "auto"), normalized)
     buffer.reset()
     buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks)
-    return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs)
+    stored = "observations" if buffer.store is None else "states"
+    return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs, stored)
 
 
 def _replay(config: RunConfig, batch: TensorVectorEnv[Any], obs: Tensor) -> Replay:
