@@ -6,11 +6,10 @@ what would take its rollouts through the host:
 1. ``env`` may be a :class:`~palaestra.envs.core.BatchedEnv`; any other environment is put behind an adapter with the
    same interface. ``_last_obs`` is a tensor.
 2. Each iteration copies one tensor from the device to the host (:meth:`OnDeviceAlgorithm._sync_to_host`): episode
-   statistics, the check for NaN, the losses of the previous update.
-3. ``rollout/ep_rew_mean`` averages over the most recent reports that together hold ``stats_window_size`` episodes.
-4. :meth:`OnDeviceAlgorithm.save` writes a file that vanilla SB3 opens, :meth:`OnDeviceAlgorithm.load` reads it without
-   unpickling.
-5. :meth:`OnDeviceAlgorithm.save_checkpoint` adds the training state: the running episodes, the generator, statistics,
+   statistics, the check for NaN, the losses of the previous update. ``rollout/ep_rew_mean`` averages over the most
+   recent of these reports that together hold ``stats_window_size`` episodes.
+3. :meth:`OnDeviceAlgorithm.save` writes a file that vanilla SB3 opens, ``load`` reads it without unpickling.
+4. :meth:`OnDeviceAlgorithm.save_checkpoint` adds the training state: the running episodes, the generator, statistics,
    the replay memory. :meth:`OnDeviceAlgorithm.resume` continues from it, bit for bit as the uninterrupted run on the
    same machine with the same number of threads. Call the former between iterations only, as in a callback's
    ``_on_rollout_start``.
@@ -41,6 +40,7 @@ from palaestra.agents.distributed.process_group import ProcessGroup, process_gro
 from palaestra.agents.episode_stats import EpisodeLog, EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, one_step, raise_non_finite
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
+from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import uncompiled_optimizer
@@ -51,7 +51,7 @@ from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(BaseAlgorithm):
+class OnDeviceAlgorithm(RecordingAgent):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
@@ -78,6 +78,10 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
         return self._kept_flat_optimizer
 
+    def _recorded(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """The outputs of a function of tensors alone; see :mod:`palaestra.agents.graphs.recording_agent`."""
+        return function(*inputs) if self._recorder is None else self._recorder(function, *inputs)
+
     def _check_device(self) -> None:
         if isinstance(self.env, SB3VecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
@@ -89,6 +93,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
             super()._setup_model()  # type: ignore[safe-super]
 
     def _set_up_device(self) -> None:
+        self._record_by_default()
         self._numbering = Numbering(self.observation_space, self.action_space)
         if self.env is not None:
             self._attach(self.env)
@@ -155,6 +160,14 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _draw_keys(self) -> None:
         """Call it when collection starts: the keys of the actions' random numbers, the same for every step."""
         self._action_keys = env_keys(self._noise_seed, self.batch.env_indices, Stream.ACTION_NOISE)
+        if self._recorder is not None:
+            self._begin_recording()
+
+    def _begin_update(self) -> None:
+        """Call it when an update starts: weights are in their places then."""
+        self._flat_optimizer.gather()
+        if self._recorder is not None:
+            self._begin_recording()
 
     def _step(self, actions: Tensor) -> StepResult:
         """A step of all environments; an EnvError names what is not finite where one of them raises because of that."""
@@ -168,12 +181,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         return self._numbering.step_from_env(outcome) if self._numbering.renames_observations else outcome
 
     def _bootstrap(
-        self,
-        values: Callable[..., Tensor],
-        rewards: Tensor,
-        truncated: Tensor,
-        info: dict[str, Any],
-        mask: Tensor | None = None,
+        self, values: Callable[..., Tensor], rewards: Tensor, truncated: Tensor, info: dict[str, Any], mask: Any = None
     ) -> Tensor:
         """Add γ V(final_obs) where the episode was cut by time, since it would have gone on.
 
@@ -182,7 +190,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
         if not self.batch.can_truncate or not info.get("ended", True):
             return rewards
         final = (info["final_obs"],) if mask is None else (info["final_obs"], mask)
-        if self.device.type != "cpu":  # finding the rows would wait for the device
+        if not self._looks:  # finding the rows would wait for the device
             # where, since the value of an end without legal actions is −∞
             return rewards + self.gamma * torch.where(truncated, values(*final), 0.0)
         rows = truncated.nonzero().squeeze(1)
@@ -195,11 +203,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _sync_to_host(self, check: Tensor) -> bool:
         """Copy the episode statistics, the check and the last losses to the host: the iteration's only copy.
 
-        Args:
-            check: float [1], finite if all is well in this process.
-
-        Returns:
-            True if it is finite. Call :meth:`_refuse_divergence` next.
+        True if ``check``, float [1], is finite: all is well in this process. Call :meth:`_refuse_divergence` next.
         """
         losses = () if self._losses is None else (self._losses,)
         flags = self._group.save_or_stop_flags(self.device)
@@ -235,8 +239,7 @@ class OnDeviceAlgorithm(BaseAlgorithm):
 
     def _record_progress(self) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
-        # a clock that is never set back
-        elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)
+        elapsed = max(time.perf_counter() - self._learning_since, sys.float_info.epsilon)  # a clock never set back
         for name, value in episode_means(self.ep_info_buffer or (), self.n_envs * self._group.size).items():
             self.logger.record(name, value)
         self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
@@ -255,20 +258,17 @@ class OnDeviceAlgorithm(BaseAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         ours: tuple[str, ...] = ("batch", "_last_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
         ours += ("_statistics", "_episode_log", "_losses", "_not_finite", "_reward_scale", "_action_keys", "_to_log")
-        ours += ("_kept_flat_optimizer", "_numbering", "remarks", "_learning_since", *self._counters, *self._unsaved)
-        return [*super()._excluded_save_params(), *ours]
+        ours += ("_kept_flat_optimizer", "_numbering", "remarks", "_learning_since", "_recorder", "_looks")
+        return [*super()._excluded_save_params(), *ours, *self._counters, *self._unsaved]
 
     def get_parameters(self) -> dict[str, dict[str, Any]]:
         """SB3's, as copies: a file is to hold each tensor by itself."""
-        return {
-            name: clone_weights(part) if name == "policy" else clone_tensors(part)
-            for name, part in super().get_parameters().items()
-        }
+        found = super().get_parameters().items()
+        return {name: (clone_weights if name == "policy" else clone_tensors)(part) for name, part in found}
 
     def _saved_arguments(self) -> dict[str, Any]:
         """The constructor's arguments, to build the same agent again."""
-        own = {name: getattr(self, name) for name in self._json_arguments}
-        return own | {"stats_window_size": self._stats_window_size}
+        return {n: getattr(self, n) for n in self._json_arguments} | {"stats_window_size": self._stats_window_size}
 
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Write the model to a zip file, whole or not at all; see :mod:`palaestra.agents.checkpoints.model_file`.

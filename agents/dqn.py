@@ -43,6 +43,7 @@ from palaestra.agents.buffers.prioritized import Priorities
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
 from palaestra.agents.buffers.stored_observations import store_for
 from palaestra.agents.checkpoints.replay_file import read_replay, write_replay
+from palaestra.agents.graphs.slots import Attribute
 from palaestra.agents.networks.extractors import DuelingPolicy
 from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.options import (
@@ -190,15 +191,22 @@ class DQN(QLearning):
             gamma=self.gamma,
             n_steps=self.n_steps,
             priorities=Priorities(size, alpha, self.device) if alpha > 0.0 else None,
+            looks=self._looks,
         )
 
-    def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
+    def _store(self, place: int | Tensor, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
         new_obs, rewards, terminated, truncated, info = outcome
         assert self.replay is not None
         if self._reward_scale is not None:
             self._reward_scale.learn(rewards, terminated | truncated)
         final = self._stored.final(info["final_obs"])
-        self.replay.add(actions, rewards, terminated, truncated, final, self._stored.current(new_obs))
+        self.replay.put(actions, rewards, terminated, truncated, final, self._stored.current(new_obs))
+
+    def _count_step(self) -> None:
+        self.replay.steps += 1  # type: ignore[union-attr]
+
+    def _rebound(self) -> list[Attribute]:
+        return [*super()._rebound(), *([] if self.replay is None else self.replay.rebound())]
 
     def _extra_training_state(self) -> dict[str, Any]:
         return super()._extra_training_state() | {"replay": None if self.replay is None else self.replay.state_dict()}
@@ -291,13 +299,27 @@ class DQN(QLearning):
         self.policy.set_training_mode(True)
         total = torch.zeros(len(self._summaries), device=self.device)
         beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
+        self._begin_update()
         for _ in range(gradient_steps):
-            total += self._update(self.replay.sample(self._group.share(batch_size, "batch_size"), beta))
+            total += self._learn_from_replay(self.replay, self._group.share(batch_size, "batch_size"), beta)
         self._losses = total / gradient_steps
         self._n_updates += gradient_steps
 
+    def _learn_from_replay(self, replay: Replay, batch_size: int, beta: float) -> Tensor:
+        if self._recorder is None:
+            return self._update(replay.sample(batch_size, beta))
+
+        def gradients(index: Tensor, weights: Tensor | None) -> Tensor:
+            return self._gradients(replay.gather(index, weights))
+
+        return self._descend(self._recorded(gradients, *replay.draw(batch_size, beta)))
+
     def _update(self, batch: Transitions) -> Tensor:
-        """One gradient step; see :meth:`_descend`."""
+        """One gradient step; the numbers named in ``_summaries`` [3]."""
+        return self._descend(self._gradients(batch))
+
+    def _gradients(self, batch: Transitions) -> Tensor:
+        """Set the gradients of a batch's loss; see :meth:`_descent`."""
         obs = self._stored.observe(batch.content)
         q_values = self._online.forward(obs)
         targets = self._targets(batch)
@@ -306,11 +328,10 @@ class DQN(QLearning):
         count = (batch.weights > 0).sum()
         shares = batch.weights / count.clamp(min=1)
         grad_chosen = error.clamp(-self.huber_delta, self.huber_delta) * shares
-        summary = self._descend((losses * shares).sum(), q_values, batch.actions, grad_chosen, count)
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.update(batch.indices, -error)
-        return summary
+        return self._descent((losses * shares).sum(), q_values, batch.actions, grad_chosen, count)
 
     @without_gradients
     def _targets(self, batch: Transitions) -> Tensor:

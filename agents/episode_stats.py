@@ -115,12 +115,14 @@ class EpisodeLog:
     It keeps the batch's own tensors, which are never changed in place: nothing is computed until an error is raised.
 
     Attributes:
+        copies: True keeps copies, for recorded steps do change them.
         rewards: [N] of each step, as the environments gave them.
         cut: the last observations of episodes that were cut: (step of the run, rows [B], observations [B, …]).
     """
 
     def __init__(self) -> None:
-        self._before: dict[int, tuple[Tensor, Tensor]] = {}
+        self.copies = False
+        self._before: dict[int, tuple[Tensor, ...]] = {}
         self.rewards: list[Tensor] = []
         self.cut: list[tuple[int, Tensor, Any]] = []
 
@@ -132,7 +134,12 @@ class EpisodeLog:
     def note(self, step: int, batch: BatchedEnv) -> None:
         """Note the episodes before that step of the run."""
         if isinstance(batch, TensorVectorEnv):  # episodes of adapted environments cannot be repeated
-            self._before[step] = batch.episode, batch.episode_length
+            both = batch.episode, batch.episode_length
+            self._before[step] = torch.stack(both).unbind(0) if self.copies else both
+
+    def note_rewards(self, rewards: Tensor) -> None:
+        """Keep the rewards [N] of a step."""
+        self.rewards.append(rewards.clone() if self.copies else rewards)
 
     def place(self, step: int, row: int) -> tuple[int | None, int | None]:
         """(episode, steps taken in it) of an environment before that step of the run; None if unknown."""

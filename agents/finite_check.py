@@ -49,6 +49,27 @@ def raise_non_finite(fields: Iterable[Field], env_indices: Tensor, episodes: Epi
         raise episodes.error(label, step, row, env_indices, value)
 
 
+def raise_rollout_error(agent: Any, first_step: int) -> None:
+    """Name what is not finite in an agent's rollout, which began with that step of the run. Synchronises.
+
+    Raises:
+        EnvError: naming an observation or reward, as :func:`raise_non_finite`.
+        DivergedError: if it is the network's values.
+    """
+    buffer, log, env_indices = agent.rollout_buffer, agent._episode_log, agent.batch.env_indices
+    given: list[Field] = [
+        ("observation", first_step, buffer.observations, None),
+        one_step("observation", agent._steps_collected, agent._last_obs),  # its value is in the advantages
+        *(one_step("last observation", step + 1, final, rows) for step, rows, final in log.cut),
+        ("reward", first_step, torch.stack(log.rewards), None),
+    ]
+    raise_non_finite(given, env_indices, log)
+    if not buffer.values.isfinite().all():
+        raise DivergedError(f"the values of observations are not finite at step {agent.num_timesteps:,}")
+    bootstrapped: Field = ("value of the last observation", first_step + 1, buffer.rewards, None)
+    raise_non_finite([bootstrapped], env_indices, log)
+
+
 def _parts(name: str, field: Any) -> list[tuple[str, Tensor]]:
     """The tensors of a field with their names, one for each key of a dictionary."""
     if isinstance(field, dict):
@@ -59,13 +80,15 @@ def _parts(name: str, field: Any) -> list[tuple[str, Tensor]]:
 class FiniteCheck:
     """Remembers, on the device, where the first number that is not finite turned up."""
 
-    def __init__(self, num_envs: int, device: torch.device) -> None:
+    def __init__(self, num_envs: int, device: torch.device, looks: bool | None = None) -> None:
+        """``looks`` waits for the values of every step, as it does on a CPU if nothing is said."""
+        self._looks = device.type == "cpu" if looks is None else looks
         # step of the run at which it was seen, −1 for never
         names = ("observation", "last observation", "reward")
         self.first = {name: torch.full((num_envs,), -1, device=device) for name in names}
-        self._seen: dict[tuple[str, int], tuple[str, Tensor]] = {}  # on the CPU: which part, and its values
+        self._seen: dict[tuple[str, int], tuple[str, Tensor]] = {}  # where it looks: which part, and its values
 
-    def add(self, name: str, step: int, field: Any, rows: Tensor | None = None) -> None:
+    def add(self, name: str, step: int | Tensor, field: Any, rows: Tensor | None = None) -> None:
         """Look at observations, last observations of episodes, or rewards [N, …] of a step of the run.
 
         Only at ``rows`` bool [N], if given.
@@ -76,7 +99,7 @@ class FiniteCheck:
                 good = (part * 0.0).flatten(1).sum(1) == 0.0 if part.dim() > 1 else part * 0.0 == 0.0
                 first = self.first[name]
                 known = good | (first >= 0) if rows is None else good | (first >= 0) | ~rows
-                if part.device.type == "cpu":  # where a look waits for nothing
+                if self._looks:
                     if known.all():
                         continue
                     for row in (~known).nonzero().flatten().tolist():

@@ -96,20 +96,25 @@ class FlatOptimizer:
         self._whole: torch.optim.Optimizer | None = None  # the optimizer's copy for the vectors
         self._linked: dict[Tensor, dict[str, Any]] = {}  # the optimizer's state when it was made of views
 
+    def gather(self) -> None:
+        """Move the parameters and all that belongs to them to their places, where somebody has exchanged them."""
+        if not self._holds():
+            self._gather()
+
     def zero_grad(self, check: bool = True) -> None:
         """Set the gradients to zero: those that are computed next are added to it, or written over it.
 
         Args:
-            check: that the parameters are in their places; needless since the last step if nobody else had them.
+            check: call :meth:`gather` first; needless since the last step if nobody else had the parameters.
         """
-        if check and not self._holds():
-            self._gather()
+        if check:
+            self.gather()
         for vector in self._vectors:
             vector.grad.zero_()
 
     @without_gradients
-    def step(self, max_norm: float, weight: Tensor | None = None) -> Tensor:
-        """Average the gradients over all processes, clip their norm as ``clip_grad_norm_`` does, change the weights.
+    def clip(self, max_norm: float, weight: Tensor | None = None) -> Tensor:
+        """Average the gradients over all processes, clip their norm as ``clip_grad_norm_`` does.
 
         Args:
             max_norm: the largest norm.
@@ -124,19 +129,23 @@ class FlatOptimizer:
         norm = norms[0] if len(norms) == 1 else torch.stack([n.float() for n in norms]).norm()
         for vector in self._vectors:
             vector.grad.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    @without_gradients
+    def step(self) -> None:
+        """Change the weights."""
         if self._whole is None:
             self.optimizer.step()
-            return norm
+            return
         (settings,) = self.optimizer.param_groups
         if self._linked and settings.get("fused") and _FUSED:
             for vector in self._vectors:
                 _fused_step(self.optimizer, vector, self._whole.state[vector.whole])
-            return norm
+            return
         self._whole.param_groups[0].update({name: value for name, value in settings.items() if name != "params"})
         self._whole.step()
         if not self._linked:
             self._link()
-        return norm
 
     def _holds(self) -> bool:
         return (

@@ -10,13 +10,12 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 3. A truncated step gets γ V(final_obs) added to its reward, from the observation before the reset.
 4. One tensor per iteration is copied to the host, in :meth:`collect_rollouts`: episode statistics, the check for NaN
    and the previous update's losses. ``target_kl`` needs one more per minibatch.
-5. ``rollout/ep_rew_mean`` averages over the most recent rollouts that together hold ``stats_window_size`` episodes.
-6. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
-7. ``ent_coef`` may be a schedule, like ``learning_rate``.
-8. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
+5. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
+6. ``ent_coef`` may be a schedule, like ``learning_rate``.
+7. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
-9. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
-10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
+9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -42,7 +41,7 @@ from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
 from palaestra.agents.buffers.stored_observations import RolloutStorage, rollout_store
 from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy, StepInfos
-from palaestra.agents.finite_check import DivergedError, Field, one_step, raise_non_finite
+from palaestra.agents.finite_check import raise_rollout_error
 from palaestra.agents.networks.action_units import units_remarks
 from palaestra.agents.networks.actor_critic import ActorCritic
 from palaestra.agents.networks.manual_mlp import without_gradients
@@ -165,39 +164,46 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
                 callback.update_locals({"new_obs": self._last_obs})
                 if not callback.on_step():
                     return False
-        self._finish_rollout()
+        self._recorded(self._finish_rollout)
         self._report(first_step)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
 
-    @torch.no_grad()
     def _collect_step(self, step: int) -> tuple[Tensor, Tensor, StepInfos]:
         """Act, step the environments and store the transition. No synchronisation."""
-        obs: Any = self._last_obs
         self._episode_log.note(self._steps_collected, self.batch)
         if self.use_sde and step % (self.sde_sample_freq if self.sde_sample_freq > 0 else self.n_steps) == 0:
             self.policy.reset_noise(self.n_envs)
-        mask = self.batch.action_masks()
-        actions, values, log_probs = self._actor_critic.sample(obs, self._noise_now(step), mask)
+        rewards, dones, truncated, info = self._recorded(self._transition, step, self._steps_collected)
+        self._episode_log.note_rewards(rewards)
+        self.rollout_buffer.pos = step + 1
+        self._steps_collected += 1
+        return rewards, dones, StepInfos(self.env, dones, truncated, info)
+
+    @torch.no_grad()
+    def _transition(self, place: int | Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Rewards, dones and truncations [N] and info of a step, which is stored at that place of the rollout."""
+        obs: Any = self._last_obs
+        mask, moment = self.batch.action_masks(), self.rollout_buffer.moment()
+        actions, values, log_probs = self._actor_critic.sample(obs, self._noise_now(place, step), mask)
         new_obs, rewards, terminated, truncated, info = self._step(self._actor_critic.for_env(actions))
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._actor_critic.values, scaled, truncated, info)
-        self._episode_log.rewards.append(rewards)
-        self.rollout_buffer.add(obs, actions, scaled, dones, values, log_probs, mask)
+        self.rollout_buffer.put(place, obs, actions, scaled, dones, values, log_probs, mask, moment)
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-        self._steps_collected += 1
-        return rewards, dones, StepInfos(self.env, dones, truncated, info)
+        return rewards, dones, truncated, info
 
-    def _noise_now(self, step: int) -> Tensor | None:
+    def _noise_now(self, place: int | Tensor, step: int | Tensor) -> Tensor | None:
         """The noise of this step's actions, which is drawn for several steps of the rollout at once."""
-        ahead = step % self._noise_steps
+        if isinstance(place, Tensor) or isinstance(step, Tensor):  # recorded
+            return self._actor_critic.noise_at(self._action_keys, step)
+        ahead = place % self._noise_steps
         if ahead == 0:
-            steps = min(self._noise_steps, self.n_steps - step)
-            until = self._steps_collected + steps
-            self._noise = self._actor_critic.noise(self._action_keys, range(self._steps_collected, until))
+            until = step + min(self._noise_steps, self.n_steps - place)
+            self._noise = self._actor_critic.noise(self._action_keys, range(step, until))
         return self._noise[ahead]
 
     @torch.no_grad()
@@ -229,17 +235,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._refuse_divergence()
         if not finite:
             log.note(self._steps_collected, self.batch)
-            given: list[Field] = [
-                ("observation", first_step, buffer.observations, None),
-                one_step("observation", self._steps_collected, self._last_obs),  # its value is in the advantages
-                *(one_step("last observation", step + 1, final, rows) for step, rows, final in log.cut),
-                ("reward", first_step, torch.stack(log.rewards), None),
-            ]
-            raise_non_finite(given, self.batch.env_indices, log)
-            if not buffer.values.isfinite().all():
-                raise DivergedError(f"the values of observations are not finite at step {self.num_timesteps:,}")
-            bootstrapped: Field = ("value of the last observation", first_step + 1, buffer.rewards, None)
-            raise_non_finite([bootstrapped], self.batch.env_indices, log)
+            raise_rollout_error(self, first_step)
 
     def dump_logs(self, iteration: int = 0) -> None:
         """SB3's log of an iteration under SB3's keys; means over episodes."""
@@ -252,23 +248,22 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         """Update the policy from the rollout. No synchronisation, unless ``target_kl`` is set."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        progress = self._current_progress_remaining
-        clip_range = self.clip_range(progress)  # type: ignore[operator]
+        clip_range = self.clip_range(progress := self._current_progress_remaining)  # type: ignore[operator]
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
         total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)
         optimizer, minibatches, stopped = self._flat_optimizer, 0, False
+        self._begin_update()
         for _ in range(self.n_epochs):
             for minibatch in self.rollout_buffer.get(self._group.share(self.batch_size, "batch_size")):
-                derivatives, terms = self._loss(minibatch, clip_range, clip_range_vf)
+                terms, norm = self._recorded(self._gradients, minibatch, clip_range, clip_range_vf, self.ent_coef)
                 total.add_(terms.sum(1), alpha=1.0 / terms.shape[1])
                 minibatches += 1
                 stopped = self.target_kl is not None and self._divergence(terms) > 1.5 * self.target_kl
                 if stopped:
                     break
-                optimizer.zero_grad(check=minibatches == 1)
-                self._actor_critic.backward(*derivatives)
-                norms += optimizer.step(self.max_grad_norm)
+                norms += norm
+                optimizer.step()
             self._n_updates += 1
             if stopped:
                 break
@@ -276,6 +271,13 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
         self._losses = self._summary(total / minibatches, norms / minibatches)
         self._record_settings(clip_range, clip_range_vf)
+
+    def _gradients(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Tensor, Tensor]:
+        """Set the gradients of a minibatch's loss; each sample's ``_MEANS`` [5, B], the gradients' norm []."""
+        derivatives, terms = self._loss(batch, clip_range, clip_range_vf, ent_coef)
+        self._flat_optimizer.zero_grad(check=False)
+        self._actor_critic.backward(*derivatives)
+        return terms, self._flat_optimizer.clip(self.max_grad_norm)
 
     def _divergence(self, terms: Tensor) -> float:
         """The new policy's from the old one's, over the minibatches of all processes."""
@@ -291,16 +293,14 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         return torch.cat((means, loss.view(1), norm, torch.stack((explained, std))))
 
     @without_gradients
-    def _loss(
-        self, batch: Minibatch, clip_range: float, clip_range_vf: float | None
-    ) -> tuple[tuple[Tensor, Tensor, float], Tensor]:
+    def _loss(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Any, Tensor]:
         """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B]."""
         values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
         terms = log_prob.new_empty(len(_MEANS), size := log_prob.shape[0])
         surrogate, squares, entropies, divergence, clipped = terms.unbind(0)
         grad_log_prob = self._policy_loss(batch, log_prob, clip_range, [surrogate, divergence, clipped])
         grad_values = _value_loss(batch, values, clip_range_vf, squares).mul_(2.0 * self.vf_coef / size)
-        share = self.ent_coef / size
+        share = ent_coef / size
         if entropy is None:
             entropies.copy_(log_prob)
             grad_log_prob += share
@@ -308,7 +308,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
             torch.neg(entropy, out=entropies)
         return (grad_values, grad_log_prob, -share), terms
 
-    def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: float, terms: list[Tensor]) -> Tensor:
+    def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: Any, terms: list[Tensor]) -> Tensor:
         """The derivative of the clipped surrogate by ``log_prob``, [B].
 
         Fills in ``terms``, each [B]: the surrogate, the divergence of the policies, and 1 where the ratio is clipped.
@@ -338,7 +338,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         return super()._saved_arguments() | {"ent_coef": self.ent_coef_schedule}  # the attribute is its present value
 
 
-def _value_loss(batch: Minibatch, values: Tensor, clip_range: float | None, squares: Tensor) -> Tensor:
+def _value_loss(batch: Minibatch, values: Tensor, clip_range: Any, squares: Tensor) -> Tensor:
     """Errors of the values, as clipped: half the derivatives of their squares [B], which ``squares`` gets."""
     if clip_range is None:
         error = values - batch.returns

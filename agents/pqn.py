@@ -133,13 +133,23 @@ class PQN(QLearning):
         self.rollout_buffer.reset()
         return super().collect_rollouts(*args, **kwargs)
 
-    def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
+    def _place(self) -> int:
+        return self.rollout_buffer.pos
+
+    def _count_step(self) -> None:
+        self.rollout_buffer.pos += 1
+
+    def _transition(self, *step: Any) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+        self._moment = self.rollout_buffer.moment()
+        return super()._transition(*step)
+
+    def _store(self, place: int | Tensor, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
         _, rewards, terminated, truncated, info = outcome
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._best, scaled, truncated, info, self.batch.final_action_masks())
         obs: Any = self._last_obs
-        self.rollout_buffer.add(obs, actions, scaled, dones, q_values.amax(1))
+        self.rollout_buffer.put(place, obs, actions, scaled, dones, q_values.amax(1), moment=self._moment)
 
     def _best(self, obs: Any, mask: Tensor | None = None) -> Tensor:
         """max_a Q(obs, a) over the legal actions, [B]."""
@@ -150,7 +160,8 @@ class PQN(QLearning):
         """Learn from the rollout; the arguments, which SB3's loop passes, are not used. No synchronisation."""
         self._update_learning_rate(self.policy.optimizer)
         buffer, updates = self.rollout_buffer, 0
-        buffer.compute_returns_and_advantage(self._best(self._last_obs, self.batch.action_masks()))
+        self._begin_update()
+        self._recorded(self._finish_rollout)
         self.policy.set_training_mode(True)
         total = torch.zeros(len(self._summaries), device=self.device)
         for _ in range(self.n_epochs):
@@ -163,8 +174,16 @@ class PQN(QLearning):
         self._n_updates += updates
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
-        """One gradient step; see :meth:`_descend`."""
+    def _finish_rollout(self) -> None:
+        last_values = self._best(self._last_obs, self.batch.action_masks())
+        self.rollout_buffer.compute_returns_and_advantage(last_values)
+
+    def _gradients(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
+        """Set the gradients of a minibatch's loss; see :meth:`_descent`."""
         q_values = self._online.forward(obs)
         error = q_values.gather(1, actions.unsqueeze(1)).squeeze(1) - returns
-        return self._descend(0.5 * error.square().mean(), q_values, actions, error / len(error))
+        return self._descent(0.5 * error.square().mean(), q_values, actions, error / len(error))
+
+    def _update(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
+        """One gradient step; the numbers named in ``_summaries`` [3]."""
+        return self._descend(self._recorded(self._gradients, obs, actions, returns))

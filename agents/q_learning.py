@@ -40,6 +40,7 @@ from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import clone_tensors
+from palaestra.agents.graphs.slots import Attribute, places_of
 from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.networks.q_network import QFunction
@@ -77,6 +78,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = (
+        "_moment",
         *("replay_buffer_class", "_online", "_target", "_average", "_exponents", "_finite"),
         *("batch_norm_stats", "batch_norm_stats_target"),
     )
@@ -104,7 +106,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
 
     def _episodes_began(self) -> None:
-        self._finite = FiniteCheck(self.n_envs, self.device)
+        self._finite = FiniteCheck(self.n_envs, self.device, self._looks)
         self._finite.add("observation", self._steps_collected, self._last_obs)
         self._reported_episodes = self._episode_num  # SB3 may have begun to count anew
         # SB3 takes the first step of a run with the ε that the last one ended with
@@ -151,10 +153,10 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         finally:
             self.policy.q_net = online
 
-    def _descend(
+    def _descent(
         self, loss: Tensor, q_values: Tensor, actions: Tensor, grad_chosen: Tensor, weight: Tensor | None = None
     ) -> Tensor:
-        """One gradient step, and its share in the average; the numbers named in ``_summaries`` [3].
+        """Set the gradients of a loss; the numbers named in ``_summaries`` [3].
 
         Args:
             loss: [].
@@ -163,14 +165,19 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             grad_chosen: the loss's derivatives by the actions' Q-values, [B].
             weight: [], how many samples ``loss`` is the mean of, where that is not the same in all processes.
         """
+        places = actions.unsqueeze(1)
+        self._flat_optimizer.zero_grad(check=False)
+        self._online.backward(torch.zeros_like(q_values).scatter_(1, places, grad_chosen.unsqueeze(1)))
+        grad_norm = self._flat_optimizer.clip(self.max_grad_norm, weight)
+        return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
+
+    def _descend(self, summary: Tensor) -> Tensor:
+        """Change the weights by their gradients, and take their share in the average; returns ``summary``."""
         if self.weight_average and self._average is None:  # weights from a file are their own average
             self._begin_average()
-        places = actions.unsqueeze(1)
-        self._flat_optimizer.zero_grad()
-        self._online.backward(torch.zeros_like(q_values).scatter_(1, places, grad_chosen.unsqueeze(1)))
-        grad_norm = self._flat_optimizer.step(self.max_grad_norm, weight)
+        self._flat_optimizer.step()
         self._average_weights()
-        return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
+        return summary
 
     def _begin_average(self) -> None:
         self._average = copy.deepcopy(self.q_net).requires_grad_(False)
@@ -189,7 +196,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
     def _epsilon(self) -> Tensor | float:
         """The present ε: a number, or one for each environment."""
         if self.num_timesteps < self.learning_starts:
-            return 1.0
+            return 1.0 if self._exponents is None else torch.ones_like(self._exponents)
         return self.exploration_rate if self._exponents is None else self.exploration_rate**self._exponents
 
     def collect_rollouts(
@@ -225,28 +232,47 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
     @torch.no_grad()
     def _collect_step(self) -> tuple[Tensor, Tensor, StepInfos]:
         """Act, step the environments and store the transition. No synchronisation."""
-        obs: Any = self._last_obs
         self._episode_log.note(self._steps_collected, self.batch)
+        inputs = self._epsilon(), self._steps_collected, self._place()
+        rewards, dones, truncated, info = self._recorded(self._transition, *inputs)
+        self._count_step()
+        self._steps_collected += 1
+        return rewards, dones, StepInfos(self.env, dones, truncated, info)
+
+    def _transition(
+        self, epsilon: Tensor | float, step: int | Tensor, place: int | Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Rewards, dones and truncations [N] and info of a step of the run, which is stored at that place."""
+        obs: Any = self._last_obs
         q_values, mask = self._online.infer(obs), self.batch.action_masks()
-        actions = epsilon_greedy(q_values, self._epsilon(), Rng(self._action_keys, self._steps_collected), mask)
+        actions = epsilon_greedy(q_values, epsilon, Rng(self._action_keys, step), mask)
         outcome = self._step(actions)
         new_obs, rewards, terminated, truncated, info = outcome
         dones = terminated | truncated
-        self._store(masked(q_values, mask), actions, outcome)
-        self._finite.add("reward", self._steps_collected, rewards)
-        self._finite.add("observation", self._steps_collected + 1, new_obs)
+        self._store(place, masked(q_values, mask), actions, outcome)
+        self._finite.add("reward", step, rewards)
+        self._finite.add("observation", step + 1, new_obs)
         if info["final_obs"] is not new_obs:  # targets look at it where an episode was cut
-            self._finite.add("last observation", self._steps_collected + 1, info["final_obs"], truncated)
+            self._finite.add("last observation", step + 1, info["final_obs"], truncated)
         self._statistics.add(info)
         if self.normalize_observation:
             learn_observations(self.policy, new_obs)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-        self._steps_collected += 1
-        return rewards, dones, StepInfos(self.env, dones, truncated, info)
+        return rewards, dones, truncated, info
 
-    def _store(self, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
+    def _place(self) -> int:
+        """Where the next step is stored."""
+        return 0
+
+    def _count_step(self) -> None:
+        """One more is stored."""
+
+    def _store(self, place: int | Tensor, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
         """Keep a step; ``self._last_obs`` is still the observation before it."""
         raise NotImplementedError
+
+    def _rebound(self) -> list[Attribute]:
+        return super()._rebound() + places_of(self._finite)
 
     def _report(self, log_interval: int | None) -> None:
         if not self._sync_to_host(self._finite.result()):
@@ -285,7 +311,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             self._begin_average()
             self.q_net.load_state_dict(saved["online"])
         if saved["batch"] is not None:
-            self._finite = FiniteCheck(self.n_envs, self.device)
+            self._finite = FiniteCheck(self.n_envs, self.device, self._looks)
             fill("finite", self._finite.first, saved["finite"])
             self._reported_episodes = int(saved["reported_episodes"])
 

@@ -21,6 +21,7 @@ NORMALISED = "normalised score"  # %: 0 is random play, 100 the best known
 _COMMAND = re.compile(
     r"\bpalaestra [a-z-]+(?: (?:--?[\w-]+(?:[ =][^\s;,()]+)?|[A-Z]+\b|[^\s;,()]*[/=.:\d][^\s;,()]*|latest\b))*"
 )
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")  # control signs; some turn lines round
 _WITH_NUMBER = re.compile(r"(?<=\d) (?=%)|(?<=\bseed) (?=\d)")  # spaces at which no line is broken
 
 
@@ -46,11 +47,23 @@ def terminal_width(stream: TextIO) -> int | None:
 
 
 def fitted(text: str, width: int | None) -> str:
-    """The text in lines of that width, broken between words; paths and commands stay whole. None: as it is."""
+    """The text in lines of that width, broken between words; paths and commands stay whole. None: in its own lines.
+
+    Characters that are not to be seen, as in the names of files, become their escapes.
+    """
+    text = printable(text, keep="\n")
     if width is None or len(text) <= width:
         return text
     whole = _COMMAND.sub(lambda command: command[0].replace(" ", "\0"), text)
     return wrapped(whole, width)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with the escapes of characters that a terminal would not show but act on, unless they are to be kept.
+
+    Bytes of file names that are no text stay what they are.
+    """
+    return _UNSEEN.sub(lambda sign: sign[0] if sign[0] in keep else sign[0].encode("unicode_escape").decode(), text)
 
 
 def wrapped(text: str, width: int, indent: str = "") -> str:
@@ -66,6 +79,7 @@ def columns(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
     Where a line is too long the last cell, which may be a path, gets a line of its own, and where that does not suffice
     the others are listed below it by their heads.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     lines = [heads, *rows]
     sizes = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     right = [is_of_numbers(rows, i) for i in range(len(heads))]

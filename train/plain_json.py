@@ -1,4 +1,4 @@
-"""JSON of plain data for files and pages: without numbers that JSON lacks, and safe within a page's script element."""
+"""Plain data of files and pages: numbers to reckon with, JSON without those that it lacks, safe within a script."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from palaestra.envs.core.reference import is_finite_number
+
+LARGEST = 1e100  # of numbers that are compared or drawn: differences and squares of larger ones may be infinite
+
+
+def is_moderate_number(value: Any) -> bool:
+    """True for a number that JSON, YAML or CSV gave and that can be compared and drawn."""
+    return is_finite_number(value) and abs(value) <= LARGEST
 
 
 def finite(value: Any) -> Any:

@@ -60,6 +60,7 @@ class Replay:
         gamma: float,
         n_steps: int = 1,
         priorities: Priorities | None = None,
+        looks: bool | None = None,
     ) -> None:
         """Allocate the memory, with the first content of every environment.
 
@@ -70,6 +71,7 @@ class Replay:
             gamma: discount, for n-step returns.
             n_steps: n, at least 1.
             priorities: an empty record of ``rows × N`` priorities (see :meth:`rows_for`); None to draw uniformly.
+            looks: whether rows of cut episodes are sought, as they are on a CPU if nothing is said.
 
         Raises:
             ValueError: if n_steps rows do not fit.
@@ -81,6 +83,7 @@ class Replay:
         if n_steps >= self.rows:
             raise ValueError(f"n_steps={n_steps} needs a buffer_size above {self.num_envs * (n_steps - 1)}")
         self.priorities = priorities
+        self._looks = self.device.type == "cpu" if looks is None else looks
         size = self.rows * self.num_envs
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)
         needed = self.rows * nbytes(content.values()) + size * (smallest.itemsize + 5)
@@ -111,7 +114,12 @@ class Replay:
         self._advance(torch.ones_like(self.position))
         self._write(content)
 
-    def add(
+    def add(self, *step: Any) -> None:
+        """Store one step of all environments; see :meth:`put`."""
+        self.put(*step)
+        self.steps += 1
+
+    def put(
         self,
         actions: Tensor,
         rewards: Tensor,
@@ -120,7 +128,7 @@ class Replay:
         final_content: Content,
         content: Content,
     ) -> None:
-        """Store one step of all environments, each [N, …].
+        """Store one step of all environments, each [N, …], without counting it in ``steps``.
 
         Args:
             actions, rewards, terminated, truncated: of the step; the content before it is here already.
@@ -136,11 +144,10 @@ class Replay:
         self._advance(torch.ones_like(self.position))
         self._add_cut(truncated, final_content)
         self._write(content)
-        self.steps += 1
 
     def _add_cut(self, truncated: Tensor, final_content: Content) -> None:
         """A row for the last content of cut episodes. Elsewhere the next write has the same place."""
-        if self.device.type == "cpu":
+        if self._looks:
             rows = truncated.nonzero().squeeze(1)
             if rows.numel() == 0:
                 return
@@ -172,14 +179,16 @@ class Replay:
 
     def sample(self, batch_size: int, beta: float = 1.0) -> Transitions:
         """B transitions, with replacement; call it after the first :meth:`add`. β is that of the priorities."""
+        return self.gather(*self.draw(batch_size, beta))
+
+    def draw(self, batch_size: int, beta: float = 1.0) -> tuple[Tensor, Tensor | None]:
+        """Where they begin, int64 [B], and the weights float32 [B] of draws by priority."""
         if self.priorities is not None:
-            index, weights = self.priorities.sample(batch_size, beta)
-        else:
-            drawn = torch.randint(min(self.steps, self.rows - 1) * self.num_envs, (batch_size,), device=self.device)
-            column = drawn % self.num_envs
-            row = (self.position.index_select(0, column) - 1 - drawn // self.num_envs) % self.rows
-            index, weights = row * self.num_envs + column, None
-        return self.gather(index, weights)
+            return self.priorities.sample(batch_size, beta)
+        drawn = torch.randint(min(self.steps, self.rows - 1) * self.num_envs, (batch_size,), device=self.device)
+        column = drawn % self.num_envs
+        row = (self.position.index_select(0, column) - 1 - drawn // self.num_envs) % self.rows
+        return row * self.num_envs + column, None
 
     def gather(self, index: Tensor, weights: Tensor | None = None) -> Transitions:
         """The transitions that begin at the given places, int64 [B]; ``weights`` float32 [B] of those that count."""
@@ -206,6 +215,10 @@ class Replay:
 
     def _content_at(self, index: Tensor) -> Content:
         return {name: store.index_select(0, index) for name, store in self.content.items()}
+
+    def rebound(self) -> list[tuple[Any, str]]:
+        """The attributes, each with its object, that are bound to new tensors: all else is written in place."""
+        return [(self, "position"), *([] if self.priorities is None else [(self.priorities, "_largest")])]
 
     def state_dict(self) -> dict[str, Any]:
         """The stored fields, as tensors and numbers."""

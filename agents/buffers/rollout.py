@@ -80,7 +80,7 @@ class TensorRolloutBuffer:
     @store.setter
     def store(self, store: StateStore | None) -> None:
         self._store, self.pos = store, 0
-        for name in ("moments", "_now", "_sums"):
+        for name in ("moments", "_sums"):
             vars(self).pop(name, None)
 
     @property
@@ -98,10 +98,12 @@ class TensorRolloutBuffer:
         return self.moments if self._store is None else self._sums
 
     def reset(self) -> None:
-        """Forget the contents; the memory is kept. With a store, the environments are where the rollout begins."""
+        """Forget the contents; the memory is kept."""
         self.pos = 0
-        if self._store is not None:
-            self._now = self._store.current(None)
+
+    def moment(self) -> Any:
+        """What is kept of the environments as they are now; None where their observation is."""
+        return None if self._store is None else self._store.current(None)
 
     def _fields(self) -> dict[str, Tensor]:
         assert isinstance(self.moments, dict)
@@ -120,8 +122,14 @@ class TensorRolloutBuffer:
             setattr(self, name, torch.empty(t, n, device=device))
         self.masks = None if mask is None else torch.empty(t, *mask.shape, dtype=torch.bool, device=device)
 
-    def add(
+    def add(self, *step: Any) -> None:
+        """Store one step of all environments after the latest; see :meth:`put`."""
+        self.put(self.pos, *step)
+        self.pos += 1
+
+    def put(
         self,
+        place: int | Tensor,
         obs: Obs,
         actions: Tensor,
         rewards: Tensor,
@@ -129,29 +137,34 @@ class TensorRolloutBuffer:
         values: Tensor,
         log_probs: Tensor | None = None,
         mask: Tensor | None = None,
+        moment: Any = None,
     ) -> None:
         """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended.
 
-        With a store the environments must be where this step, behind which their states are kept, has led them.
+        ``place`` is 0 … T − 1, a number or int64 []. ``moment`` is what :meth:`moment` gave before the step.
         """
-        moment = obs if self._store is None else self._now
+        moment = obs if self._store is None else moment
         if not hasattr(self, "moments"):
             self._allocate(moment, actions, mask)
-        t = self.pos
-        map_obs(lambda store, value: store[t].copy_(value), self.moments, moment)
+
+        def write(store: Tensor, value: Tensor) -> None:
+            if isinstance(place, Tensor):
+                store.index_copy_(0, place.view(1), value.to(store.dtype).unsqueeze(0))
+            else:
+                store[place].copy_(value)
+
+        map_obs(write, self.moments, moment)
         if self._store is not None:
-            self._sums[t].copy_(obs.sum())  # type: ignore[union-attr]
-            self._now = self._store.current(None)
-        self.actions[t].copy_(actions)
-        self.rewards[t].copy_(rewards)
-        self.dones[t].copy_(dones)
-        self.values[t].copy_(values)
+            write(self._sums, obs.sum())  # type: ignore[union-attr]
+        write(self.actions, actions)
+        write(self.rewards, rewards)
+        write(self.dones, dones)
+        write(self.values, values)
         if log_probs is not None:  # Q-learning has none
-            self.log_probs[t].copy_(log_probs)
+            write(self.log_probs, log_probs)
         if mask is not None:
             assert self.masks is not None
-            self.masks[t].copy_(mask)
-        self.pos += 1
+            write(self.masks, mask)
 
     def compute_returns_and_advantage(self, last_values: Tensor) -> None:
         """Fill ``advantages`` and ``returns`` (= advantages + values); ``last_values`` [N] follow the last step."""

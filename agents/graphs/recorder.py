@@ -51,56 +51,57 @@ class Backend(Protocol):
 
 
 class Recorder:
-    """Calls the functions of one agent; see the module. Without a back end it calls them as they are."""
+    """Calls the functions of one agent; see the module.
 
-    def __init__(self, device: torch.device, backend: Callable[[], Backend] | None = None) -> None:
-        self.device, self.backend = device, backend
+    Attributes:
+        is_on: False calls them as they are.
+    """
+
+    def __init__(self, device: torch.device, backend: Callable[[], Backend]) -> None:
+        self.device, self._backend, self.is_on = device, backend, True
         self._recordings: dict[str, _Recording] = {}
         self._slots: Slots | None = None  # made with the first recording
-        self._places: Callable[[], Sequence[Attribute]] = tuple
+        self._attributes: Callable[[], Sequence[Attribute]] = tuple
         self._settings: Any = None
+        self._failed = False
 
-    @property
-    def is_on(self) -> bool:
-        return self.backend is not None
-
-    def begin(self, places: Callable[[], Sequence[Attribute]], settings: Any) -> None:
+    def begin(self, attributes: Callable[[], Sequence[Attribute]], settings: Any) -> None:
         """Call it before each iteration.
 
         Args:
-            places: gives the attributes that recorded functions read and bind to new tensors.
+            attributes: gives those that recorded functions read and bind to new tensors.
             settings: numbers that are part of the recordings, and whatever else makes them invalid.
         """
-        self._places = places
-        others = self._slots is not None and not self._slots.are_at(places())
+        self._attributes = attributes
+        others = self._slots is not None and not self._slots.are_of(attributes())
         if others or settings != self._settings:
             self._recordings.clear()
             self._slots, self._settings = None, settings
 
     def __call__(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """The outputs of ``function``, a method that the agent has once, for tensors, numbers and records of them."""
-        if self.backend is None:
+        if not self.is_on or self._failed:
             return function(*inputs)
         name = function.__name__
         recording = self._recordings.get(name)
         if recording is None:
-            recording = self._recordings[name] = _Recording(function, self.backend())
+            recording = self._recordings[name] = _Recording(function, self._backend())
         if not recording.fits(inputs):  # as the last minibatch where the sizes do not divide
             return function(*inputs)
         if recording.calls < _CALLS_BEFORE:
             return recording.warm_up(inputs)
-        self._slots = self._slots or Slots(self._places())
+        self._slots = self._slots or Slots(self._attributes())
         self._slots.take_in()
         if recording.is_made:
             return recording.replay(inputs)
         try:
-            return recording.record(inputs, self._slots, self._places)
+            return recording.record(inputs, self._slots, self._attributes)
         except Exception as error:  # whatever it is: if it has nothing to do with recording, it comes again
             self._give_up(name, error)
         return function(*inputs)
 
     def _give_up(self, name: str, error: Exception) -> None:
-        self.backend = None
+        self._failed = True
         self._recordings.clear()
         why = str(error).strip().splitlines() or [type(error).__name__]
         warnings.warn(f"no graphs are used, operations are called one by one: {name}: {why[0]}", stacklevel=4)
@@ -131,7 +132,7 @@ class _Recording:
         self._backend.replay()
         return self._outputs
 
-    def record(self, inputs: tuple[Any, ...], slots: Slots, places: Callable[[], Sequence[Attribute]]) -> Any:
+    def record(self, inputs: tuple[Any, ...], slots: Slots, attributes: Callable[[], Sequence[Attribute]]) -> Any:
         """Run it once and keep the recording.
 
         Raises:
@@ -141,12 +142,13 @@ class _Recording:
         self._inputs = map_leaves(lambda value: _room_for(value, device), inputs, kinds=_INPUTS)
         self._form = _form(inputs)
         map_leaves(self._put, inputs, self._inputs, kinds=_INPUTS)
-        owners = {id(owner): owner for owner, _ in places()}.values()
-        before = [(owner, numbers_of(owner)) for owner in owners]
+        owners = {id(owner): owner for owner, _ in attributes()}.values()
+        before: list[tuple[Any, dict[str, Any]]] = []
 
         def body() -> Any:
+            before[:] = [(owner, numbers_of(owner)) for owner in owners]
             outputs = self._function(*self._inputs)
-            if not slots.are_at(places()):
+            if not slots.are_of(attributes()):
                 raise GraphError("an attribute gets its first tensor, or loses it")
             for owner, numbers in before:
                 for name, now in numbers_of(owner).items():

@@ -81,35 +81,41 @@ def pairs_of(name: str, slots: Any, values: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 class Slots:
-    """Memory of its own for each place; see the module. The places hold it at once."""
+    """Memory of its own for each attribute; see the module. The attributes hold it at once."""
 
-    def __init__(self, places: Sequence[Attribute]) -> None:
-        self._bound = [(owner, name, map_leaves(Tensor.clone, getattr(owner, name))) for owner, name in places]
-        self.tensors = [tensor for _, _, value in self._bound for tensor in tensors_of(value)]
+    def __init__(self, attributes: Sequence[Attribute]) -> None:
+        self._attributes = [*attributes]
+        self._slots = [map_leaves(Tensor.clone, getattr(owner, name)) for owner, name in attributes]
+        self.tensors = [tensor for slot in self._slots for tensor in tensors_of(slot)]
         self._memory = {tensor.untyped_storage()._cdata for tensor in self.tensors}
         self.bind()
 
-    def are_at(self, places: Sequence[Attribute]) -> bool:
-        """True if these are the places."""
-        return [(id(owner), name) for owner, name, _ in self._bound] == [(id(o), name) for o, name in places]
+    def are_of(self, attributes: Sequence[Attribute]) -> bool:
+        """True if these are the attributes."""
+        return [(id(o), name) for o, name in self._attributes] == [(id(o), name) for o, name in attributes]
 
     def bind(self) -> None:
-        """Put the slots in their places, with what they hold."""
-        for owner, name, bound in self._bound:
-            setattr(owner, name, bound)
+        """Let the attributes hold the slots, with what those hold."""
+        # in records of their own, which may be changed in place
+        self._given = [map_leaves(lambda tensor: tensor, slot) for slot in self._slots]
+        for (owner, name), given in zip(self._attributes, self._given, strict=True):
+            setattr(owner, name, given)
 
     def take_in(self) -> None:
-        """Copy into the slots what was put in their places.
+        """Copy into the slots what the attributes hold, and let them hold the slots.
 
         Raises:
-            GraphError: if something of another form was.
+            GraphError: if something has another form.
         """
         pairs: list[tuple[Tensor, Tensor]] = []
-        for owner, name, bound in self._bound:
-            if (value := getattr(owner, name)) is not bound:
-                pairs += pairs_of(f"{type(owner).__name__}.{name}", bound, value)
-                setattr(owner, name, bound)
+        for (owner, name), slot, given in zip(self._attributes, self._slots, self._given, strict=True):
+            value = getattr(owner, name)
+            if value is not given or isinstance(value, dict | list):
+                pairs += pairs_of(f"{type(owner).__name__}.{name}", slot, value)
+        if not pairs:
+            return
         # what lies in another slot is copied first, before that one is written
-        own = [v.clone() if v.untyped_storage()._cdata in self._memory else v for _, v in pairs]
-        for (slot, _), value in zip(pairs, own, strict=True):
+        values = [v.clone() if v.untyped_storage()._cdata in self._memory else v for _, v in pairs]
+        for (slot, _), value in zip(pairs, values, strict=True):
             slot.copy_(value)
+        self.bind()

@@ -64,6 +64,10 @@ class ActorCritic:
         noise = self.head.noise(Rng(keys.repeat(len(steps)), counter))
         return noise.view(len(steps), len(keys), *noise.shape[1:]).unbind(0)
 
+    def noise_at(self, keys: Tensor, step: Tensor | int) -> Tensor | None:
+        """The same at one step, a number or int64 []."""
+        return None if self.head is None else self.head.noise(Rng(keys, step))
+
     def sample(self, obs: Any, noise: Tensor | None, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Random actions [B, …] as the distribution gives them, values [B] and log-probabilities [B].
 
@@ -96,17 +100,17 @@ class ActorCritic:
         return values, *self.head.log_prob_entropy(params, actions)
 
     @without_gradients
-    def backward(self, grad_values: Tensor, grad_log_prob: Tensor, grad_entropy: float) -> None:
+    def backward(self, grad_values: Tensor, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> None:
         """Add to the parameters' gradients those of a loss of the latest evaluation.
 
         Args:
             grad_values, grad_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
-            grad_entropy: by each of the entropies; they are alike.
+            grad_entropy: by each of the entropies; they are alike. A number, or float64 [].
         """
         latest, self._latest = self._latest, []
         if self.head is None:
             parts = latest if grad_entropy else latest[:2]  # skips the graph of entropies without weight
-            grad_entropies = [torch.full_like(entropy, grad_entropy) for entropy in parts[2:]]
+            grad_entropies = [torch.full_like(entropy, float(grad_entropy)) for entropy in parts[2:]]
             torch.autograd.backward(parts, [grad_values, grad_log_prob, *grad_entropies])
             return
         grad_params = self.head.backward(grad_log_prob, grad_entropy)

@@ -48,12 +48,12 @@ class ActionHead(Protocol):
     def log_prob_entropy(self, params: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy, each [B]; remembers what :meth:`backward` needs."""
 
-    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> Tensor:
         """The derivatives of a loss by ``params`` [B, P].
 
         Args:
             grad_log_prob: its derivatives by the latest log-probabilities, [B].
-            grad_entropy: by each of the entropies; they are alike.
+            grad_entropy: by each of the entropies; they are alike. A number, or float64 [].
         """
 
 
@@ -80,11 +80,13 @@ class Categorical:
         self._latest = log_p, p, places, entropy, dim
         return log_p.gather(dim, places).squeeze(dim), entropy
 
-    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> Tensor:
         log_p, p, places, entropy, dim = self._latest
         grad_log_prob = grad_log_prob.unsqueeze(dim)
         grad_params = (p * -grad_log_prob).scatter_add_(dim, places, grad_log_prob)
-        if grad_entropy:
+        if isinstance(grad_entropy, Tensor):  # the same bits
+            grad_params.addcmul_((log_p + entropy.unsqueeze(dim)).mul_(p), -grad_entropy)
+        elif grad_entropy:
             grad_params.sub_((log_p + entropy.unsqueeze(dim)).mul_(p), alpha=grad_entropy)
         return grad_params.t() if dim == 0 else grad_params
 
@@ -116,7 +118,7 @@ class MultiCategorical:
         ]
         return torch.stack([b[0] for b in both]).sum(0), torch.stack([b[1] for b in both]).sum(0)
 
-    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> Tensor:
         return torch.cat([part.backward(grad_log_prob, grad_entropy) for part in self._parts], 1)
 
 
@@ -143,7 +145,7 @@ class Bernoulli:
         self._latest = params, p, actions
         return self._log_prob(params, actions), entropy
 
-    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> Tensor:
         params, p, actions = self._latest
         return (actions - p) * grad_log_prob.unsqueeze(1) - grad_entropy * params * p * (1.0 - p)
 
@@ -173,7 +175,7 @@ class DiagGaussian:
         entropy = (0.5 + _HALF_LOG_TWO_PI + self.log_std).sum().expand(params.shape[0])
         return self._log_prob(scaled), entropy
 
-    def backward(self, grad_log_prob: Tensor, grad_entropy: float) -> Tensor:
+    def backward(self, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> Tensor:
         """The derivatives by ``params``, as for the others; those by ``log_std`` become its gradient."""
         scaled, precision = self._latest
         grad_action = scaled * grad_log_prob.unsqueeze(1)

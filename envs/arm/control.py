@@ -26,6 +26,7 @@ from palaestra.envs.arm.dynamics import (
 from palaestra.envs.arm.tables import tables
 
 _STARTS, _ITERATIONS, _FOUND = 32, 100, 1e-6  # search for a configuration; the last in m
+_AHEAD = 0.02  # s
 
 
 def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tensor) -> Tensor:
@@ -42,21 +43,72 @@ def damped_least_squares(jacobian: Tensor, change: Tensor, damping: float | Tens
     return dot(jacobian, solve_positive(matrix, change).unsqueeze(1))
 
 
-def rotation_error(current: Tensor, target: Tensor) -> Tensor:
-    """The rotation vector (angle times axis) that turns ``current`` into ``target``, [3, N] rad in the world's axes.
+def speed_towards(
+    chain: SerialChain, q: Tensor, jacobian: Tensor, error: Tensor, *, damping: float, gain: float, rounds: int
+) -> Tensor:
+    """Joint speeds [dof, N], as shares of the limits, that make an error smaller; the fastest joint is at most at its.
+
+    A joint that would pass its end within 1 / 50 s is at its end: it is left out, and the others do what it cannot.
 
     Args:
-        current, target: the frames' rotation matrices, [3 rows, 3 columns, N].
+        chain: the arm.
+        q: where its joints are, [dof, N] rad or m.
+        jacobian: of the task by shares of the joints' limits, [tasks, dof, N].
+        error: [tasks, N].
+        damping: λ > 0 in the Jacobian's unit.
+        gain: change of the task's variables for each of their error, 1/s.
+        rounds: how often joints are left out; further ones can meet their ends only then.
     """
-    c, t = (torch.cat((matrix, matrix[:2])) for matrix in (current, target))  # rows x, y, z, x, y
-    axes = c[1:4] * t[2:5] - c[2:5] * t[1:4]  # c × t of each column, [3, 3 columns, N]
+    table, free = tables(chain, q.dtype, q.device), jacobian
+    for left in range(rounds, -1, -1):
+        change = gain * damped_least_squares(free, error, damping)
+        share = change / change.abs().amax(0).clamp(min=1.0)
+        if left:
+            ahead = q + _AHEAD * table.velocity * share
+            free = torch.where((ahead < table.q_min) | (ahead > table.q_max), 0.0, free)
+    return share
+
+
+def rotation_error(current: Tensor, target: Tensor) -> Tensor:
+    """The rotation vector (angle times axis) that turns ``current`` into ``target``, [3, …, N] rad in the world's axes.
+
+    Args:
+        current, target: the frames' rotation matrices, [3 rows, 3 columns, …, N]; they broadcast.
+    """
+    c, t = (torch.cat((matrix, matrix, matrix[:1])) for matrix in (current, target))  # rows x, y, z, x, y, z, x
+    # c × t of each column: products of rows 1 and 2 on, less those of 2 and 1 (or 4) on
+    products = _windows(c[1:], 1) * _windows(t[2:], 2)  # [2, 3, 3 columns, …, N]
+    axes = products[0] - products[1]
     twice = axes[:, 0] + axes[:, 1] + axes[:, 2]  # 2 sin(angle) · axis
-    double_cos = dot(c[:3].flatten(0, 1), t[:3].flatten(0, 1)) - 1.0
+    trace = dot(current.flatten(0, 1), target.flatten(0, 1))
+    double_cos = trace - 1.0
     double_sin = dot(twice, twice).sqrt()
     # tan(angle / 2) without cancellation, below a right angle and above: bits of torch.atan2 depend on the batch
     positive, most = double_sin.clamp(min=1e-12), 2.0 + double_cos.abs()
     tangent = torch.where(double_cos < 0.0, most / positive, double_sin / most)
     return twice * (2.0 * tangent.atan() / positive)
+
+
+def _windows(rows: Tensor, apart: int) -> Tensor:
+    """Rows 0 … 2, and those ``apart`` from them, [2, 3, …], of a tensor."""
+    return rows[: apart + 3].unfold(0, 3, apart).movedim(-1, 1)
+
+
+def pose_errors(tool: Tensor, rotation: Tensor | None, target: Tensor, target_rotation: Tensor) -> Tensor:
+    """The ways from poses to the targets' position (m) and, with a rotation, orientation (rad), [3, 1 or 2, …, N].
+
+    Args:
+        tool: positions [3, …, N] m.
+        rotation: their axes as columns, [3 rows, 3 columns, …, N], or None.
+        target: [N, 3] m.
+        target_rotation: [N, 3 rows, 3 columns].
+    """
+    shape = (3, *(1,) * (tool.dim() - 2), len(target))
+    way = target.T.view(shape) - tool
+    if rotation is None:
+        return way.unsqueeze(1)
+    turn = rotation_error(rotation, target_rotation.permute(1, 2, 0).view(3, *shape))
+    return torch.stack((way, turn), 1)
 
 
 def tool_rotation(frames: Frames) -> Tensor:
@@ -66,11 +118,16 @@ def tool_rotation(frames: Frames) -> Tensor:
 
 def hand_down(turn: Tensor) -> Tensor:
     """Orientation [3 rows, 3 columns, N] of a hand that points down, turned by roll, pitch and yaw [3, N] rad."""
-    (sr, sp, sy), (cr, cp, cy) = turn.sin(), turn.cos()
-    x = torch.stack((cy * cp, sy * cp, -sp))
-    y = torch.stack((cy * sp * sr - sy * cr, sy * sp * sr + cy * cr, cp * sr))
-    z = torch.stack((cy * sp * cr + sy * sr, sy * sp * cr - cy * sr, cp * cr))
-    return torch.stack((x, -y, -z), 1)
+    cos, sin = turn.cos(), turn.sin()
+    twice = torch.cat((cos, sin, -cos, -sin, cos, sin))  # of roll, pitch and yaw each
+    yaw, across = twice[2:6:3], twice[11:15:3]  # (cos, sin), (−sin, cos)
+    x, tilted = yaw * cos[1], yaw * sin[1]
+    # the hand's z and y point against those that were turned
+    sides = across * twice[3:7:3].unsqueeze(1) - tilted * twice[0:4:3].unsqueeze(1)
+    down = twice[0:4:3] * twice[7]
+    return torch.stack(
+        (x[0], sides[1, 0], sides[0, 0], x[1], sides[1, 1], sides[0, 1], -sin[1], down[1], down[0])
+    ).view(3, 3, -1)
 
 
 def mass_held(chain: SerialChain, q: tuple[float, ...]) -> float:
@@ -119,19 +176,3 @@ def inverse_kinematics(chain: SerialChain, targets: Tensor, start: tuple[float, 
             f"it comes within {best.values[worst]:.3g} m"
         )
     return q.view(chain.dof, len(targets), _STARTS)[:, torch.arange(len(targets)), best.indices].T.contiguous()
-
-
-def stoppable_velocity(room: Tensor, velocity: Tensor, acceleration: Tensor, period: float) -> Tensor:
-    """The largest velocity after this step from which a joint still stops within ``room``, [dof, N].
-
-    Braking at full deceleration from v takes at most v²/(2a) + v · period / 2, the second term because the last step of
-    it is not a whole one. The room shrinks by (velocity + v) / 2 · period during this step.
-
-    Args:
-        room: to the joint's end, [dof, N] rad.
-        velocity: towards it, as the step begins, [dof, N] rad/s.
-        acceleration: the largest, [dof, 1] rad/s².
-        period: of a step, s.
-    """
-    left = (room - velocity * (0.5 * period)).clamp(min=0.0)
-    return acceleration * ((period**2 + 2.0 * left / acceleration).sqrt() - period)

@@ -50,7 +50,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, stoppable_velocity
+from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.panda_bound import held_out, pandas_bound
@@ -64,19 +64,12 @@ from palaestra.envs.arm.robots.scores import (
     returns_within,
     task_digest,
 )
-from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
+from palaestra.envs.arm.stepping.recorded_tool import tool_place_of
+from palaestra.envs.arm.stepping.speed_drives import driven
+from palaestra.envs.arm.stepping.step_errors import as_rows, gained, keep_errors, kept_errors, length
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import (
-    NEARLY,
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    error_observation,
-    gained,
-    length,
-)
+from palaestra.envs.arm.task import NEAR, NEARLY, TARGET_BOX, TOLERANCE, ArmState, ArmTask
 from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
@@ -121,40 +114,36 @@ class Reach(ArmTask[ArmState]):
         self.moves = torch.tensor(MOVES, dtype=torch.float32) * (CARTESIAN_MOVE / PERIOD)  # [7, 3] m/s
 
     def reset(self, rng: Rng) -> ArmState:
-        return ArmState(**self.at_rest(rng, rng.uniform(self.target_low, self.target_high, (3,))))
+        return ArmState(**self.at_rest(rng, self.from_box(rng.uniform(shape=(3,)))))
 
     @with_enough_threads
     def step(self, state: ArmState, action: Tensor, rng: Rng) -> tuple[ArmState, Tensor, Tensor]:
-        q, dq = state.q.T.contiguous(), state.dq.T.contiguous()  # [dof, N]
-        command, pending = self.taking_effect(state, self._command(q, action).T)
-        q, dq = self._drive(q, dq, command.T)
-        tool = tool_frame_of(self.chain, q).position[:, -1]  # [3, N]
-        before = length((state.target - state.tool).T)
-        distance = length(state.target.T - tool)
-        reached = distance <= TOLERANCE
-        after = ArmState(
-            q.T.contiguous(),
-            dq.T.contiguous(),
-            tool.T.contiguous(),
-            state.target,
-            state.steps + 1,
-            self.draw_noise(rng, state.drawn),
-            pending,
-            state.drawn,
-        )
-        return after, PER_METRE * gained(before, distance, TOLERANCE) - STEP_COST + reached, reached
+        joints = torch.stack((state.q.T, state.dq.T))  # [2, dof, N]
+        command, pending = self.taking_effect(state, self._command(joints[0], action).T)
+        q, dq = driven(self.chain, joints, command.T, PERIOD)
+        tool = tool_place_of(self.chain, q)  # [3, N]
+        error = state.target.T.unsqueeze(1) - torch.stack((tool, state.tool.T), 1)  # [3, 2, N] after and before
+        distance = length(error)
+        reached = distance[0] <= TOLERANCE
+        reward = PER_METRE * gained(distance, TOLERANCE) - STEP_COST + reached
+        noise = self.draw_noise(rng, state.drawn)
+        after = ArmState(q.T, dq.T, tool.T, state.target, state.steps + 1, noise, pending, state.drawn)
+        keep_errors(after, error[:, 0], distance[0])
+        return after, reward, reached
 
     @with_enough_threads
     def observe(self, state: ArmState) -> Tensor:
-        q, dq, tool = state.q.T, state.dq.T, state.tool.T
+        q, dq, tool, target = state.q.T, state.dq.T, state.tool.T, state.target.T
         if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             tool = tool_frame(self.chain, q).position[:, -1]
-        error = error_observation(state.target.T - tool)
-        return torch.cat((self.joint_observation(q, dq), tool, error)).T.contiguous()
+            error, distance = target - tool, length(target - tool)
+        else:
+            error, distance = self._errors(state)
+        return as_rows((*self.joint_observation(q, dq), tool, error, error / (distance + NEAR)))
 
     def success(self, state: ArmState) -> Tensor:
-        return length((state.target - state.tool).T) <= TOLERANCE
+        return self._errors(state)[1] <= TOLERANCE
 
     def expert(self, state: ArmState) -> Tensor:
         """Damped least squares straight to the target, as fast as the slowest joint allows.
@@ -334,16 +323,16 @@ class Reach(ArmTask[ArmState]):
         for move in range(len(MOVES)):
             command = self._command(q, torch.full_like(q[0], move, dtype=torch.int64))
             after, _ = self._drive(q, dq, command)
-            distances.append(length(target - tool_frame_of(self.chain, after).position[:, -1]))
+            distances.append(length(target - tool_place_of(self.chain, after)))
         return torch.stack(distances).argmin(0)
 
     def _drive(self, q: Tensor, dq: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after one step with constant acceleration towards the commanded velocity."""
-        table = tables(self.chain, q.dtype, q.device)
-        change = table.acceleration * PERIOD
-        upper = torch.minimum(table.velocity, stoppable_velocity(table.q_max - q, dq, table.acceleration, PERIOD))
-        lower = torch.minimum(table.velocity, stoppable_velocity(q - table.q_min, -dq, table.acceleration, PERIOD))
-        velocity = torch.minimum(torch.maximum(command, -lower), upper)
-        velocity = torch.minimum(torch.maximum(velocity, dq - change), dq + change)
-        angle = q + (dq + velocity) * (0.5 * PERIOD)
-        return torch.minimum(torch.maximum(angle, table.q_min), table.q_max), velocity  # rounding, if anything
+        return driven(self.chain, torch.stack((q, dq)), command, PERIOD)
+
+    def _errors(self, state: ArmState) -> tuple[Tensor, ...]:
+        """The way from the tool to the target [3, N] and its length [N]."""
+        if kept := kept_errors(state):
+            return kept
+        error = (state.target - state.tool).T
+        return error, length(error)

@@ -44,14 +44,10 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from palaestra.envs.arm.chain import SerialChain
-from palaestra.envs.arm.control import damped_least_squares, hand_down, mass_held, rotation_error, tool_rotation
+from palaestra.envs.arm.control import hand_down, mass_held, pose_errors, speed_towards, tool_rotation
 from palaestra.envs.arm.drawn.motors import Motors
-from palaestra.envs.arm.drawn.ranges import checked_range, number_or_range, plain
-from palaestra.envs.arm.dynamics import (
-    link_frames,
-    tool_frame,
-    tool_jacobian,
-)
+from palaestra.envs.arm.drawn.ranges import checked_range, drawn_in_order, number_or_range, plain
+from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.friction import has_friction
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
 from palaestra.envs.arm.robots.scores import (
@@ -65,19 +61,11 @@ from palaestra.envs.arm.robots.scores import (
 from palaestra.envs.arm.robots.target_box import TURNS, has_orientations, turned
 from palaestra.envs.arm.stepping import Motion, integrate
 from palaestra.envs.arm.stepping.functions import integrate_functions
-from palaestra.envs.arm.stepping.recorded_tool import tool_frame_of
+from palaestra.envs.arm.stepping.recorded_tool import tool_pose_of
+from palaestra.envs.arm.stepping.step_errors import as_rows, gained, keep_errors, kept_errors, length
 from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
-from palaestra.envs.arm.task import (
-    NEARLY,
-    TARGET_BOX,
-    TOLERANCE,
-    ArmState,
-    ArmTask,
-    error_observation,
-    gained,
-    length,
-)
+from palaestra.envs.arm.task import NEAR, NEARLY, TARGET_BOX, TOLERANCE, ArmState, ArmTask
 from palaestra.envs.core import Array, Quantity, Reference
 
 if TYPE_CHECKING:
@@ -90,7 +78,7 @@ ANGLE_TOLERANCE = 0.1  # rad
 STEP_COST, PER_METRE, PER_RADIAN = 0.04, 10.0, 2.0
 NEAR_ANGLE = 0.25  # rad
 GAIN, RESPONSE = 8.0, 25.0  # 1/s, of the expert: speed per error, acceleration per speed
-DAMPING = 0.05  # damping for the normalised Jacobian, m
+DAMPING, AT_ENDS = 0.05, 3  # damping for the normalised Jacobian, m; rounds in which joints at their ends are left out
 
 
 @dataclass(frozen=True)
@@ -134,10 +122,8 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         sensors = (sensor_noise, action_delay, joint_offset)
         super().__init__(robot, start, targets, *sensors, gain=self.gain, damping=self.damping)
         chain, self.control = self.chain, control
-        self.payload, self.friction = (
-            checked_range("payload", payload, " in kg"),
-            checked_range("friction", friction, ""),
-        )
+        self.payload = checked_range("payload", payload, " in kg")
+        self.friction = checked_range("friction", friction, "")
         self.hand_down = chain == PANDA
         if orientation is None and self.robot.orientation is not None:
             found, of_task = self.robot.orientation
@@ -148,7 +134,11 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         self.action_space = Box(-1.0, 1.0, (chain.dof,))
         frames = link_frames(chain, self.start_q.unsqueeze(1))
         self.start_rotation = tool_rotation(frames)[..., 0]  # [3, 3]
-        self.turns = torch.tensor(TURNS)
+        self.least_loads = torch.tensor([self.payload[0], self.friction[0]])
+        kinds = [(TOLERANCE, PER_METRE, NEAR), (ANGLE_TOLERANCE, PER_RADIAN, NEAR_ANGLE)][: len(self.tolerances)]
+        self.most, self.per_unit, self.near = torch.tensor(kinds).T.unsqueeze(-1).unbind()  # [1 or 2, 1] each
+        if self.orientation:
+            self.set_box(torch.tensor([*self.targets, *((-most, most) for most in TURNS)]))
         self.motors = Motors(chain, control, frames, PERIOD)
 
     def to(self, device: torch.device | str) -> ReachTorque:
@@ -157,56 +147,61 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         return self
 
     def reset(self, rng: Rng) -> ReachTorqueState:
-        target = rng.uniform(self.target_low, self.target_high, (3,))
-        goal = self.start_rotation.expand(rng.num_envs, -1, -1)
+        n, units = rng.num_envs, rng.uniform(shape=(3,))
+        goal = self.start_rotation.expand(n, -1, -1)
         if self.orientation:
-            turn = rng.uniform(-self.turns, self.turns, (3,)).T
+            units = torch.cat((units, rng.uniform(shape=(3,))), 1)
+        drawn = self.from_box(units)
+        if self.orientation:
+            turn = drawn[:, 3:].T
             goal = (hand_down(turn) if self.hand_down else turned(self.start_rotation, turn)).permute(2, 0, 1)
+        payload, friction = drawn_in_order(rng, (self.payload, self.friction), self.least_loads, self.sees_badly)
         return ReachTorqueState(
-            tool_rotation=self.start_rotation.expand(rng.num_envs, -1, -1).clone(),
-            target_rotation=goal.contiguous(),
-            payload=rng.uniform(*self.payload),
-            friction=rng.uniform(*self.friction),
-            **self.at_rest(rng, target),
+            tool_rotation=self.start_rotation.expand(n, -1, -1),
+            target_rotation=goal,
+            payload=payload,
+            friction=friction,
+            **self.at_rest(rng, drawn[:, :3]),
         )
 
     @with_enough_threads
     def step(self, state: ReachTorqueState, action: Tensor, rng: Rng) -> tuple[ReachTorqueState, Tensor, Tensor]:
         action, pending = self.taking_effect(state, action.clamp(-1.0, 1.0))
-        q, dq = self._integrate(state, action.T.contiguous())
-        frames = tool_frame_of(self.chain, q)
+        q, dq = self._integrate(state, action.T)
+        rotation, tool = tool_pose_of(self.chain, q)
         after = replace(
             state,
-            q=q.T.contiguous(),
-            dq=dq.T.contiguous(),
-            tool=frames.position[:, -1].T.contiguous(),
-            tool_rotation=tool_rotation(frames).permute(2, 0, 1).contiguous(),
+            q=q.T,
+            dq=dq.T,
+            tool=tool.T,
+            tool_rotation=rotation.permute(2, 0, 1),
             steps=state.steps + 1,
             noise=self.draw_noise(rng, state.drawn),
             pending=pending,
         )
-        if not self.orientation:
-            distance, old_distance = (length((s.target - s.tool).T) for s in (after, state))
-            reached = distance <= TOLERANCE
-            return after, PER_METRE * gained(old_distance, distance, TOLERANCE) - STEP_COST + reached, reached
-        (distance, angle), (old_distance, old_angle) = self.errors(after), self.errors(state)
-        reached = (distance <= TOLERANCE) & (angle <= ANGLE_TOLERANCE)
-        metres = gained(old_distance, distance, TOLERANCE)
-        radians = gained(old_angle, angle, ANGLE_TOLERANCE)
-        return after, PER_METRE * metres + PER_RADIAN * radians - STEP_COST + reached, reached
+        tools = torch.stack((tool, state.tool.T), 1)  # after and before, [3, 2, N]
+        turns = torch.stack((rotation, state.tool_rotation.permute(1, 2, 0)), 2) if self.orientation else None
+        errors = pose_errors(tools, turns, state.target, state.target_rotation)
+        sizes = length(errors)  # [1 or 2, 2, N]
+        reached = (sizes[:, 0] <= self.most).all(0)
+        gains = gained(sizes.transpose(0, 1), self.most) * self.per_unit
+        keep_errors(after, errors[:, :, 0], sizes[:, 0], reached)
+        return after, sum(gains[1:], start=gains[0]) - STEP_COST + reached, reached
 
     @with_enough_threads
     def observe(self, state: ReachTorqueState) -> Tensor:
-        q, dq, tool, rotation = state.q.T, state.dq.T, state.tool.T, state.tool_rotation.permute(1, 2, 0)
+        q, dq, tool = state.q.T, state.dq.T, state.tool.T
         if self.sees_badly:
             q, dq = self.measured(q, dq, state.noise.T)
             frames = tool_frame(self.chain, q)
-            tool, rotation = frames.position[:, -1], tool_rotation(frames)
-        position = error_observation(state.target.T - tool)
-        if not self.orientation:
-            return torch.cat((self.joint_observation(q, dq), tool, position)).T.contiguous()
-        turn = error_observation(rotation_error(rotation, state.target_rotation.permute(1, 2, 0)), NEAR_ANGLE)
-        return torch.cat((self.joint_observation(q, dq), tool, position, turn)).T.contiguous()
+            tool, rotation = frames.position[:, -1], tool_rotation(frames) if self.orientation else None
+            errors = pose_errors(tool, rotation, state.target, state.target_rotation)
+            sizes = length(errors)
+        else:
+            errors, sizes = self._errors(state)
+        directions = errors / (sizes + self.near)
+        parts = [part for pair in zip(errors.unbind(1), directions.unbind(1), strict=True) for part in pair]
+        return as_rows((*self.joint_observation(q, dq), tool, *parts))
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
@@ -231,21 +226,19 @@ class ReachTorque(ArmTask[ReachTorqueState]):
 
     @with_enough_threads
     def success(self, state: ReachTorqueState) -> Tensor:
-        near = [error <= most for error, most in zip(self.errors(state), self.tolerances, strict=True)]
-        return near[0] & near[-1]
+        if kept := kept_errors(state):
+            return kept[2]
+        return (self._errors(state)[1] <= self.most).all(0)
 
     def expert(self, state: ReachTorqueState) -> Tensor:
         """Damped least squares for the wanted joint velocity, inverse dynamics for the torque that brings it about."""
         chain, q, dq = self.chain, state.q.T.contiguous(), state.dq.T.contiguous()
         table, frames = tables(chain, q.dtype, q.device), link_frames(chain, q)
-        error = state.target.T - state.tool.T
+        error = self._errors(state)[0].transpose(0, 1).flatten(0, 1)  # [3 or 6, N]
         jacobian = tool_jacobian(chain, frames) * table.velocity  # in speed limits
-        if self.orientation:
-            error = torch.cat((error, self._turn(state)))
-        change = damped_least_squares(jacobian[: len(error)], error, DAMPING)
-        share = (GAIN * change).abs().amax(0).clamp(min=1.0)
-        wanted = table.velocity * (GAIN * change / share)
-        return self.motors.action_for(frames, dq, wanted, RESPONSE)
+        rounds = AT_ENDS if self.orientation else 0  # points leave the joints more choice
+        share = speed_towards(chain, q, jacobian[: len(error)], error, damping=DAMPING, gain=GAIN, rounds=rounds)
+        return self.motors.action_for(frames, dq, table.velocity * share, RESPONSE)
 
     def at_motor_limits(self, before: ReachTorqueState, action: Tensor, after: ReachTorqueState) -> dict[str, Tensor]:
         """Of ``control="pd"`` the drives' torque as the step begins."""
@@ -338,13 +331,17 @@ class ReachTorque(ArmTask[ReachTorqueState]):
         """The arms' positions and what moves them; ``action`` [dof, N]."""
         gain, damping = (self.numbers.of(state.drawn, name) for name in ("gain", "damping"))
         payload = state.payload if self.payload[1] else None
-        return self.motors.motion(state.q.T, state.dq.T, action, state.friction, payload, gain, damping)
+        rub = None if self.friction == (1.0, 1.0) else state.friction
+        return self.motors.motion(state.q.T, state.dq.T, action, rub, payload, gain, damping)
+
+    def _errors(self, state: ReachTorqueState) -> tuple[Tensor, ...]:
+        """The ways from the tool's pose to the target's, [3, 1 or 2, N] (m and rad), and their sizes [1 or 2, N]."""
+        if kept := kept_errors(state):
+            return kept[:2]
+        rotation = state.tool_rotation.permute(1, 2, 0) if self.orientation else None
+        errors = pose_errors(state.tool.T, rotation, state.target, state.target_rotation)
+        return errors, length(errors)
 
     def errors(self, state: ReachTorqueState) -> tuple[Tensor, ...]:
         """The distance to the target (m) and, where it has an orientation, the angle (rad), each [N]."""
-        turn = (length(self._turn(state)),) if self.orientation else ()
-        return (*super().errors(state), *turn)
-
-    def _turn(self, state: ReachTorqueState) -> Tensor:
-        """The rotation vector from the tool's orientation to the target's, [3, N] rad."""
-        return rotation_error(state.tool_rotation.permute(1, 2, 0), state.target_rotation.permute(1, 2, 0))
+        return self._errors(state)[1].unbind()

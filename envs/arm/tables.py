@@ -57,3 +57,18 @@ def tables(chain: SerialChain, dtype: torch.dtype, device: torch.device) -> Tabl
 
     with torch.inference_mode(False):  # as the first caller's mode must not stay in the tables
         return Tables(*(tensor(name) for name in Tables._fields))
+
+
+class Scales(NamedTuple):
+    """What makes positions of the joints ±1 at the ends of the chain's span."""
+
+    middle: Tensor  # [dof, 1] rad
+    half: Tensor  # [dof, 1] rad
+
+
+@cache
+def scales(chain: SerialChain, dtype: torch.dtype, device: torch.device) -> Scales:
+    """The scales of a chain, made once for each dtype and device."""
+    with torch.inference_mode(False):
+        table = tables(chain, dtype, device)
+        return Scales((table.high + table.low) / 2, (table.high - table.low) / 2)

@@ -15,11 +15,12 @@ from torch import Tensor
 from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import inverse_kinematics
 from palaestra.envs.arm.drawn.ranges import Drawn, LowHigh, number_or_range, plain
-from palaestra.envs.arm.dynamics import dot, forward_kinematics, link_frames
+from palaestra.envs.arm.dynamics import forward_kinematics, link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.robots import robot_data, task_robot
 from palaestra.envs.arm.robots.target_box import BoxShape, within_reach
-from palaestra.envs.arm.tables import tables
+from palaestra.envs.arm.stepping.step_errors import length
+from palaestra.envs.arm.tables import scales, tables
 from palaestra.envs.core import Array, Quantity, StateT, TensorEnv
 from palaestra.envs.core.reference import is_finite_number
 from palaestra.envs.core.rng import Rng
@@ -90,7 +91,20 @@ class ArmTask(TensorEnv[StateT]):
         self.numbers = Drawn(ranges, {"joint_offset": chain.dof}, ("action_delay",))
         self.start_q = torch.tensor(self.start, dtype=torch.float32)  # [dof]
         self.start_tool = link_frames(chain, self.start_q.unsqueeze(1)).position[:, -1, 0]  # [3]
-        self.target_low, self.target_high = torch.tensor(self.targets, dtype=torch.float32).unbind(1)  # [3]
+        self.set_box(torch.tensor(self.targets, dtype=torch.float32))
+        self.no_motion = torch.zeros(1, chain.dof)
+        self.no_steps = torch.zeros(1, dtype=torch.int64)
+        self.no_commands = torch.zeros(1, delay[1], chain.dof)
+        self.nothing = torch.zeros(1, 0)
+
+    def set_box(self, box: Tensor) -> None:
+        """Where :meth:`from_box` draws from: float32 [k, 2], the ends of each coordinate."""
+        self.box_low, high = box.unbind(1)
+        self.box_span, self.box_most = high - self.box_low, torch.nextafter(high, self.box_low)
+
+    def from_box(self, units: Tensor) -> Tensor:
+        """Numbers [N, k] from the box for some from [0, 1): the same as ``rng.uniform`` of its ends."""
+        return torch.minimum(units * self.box_span + self.box_low, self.box_most)
 
     @classmethod
     def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -105,15 +119,16 @@ class ArmTask(TensorEnv[StateT]):
 
     def at_rest(self, rng: Rng, target: Tensor) -> dict[str, Tensor]:
         """The fields of :class:`ArmState` when an episode starts; draws the errors of the sensors."""
-        n, dof, drawn = rng.num_envs, self.chain.dof, self.numbers.draw(rng)
+        n = rng.num_envs
+        drawn = self.numbers.draw(rng) if self.numbers.any_drawn else self.nothing.expand(n, -1)
         return {
-            "q": self.start_q.expand(n, -1).clone(),
-            "dq": torch.zeros(n, dof, device=self.device),
-            "tool": self.start_tool.expand(n, -1).clone(),
+            "q": self.start_q.expand(n, -1),
+            "dq": self.no_motion.expand(n, -1),
+            "tool": self.start_tool.expand(n, -1),
             "target": target,
-            "steps": torch.zeros(n, dtype=torch.int64, device=self.device),
+            "steps": self.no_steps.expand(n),
             "noise": self.draw_noise(rng, drawn),
-            "pending": torch.zeros(n, self.action_delay[1], dof, device=self.device),
+            "pending": self.no_commands.expand(n, -1, -1),
             "drawn": drawn,
         }
 
@@ -123,7 +138,7 @@ class ArmTask(TensorEnv[StateT]):
         Offsets of the joints are among them, the same in all steps of an episode.
         """
         if not self.sees_badly:
-            return torch.zeros(rng.num_envs, 0, device=rng.device)
+            return self.nothing.expand(rng.num_envs, -1)
         size = self.numbers.of(drawn, "sensor_noise")
         noise = rng.normal((2 * self.chain.dof,)) * (size.unsqueeze(1) if isinstance(size, Tensor) else size)
         noise[:, self.chain.dof :] *= VELOCITY_NOISE
@@ -169,7 +184,7 @@ class ArmTask(TensorEnv[StateT]):
         table = tables(self.chain, after.dq.dtype, after.dq.device)
         turning = table.turning.flatten().to(after.dq.dtype)
         turning = torch.where(turning.sum() > 0, turning, torch.ones_like(turning))
-        jerk = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
+        jerk: Tensor = (after.dq - 2.0 * before.dq + earlier.dq) * self.frames_per_second**2  # [N, dof]
         return ((jerk.square() * turning).sum(1) / turning.sum()).sqrt()
 
     def at_limits(self, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
@@ -200,11 +215,10 @@ class ArmTask(TensorEnv[StateT]):
         known = successes is not None and self.max_episode_steps is not None
         return arm_figures(self, lengths, successes, act) if known and successes is not None else []
 
-    def joint_observation(self, q: Tensor, dq: Tensor) -> Tensor:
-        """Angles as ±1 between their limits and velocities as ±1 at theirs, [2 dof, N] from [dof, N]."""
-        table = tables(self.chain, q.dtype, q.device)
-        middle, half = (table.high + table.low) / 2, (table.high - table.low) / 2
-        return torch.cat(((q - middle) / half, dq / table.velocity))
+    def joint_observation(self, q: Tensor, dq: Tensor) -> tuple[Tensor, Tensor]:
+        """Angles as ±1 between their limits and velocities as ±1 at theirs, [dof, N] each."""
+        table, scale = tables(self.chain, q.dtype, q.device), scales(self.chain, q.dtype, q.device)
+        return (q - scale.middle) / scale.half, dq / table.velocity
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
@@ -300,18 +314,3 @@ def delayed(pending: Tensor, command: Tensor, delay: Tensor | None = None) -> tu
         return pending[:, 0], later
     place = (pending.shape[1] - delay).view(-1, 1, 1).expand(-1, 1, command.shape[1])
     return torch.cat((pending[:, :1], later), 1).gather(1, place).squeeze(1), later
-
-
-def error_observation(error: Tensor, near: float = NEAR) -> Tensor:
-    """An error [3, N] and its direction, whose length falls from 1 to 0 within about ``near``, [6, N]."""
-    return torch.cat((error, error / (length(error) + near)))
-
-
-def length(vector: Tensor) -> Tensor:
-    """Euclidean length of [3, N], [N]."""
-    return dot(vector, vector).sqrt_()
-
-
-def gained(before: Tensor, after: Tensor, tolerance: float) -> Tensor:
-    """By how much a distance has become smaller; within the tolerance all distances are alike."""
-    return (before - tolerance).clamp_(min=0.0) - (after - tolerance).clamp_(min=0.0)

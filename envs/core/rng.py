@@ -45,6 +45,7 @@ from palaestra.envs.core.draws.splitmix import child_key as child_key
 
 _LONGEST = 2**31  # range of integers
 _UNIT = {24: constant(2.0**-24, torch.float32), 53: constant(2.0**-53, torch.float64)}
+_LEAST_WIDTH = 1e-30  # of a range, 2^-24 of which is a normal number
 Request = tuple[Any, ...]  # a draw: name, shape, and its other arguments
 
 
@@ -198,7 +199,7 @@ class Rng:
         """64 random bits each, int64 [N, *shape]."""
         shape = tuple(shape)
         made = self._made_ahead(("bits", shape))
-        return mix(self._unmixed(shape)) if made is None else made
+        return mix(self._unmixed(shape)) if made is None else made.contiguous()
 
     def uniform(
         self,
@@ -222,11 +223,14 @@ class Rng:
         made = self._made_ahead(("uniform", shape, low, high, dtype))
         if made is not None:
             return made
-        limit = None if (low, high) == (0.0, 1.0) else _largest_below(float(low), float(high), dtype)
-        unit = (self._upper(digits, shape) * _UNIT[digits]).to(dtype)
         if (low, high) == (0.0, 1.0):
-            return unit
-        drawn = unit.mul_(high - low).add_(low)
+            return (self._upper(digits, shape) * _UNIT[digits]).to(dtype)
+        limit = _largest_below(float(low), float(high), dtype)
+        number, width = self._upper(digits, shape), high - low
+        if dtype == torch.float32 and width > _LEAST_WIDTH:  # a power of two can be multiplied in before: the same bits
+            drawn = (number * constant(width * 2.0**-24, dtype)).add_(low)
+        else:
+            drawn = (number * _UNIT[digits]).to(dtype).mul_(width).add_(low)
         return drawn if limit is None else drawn.clamp_(max=limit)
 
     def integers(self, low: int, high: int | Tensor, shape: Sequence[int] = ()) -> Tensor:

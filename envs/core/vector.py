@@ -91,9 +91,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
-        self._earlier_state: StateT | None = None  # before the latest step
-        self._reset_plan: list[Request] = []  # the draws of the latest reset, and of the latest step
-        self._step_plan: list[Request] = []
+        self._earlier_state: StateT | None = None  # before it
+        self._reset_plan, self._step_plan = list[Request](), list[Request]()  # draws of the latest reset, and step
         self._seed_with(seed)
         self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
@@ -129,6 +128,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         rng = Rng(keys, 0)
         state = self._call("reset", place, rng)
         errors.check_state(self.env, state_fields(state), self.num_envs)
+        state = map_state(torch.Tensor.contiguous, state)  # rules may have expanded a constant
         self._reset_plan = rng.requests
         self._forget()
         obs = self._observe(state, place)
@@ -162,7 +162,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
     def _step(self, actions: Tensor) -> StepResult:
         final_obs, reward, terminated, truncated = self.advance(actions)
-        done = terminated | truncated
+        done = terminated | truncated if self.can_truncate else terminated
         info: dict[str, Any] = {"final_obs": final_obs, "_final_obs": done, "_episode": done}
         info["episode"] = {"r": self.episode_return, "l": self.episode_length}
         success = self.successes()
@@ -230,8 +230,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if used is not None and used.makes(rng.requests, self._step_plan):
             self._pipeline = used.after(done, length)
         elif pipeline.fits(rng.requests, self._step_plan):
-            plans = rng.requests, self._step_plan
-            self._pipeline = pipeline.start(*plans, self._env_keys, episode, new_length)
+            self._pipeline = pipeline.start(rng.requests, self._step_plan, self._env_keys, episode, new_length)
         else:
             self._episode_keys = torch.where(done, child_key(self._env_keys, episode), self._episode_keys)
             return obs
@@ -260,8 +259,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if self.state is None:
             raise RuntimeError("call reset() first")
         counters = {name: getattr(self, name) for name in ("episode", "episode_length", "episode_return")}
-        first, fields = int(self.env_indices[0]), state_fields(self.state)
-        state = {name: field.clone(memory_format=torch.contiguous_format) for name, field in fields.items()}
+        first, fields = int(self.env_indices[0]), state_fields(self.state).items()
+        state = {name: field.clone(memory_format=torch.contiguous_format) for name, field in fields}
         return {"state": state, **counters, "seed": self.seed, "first_env_index": first}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -314,12 +313,13 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     def _accepts(self, actions: Any) -> bool:
         """True for actions of the space; nothing synchronises, so values are looked at on the CPU only."""
         space = self.env.action_space
-        shape, device = (self.num_envs, *(space.shape or ())), self.device.type
-        fits = isinstance(actions, Tensor) and actions.shape == shape and actions.device.type == device
-        if fits and device == "cpu" and isinstance(space, Discrete):
+        fits = isinstance(actions, Tensor) and actions.shape == self.action_space.shape
+        if not fits or actions.device.type != self.device.type:
+            return False
+        if self.device.type == "cpu" and isinstance(space, Discrete):
             low, high = actions.aminmax()
-            return bool(low >= space.start) and bool(high < space.start + space.n)
-        return fits
+            return bool(space.start <= low.item() and high.item() < space.start + space.n)
+        return True
 
     def _check(self, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Raise an EnvError unless ``value``, which the rules returned, has that form."""

@@ -95,15 +95,16 @@ class DuopolyPricing(Market[DuopolyState]):
         self.observation_space, self.action_space = Box(0.0, 1.0, (2,)), Discrete(PRICES)
         self.answer_table = torch.tensor(self.answer)
         self.profit_table = torch.tensor(self.profit, dtype=torch.float32).flatten()
+        self.fresh, self.nothing = torch.tensor([0, self.nash[0], self.nash[0]]), torch.zeros(1)
 
     def reset(self, rng: Rng) -> DuopolyState:
-        zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
-        return DuopolyState(zero, zero + self.nash[0], zero + self.nash[0], zero.float())
+        period, price, rival = (number.expand(rng.num_envs) for number in self.fresh.unbind())
+        return DuopolyState(period, price, rival, self.nothing.expand(rng.num_envs))
 
     def step(self, state: DuopolyState, action: Tensor, rng: Rng) -> tuple[DuopolyState, Tensor, Tensor]:
         # index_select: [] starts threads even for small batches, and they wait where cores are busy
         rival = self.answer_table.index_select(0, state.price)
-        profit = self.profit_table.index_select(0, action * PRICES + rival)
+        profit = self.profit_table.index_select(0, torch.add(rival, action, alpha=PRICES))
         closes = rng.uniform() >= self.discount
         return DuopolyState(state.period + 1, action, rival, state.revenue + profit), profit, closes
 

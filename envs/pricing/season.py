@@ -37,6 +37,9 @@ from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
 
+_MOST_SEEN = 1 << 18  # states whose observations are kept
+_LONGEST_ROW = 255
+
 
 class Season(SeasonProblem, InventoryMarket):
     """One product over a season; subclasses say what customers want. See the module for the rules.
@@ -72,6 +75,11 @@ class Season(SeasonProblem, InventoryMarket):
         if self.varies:
             self.outlook = torch.tensor(np.column_stack(columns), dtype=torch.float32)  # [T + 1, 2 or 4]
         self.observation_space = Box(0.0, 1.0, (2 + 2 * len(columns),))
+        self.sale = torch.stack(
+            (self.cdf[:: self.row], self.margin), 1
+        )  # [T · A, 2] probability of no buyer, and margin
+        self.seen = self._every_observation()  # [(T + 1) · (C + 1), …] where there are few states, else empty
+        self.fresh, self.nothing = torch.tensor([0, self.stock, -1, 0]), torch.zeros(1)
 
     def _outlook(self) -> list[Array]:
         """What changes over time, before each period and at the end: this and the next period's, [T + 1, 2] each."""
@@ -83,22 +91,40 @@ class Season(SeasonProblem, InventoryMarket):
             changing.append((self.unit_cost - self.unit_cost.min()) / np.ptp(self.unit_cost))
         return [np.stack((np.append(x, 0.0), np.append(x[1:], (0.0, 0.0))), 1) for x in changing]
 
+    def _every_observation(self) -> Tensor:
+        """The observation of each state, by period and units left."""
+        periods, units = self.stages + 1, self.stock + 1
+        if periods * units > _MOST_SEEN:
+            return torch.empty(0)
+        place = torch.arange(periods * units)
+        return self._look(place // units, place % units)
+
     def reset(self, rng: Rng) -> SeasonState:
-        zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
-        return SeasonState(zero, zero + self.stock, zero - 1, zero, zero.float())
+        period, stock, price, sold = (number.expand(rng.num_envs) for number in self.fresh.unbind())
+        return SeasonState(period, stock, price, sold, self.nothing.expand(rng.num_envs))
 
     def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
         # index_select, also in observe: [] starts threads even for small batches, and they wait where cores are busy
-        place = state.period * len(self.prices) + action
-        wanted = self._wanted(place, rng.uniform())
+        place = torch.add(action, state.period, alpha=len(self.prices))
+        if self.row == 1:
+            nobody, margin = self.sale.index_select(0, place).unbind(1)
+            wanted = rng.uniform() >= nobody
+        else:
+            wanted, margin = self._wanted(place, rng.uniform()), self.margin.index_select(0, place)
         sold = torch.minimum(wanted if self.lot == 1 else wanted * self.lot, state.stock)
-        reward = self.margin.index_select(0, place) * sold
+        reward = margin * sold
         period, stock = state.period + 1, state.stock - sold
         after = SeasonState(period, stock, action, sold, state.revenue + reward)
         return after, reward, (period == self.stages) | (stock == 0)
 
     def _wanted(self, distribution: Tensor, uniform: Tensor) -> Tensor:
-        """Number of entries of a row of the cdf that are at most ``uniform``, int64 [N], by halving the interval."""
+        """Number of entries of a row of the cdf that are at most ``uniform``, int64 [N].
+
+        On the CPU by halving the interval, elsewhere by one search of the rows, which are more memory and fewer calls.
+        """
+        if self.device.type != "cpu" and self.row <= _LONGEST_ROW:
+            rows = self.cdf.view(-1, self.row).index_select(0, distribution)
+            return torch.searchsorted(rows, uniform.unsqueeze(1), right=True).squeeze(1)
         start: Tensor = distribution * self.row
         place = start
         half = (self.row + 1) // 2
@@ -109,9 +135,13 @@ class Season(SeasonProblem, InventoryMarket):
         return place - start
 
     def observe(self, state: SeasonState) -> Tensor:
-        left = (self.stages - state.period) / self.stages
-        shares = torch.stack((left, state.stock / self.stock), 1)
-        return torch.cat((shares, self.outlook.index_select(0, state.period)), 1) if self.varies else shares
+        if len(self.seen):
+            return self.seen.index_select(0, torch.add(state.stock, state.period, alpha=self.stock + 1))
+        return self._look(state.period, state.stock)
+
+    def _look(self, period: Tensor, stock: Tensor) -> Tensor:
+        shares = torch.stack(((self.stages - period) / self.stages, stock / self.stock), 1)
+        return torch.cat((shares, self.outlook.index_select(0, period)), 1) if self.varies else shares
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:

@@ -74,15 +74,17 @@ class TwoProducts(InventoryMarket):
         self.cdf = torch.tensor(self.buys.cumsum(2), dtype=torch.float32).flatten(0, 1)  # [S · A², 2]
         self.price_table = torch.tensor(self.prices, dtype=torch.float32)
         self.first_stock = torch.tensor(self.stock)
+        self.fresh, self.nothing = torch.tensor([0, -1]), torch.zeros(1)
 
     def reset(self, rng: Rng) -> SeasonState:
-        zero = torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
-        stock = self.first_stock.expand(rng.num_envs, 2).clone()
-        return SeasonState(zero, stock, zero - 1, torch.zeros_like(stock), zero.float())
+        n = rng.num_envs
+        period, price = (number.expand(n) for number in self.fresh.unbind())
+        stock, sold = self.first_stock.expand(n, 2), self.fresh[:1].expand(n, 2)
+        return SeasonState(period, stock, price, sold, self.nothing.expand(n))
 
     def step(self, state: SeasonState, action: Tensor, rng: Rng) -> tuple[SeasonState, Tensor, Tensor]:
         # index_select: [] starts threads even for small batches, and they wait where cores are busy
-        cdf = self.cdf.index_select(0, self._index(state) * len(self.prices) + action)  # [N, 2]
+        cdf = self.cdf.index_select(0, torch.add(action, self._index(state), alpha=len(self.prices)))  # [N, 2]
         below = rng.uniform().unsqueeze(1) < cdf  # the first, the first or the second
         first = below[:, 0]
         sold = torch.stack((first, below[:, 1] & ~first), 1).long()
@@ -105,7 +107,8 @@ class TwoProducts(InventoryMarket):
         return self.best_actions(state.period, self._index(state))
 
     def _index(self, state: SeasonState) -> Tensor:
-        return state.stock[:, 0] * (self.stock[1] + 1) + state.stock[:, 1]
+        first, second = state.stock.unbind(1)
+        return torch.add(second, first, alpha=self.stock[1] + 1)
 
     def action_values(self, stage: int, value: Array) -> Array:
         value = value.reshape(self.num_states, -1)

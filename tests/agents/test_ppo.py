@@ -158,7 +158,7 @@ def test_policy_loss_by_hand() -> None:
     model._actor_critic.evaluate = lambda obs, actions, mask: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
-    _, terms = model._loss(batch, 0.25, None)
+    _, terms = model._loss(batch, 0.25, None, model.ent_coef)
     buffer = SimpleNamespace(returns=torch.arange(3.0), values=torch.zeros(3))
     model.rollout_buffer = buffer  # type: ignore[assignment]
     names = dict(zip(PPO._summaries[:6], model._summary(terms.mean(1), torch.zeros(1)).tolist(), strict=False))
@@ -185,7 +185,7 @@ def test_the_derivatives_of_the_loss_are_autograds(
     batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
     leaves = [values, log_prob, *([entropy] if with_entropy else [])]
     model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
-    (grad_values, grad_log_prob, grad_entropy), terms = model._loss(batch, 0.2, clip_range_vf)
+    (grad_values, grad_log_prob, grad_entropy), terms = model._loss(batch, 0.2, clip_range_vf, model.ent_coef)
     found = [grad_values, grad_log_prob, *([torch.full_like(entropy, grad_entropy)] if with_entropy else [])]
 
     advantages = batch.advantages

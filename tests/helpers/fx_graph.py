@@ -51,7 +51,8 @@ class FxGraph:
                 raise AssertionError(leak)
             values = tensors_of(outputs)
         else:
-            values = self.trace(*self.tensors)
+            with torch.no_grad():
+                values = self.trace(*self.tensors)
         for kept, value in zip(self.outputs, values, strict=True):
             kept.copy_(value)
 
@@ -88,54 +89,73 @@ def traced(function: Callable[[], Any], tensors: Sequence[Tensor]) -> tuple[fx.G
 
 def difference(first: fx.GraphModule, second: fx.GraphModule, lines: Lines) -> str:
     """Of two traces of one function, the first constant that is not the same, and its line; empty if there is none."""
-    for one, other in zip(first.graph.nodes, second.graph.nodes, strict=False):
-        if one.op != other.op or (one.op == "call_function" and one.target != other.target):
-            return f"{one.format_node()} is {other.format_node()} the next time: {_line(second, other, lines)}"
-        ours, theirs = ([*_constants(trace, node)] for trace, node in ((first, one), (second, other)))
-        for was, now in zip(ours, theirs, strict=True):
-            if not _same(was, now):
-                where = _line(second, other, lines)
-                return f"the constant {_shown(was)} of {one.target} is {_shown(now)} the next time: {where}"
-    lengths = [len(trace.graph.nodes) for trace in (first, second)]
-    return "" if lengths[0] == lengths[1] else f"{lengths[0]} operations are {lengths[1]} the next time"
+    ours, theirs = operations(first), operations(second)
+    for (one, was), (other, now) in zip(ours, theirs, strict=False):
+        where = f"the next time: {_line(second, other, lines)}"
+        if one.target != other.target or len(was) != len(now):
+            return f"{one.format_node()} is {other.format_node()} {where}"
+        for constant, another in zip(was, now, strict=True):
+            if not _same(constant, another):
+                return f"the constant {_shown(constant)} of {one.target} is {_shown(another)} {where}"
+    return "" if len(ours) == len(theirs) else f"{len(ours)} operations are {len(theirs)} the next time"
 
 
-def _constants(trace: fx.GraphModule, node: fx.Node) -> Iterator[Any]:
-    """Numbers and tensors among a node's arguments that no other node computes; nodes by their number."""
-    found: list[Any] = []
-    fx.node.map_arg((node.args, node.kwargs), lambda n: found.append(n.name) or n)  # type: ignore[func-returns-value]
-    yield from found
-    yield from _numbers((node.args, dict(node.kwargs)))
-    if node.op == "get_attr":
-        yield getattr(trace, str(node.target))
+def operations(trace: fx.GraphModule) -> list[tuple[fx.Node, list[Any]]]:
+    """The nodes of a trace, but for constants and views of them, and what each gets.
+
+    That is the numbers of nodes, and constants; not the memory that it only writes its result to.
+    """
+    found: list[tuple[fx.Node, list[Any]]] = []
+    known: dict[fx.Node, Any] = {}
+    for node in trace.graph.nodes:
+        if node.op == "get_attr":
+            known[node] = getattr(trace, str(node.target))
+        elif str(node.target) in _VIEWS and isinstance(known.get(node.args[0]), Tensor):
+            known[node] = node.target(*(known[a] if isinstance(a, fx.Node) else a for a in node.args))
+        else:
+            places = {a.name for a in node.target._schema.arguments if a.is_out} if _is_operation(node) else set()
+            given = [*node.args, *(value for name, value in node.kwargs.items() if name not in places)]
+            found.append((node, [known.get(a, a) if isinstance(a, fx.Node) else a for a in _flat(given)]))
+            known[node] = f"operation {len(found)}"
+    return found
 
 
-def _numbers(arguments: Any) -> Iterator[Any]:
+_VIEWS = ("aten.slice.Tensor", "aten.view.default", "aten.select.int", "aten.t.default", "aten.transpose.int")
+
+
+def _is_operation(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload)
+
+
+def _flat(arguments: Any) -> Iterator[Any]:
     if isinstance(arguments, tuple | list):
         for part in arguments:
-            yield from _numbers(part)
-    elif isinstance(arguments, dict):
-        yield from _numbers([*arguments.values()])
-    elif not isinstance(arguments, fx.Node):
+            yield from _flat(part)
+    else:
         yield arguments
 
 
 def _same(was: Any, now: Any) -> bool:
     if isinstance(was, Tensor) and isinstance(now, Tensor):
-        return was is now or (was.dtype == now.dtype and torch.equal(was, now))
+        there = was.data_ptr() == now.data_ptr() and was.stride() == now.stride()
+        return was.dtype == now.dtype and was.shape == now.shape and (there or torch.equal(was, now))
+    if isinstance(was, Tensor) or isinstance(now, Tensor):
+        return False
     return bool(was == now) or (was != was and now != now)
 
 
 def _shown(constant: Any) -> str:
-    return str(constant.tolist()) if isinstance(constant, Tensor) else repr(constant)
+    if isinstance(constant, Tensor):
+        return str(constant.tolist()) if constant.numel() < 8 else f"a tensor {[*constant.shape]}"
+    return repr(constant)
 
 
 def _line(trace: fx.GraphModule, node: fx.Node, lines: Lines) -> str:
-    """The line of ours where a node was made, or a constant was used."""
-    while node.op == "get_attr" or "lift_fresh" in str(node.target):
+    """The line of ours where a node was made."""
+    while "lift_fresh" in str(node.target):
         node = next(iter(node.users))
     calls = [each for each in trace.graph.nodes if each.target == node.target]
-    return lines[node.target][calls.index(node)] if node.op == "call_function" else "its inputs"
+    return lines[node.target][calls.index(node)] if _is_operation(node) else "its outputs"
 
 
 def host_operations(trace: fx.GraphModule) -> set[str]:

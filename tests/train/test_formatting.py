@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import whole_number
-from palaestra.train.formatting import hours, minutes, three_digits, two_digits
+from palaestra.train.formatting import columns, fitted, hours, minutes, printable, three_digits, two_digits
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,13 @@ def test_settings_of_a_whole_number_read_them() -> None:
     config = resolve_config("snake-small", "dqn", settings=settings, total_timesteps="1M")
     assert (config.agent_kwargs["buffer_size"], config.agent_kwargs["learning_starts"]) == (50_000, 1_000)
     assert (config.env_kwargs["max_episode_steps"], config.total_timesteps) == (2_000, 1_000_000)
+
+
+def test_names_do_nothing_to_a_terminal() -> None:
+    """Escape sequences, new lines in a table, and marks that turn a line round are told by their escapes."""
+    name = "a\x1b[2Jb\nc\x9bd\u202ee"
+    assert printable(name) == r"a\x1b[2Jb\nc\x9bd\u202ee"
+    assert fitted(name, None) == "a\\x1b[2Jb\nc\\x9bd\\u202ee"  # messages have lines of their own
+    assert columns(["run"], [[name]], None) == ["run", printable(name)]
+    kept = "ä ö, 中, 10\N{NO-BREAK SPACE}%, \udcff"  # the last one is a byte of a file name
+    assert printable(kept) == fitted(kept, 80) == kept

@@ -70,8 +70,7 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
     masks = batch.action_masks() if config.agent == "ppo" else None
     normalized = config.agent == "ppo" and bool(config.agent_kwargs.get("normalize_observation"))
     buffer.store = rollout_store(batch, config.agent_kwargs.get("rollout_storage", "auto"), normalized)
-    buffer.reset()
-    buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks)
+    buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks, buffer.moment())
     stored = "observations" if buffer.store is None else "states"
     return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs, stored)
 

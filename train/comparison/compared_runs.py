@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from yaml import YAMLError
 
 from palaestra.train.config.schema import ConfigError, load_yaml
 from palaestra.train.loggers.metric_names import ITERATION, STEP
+from palaestra.train.plain_json import LARGEST, is_moderate_number
 from palaestra.train.results.run_list import run_row
 from palaestra.train.runs.finding import find_run
+from palaestra.train.runs.machine import LONGEST, seconds_in
 from palaestra.train.runs.run_folder import RunFolder
 
 _OF_NO_ACCOUNT = ("env", "agent", "seed", "threads", "device", "checkpoint_every", "deterministic")
@@ -116,14 +119,14 @@ def read_run(path: str) -> ComparedRun | str:
     try:
         config = load_yaml(folder.config_file.read_text(encoding="utf-8"))
         facts, evaluation = folder.facts(), folder.evaluation()
-    except (OSError, ValueError) as error:  # errors of YAML, of damaged files and of bytes that are no text
-        return f"{path} is left out: {str(error).splitlines()[0]}"
+    except (OSError, ValueError, YAMLError) as error:  # of damaged files, and of bytes that are no text
+        return f"{path} is left out: {' '.join(str(error).split())}"
     steps, scores, seconds, remarks = _evaluations(folder)
     state = row["state"]
     if state != "finished" and folder.is_in_use():
         state = "running"
     reference = evaluation.get("reference")
-    ends = [_finite(reference.get(name)) for name in ("random", "optimum")] if isinstance(reference, dict) else [None]
+    ends = [_moderate(reference.get(name)) if isinstance(reference, dict) else None for name in ("random", "optimum")]
     return ComparedRun(
         path,
         row["env"],
@@ -133,14 +136,14 @@ def read_run(path: str) -> ComparedRun | str:
         state,
         row["steps"],
         _flat(config),
-        row["score"] if state == "finished" else None,
-        row["percent_of_optimal"] if state == "finished" else None,
+        _moderate(row["score"]) if state == "finished" else None,
+        _moderate(row["percent_of_optimal"]) if state == "finished" else None,
         steps,
         scores,
         seconds,
-        (ends[0], ends[1]) if None not in ends and ends[0] != ends[1] else None,  # type: ignore[arg-type]
-        _finite(facts.get("solved_at")),
-        _finite(facts.get("solved_after_seconds")),
+        _scale(*ends),
+        _moderate(facts.get("solved_at")),
+        seconds_in(facts, "solved_after_seconds") or None,
         tuple(remarks),
     )
 
@@ -159,12 +162,13 @@ def _evaluations(folder: RunFolder) -> tuple[Any, Any, Any, list[str]]:
         remarks.append(f"{file} is damaged: rows that cannot be read are left out ({unread:,})")
     if _SCORE not in columns or ITERATION not in columns:
         return nothing, nothing, nothing, remarks
-    scores, made = columns[_SCORE], ~np.isnan(columns[ITERATION])
+    scores, made = np.where(abs(columns[_SCORE]) > LARGEST, np.inf, columns[_SCORE]), ~np.isnan(columns[ITERATION])
     evaluated = np.any([np.isfinite(columns[name]) for name in columns if name.startswith("eval/")], axis=0)
     if broken := int((made & (evaluated | np.isinf(scores)) & ~np.isfinite(scores)).sum()):
         remarks.append(f"{file} has evaluations that are no finite numbers, which are left out ({broken:,})")
     kept = made & np.isfinite(scores)
-    elapsed = np.nan_to_num(columns.get(_SECONDS, np.zeros(len(scores))))
+    elapsed = columns.get(_SECONDS, np.zeros(len(scores)))
+    elapsed = np.where((elapsed >= 0.0) & (elapsed <= LONGEST), elapsed, 0.0)
     before = np.concatenate([[0.0], np.where(np.diff(elapsed) < 0, elapsed[:-1], 0.0)]).cumsum()  # each resumption's
     order = np.argsort(columns[STEP][kept], kind="stable")
     return columns[STEP][kept][order], scores[kept][order], (elapsed + before)[kept][order], remarks
@@ -190,10 +194,13 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _finite(value: Any) -> float | None:
-    from palaestra.envs.core.reference import is_finite_number
+def _scale(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """Those ends, if scores can be normalised by them."""
+    return None if low is None or high is None or abs(high - low) * LARGEST < 1.0 else (low, high)
 
-    return float(value) if is_finite_number(value) else None
+
+def _moderate(value: Any) -> float | None:
+    return float(value) if is_moderate_number(value) else None
 
 
 def with_scales(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
@@ -224,5 +231,5 @@ def _solved_at(env: str, env_kwargs: str) -> float | None:
     if ":" in env or env.endswith(".py"):
         return None
     with suppress(EnvError, ValueError, TypeError, SyntaxError):  # another version has no such environment or argument
-        return _finite(resolve(env).reference(literal_eval(env_kwargs)).solved_at)
+        return _moderate(resolve(env).reference(literal_eval(env_kwargs)).solved_at)
     return None

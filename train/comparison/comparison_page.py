@@ -45,8 +45,8 @@ def comparison_page(comparison: Comparison) -> str:
         [*overall, *(chart for task in tasks for chart in task["charts"])],
         {"comparison": as_dict(comparison)},
         title=f"{methods} on {where}",
-        made=f"{len(comparison.runs):,} runs, compared on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        verdict=[in_one_piece(line, "\N{NO-BREAK SPACE}") for line in verdict(comparison)],
+        made=f"{_runs(len(comparison.runs))}, compared on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        verdict=[in_one_piece(line) for line in verdict(comparison)],
         remarks=comparison.remarks,
         overall=overall,
         overall_table=_method_first(overall_rows(comparison)) if len(comparison.tasks) > 1 else None,
@@ -109,6 +109,10 @@ def _curve(figures: GroupFigures, colours: dict[str, int]) -> Curve:
 
 def _plain(values: Any) -> list[float | None]:
     return [float(value) if math.isfinite(value) else None for value in values]
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
 
 
 def _seeds(count: int) -> str:

@@ -8,15 +8,19 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from palaestra.train.comparison.aggregate_scores import Interval
 from palaestra.train.comparison.comparison import Comparison, GroupFigures, MethodFigures
 from palaestra.train.comparison.learning_curves import GroupCurve
 from palaestra.train.comparison.verdict import verdict
-from palaestra.train.formatting import columns, fitted, known, minutes, two_digits
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.formatting import columns, fitted, known, minutes, printable, two_digits
 
 NOTHING = "–"
+_FIRST = "environment,method"  # columns of the CSV file
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _ALWAYS = ("seeds", "score", "method")  # columns
 
 
@@ -25,23 +29,23 @@ def comparison_table(comparison: Comparison, width: int | None) -> str:
     lines = [_fitted(line, width) for line in verdict(comparison)]
     for task in dict.fromkeys(figures.group.task for figures in comparison.groups):
         heads, rows = task_rows([figures for figures in comparison.groups if figures.group.task == task])
-        lines += ["", fitted(task, width), *columns(heads, rows, width)]
+        lines += ["", fitted(printable(task), width), *columns(heads, rows, width)]
     if len(comparison.tasks) > 1:
         heads, rows = overall_rows(comparison)
         lines += ["", f"over {len(comparison.tasks)} environments, normalised", *columns(heads, rows, width)]
     if long := settings_of(comparison):
         lines += ["", *(fitted(f"{method}: {settings}", width) for method, settings in long.items())]
-    lines += ["", *(fitted(text, width) for text in comparison.remarks)] if comparison.remarks else []
+    lines += ["", *(_fitted(text, width) for text in comparison.remarks)] if comparison.remarks else []
     return "\n".join(lines)
 
 
 def _fitted(line: str, width: int | None) -> str:
-    return fitted(in_one_piece(line, "\0"), width).replace("\0", " ")
+    return fitted(in_one_piece(printable(line)), width).replace(_NO_BREAK, " ")
 
 
-def in_one_piece(line: str, space: str) -> str:
-    """The line with another character for the spaces between numbers and what belongs to them."""
-    return re.sub(r" %|\bp = ", lambda found: found[0].replace(" ", space), line)
+def in_one_piece(line: str) -> str:
+    """The line with spaces between numbers and what belongs to them at which it is not broken."""
+    return re.sub(r" %|\bp = ", lambda found: found[0].replace(" ", _NO_BREAK), line)
 
 
 def task_rows(groups: Sequence[GroupFigures]) -> tuple[list[str], list[list[str]]]:
@@ -193,6 +197,17 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def check_table(path: Path) -> None:
+    """Raise a ConfigError unless a table may be written to ``path``: no other file is replaced, such as a run's."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name a file, like {path / 'compare.csv'}")
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(len(_FIRST))
+        if begin and begin != _FIRST.encode():
+            raise ConfigError(f"{path} is there already and is no table of palaestra compare: choose another name")
+
+
 def as_csv(comparison: Comparison) -> str:
     """A row for each run: environment, method, settings that differ, and the numbers of the run."""
     keys = sorted({key for figures in comparison.groups for key in figures.group.settings})
@@ -203,7 +218,7 @@ def as_csv(comparison: Comparison) -> str:
         for figures in comparison.groups
         for run in figures.group.runs
     ]
-    heads = ["environment", "method", *_run_dict(comparison.runs[0]), *keys]
+    heads = [*_FIRST.split(","), *_run_dict(comparison.runs[0]), *keys]
     writer.writerow(heads)
     writer.writerows([["" if row.get(key) is None else row[key] for key in heads] for row in rows])
     return text.getvalue()

@@ -41,9 +41,8 @@ def verdict(comparison: Comparison) -> list[str]:
 def _of_one(comparison: Comparison, only: MethodFigures) -> list[str]:
     runs = [run for run in comparison.runs if run.score is not None]
     if len(runs) == 1:
-        more = _more_seeds(comparison, only.method)
-        score = _score(comparison, only)
-        return [f"There is one run only, with {score}: nothing to compare it with, and no interval. {more}"]
+        start = f"There is one run only, with {_score(comparison, only)}: nothing to compare it with, and no interval."
+        return [start, _more_seeds(comparison, only.method)]
     start = f"There is one method only, {only.method}, with {_score(comparison, only)}{_where(comparison)}."
     return [start, *_narrow(comparison)]
 

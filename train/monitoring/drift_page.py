@@ -22,6 +22,7 @@ from palaestra.train.monitoring.drift_report import (
 )
 from palaestra.train.monitoring.page_charts import days_line, days_means, intervals_and_dots, pairs_of_bars
 from palaestra.train.monitoring.use_comparison import UseComparison
+from palaestra.train.report.html_page import generator
 
 MOST_PICTURES = 60  # of numbers, the worst first; the table has all
 
@@ -77,6 +78,7 @@ def page_of(found: UseComparison) -> str:
     )
     parts.append(f'<p class="soft">{escape(told)}</p>')
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    head += f'<meta name="generator" content="{generator()}">'
     head += f"<title>{escape(title)}</title><style>{_STYLE}</style>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 

@@ -1,7 +1,7 @@
 """The curves of a run as columns, read in whatever state ``progress.csv`` is, and thinned for charts.
 
 1. A row that cannot be read is left out and counted. An empty cell, NaN and infinity are no numbers; the latter two are
-   counted by column.
+   counted by column. What is too large to be drawn counts as infinite.
 2. A chart has room for ``MOST_POINTS`` of a curve. Of a longer one each point stands for as many rows after each other:
    their mean, over the last one's step, in a band from the least to the greatest, in seven digits.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from palaestra.train.loggers.metric_names import ITERATION, STEP
+from palaestra.train.plain_json import LARGEST
 from palaestra.train.report.charts import Curve
 
 MOST_POINTS = 400
@@ -104,7 +105,7 @@ def read_curves(file: Path) -> CurveTable:
     found.columns = {name: [] for name in heads if name != STEP}
     for row in rows[1:]:
         try:
-            step, numbers = int(row[place]), [float(cell) if cell else None for cell in row]
+            step, numbers = int(row[place]), [_number(cell) for cell in row]
         except (IndexError, ValueError):
             found.unread += 1
             continue
@@ -121,6 +122,13 @@ def read_curves(file: Path) -> CurveTable:
                 first, count = found.broken.get(name, (step, 0))
                 found.broken[name] = first, count + 1
     return found
+
+
+def _number(cell: str) -> float | None:
+    if not cell:
+        return None
+    number = float(cell)
+    return math.copysign(math.inf, number) if abs(number) > LARGEST else number
 
 
 def _rows(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -55,7 +55,7 @@ def render(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     found = {chart.ident: chart.hover for chart in charts}
     inside = {
-        "generator": f"{GENERATOR} {version('palaestra')}",
+        "generator": generator(),
         "style": Markup(_text("page.css") + more_style),
         "script": Markup(script),
         "script_digest": f"sha256-{digest}",
@@ -64,6 +64,11 @@ def render(
     }
     text = _environment(template.parent).get_template(template.name).render(**shown, **inside)
     return text.encode(errors="replace").decode()  # bytes of file names that are no text
+
+
+def generator() -> str:
+    """What a page names as what has made it, by which a later one may take its place."""
+    return f"{GENERATOR} {version('palaestra')}"
 
 
 def write_page(path: Path, page: str) -> None:

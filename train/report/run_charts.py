@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.formatting import NORMALISED, SCORES, condition_name, four_digits
+from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.charts import (
     Curve,
     ScoreRow,
@@ -86,7 +86,7 @@ def score_chart(record: RunRecord, prefix: str) -> SvgChart | None:
 def solved_at(record: RunRecord) -> float | None:
     """The mean return from which the environment counts as solved; None if it is not known."""
     value = record.facts.get("solved_at")
-    return float(value) if value is not None and is_finite_number(value) else None
+    return float(value) if value is not None and is_moderate_number(value) else None
 
 
 def main_curves(record: RunRecord, prefix: str) -> list[SvgChart]:
@@ -177,8 +177,8 @@ def stress_chart(record: RunRecord, prefix: str) -> SvgChart | None:
     exact, rows = "exact_mean" in plain, []
     for name, one, colour in named:
         score, low, high = (one.get(key) for key in ("score", "ci_low", "ci_high"))
-        ends = (None, None) if exact or not (is_finite_number(low) and is_finite_number(high)) else (low, high)
-        if is_finite_number(score):
+        ends = (None, None) if exact or not (is_moderate_number(low) and is_moderate_number(high)) else (low, high)
+        if is_moderate_number(score):
             rows.append(ScoreRow(name, float(score or 0.0), *ends, colour))
     return interval_chart(f"{prefix}stress", "Scores", rows, x_label="mean return") if rows else None
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from palaestra.envs.core.reference import FIGURE_KINDS, is_finite_number
+from palaestra.envs.core.reference import FIGURE_KINDS
 from palaestra.train.config.schema import ConfigError, load_yaml
 from palaestra.train.formatting import hours
+from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.curve_table import CurveTable, read_curves
 from palaestra.train.results.cost import Cost, cost_of
 from palaestra.train.runs.run_folder import RunFolder, is_trained
@@ -73,7 +74,7 @@ class RunRecord:
         value: Any = self.evaluation
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        return float(value) if value is not None and is_finite_number(value) else None
+        return float(value) if value is not None and is_moderate_number(value) else None
 
 
 def read_record(folder: RunFolder) -> RunRecord:
@@ -151,7 +152,7 @@ def _episodes(record: RunRecord) -> dict[str, list[float]]:
             raise ValueError("it has no rows")
         for name in ("episode", "return", "length"):
             found[name] = [float(row[name]) for row in rows]
-            if not all(is_finite_number(value) for value in found[name]):
+            if not all(is_moderate_number(value) for value in found[name]):
                 raise ValueError("a number is none")
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         record.troubles.append(f"{file.name} is damaged ({error}), and is left out.")

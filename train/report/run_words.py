@@ -6,8 +6,8 @@ import re
 import shlex
 from typing import Any, NamedTuple
 
-from palaestra.envs.core.reference import is_finite_number
 from palaestra.train.formatting import NORMALISED, condition_name, figure_label, four_digits, known, minus
+from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.run_charts import solved_at
 from palaestra.train.report.run_record import FINISHED, INTERRUPTED, RUNNING, RunRecord, spent
 from palaestra.train.report.told_settings import find_env, short_name, value_text
@@ -94,7 +94,7 @@ def _below_heuristic(record: RunRecord, score: float) -> str:
 
 def _time_to_solve(record: RunRecord, solved: float | None) -> str:
     seconds = record.facts.get("solved_after_seconds")
-    if solved is None or not is_finite_number(seconds):
+    if solved is None or not is_moderate_number(seconds):
         return ""
     steps, scores = record.curves.points("eval/mean_reward", training_only=True)
     first = next(
@@ -151,7 +151,7 @@ def facts_of(record: RunRecord) -> list[tuple[str, str]]:
     found.append(("steps", f"{record.steps:,}"))
     if time := spent(record):
         found.append(("wall time", time))
-    if is_finite_number(speed := record.facts.get("steps_per_second")):
+    if is_moderate_number(speed := record.facts.get("steps_per_second")):
         found.append(("steps per second", f"{speed:,.0f}"))
     return [*found, ("state", record.state)]
 
@@ -231,16 +231,16 @@ def stress_rows(record: RunRecord) -> list[tuple[str, ...]]:
 
 
 def _number(value: Any) -> str:
-    return minus(four_digits(value)) if is_finite_number(value) else "–"
+    return minus(four_digits(value)) if is_moderate_number(value) else "–"
 
 
 def _percent(value: Any) -> str:
-    return minus(f"{value:z.1f} %") if is_finite_number(value) else "–"
+    return minus(f"{value:z.1f} %") if is_moderate_number(value) else "–"
 
 
 def _ends(found: dict[str, Any], exact: bool) -> str:
     low, high = found.get("ci_low"), found.get("ci_high")
-    if exact or not (is_finite_number(low) and is_finite_number(high)):
+    if exact or not (is_moderate_number(low) and is_moderate_number(high)):
         return "exact" if exact else "–"
     return minus(f"{four_digits(float(low or 0.0))} to {four_digits(float(high or 0.0))}")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
+_HUGE = 1e15
 _UNITS = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
 
 
@@ -18,14 +19,16 @@ def finite(values: Iterable[float | None]) -> list[float]:
 def short_number(value: float, step: float = 0.0) -> str:
     """A label like 1.5 M, 20 k, 0.25 or −3, with the digits that tell ticks apart which are ``step`` apart.
 
-    Without a step it has four significant digits, or a longer whole part.
+    Without a step it has four significant digits, or a longer whole part. From ``_HUGE`` on it is a power of ten.
     """
     if value == 0.0:
         return "0"
     sign, size = ("−" if value < 0 else ""), abs(value)
     if step <= 0.0:
-        text = f"{size:,.0f}" if size >= 9999.5 else f"{size:.4g}"
+        text = f"{size:,.0f}" if 9999.5 <= size < _HUGE else f"{size:.4g}"
         return sign + _readable_power(text)
+    if max(size, step) >= _HUGE:
+        return sign + _readable_power(f"{size:.3g}")
     for unit, name in _UNITS:
         if max(size, step) >= 10 * unit or (size >= unit and step >= unit / 2):
             return f"{sign}{_digits(size / unit, step / unit)}{name}"

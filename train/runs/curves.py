@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.loggers.metric_names import ITERATION, STEP
+from palaestra.train.runs.machine import LONGEST
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,7 +78,8 @@ class Curves:
 
     def seconds(self) -> float:
         """Seconds of training in the curves, in all processes that went on with it one after another."""
-        seconds = [float(row["time/time_elapsed"]) for row in self._rows() if row.get("time/time_elapsed")]
+        told = [float(row["time/time_elapsed"]) for row in self._rows() if row.get("time/time_elapsed")]
+        seconds = [second for second in told if 0.0 <= second <= LONGEST]
         return sum(now for now, later in pairwise([*seconds, -1.0]) if later < now)
 
     def best_score(self) -> float:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from palaestra.train.config.compatibility import Agent
 
+LONGEST = 1e10  # s, three hundred years: what says more is damaged
 _IMPORTED = time.monotonic()
 _SPINS = "1000"  # looks at the others, tens of microseconds, before a thread that waits for them sleeps
 _STAT = Path("/proc/self/stat")
@@ -144,11 +145,11 @@ def git_commit() -> str | None:
 
 
 def seconds_in(facts: Mapping[str, Any], name: str) -> float:
-    """A span of time in the content of a ``run.json``; 0 where it has none."""
+    """A span of time, or a count, in the content of a ``run.json``; 0 where it has none that can be."""
     from palaestra.envs.core.reference import is_finite_number  # late: this module is imported for --help
 
     value: Any = facts.get(name)
-    return max(0.0, float(value)) if is_finite_number(value) else 0.0
+    return float(value) if is_finite_number(value) and 0.0 <= value <= LONGEST else 0.0
 
 
 def write_facts(

@@ -38,14 +38,14 @@ class Motors:
             setattr(self, name, getattr(self, name).to(device))
 
     def motion(
-        self, q: Tensor, dq: Tensor, action: Tensor, rub: Tensor, payload: Tensor | None, gain: Any, damping: Any
+        self, q: Tensor, dq: Tensor, action: Tensor, rub: Tensor | None, payload: Tensor | None, gain: Any, damping: Any
     ) -> Motion:
         """What moves the arms during a step.
 
         Args:
             q, dq: [dof, N] rad and rad/s.
             action: [dof, N] in ±1.
-            rub: factor of all friction, [N].
+            rub: factor of all friction, [N], or None for 1.
             payload: [N] kg, or None.
             gain: factor of what the motors make of the action, [N] or one float.
             damping: more damping, as a share of the torque limit at the speed limit, [N] or one float.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,6 +59,19 @@ def plain(pair: LowHigh) -> Any:
     return pair[0] if pair[0] == pair[1] else list(pair)
 
 
+def drawn_in_order(rng: Rng, ranges: Sequence[LowHigh], least: Tensor, more_follow: bool) -> list[Tensor]:
+    """A number [N] from each range, the ``least`` [ranges] where it holds one only.
+
+    Those are drawn all the same where a later draw, or one that follows on these, would otherwise be another one.
+    """
+    needed = [i for i, (low, high) in enumerate(ranges) if low < high or more_follow]
+    last = max(needed, default=-1)
+    return [
+        rng.uniform(*pair) if i <= last else low.expand(rng.num_envs)
+        for i, (pair, low) in enumerate(zip(ranges, least, strict=True))
+    ]
+
+
 class Drawn:
     """The numbers of an episode, by name: those that are drawn are columns of one tensor [N, columns] of the state."""
 
@@ -77,6 +91,11 @@ class Drawn:
                 size = vectors.get(name, 1)
                 self._places[name] = slice(self._columns, self._columns + size)
                 self._columns += size
+
+    @property
+    def any_drawn(self) -> bool:
+        """True if there is a column."""
+        return self._columns > 0
 
     def draw(self, rng: Rng) -> Tensor:
         """The numbers of new episodes, float32 [N, columns], by draws that shift no others."""

@@ -93,8 +93,8 @@ def _at_ends(env: Any, agent: Replayed) -> list[ReportFigure]:
         return []
     shares = dict(zip(env.chain.joint_names, (100.0 * ended.mean(0)).round(1).tolist(), strict=True))
     note = (
-        f"When time was up in {len(ended):,} missed episodes of {len(agent.arrived):,}: within {AT_END:.0%} of the "
-        "joint's range of an end."
+        f"When time was up in {len(ended):,} missed episodes of {len(agent.arrived):,}: within {100 * AT_END:g} % of "
+        "the joint's range of an end."
     )
     return [RowFigure("Joints at an end of their range", "% of the missed episodes", shares, note=note)]
 

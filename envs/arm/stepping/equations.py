@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
-from palaestra.envs.arm.stepping.operations import Operations, once_on, twice_on
+from palaestra.envs.arm.stepping.operations import Operations, in_two, once_on, twice_on
+from palaestra.envs.arm.stepping.solution import Systems
 
 
 class Load(NamedTuple):
-    """Parts of one memory [30, dof, N] that the operations fill."""
+    """Parts of one memory [30, 2 dof, N] that the operations fill: links in its second half, reactions in the first."""
 
     first: Tensor  # [2, 5, dof, N] spin and momentum of each link
     wrench: Tensor  # [2, 3, dof, N] moment and force that each joint carries
@@ -25,18 +26,30 @@ class Load(NamedTuple):
     inertia: Tensor  # [3, 3, dof, N] of which the rows 0 and 1 and the column 2 are those of a symmetric matrix
     both_linear: Tensor  # [2, 3, dof, N] momentum and force
     both_angular: Tensor  # [2, 3, dof, N] spin and moment
-    summed: Tensor  # [20, dof, N] wrench, moment and inertia
+    summed: Tensor  # [20, 2 dof, N] wrench, moment and inertia in the second half
+    reaction: Tensor  # [2, 3, dof, N] moment and force that accelerate all links behind, for each joint's motion
+    offered: Tensor  # [6, dof, dof + 1, N] of each joint: the reactions from its own on, …, and last its wrench
 
     @classmethod
     def empty(cls, like: Tensor) -> Load:
         """For ``like`` [dof, N]."""
         dof, n = like.shape
-        memory = like.new_zeros(30, dof, n)
-        row, rest = dof * n, (dof * n, n, 1)
-        linear = memory.as_strided((2, 3, dof, n), (8 * row, *rest), 5 * row)  # rows 5 … 7 and 13 … 15
-        angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), 0)  # rows 0 … 2 and 10 … 12
-        wrench, inertia = memory[10:16].view(2, 3, dof, n), memory[21:].view(3, 3, dof, n)
-        return cls(memory[:10].view(2, 5, dof, n), wrench, memory[16:21], inertia, linear, angular, memory[10:])
+        memory = like.new_zeros(30, 2 * dof, n)
+        row, rest, links = 2 * dof * n, (2 * dof * n, n, 1), memory[:, dof:]
+        linear = memory.as_strided((2, 3, dof, n), (8 * row, *rest), 5 * row + dof * n)  # rows 5 … 7 and 13 … 15
+        angular = memory.as_strided((2, 3, dof, n), (10 * row, *rest), dof * n)  # rows 0 … 2 and 10 … 12
+        halves = memory[10:16].view(2, 3, 2 * dof, n)
+        return cls(
+            first=links[:10].view(2, 5, dof, n),
+            wrench=halves[:, :, dof:],
+            moment=links[16:21],
+            inertia=links[21:].view(3, 3, dof, n),
+            both_linear=linear,
+            both_angular=angular,
+            summed=memory[10:],
+            reaction=halves[:, :, :dof],
+            offered=memory.as_strided((6, dof, dof + 1, n), (row, n, n, 1), 10 * row),
+        )
 
 
 class PointMass(NamedTuple):
@@ -60,20 +73,20 @@ def links_as_bodies(
     Args:
         operations: where to record.
         frames: of the links.
-        z: [5, dof, N], theirs.
+        z: [6, dof, N], theirs.
         shares: [3, 4, 1, dof, 1], see ``LinkTables``.
         mass: [dof, 1] kg, without the payload.
         payload: what the last link carries, or None.
         load: memory for the results.
     """
-    columns = [column[:3] for column in (frames.x, frames.y, z)]
+    columns = frames.x, frames.y, z[:3]
     made = columns[0].new_empty(4, *columns[0].shape)  # u, v, w and the centre of mass from the link's origin
     operations.multiply(columns[0], shares[0], made)
     for column, share in zip(columns[1:], shares[1:], strict=True):
         operations.add_product(made, column.unsqueeze(0), share)
-    centre = torch.empty_like(frames.position)
-    operations.add(made[3], frames.position[:3], centre[:3])
-    operations.wrap(centre)
+    whole = torch.empty_like(frames.position)
+    operations.add(made[3], in_two(frames.position), in_two(whole))
+    centre = whole[:5]
     operations.multiply(centre, mass, load.moment)
     _inertia_of_points(operations, centre, load.moment, load.inertia)
     for column, more in zip(columns, made[:3], strict=True):
@@ -102,88 +115,78 @@ def _add_point(operations: Operations, payload: PointMass, load: Load) -> None:
         operations.add(total, more, total)
 
 
-def bias_torque(
+def carried_loads(
     operations: Operations, axes: Tensor, dq: Tensor, gravity: tuple[float, ...], mass: Tensor, load: Load
-) -> Tensor:
-    """Torques [dof, N] that keep the joints' velocities as they are: recursive Newton-Euler.
+) -> None:
+    """Wrenches that keep the joints' velocities as they are, by recursive Newton-Euler; and composite bodies.
 
     Args:
         operations: where to record.
-        axes: [2, 5, dof, N] motion of each joint: z and p × z, or 0 and z.
+        axes: [2, 6, dof, N] motion of each joint: z and p × z, or 0 and z.
         dq: [dof, N] velocities.
         gravity: m/s².
         mass: [dof, 1] or [dof, N] kg.
-        load: with moment and inertia of the links; the sums over all links behind each are in it afterwards.
+        load: with moment and inertia of the links; afterwards the sums over all links behind each, and wrenches.
     """
-    shares = torch.empty_like(axes)  # S_i q̇_i
-    motion = axes.new_zeros(2, *axes.shape)  # spatial velocities and accelerations of the links
+    rows = 6 if operations.fewest else 5
+    shares = axes.new_empty(2, rows, *dq.shape)  # S_i q̇_i
+    motion = axes.new_zeros(2, *shares.shape)  # spatial velocities and accelerations of the links
     velocity, change = motion
-    operations.multiply(axes, dq, shares)
-    operations.copy(shares[..., 0, :], velocity[..., 0, :])
+    operations.multiply(axes[:, :rows], dq, shares)
     operations.running_sum(shares, velocity)
     omega, v = velocity
-    rates = change[:, :3]  # V_i × S_i q̇_i
+    rates = axes.new_empty(2, 3, *dq.shape) if operations.fewest else change[:, :3]  # V_i × S_i q̇_i
     operations.cross(omega, shares, rates)
     operations.add_cross(rates[1], v, shares[0])
     operations.running_sum(rates, rates)
-    for row, g in enumerate(gravity):
-        if g:  # the base's acceleration against it
-            operations.subtract(rates[1, row], g, rates[1, row])
-    operations.wrap(change)
+    _against_gravity(operations, rates, gravity, change)
     body = mass, load.moment, load.inertia
     _apply(operations, body, motion[:, 0], motion[:, 1], load.both_angular, load.both_linear)
     operations.wrap(load.first)
     operations.add_cross(load.wrench, omega, load.first)
     operations.add_cross(load.wrench[0], v, load.first[1])
-    operations.running_sum(load.summed, load.summed, backwards=True)
-    torque = torch.empty_like(dq)
-    operations.dot(_rows(axes), _rows(load.wrench), torque)
-    return torque
+    operations.sum_from_the_last(load.summed)
 
 
-def joint_inertia(operations: Operations, axes: Tensor, mass: Tensor, load: Load, armature: Tensor | None) -> Tensor:
-    """The mass matrix [dof, dof, N], of which only i ≤ j count, from sums over the links behind each: see bias_torque.
+def _against_gravity(operations: Operations, rates: Tensor, gravity: tuple[float, ...], out: Tensor) -> None:
+    """``out`` [2, 5 or 6, dof, N] = ``rates`` [2, 3, dof, N], of which the linear part is less gravity."""
+    if operations.fewest:  # all in one operation
+        base = rates.new_tensor([(0.0, 0.0, 0.0), gravity]).view(2, 1, 3, 1, 1)
+        operations.subtract(rates.unsqueeze(1), base, out.view(2, 2, 3, *out.shape[2:]))
+        return
+    for row, g in enumerate(gravity):
+        if g:
+            operations.subtract(rates[1, row], g, rates[1, row])
+    operations.wrap(out)
+
+
+def reactions(operations: Operations, axes: Tensor, mass: Tensor, load: Load) -> None:
+    """What accelerates all links behind each joint as it moves by itself.
 
     Args:
         operations: where to record.
-        axes: [2, 5, dof, N].
+        axes: [2, 6, dof, N].
         mass: [dof, 1] or [dof, N] kg, of each link and all behind it.
         load: with moment and inertia summed up.
-        armature: [dof, 1] kg m², or None.
     """
-    reaction = torch.empty_like(load.wrench)  # moment and force
-    _apply(operations, (mass, load.moment, load.inertia), axes[0], axes[1], reaction[0], reaction[1])
-    dof, n = axes.shape[-2:]
-    matrix = axes.new_empty(dof, dof, n)
-    left, right = [row.unsqueeze(1) for row in _rows(axes)], [row.unsqueeze(0) for row in _rows(reaction)]
-    operations.dot(left, right, matrix)
-    if armature is not None:
-        add_to_diagonal(operations, matrix, armature)
-    return matrix
+    _apply(operations, (mass, load.moment, load.inertia), axes[0], axes[1], load.reaction[0], load.reaction[1])
+
+
+def matrix_and_bias(operations: Operations, axes: Tensor, load: Load, systems: Systems) -> Tensor:
+    """The first system's matrix, the mass matrix, of which only i ≤ j count; and the torques [dof, N] against wrenches.
+
+    Both are products of a joint's motion, with the reactions from its own on and with its wrench: one operation for
+    all. The torques lie below the matrix's diagonal; read them before the elimination.
+    """
+    products = systems.products()
+    operations.dot([row.unsqueeze(1) for row in _rows(axes)], list(load.offered), products)
+    return products[:, -1]
 
 
 def add_to_diagonal(operations: Operations, matrix: Tensor, more: Tensor) -> None:
     """Add ``more`` ([dof, 1] or [dof, N]) to the diagonal of a matrix [dof, dof, N]."""
     diagonal = matrix.diagonal().T
     operations.add(diagonal, more, diagonal)
-
-
-def solution(operations: Operations, matrix: Tensor, right: Tensor) -> Tensor:
-    """x [n, N] of M x = b for a symmetric positive definite M [n, n, N], of which only the upper triangle is read.
-
-    By M = U D Uᵀ, where U has ones on its diagonal. The matrix and the right side are destroyed.
-    """
-    n = len(right)
-    shares, x = torch.empty_like(matrix), torch.empty_like(right)
-    for k in range(n - 1, 0, -1):
-        column, share, rest = matrix[:k, k], shares[:k, k], matrix[:k, :k]
-        operations.call(torch.div, column, matrix[k, k], out=share)
-        operations.add_product(rest, share.unsqueeze(1), column.unsqueeze(0), sign=-1.0)
-        operations.add_product(right[:k], share, right[k], sign=-1.0)
-    operations.call(torch.div, right, matrix.diagonal().T, out=x)
-    for k in range(n - 1):
-        operations.add_product(x[k + 1 :], shares[k, k + 1 :], x[k], sign=-1.0)
-    return x
 
 
 def _rows(pair: Tensor) -> list[Tensor]:

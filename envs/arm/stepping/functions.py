@@ -33,9 +33,10 @@ def integrate_functions(chain: SerialChain, motion: Motion, time_step: float, st
         frames = link_frames(chain, q)
         axes, body = screws(chain, frames), bodies(chain, frames, motion.payload)
         matrix = upper_mass_matrix(chain, axes, body)
-        load = joint_torque(chain, axes, body, dq) + friction(chain, dq) * motion.friction
+        rub = 1.0 if motion.friction is None else motion.friction
+        load = joint_torque(chain, axes, body, dq) + friction(chain, dq) * rub
         if has_drag(chain):  # by an implicit step: damping may be large beside what little inertia a joint feels
-            matrix = with_diagonal(matrix, time_step * drag_slope(chain, dq) * motion.friction)
+            matrix = with_diagonal(matrix, time_step * drag_slope(chain, dq) * rub)
         if motion.drag is not None:
             load, matrix = load + motion.drag * dq, with_diagonal(matrix, time_step * motion.drag)
         if motion.drives is not None:

@@ -26,11 +26,17 @@ from palaestra.envs.arm.stepping import equations
 from palaestra.envs.arm.stepping.link_tables import carried_mass, link_tables
 from palaestra.envs.arm.stepping.moving_frames import MovingFrames
 from palaestra.envs.arm.stepping.operations import Operations
+from palaestra.envs.arm.stepping.solution import Systems, eliminate, eliminate_right_side, solution
 from palaestra.envs.arm.stepping.thread_use import allowed_threads, faster_way, threads_within
 from palaestra.envs.arm.tables import tables
 
 BLOCK = 2048  # environments for one thread
 _KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, say
+
+
+def fewest_count(device: torch.device) -> bool:
+    """True where the fewest operations are the fastest, see :class:`Operations`."""
+    return device.type != "cpu"
 
 
 class Drives(NamedTuple):
@@ -46,7 +52,7 @@ class Motion(NamedTuple):
     q: Tensor  # [dof, N] rad
     dq: Tensor  # [dof, N] rad/s
     command: Tensor  # [dof, N] torques (N m), or angles (rad) that drives follow
-    friction: Tensor  # [N] factor of all friction
+    friction: Tensor | None  # [N] factor of all friction; None for 1
     payload: Tensor | None = None  # [N] kg at the tool centre
     drives: Drives | None = None
     drag: Tensor | None = None  # [dof, N] damping besides the chain's own, N m s/rad
@@ -81,15 +87,18 @@ def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int,
     n = q.shape[1]
     block = math.ceil(n / math.ceil(n / largest)) if n else 0
     alike = motion.drives is not None and motion.drives.stiffness.shape[1] == 1  # in all environments
-    more = (motion.payload is not None, motion.drag is not None, motion.drives is not None, alike)
-    settings = (chain, block, q.dtype, q.device, time_step, *more)
-    after = torch.stack((q.detach(), motion.dq.detach()))
+    optional = [part is not None for part in (motion.friction, motion.payload, motion.drag, motion.drives)]
+    settings: Any = (chain, block, q.dtype, q.device, time_step, *optional, alike)
     with torch.no_grad():
         # tensors of other classes, such as those that only follow shapes, have no memory to be kept
         integrator = _kept(threading.get_ident(), *settings) if type(q) is Tensor else Integrator(*settings)
         if motion.drives is not None and alike:
             integrator.set_drives(motion.drives)
-        for first in range(0, n, max(block, 1)):
+        if block == n:
+            q, dq = integrator.run(motion, slice(0, n), steps).clone()
+            return q, dq
+        after = q.new_empty(2, *q.shape)
+        for first in range(0, n, block):
             # the last block overlaps the one before, and computes the same
             rows = slice(min(first, n - block), min(first + block, n))
             after[:, :, rows] = integrator.run(motion, rows, steps)
@@ -106,17 +115,20 @@ class Integrator:
         dtype: torch.dtype,
         device: torch.device,
         time_step: float,
+        with_friction: bool,
         with_payload: bool,
         with_drag: bool,
         with_drives: bool,
         drives_alike: bool,
     ) -> None:
         """Record them; see :func:`integrate`. ``block`` is the number of environments."""
-        self._chain, self._table, self._operations = chain, tables(chain, dtype, device), Operations()
+        self._chain, self._table = chain, tables(chain, dtype, device)
+        self._operations = Operations(fewest=fewest_count(device))
         with torch.inference_mode(False), torch.no_grad():  # memory that is written to in any mode
             self._state = torch.empty(2, chain.dof, block, dtype=dtype, device=device)
             self._q, self._dq = self._state
-            self._command, self._friction = torch.empty_like(self._q), torch.empty_like(self._q[0])
+            self._command = torch.empty_like(self._q)
+            self._friction = torch.empty_like(self._q[0]) if with_friction else None
             self._seconds, self._time_step = time_step, self._q.new_full((1,), time_step)
             self._payload = torch.empty_like(self._q[0]) if with_payload else None
             if with_payload:
@@ -136,10 +148,10 @@ class Integrator:
 
     def run(self, motion: Motion, rows: slice, steps: int) -> Tensor:
         """Angles and velocities [2, dof, block] after some steps of some environments, in memory that is used again."""
-        self._q.copy_(motion.q[:, rows])
-        self._dq.copy_(motion.dq[:, rows])
+        torch.stack((motion.q[:, rows], motion.dq[:, rows]), out=self._state)
         self._command.copy_(motion.command[:, rows])
-        self._friction.copy_(motion.friction[rows])
+        if self._friction is not None and motion.friction is not None:
+            self._friction.copy_(motion.friction[rows])
         if motion.payload is not None:
             self._set_payload(motion.payload[rows])
         if self._drag is not None and self._dragged is not None and motion.drag is not None:
@@ -165,38 +177,48 @@ class Integrator:
         links = link_tables(chain, q.dtype, q.device, frames.signs)
         mass, carried, point = links.mass, links.carried, None
         if self._payload is not None:
-            mass, carried, point = self._mass, self._carried, equations.PointMass(self._payload, frames.tool()[1])
+            mass, carried, point = (
+                self._mass,
+                self._carried,
+                equations.PointMass(self._payload, frames.tool_centre()[:5]),
+            )
         load = equations.Load.empty(q)
         equations.links_as_bodies(operations, frames, z, links.shares, links.mass, point, load)
-        resistance = equations.bias_torque(operations, axes, dq, chain.gravity, mass, load)
-        armature = self._table.armature if any(chain.armature) else None
-        matrix = equations.joint_inertia(operations, axes, carried, load, armature)
-        self._record_friction(resistance, matrix)
-        torque = self._record_drives(matrix, resistance) if with_drives else self._command
-        operations.subtract(torque, resistance, resistance)
-        self._record_motion(equations.solution(operations, matrix, resistance))
+        equations.carried_loads(operations, axes, dq, chain.gravity, mass, load)
+        equations.reactions(operations, axes, carried, load)
+        systems = Systems.empty(q, 1 + with_drives)  # with drives, the first has their damping
+        bias = equations.matrix_and_bias(operations, axes, load, systems)
+        if any(chain.armature):
+            equations.add_to_diagonal(operations, systems.matrix[0], self._table.armature)
+        resistance = self._record_friction(bias, systems.matrix[0])
+        if with_drives:
+            torque, shares = self._record_drives(systems, resistance)
+            operations.subtract(torque, resistance, systems.right[1])
+            eliminate_right_side(operations, systems, shares, 1)
+        else:
+            operations.subtract(self._command, resistance, systems.right[0])
+            shares = eliminate(operations, systems)
+        self._record_motion(solution(operations, systems, shares, int(with_drives)))
 
     def _record_screws(self, frames: MovingFrames) -> tuple[Tensor, Tensor]:
-        """The links' z [5, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 5, dof, N]."""
-        operations, axes = self._operations, self._q.new_empty(2, 5, *self._q.shape)
+        """The links' z [6, dof, N], and the joints' motions about the origin: (z, p × z) or (0, z), [2, 6, dof, N]."""
+        operations, axes = self._operations, self._q.new_empty(2, 6, *self._q.shape)
         turn_all = all(self._chain.turning)
         z = axes[0] if turn_all else torch.empty_like(axes[0])
         frames.write_z(z)
-        moment = axes[1, :3]
-        operations.cross(frames.position, z, moment)
+        operations.whole_cross(frames.position, z, axes[1])
         if not turn_all:
-            slides, along = 1.0 - self._table.turning, torch.empty_like(moment)
+            slides, along = 1.0 - self._table.turning, torch.empty_like(z)
             operations.multiply(z, self._table.turning, axes[0])
-            operations.multiply(moment, self._table.turning, moment)
-            operations.multiply(z[:3], slides, along)
-            operations.add(moment, along, moment)
-        operations.wrap(axes[1])
+            operations.multiply(axes[1], self._table.turning, axes[1])
+            operations.multiply(z, slides, along)
+            operations.add(axes[1], along, axes[1])
         return z, axes
 
-    def _record_friction(self, resistance: Tensor, matrix: Tensor) -> None:
-        """Friction in the torque that resists, and how it rises with the speed in the matrix [dof, dof, N]."""
+    def _record_friction(self, bias: Tensor, matrix: Tensor) -> Tensor:
+        """The torque [dof, N] that resists, with friction; how it rises with the speed goes into the matrix."""
         chain, operations, dq, factor = self._chain, self._operations, self._dq, self._friction
-        brake = torch.empty_like(dq)
+        brake, resistance = torch.empty_like(dq), torch.empty_like(dq)
         if has_drag(chain):
             operations.call(lambda: brake.copy_(friction(chain, dq)))
         else:
@@ -206,39 +228,44 @@ class Integrator:
             operations.call(torch.tanh, brake, out=brake)
             operations.subtract(brake, formula.rest, brake)
             operations.multiply(brake, formula.size, brake)
-        operations.multiply(brake, factor, brake)
-        operations.add(resistance, brake, resistance)
+        if factor is not None:
+            operations.multiply(brake, factor, brake)
+        operations.add(bias, brake, resistance)
         if has_drag(chain):  # damping may be large beside what little inertia a joint feels
             rise = torch.empty_like(dq)
-            operations.call(lambda: torch.mul(self._time_step * drag_slope(chain, dq), factor, out=rise))
+            operations.call(lambda: torch.mul(self._time_step, drag_slope(chain, dq), out=rise))
+            if factor is not None:
+                operations.multiply(rise, factor, rise)
             equations.add_to_diagonal(operations, matrix, rise)
         if self._drag is not None and self._dragged is not None:
             operations.multiply(self._drag, dq, brake)
             operations.add(resistance, brake, resistance)
             equations.add_to_diagonal(operations, matrix, self._dragged)
+        return resistance
 
-    def _record_drives(self, matrix: Tensor, resistance: Tensor) -> Tensor:
-        """The torque [dof, N] of the drives during the next time step.
+    def _record_drives(self, systems: Systems, resistance: Tensor) -> tuple[Tensor, Tensor]:
+        """The torque [dof, N] of the drives during the next time step, and what the elimination gives.
 
         Damping by the speed at the end of the step (found by an implicit step) stays stable where an arm's stretched or
         folded pose leaves a joint with hardly any inertia.
         """
         operations, dq, limit = self._operations, self._dq, self._table.torque
-        spring, damped, right, speed = (torch.empty_like(like) for like in (dq, matrix, dq, dq))
+        spring, speed, right = torch.empty_like(dq), torch.empty_like(dq), systems.right[0]
         operations.subtract(self._command, self._q, spring)
         operations.multiply(spring, self._stiffness, spring)
-        operations.copy(matrix, damped)
-        equations.add_to_diagonal(operations, damped, self._damped)
+        operations.copy(systems.matrix[0], systems.matrix[1])
+        equations.add_to_diagonal(operations, systems.matrix[0], self._damped)
         operations.multiply(dq, self._damping, right)
         operations.subtract(spring, right, right)
         operations.subtract(right, resistance, right)
-        change = equations.solution(operations, damped, right)
+        shares = eliminate(operations, systems)
+        change = solution(operations, systems, shares, 0)
         operations.multiply(change, self._time_step, change)
         operations.add(dq, change, speed)
         operations.multiply(speed, self._damping, speed)
         operations.subtract(spring, speed, spring)
         operations.call(torch.clamp, spring, -limit, limit, out=spring)
-        return spring
+        return spring, shares
 
     def _record_motion(self, acceleration: Tensor) -> None:
         operations, table, q, dq, time_step = self._operations, self._table, self._q, self._dq, self._time_step

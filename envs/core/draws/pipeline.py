@@ -115,7 +115,7 @@ class _Ready:
         if not shape:
             return self._registers[place]
         numbers = self._registers[place : place + math.prod(shape)]
-        return numbers.t().contiguous().view(-1, *shape)
+        return numbers.view(*shape, -1).movedim(-1, 0)
 
 
 class _Rows:

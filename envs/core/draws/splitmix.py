@@ -69,7 +69,10 @@ def mix(z: Tensor) -> Tensor:
 def top(bits: Tensor, digits: int) -> Tensor:
     """The uppermost 24, 32 or 53 bits as a number from 0, int64."""
     shift, left = _TOP[digits]
-    return (bits >> shift).bitwise_and_(left)
+    if bits.is_contiguous():
+        return (bits >> shift).bitwise_and_(left)
+    result = torch.empty(bits.shape, dtype=bits.dtype, device=bits.device)  # laid out as any other draw
+    return torch.bitwise_right_shift(bits, shift, out=result).bitwise_and_(left)
 
 
 def multiple(counter: int) -> int:

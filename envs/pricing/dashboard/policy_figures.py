@@ -60,14 +60,15 @@ def price_maps(market: Any, table: Array) -> list[ReportFigure]:
     lots = market.units.max(0) // market.lot  # [P]
     for product in range(prices.shape[1]):
         apart = np.abs(prices[table, product] - prices[best, product])
-        mean = float((share * apart).sum() / market.stages)
+        weight = share * (market.units[:, product] > 0)  # where there is something to sell
+        mean = float((weight * apart).sum() / weight.sum())
         grids = [_grid(market, prices[policy, product], lots, product) for policy in (table, best)]
         rows, columns = -(-grids[0].shape[0] // MOST_LOTS), -(-grids[0].shape[1] // MOST_PERIODS)
         shown = {
             name: grid[::rows, ::columns].tolist() for name, grid in zip(("agent", "best known"), grids, strict=True)
         }
         which = "" if len(lots) == 1 else f" of product {product + 1}"
-        others = "" if len(lots) == 1 else ", with all of the other product in stock"
+        others = "" if len(lots) == 1 else " The maps are of all of the other product in stock."
         figure = MapFigure(
             f"Prices{which}",
             market.time_unit,
@@ -77,7 +78,7 @@ def price_maps(market: Any, table: Array) -> list[ReportFigure]:
             (1.0, float(market.lot)),
             (float(columns), float(rows * market.lot)),
             f"In the states that the agent comes to, its prices are {market.currency}{mean:.3g} away from the best "
-            f"known ones on average{others}.",
+            f"known ones on average.{others}",
         )
         found.append(figure)
     return found

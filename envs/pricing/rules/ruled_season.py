@@ -112,7 +112,8 @@ class RuledSeason(Season):
         if not isinstance(state, RuledState):
             return super().step(state, action, rng)
         actions = len(self.prices)
-        place, row = state.period * actions + action, self._memory_of(state) * actions + action
+        place = torch.add(action, state.period, alpha=actions)
+        row = torch.add(action, self._memory_of(state), alpha=actions)
         legal = self.legal.flatten().index_select(0, row)
         sold = torch.minimum(self._wanted(place, rng.uniform()) * self.lot, state.stock) * legal
         left, period = state.stock - sold, state.period + 1

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from palaestra.envs import make
 from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics
-from palaestra.envs.arm.control import damped_least_squares, inverse_kinematics, rotation_error
+from palaestra.envs.arm.control import damped_least_squares, inverse_kinematics, rotation_error, speed_towards
 from palaestra.envs.arm.reach import PERIOD, Reach
 from palaestra.envs.arm.robots.panda_bound import held_out
 from palaestra.envs.core import TensorVectorEnv
@@ -45,6 +45,35 @@ def test_damped_least_squares_solves_its_equations(seed: int, tasks: int, dof: i
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9 / damping)
     one = damped_least_squares(jacobian, change, damping)
     torch.testing.assert_close(one[:, :1], damped_least_squares(jacobian, change, weight)[:, :1])
+
+
+def test_a_joint_at_its_end_is_left_out_and_the_others_do_its_part() -> None:
+    """The least squares of the columns that are left; away from the ends all of them, with the same bits."""
+    generator = torch.Generator().manual_seed(0)
+    jacobian = torch.randn(3, 7, 200, generator=generator, dtype=torch.float64)
+    error = torch.randn(3, 200, generator=generator, dtype=torch.float64)
+    ready = torch.tensor(PANDA_READY, dtype=torch.float64).unsqueeze(1).expand(-1, 200)
+    plain = 8.0 * damped_least_squares(jacobian, error, 0.05)
+    plain = plain / plain.abs().amax(0).clamp(min=1.0)
+
+    def speed(q: Tensor, rounds: int) -> Tensor:
+        return speed_towards(PANDA, q, jacobian, error, damping=0.05, gain=8.0, rounds=rounds)
+
+    assert torch.equal(speed(ready, 3), plain)
+    low, high = PANDA.q_min[3], PANDA.q_max[3]
+    for end, out in ((low, plain[3] < 0), (high, plain[3] > 0)):
+        q = ready.clone()
+        q[3] = end
+        assert torch.equal(speed(q, 0), plain)
+        found = speed(q, 1)
+        left = jacobian[:, [0, 1, 2, 4, 5, 6]].permute(2, 0, 1)
+        inner = left @ left.mT + 0.05**2 * torch.eye(3, dtype=torch.float64)
+        rest = 8.0 * (left.mT @ torch.linalg.solve(inner, error.T.unsqueeze(2)))[..., 0].T
+        rest = rest / rest.abs().amax(0).clamp(min=1.0)
+        assert 50 < int(out.sum()) < 150
+        assert (found[3, out] == 0.0).all()
+        torch.testing.assert_close(found[[0, 1, 2, 4, 5, 6]][:, out], rest[:, out], rtol=1e-8, atol=1e-10)
+        assert torch.equal(found[:, ~out], plain[:, ~out])
 
 
 # ---------------------------------------------------------------------------------------------------- rotations

@@ -156,9 +156,11 @@ def test_where_the_scale_is_not_known_returns_are_compared() -> None:
 def test_one_run_and_one_method() -> None:
     made_run("runs/a")
     found = compare_runs(["runs/a"])
-    (text,) = verdict(found)[:1]
-    assert text.startswith("There is one run only, with a normalised score of 50.0")
-    assert "nothing to compare it with, and no interval. Another one: palaestra train --config" in text
+    told, more = verdict(found)
+    assert told.startswith("There is one run only, with a normalised score of 50.0")
+    assert told.endswith("nothing to compare it with, and no interval.")
+    assert more == "Another one: palaestra train --config runs/a/config.yaml --seed 1"
+    assert "1 run, compared" in comparison_page(found)
     made_run("runs/b", 120.0, seed=1)
     assert verdict(compare_runs(["runs"]))[0].startswith("There is one method only, ppo, with a normalised score of 55")
 
@@ -293,6 +295,7 @@ def test_bad_input_writes_nothing(
 ) -> None:
     made_run("runs/a")
     Path("empty").mkdir()
+    Path("folder.csv").mkdir()
     Path("mine.html").write_text("<p>mine")
     made_run("broken").config_file.write_text("env: [")
     before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
@@ -306,6 +309,8 @@ def test_bad_input_writes_nothing(
         "runs --out mine.html": "is no page of palaestra",
         "runs --out page.pdf": "expected a name that ends in .html",
         "runs --csv table.xlsx": "expected a name that ends in .csv",
+        "runs --out c.html --csv runs/a/progress.csv": "is no table of palaestra compare: choose another name",
+        "runs --out c.html --csv folder.csv": "folder.csv is a folder: name a file",
     }.items():
         assert command(monkeypatch, f"compare {arguments}".strip()) == 2
         told = capsys.readouterr()
@@ -314,6 +319,10 @@ def test_bad_input_writes_nothing(
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
     with pytest.raises(ConfigError):
         compare_runs(["nowhere"])
+    Path("own.csv").touch()
+    for _ in range(2):  # an empty file and a table of its own are replaced
+        assert command(monkeypatch, "compare runs --csv own.csv") == 0
+    assert Path("own.csv").read_text().startswith("environment,method,path,")
 
 
 def test_csv_has_the_settings_that_differ() -> None:

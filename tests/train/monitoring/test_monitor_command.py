@@ -164,6 +164,21 @@ def test_the_page_is_whole_and_loads_nothing(policy: PolicyFile, monitor: Monito
     assert "nan" not in re.sub(r"<style>.*</style>", "", page, flags=re.DOTALL).replace("dominant", "")
 
 
+def test_a_page_takes_the_place_of_an_older_one_and_of_nothing_else(policy: PolicyFile, monitor: Monitor) -> None:
+    write_log(Path("use.jsonl"), lines_of(policy, normal(200, 1)))
+    for _ in range(2):
+        assert monitor("--page", "monitor.html")[0] == 0
+    Path("mine.html").write_text("<p>my own page")
+    status, _, error = monitor("--page", "mine.html")
+    assert status == 2
+    assert "mine.html is there already and is no page of palaestra: choose another name" in error
+    assert Path("mine.html").read_text() == "<p>my own page"
+    Path("folder.html").mkdir()
+    status, _, error = monitor("--page", "folder.html")
+    assert status == 2
+    assert "folder.html is a folder: name a file" in error
+
+
 def test_names_in_the_page_are_text(tmp_path: Path, monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
     import use_logs
 

@@ -88,7 +88,6 @@ def monitor(
     """
     from datetime import UTC
 
-    from palaestra.envs.core.atomic_write import write_whole
     from palaestra.train.export.policy_file import PolicyFile
     from palaestra.train.formatting import terminal_width
     from palaestra.train.monitoring.drift import Limits
@@ -96,12 +95,15 @@ def monitor(
     from palaestra.train.monitoring.drift_report import as_json as plain
     from palaestra.train.monitoring.drift_report import report
     from palaestra.train.monitoring.use_comparison import compare
+    from palaestra.train.report.html_page import check_page, write_page
     from palaestra.train.table_file import check_table_file, write_table
 
     if since is not None and until is not None and since > until:
         raise UsageError(f"--since {since} is after --until {until}")
-    if page is not None and page.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--page {page}: the name of a page ends in .html")
+    if page is not None:
+        if page.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--page {page}: the name of a page ends in .html")
+        check_page(page)
     if sales is not None:
         check_table_file(sales)
     limits = Limits(psi, ks, out_of_range / 100.0, returns, sales_off / 100.0)
@@ -114,7 +116,7 @@ def monitor(
         heads, rows = found.sales.table()
         write_table(sales, heads, rows)
     if page is not None:
-        write_whole(page, page_of(found))
+        write_page(page, page_of(found))
     print(json.dumps(plain(found), indent=2) if as_json else report(found, terminal_width(sys.stdout)))
     if not as_json:
         if page is not None:

@@ -33,7 +33,7 @@ def compare(
     """
     from palaestra.envs.core.atomic_write import write_whole
     from palaestra.train.comparison.comparison import compare_runs
-    from palaestra.train.comparison.comparison_table import as_csv, as_dict, comparison_table
+    from palaestra.train.comparison.comparison_table import as_csv, as_dict, check_table, comparison_table
     from palaestra.train.formatting import tell, terminal_width
 
     for path, kind in ((out, ".html"), (table, ".csv")):
@@ -43,6 +43,8 @@ def compare(
         from palaestra.train.report.html_page import check_page
 
         check_page(out)
+    if table is not None:
+        check_table(table)
     found = compare_runs(run)
     if out is not None:
         from palaestra.train.comparison.comparison_page import comparison_page
@@ -50,7 +52,7 @@ def compare(
 
         write_page(out, comparison_page(found))
     if table is not None:
-        write_whole(table, as_csv(found))
+        write_whole(table, as_csv(found).encode(errors="replace"))  # bytes of file names that are no text
     print(json.dumps(as_dict(found), indent=1) if as_json else comparison_table(found, terminal_width(sys.stdout)))
     for path in (out, table):
         if path is not None:

@@ -23,15 +23,16 @@ def rm(
     palaestra rm latest
     palaestra rm 20261129-1218 20261129-1304 --yes
     """
+    from palaestra.train.formatting import printable
     from palaestra.train.results.removal import contents, removable, remove
 
     folders = list(dict.fromkeys(removable(name) for name in run))
     if not yes and not sys.stdin.isatty():
         raise UsageError("rm asks first, and nobody can answer here: --yes deletes without a question")
     for folder in folders:
-        told = contents(folder)
-        if yes or typer.confirm(f"Delete {folder.path} ({told})?"):
+        told, name = contents(folder), printable(str(folder.path))
+        if yes or typer.confirm(f"Delete {name} ({told})?"):
             remove(folder)
-            print(f"{folder.path}: deleted ({told})")
+            print(f"{name}: deleted ({told})")
         else:
-            print(f"{folder.path}: kept")
+            print(f"{name}: kept")

@@ -21,16 +21,18 @@ Source: four rooms after Sutton, Precup and Singh, "Between MDPs and semi-MDPs",
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs import Quantity, Reference, TensorEnv
+from palaestra.envs.core.reference import BarFigure, counts_of_whole
 
 if TYPE_CHECKING:
     from palaestra.envs import Rng
+    from palaestra.envs.core import Array
     from palaestra.envs.rendering.canvas import Canvas
 
 MAP = (
@@ -120,6 +122,10 @@ class MyEnv(TensorEnv[MyEnvState]):
         canvas.circle(*goal, 0.40 * side, "#5fc96a40")
         canvas.circle(*goal, 0.30 * side, "#5fc96a", line=0.08 * side)
         canvas.circle(*you, 0.26 * side, "#f2b35e")
+
+    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[BarFigure]:
+        """A chart for the report of a run: the steps of its held-out episodes."""
+        return [counts_of_whole(lengths, "Length of the way", "steps", "episodes")]
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -14,10 +15,11 @@ from mujoco_arm import random_arm
 
 from palaestra.envs.arm import PANDA, PANDA_READY, Placement, SerialChain, forward_kinematics, jacobian
 from palaestra.envs.arm.control import inverse_kinematics
+from palaestra.envs.arm.dynamics import link_frames
 from palaestra.envs.arm.panda import PANDA_TARGETS
 from palaestra.envs.arm.reach import Reach
 from palaestra.envs.arm.robots import task_robot
-from palaestra.envs.arm.robots.start_pose import start_pose, workspace
+from palaestra.envs.arm.robots.start_pose import candidates, start_pose, torque_to_hold, workspace
 from palaestra.envs.arm.robots.target_box import reached_share, target_box, turned
 
 
@@ -69,6 +71,40 @@ def test_the_start_is_bent_and_away_from_limits_and_singular_poses(name: str) ->
     assert start_pose(chain) == tuple(start)
 
 
+@pytest.mark.parametrize("dof", [3, 6, 7, 8, 11, 12, 17, 24])
+def test_the_poses_to_choose_from_have_each_joint_everywhere(dof: int) -> None:
+    """Of more than six joints too, whose poses are too many: all places of every two joints, and no pose twice."""
+    levels = candidates(random_arm(3, dof))[1]
+    assert levels.shape == (dof, min(5**dof, 15_625))
+    assert len(levels.unique(dim=1)[0]) == levels.shape[1]
+    for one, other in itertools.combinations(levels, 2):
+        counts = torch.bincount((5 * (one + 2) + other + 2).long(), minlength=25)
+        assert counts.min() > 0.6 * levels.shape[1] / 25
+        assert counts.max() < 1.4 * levels.shape[1] / 25
+
+
+def test_the_start_leaves_room_to_turn_either_way() -> None:
+    """Wrists of ±1.5 rad: one is bent as far as it may be, as no pose of full motion is without that, the others have
+    more way to their ends than a step. (In steps alone two of them are 0.3 rad from an end.) The Panda's last joint,
+    which moves no other link, is in the middle."""
+    low, high = (-1.5, -2.5, -2.0, -1.5, -1.5, -1.5), (1.5, 0.0, 2.0, 1.5, 1.5, 1.5)
+    start = np.array(start_pose(dataclasses.replace(ARMS["UR5e"], q_min=low, q_max=high)))
+    assert ((1.5 - np.abs(start[3:])) >= 3.0 / 5).sum() == 2
+    assert start_pose(PANDA)[6] == pytest.approx(sum(PANDA.q_min[6:] + PANDA.q_max[6:]) / 2)
+
+
+def test_a_start_is_held_by_the_motors_where_one_can_be() -> None:
+    """A weak shoulder asks for a folded arm; where no pose is held the floor still counts."""
+    weak = dataclasses.replace(ARMS["UR5e"], torque=(150.0, 60.0, 60.0, 28.0, 28.0, 28.0))
+    needs = [
+        torque_to_hold(weak, link_frames(weak, torch.tensor([start_pose(chain)], dtype=torch.float64).T)).max()
+        for chain in (ARMS["UR5e"], weak)
+    ]
+    assert needs[1] <= 2 / 3 < needs[0]
+    none = dataclasses.replace(weak, torque=(1.0,) * 6)
+    assert tool_at(none, start_pose(none))[2] >= 0.1 * workspace(none).reach
+
+
 @pytest.mark.parametrize("name", ARMS)
 def test_targets_are_reached_all_over_the_box(name: str) -> None:
     """Random points, by the search that has nothing to do with the box, to 0.1 mm."""
@@ -92,7 +128,7 @@ def test_targets_are_above_the_floor() -> None:
         assert tool_at(chain, start_pose(chain))[2] >= 0.1 * workspace(chain).reach
     over = Placement((0.0, 0.0, 2.0), ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)))
     low = dataclasses.replace(
-        ARMS["UR5e"], base=over, q_min=(-6.0, -3.0, -0.5, -6.0, -6.0, -6.0), q_max=(6.0, -0.2, 0.5, 6, 6, 6)
+        ARMS["UR5e"], base=over, q_min=(-6.0, -3.0, -1.0, -6.0, -6.0, -6.0), q_max=(6.0, -0.2, 1.0, 6, 6, 6)
     )
     box = target_box(low, start_pose(low))
     assert box[2][0] < 2.0

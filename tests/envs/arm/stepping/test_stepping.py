@@ -77,6 +77,21 @@ def test_steps_have_the_bits_of_the_functions(kwargs: dict[str, Any], control: A
             state = dataclasses.replace(state, q=after[0].T.contiguous(), dq=after[1].T.contiguous())
 
 
+@each_task
+@each_control
+def test_fewer_operations_for_other_devices_give_the_same(
+    kwargs: dict[str, Any], control: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded for a GPU, on the CPU: in float64, in which a CPU's running sums round as those of a GPU do."""
+    monkeypatch.setattr(integrator, "fewest_count", lambda device: True)
+    monkeypatch.setattr(integrator, "_kept", lambda thread, *settings: integrator.Integrator(*settings))
+    env = ReachTorque(control=control, **kwargs)
+    for n in (1, 40):
+        state, action = started(env, n, torch.float64, seed=n), actions(env, n, torch.float64)
+        for ours, expected in zip(env._integrate(state, action), by_functions(env, state, action), strict=True):
+            assert torch.equal(ours, expected)  # but for the sign of a zero, to which a sum of one term adds 0
+
+
 @each_control
 @pytest.mark.parametrize("more", [{}, {"gain": (0.5, 1.5), "damping": (0.1, 0.2)}], ids=["", "drawn motors"])
 def test_blocks_of_any_size_give_the_same_bits(control: Any, more: Any, monkeypatch: pytest.MonkeyPatch) -> None:
