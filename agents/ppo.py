@@ -38,6 +38,7 @@ from torch import Tensor
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.rollout import Minibatch, TensorRolloutBuffer
+from palaestra.agents.buffers.stored_observations import RolloutStorage, rollout_store
 from palaestra.agents.distributed.process_group import one_thread
 from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import raise_rollout_error
@@ -99,6 +100,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         normalize_observation: bool = False,
         normalize_reward: bool = False,
         scale_actions: bool = False,
+        rollout_storage: RolloutStorage = "auto",
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -109,7 +111,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        self.scale_actions = scale_actions
+        self.scale_actions, self.rollout_storage = scale_actions, rollout_storage
         replaced = {
             "ent_coef": self.ent_coef_schedule(1.0),
             "batch_size": self._group.share(batch_size, "batch_size"),
@@ -133,6 +135,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     def _attach(self, env: VecEnv) -> None:
         super()._attach(env)
+        self.rollout_buffer.store = rollout_store(self.batch, self.rollout_storage, self.normalize_observation)
         if isinstance(self.batch, TensorVectorEnv) and self.batch.env.has("action_mask"):
             self._actor_critic.require_masks()
 
@@ -182,13 +185,13 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     def _transition(self, place: int | Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
         """Rewards, dones and truncations [N] and info of a step, which is stored at that place of the rollout."""
         obs: Any = self._last_obs
-        mask = self.batch.action_masks()
+        mask, moment = self.batch.action_masks(), self.rollout_buffer.moment()
         actions, values, log_probs = self._actor_critic.sample(obs, self._noise_now(place, step), mask)
         new_obs, rewards, terminated, truncated, info = self._step(self._actor_critic.for_env(actions))
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._actor_critic.values, scaled, truncated, info)
-        self.rollout_buffer.put(place, obs, actions, scaled, dones, values, log_probs, mask)
+        self.rollout_buffer.put(place, obs, actions, scaled, dones, values, log_probs, mask, moment)
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         return rewards, dones, truncated, info
@@ -218,14 +221,13 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:
-        last_values = self._actor_critic.values(self._last_obs)
-        self.rollout_buffer.compute_returns_and_advantage(last_values)
+        self.rollout_buffer.compute_returns_and_advantage(self._actor_critic.values(self._last_obs))
 
     def _report(self, first_step: int) -> None:
         """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""
         buffer, log = self.rollout_buffer, self._episode_log
         ends = [final for _, _, final in log.cut]
-        fields = (buffer.observations, self._last_obs, buffer.rewards, buffer.values, *ends)
+        fields = (buffer.to_check, self._last_obs, buffer.rewards, buffer.values, *ends)
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)
@@ -246,8 +248,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         """Update the policy from the rollout. No synchronisation, unless ``target_kl`` is set."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        progress = self._current_progress_remaining
-        clip_range = self.clip_range(progress)  # type: ignore[operator]
+        clip_range = self.clip_range(progress := self._current_progress_remaining)  # type: ignore[operator]
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
         total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)

@@ -23,10 +23,12 @@ from typing import Any, ClassVar, Unpack
 import stable_baselines3
 import torch
 from stable_baselines3.common.type_aliases import RolloutReturn
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
+from palaestra.agents.buffers.stored_observations import RolloutStorage, rollout_store
 from palaestra.agents.networks.extractors import DuelingPolicy, LayerNormPolicy
 from palaestra.agents.options import (
     AtLeastOne,
@@ -75,6 +77,7 @@ class PQN(QLearning):
         normalize_observation: bool = False,
         normalize_reward: bool = False,
         weight_average: Probability = 0.0,
+        rollout_storage: RolloutStorage = "auto",
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
@@ -83,6 +86,7 @@ class PQN(QLearning):
         self.n_epochs, self.gae_lambda = n_epochs, gae_lambda
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
         self.exploration_spread, self.weight_average = exploration_spread, weight_average
+        self.rollout_storage = rollout_storage
         replaced = {"learning_starts": 0, "train_freq": n_steps, "gradient_steps": 1, "n_steps": 1}
         replaced["_init_setup_model"] = False
         super().__init__(**arguments_for(stable_baselines3.DQN, locals()) | replaced)
@@ -106,6 +110,13 @@ class PQN(QLearning):
             self.gamma,
             self.n_envs,
         )
+        if self.env is not None:
+            self._attach(self.env)
+
+    def _attach(self, env: VecEnv) -> None:
+        super()._attach(env)
+        if hasattr(self, "rollout_buffer"):  # which is made once the rest is
+            self.rollout_buffer.store = rollout_store(self.batch, self.rollout_storage)
 
     def save_replay_buffer(self, *args: Any, **kwargs: Any) -> None:
         """Not for this agent.
@@ -128,13 +139,17 @@ class PQN(QLearning):
     def _count_step(self) -> None:
         self.rollout_buffer.pos += 1
 
+    def _transition(self, *step: Any) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+        self._moment = self.rollout_buffer.moment()
+        return super()._transition(*step)
+
     def _store(self, place: int | Tensor, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
         _, rewards, terminated, truncated, info = outcome
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._best, scaled, truncated, info, self.batch.final_action_masks())
         obs: Any = self._last_obs
-        self.rollout_buffer.put(place, obs, actions, scaled, dones, q_values.amax(1))
+        self.rollout_buffer.put(place, obs, actions, scaled, dones, q_values.amax(1), moment=self._moment)
 
     def _best(self, obs: Any, mask: Tensor | None = None) -> Tensor:
         """max_a Q(obs, a) over the legal actions, [B]."""
@@ -151,7 +166,7 @@ class PQN(QLearning):
         total = torch.zeros(len(self._summaries), device=self.device)
         for _ in range(self.n_epochs):
             for obs, actions, returns in buffer.shuffled(
-                (buffer.observations, buffer.actions, buffer.returns), self._group.share(self.batch_size, "batch_size")
+                (buffer.actions, buffer.returns), self._group.share(self.batch_size, "batch_size")
             ):
                 total += self._update(obs, actions, returns)
                 updates += 1

@@ -78,6 +78,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = (
+        "_moment",
         *("replay_buffer_class", "_online", "_target", "_average", "_exponents", "_finite"),
         *("batch_norm_stats", "batch_norm_stats_target"),
     )

@@ -6,6 +6,8 @@
    A_{t+1}. ``done`` cuts at terminations and truncations alike; the agent has already added γ V(final_obs) to the
    reward of a truncated step, as Stable-Baselines3 does.
 3. Each epoch draws one permutation and gathers every field once by it; minibatches are then slices without copies.
+4. With a ``store`` the environments' states are kept, and observations computed from those of a minibatch when it is
+   its turn, bit for bit as they were.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 
 from palaestra.agents.buffers.memory_limits import nbytes, require
+from palaestra.agents.buffers.stored_observations import StateStore
 from palaestra.envs.core import Obs, resolve_device
 
 
@@ -43,7 +46,7 @@ class Minibatch(NamedTuple):
 class TensorRolloutBuffer:
     """T steps of N environments. Fields are tensors [T, N, …] on the device."""
 
-    observations: Obs
+    moments: Obs  # the observations or, with a store, the states' fields by name
     actions: Tensor
     rewards: Tensor
     dones: Tensor
@@ -67,16 +70,51 @@ class TensorRolloutBuffer:
         self.observation_space, self.action_space = observation_space, action_space
         self.gae_lambda, self.gamma = gae_lambda, gamma
         self.pos = 0  # steps stored
+        self._store: StateStore | None = None
+
+    @property
+    def store(self) -> StateStore | None:
+        """Gives the states to keep instead of observations; None to keep observations. To be set between rollouts."""
+        return self._store
+
+    @store.setter
+    def store(self, store: StateStore | None) -> None:
+        self._store, self.pos = store, 0
+        for name in ("moments", "_sums"):
+            vars(self).pop(name, None)
+
+    @property
+    def observations(self) -> Obs:
+        """All of them, [T, N, …]; with a store they are computed, and take all the memory that it saves."""
+        if self._store is None:
+            return self.moments
+        t, n = self.rewards.shape
+        flat = self._store.observe({name: field.flatten(0, 1) for name, field in self._fields().items()})
+        return map_obs(lambda o: o.view(t, n, *o.shape[1:]), flat)  # type: ignore[no-any-return]
+
+    @property
+    def to_check(self) -> Obs:
+        """What is finite if the observations are: themselves or, with a store, their sums over each step."""
+        return self.moments if self._store is None else self._sums
 
     def reset(self) -> None:
         """Forget the contents; the memory is kept."""
         self.pos = 0
 
+    def moment(self) -> Any:
+        """What is kept of the environments as they are now; None where their observation is."""
+        return None if self._store is None else self._store.current(None)
+
+    def _fields(self) -> dict[str, Tensor]:
+        assert isinstance(self.moments, dict)
+        return self.moments
+
     def _allocate(self, obs: Obs, actions: Tensor, mask: Tensor | None) -> None:
         t, n, device = self.buffer_size, self.n_envs, self.device
         parts = [*(obs.values() if isinstance(obs, dict) else [obs]), actions, *([] if mask is None else [mask])]
         require(t * (nbytes(parts) + 21 * n), device, f"a rollout of {t:,} steps of {n:,} environments (n_steps)")
-        self.observations = map_obs(lambda o: torch.empty(t, *o.shape, dtype=o.dtype, device=device), obs)
+        self.moments = map_obs(lambda o: torch.empty(t, *o.shape, dtype=o.dtype, device=device), obs)
+        self._sums = torch.empty(0 if self._store is None else t, device=device)
         # as they were sampled: a Box of integers gets rounded actions, but the samples have the log-probabilities
         self.actions = torch.empty(t, *actions.shape, dtype=actions.dtype, device=device)
         self.dones = torch.empty(t, n, dtype=torch.bool, device=device)
@@ -99,13 +137,15 @@ class TensorRolloutBuffer:
         values: Tensor,
         log_probs: Tensor | None = None,
         mask: Tensor | None = None,
+        moment: Any = None,
     ) -> None:
         """Store one step of all environments, each [N, …]; ``dones`` says which episodes this step ended.
 
-        ``place`` is 0 … T − 1, a number or int64 [].
+        ``place`` is 0 … T − 1, a number or int64 []. ``moment`` is what :meth:`moment` gave before the step.
         """
-        if not hasattr(self, "observations"):
-            self._allocate(obs, actions, mask)
+        moment = obs if self._store is None else moment
+        if not hasattr(self, "moments"):
+            self._allocate(moment, actions, mask)
 
         def write(store: Tensor, value: Tensor) -> None:
             if isinstance(place, Tensor):
@@ -113,7 +153,9 @@ class TensorRolloutBuffer:
             else:
                 store[place].copy_(value)
 
-        map_obs(write, self.observations, obs)
+        map_obs(write, self.moments, moment)
+        if self._store is not None:
+            write(self._sums, obs.sum())  # type: ignore[union-attr]
         write(self.actions, actions)
         write(self.rewards, rewards)
         write(self.dones, dones)
@@ -138,20 +180,33 @@ class TensorRolloutBuffer:
 
     def get(self, batch_size: int | None = None) -> Iterator[Minibatch]:
         """One epoch of shuffled minibatches of all fields; see :meth:`shuffled`."""
-        fields = [self.observations, self.actions, self.values, self.log_probs, self.advantages, self.returns]
+        fields = [self.actions, self.values, self.log_probs, self.advantages, self.returns]
         if self.masks is not None:
             fields.append(self.masks)
         for minibatch in self.shuffled(fields, batch_size):
             yield Minibatch(*minibatch)
 
-    def shuffled(self, fields: Sequence[Any], batch_size: int | None = None) -> Iterator[tuple[Any, ...]]:
-        """One epoch of minibatches of ``fields`` [T, N, …]; the last is smaller where the sizes do not divide."""
+    def shuffled(self, fields: Sequence[Tensor], batch_size: int | None = None) -> Iterator[tuple[Any, ...]]:
+        """One epoch of minibatches: observations [B, …], and so many rows of ``fields`` [T, N, …].
+
+        The last is smaller where the sizes do not divide.
+        """
         size = self.buffer_size * self.n_envs
-        order = torch.randperm(size, device=self.device)
+        order, step = torch.randperm(size, device=self.device), size if batch_size is None else batch_size
+        seen = self._gathered(order, step) if self._store is None else map(self._observed, _pieces(order, step))
         # index_select and not indexing: the same rows, several times faster on the CPU
-        rows = [map_obs(lambda f: f.flatten(0, 1).index_select(0, order), field) for field in fields]
-        step = size if batch_size is None else batch_size
-        yield from zip(*(_pieces(field, step) for field in rows), strict=True)
+        rows = [field.flatten(0, 1).index_select(0, order) for field in fields]
+        yield from zip(seen, *(_pieces(field, step) for field in rows), strict=True)
+
+    def _gathered(self, order: Tensor, step: int) -> Sequence[Obs]:
+        """The observations in that order, in pieces of ``step`` rows."""
+        return _pieces(map_obs(lambda o: o.flatten(0, 1).index_select(0, order), self.moments), step)
+
+    def _observed(self, places: Tensor) -> Obs:
+        """Observations [B, …] of the states at these places of the rollout, int64 [B]."""
+        assert self._store is not None
+        states = {name: field.flatten(0, 1).index_select(0, places) for name, field in self._fields().items()}
+        return self._store.observe(states)  # type: ignore[no-any-return]
 
 
 def _pieces(field: Any, step: int) -> Sequence[Any]:

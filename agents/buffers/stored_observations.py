@@ -1,4 +1,4 @@
-"""Moments in a replay memory, stored as the observation, or as the environment's state where that is much smaller.
+"""Moments of environments, stored as the observation, or as the environment's state where that is much smaller.
 
 States are records of tensors and ``observe`` is a pure function of them, so a stored state gives its observation again,
 bit for bit, and its action mask.
@@ -6,7 +6,7 @@ bit for bit, and its action mask.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Content
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.envs.core import BatchedEnv, TensorVectorEnv, state_fields
+from palaestra.envs.core.rng import Rng, env_keys
 
+RolloutStorage = Literal["auto", "observations", "states"]
 _MASK = "action mask"  # its name among the observations
 
 
@@ -61,10 +63,11 @@ class ObservationStore:
 class StateStore:
     """Stores the fields of the environment's state."""
 
-    def __init__(self, batch: TensorVectorEnv[Any]) -> None:
+    def __init__(self, batch: TensorVectorEnv[Any], record: type | None = None) -> None:
+        """``record`` is the states' type, which is to be given where the batch has none yet."""
         self._batch, self._rules = batch, batch.env
         self._numbering = Numbering(batch.single_observation_space, batch.single_action_space)
-        self._record: Any = type(batch.state)
+        self._record: Any = type(batch.state) if record is None else record
 
     def current(self, obs: Any) -> Content:
         return state_fields(self._batch.state)
@@ -89,3 +92,29 @@ def store_for(batch: BatchedEnv, obs: Any) -> MomentStore:
         if batch.env.has("action_mask") or 2 * stored <= observed:
             return states
     return observations
+
+
+def rollout_store(batch: BatchedEnv, storage: RolloutStorage, normalized: bool = False) -> StateStore | None:
+    """What rollouts keep of that batch: a store of states, or None for observations.
+
+    Args:
+        batch: of environments, which need not have begun.
+        storage: "auto" keeps states where they take at most half the memory.
+        normalized: statistics are taken of all observations of a rollout, which must be there then.
+
+    Raises:
+        ValueError: if states are asked for that cannot be kept, or something else than can be asked for.
+    """
+    if storage not in get_args(RolloutStorage):
+        raise ValueError(f'rollout_storage must be "auto", "observations" or "states", got {storage!r}')
+    why = "normalize_observation takes statistics of the observations" if normalized else ""
+    if not isinstance(batch, TensorVectorEnv):
+        why = why or "only environments in tensors have states to keep"
+    if storage == "observations" or (why and storage == "auto"):
+        return None
+    if why:
+        raise ValueError(f'rollout_storage="states" is not possible: {why}; "auto" keeps what can be kept')
+    assert isinstance(batch, TensorVectorEnv)
+    state = batch.env.reset(Rng(env_keys(batch.seed, batch.env_indices[:1]), 0))
+    stored, observed = nbytes(state_fields(state).values()), nbytes([batch.env.observe(state)])
+    return StateStore(batch, type(state)) if storage == "states" or 2 * stored <= observed else None

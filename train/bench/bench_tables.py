@@ -86,6 +86,7 @@ def _memory(result: dict[str, Any]) -> str:
     planned = result["memory_plan"]
     if planned:
         kept = f"rollout {gib(planned['rollout'])}" if planned["rollout"] else f"replay {gib(planned['replay'])}"
+        kept += f" (it keeps {planned['stored']})"
         text += f"{planned['num_envs']:,} environments would take {gib(planned['environments'])}, their {kept}."
     return text
 

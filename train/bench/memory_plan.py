@@ -6,7 +6,8 @@ Everything is made in full size on the meta device, where tensors have shapes an
 2. memory: a rollout of ``n_steps`` (PPO, PQN), or the replay memory (DQN), whose size does not grow with the number of
    environments but for whole rows.
 
-An epoch of PPO or PQN learns from a shuffled copy of the rollout: count it twice. Intermediate results of a step and of
+An epoch of PPO or PQN learns from a shuffled copy of the rollout: count it twice, but for states, which are gathered
+minibatch by minibatch. Intermediate results of a step and of
 a minibatch come on top; they are as large as states, and as a minibatch times the width of the network.
 """
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
-from palaestra.agents.buffers.stored_observations import store_for
+from palaestra.agents.buffers.stored_observations import rollout_store, store_for
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import make
@@ -36,12 +37,14 @@ class MemoryPlan:
         rollout: of ``n_steps`` steps of all of them; 0 for DQN.
         replay: of DQN's memory; 0 for the others.
         transitions: how many steps of single environments the rollout or the replay memory holds.
+        stored: what these hold of a moment, "observations" or "states".
     """
 
     environments: int
     rollout: int
     replay: int
     transitions: int
+    stored: str
 
     @property
     def total(self) -> int:
@@ -58,14 +61,18 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
     environments = held_by(batch) + nbytes([new_obs, info["final_obs"]])
     if config.agent == "dqn":
         replay = _replay(config, batch, obs)
-        return MemoryPlan(environments, 0, replay.nbytes, replay.rows * num_envs)
+        stored = "observations" if "" in replay.content else "states"
+        return MemoryPlan(environments, 0, replay.nbytes, replay.rows * num_envs, stored)
     n_steps: int = config.agent_kwargs["n_steps"]
     buffer = TensorRolloutBuffer(
         n_steps, batch.single_observation_space, batch.single_action_space, "meta", n_envs=num_envs
     )
     masks = batch.action_masks() if config.agent == "ppo" else None
-    buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks)
-    return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs)
+    normalized = config.agent == "ppo" and bool(config.agent_kwargs.get("normalize_observation"))
+    buffer.store = rollout_store(batch, config.agent_kwargs.get("rollout_storage", "auto"), normalized)
+    buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks, buffer.moment())
+    stored = "observations" if buffer.store is None else "states"
+    return MemoryPlan(environments, held_by(buffer), 0, n_steps * num_envs, stored)
 
 
 def _replay(config: RunConfig, batch: TensorVectorEnv[Any], obs: Tensor) -> Replay:
@@ -84,6 +91,8 @@ def held_by(owner: TensorVectorEnv[Any] | TensorRolloutBuffer) -> int:
     tensors: dict[int, Tensor] = {}
     for value in vars(owner).values():
         fields = [value] if isinstance(value, Tensor) else []
+        if value is vars(owner).get("moments") and isinstance(value, dict):
+            fields = list(value.values())
         if isinstance(owner, TensorVectorEnv) and any(value is record for record in (owner.state, owner.final_state)):
             fields = list(state_fields(value).values())
         tensors |= {id(tensor): tensor for tensor in fields}

@@ -120,6 +120,12 @@ def checked_agent_kwargs(agent: str, agent_kwargs: dict[str, Any], env: Resolved
         require_choice(key, options, f"{agent} setting")
         checked[key] = options[key].check(key, value)
     require_choice(checked.get("policy", "MlpPolicy"), AGENTS[agent].policy_aliases, "policy")
+    if checked.get("rollout_storage") == "states":
+        hint = 'leave it at "auto", which keeps what can be kept'
+        if not env.in_tensors:
+            raise ConfigError(f"rollout_storage=states: only environments in tensors have states to keep; {hint}")
+        if agent == "ppo" and checked.get("normalize_observation"):
+            raise ConfigError(f"rollout_storage=states: normalize_observation reads all observations at once; {hint}")
     return checked
 
 

@@ -150,7 +150,7 @@ def _agent_settings(env: ResolvedEnv, agent: str) -> dict[str, Any]:
 
 def allowed(option: Option) -> str:
     """Kind and range of a setting in words."""
-    text = _KINDS[option.kind.__name__]
+    text = ", ".join(option.choices) or _KINDS[option.kind.__name__]
     if option.low > -math.inf:
         text += f" ≥ {option.low:g}" if option.high == math.inf else f" {option.low:g} … {option.high:g}"
     return text + (", linear(a, b)" if option.schedule else "") + (", null" if option.optional else "")

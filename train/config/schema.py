@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -124,7 +124,7 @@ class Option:
     """The kind and range of a setting, read from the type that an agent's constructor declares.
 
     ``kind`` is int, float, bool, str or dict; ``low`` and ``high`` bound a number. A ``schedule`` also takes
-    ``linear(a, b)``; a number that is ``optional`` also takes null.
+    ``linear(a, b)``; a number that is ``optional`` also takes null. Text may be one of ``choices``, if there are any.
     """
 
     def __init__(self, declared: Any) -> None:
@@ -132,7 +132,8 @@ class Option:
 
         members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
         self.schedule = any(get_origin(member) is Callable for member in members)
-        self._declared = next(member for member in members if _kind(member) in _EXPECTED)
+        self.choices = next((get_args(member) for member in members if get_origin(member) is Literal), ())
+        self._declared = str if self.choices else next(member for member in members if _kind(member) in _EXPECTED)
         self.kind = _kind(self._declared)
         self.is_number = self.kind in (int, float)
         self.optional = self.is_number and NoneType in members
@@ -162,6 +163,8 @@ class Option:
             start, end = (self._validated(name, number(part)) for part in ends.groups())
             return f"linear({start}, {end})"
         found = self._validated(name, value)
+        if self.choices:
+            require_choice(found, self.choices, name)
         if self._not_zero and found == 0:
             raise ConfigError(f"{name}=0: {self._not_zero}")
         return found

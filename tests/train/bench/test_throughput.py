@@ -488,7 +488,13 @@ def made_up_result(**changes: Any) -> dict[str, Any]:
         },
         "one_epoch": None,
         "roofline": {"ceilings": ceilings, "stages": {"stepping 16,384": stage, COLLECTION: stage, UPDATE: stage}},
-        "memory_plan": {"num_envs": 65536, "environments": 2**20 * 7, "rollout": 2**30 * 3, "replay": 0},
+        "memory_plan": {
+            "num_envs": 65536,
+            "environments": 2**20 * 7,
+            "rollout": 2**30 * 3,
+            "replay": 0,
+            "stored": "states",
+        },
         "left_out": {"skrl": INSTALL},
         **changes,
     }
@@ -544,5 +550,5 @@ def test_notes_follow_the_result() -> None:
     assert "allocator" in text(made_up_result())
     assert "allocator" not in text(made_up_result(keeps_freed_memory=False))
     assert "Peak memory of a process, MiB: palaestra 512, SB3 600." in text(made_up_result())
-    assert "65,536 environments would take 7 MiB, their rollout 3.00 GiB." in text(made_up_result())
+    assert "65,536 environments would take 7 MiB, their rollout 3.00 GiB (it keeps states)." in text(made_up_result())
     assert "would take" not in text(made_up_result(memory_plan=None))

@@ -282,8 +282,8 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
 
 # ------------------------------------------------------------------------------------------- agents and their settings
 
-# setting: kind (i integer, f number, b true or false, s text, d mapping), least and greatest value ("-" for none),
-# then "schedule" and "null" where they are allowed too; a least value in brackets is itself refused
+# setting: kind (i integer, f number, b true or false, s text, c choice, d mapping), least and greatest value ("-" for
+# none), the choices, then "schedule" and "null" where they are allowed too; a least value in brackets is itself refused
 COMMON = """
 policy s - -
 policy_kwargs d - -
@@ -299,6 +299,7 @@ ROLLOUTS = """
 n_steps i 1 -
 n_epochs i 1 -
 gae_lambda f 0 1
+rollout_storage c - - auto observations states
 """
 EXPLORATION = """
 exploration_fraction f (0) 1
@@ -342,6 +343,16 @@ def test_every_setting_has_its_case() -> None:
         assert sorted(case[1] for case in CASES if case[0] == name) == sorted(options_of(cls))
 
 
+def test_states_are_asked_for_where_there_are_some() -> None:
+    settings = ["rollout_storage=states"]
+    for agent in ("ppo", "pqn"):
+        with pytest.raises(ConfigError, match=r"^rollout_storage=states: only environments in tensors have states"):
+            resolve_config("CartPole-v1", agent, settings=settings)
+    with pytest.raises(ConfigError, match=r"^rollout_storage=states: normalize_observation reads all"):
+        resolve_config("cartpole", "ppo", settings=[*settings, "normalize_observation=true"])
+    assert resolve_config("cartpole", "ppo", settings=settings).agent_kwargs["rollout_storage"] == "states"
+
+
 def set_one(agent: str, key: str, value: str) -> Any:
     """The setting as it comes out, beside others that it goes with."""
     others = ["n_steps=1", "buffer_size=1e7"] if agent == "dqn" else ["n_steps=500000", "batch_size=2"]
@@ -373,6 +384,9 @@ def test_every_setting_has_its_kind_and_range(case: tuple[str, ...]) -> None:
     if kind == "s":
         assert set_one(agent, key, "MlpPolicy") == "MlpPolicy"
         bad += ["3", "null", "mlppolicy"]
+    if kind == "c":
+        assert [set_one(agent, key, text) for text in also if text != "states"] == ["auto", "observations"]
+        bad += ["3", "null", "state"]
     if kind == "d":
         assert set_one(agent, key, "{net_arch: [8]}") == {"net_arch": [8]}
         bad += ["3", "null"]
