@@ -142,8 +142,8 @@ def three_digits(number: float) -> str:
 
 
 def four_digits(number: float) -> str:
-    """A running score: four significant digits, or all of a longer whole part, like 12, 2.37 and 12,346."""
-    return f"{number:.4g}" if not abs(number) >= 9999.5 else f"{number:,.0f}"
+    """A running score: four significant digits, or all of a longer whole part, like 12, 2.37, 1,234 and 12,346."""
+    return f"{number:,.4g}" if not abs(number) >= 9999.5 else f"{number:,.0f}"
 
 
 def known(number: float, half: float = 0.0) -> str:

@@ -62,7 +62,7 @@ def test_methods_are_where_a_page_says(name: str) -> None:
 
 def test_the_questions_of_a_newcomer_are_answered_in_the_first_page() -> None:
     questions = re.findall(r"^\| (.+\?) \| .*\]\(.+\) \|$", read("README.md"), re.MULTILINE)
-    assert len(questions) == 9
+    assert len(questions) == 10
     assert read("README.md").count("\n") <= 150
 
 

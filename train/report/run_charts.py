@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from palaestra.train.formatting import NORMALISED, SCORES, condition_name, four_digits
+from palaestra.train.formatting import NORMALISED, SCORES, condition_name, four_digits, minus
 from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.charts import (
     Curve,
@@ -203,9 +203,9 @@ def returns_chart(record: RunRecord, prefix: str) -> SvgChart | None:
     for value in returns:
         counts[min(len(counts) - 1, int((value - edges[0]) / (edges[1] - edges[0])))] += 1
     levels = [("mean", fmean(returns))] if high > low else []
-    note = f"{len(returns):,} held-out episodes, from {four_digits(low)} to {four_digits(high)}."
+    note = minus(f"{len(returns):,} held-out episodes, from {four_digits(low)} to {four_digits(high)}.")
     if low == high:
-        note = f"All {len(returns):,} held-out episodes gave {four_digits(low)}."
+        note = minus(f"All {len(returns):,} held-out episodes gave {four_digits(low)}.")
     return histogram_chart(
         f"{prefix}returns",
         "Returns of single episodes",
