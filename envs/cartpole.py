@@ -123,9 +123,9 @@ class CartPole(TensorEnv[CartPoleState]):
             )
             return push, angular, push - moment * angular * cos / total
         force = kept_table((-self.force, self.force), self.device).index_select(0, action)
-        mass, zero = kept_number(total), kept_number(0.0)
+        mass, zero = kept_number(total, self.device), kept_number(0.0, self.device)
         push = torch.addcmul(zero, squared, sin, value=moment).add_(force).div_(mass)
-        lever = torch.addcdiv(kept_number(4.0 / 3.0), cos.square(), mass, value=-self.pole_mass)
+        lever = torch.addcdiv(kept_number(4.0 / 3.0, self.device), cos.square(), mass, value=-self.pole_mass)
         angular = (sin * kept_number(self.gravity)).sub_(cos * push).div_(lever.mul_(kept_number(self.half_length)))
         return push, angular, torch.addcdiv(push, torch.addcmul(zero, angular, cos, value=moment), mass, value=-1.0)
 

@@ -122,9 +122,14 @@ class Snake(TensorEnv[SnakeState]):
         terminated = (numbers[3:] >= self.ends).any(0).logical_or_(died)
         return SnakeState(lifetime, *numbers), eats.float(), terminated
 
+    @property
+    def on_host(self) -> bool:
+        """True where calls cost less than numbers, and finding rows waits for nothing."""
+        return self.device.type == "cpu"
+
     def _next_fruit(self, lifetime: Tensor, eats: Tensor, fruit: Tensor, rng: Rng) -> Tensor:
         """The fruits' cells after a step that ate some of them, int64 [N]."""
-        if self.device.type != "cpu":  # finding the rows would synchronise
+        if not self.on_host:  # finding the rows would synchronise
             return torch.where(eats, rng.choice(lifetime == 0), fruit)
         rows = eats.nonzero().squeeze(1)
         return fruit.index_copy(0, rows, rng.of_rows(rows).choice(lifetime.index_select(0, rows) == 0))
@@ -146,7 +151,7 @@ class Snake(TensorEnv[SnakeState]):
     def _mark(self, planes: Tensor, cells: Tensor, state: SnakeState) -> None:
         """Fill in the planes of head and fruit, the first 2 K columns; ``cells`` [N or 1, K] is the board's at each."""
         k, marked = self.cells, (state.head, state.fruit)
-        if self.device.type != "cpu":  # two calls
+        if not self.on_host:  # two calls
             for i, cell in enumerate(marked):
                 torch.eq(cells, cell.unsqueeze(1), out=planes[:, i * k : (i + 1) * k])
             return

@@ -135,6 +135,7 @@ def test_weights_of_transitions_enter_the_loss() -> None:
     """Weight 0 leaves a row out of the mean; the others scale their own losses."""
     model = small(learning_rate=0.0)
     model._setup_learn(100, None)
+    model._begin_update()
     batch = batches(1, 4, 0.9, 1)[0][0]
     single = [
         float(model._update(Transitions(*(part(f, i) for f in batch)))[0])  # type: ignore[arg-type]
@@ -156,6 +157,7 @@ def test_the_huber_loss_by_hand(delta: float, losses: list[float], monkeypatch: 
     """e²/2 up to δ, then δ (|e| − δ/2), for e = ¼, −2, ½, 10; 1 is SB3's. The gradient of the mean is at most δ / B."""
     model = small(huber_delta=delta, learning_rate=0.0)
     model._setup_learn(100, None)
+    model._begin_update()
     batch = batches(1, 4, 0.9, 1)[0][0]
     q_values = model.q_net(batch.content[""]).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
     errors = torch.tensor([0.25, -2.0, 0.5, 10.0])

@@ -48,5 +48,5 @@ def test_an_iteration_of_ppo_enters_few_files() -> None:
     iteration()
     entered = files_entered(iteration)
     assert "agents/ppo.py" in entered
-    # 5 of them since rollouts keep states and the core draws ahead: a sixth of the memory, two thirds of the time a step
+    # 5 of them since rollouts keep states and the core draws ahead: a sixth of the memory, less time a step
     assert len(entered) <= 17 + onednn.is_faster(), "\n".join(sorted(entered))

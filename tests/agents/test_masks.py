@@ -163,6 +163,7 @@ def test_a_draw_without_a_transition_and_without_legal_actions_is_harmless() -> 
     found = model.replay.gather(torch.tensor([0]))  # where the environment is now
     assert found.weights.tolist() == [0.0]
     assert model._targets(found).tolist() == [0.0]
+    model._begin_update()
     assert model._update(found)[0] == 0.0
     assert all(p.isfinite().all() for p in model.policy.parameters())
 

@@ -144,6 +144,7 @@ def test_an_update_by_other_means(max_grad_norm: float) -> None:
     generator = torch.Generator().manual_seed(0)
     obs, returns = torch.randn(20, 3, generator=generator), torch.randn(20, generator=generator)
     actions = torch.arange(20) % 3
+    model._begin_update()
     loss, mean, _ = model._update(obs, actions, returns)
     parameters = list(other.q_net.parameters())
     chosen = other.q_net(obs)[torch.arange(20), actions]

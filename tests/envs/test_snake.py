@@ -355,7 +355,7 @@ def test_expert_keeps_the_body_in_the_order_of_the_cycle() -> None:
 def test_every_bit_of_long_games_stays_as_it_was(
     observation: str, actions: str, digest: str, by_selection: bool
 ) -> None:
-    """Observations, rewards, ends and states of 400 steps on 4×4, as commit 0897f4c gave them; on both ways of resetting."""
+    """Observations, rewards, ends and states of 400 steps on 4×4, as 0897f4c gave them; both ways of resetting."""
     env = Snake(4, observation, actions)  # type: ignore[arg-type]
     batch = TensorVectorEnv(env, 16, device="cpu", seed=3)
     if by_selection:

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from palaestra.agents.graphs.slots import tensors_of
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.snake import Snake
 
 _CHOICE = Rng.choice
 
@@ -174,3 +175,4 @@ def as_on_a_gpu(batch: Any, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "reset_finished", batch._reset_by_selection)
     patch.setattr(batch, "_accepts", lambda actions: True)
     patch.setattr(Rng, "choice", choose_everywhere)
+    patch.setattr(Snake, "on_host", False)

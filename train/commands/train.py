@@ -113,24 +113,24 @@ def train(
     torchrun --nproc-per-node=2 -m palaestra.train train snake --num-envs 4096
     """
     spin_briefly()
-    if (count := number_of_processes(processes, resume, total_timesteps is not None)) > 1:
-        raise typer.Exit(run_processes(count, sys.argv[1:]))
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
     options |= {"stop_at": stop_at, "threads": threads, "graph": False if no_graph else None}
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
-    if resume is None:
-        if not env and config is None:
-            raise UsageError("give an environment to train on, --config FILE or --resume RUN")
-        start = partial(start_run, with_report=not no_report, dry_run=dry_run)
-        start(env or None, agent, run_dir, track, config, settings=settings or (), **options)
-        return
-    del options["total_timesteps"], options["threads"]
-    if env or any(v is not None for v in (agent, run_dir, config, *options.values())) or settings:
+    kept = (options[name] for name in options.keys() - {"total_timesteps", "threads"})
+    if resume is None and not env and config is None:
+        raise UsageError("give an environment to train on, --config FILE or --resume RUN")
+    if resume is not None and (env or settings or any(v is not None for v in (agent, run_dir, config, *kept))):
         others = "of the other options only --track, --threads, --total-timesteps and --no-report may be given"
         raise UsageError(f"--resume goes on with the run's own settings: {others}")
-    resume_run(resume, track, total_timesteps, threads, with_report=not no_report)
+    if (count := number_of_processes(processes, resume, total_timesteps is not None)) > 1:
+        raise typer.Exit(run_processes(count, sys.argv[1:]))
+    if resume is not None:
+        resume_run(resume, track, total_timesteps, threads, with_report=not no_report)
+        return
+    start = partial(start_run, with_report=not no_report, dry_run=dry_run)
+    start(env or None, agent, run_dir, track, config, settings=settings or (), **options)
 
 
 def start_run(

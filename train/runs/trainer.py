@@ -43,7 +43,7 @@ from palaestra.train.runs.callbacks import (
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
 from palaestra.train.runs.parallel.stall_watch import StallWatch
-from palaestra.train.runs.parallel.threads import Choice, chosen_threads
+from palaestra.train.runs.parallel.threads import ThreadChoice, chosen_threads
 from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -161,7 +161,7 @@ def _train(
     resume: Path | None,
     stop: StopSignal,
     started: Stopwatch,
-    choice: Choice,
+    choice: ThreadChoice,
     make_page: MakePage | None,
     at_end: ExitStack,
 ) -> RunResult:

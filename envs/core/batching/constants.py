@@ -15,12 +15,16 @@ from torch import Tensor
 from palaestra.envs.core.batching.records import side_by_side
 
 _MANY = 2048  # rows
+_HOST = torch.device("cpu")
 
 
 @functools.lru_cache(maxsize=4096)
-def kept_number(value: float) -> Tensor:
-    """A number as a float32 tensor of no dimension."""
-    return kept_table((value,), torch.device("cpu"))[0]
+def kept_number(value: float, device: torch.device = _HOST) -> Tensor:
+    """A number as a float32 tensor of no dimension.
+
+    On the host it goes with tensors of any device in operations of two operands; those of three want it on theirs.
+    """
+    return kept_table((value,), device)[0]
 
 
 @functools.lru_cache(maxsize=1024)

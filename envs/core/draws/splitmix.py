@@ -30,9 +30,11 @@ def signed(value: int) -> int:
 GAMMA = signed(_GAMMA)
 
 
+@functools.lru_cache(maxsize=1024)
 def constant(value: float, dtype: torch.dtype = torch.int64) -> Tensor:
-    """A tensor of no dimension."""
-    return torch.tensor(value, dtype=dtype, device="cpu")
+    """A tensor of no dimension, to be read only."""
+    with torch.inference_mode(False):  # as the first caller's mode must not stay in it
+        return torch.tensor(value, dtype=dtype, device="cpu")
 
 
 # The steps of the output function: how far to shift, what a logical shift leaves of 64 bits (int64's own drags the sign

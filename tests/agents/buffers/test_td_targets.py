@@ -154,6 +154,7 @@ def test_weights_in_the_loss_and_new_priorities() -> None:
         weights=torch.tensor([1.0, 0.5, 0.25, 0.0]),
         indices=torch.tensor([4, 1, 0, 2]),
     )
+    agent._begin_update()
     loss, mean, _ = agent._update(batch).tolist()
     assert loss == pytest.approx(11 / 48)
     assert mean == 1.0
@@ -167,6 +168,7 @@ def test_a_batch_without_weight_changes_nothing() -> None:
     agent = model(learning_rate=1.0)
     agent.replay = Replay(5, points(0.0), num_actions=2, gamma=0.5)
     before = {name: value.clone() for name, value in agent.q_net.state_dict().items()}
+    agent._begin_update()
     loss, *_ = agent._update(batch_of(points(0.5, 0.5), [1.0, 1.0], [0.0, 0.0], weights=torch.zeros(2))).tolist()
     assert loss == 0.0
     for name, value in agent.q_net.state_dict().items():

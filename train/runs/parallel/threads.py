@@ -57,7 +57,7 @@ CLEARLY_FASTER = 1.1  # times as fast with half the threads, for a run that is u
 
 
 @dataclass(frozen=True)
-class Choice:
+class ThreadChoice:
     """Why a run computes with so many threads.
 
     Attributes:
@@ -70,7 +70,9 @@ class Choice:
 
 
 @contextmanager
-def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) -> Iterator[tuple[RunConfig, Choice]]:
+def chosen_threads(
+    config: RunConfig, resumed: bool, check: Callable[[], None]
+) -> Iterator[tuple[RunConfig, ThreadChoice]]:
     """A block in which the run computes with its threads; the configuration that says how many, and why.
 
     Args:
@@ -80,18 +82,20 @@ def chosen_threads(config: RunConfig, resumed: bool, check: Callable[[], None]) 
     """
     before = torch.get_num_threads()
     try:
-        choice = Choice()
+        choice = ThreadChoice()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-            choice = Choice(_more_than_cores(config.threads))
+            choice = ThreadChoice(_more_than_cores(config.threads))
         elif "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(min(before, available_cores()))
             if not resumed and process_group().size == 1 and resolve_device(config.device).type == "cpu":
                 remark = _tried(config, torch.get_num_threads(), check)
                 keeps = config.deterministic or torch.get_num_threads() == 1
-                choice = Choice(remark, None if keeps else partial(_fastest_now, config, check))
+                choice = ThreadChoice(remark, None if keeps else partial(_fastest_now, config, check))
         if process_group().size > 1:
-            choice = Choice(_more_than_cores(torch.get_num_threads(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+            choice = ThreadChoice(
+                _more_than_cores(torch.get_num_threads(), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+            )
         yield replace(config, threads=torch.get_num_threads()), choice
     finally:
         torch.set_num_threads(before)

@@ -22,7 +22,7 @@ from palaestra.train.interruptions import Stopped
 from palaestra.train.runs import checkpoints, trainer
 from palaestra.train.runs.parallel import stall_watch
 from palaestra.train.runs.parallel.stall_watch import Pace, StallWatch
-from palaestra.train.runs.parallel.threads import Choice
+from palaestra.train.runs.parallel.threads import ThreadChoice
 from palaestra.train.runs.run_folder import RunFolder
 
 TINY = {"num_envs": 32, "total_timesteps": 2048, "settings": ["n_steps=8", "batch_size=256"]}  # 8 rollouts
@@ -133,11 +133,11 @@ def test_ctrl_c_during_a_trial_is_left_to_the_one_that_saves(two_threads: None, 
     assert (watch.told, watch.saved, torch.get_num_threads()) == ([], [], 2)
 
 
-def _given(choice: Choice) -> Any:
+def _given(choice: ThreadChoice) -> Any:
     """What stands in for the choice of threads: the configuration's number, and this."""
 
     @contextmanager
-    def chosen(config: RunConfig, *args: Any) -> Iterator[tuple[RunConfig, Choice]]:
+    def chosen(config: RunConfig, *args: Any) -> Iterator[tuple[RunConfig, ThreadChoice]]:
         torch.set_num_threads(config.threads or 1)
         yield config, choice
 
@@ -169,11 +169,11 @@ def test_what_goes_on_from_the_change_is_exact(
         monkeypatch.setattr(stall_watch, name, 0.0)
     monkeypatch.setattr(Pace, "is_slower", lambda self, best: True)
     monkeypatch.setattr(checkpoints, "save", save)
-    monkeypatch.setattr(trainer, "chosen_threads", _given(Choice(fastest_now=fastest_now)))
+    monkeypatch.setattr(trainer, "chosen_threads", _given(ThreadChoice(fastest_now=fastest_now)))
     trainer.train_new(config, tmp_path / "run")
     assert RunFolder(tmp_path / "run").facts()["threads"] == (1 if changes else 2)
     assert asked == [2] * (4 if changes else 8)
-    monkeypatch.setattr(trainer, "chosen_threads", _given(Choice()))
+    monkeypatch.setattr(trainer, "chosen_threads", _given(ThreadChoice()))
     if changes:
         found = RunFolder(tmp_path / "run").config()
         assert found == replace(config, threads=1)
