@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LONGEST = 1e10  # s, three hundred years: what says more is damaged
 _IMPORTED = time.monotonic()
-_SPINS = "1000"  # looks at the others, tens of microseconds, before a thread that waits for them sleeps
+_SPINS = "10000"  # looks at the others, a tenth of a millisecond, before a thread that waits for them sleeps
 _STAT = Path("/proc/self/stat")
 _CPUINFO = Path("/proc/cpuinfo")
 _START_TIME = 22  # number of the field in /proc/self/stat: clock ticks after boot, see proc(5)

@@ -384,7 +384,7 @@ def test_runs_with_other_threads_are_the_same_run(tmp_path: Path) -> None:
 @pytest.mark.skipif(not list(Path(torch.__file__).parent.glob("lib/libgomp*")), reason="PyTorch without GNU's OpenMP")
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
 )
 def test_openmp_hears_how_long_threads_wait_busily(given: dict[str, str], expected: str) -> None:
     """It says itself what it has read from the environment, when PyTorch loads it."""
