@@ -31,7 +31,8 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Quantity, Reference, TensorEnv
-from palaestra.envs.core.batching.constants import columns, kept_number, kept_table
+from palaestra.envs.core.batching.constants import kept_number, kept_table
+from palaestra.envs.core.batching.records import columns
 from palaestra.envs.core.rng import Rng, env_keys
 
 if TYPE_CHECKING:

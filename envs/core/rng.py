@@ -28,11 +28,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from palaestra.envs.core.batching.constants import kept_number
 from palaestra.envs.core.draws.splitmix import (
     GAMMA,
     MASK,
     UNTOUCHED,
-    constant,
     lane_offsets,
     mix,
     mix_int,
@@ -44,7 +44,7 @@ from palaestra.envs.core.draws.splitmix import (
 from palaestra.envs.core.draws.splitmix import child_key as child_key
 
 _LONGEST = 2**31  # range of integers
-_UNIT = {24: constant(2.0**-24, torch.float32), 53: constant(2.0**-53, torch.float64)}
+_UNIT = {24: kept_number(2.0**-24), 53: kept_number(2.0**-53, dtype=torch.float64)}
 _LEAST_WIDTH = 1e-30  # of a range, 2^-24 of which is a normal number
 Request = tuple[Any, ...]  # a draw: name, shape, and its other arguments
 
@@ -228,7 +228,7 @@ class Rng:
         limit = _largest_below(float(low), float(high), dtype)
         number, width = self._upper(digits, shape), high - low
         if dtype == torch.float32 and width > _LEAST_WIDTH:  # a power of two can be multiplied in before: the same bits
-            drawn = (number * constant(width * 2.0**-24, dtype)).add_(low)
+            drawn = (number * kept_number(width * 2.0**-24)).add_(low)
         else:
             drawn = (number * _UNIT[digits]).to(dtype).mul_(width).add_(low)
         return drawn if limit is None else drawn.clamp_(max=limit)

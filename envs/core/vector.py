@@ -24,10 +24,11 @@ from torch import Tensor
 
 from palaestra.envs.core import errors
 from palaestra.envs.core.batched_env import BatchedEnv, StepResult
+from palaestra.envs.core.batching.constants import ONE
 from palaestra.envs.core.batching.records import host_row, map_state, select, some_rows, state_fields
 from palaestra.envs.core.draws import pipeline
 from palaestra.envs.core.draws.pipeline import Pipeline
-from palaestra.envs.core.draws.splitmix import child_key, constant
+from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.draws.stock import ResetDraws
 from palaestra.envs.core.env import StateT, TensorEnv, resolve_device, torch_dtype
 from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
@@ -35,8 +36,6 @@ from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.rng import Request, Rng, env_keys
 from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.user_code import RAISED
-
-_ONE = constant(1)
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
@@ -178,7 +177,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if not self._accepts(actions):
             errors.refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
         actions = actions.to(self._action_dtype)
-        length = self.episode_length + _ONE
+        length = self.episode_length + ONE
         place, ready = (None, self.episode, length), self._pipeline
         rng = Rng(self._episode_keys, length) if ready is None else ready.step_rng(length)
         state, reward, terminated = self._call("step", place, self.state, actions, rng)

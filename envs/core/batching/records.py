@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from palaestra.envs.core.env import StateT
 from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.rng import Rng
 
+_MANY = 2048  # rows
 _NAMES: dict[type, tuple[str, ...]] = {}  # of the fields of each type seen
 
 
@@ -108,3 +110,21 @@ def select(mask: Tensor, chosen: StateT, other: StateT, earlier: StateT | None =
         if name not in result:
             result[name] = torch.where(spread(mask, field), ours[name], field)
     return type(other)(**result)
+
+
+@functools.lru_cache(maxsize=16)
+def _interleaving(fields: int, rows: int) -> Tensor:
+    """Where the numbers of a matrix [rows, fields] stand in its transpose, int64 [rows · fields]."""
+    with torch.inference_mode(False):
+        return torch.arange(fields * rows).view(fields, rows).t().flatten()
+
+
+def columns(tensors: Sequence[Tensor]) -> Tensor:
+    """``torch.stack(tensors, 1)`` of tensors [N], in half the time for many rows on the CPU."""
+    if tensors[0].device.type != "cpu" or tensors[0].shape[0] < _MANY:
+        return torch.stack(tuple(tensors), 1)
+    together = side_by_side(tensors)
+    if together is None or not together.is_contiguous():
+        together = torch.stack(tuple(tensors))
+    fields, rows = together.shape
+    return together.view(-1).index_select(0, _interleaving(fields, rows)).view(rows, fields)

@@ -14,6 +14,8 @@ import functools
 import torch
 from torch import Tensor
 
+from palaestra.envs.core.batching.constants import kept_number
+
 _BITS = 64
 MASK = (1 << _BITS) - 1
 _GAMMA = 0x9E3779B97F4A7C15
@@ -30,21 +32,15 @@ def signed(value: int) -> int:
 GAMMA = signed(_GAMMA)
 
 
-@functools.lru_cache(maxsize=1024)
-def constant(value: float, dtype: torch.dtype = torch.int64) -> Tensor:
-    """A tensor of no dimension, to be read only."""
-    with torch.inference_mode(False):  # as the first caller's mode must not stay in it
-        return torch.tensor(value, dtype=dtype, device="cpu")
-
-
+_integer = functools.partial(kept_number, dtype=torch.int64)
 # The steps of the output function: how far to shift, what a logical shift leaves of 64 bits (int64's own drags the sign
 # in), and the multiplier.
 (_SHIFT_1, _LEFT_1, _FACTOR_1), (_SHIFT_2, _LEFT_2, _FACTOR_2), (_SHIFT_3, _LEFT_3, _) = (
-    (constant(shift), constant((1 << (_BITS - shift)) - 1), constant(signed(factor)))
+    (_integer(shift), _integer((1 << (_BITS - shift)) - 1), _integer(signed(factor)))
     for shift, factor in ((30, _M1), (27, _M2), (31, 1))
 )
-_GAMMA_TENSOR = constant(GAMMA)
-_TOP = {digits: (constant(_BITS - digits), constant((1 << digits) - 1)) for digits in (24, 32, 53)}
+_GAMMA_TENSOR = _integer(GAMMA)
+_TOP = {digits: (_integer(_BITS - digits), _integer((1 << digits) - 1)) for digits in (24, 32, 53)}
 UNTOUCHED = 31  # upper bits that the last step of the output function leaves as they are
 
 

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.draws.splitmix import child_key, constant
+from palaestra.envs.core.batching.constants import ONE
+from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.rng import Request, Rng
 
 EPISODES = 8  # a power of two
 _MOST = 1 << 21  # numbers in stock
-_ONE = constant(1)
 
 
 def fits(plan: Sequence[Request], num_envs: int) -> bool:
@@ -93,7 +93,7 @@ class ResetDraws:
             running: int64 [N], the episode of every row that runs or ends now.
             plan: the draws of the latest reset.
         """
-        episode = running.index_select(0, rows).add_(_ONE)
+        episode = running.index_select(0, rows).add_(ONE)
         stock = self._stock
         if stock is not None and (stock.plan != plan or not stock.lasts(running)):
             self._wait = 0 if stock.served >= len(running) else len(running)

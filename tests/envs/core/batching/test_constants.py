@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from palaestra.envs.core.batching.constants import columns, kept_number, kept_table
+from palaestra.envs.core.batching.constants import kept_number, kept_table
+from palaestra.envs.core.batching.records import columns
 
 
 @pytest.mark.parametrize("rows", [1, 5, 3000])
