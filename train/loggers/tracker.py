@@ -7,6 +7,7 @@ for row. The x axis is ``global_step``. Each tracker is a thread of its own
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -140,13 +141,16 @@ class Tracker:
 
     def log_model(self, path: Path, name: str) -> None:
         """Send a copy of a model file as an artifact of type "model"; the file stays until :meth:`finish`."""
-        for logger in self._loggers:
-            logger.log_file(path, name, "model")
+        self._log_file(path, name, "model")
 
     def log_page(self, path: Path, name: str) -> None:
         """Send a copy of the run's report as an artifact of type "report"; the file stays until :meth:`finish`."""
+        self._log_file(path, name, "report")
+
+    def _log_file(self, path: Path, name: str, kind: str) -> None:
+        """The name of an artifact has letters, digits, ``_``, ``.`` and ``-`` only."""
         for logger in self._loggers:
-            logger.log_file(path, name, "report")
+            logger.log_file(path, re.sub(r"[^\w.-]+", "-", name), kind)
 
     def log_table(self, name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         """Send a table, such as the final evaluation's."""

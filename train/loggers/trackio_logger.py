@@ -8,7 +8,6 @@ that it has not. Nothing leaves the machine unless the person has told Trackio s
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +85,7 @@ def _log_video(path: Path, step: int, run: trackio.Run) -> None:
 
 
 def _log_file(path: Path, name: str, kind: str, run: trackio.Run) -> None:
-    run.log_artifact(path, name=re.sub(r"[^\w.-]+", "-", name), type=kind)
+    run.log_artifact(path, name=name, type=kind)
 
 
 def _log_table(name: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], step: int, run: trackio.Run) -> None:

@@ -246,6 +246,6 @@ def _log_video(run: wandb.Run, path: Path, step: int) -> None:
 def _log_file(run: wandb.Run, path: Path, name: str, kind: str) -> None:
     import wandb
 
-    artifact = wandb.Artifact(re.sub(r"[^\w.-]+", "-", name), type=kind)
+    artifact = wandb.Artifact(name, type=kind)
     artifact.add_file(str(path))
     run.log_artifact(artifact)

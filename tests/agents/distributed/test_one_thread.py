@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from thread_number import threads
 
 from palaestra.agents import DQN, PPO
 from palaestra.envs import make
@@ -15,10 +16,8 @@ from palaestra.envs import make
 
 @pytest.fixture
 def _two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with threads(2):
+        yield
 
 
 class Threads(BaseCallback):

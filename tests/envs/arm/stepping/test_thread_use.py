@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from arm_play import Play
+from thread_number import threads
 from torch import Tensor
 
 from palaestra.envs.arm.reach import Reach
@@ -18,10 +19,8 @@ from palaestra.envs.arm.stepping import integrator, thread_use
 
 @pytest.fixture
 def three_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+    with threads(3):
+        yield
 
 
 class Rules:

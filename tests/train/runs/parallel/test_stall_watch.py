@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from kills import same_weights
+from thread_number import threads
 
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.config.run_config import RunConfig, resolve_config
@@ -30,10 +31,8 @@ TINY = {"num_envs": 32, "total_timesteps": 2048, "settings": ["n_steps=8", "batc
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with threads(2):
+        yield
 
 
 @pytest.fixture
