@@ -9,6 +9,7 @@
 4. Statistics. ``info["episode"]`` holds return and length of each running episode, read where ``info["_episode"]``.
 5. Errors in the rules become an :class:`EnvError` that names the environment, its episode and step; the batch is then
    where it was before that step.
+6. On the CPU steps are recorded once and replayed (:mod:`palaestra.envs.core.replay.stepping`): the same bits for less.
 """
 
 from __future__ import annotations
@@ -33,13 +34,20 @@ from palaestra.envs.core.draws.stock import ResetDraws
 from palaestra.envs.core.env import StateT, TensorEnv, resolve_device, torch_dtype
 from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
+from palaestra.envs.core.replay.stepping import KEPT, ReplayedSteps
 from palaestra.envs.core.rng import Request, Rng, env_keys
 from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.user_code import RAISED
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
-    """N copies of a :class:`TensorEnv` on one device."""
+    """N copies of a :class:`TensorEnv` on one device.
+
+    Attributes:
+        replays_steps: False makes each step as it is, operation by operation.
+    """
+
+    _steps: ReplayedSteps
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._earlier_state: StateT | None = None  # before it
         self._reset_plan, self._step_plan = list[Request](), list[Request]()  # draws of the latest reset, and step
+        self._steps, self.replays_steps = ReplayedSteps(self), self.device.type == "cpu"
         self._seed_with(seed)
         self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
@@ -106,6 +115,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self._reset_draws = ResetDraws(self._env_keys)
         self._pipeline: Pipeline | None = None  # before a step
         self._used_pipeline: Pipeline | None = None  # between a step and its resets
+        self._steps.forget()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode everywhere.
@@ -152,6 +162,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             EnvError: if the environment raises anything, or returns a wrong shape, dtype or device.
             ValueError: if the actions do not fit the action space (values are checked on the CPU only).
         """
+        if self.replays_steps and (replayed := self._steps.step(actions)) is not None:
+            return replayed
         before = dict(vars(self))
         try:
             return self._step(actions)
@@ -176,7 +188,10 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             raise RuntimeError("call reset() before step()")
         if not self._accepts(actions):
             errors.refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
-        actions = actions.to(self._action_dtype)
+        return self.recorded_advance(actions.to(self._action_dtype))
+
+    def recorded_advance(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """:meth:`advance` by actions that are known to be of the space, of its dtype: a function of tensors alone."""
         length = self.episode_length + ONE
         place, ready = (None, self.episode, length), self._pipeline
         rng = Rng(self._episode_keys, length) if ready is None else ready.step_rng(length)
@@ -191,6 +206,19 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         limit = self.max_episode_steps
         truncated = torch.zeros_like(terminated) if limit is None else (length >= limit).gt(terminated)
         return obs, reward, terminated, truncated
+
+    def __getattr__(self, name: str) -> Any:
+        """What lies in the memory of replayed steps."""
+        if name in KEPT and "_steps" in vars(self):
+            return self._steps.give(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._steps.give_all()
+        return {name: value for name, value in vars(self).items() if name != "_steps"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _steps=ReplayedSteps(self))
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
         """The other half of a step: put finished rows into their next episode; the observations [N, …] after that."""
