@@ -55,6 +55,7 @@ class RecordingAgent(BaseAlgorithm):
         self._episode_log.copies = True
         self._recorder.is_on = self._can_record()
         if self._recorder.is_on:
+            self.batch.records_steps(False)  # they are part of what is recorded here
             self._flat_optimizer.gather()
             self._recorder.begin(self._rebound, self._recorded_settings(), [*_rules(self.batch.env)])
 

@@ -41,11 +41,7 @@ from palaestra.envs.core.user_code import RAISED
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
-    """N copies of a :class:`TensorEnv` on one device.
-
-    Attributes:
-        replays_steps: False makes each step as it is, operation by operation.
-    """
+    """N copies of a :class:`TensorEnv` on one device."""
 
     _steps: ReplayedSteps
 
@@ -100,7 +96,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._earlier_state: StateT | None = None  # before it
         self._reset_plan, self._step_plan = list[Request](), list[Request]()  # draws of the latest reset, and step
-        self._steps, self.replays_steps = ReplayedSteps(self), self.device.type == "cpu"
+        self._steps, self._replays = ReplayedSteps(self), self.device.type == "cpu"
         self._seed_with(seed)
         self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
@@ -162,7 +158,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             EnvError: if the environment raises anything, or returns a wrong shape, dtype or device.
             ValueError: if the actions do not fit the action space (values are checked on the CPU only).
         """
-        if self.replays_steps and (replayed := self._steps.step(actions)) is not None:
+        if self._replays and (replayed := self._steps.step(actions)) is not None:
             return replayed
         before = dict(vars(self))
         try:
@@ -206,6 +202,11 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         limit = self.max_episode_steps
         truncated = torch.zeros_like(terminated) if limit is None else (length >= limit).gt(terminated)
         return obs, reward, terminated, truncated
+
+    def records_steps(self, on: bool) -> None:
+        """Whether steps on a CPU may be recorded and replayed, as they are unless this is called."""
+        self._steps.give_all()
+        self._replays = on and self.device.type == "cpu"
 
     def __getattr__(self, name: str) -> Any:
         """What lies in the memory of replayed steps."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.replay.recording import Call, Place
+from palaestra.envs.core.replay.recording import Call, Place, like
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 Locate = Callable[[Place], Tensor]
@@ -83,7 +83,7 @@ def _located(value: Any, locate: Locate) -> Any:
     if isinstance(value, Place):
         return locate(value)
     if isinstance(value, list | tuple):
-        return type(value)(_located(part, locate) for part in value)
+        return like(value, [_located(part, locate) for part in value])
     return value
 
 
@@ -129,6 +129,8 @@ def _in_numpy(call: Call, locate: Locate, constants: dict[int, Tensor]) -> list[
         return _copied(call.arguments[1 if name == "copy" else 0], out, target, locate)
     if name in ("stack", "cat") and isinstance(call.arguments[0], list):
         return _joined(name, call.arguments, target, out.dtype, locate)
+    if name in ("addcmul", "addcdiv") and not call.in_place:
+        return _scaled(name, call.arguments, call.named.get("value", 1), out, locate, constants)
     if any(key != "alpha" for key in named) or named.get("alpha", 1) != 1:
         return []
     return _elementwise(name, call.arguments, out, target, locate, constants)
@@ -157,7 +159,7 @@ def _joined(name: str, arguments: Sequence[Any], target: Any, dtype: torch.dtype
     if any(part.dtype != dtype for part in parts):
         return []
     moved = np.moveaxis(target, dim, 0)
-    if name == "stack" and (together := _side_by_side(parts)) is not None:
+    if name == "stack" and moved.flags.c_contiguous and (together := _side_by_side(parts)) is not None:
         return [(np.copyto, (moved, locate(together).numpy()))]
     steps: list[Step] = []
     first = 0
@@ -181,6 +183,26 @@ def _side_by_side(parts: Sequence[Place]) -> Place | None:
     if any(part != first._replace(offset=first.offset + i * distance) for i, part in enumerate(parts)):
         return None
     return first._replace(size=(len(parts), *first.size), stride=(distance, *first.stride))
+
+
+def _scaled(
+    name: str, arguments: Sequence[Any], value: float, out: Place, locate: Locate, constants: dict[int, Tensor]
+) -> list[Step]:
+    """Three operations where they round as often: a quotient is, and so is a product to which zero is added."""
+    if out.dtype != torch.float32 or any(part.dtype != out.dtype for part in arguments):
+        return []
+    term, factor, other = (_operand(part, np.float32(0).dtype, locate, constants) for part in arguments)
+    if name == "addcmul" and not (isinstance(term, np.float32) and term == 0.0):
+        return []
+    target = locate(out).numpy()
+    if not isinstance(term, np.float32) and np.may_share_memory(term, target):
+        return []
+    product = np.multiply if name == "addcmul" else np.divide
+    return [
+        (np.multiply, (factor, np.float32(value), target)),
+        (product, (target, other, target)),
+        (np.add, (term, target, target)),
+    ]
 
 
 def _elementwise(

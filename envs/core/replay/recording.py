@@ -69,6 +69,11 @@ def places_in(values: Any) -> Iterator[Place]:
             yield from places_in(value)
 
 
+def like(sequence: Any, parts: list[Any]) -> Any:
+    """A list, tuple or NamedTuple of these parts."""
+    return type(sequence)(*parts) if hasattr(sequence, "_fields") else type(sequence)(parts)
+
+
 class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A block whose operations are noted.
 
@@ -146,7 +151,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(value, Tensor):
             return self.place(value, made)
         if isinstance(value, list | tuple):
-            return type(value)(self._noted(part, made) for part in value)
+            return like(value, [self._noted(part, made) for part in value])
         return value
 
 

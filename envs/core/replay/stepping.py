@@ -78,7 +78,7 @@ class ReplayedSteps:
             type(actions) is Tensor
             and actions.shape == self._shape
             and actions.dtype == self._dtype
-            and actions.device.type == "cpu"
+            and actions.is_cpu
             and not actions.requires_grad
         )
 
@@ -145,7 +145,6 @@ class ReplayedSteps:
             self._start, self._choices = int(space.start), np.uint64(space.n)
             shifted = np.empty_like(self._actions_array) if self._start else self._actions_array
             self._shifted, self._unsigned = shifted, shifted.view(np.uint64)  # below 0 is beyond the last one too
-            self._beyond = np.empty(self._actions.shape, bool)
         self._kind, self._names = type(batch.state), list(state_fields(batch.state))
         obs = batch.env.observation_space
         nbytes = self._sets[0].fields.nbytes() + batch.num_envs * int(np.prod(obs.shape)) * obs.dtype.itemsize
@@ -224,8 +223,7 @@ class ReplayedSteps:
             return True
         if self._start:
             np.subtract(self._actions_array, self._start, self._shifted)
-        np.greater_equal(self._unsigned, self._choices, self._beyond)
-        return not np.logical_or.reduce(self._beyond)
+        return bool(np.maximum.reduce(self._unsigned) < self._choices)
 
     def _begin_again(self, after: Running, outputs: Outputs, rows: Array) -> Any:
         """Put finished rows into their next episodes; what they were, and their last observations."""
@@ -234,13 +232,13 @@ class ReplayedSteps:
         arrays, obs = after.arrays, outputs.arrays["obs"]
         episode = arrays["episode"].take(rows)
         ended = rows, after.fields.take(rows), episode, arrays["episode_length"].take(rows)
-        final_obs = obs.take(rows, 0)
-        state, first_obs, keys = self._first(rows, episode + 1, arrays["episode"])
+        final_obs, following = obs.take(rows, 0), episode + 1
+        state, first_obs, keys = self._first(rows, following, arrays["episode"])
         after.fields.put(rows, state)
         obs[rows] = first_obs
         if self._recorded.reads_keys:
             arrays["_episode_keys"][rows] = keys
-        arrays["episode"][rows] = episode + 1
+        arrays["episode"][rows] = following
         arrays["episode_length"][rows] = 0
         arrays["episode_return"][rows] = 0.0
         return ended, final_obs
