@@ -173,6 +173,6 @@ def choose_everywhere(self: Rng, mask: Tensor, where: Tensor | None = None) -> T
 def as_on_a_gpu(batch: Any, patch: pytest.MonkeyPatch) -> None:
     """Make a batch on the CPU take the ways that it takes on a GPU: no row is sought, no value looked at."""
     patch.setattr(batch, "reset_finished", batch._reset_by_selection)
-    patch.setattr(batch, "_accepts", lambda actions: True)
+    patch.setattr(batch, "accepts", lambda actions: True)
     patch.setattr(Rng, "choice", choose_everywhere)
     patch.setattr(Snake, "on_host", False)

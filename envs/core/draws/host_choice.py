@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from torch import Tensor
 
 from palaestra.envs.core.draws.splitmix import _GAMMA, _M1, _M2, MASK
+from palaestra.envs.core.reference import Array
 
-Array = np.ndarray[Any, Any]
 _G, _FACTOR_1, _FACTOR_2 = np.uint64(_GAMMA), np.uint64(_M1), np.uint64(_M2)
 _30, _27, _31, _32 = (np.uint64(shift) for shift in (30, 27, 31, 32))
 
@@ -42,4 +40,5 @@ def chosen(mask: Array, rows: Array, episode_key: Tensor, step: Tensor | int, dr
     bits = mixed(mixed(keys) + np.uint64((draw + 1) * _GAMMA & MASK)) >> _32
     rank = mask.cumsum(1, dtype=np.int16)
     wanted = (bits * rank[:, -1].astype(np.uint64)) >> _32
-    return (rank <= wanted.astype(np.int16)[:, None]).sum(1)
+    places: Array = (rank <= wanted.astype(np.int16)[:, None]).sum(1)
+    return places

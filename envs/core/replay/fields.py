@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from palaestra.envs.core.batching.records import side_by_side
-
-Array = np.ndarray[Any, Any]
+from palaestra.envs.core.reference import Array
 
 
 class Fields:
@@ -29,8 +27,9 @@ class Fields:
             if len(group) == 1:
                 self.arrays.append(tensors[group[0]].numpy())
             else:
-                view = side_by_side([tensors[name] for name in group])
-                self.arrays.append(np.stack([tensors[name].numpy() for name in group]) if view is None else view.numpy())
+                parts = [tensors[name] for name in group]
+                view = side_by_side(parts)
+                self.arrays.append((torch.stack(parts) if view is None else view).numpy())
 
     def take(self, rows: Array) -> list[Array]:
         """Copies of some rows."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from palaestra.envs.core.batching.records import state_fields
 from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.draws.stock import EPISODES
-from palaestra.envs.core.replay.fields import Array, Fields
+from palaestra.envs.core.reference import Array
+from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.rng import Rng
 
 _MOST = 1 << 24  # bytes in stock
@@ -65,4 +66,3 @@ class FirstStates:
         self.served += len(rows)
         place = (episode & (EPISODES - 1)) * self._num_envs + rows
         return self._fields.take(place), self.observations.take(place, 0), self.keys.take(place)
-

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.replay.recording import Call, Place, like
+from palaestra.envs.core.replay.recording import Call, Region, like
 
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
-Locate = Callable[[Place], Tensor]
+Locate = Callable[[Region], Tensor]
 
 _ARITHMETIC: dict[str, Any] = {
     "add": np.add,
@@ -80,7 +80,7 @@ def _copy_results(targets: list[Tensor], function: Callable[[], Any]) -> None:
 
 
 def _located(value: Any, locate: Locate) -> Any:
-    if isinstance(value, Place):
+    if isinstance(value, Region):
         return locate(value)
     if isinstance(value, list | tuple):
         return like(value, [_located(part, locate) for part in value])
@@ -116,7 +116,7 @@ def _special(name: str, arguments: tuple[Any, ...], target: Tensor) -> Step:
 def _in_numpy(call: Call, locate: Locate, constants: dict[int, Tensor]) -> list[Step]:
     """The steps in NumPy; none where PyTorch has to do it."""
     out = call.named.get("out", call.results[0]) if len(call.results) == 1 else None
-    if not isinstance(out, Place) or out.dtype not in _KINDS:
+    if not isinstance(out, Region) or out.dtype not in _KINDS:
         return []
     name = call.name if "out" in call.named else call.name.removesuffix("_") if call.in_place else call.name
     named = {key: value for key, value in call.named.items() if key != "out"}
@@ -125,7 +125,7 @@ def _in_numpy(call: Call, locate: Locate, constants: dict[int, Tensor]) -> list[
         return [(target.fill, (_FILLED[name],))]
     if name in ("full", "full_like", "fill", "new_full") and isinstance(call.arguments[1], bool | int | float):
         return [(target.fill, (call.arguments[-1] if name != "new_full" else call.arguments[2],))]
-    if name in _COPIES and isinstance(call.arguments[-1 if name == "copy" else 0], Place):
+    if name in _COPIES and isinstance(call.arguments[-1 if name == "copy" else 0], Region):
         return _copied(call.arguments[1 if name == "copy" else 0], out, target, locate)
     if name in ("stack", "cat") and isinstance(call.arguments[0], list):
         return _joined(name, call.arguments, target, out.dtype, locate)
@@ -148,7 +148,7 @@ _KINDS: dict[torch.dtype, Any] = {
 }
 
 
-def _copied(source: Place, out: Place, target: Any, locate: Locate) -> list[Step]:
+def _copied(source: Region, out: Region, target: Any, locate: Locate) -> list[Step]:
     if source.dtype not in _KINDS or (source.dtype.is_floating_point and not out.dtype.is_floating_point):
         return []  # what a NaN becomes as an integer is left to the compiler
     return [(np.copyto, (target, locate(source).numpy(), "unsafe"))]
@@ -174,7 +174,7 @@ def _joined(name: str, arguments: Sequence[Any], target: Any, dtype: torch.dtype
     return steps
 
 
-def _side_by_side(parts: Sequence[Place]) -> Place | None:
+def _side_by_side(parts: Sequence[Region]) -> Region | None:
     """Tensors of one form that lie at equal distances in one memory, as one."""
     first, distance = parts[0], parts[-1].offset - parts[0].offset
     if len(parts) < 2 or distance <= 0 or distance % (len(parts) - 1):
@@ -186,7 +186,7 @@ def _side_by_side(parts: Sequence[Place]) -> Place | None:
 
 
 def _scaled(
-    name: str, arguments: Sequence[Any], value: float, out: Place, locate: Locate, constants: dict[int, Tensor]
+    name: str, arguments: Sequence[Any], value: float, out: Region, locate: Locate, constants: dict[int, Tensor]
 ) -> list[Step]:
     """Three operations where they round as often: a quotient is, and so is a product to which zero is added."""
     if out.dtype != torch.float32 or any(part.dtype != out.dtype for part in arguments):
@@ -206,13 +206,13 @@ def _scaled(
 
 
 def _elementwise(
-    name: str, arguments: Sequence[Any], out: Place, target: Any, locate: Locate, constants: dict[int, Tensor]
+    name: str, arguments: Sequence[Any], out: Region, target: Any, locate: Locate, constants: dict[int, Tensor]
 ) -> list[Step]:
-    if name == "pow" and len(arguments) == 2 and arguments[1] == 2 and isinstance(arguments[0], Place):
+    if name == "pow" and len(arguments) == 2 and arguments[1] == 2 and isinstance(arguments[0], Region):
         name, arguments = "mul", (arguments[0], arguments[0])
     if name == "rsub" and len(arguments) == 2:
         name, arguments = "sub", (arguments[1], arguments[0])
-    places = [value for value in arguments if isinstance(value, Place)]
+    places = [value for value in arguments if isinstance(value, Region)]
     if not places or len(places) < len([a for a in arguments if not isinstance(a, bool | int | float)]):
         return []
     wide = [place for place in places if place.size] or places
@@ -226,19 +226,23 @@ def _elementwise(
     function = _ARITHMETIC.get(name) or (_INTEGERS.get(name) if not out.dtype.is_floating_point else None)
     if name == "div" and out.dtype.is_floating_point:
         function = np.divide
-    if function is not None and (common != kind or kind is np.bool_ and name in ("add", "sub", "mul")):
+    if function is not None and (common != kind or (kind is np.bool_ and name in ("add", "sub", "mul"))):
         return []
     if function is None:
         function = _COMPARISONS.get(name)
         if function is None or kind is not np.bool_ or (name.startswith("logical") and common != np.bool_):
             return []
     operands = [_operand(value, common, locate, constants) for value in arguments]
-    return [] if any(operand is None for operand in operands) else [(function, (*operands, target))]
+    if any(operand is None for operand in operands):
+        return []
+    if function in (np.minimum, np.maximum):  # where a third argument is deprecated
+        return [(partial(function, out=target), tuple(operands))]
+    return [(function, (*operands, target))]
 
 
 def _operand(value: Any, common: Any, locate: Locate, constants: dict[int, Tensor]) -> Any:
     """An operand of NumPy's, of the type in which it is computed; None if there is none."""
-    if isinstance(value, Place):
+    if isinstance(value, Region):
         if value.size:
             return locate(value).numpy()
         if value.memory not in constants:

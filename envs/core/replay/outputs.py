@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core.replay.program import tensor_at
-from palaestra.envs.core.replay.recording import Place
+from palaestra.envs.core.replay.recording import Region
 
 
 class Outputs:
@@ -20,9 +20,11 @@ class Outputs:
     NumPy, saved for a gradient), that array lives as long as anything needs it, and its references tell so.
     """
 
-    def __init__(self, places: Mapping[str, Place], memory: Mapping[int, Tensor]) -> None:
+    def __init__(self, places: Mapping[str, Region], memory: Mapping[int, Tensor]) -> None:
         """``places`` of the results by name, and the bytes of each memory."""
-        self.arrays: dict[str, Any] = {name: tensor_at(place, memory[place.memory]).numpy() for name, place in places.items()}
+        self.arrays: dict[str, Any] = {
+            name: tensor_at(place, memory[place.memory]).numpy() for name, place in places.items()
+        }
         self.memory = memory
         self._unheld = [sys.getrefcount(array) for array in self.arrays.values()]
 

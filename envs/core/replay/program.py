@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core.replay.lowering import Step, steps_of
-from palaestra.envs.core.replay.recording import Call, Place, Recording
+from palaestra.envs.core.replay.recording import Call, Recording, Region
 
 _LEAST = 64  # bytes
 
@@ -48,9 +48,9 @@ class Program:
             given: bytes (uint8) of each memory of inputs and results.
             run: run each as soon as it is made: what an operation can do is found out so.
         """
-        located: dict[Place, Tensor] = {}
+        located: dict[Region, Tensor] = {}
 
-        def locate(place: Place) -> Tensor:
+        def locate(place: Region) -> Tensor:
             if place not in located:
                 memory = self._outside.get(place.memory)
                 if memory is None:
@@ -79,10 +79,10 @@ def _run(steps: Sequence[Step]) -> None:
         function(*arguments)
 
 
-def tensor_at(place: Place, memory: Tensor) -> Tensor:
+def tensor_at(place: Region, memory: Tensor) -> Tensor:
     """The tensor at a place of this memory."""
     empty = torch.empty(0, dtype=place.dtype)
-    return empty.set_(memory.untyped_storage(), place.offset, place.size, place.stride)  # type: ignore[arg-type]
+    return empty.set_(memory.untyped_storage(), place.offset, place.size, place.stride)
 
 
 def reserved(nbytes: int) -> Tensor:

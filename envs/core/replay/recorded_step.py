@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from palaestra.envs.core.batching.records import state_fields
@@ -18,7 +17,7 @@ from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.replay.lowering import Step
 from palaestra.envs.core.replay.outputs import Outputs
 from palaestra.envs.core.replay.program import Program, nbytes_of, reserved, tensor_at
-from palaestra.envs.core.replay.recording import Place, Recording, RecordingError
+from palaestra.envs.core.replay.recording import Recording, Region, ReplayError
 
 _HANDED_OUT = 3  # sets of results in use at once, beyond which they are copied
 COUNTERS = ("episode", "episode_length", "episode_return", "_episode_keys")
@@ -32,9 +31,11 @@ class Running:
         memory: the bytes that they lie in.
     """
 
-    def __init__(self, places: Mapping[str, Place], size: Mapping[int, int]) -> None:
-        self.places = places
-        self.memory = {place.memory: reserved(size[place.memory]) for place in places.values()}
+    def __init__(self, trace: Trace) -> None:
+        """``trace`` says in which form they lie."""
+        self.places, self.form = trace.after, trace.form
+        places = trace.after
+        self.memory = {place.memory: reserved(trace.size[place.memory]) for place in places.values()}
         self.tensors = {name: tensor_at(place, self.memory[place.memory]) for name, place in places.items()}
         self.arrays = {name: tensor.numpy() for name, tensor in self.tensors.items()}
         self.fields = Fields({name[6:]: tensor for name, tensor in self.tensors.items() if name.startswith("state.")})
@@ -51,7 +52,7 @@ class Trace:
             actions: [N, …], memory that stays.
 
         Raises:
-            RecordingError: if it cannot be recorded.
+            ReplayError: if it cannot be recorded.
         """
         self.recording = Recording()
         fields = {f"state.{name}": tensor for name, tensor in state_fields(batch.state).items()}
@@ -73,14 +74,19 @@ class Trace:
         self.after = self._apart(after, shared=True)
         self.results = self._apart(results, shared=False)
         self.size = nbytes_of(self.recording.calls)
+        self.form = _form(self.after)
 
-    def _apart(self, tensors: Mapping[str, Tensor], shared: bool) -> dict[str, Place]:
+    def _apart(self, tensors: Mapping[str, Tensor], shared: bool) -> dict[str, Region]:
         """Places of results in memory that nothing else has, if necessary by another operation that copies them."""
-        places: dict[str, Place] = {}
+        places: dict[str, Region] = {}
         mine: set[int] = set()
         for name, tensor in tensors.items():
             place = self.recording.place(tensor)
-            if place.memory in self._taken | self.recording.outside or (place.memory in mine and not shared) or not _is_plain(place):
+            if (
+                place.memory in self._taken | self.recording.outside
+                or (place.memory in mine and not shared)
+                or not _is_plain(place)
+            ):
                 place = self.recording.copied(place)
             mine.add(place.memory)
             places[name] = place
@@ -88,7 +94,13 @@ class Trace:
         return places
 
 
-def _is_plain(place: Place) -> bool:
+def _form(places: Mapping[str, Region]) -> list[Any]:
+    """How tensors lie, whatever the numbers of their memories are."""
+    order = {memory: i for i, memory in enumerate(dict.fromkeys(place.memory for place in places.values()))}
+    return [(name, place._replace(memory=order[place.memory])) for name, place in places.items()]
+
+
+def _is_plain(place: Region) -> bool:
     """True where different indices are different memory."""
     return all(stride > 0 or size == 1 for size, stride in zip(place.size, place.stride, strict=True))
 
@@ -100,7 +112,7 @@ class RecordedStep:
         """Build it, and run it once from ``sets[0]`` to ``sets[1]``; the traced step has read ``sets[0]`` too.
 
         Raises:
-            RecordingError: if it gives other results than the traced step.
+            ReplayError: if it gives other results than the traced step.
         """
         self.sets, self._trace = sets, trace
         inputs = {place.memory for place in trace.inputs.values()}
@@ -119,12 +131,13 @@ class RecordedStep:
         outputs = self._new_outputs()
         self._lists[0, 0] = self._build(0, outputs, run=True)
         got = {**outputs.copies(), **self.sets[1].tensors}
-        for name, expected in self._trace.found.items():
-            if not _same(expected, got[name]):
-                raise RecordingError(f"{name} is not the same when it is replayed")
         for number, tensor in self._program.changed_outside().items():
             if not _same(tensor, outside[number]):
-                raise RecordingError("it changes a tensor that is no part of the state")
+                tensor.copy_(outside[number])
+                raise ReplayError("it changes a tensor that is no part of the state")
+        for name, expected in self._trace.found.items():
+            if not _same(expected, got[name]):
+                raise ReplayError(f"{name} is not the same when it is replayed")
         self._trace.found = {}
 
     def _new_outputs(self) -> Outputs:
@@ -145,17 +158,18 @@ class RecordedStep:
 
     def run(self, side: int) -> tuple[Outputs, bool]:
         """Step from one set of memory to the other: the results, and True if they must be copied."""
-        number = next((i for i, outputs in enumerate(self._outputs[1:], 1) if outputs.is_free()), 0)
-        if not number and len(self._outputs) <= _HANDED_OUT:
-            self._new_outputs()
-            number = len(self._outputs) - 1
+        number = next((i for i, outputs in enumerate(self._outputs) if outputs.is_free()), len(self._outputs))
+        if number == len(self._outputs):
+            if number <= _HANDED_OUT:  # the last one is never handed out
+                self._new_outputs()
+            number = min(number, _HANDED_OUT)
         steps = self._lists.get((side, number))
         if steps is None:
             steps = self._lists[side, number] = self._build(side, self._outputs[number])
         with np.errstate(all="ignore"):
             for function, arguments in steps:
                 function(*arguments)
-        return self._outputs[number], not number
+        return self._outputs[number], number == _HANDED_OUT
 
 
 def memory_of(running: Running, name: str) -> Tensor:

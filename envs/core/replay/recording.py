@@ -17,14 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _RESERVED = {"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "detach"}
 _LOOKED_AT = {"numpy", "tolist", "item", "__bool__", "__int__", "__float__", "__index__", "__array__", "__dlpack__"}
 _SHAPED_BY_VALUES = {"nonzero", "masked_select", "_local_scalar_dense", "_unique2", "unique_dim", "bincount", "equal"}
+_MASKS = (torch.bool, torch.uint8)
 _active: list[Recording] = []
 
 
-class RecordingError(BaseException):
+class ReplayError(BaseException):
     """A function that cannot be replayed; the message says why. No ``except Exception`` of the function catches it."""
 
 
-class Place(NamedTuple):
+class Region(NamedTuple):
     """A tensor, by its memory."""
 
     memory: int  # number of it
@@ -49,21 +50,21 @@ class Call:
     name: str
     arguments: tuple[Any, ...]
     named: dict[str, Any]
-    results: list[Place]
+    results: list[Region]
     written: set[int] = field(default_factory=set)  # memories
     in_place: bool = False  # True if its results lie in what it gets
     has_no_out: bool = False  # True once it is known that it cannot write its result to given memory
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[Region]:
         """All that it reads or writes."""
         yield from places_in([*self.arguments, *self.named.values()])
         yield from self.results
 
 
-def places_in(values: Any) -> Iterator[Place]:
+def places_in(values: Any) -> Iterator[Region]:
     """The places in arguments."""
     for value in values:
-        if isinstance(value, Place):
+        if isinstance(value, Region):
             yield value
         elif isinstance(value, list | tuple):
             yield from places_in(value)
@@ -94,18 +95,18 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Any:
         _active.append(self)
-        self._looking.__enter__()
-        return super().__enter__()
+        self._looking.__enter__()  # type: ignore[no-untyped-call]
+        return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._looking.__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._looking.__exit__(*error)  # type: ignore[no-untyped-call]
         _active.pop()
 
-    def place(self, tensor: Tensor, made: bool = False) -> Place:
+    def place(self, tensor: Tensor, made: bool = False) -> Region:
         """Where a tensor lies; ``made`` says that an operation has just made it."""
         if type(tensor) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer) or tensor.device.type != "cpu":
-            raise RecordingError(f"a {type(tensor).__name__} on {tensor.device}")
+            raise ReplayError(f"a {type(tensor).__name__} on {tensor.device}")
         key = tensor.untyped_storage()._cdata
         if key not in self._numbers:
             self._numbers[key] = len(self.memory)
@@ -114,18 +115,19 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.outside.add(self._numbers[key])
         self._kept.append(tensor)
         size, stride = tuple(tensor.shape), tensor.stride()
-        return Place(self._numbers[key], tensor.dtype, size, stride, tensor.storage_offset())
+        return Region(self._numbers[key], tensor.dtype, size, stride, int(tensor.storage_offset()))
 
-    def copied(self, place: Place) -> Place:
+    def copied(self, place: Region) -> Region:
         """A copy in memory of its own, made by a further operation."""
         new = self.place(torch.empty(place.size, dtype=place.dtype), made=True)
         self.calls.append(Call(torch.clone, "clone", (place,), {}, [new], {new.memory}))
         return new
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def _dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, kwargs = str(func.overloadpacket.__name__), kwargs or {}
-        if name in _SHAPED_BY_VALUES or torch.Tag.nondeterministic_seeded in func.tags:
-            raise RecordingError(f"it calls {name}")
+        masked = name == "index" and any(index is not None and index.dtype in _MASKS for index in args[1])
+        if masked or name in _SHAPED_BY_VALUES or torch.Tag.nondeterministic_seeded in func.tags:
+            raise ReplayError(f"it calls {name}")
         arguments, named = self._noted(args), {key: self._noted(value) for key, value in kwargs.items()}
         result = func(*args, **kwargs)
         schema = func._schema
@@ -155,13 +157,17 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return value
 
 
+# not in the class, whose maker would wrap it so that its first call imports PyTorch's compiler, which takes a second
+Recording.__torch_dispatch__ = Recording._dispatch  # type: ignore[method-assign, assignment]
+
+
 class _Looking(TorchFunctionMode):
     """Refuses functions that look at numbers of a tensor without an operation."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if name in _LOOKED_AT:
-            raise RecordingError(f"it calls Tensor.{name}")
+            raise ReplayError(f"it calls Tensor.{name}")
         return func(*args, **(kwargs or {}))
 
 
