@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -26,16 +26,35 @@ FORKS.set_forkserver_preload(
 
 
 class ForkedCommand:
-    """``palaestra WORDS``; what it prints is appended to ``log``. Final evaluations are short and leave no video.
+    """``palaestra WORDS`` in this folder. Final evaluations are short and leave no video.
 
-    ``before`` runs first in its process.
+    Args:
+        words: after the name of the command.
+        log: takes what it prints.
+        errors: takes what it writes to standard error instead.
+        environ: all variables of its environment; those of this process if None.
+        before: runs first in its process.
+
+    Attributes:
+        pid: its number in the operating system.
     """
 
-    def __init__(self, words: list[str], log: Path, before: Callable[[], None] | None = None) -> None:
-        self.log = log
+    def __init__(
+        self,
+        words: Sequence[str],
+        log: Path,
+        before: Callable[[], None] | None = None,
+        *,
+        errors: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._log, self._errors = log, errors or log
         log.parent.mkdir(exist_ok=True, parents=True)
-        self._process = FORKS.Process(target=_run, args=(Path.cwd(), {**os.environ}, words, str(log), before))
+        environ = os.environ if environ is None else environ
+        arguments = (Path.cwd(), {**environ}, [*words], str(log), str(self._errors), before)
+        self._process = FORKS.Process(target=_run, args=arguments)
         self._process.start()
+        assert self._process.pid is not None
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
@@ -45,11 +64,10 @@ class ForkedCommand:
     def wait(self, seconds: float = 120.0) -> int:
         """Its exit status; an AssertionError if it does not end."""
         self._process.join(seconds)
-        late = self._process.exitcode is None
-        if late:
+        if self._process.exitcode is None:
             self.kill()
-        assert not late, f"{self.log} does not end: {self.said()}"
-        return int(self._process.exitcode or 0)
+            raise AssertionError(f"it does not end: {self.said()}")
+        return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
@@ -60,29 +78,28 @@ class ForkedCommand:
         self._process.join()
 
     def said(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
+        """What it has printed."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def complained(self) -> str:
+        """What it has written to standard error."""
+        return self._errors.read_text() if self._errors.exists() else ""
 
 
 def _run(
-    folder: Path, environ: dict[str, str], words: list[str], log: str, before: Callable[[], None] | None
+    folder: Path, environ: dict[str, str], words: list[str], log: str, errors: str, before: Callable[[], None] | None
 ) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
     torch.set_num_threads(1)
-    if before is not None:
-        before()
-    run_command(words, log)
-
-
-def run_command(words: list[str], log: str) -> None:
-    """Be that command, in this process."""
-    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(written, 1)
-    os.dup2(written, 2)
-    for name in ("stdout", "stderr"):
+    for number, name, file in ((1, "stdout", log), (2, "stderr", errors)):
+        written = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(written, number)
         setattr(sys, name, os.fdopen(written, "w", buffering=1, closefd=False))
     TensorEnvSpec.evaluation_episodes = 10
     trainer._record_episode = lambda *args: None
+    if before is not None:
+        before()
     sys.argv = ["palaestra", *words]
     cli.main()

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from forked_command import FORKS, run_command
+from forked_command import FORKS, ForkedCommand
 
 from palaestra.agents.distributed.process_group import joined
+
 
 def _environ(rank: int, size: int, port: int) -> dict[str, str]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
@@ -89,23 +90,20 @@ def _call(environ: dict[str, str], rank: int, senders: list[Any], function: Any,
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def start_command(size: int, arguments: list[str], folder: Path) -> list[Any]:
+def start_command(size: int, arguments: list[str], folder: Path) -> list[ForkedCommand]:
     """``palaestra ARGUMENTS`` in every process, with few evaluations; process r writes to ``folder/r.log``."""
-    folder.mkdir(exist_ok=True, parents=True)
-    return start(size, _command, arguments, str(folder))
+    port = _free_port()
+    return [
+        ForkedCommand(arguments, folder / f"{rank}.log", environ={**os.environ, **_environ(rank, size, port)})
+        for rank in range(size)
+    ]
 
 
 def command(size: int, arguments: list[str], folder: Path) -> tuple[list[int], str]:
     """The exit codes, and all that the processes have written."""
-    codes = wait(start_command(size, arguments, folder))
+    codes = [process.wait(60.0) for process in start_command(size, arguments, folder)]
     return codes, said(size, folder)
 
 
 def said(size: int, folder: Path) -> str:
     return "".join((folder / f"{rank}.log").read_text() for rank in range(size))
-
-
-def _command(environ: dict[str, str], rank: int, arguments: list[str], folder: str) -> None:
-    os.environ.update(environ)
-    torch.set_num_threads(1)
-    run_command(arguments, f"{folder}/{rank}.log")

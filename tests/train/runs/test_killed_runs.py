@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from kills import curves, same_weights
 
 from palaestra.train.runs.run_folder import RunFolder
 
-ENVS, KILLS = 64, 2
+ENVS = 64
 TINY = ("n_steps=8", "batch_size=256", "env.max_episode_steps=40")  # so that evaluations are short
 REPLAY = ("learning_starts=1000", "batch_size=128", "buffer_size=5000", TINY[-1])
 
@@ -34,6 +34,7 @@ class Case:
     settings: tuple[str, ...] = TINY
     iterations: int = 40
     words: tuple[str, ...] = ()
+    kills: int = 1
     processes: int = 1
     before: Callable[[], None] | None = None
     before_undisturbed: Callable[[], None] | None = None
@@ -46,7 +47,8 @@ class Case:
         return [*train, "--run-dir", str(run), "--track", "disabled", "--no-report"]
 
 
-def recorded(env: str, agent: str, settings: tuple[str, ...] = TINY, iterations: int = 20) -> Case:
+def recorded(env: str, agent: str, settings: tuple[str, ...] = TINY, iterations: int = 24) -> Case:
+    """Recorded, compared with the same operations called one by one."""
     return Case(
         *(env, agent, settings, iterations, ("--deterministic",)),
         before=fx_graph.record_always,
@@ -55,58 +57,59 @@ def recorded(env: str, agent: str, settings: tuple[str, ...] = TINY, iterations:
 
 
 CASES = {
-    "ppo": Case("cartpole", "ppo"),
-    "dqn": Case("snake-small", "dqn", REPLAY),
-    "pqn": Case("snake-small", "pqn"),
+    "ppo": Case("cartpole", "ppo", kills=2),
+    "dqn": Case("snake-small", "dqn", REPLAY, kills=2),
+    "pqn": Case("snake-small", "pqn", kills=2),
     "ppo that stores states": Case("snake-small", "ppo", (*TINY, "rollout_storage=states")),
     "pqn that stores observations": Case("snake-small", "pqn", (*TINY, "rollout_storage=observations")),
     "two processes": Case("cartpole", "ppo", processes=2),
-    "recorded ppo": recorded("cartpole", "ppo"),
-    "recorded dqn": recorded("cartpole", "dqn", REPLAY),
+    "recorded ppo": recorded("pricing", "ppo", ("n_steps=8", "batch_size=256", "env.periods=30")),
+    "recorded dqn": recorded("snake-small", "dqn", REPLAY),
     "recorded pqn": recorded("snake-small", "pqn", (*TINY, "rollout_storage=states")),
 }
 
 
 class Training:
-    """The processes of a command."""
+    """The processes of a command; with ``before`` run first, if there is one."""
 
     def __init__(self, case: Case, words: list[str], folder: Path, before: Callable[[], None] | None) -> None:
-        self.one = ForkedCommand(words, folder / "log", before) if case.processes == 1 else None
-        self.all = [] if self.one is not None else team.start_command(case.processes, words, folder)
-        self.said = self.one.said if self.one else lambda: team.said(case.processes, folder)
+        self.processes: Sequence[ForkedCommand] = (
+            [ForkedCommand(words, folder / "log", before)]
+            if case.processes == 1
+            else team.start_command(case.processes, words, folder)
+        )
 
     def runs(self) -> bool:
-        return self.one.poll() is None if self.one else all(process.exitcode is None for process in self.all)
-
-    def wait(self) -> list[int]:
-        return [self.one.wait()] if self.one else team.wait(self.all)
+        return all(process.poll() is None for process in self.processes)
 
     def kill(self) -> None:
-        for process in self.all or [self.one]:
+        for process in self.processes:
             process.kill()
-        for process in self.all:
-            process.join()
+
+    def ends_well(self) -> None:
+        for process in self.processes:
+            assert process.wait() == 0, process.said()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_run_killed_again_and_again_ends_with_the_same_weights(case: Case, tmp_path: Path) -> None:
     """At random moments once the first checkpoint is there; the run goes on from the newest whole one."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed = Training(case, case.command(whole), tmp_path / "alone", case.before_undisturbed)
-    assert set(undisturbed.wait()) == {0}, undisturbed.said()
+    Training(case, case.command(whole), tmp_path / "alone", case.before_undisturbed).ends_well()
     moments, kills, deadline = random.Random(0), 0, time.monotonic() + 150
     training = Training(case, case.command(killed), tmp_path, case.before)
-    while kills < KILLS and time.monotonic() < deadline:
-        before = RunFolder(killed).checkpoints()
-        while RunFolder(killed).checkpoints() == before and training.runs():
+    while kills < case.kills and time.monotonic() < deadline:
+        seen = RunFolder(killed).checkpoints()
+        while RunFolder(killed).checkpoints() == seen and training.runs():
             time.sleep(0.002)
         time.sleep(moments.uniform(0.0, 0.1))
         if not training.runs():
             break
         training.kill()
         kills += 1
-        training = Training(case, ["train", "--resume", str(killed), "--track", "disabled", "--no-report"], tmp_path, case.before)
-    assert set(training.wait()) == {0}, training.said()
+        words = ["train", "--resume", str(killed), "--track", "disabled", "--no-report"]
+        training = Training(case, words, tmp_path, case.before)
+    training.ends_well()
     assert kills > 0
     assert same_weights(killed, whole)
     assert curves(killed) == curves(whole)
