@@ -21,7 +21,7 @@ from kills import curves, same_weights
 from palaestra.train.runs.run_folder import RunFolder
 
 ENVS = 64
-TINY = ("n_steps=8", "batch_size=256", "env.max_episode_steps=40")  # so that evaluations are short
+TINY = ("n_steps=8", "batch_size=256", "n_epochs=2", "env.max_episode_steps=40")  # so that evaluations are short
 REPLAY = ("learning_starts=1000", "batch_size=128", "buffer_size=5000", TINY[-1])
 
 
@@ -32,7 +32,7 @@ class Case:
     env: str
     agent: str
     settings: tuple[str, ...] = TINY
-    iterations: int = 40
+    iterations: int = 30
     words: tuple[str, ...] = ()
     kills: int = 1
     processes: int = 1
@@ -47,7 +47,7 @@ class Case:
         return [*train, "--run-dir", str(run), "--track", "disabled", "--no-report"]
 
 
-def recorded(env: str, agent: str, settings: tuple[str, ...] = TINY, iterations: int = 24) -> Case:
+def recorded(env: str, agent: str, settings: tuple[str, ...] = TINY, iterations: int = 20) -> Case:
     """Recorded, compared with the same operations called one by one."""
     return Case(
         *(env, agent, settings, iterations, ("--deterministic",)),
@@ -63,7 +63,7 @@ CASES = {
     "ppo that stores states": Case("snake-small", "ppo", (*TINY, "rollout_storage=states")),
     "pqn that stores observations": Case("snake-small", "pqn", (*TINY, "rollout_storage=observations")),
     "two processes": Case("cartpole", "ppo", processes=2),
-    "recorded ppo": recorded("pricing", "ppo", ("n_steps=8", "batch_size=256", "env.periods=30")),
+    "recorded ppo": recorded("pricing", "ppo", (*TINY[:-1], "env.periods=30")),
     "recorded dqn": recorded("snake-small", "dqn", REPLAY),
     "recorded pqn": recorded("snake-small", "pqn", (*TINY, "rollout_storage=states")),
 }
@@ -102,7 +102,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_weights(case: Case, tmp
         seen = RunFolder(killed).checkpoints()
         while RunFolder(killed).checkpoints() == seen and training.runs():
             time.sleep(0.002)
-        time.sleep(moments.uniform(0.0, 0.1))
+        time.sleep(moments.uniform(0.0, 0.05))
         if not training.runs():
             break
         training.kill()
