@@ -95,11 +95,11 @@ def arithmetic() -> dict[str, Any]:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    processor = f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+    processor = f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
     return {"threads": torch.get_num_threads(), "processor": processor, "GPU": gpu, "torch": str(torch.__version__)}
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Its name, as Linux gives it, or Python elsewhere."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,0 +1,76 @@
+"""The processor that a table's column is named after: its name, and the widest instructions that libraries may use.
+
+Environment variables limit them, each library by one of its own (``NAME=avx2`` for all of ``LIMITS``), so that a
+processor with AVX-512 stands in for one with AVX2 only. Libraries that are not limited with the others are named.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palaestra.envs.core import resolve_device
+from palaestra.envs.core.host import available_cores
+from palaestra.train.runs.machine import processor_name
+
+LIMITS = {  # variable that limits a library to AVX2 → the library
+    "ATEN_CPU_CAPABILITY": "PyTorch",
+    "MKL_ENABLE_INSTRUCTIONS": "MKL",
+    "ONEDNN_MAX_CPU_ISA": "oneDNN",
+}
+LEVELS = {"AVX512": "AVX-512", "AVX2": "AVX2", "DEFAULT": "no AVX2"}  # PyTorch's names of what it uses
+_FLAGS = Path("/proc/cpuinfo")
+
+
+def where(device: str) -> dict[str, Any]:
+    """Where and on what something is measured: ``processor`` (a table's column), ``load``, ``commit``, ``date``."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    facts = {"processor": processor(device), "load": None if load is None else round(load, 2), "commit": commit()}
+    return {**facts, "cores": available_cores(), "date": datetime.now(UTC).date().isoformat()}
+
+
+def processor(device: str) -> str:
+    """The GPU's name; or the processor's, the cores that may be used, and the instructions."""
+    place = resolve_device(device)
+    if place.type == "cuda":
+        return torch.cuda.get_device_name(place)
+    cores = available_cores()
+    return f"{processor_name()}, {cores} core{'s' if cores != 1 else ''}, {instructions()}"
+
+
+def instructions() -> str:
+    """The widest vectors that PyTorch uses, and by what they are limited."""
+    used = torch.backends.cpu.get_cpu_capability()
+    limited = {name for name, value in LIMITS.items() if os.environ.get(name, "").lower() == "avx2"}
+    if "avx512f" not in _flags() or not (limited or used == "AVX2"):
+        return LEVELS.get(used, used)
+    if used == "AVX2" and limited >= LIMITS.keys() - {"ATEN_CPU_CAPABILITY"}:
+        return "limited to AVX2"
+    free = sorted(library for name, library in LIMITS.items() if name not in limited)
+    return f"limited to AVX2 but for {' and '.join(free)}"
+
+
+def _flags() -> str:
+    try:
+        return _FLAGS.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no Linux
+        return ""
+
+
+def commit() -> str | None:
+    """The first seven digits of the commit of palaestra's own code, with a plus where files differ from it.
+
+    None where it is not run from a repository.
+    """
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=7", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
