@@ -53,12 +53,14 @@ class Job:
         repeats: measurements of each, where there is time.
         left_out: who was not measured in this topic, and why; "" is the topic itself.
         figures: what was found so far.
+        work: the rollouts and minibatches of what is compared.
     """
 
     device: str
     repeats: int
     left_out: dict[str, str] = field(default_factory=dict)
     figures: list[Measured] = field(default_factory=list)
+    work: str = ""
 
     @property
     def on_gpu(self) -> bool:
@@ -85,7 +87,7 @@ def same_work(job: Job, span: Span) -> Iterator[Measured]:
     specs = {name: job.spec(config, name) for name in names(config)}
     specs |= {peer.name: job.spec(config, peer.name, peer.module) for peer in installed(LEARNERS, job.left_out)}
     kwargs = config.agent_kwargs
-    topic = f"PPO on CartPole, {config.num_envs:,} × {kwargs['n_steps']} steps, minibatch {kwargs['batch_size']:,}"
+    job.work = f"{config.num_envs:,} × {kwargs['n_steps']} steps, minibatch {kwargs['batch_size']:,}"
     with started(specs, LibraryProcess) as processes:
         units = warm_up(processes, span.part(WARM_UP), job.left_out, job.on_gpu, epochs=kwargs["n_epochs"])
         for share, epochs in ((0.65, kwargs["n_epochs"]), (1.0, 1)):
@@ -93,7 +95,7 @@ def same_work(job: Job, span: Span) -> Iterator[Measured]:
             samples = measure_rounds(processes, units, job.repeats, part, job.left_out, epochs=epochs)
             if OURS in samples:
                 samples = equal_work(samples, job.left_out)
-            title = f"{topic}, {epochs} epoch{'s' if epochs > 1 else ''}"
+            title = f"PPO on CartPole, {epochs} epoch{'s' if epochs > 1 else ''}"
             yield from speeds(title, samples, processes)
             for stage in (COLLECTION, UPDATE) if OURS in samples else ():
                 yield Measured(title, f"{OURS}, {stage} alone", rates(samples[OURS], stage))
@@ -234,6 +236,7 @@ def measure_overview(repeats: int = 3, device: str = "auto", seconds: float = SE
         **found_at,
         "seconds": seconds,
         "repeats": repeats,
+        "work": job.work,
         "figures": [figure.as_dict() for figure in job.figures],
         "left_out": left_out,
     }

@@ -62,8 +62,9 @@ def _notes(result: dict[str, Any]) -> str:
     counts = [len(figure["values"]) for figure in result["figures"] if figure["unit"] == "steps/s"] or [0]
     on_gpu = any(figure["device_mib"] is not None for figure in result["figures"])
     load = "" if result["load"] is None else f" The load of the machine was {result['load']:.1f} before."
+    work = f"PPO on CartPole: {result['work']}, equal gradient steps, counted. " if result["work"] else ""
     return (
-        f"Medians of {max(counts)} or fewer measurements in turns: as many as {result['seconds']:g} s allow "
+        f"{work}Medians of {max(counts)} or fewer measurements in turns: as many as {result['seconds']:g} s allow "
         "(--seconds); ours is so many times as fast, by the medians. MiB: the most memory "
         f"{'on the GPU' if on_gpu else 'that the whole process held'}. A step is a transition of one environment.{load}"
     )

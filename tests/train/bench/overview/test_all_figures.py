@@ -69,8 +69,10 @@ def an_hour() -> Span:
 
 def test_the_same_work_has_both_numbers_of_epochs_its_memory_and_its_share_of_the_limit() -> None:
     job = Job("cpu", 2)
-    figures = list(all_figures.same_work(job, an_hour()))
-    title = "PPO on CartPole, 4 × 8 steps, minibatch 16"
+    job.figures += all_figures.same_work(job, an_hour())
+    figures = [*job.figures, *all_figures.share_of_products(job, an_hour())]
+    title = "PPO on CartPole"
+    assert job.work == "4 × 8 steps, minibatch 16"
     names = [OURS, SB3, SB3_ALONE, f"{OURS}, {COLLECTION} alone", f"{OURS}, {UPDATE} alone"]
     wanted = [(f"{title}, {epochs}", name) for epochs in ("2 epochs", "1 epoch") for name in names]
     wanted.append(("update, share of the limit of matrix products", OURS))
