@@ -29,7 +29,10 @@ class SeveralSizes:
 
 
 def build(spec: dict[str, Any]) -> SeveralSizes:
-    """``spec["name"]`` on the environment of ``spec["config"]``; ``spec["options"]`` are the batch's."""
+    """``spec["name"]``, a way of ours or Gymnasium's batch, on the environment of ``spec["config"]``.
+
+    ``spec["options"]`` are further arguments of our batch.
+    """
     config = RunConfig(**spec["config"])
 
     def workload(num_envs: int) -> Workload:

@@ -38,6 +38,7 @@ from palaestra.train.formatting import minutes
 
 SECONDS = 225.0  # of the whole, when nobody says otherwise: under four minutes with the start of Python
 STEPPED = ("snake", "reach", "pricing")
+WAYS: dict[str, dict[str, Any]] = {}  # names of further ways to make our batches (palaestra, …) → arguments of make()
 TRAINED = ("snake-small", "snake", "pricing", "reach")
 NEIGHBOURS = ("pricing", "snake-small")
 WARM_UP = 0.6  # share of a topic's time by which its processes must be warm; what they leave over is measured in
@@ -119,7 +120,7 @@ def share_of_products(job: Job, span: Span) -> Iterator[Measured]:
 def stepping_cartpole(job: Job, span: Span) -> Iterator[Measured]:
     """CartPole beside others' batches."""
     config = resolve_config("cartpole", "ppo", device=job.device)
-    specs = {OURS: job.spec(config, OURS, "env_stepping"), GYMNASIUM: job.spec(config, GYMNASIUM, "env_stepping")}
+    specs = {**_ours(job, config), GYMNASIUM: job.spec(config, GYMNASIUM, "env_stepping")}
     if installed((GYMNAX,), job.left_out):
         specs[GYMNAX.name] = {**gymnax_spec(config), "name": GYMNAX.name}
     yield from _stepped(job, span, "cartpole", specs, STEPPING_SIZES)
@@ -130,7 +131,13 @@ def stepping_others(job: Job, span: Span) -> Iterator[Measured]:
     for number, env in enumerate(STEPPED):
         config = resolve_config(env, "ppo", device=job.device)
         part = replace(span.part(1.0 / (len(STEPPED) - number)), end=span.end)
-        yield from _stepped(job, part, env, {OURS: job.spec(config, OURS, "env_stepping")}, STEPPING_SIZES[:1])
+        yield from _stepped(job, part, env, _ours(job, config), STEPPING_SIZES[:1])
+
+
+def _ours(job: Job, config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Our batch as it is made by default, and in the other ways."""
+    ways: dict[str, dict[str, Any]] = {OURS: {}, **WAYS}
+    return {name: job.spec(config, name, "env_stepping", options=options) for name, options in ways.items()}
 
 
 def _stepped(

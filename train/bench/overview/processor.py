@@ -1,7 +1,7 @@
 """The processor that a table's column is named after: its name, and the widest instructions that libraries may use.
 
-Environment variables limit them, each library by one of its own (``NAME=avx2`` for all of ``LIMITS``), so that a
-processor with AVX-512 stands in for one with AVX2 only. Libraries that are not limited with the others are named.
+Environment variables limit them, each library by one of its own (``LIMITS``), so that a processor with AVX-512 stands
+in for one with AVX2 only. Libraries that are not limited with the others are named.
 """
 
 from __future__ import annotations
@@ -9,19 +9,23 @@ from __future__ import annotations
 import os
 import subprocess
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from palaestra.envs.core import resolve_device
 from palaestra.envs.core.host import available_cores
 from palaestra.train.runs.machine import processor_name
 
-LIMITS = {  # variable that limits a library to AVX2 → the library
-    "ATEN_CPU_CAPABILITY": "PyTorch",
-    "MKL_ENABLE_INSTRUCTIONS": "MKL",
-    "ONEDNN_MAX_CPU_ISA": "oneDNN",
+LIMITS = {  # library → what limits it to AVX2, to be put before a command
+    "PyTorch": "ATEN_CPU_CAPABILITY=avx2",
+    "MKL": "MKL_ENABLE_INSTRUCTIONS=AVX2",
+    "oneDNN": "ONEDNN_MAX_CPU_ISA=AVX2",
+    "NumPy": "NPY_DISABLE_CPU_FEATURES='X86_V4 AVX512_ICL AVX512_SPR'",
+    "JAX": "XLA_FLAGS=--xla_cpu_max_isa=AVX2",
 }
 LEVELS = {"AVX512": "AVX-512", "AVX2": "AVX2", "DEFAULT": "no AVX2"}  # PyTorch's names of what it uses
 _FLAGS = Path("/proc/cpuinfo")
@@ -46,13 +50,26 @@ def processor(device: str) -> str:
 def instructions() -> str:
     """The widest vectors that PyTorch uses, and by what they are limited."""
     used = torch.backends.cpu.get_cpu_capability()
-    limited = {name for name, value in LIMITS.items() if os.environ.get(name, "").lower() == "avx2"}
-    if "avx512f" not in _flags() or not (limited or used == "AVX2"):
+    limited = {library for library, setting in LIMITS.items() if _is_set(setting)}
+    limited -= {"NumPy"} if numpy_uses_avx512() else set()
+    if "avx512f" not in _flags() or not (limited - {"NumPy"} or used == "AVX2"):
         return LEVELS.get(used, used)
-    if used == "AVX2" and limited >= LIMITS.keys() - {"ATEN_CPU_CAPABILITY"}:
-        return "limited to AVX2"
-    free = sorted(library for name, library in LIMITS.items() if name not in limited)
-    return f"limited to AVX2 but for {' and '.join(free)}"
+    wanted = LIMITS.keys() - (set() if find_spec("jax") else {"JAX"}) - ({"PyTorch"} if used == "AVX2" else set())
+    free = [library for library in LIMITS if library in wanted - limited]
+    return "limited to AVX2" + (f" but for {' and '.join(free)}" if free else "")
+
+
+def _is_set(setting: str) -> bool:
+    """True if the environment has that setting, perhaps among others and in capital letters."""
+    name, _, value = setting.partition("=")
+    return value.strip("'").lower() in os.environ.get(name, "").lower()
+
+
+def numpy_uses_avx512() -> bool:
+    """Whether it does so for sines; before NumPy 2, which does not tell, False."""
+    introspect = getattr(np.lib, "introspect", None)
+    found = {} if introspect is None else introspect.opt_func_info(func_name="^sin$", signature="float32")
+    return any(kind["current"].startswith(("X86_V4", "AVX512")) for kinds in found.values() for kind in kinds.values())
 
 
 def _flags() -> str:

@@ -85,11 +85,12 @@ def test_the_same_work_has_both_numbers_of_epochs_its_memory_and_its_share_of_th
     assert job.left_out == {peer.name: INSTALL for peer in LEARNERS}
 
 
-def test_environments_alone() -> None:
-    job = Job("cpu", 1)
+def test_environments_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(all_figures, "WAYS", {"palaestra, of 9 steps": {"max_episode_steps": 9}})
+    job, ours = Job("cpu", 1), (OURS, "palaestra, of 9 steps")
     figures = [*all_figures.stepping_cartpole(job, an_hour()), *all_figures.stepping_others(job, an_hour())]
-    wanted = [(f"stepping {n} × cartpole", name) for n in (3, 5) for name in (OURS, GYMNASIUM)]
-    wanted += [("stepping 3 × snake-small", OURS), ("stepping 3 × pricing", OURS)]
+    wanted = [(f"stepping {n} × cartpole", name) for n in (3, 5) for name in (*ours, GYMNASIUM)]
+    wanted += [(f"stepping 3 × {env}", name) for env in ("snake-small", "pricing") for name in ours]
     assert [(f.topic, f.name) for f in figures] == wanted
     assert job.left_out == {GYMNAX.name: INSTALL}
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,33 +96,48 @@ def test_what_else_stands_there_is_not_overwritten(content: str, what: str, page
 # ------------------------------------------------------------------------------------------- the processor's name
 
 AVX512, AVX2 = "flags : fpu avx2 avx512f", "flags : fpu avx2"
-ALL = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+ALL = list(processor.LIMITS)
 
 
 @pytest.mark.parametrize(
-    ("used", "flags", "limits", "told"),
+    ("used", "flags", "limited", "told"),
     [
-        ("AVX512", AVX512, {}, "AVX-512"),
-        ("AVX2", AVX2, {}, "AVX2"),
+        ("AVX512", AVX512, [], "AVX-512"),
+        ("AVX2", AVX2, [], "AVX2"),
         ("AVX2", AVX2, ALL, "AVX2"),
         ("AVX2", AVX512, ALL, "limited to AVX2"),
-        ("AVX2", AVX512, {"ATEN_CPU_CAPABILITY": "avx2"}, "limited to AVX2 but for MKL and oneDNN"),
-        ("AVX512", AVX512, {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}, "limited to AVX2 but for PyTorch and oneDNN"),
-        ("DEFAULT", "", {}, "no AVX2"),
-        ("NEON", "", {}, "NEON"),
+        ("AVX2", AVX512, ["PyTorch"], "limited to AVX2 but for MKL and oneDNN and NumPy and JAX"),
+        ("AVX2", AVX512, ["PyTorch", "MKL", "oneDNN"], "limited to AVX2 but for NumPy and JAX"),
+        ("AVX512", AVX512, ["MKL", "oneDNN", "NumPy", "JAX"], "limited to AVX2 but for PyTorch"),
+        ("DEFAULT", "", [], "no AVX2"),
+        ("NEON", "", [], "NEON"),
     ],
 )
 def test_a_limited_processor_says_so(
-    used: str, flags: str, limits: dict[str, str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    used: str, flags: str, limited: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in processor.LIMITS:
+    for library, setting in processor.LIMITS.items():
+        name, _, value = setting.partition("=")
         monkeypatch.delenv(name, raising=False)
-    for name, value in limits.items():
-        monkeypatch.setenv(name, value)
+        if library in limited:
+            monkeypatch.setenv(name, shlex.split(value)[0])
     (tmp_path / "cpuinfo").write_text(flags)
     monkeypatch.setattr(processor, "_FLAGS", tmp_path / "cpuinfo")
     monkeypatch.setattr(processor.torch.backends.cpu, "get_cpu_capability", lambda: used)
+    monkeypatch.setattr(processor, "numpy_uses_avx512", lambda: flags == AVX512 and "NumPy" not in limited)
+    monkeypatch.setattr(processor, "find_spec", lambda name: name)
     assert processor.instructions() == told
+
+
+@pytest.mark.skipif(not hasattr(np.lib, "introspect"), reason="NumPy 2 tells what it uses")
+def test_numpy_is_limited_by_that_setting() -> None:
+    """In a process of its own, for NumPy reads it when it is imported; other words are ignored with a warning."""
+    name, _, value = processor.LIMITS["NumPy"].partition("=")
+    program = "from palaestra.train.bench.overview.processor import numpy_uses_avx512 as n; print(n())"
+    for words, wanted in ((shlex.split(value)[0], "False"), ("", str(processor.numpy_uses_avx512()))):
+        command, environ = [sys.executable, "-c", program], {**os.environ, name: words}
+        answer = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        assert (answer.stdout.strip(), answer.stderr) == (wanted, "")
 
 
 def test_a_processor_has_a_name_cores_and_instructions() -> None:
