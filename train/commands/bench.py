@@ -80,10 +80,11 @@ def _overview(
     """Everything that is measured of this machine, and what shows it."""
     from palaestra.train.bench.overview import all_figures, overview_table
     from palaestra.train.bench.overview.processor_table import read_table, write_column
+    from palaestra.train.runs.machine import process_seconds
 
     if readme is not None:
         read_table(readme, OVERVIEW)  # find out now, not after minutes
-    result = all_figures.measure_overview(repeats, device, seconds or all_figures.SECONDS)
+    result = all_figures.measure_overview(repeats, device, seconds or all_figures.SECONDS, process_seconds())
     if readme is not None:
         command = f"palaestra bench --repeats {repeats} --device {device}" + (
             f" --seconds {seconds}" if seconds else ""

@@ -41,7 +41,7 @@ STEPPED = ("snake", "reach", "pricing")
 WAYS: dict[str, dict[str, Any]] = {}  # names of further ways to make our batches (palaestra, …) → arguments of make()
 TRAINED = ("snake-small", "snake", "pricing", "reach")
 NEIGHBOURS = ("pricing", "snake-small")
-WARM_UP = 0.6  # share of a topic's time by which its processes must be warm; what they leave over is measured in
+WARM_UP = 0.65  # share of a topic's time by which its processes must be warm; what they leave over is measured in
 MANY_BOARDS, MANY_ENVS = 16_384, 65_536
 
 
@@ -86,7 +86,8 @@ def same_work(job: Job, span: Span) -> Iterator[Measured]:
     """PPO beside other libraries."""
     config = bench_config("cartpole", "ppo", job.device)
     specs = {name: job.spec(config, name) for name in names(config)}
-    specs |= {peer.name: job.spec(config, peer.name, peer.module) for peer in installed(LEARNERS, job.left_out)}
+    peers = sorted(installed(LEARNERS, job.left_out), key=lambda peer: peer.compiles)  # who takes long to warm up last
+    specs |= {peer.name: job.spec(config, peer.name, peer.module) for peer in peers}
     kwargs = config.agent_kwargs
     job.work = f"{config.num_envs:,} × {kwargs['n_steps']} steps, minibatch {kwargs['batch_size']:,}"
     with started(specs, LibraryProcess) as processes:
@@ -194,24 +195,27 @@ def memory_of_boards(job: Job, span: Span) -> Iterator[Measured]:
 
 
 TOPICS: dict[str, tuple[float, Measure]] = {  # announced as → weight (about s on two cores), and what measures it
-    "PPO on CartPole beside other libraries": (85.0, same_work),
+    "PPO on CartPole beside other libraries": (110.0, same_work),
     "what the update reaches": (12.0, share_of_products),
-    "CartPole's environments alone": (22.0, stepping_cartpole),
+    "CartPole's environments alone": (20.0, stepping_cartpole),
     "Snake's, reach's and pricing's environments alone": (12.0, stepping_others),
-    "training with presets": (28.0, presets),
-    "runs beside a busy program": (50.0, neighbours),
+    "training with presets": (24.0, presets),
+    "runs beside a busy program": (44.0, neighbours),
     "two runs side by side": (16.0, pairs),
     "memory": (2.0, memory_of_boards),
 }
 
 
-def measure_overview(repeats: int = 3, device: str = "auto", seconds: float = SECONDS) -> dict[str, Any]:
+def measure_overview(
+    repeats: int = 3, device: str = "auto", seconds: float = SECONDS, spent: float = 0.0
+) -> dict[str, Any]:
     """Measure every topic, in about so many seconds; what comes next goes to standard error.
 
     Args:
         repeats: measurements of each workload, where there is time for them.
         device: of environments and agents.
         seconds: of all together.
+        spent: seconds of them that are over already.
 
     Returns:
         Plain data for JSON: where it was measured, ``figures`` (fields of :class:`Measured`), ``left_out`` (who was not
@@ -225,7 +229,7 @@ def measure_overview(repeats: int = 3, device: str = "auto", seconds: float = SE
     use_available_cores()
     found_at = where(device)
     job, left_out = Job(device, repeats), dict[str, str]()
-    budget = TimeBudget(seconds, {name: weight for name, (weight, _) in TOPICS.items()})
+    budget = TimeBudget(seconds - spent, {name: weight for name, (weight, _) in TOPICS.items()})
     for name, (_, measure) in TOPICS.items():
         say(name)
         job.left_out, span = {}, budget.begin(name)

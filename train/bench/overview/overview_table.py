@@ -16,10 +16,11 @@ _SIZES = (8, 8, 8, 9, 7)  # of the others
 
 def overview_table(result: dict[str, Any]) -> str:
     """The result of :func:`palaestra.train.bench.overview.all_figures.measure_overview`."""
+    on_gpu = _on_gpu(result)
     heads = ("median", "least", "most", "ours is", "MiB")
     lines = [*_heading(result), "", _line("steps/s", heads)]
     for topic, figures in groupby(result["figures"], key=lambda figure: figure["topic"]):
-        lines += [*wrapped(topic), *(line for figure in figures for line in _rows(figure))]
+        lines += [*wrapped(topic), *(line for figure in figures for line in _rows(figure, on_gpu))]
     lines += ["", *wrapped(_notes(result))]
     lines += [line for name, reason in result["left_out"].items() for line in wrapped(f"left out: {name}: {reason}")]
     return "\n".join(lines)
@@ -36,12 +37,17 @@ def _line(label: str, cells: tuple[str, ...]) -> str:
     return f"{label:<{LABEL}}{''.join(f'{cell:>{size}}' for cell, size in zip(cells, _SIZES, strict=True))}".rstrip()
 
 
-def _rows(figure: dict[str, Any]) -> Iterator[str]:
+def _on_gpu(result: dict[str, Any]) -> bool:
+    """True if the memory that is shown is the GPU's."""
+    return any(figure["device_mib"] is not None for figure in result["figures"])
+
+
+def _rows(figure: dict[str, Any], on_gpu: bool) -> Iterator[str]:
     """The figure; its name has a line of its own where it is long."""
     values, unit = figure["values"], figure["unit"]
     numbers = tuple(shown(number, unit) for number in (figure["median"], min(values), max(values)))
     times = "" if figure["times"] is None else f"{figure['times']:.2f} ×"
-    peak = figure["host_mib"] if figure["device_mib"] is None else figure["device_mib"]
+    peak = figure["device_mib"] if on_gpu else figure["host_mib"]
     name = f"  {figure['name']}"
     if len(name) >= LABEL:
         yield from wrapped(name)
@@ -60,13 +66,13 @@ def shown(number: float, unit: str) -> str:
 
 def _notes(result: dict[str, Any]) -> str:
     counts = [len(figure["values"]) for figure in result["figures"] if figure["unit"] == "steps/s"] or [0]
-    on_gpu = any(figure["device_mib"] is not None for figure in result["figures"])
     load = "" if result["load"] is None else f" The load of the machine was {result['load']:.1f} before."
     work = f"PPO on CartPole: {result['work']}, equal gradient steps, counted. " if result["work"] else ""
+    held = "on the GPU" if _on_gpu(result) else "that the whole process held"
     return (
         f"{work}Medians of {max(counts)} or fewer measurements in turns: as many as {result['seconds']:g} s allow "
         "(--seconds); ours is so many times as fast, by the medians. MiB: the most memory "
-        f"{'on the GPU' if on_gpu else 'that the whole process held'}. A step is a transition of one environment.{load}"
+        f"{held}. A step is a transition of one environment.{load}"
     )
 
 

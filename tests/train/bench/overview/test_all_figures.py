@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from palaestra.train.bench import throughput
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError
-from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, worker
+from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, require_jax_on, worker
 from palaestra.train.bench.libraries.sb3 import SB3, SB3_ALONE
 from palaestra.train.bench.overview import all_figures
 from palaestra.train.bench.overview.all_figures import Job, measure_overview
@@ -95,6 +98,32 @@ def test_environments_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert job.left_out == {GYMNAX.name: INSTALL}
 
 
+def test_a_gpu_steps_many_more_and_all_warm_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "on_gpu", True)
+    monkeypatch.setattr(all_figures, "MANY_ENVS", 7)
+    warm_up, seen = all_figures.warm_up, list[bool]()
+
+    def spy(processes: Any, span: Span, left_out: Any, at_once: bool, **more: Any) -> Any:
+        seen.append(at_once)
+        return warm_up(processes, span, left_out, at_once, **more)
+
+    monkeypatch.setattr(all_figures, "warm_up", spy)
+    figures = list(all_figures.stepping_others(Job("cpu", 1), an_hour()))
+    assert [f.topic for f in figures] == [f"stepping {n} × {env}" for env in ("snake-small", "pricing") for n in (3, 7)]
+    assert seen == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("device", "backend", "fine"), [("cpu", "cpu", True), ("cuda", "gpu", True), ("cuda", "cpu", False)]
+)
+def test_jax_without_a_gpu_is_not_compared_with_one(
+    device: str, backend: str, fine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(default_backend=lambda: backend))
+    with contextlib.nullcontext() if fine else pytest.raises(RuntimeError, match="JAX has no GPU here: pip install"):
+        require_jax_on(device)
+
+
 def test_the_rollout_of_snake_s_boards_is_the_planned_one() -> None:
     (figure,) = all_figures.memory_of_boards(Job("cpu", 1), an_hour())
     results = Path(__file__, "../../../../../train/RESULTS.md").resolve().read_text(encoding="utf-8")
@@ -159,8 +188,8 @@ def test_the_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = overview_table(made(monkeypatch)).splitlines()
     assert max(map(len, lines)) <= 80
     rows = [" ".join(line.split()) for line in lines]
-    assert "palaestra 450 k 400 k 500 k 323" in rows
-    assert "rsl_rl 200 k 200 k 200 k 2.25 × 70" in rows
+    assert "palaestra 450 k 400 k 500 k" in rows
+    assert "rsl_rl 200 k 200 k 200 k 2.25 × 70" in rows  # MiB on the GPU, which are not known of the row above
     assert f"left out: skrl: {INSTALL}" in rows
     assert "left out: breaks: RuntimeError: CUDA error: out of luck" in rows
     assert rows[0].startswith(all_figures.where("cpu")["processor"])
