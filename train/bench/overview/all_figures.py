@@ -3,7 +3,7 @@
 1. PPO on CartPole, the same work as other libraries (4 epochs, then 1), with the peak memory of each; and which share
    of the machine's matrix products the update reaches.
 2. Stepping alone: CartPole beside Gymnasium's NumPy batch and gymnax; Snake, reach and pricing.
-3. Training with presets, and on 16,384 Snake boards with rollouts of the same size.
+3. Training with presets, and on 16,384 Snake boards.
 4. Runs beside a busy program, and two side by side. The rollout of 65,536 Snake boards, planned.
 
 Each topic has its share of the time (:mod:`palaestra.train.bench.overview.time_budget`), and works in processes of its
@@ -157,8 +157,9 @@ def _stepped(
 def presets(job: Job, span: Span) -> Iterator[Measured]:
     """Iterations of PPO as its presets have them, and with many boards."""
     configs = {env: held(resolve_config(env, "ppo", device=job.device)) for env in TRAINED}
-    many = sized_config(configs["snake"], MANY_BOARDS)
-    configs[f"snake, {MANY_BOARDS:,} boards × {many.agent_kwargs['n_steps']} steps"] = many
+    many = with_many_boards(configs["snake"], job.on_gpu)
+    kwargs = many.agent_kwargs
+    configs[f"snake, {MANY_BOARDS:,} × {kwargs['n_steps']} steps, minibatch {kwargs['batch_size']:,}"] = many
     with started({name: job.spec(config, OURS) for name, config in configs.items()}, LibraryProcess) as processes:
         units = warm_up(processes, span.part(WARM_UP), job.left_out, job.on_gpu)
         samples = measure_rounds(processes, units, job.repeats, span, job.left_out)
@@ -166,6 +167,18 @@ def presets(job: Job, span: Span) -> Iterator[Measured]:
             total = configs[figure.name].total_timesteps
             taken = "" if configs[figure.name] is many else f"{total / 1e6:g} M steps: {minutes(total / figure.median)}"
             yield replace(figure, note=taken)
+
+
+def with_many_boards(config: RunConfig, on_gpu: bool) -> RunConfig:
+    """The preset on ``MANY_BOARDS``: on a GPU as many steps of each and as many minibatches, which are larger.
+
+    On a CPU as many steps of all together, and minibatches of the same size.
+    """
+    if not on_gpu:
+        return sized_config(config, MANY_BOARDS)
+    kwargs = config.agent_kwargs
+    larger = kwargs["batch_size"] * MANY_BOARDS // config.num_envs
+    return replace(config, num_envs=MANY_BOARDS, agent_kwargs={**kwargs, "batch_size": larger})
 
 
 def held(config: RunConfig) -> RunConfig:

@@ -139,6 +139,17 @@ def test_presets_are_trained_as_they_are_with_schedules_held() -> None:
     assert changed
 
 
+@pytest.mark.parametrize(("on_gpu", "steps", "growth"), [(False, 2, 1), (True, 32, 16)])
+def test_many_boards_are_many_minibatches_on_a_cpu_and_large_ones_on_a_gpu(
+    on_gpu: bool, steps: int, growth: int
+) -> None:
+    preset = all_figures.resolve_config("snake", "ppo")
+    assert (preset.num_envs, preset.agent_kwargs["n_steps"]) == (1024, 32)
+    many = all_figures.with_many_boards(preset, on_gpu)
+    assert (many.num_envs, many.agent_kwargs["n_steps"]) == (16_384, steps)
+    assert many.agent_kwargs["batch_size"] == growth * preset.agent_kwargs["batch_size"]
+
+
 # ------------------------------------------------------------------------------------------- the whole
 
 
