@@ -12,10 +12,11 @@ import typer
 from palaestra.train.commands import ENV_HELP, UsageError, read_count
 
 OVERVIEW = "bench"  # the name of its section in a document
+LEAST = 60  # s of an overview, in which little can be measured as it is
 
 
 def bench(
-    env: Annotated[str, typer.Argument(metavar="[ENV]", help=ENV_HELP, show_default=False)] = "",
+    env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
     agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo (the default), dqn or pqn.")] = None,
     repeats: Annotated[
         int, typer.Option(parser=read_count, metavar="N", help="Measurements of each, in turns; the median counts.")
@@ -28,7 +29,7 @@ def bench(
         bool, typer.Option("--solve", help="Instead: seconds from the start of a process until it is solved.")
     ] = False,
     seconds: Annotated[
-        int | None, typer.Option(parser=read_count, metavar="N", help="Of the overview, about (default: 225).")
+        int | None, typer.Option(parser=read_count, metavar="N", help="Of the overview, in all (default: 225).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     readme: Annotated[
@@ -69,6 +70,8 @@ def bench(
         kind = "scaling" if scaling else "solve" if solve else ""
         result, table = _of_one(env or "cartpole", agent or "ppo", kind, repeats, device, readme)
     else:
+        if seconds is not None and seconds < LEAST:
+            raise UsageError(f"--seconds {seconds}: the overview needs {LEAST} at least")
         result, table = _overview(repeats, device, seconds, readme)
     if as_json or readme is None:
         print(json.dumps(result, indent=1) if as_json else table(result))
