@@ -29,7 +29,7 @@ def bench(
         bool, typer.Option("--solve", help="Instead: seconds from the start of a process until it is solved.")
     ] = False,
     seconds: Annotated[
-        int | None, typer.Option(parser=read_count, metavar="N", help="Of the overview, in all (default: 225).")
+        int | None, typer.Option(parser=read_count, metavar="N", help="Of the overview, in all (default: 220).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     readme: Annotated[
