@@ -49,6 +49,10 @@ class RecordingAgent(BaseAlgorithm):
         own = actor_critic is None or actor_critic.head is not None
         return own and self._group.size == 1 and isinstance(self.batch, TensorVectorEnv)
 
+    def replays_graphs(self) -> bool:
+        """True if a GPU's operations are recorded as CUDA graphs, where that succeeds."""
+        return self._recorder is not None and self._can_record()
+
     def _begin_recording(self) -> None:
         """Call it before recorded functions are called; it moves the weights to where they stay."""
         assert self._recorder is not None

@@ -29,6 +29,7 @@ from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
+from palaestra.train.bench.overview import all_figures, overview_table, processor
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
@@ -101,6 +102,10 @@ def _is_followed_elsewhere(command: str) -> None:
     assert command in command_lines(read("train/README.md"))  # test_process_group.py reads that page
 
 
+def _limits_all_libraries(command: str) -> None:
+    assert command == " ".join([*processor.LIMITS.values(), "palaestra bench"])
+
+
 CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole command
     r"python3 -m venv \.venv|\. \.venv/bin/activate|pytest -n 2": lambda command: None,  # the gate does so, or could
     r"ruff .*|mypy|codespell|pytest": _is_in_the_gate,
@@ -110,6 +115,7 @@ CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole comman
     r"(pip install )?pre-commit( install)?": _has_hooks,
     r"wandb (leet|sync) RUN/wandb/offline-run-\*": _wandb_knows,
     r"torchrun .*": _is_followed_elsewhere,
+    r"\w+=avx2 .* palaestra bench": _limits_all_libraries,
     r"curl \"localhost.*": lambda command: None,  # test_readme_walk.py
     r"curl -X POST localhost:8000/outcome .*": lambda command: _is_an_outcome(command),
     r"curl -X POST .*": lambda command: _is_what_the_server_takes(command),
@@ -151,6 +157,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(throughput, "measure", lambda *args, **kwargs: {})  # measured in test_throughput.py
     monkeypatch.setattr(bench_tables, "throughput_table", lambda result: "")
+    monkeypatch.setattr(all_figures, "measure_overview", lambda *args: {"processor": "Abacus"})  # test_all_figures.py
+    monkeypatch.setattr(overview_table, "overview_table", lambda result: "")
+    monkeypatch.setattr(overview_table, "cells", lambda result: {"adding": "1 k"})
+    monkeypatch.setattr(overview_table, "source", lambda result, command: command)
     for module, measure, text in (
         (scaling, "measure_scaling", "scaling_table"),
         (time_to_solve, "measure_solving", "solving_table"),

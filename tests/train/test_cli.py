@@ -138,6 +138,8 @@ def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys
         ("bench cartpole --device mps", "Apple's GPUs have no 64-bit floats, which agents compute with: use cpu"),
         ("train cartpole --device mps", "device=mps: Apple's GPUs have no 64-bit floats"),
         ("bench cartpole --scaling --solve", "give one of them"),
+        ("bench snake --seconds 100", "--seconds is for the overview"),
+        ("bench --seconds 59", "the overview needs 60 at least"),
         ("bench CartPole-v1 --scaling", "only tensor environments scale"),
     ],
 )
