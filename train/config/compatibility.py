@@ -31,6 +31,7 @@ from palaestra.train.config import AGENT_NAMES
 from palaestra.train.config.schema import ConfigError, Option, fitting, options_of, require_choice, whole_number
 
 Agent = PPO | DQN | PQN
+PRECISIONS = ("float32", "tf32")  # of a GPU's products
 _LONGEST_VALUE = 60  # characters, of an argument in a message
 AGENTS: dict[str, type[Agent]] = dict(zip(AGENT_NAMES, (PPO, DQN, PQN), strict=True))
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
@@ -224,8 +225,9 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
         )
 
 
-def check_device(device: str) -> None:
-    """Raise a ConfigError unless PyTorch knows such a device, and agents can compute on it."""
+def check_device(device: str, precision: str = "float32") -> None:
+    """Raise a ConfigError unless PyTorch knows the device, agents can compute on it, and the precision is known."""
+    require_choice(precision, PRECISIONS, "precision")
     if device.partition(":")[0] == "mps":
         raise ConfigError(f"device={device}: Apple's GPUs have no 64-bit floats, which agents compute with: use cpu")
     require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
@@ -233,6 +235,14 @@ def check_device(device: str) -> None:
         torch.device("cpu" if device == "auto" else device)
     except RuntimeError as error:
         raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+
+
+def check_computing(device: str, precision: str) -> None:
+    """Raise a ConfigError unless a run that begins here has that device, and there its products that precision."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={device}: there is no such device here")
+    if precision != "float32" and resolve_device(device).type != "cuda":
+        raise ConfigError(f"precision={precision}: a GPU has it, and this run computes on the CPU: leave it out")
 
 
 def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:

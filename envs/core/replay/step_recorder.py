@@ -38,7 +38,7 @@ class StepRecorder:
     def step(self, actions: Tensor) -> StepResult | None:
         """A step as it is, which is recorded; None if it could not be, and nothing has changed."""
         batch = self._batch
-        if any(name in vars(batch) for name in _METHODS):
+        if _has_other_methods(batch):
             self.why_not = "its methods are replaced"
             return None
         before, rules = dict(vars(batch)), [(env, dict(vars(env))) for env in chain(batch.env)]
@@ -103,6 +103,13 @@ class StepRecorder:
         self._batch.state = type(self._batch.state)(**fields)
         for name in COUNTERS:
             setattr(self._batch, name, tensors[name])
+
+
+def _has_other_methods(batch: Any) -> bool:
+    """True if the object, or a class derived from the batch's, has methods in the place of those that are replayed."""
+    kinds = type(batch).__mro__
+    base = next(i for i, kind in enumerate(kinds) if kind.__module__ == "palaestra.envs.core.vector")
+    return any(name in vars(owner) for owner in (batch, *kinds[:base]) for name in _METHODS)
 
 
 def _finished(batch: Any, found: dict[str, Tensor]) -> StepResult:
