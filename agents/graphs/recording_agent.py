@@ -42,7 +42,7 @@ class RecordingAgent(BaseAlgorithm):
         """
         self._recorder = None if backend is None else Recorder(self.device, backend)
         self._looks = self.device.type == "cpu" and backend is None
-        if backend is None and self.batch is not None:
+        if backend is None and getattr(self, "batch", None) is not None:
             self.batch.records_steps(False)
 
     def _record_by_default(self) -> None:
