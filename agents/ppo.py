@@ -15,7 +15,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 7. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
 8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
-9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+9. ``symmetry`` uses the symmetries that the environment names: :mod:`palaestra.agents.symmetry.symmetric_agent`.
+10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -57,6 +58,7 @@ from palaestra.agents.options import (
     arguments_for,
     saved_arguments,
 )
+from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.interop.sb3_vec_env import prepare
@@ -101,6 +103,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         normalize_reward: bool = False,
         scale_actions: bool = False,
         rollout_storage: RolloutStorage = "auto",
+        symmetry: SymmetryUse = "none",
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -111,12 +114,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        self.scale_actions, self.rollout_storage = scale_actions, rollout_storage
-        replaced = {
-            "ent_coef": self.ent_coef_schedule(1.0),
-            "batch_size": self._group.share(batch_size, "batch_size"),
-            "_init_setup_model": False,
-        }
+        self.scale_actions, self.rollout_storage, self.symmetry = scale_actions, rollout_storage, symmetry
+        replaced = {"ent_coef": self.ent_coef_schedule(1.0), "_init_setup_model": False}
+        replaced["batch_size"] = self._group.share(batch_size, "batch_size")
         super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
         self.batch_size = batch_size  # the minibatches of all processes together
         self._check_device()
@@ -277,7 +277,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         derivatives, terms = self._loss(batch, clip_range, clip_range_vf, ent_coef)
         self._flat_optimizer.zero_grad(check=False)
         self._actor_critic.backward(*derivatives)
-        return terms, self._flat_optimizer.clip(self.max_grad_norm)
+        return terms, self._clip_gradients()
 
     def _divergence(self, terms: Tensor) -> float:
         """The new policy's from the old one's, over the minibatches of all processes."""
@@ -295,7 +295,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     @without_gradients
     def _loss(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Any, Tensor]:
         """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B]."""
-        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
+        values, log_prob, entropy = self._actor_critic.evaluate(*self._in_frames(*batch[:2], batch.masks))
         terms = log_prob.new_empty(len(_MEANS), size := log_prob.shape[0])
         surrogate, squares, entropies, divergence, clipped = terms.unbind(0)
         grad_log_prob = self._policy_loss(batch, log_prob, clip_range, [surrogate, divergence, clipped])
