@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from palaestra.envs.core.batching.records import map_state, state_fields
@@ -100,7 +101,8 @@ def _compare(
     if env.has("action_mask"):
         _require_alike("action_mask", symmetry.action(env.action_mask(state).long()), env.action_mask(image))
     action = _drawn_action(batch, moment)
-    chosen = symmetry.action.of_choices(action) if action.dim() == 1 else symmetry.action(action)
+    first = env.action_space.start if isinstance(env.action_space, Discrete) else None
+    chosen = symmetry.action(action) if first is None else symmetry.action.of_choices(action - int(first)) + int(first)
     own, mapped = _Stepped(batch, moment, state, action), _Stepped(batch, moment + 1000, image, chosen)
     ours, theirs = own.drawn(FIRST_CALLS, symmetry), mapped.drawn(FIRST_CALLS)
     if bool((ours.is_fixed & theirs.is_fixed & _alike(ours.lowest, theirs.lowest)).all()):

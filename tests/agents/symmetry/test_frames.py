@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def test_each_share_of_the_rows_is_mapped_by_its_element() -> None:
     seen, acted, legal = Frames(SQUARE, Discrete(4), CPU)(obs, actions, mask)
     assert legal is not None
     shares = [0, 2, 4, 7, 9, 11, 14, 16, 19]
-    for k, (start, end) in enumerate(zip(shares[:-1], shares[1:], strict=True)):
+    for k, (start, end) in enumerate(itertools.pairwise(shares)):
         rows = slice(start, end)
         assert torch.equal(seen[rows], SQUARE.observations[k](obs[rows]))
         assert torch.equal(acted[rows], SQUARE.actions[k].of_choices(actions[rows]))

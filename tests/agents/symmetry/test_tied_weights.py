@@ -148,7 +148,7 @@ def test_weights_that_are_not_tied_are_refused_before_anything_is_learned(tmp_pa
     agent("ppo turned").save(tmp_path / "m.zip")
     other = agent("ppo turned", symmetry="equivariant")
     other.take_weights(tmp_path / "m.zip")
-    with pytest.raises(ValueError, match='^the weights are not tied as symmetry="equivariant" has them: begin with'):
+    with pytest.raises(ValueError, match=r'^the weights are not tied as symmetry="equivariant" has them: begin with'):
         other.learn(200)
     assert other.num_timesteps == 0
 
@@ -178,5 +178,5 @@ def test_what_cannot_be_tied_is_told_in_one_line(name: str, arguments: dict[str,
 
 
 def test_an_unknown_use_is_refused() -> None:
-    with pytest.raises(ValueError, match='^symmetry must be "none", "augment" or "equivariant", got \'both\'$'):
+    with pytest.raises(ValueError, match="got 'both'$"):
         agent("dqn", symmetry="both")

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium.spaces import Discrete
 
 from palaestra.envs import TensorEnv
+from palaestra.envs.arm.reach import Reach
+from palaestra.envs.arm.robots.mirror import mirrored_joints
 from palaestra.envs.cartpole import CartPole, CartPoleState
 from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 from palaestra.envs.core.symmetries.commuting import first_fault
@@ -135,3 +138,39 @@ def test_the_map_of_states_keeps_their_form() -> None:
     other = first_fault(Snake(4), replace(mirror, state=lambda s: (s.head,)))
     assert other is not None
     assert "its map of states gives tuple, not SnakeState" in other
+
+
+PANDA = Reach()
+
+
+@pytest.mark.parametrize("joint", range(7))
+def test_the_panda_has_one_mirror_by_which_four_joints_turn(joint: int) -> None:
+    """A joint less, or one more: in the map of states, of what is seen, or of the actions."""
+    (mirror,) = PANDA.symmetries()
+    assert mirror.action.signs == (-1, 1, -1, 1, -1, 1, -1)
+    other = SignedPermutation.flipping(7, [joint])
+    assert first_fault(PANDA, replace(mirror, action=other.after(mirror.action))) is not None
+    seen = SignedPermutation.flipping(23, [joint]).after(mirror.observation)
+    assert first_fault(PANDA, replace(mirror, observation=seen)) is not None
+
+
+def test_arms_with_links_beside_one_another_have_none() -> None:
+    assert mirrored_joints(PANDA.chain) == (-1, 1, -1, 1, -1, 1, -1)
+    assert [mirrored_joints(Reach(robot=name).chain) for name in ("ur5e", "so101")] == [(), ()]
+
+
+class Numbered(CartPole):
+    """CartPole whose pushes have the numbers 5 and 6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = Discrete(2, start=5)
+
+    def step(self, state: Any, action: torch.Tensor, rng: Any) -> Any:
+        return super().step(state, action - 5, rng)
+
+
+def test_choices_may_begin_anywhere() -> None:
+    (mirror,) = Numbered().symmetries()
+    assert first_fault(Numbered(), mirror) is None
+    assert first_fault(Numbered(), replace(mirror, action=SignedPermutation.identity(2))) is not None

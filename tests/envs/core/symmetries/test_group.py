@@ -27,6 +27,8 @@ EQUAL = {"stock": [4, 4], "quality": [4.0, 4.0]}
         ("snake-small", {"max_episode_steps": 50}, 2),
         ("cartpole", {}, 2),
         ("pricing-two", EQUAL, 2),
+        ("reach", {}, 2),
+        ("reach", {"control": "cartesian", "sensor_noise": 0.01, "action_delay": [0, 2]}, 2),
     ],
 )
 def test_the_size_of_each_group(name: str, arguments: dict[str, Any], size: int) -> None:
@@ -38,7 +40,8 @@ def test_the_size_of_each_group(name: str, arguments: dict[str, Any], size: int)
     ("name", "arguments"),
     [
         *(("pricing-two", {}), ("pricing-two", EQUAL | {"stock": [4, 5]}), ("pricing", {}), ("pricing-duopoly", {})),
-        *(("reach-torque", {}), ("snake-small", {"sticky_actions": 0.1})),
+        *(("reach-torque", {}), ("reach", {"robot": "ur5e"}), ("reach", {"joint_offset": 0.1})),
+        ("snake-small", {"sticky_actions": 0.1}),
     ],
 )
 def test_where_there_are_none(name: str, arguments: dict[str, Any]) -> None:
