@@ -178,5 +178,5 @@ def test_what_cannot_be_tied_is_told_in_one_line(name: str, arguments: dict[str,
 
 
 def test_an_unknown_use_is_refused() -> None:
-    with pytest.raises(ValueError, match="got 'both'$"):
+    with pytest.raises(ValueError, match=r"got 'both'$"):
         agent("dqn", symmetry="both")
