@@ -15,7 +15,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 7. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
 8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
-9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+9. ``symmetry`` uses the symmetries that the environment names: :mod:`palaestra.agents.symmetry.symmetric_agent`.
+10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -56,6 +57,7 @@ from palaestra.agents.options import (
     arguments_for,
     saved_arguments,
 )
+from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.interop.sb3_vec_env import prepare
@@ -100,6 +102,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         normalize_reward: bool = False,
         scale_actions: bool = False,
         rollout_storage: RolloutStorage = "auto",
+        symmetry: SymmetryUse = "none",
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -110,12 +113,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        self.scale_actions, self.rollout_storage = scale_actions, rollout_storage
-        replaced = {
-            "ent_coef": self.ent_coef_schedule(1.0),
-            "batch_size": self._group.share(batch_size, "batch_size"),
-            "_init_setup_model": False,
-        }
+        self.scale_actions, self.rollout_storage, self.symmetry = scale_actions, rollout_storage, symmetry
+        replaced = {"ent_coef": self.ent_coef_schedule(1.0), "_init_setup_model": False}
+        replaced["batch_size"] = self._group.share(batch_size, "batch_size")
         super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
         self.batch_size = batch_size  # the minibatches of all processes together
         self._check_device()
@@ -277,8 +277,8 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         """Set the gradients of a minibatch's loss; each sample's ``_MEANS`` [5, B], the gradients' norm []."""
         losses, terms = self._losses_of(batch, clip_range, clip_range_vf, ent_coef)
         self._flat_optimizer.zero_grad(check=False)
-        self._actor_critic.learn(batch.observations, batch.actions, batch.masks, *losses)
-        return terms, self._flat_optimizer.clip(self.max_grad_norm)
+        self._actor_critic.learn(*self._in_frames(batch.observations, batch.actions, batch.masks), *losses)
+        return terms, self._clip_gradients()
 
     def _divergence(self, terms: Tensor) -> float:
         """The new policy's from the old one's, over the minibatches of all processes."""

@@ -29,7 +29,7 @@ Experts
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -41,6 +41,7 @@ from palaestra.envs.core import Array, Quantity, Reference, TensorEnv
 from palaestra.envs.core.draws.host_choice import chosen
 from palaestra.envs.core.reference import ReportFigure, counts_between, counts_of_whole
 from palaestra.envs.core.replay.recording import host_call
+from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -192,6 +193,30 @@ class Snake(TensorEnv[SnakeState]):
         sticky = {f"sticky_actions_{share}_percent": {"sticky_actions": share / 100} for share in (5, 25)}
         late, wrong = {"delayed_observation": 1}, {"observation_noise": 0.02}
         return {**sizes, **sticky, "delay_1_step": late, "noise_2_percent": wrong}
+
+    def symmetries(self) -> list[Symmetry]:
+        """A mirror; where the board is not turned with the snake also a quarter turn, which makes eight in all."""
+        board = torch.arange(self.cells).view(self.size, self.size)
+        mirror = self._moved("mirror", board.flip(1), (UP, LEFT, DOWN, RIGHT))
+        if self.actions == "relative":
+            return [mirror]
+        return [self._moved("quarter turn", board.rot90(), (LEFT, UP, RIGHT, DOWN)), mirror]
+
+    def _moved(self, name: str, board: Tensor, sides: tuple[int, ...]) -> Symmetry:
+        """A symmetry: the cells of ``board`` tell whose contents they get, the sides which ones they become."""
+        source, side = board.flatten(), torch.tensor(sides)
+        image = torch.nn.functional.pad(source.argsort(), (0, 1), value=self.cells)  # no cell stays none
+
+        def state(before: SnakeState) -> SnakeState:
+            device = before.head.device
+            lifetime = before.lifetime.index_select(1, source.to(device))
+            head, fruit = (image.to(device)[cell] for cell in (before.head, before.fruit))
+            return replace(before, lifetime=lifetime, head=head, fruit=fruit, heading=side.to(device)[before.heading])
+
+        flat = self.observation == "flat"
+        seen = SignedPermutation.of_planes(source.tolist(), 4 if flat else 5, behind=1 if flat else 0)
+        turns = (2, 1, 0) if self.actions == "relative" else sides
+        return Symmetry(name, state, seen, SignedPermutation.renumbering(turns))
 
     def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
         """How long the snakes were in the end, the steps for a fruit, and how many steps the full boards took."""

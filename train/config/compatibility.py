@@ -21,6 +21,7 @@ from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, r
 from palaestra.agents.optimizers import with_uncompiled_optimizer
 from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
+from palaestra.agents.symmetry.symmetric_agent import check_symmetry
 from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import RAISED, describe, one_line
@@ -262,10 +263,25 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     try:
         # weights, gradients and Adam's two moments; the run's own random numbers begin later
         with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
-            policy(observations, actions, lambda _: 1e-3, **sde, **with_uncompiled_optimizer(policy, kwargs))
+            built = policy(observations, actions, lambda _: 1e-3, **sde, **with_uncompiled_optimizer(policy, kwargs))
     except ConfigError:
         raise
     except Exception as error:  # whatever their constructors raise
         if is_machine_failure(error):
             raise too_large from error
         raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
+    _check_symmetry(env, env_kwargs, arguments, built)
+
+
+def _check_symmetry(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any], policy: Any) -> None:
+    """Raise a ConfigError unless the environment has the symmetries that the agent is to use."""
+    use = arguments.get("symmetry", "none")
+    if use == "none":
+        return
+    if not env.in_tensors:
+        raise ConfigError(f"symmetry={use} is for environments in tensors, which name their symmetries: leave it out")
+    batch: Any = env.open(1, "cpu", 0, **env_kwargs)
+    try:
+        check_symmetry(use, bool(arguments.get("normalize_observation")), batch.env, policy)
+    except ValueError as error:
+        raise ConfigError(f"symmetry={use}: {error}") from error

@@ -99,6 +99,12 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "autograd": ("cartpole", "ppo", {"policy_kwargs": {"activation_fn": torch.nn.ELU}}),
     "prioritised": ("cartpole", "dqn", {"prioritized_replay": 0.6, "n_steps": 3, "double_q": True}),
     "average": ("pricing-easy", "dqn", {"weight_average": 0.01, "exploration_spread": 3.0}),
+    "ppo frames": ("snake-small", "ppo", {"symmetry": "augment"}),
+    "ppo tied": ("cartpole", "ppo", {"symmetry": "equivariant"}),
+    "dqn frames": ("cartpole", "dqn", {"symmetry": "augment", "prioritized_replay": 0.6}),
+    "dqn tied": ("snake-small", "dqn", {"symmetry": "equivariant"}),
+    "pqn frames": ("cartpole", "pqn", {"symmetry": "augment"}),
+    "pqn tied": ("snake-small", "pqn", {"symmetry": "equivariant"}),
     "spread": ("cartpole", "pqn", {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True}),
 }
 
