@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import wandb
 import yaml
+from forked_command import ForkedCommand
 from wandb_log import history as read_history
 
 from palaestra.envs import entries, make
@@ -286,13 +287,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
     config = yaml.safe_load((here / "run" / "config.yaml").read_text())
     config["total_timesteps"] = last + 2 * 32_768  # a short remainder
     (here / "run" / "config.yaml").write_text(yaml.safe_dump(config))
-    done = subprocess.run(
-        [sys.executable, *train, "--resume", "run"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    again = ForkedCommand(["train", "--track", "disabled", "--resume", "run"], here / "log")
+    assert again.wait() == 0, again.said()
     steps = [int(row["global_step"]) for row in csv.DictReader(progress.open())]
     assert steps == sorted(steps)
     assert steps[-1] >= config["total_timesteps"]
