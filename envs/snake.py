@@ -32,12 +32,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array, Quantity, Reference, TensorEnv
+from palaestra.envs.core.draws.host_choice import chosen
 from palaestra.envs.core.reference import ReportFigure, counts_between, counts_of_whole
+from palaestra.envs.core.replay.recording import host_call
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -131,8 +134,7 @@ class Snake(TensorEnv[SnakeState]):
         """The fruits' cells after a step that ate some of them, int64 [N]."""
         if not self.on_host:  # finding the rows would synchronise
             return torch.where(eats, rng.choice(lifetime == 0), fruit)
-        rows = eats.nonzero().squeeze(1)
-        return fruit.index_copy(0, rows, rng.of_rows(rows).choice(lifetime.index_select(0, rows) == 0))
+        return host_call(_new_fruit, lifetime, eats, fruit, rng.episode_key, rng.step)
 
     def observe(self, state: SnakeState) -> Tensor:
         n, k = state.lifetime.shape
@@ -249,6 +251,13 @@ class Snake(TensorEnv[SnakeState]):
         score = torch.where(eats & (wanted == back), score - 2 * self.cells, score)
         direction = score.scatter(1, back, torch.iinfo(torch.int64).min).argmax(1)
         return (direction - state.heading + 1) & 3
+
+
+def _new_fruit(lifetime: Tensor, eats: Tensor, fruit: Tensor, episode_key: Tensor, step: Tensor | int) -> Tensor:
+    """The fruits' cells, int64 [N]: a free cell where one was eaten."""
+    rows, result = np.flatnonzero(eats.numpy()), fruit.clone()
+    result.numpy()[rows] = chosen(lifetime.numpy().take(rows, 0) == 0, rows, episode_key, step, 0)
+    return result
 
 
 def _neighbours(size: int) -> Tensor:

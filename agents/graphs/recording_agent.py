@@ -36,12 +36,19 @@ class RecordingAgent(BaseAlgorithm):
     batch: Any
 
     def record_with(self, backend: Callable[[], Backend] | None) -> None:
-        """Record functions and replay them, from the next iteration on; None calls each operation by itself."""
+        """Record functions and replay them, from the next iteration on.
+
+        None calls each operation by itself, those of environments on a CPU too, until there is another batch.
+        """
         self._recorder = None if backend is None else Recorder(self.device, backend)
         self._looks = self.device.type == "cpu" and backend is None
+        if backend is None and getattr(self, "batch", None) is not None:
+            self.batch.records_steps(False)
 
     def _record_by_default(self) -> None:
-        self.record_with(CudaGraph if self.device.type == "cuda" else None)
+        self._looks = self.device.type == "cpu"
+        if self.device.type == "cuda":
+            self.record_with(CudaGraph)
 
     def _can_record(self) -> bool:
         """True if functions of this agent, with its environments, are functions of tensors."""
@@ -59,6 +66,7 @@ class RecordingAgent(BaseAlgorithm):
         self._episode_log.copies = True
         self._recorder.is_on = self._can_record()
         if self._recorder.is_on:
+            self.batch.records_steps(False)  # they are a part of what is recorded here
             self._flat_optimizer.gather()
             self._recorder.begin(self._rebound, self._recorded_settings(), [*_rules(self.batch.env)])
 

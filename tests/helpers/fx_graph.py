@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.agents.graphs.slots import tensors_of
 from palaestra.envs import TensorVectorEnv
+from palaestra.envs.core.replay.replayed_steps import ReplayedSteps
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.snake import Snake
 
@@ -199,6 +200,7 @@ def choose_everywhere(self: Rng, mask: Tensor, where: Tensor | None = None) -> T
 def as_on_a_gpu(batch: Any, patch: pytest.MonkeyPatch) -> None:
     """Make a batch on the CPU, or all for its class, take the ways of a GPU: no row is sought, no value looked at."""
     patch.setattr(batch, "reset_finished", batch._reset_by_selection)
-    patch.setattr(batch, "_accepts", lambda *actions: True)
+    patch.setattr(batch, "accepts", lambda *actions: True)
+    patch.setattr(ReplayedSteps, "step", lambda *_: None)
     patch.setattr(Rng, "choice", choose_everywhere)
     patch.setattr(Snake, "on_host", False)

@@ -72,7 +72,7 @@ def train(
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
     ] = None,
     no_graph: Annotated[
-        bool, typer.Option("--no-graph", help="Call a GPU's operations one by one, without CUDA graphs.")
+        bool, typer.Option("--no-graph", help="Call operations one by one: no CUDA graphs, no replayed steps on a CPU.")
     ] = False,
     precision: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of a GPU's products: float32 (the default), or tf32: coarser.")
