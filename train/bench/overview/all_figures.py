@@ -21,7 +21,7 @@ import torch
 from palaestra.envs.core import resolve_device
 from palaestra.envs.core.host import use_available_cores
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError, rates
-from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, OURS_AND_SB3, installed
+from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, OURS_AND_SB3, Peer, installed
 from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import names
 from palaestra.train.bench.memory_plan import plan
@@ -38,7 +38,7 @@ from palaestra.train.formatting import minutes
 
 SECONDS = 220.0  # of the whole, when nobody says otherwise: under four minutes with the start of Python
 STEPPED = ("snake", "reach", "pricing")
-WAYS: dict[str, dict[str, Any]] = {}  # names of further ways to make our batches (palaestra, …) → arguments of make()
+COMPILED = Peer(f"{OURS} --compile", "env_stepping", "palaestra", compiles=True)
 TRAINED = ("snake-small", "snake", "pricing", "reach")
 NEIGHBOURS = ("pricing", "snake-small")
 WARM_UP = 0.65  # share of a topic's time by which its processes must be warm; what they leave over is measured in
@@ -136,9 +136,11 @@ def stepping_others(job: Job, span: Span) -> Iterator[Measured]:
 
 
 def _ours(job: Job, config: RunConfig) -> dict[str, dict[str, Any]]:
-    """Our batch as it is made by default, and in the other ways."""
-    ways: dict[str, dict[str, Any]] = {OURS: {}, **WAYS}
-    return {name: job.spec(config, name, "env_stepping", options=options) for name, options in ways.items()}
+    """Our batch, and the same compiled where batches can be (``palaestra train --compile``)."""
+    specs = {OURS: job.spec(config, OURS, "env_stepping")}
+    if hasattr(RunConfig, "compile") and installed((COMPILED,), job.left_out):
+        specs[COMPILED.name] = job.spec(config, COMPILED.name, COMPILED.module, options={"compile": True})
+    return specs
 
 
 def _stepped(

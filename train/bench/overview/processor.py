@@ -80,14 +80,22 @@ def _flags() -> str:
 
 
 def commit() -> str | None:
-    """The first seven digits of the commit of palaestra's own code, with a plus where files differ from it.
+    """The first seven digits of the commit of palaestra's own code, with a plus where the code differs from it.
 
     None where it is not run from a repository.
     """
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=7", "--exclude=*"]
+    number = _git("rev-parse", "--short=7", "HEAD")
+    if number is None:
+        return None
+    changed = _git("status", "--porcelain", "--", ":/*.py", ":/*.yaml")
+    return f"{number}+" if changed else number
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the repository that this file is in; None if it does not know."""
+    command = ["git", "-C", str(Path(__file__).resolve().parent), *words]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None
+    return answer.stdout.strip() if answer.returncode == 0 else None

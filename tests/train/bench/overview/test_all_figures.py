@@ -16,7 +16,7 @@ import pytest
 
 from palaestra.train.bench import throughput
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError
-from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, require_jax_on, worker
+from palaestra.train.bench.libraries import GYMNAX, INSTALL, LEARNERS, env_stepping, require_jax_on, worker
 from palaestra.train.bench.libraries.sb3 import SB3, SB3_ALONE
 from palaestra.train.bench.overview import all_figures
 from palaestra.train.bench.overview.all_figures import Job, measure_overview
@@ -89,13 +89,23 @@ def test_the_same_work_has_both_numbers_of_epochs_its_memory_and_its_share_of_th
 
 
 def test_environments_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(all_figures, "WAYS", {"palaestra, of 9 steps": {"max_episode_steps": 9}})
-    job, ours = Job("cpu", 1), (OURS, "palaestra, of 9 steps")
+    made, make = list[Any](), env_stepping.make
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        made.append(kwargs.pop("compile", None))
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(env_stepping, "make", spy)
+    monkeypatch.setattr(all_figures.RunConfig, "compile", False, raising=False)
+    there = SimpleNamespace(name="palaestra --compile", module="env_stepping", missing=lambda: None)
+    monkeypatch.setattr(all_figures, "COMPILED", there)
+    job, ours = Job("cpu", 1), (OURS, "palaestra --compile")
     figures = [*all_figures.stepping_cartpole(job, an_hour()), *all_figures.stepping_others(job, an_hour())]
     wanted = [(f"stepping {n} × cartpole", name) for n in (3, 5) for name in (*ours, GYMNASIUM)]
     wanted += [(f"stepping 3 × {env}", name) for env in ("snake-small", "pricing") for name in ours]
     assert [(f.topic, f.name) for f in figures] == wanted
     assert job.left_out == {GYMNAX.name: INSTALL}
+    assert made == [None, True, None] * 2 + [None, True] * 2  # Gymnasium's takes its actions from one of ours
 
 
 def test_a_gpu_steps_many_more_and_all_warm_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

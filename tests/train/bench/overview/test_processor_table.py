@@ -144,3 +144,25 @@ def test_a_processor_has_a_name_cores_and_instructions() -> None:
     name, cores, *_ = processor.processor("cpu").rsplit(", ", 2)
     assert name
     assert cores == f"{processor.available_cores()} core{'s' if processor.available_cores() > 1 else ''}"
+
+
+def test_a_commit_has_a_plus_where_the_code_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        command = ["git", "-C", str(tmp_path), *identity, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    place = tmp_path / "train"
+    place.mkdir()
+    monkeypatch.setattr(processor, "__file__", str(place / "processor.py"))
+    assert processor.commit() is None
+    git("init", "-q")
+    (tmp_path / "code.py").write_text("a = 1")
+    (tmp_path / "RESULTS.md").write_text("old")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    assert processor.commit() == git("rev-parse", "HEAD")[:7]
+    (tmp_path / "RESULTS.md").write_text("new")  # which a run before this one has written
+    assert processor.commit() == git("rev-parse", "HEAD")[:7]
+    (tmp_path / "code.py").write_text("a = 2")
+    assert processor.commit() == git("rev-parse", "HEAD")[:7] + "+"

@@ -29,8 +29,10 @@ class Slow:
 
     memory_mib, device_memory_mib = None, None
 
-    def __init__(self, clock: Wound, start: float, warm: float, unit: float, fails_at: int = 0) -> None:
-        self.clock, self.start, self.unit, self.fails_at = clock, start, unit, fails_at
+    def __init__(
+        self, clock: Wound, start: float, warm: float, unit: float, fails_at: int = 0, hangs_at: int = 0
+    ) -> None:
+        self.clock, self.start, self.unit, self.fails_at, self.hangs_at = clock, start, unit, fails_at, hangs_at
         self.first, self.asked, self.log, self.closed = warm, 0.0, list[float](), False
 
     def _wait(self, seconds: float, patience: float) -> None:
@@ -47,6 +49,8 @@ class Slow:
         self.asked = self.units * self.unit + self.first
         self.first = 0.0
         self.log.append(seconds)
+        if len(self.log) == self.hangs_at:
+            self.asked = 1e9
 
     def answer(self, patience: float) -> dict[str, Any]:
         if len(self.log) == self.fails_at:
@@ -94,7 +98,8 @@ def test_an_overview_is_over_in_time_whoever_is_slow(data: st.DataObject, at_onc
     for topic in weights:
         span = budget.begin(topic)
         count = data.draw(st.integers(1, 4))
-        makes = {str(k): {"of": [data.draw(times) for _ in range(3)]} for k in range(count)}
+        hangs_at = st.integers(0, 4)
+        makes = {str(k): {"of": [*(data.draw(times) for _ in range(3)), 0, data.draw(hangs_at)]} for k in range(count)}
         left_out: dict[str, str] = {}
         with started(makes, lambda spec: Slow(clock, *spec["of"])) as contenders:
             everybody = dict(contenders)
