@@ -40,18 +40,18 @@ from palaestra.agents.distributed.process_group import ProcessGroup, process_gro
 from palaestra.agents.episode_stats import EpisodeLog, EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, one_step, raise_non_finite
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
-from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import uncompiled_optimizer
 from palaestra.agents.reward_norm import RewardScale
+from palaestra.agents.training.restarts import RestartingAgent
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(RecordingAgent):
+class OnDeviceAlgorithm(RestartingAgent):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
@@ -78,10 +78,6 @@ class OnDeviceAlgorithm(RecordingAgent):
             self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
         return self._kept_flat_optimizer
 
-    def _recorded(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """The outputs of a function of tensors alone; see :mod:`palaestra.agents.graphs.recording_agent`."""
-        return function(*inputs) if self._recorder is None else self._recorder(function, *inputs)
-
     def _check_device(self) -> None:
         if isinstance(self.env, SB3VecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
@@ -106,6 +102,7 @@ class OnDeviceAlgorithm(RecordingAgent):
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
         self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
+        self.remarks += self._restart_remarks()
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -118,6 +115,7 @@ class OnDeviceAlgorithm(RecordingAgent):
         self._attach(self.env)
 
     def _attach(self, env: VecEnv) -> None:
+        self._let_restart(env)
         self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
         self._statistics, self._episode_log = EpisodeStatistics(self.device, self.n_envs), EpisodeLog()
 

@@ -43,6 +43,10 @@ class RecordingAgent(BaseAlgorithm):
     def _record_by_default(self) -> None:
         self.record_with(CudaGraph if self.device.type == "cuda" else None)
 
+    def _recorded(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """The outputs of a function of tensors alone."""
+        return function(*inputs) if self._recorder is None else self._recorder(function, *inputs)
+
     def _can_record(self) -> bool:
         """True if functions of this agent, with its environments, are functions of tensors."""
         actor_critic = getattr(self, "_actor_critic", None)  # PPO's; without a head it calls the policy's own methods

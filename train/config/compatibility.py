@@ -120,6 +120,9 @@ def checked_agent_kwargs(agent: str, agent_kwargs: dict[str, Any], env: Resolved
         require_choice(key, options, f"{agent} setting")
         checked[key] = options[key].check(key, value)
     require_choice(checked.get("policy", "MlpPolicy"), AGENTS[agent].policy_aliases, "policy")
+    if checked.get("restart_states") and not env.in_tensors:
+        share = checked["restart_states"]
+        raise ConfigError(f"restart_states={share}: only environments in tensors have states to begin in; leave it out")
     if checked.get("rollout_storage") == "states":
         hint = 'leave it at "auto", which keeps what can be kept'
         if not env.in_tensors:

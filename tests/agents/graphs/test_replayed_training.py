@@ -95,6 +95,8 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "autograd": ("cartpole", "ppo", {"policy_kwargs": {"activation_fn": torch.nn.ELU}}),
     "prioritised": ("cartpole", "dqn", {"prioritized_replay": 0.6, "n_steps": 3, "double_q": True}),
     "average": ("pricing-easy", "dqn", {"weight_average": 0.01, "exploration_spread": 3.0}),
+    "restarts": ("snake-small", "ppo", {"restart_states": 0.5}),
+    "restarts, replay": ("cartpole", "dqn", {"restart_states": 0.5}),
     "spread": ("cartpole", "pqn", {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True}),
 }
 

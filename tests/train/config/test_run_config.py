@@ -294,6 +294,7 @@ max_grad_norm f 0 -
 normalize_observation b - -
 normalize_reward b - -
 stats_window_size i 1 -
+restart_states f 0 1
 """
 ROLLOUTS = """
 n_steps i 1 -
@@ -351,6 +352,13 @@ def test_states_are_asked_for_where_there_are_some() -> None:
     with pytest.raises(ConfigError, match=r"^rollout_storage=states: normalize_observation reads all"):
         resolve_config("cartpole", "ppo", settings=[*settings, "normalize_observation=true"])
     assert resolve_config("cartpole", "ppo", settings=settings).agent_kwargs["rollout_storage"] == "states"
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_episodes_begin_in_earlier_states_where_there_are_some(agent: str) -> None:
+    with pytest.raises(ConfigError, match=r"^restart_states=0.5: only environments in tensors have states to begin in"):
+        resolve_config("CartPole-v1", agent, settings=["restart_states=0.5"])
+    assert resolve_config("CartPole-v1", agent, settings=["restart_states=0"]).agent_kwargs["restart_states"] == 0.0
 
 
 def set_one(agent: str, key: str, value: str) -> Any:
