@@ -73,6 +73,7 @@ class KeptStates:
 class RestartingVectorEnv(TensorVectorEnv[StateT]):
     """A batch whose episodes may begin in states of earlier ones; see the module."""
 
+    replays_steps: bool  # False: beginnings depend on more than the running episodes
     kept: KeptStates | None = None
     origin: Tensor | None = None  # int64 [N]; None until states are kept
     _begun: Tensor | None = None
@@ -113,7 +114,7 @@ class RestartingVectorEnv(TensorVectorEnv[StateT]):
             lengths=torch.zeros(capacity, dtype=torch.int64, device=self.device),
             states={name: field.new_zeros((capacity, *field.shape[1:])) for name, field in form.items()},
         )
-        self.origin = torch.zeros_like(self.episode)
+        self.origin, self.replays_steps = torch.zeros_like(self.episode), False
 
     def _kept_key(self) -> Tensor:
         return env_keys(self.seed, self.env_indices[:1], Stream.KEPT_STATES)
