@@ -72,7 +72,8 @@ class RecordingAgent(BaseAlgorithm):
         """What recordings are made for."""
         names = [name for name in self._json_arguments if name not in _CHANGING]
         weights = [tensor.data_ptr() for tensor in (*self.policy.parameters(), *self.policy.buffers())]
-        return [[getattr(self, name) for name in names], weights, self.batch.max_episode_steps]
+        rules = [id(each) for each in _rules(getattr(self.batch, "env", None))]  # others in another stage
+        return [[getattr(self, name) for name in names], weights, self.batch.max_episode_steps, rules]
 
 
 def _rules(env: Any) -> Iterator[Any]:

@@ -29,10 +29,14 @@ import torch
 
 ROLLOUTS = ["n_steps=16", "batch_size=512"]
 REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
+STAGES = ["env.size=curriculum(4, 6, 8, score=0.4)", "env.frame=8"]
 CASES: dict[str, tuple[str, str, int, list[str]]] = {  # environment, agent, steps, settings
     "snake ppo": ("snake-small", "ppo", 200_000, ROLLOUTS),
     "snake dqn": ("snake-small", "dqn", 60_000, REPLAY),
     "snake pqn": ("snake-small", "pqn", 120_000, ROLLOUTS),
+    "snake restarts": ("snake-small", "ppo", 200_000, [*ROLLOUTS, "restart_states=0.5"]),
+    "snake stages": ("snake", "ppo", 200_000, [*ROLLOUTS, *STAGES]),
+    "snake dqn stages": ("snake", "dqn", 60_000, [*REPLAY, *STAGES, "restart_states=0.3"]),
     "cartpole ppo": ("cartpole", "ppo", 200_000, ROLLOUTS),
     "cartpole dqn": ("cartpole", "dqn", 60_000, [*REPLAY, "prioritized_replay=0.6"]),
     "pricing ppo": ("pricing", "ppo", 150_000, [*ROLLOUTS, "normalize_observation=true"]),

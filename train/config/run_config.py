@@ -42,10 +42,12 @@ from palaestra.train.config.schema import (
     Option,
     checkpoint_interval,
     dump_yaml,
+    is_curriculum,
     load_yaml,
     parse,
     require_choice,
     schedule,
+    with_entry,
 )
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ class RunConfig:
     stop_at: str | float | None = None
     threads: int | None = None
     graph: bool = True
+    curriculum: dict[str, str] | None = None
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -188,8 +191,8 @@ def resolve_config(
     config = _with_policy(config, observations)
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
-    config = _self_contained(config)
-    _check_stop_at(config)  # after the score of another robot was measured
+    config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+    _check_plan(config)  # after the score of another robot was measured
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device={config.device}: there is no such device here")
     return config
@@ -256,7 +259,8 @@ def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
 
 def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     """The configuration with "key=value" settings over it, checked; see :func:`resolve_config`."""
-    return _self_contained(validated(_put_settings(config, settings)))
+    config = validated(_put_settings(config, settings))
+    return replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
 
 
 def _put_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
@@ -269,22 +273,13 @@ def _put_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
         if key.startswith("env."):
             env_kwargs = {**env_kwargs, key.removeprefix("env."): value}
         else:
-            agent_kwargs = _put(agent_kwargs, key.split("."), value)
-    return replace(config, env_kwargs=env_kwargs, agent_kwargs=agent_kwargs)
+            agent_kwargs = with_entry(agent_kwargs, key.split("."), value)
+    curriculum = config.curriculum
+    if curriculum is not None or any(map(is_curriculum, env_kwargs.values())):
+        from palaestra.train.config.curriculum import staged  # not needed by most runs
 
-
-def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """A copy of nested dictionaries with one entry replaced."""
-    if len(path) == 1:
-        return {**data, path[0]: value}
-    inner = data.get(path[0])
-    return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
-
-
-def _self_contained(config: RunConfig) -> RunConfig:
-    if not config.env_kwargs:
-        return config
-    return replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+        env_kwargs, curriculum = staged(env_kwargs, curriculum, settings)
+    return replace(config, env_kwargs=env_kwargs, agent_kwargs=agent_kwargs, curriculum=curriculum)
 
 
 def validated(config: RunConfig) -> RunConfig:
@@ -297,11 +292,15 @@ def validated(config: RunConfig) -> RunConfig:
     config = replace(config, env_kwargs=checked_env_kwargs(config.resolved_env, config.env_kwargs))
     actions = spaces_of(config.resolved_env, config.env_kwargs)[1]
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
-    _check_stop_at(config)
+    _check_plan(config)
     return config
 
 
-def _check_stop_at(config: RunConfig) -> None:
+def _check_plan(config: RunConfig) -> None:
+    if config.curriculum is not None:
+        from palaestra.train.config.curriculum import check_curriculum  # the same
+
+        check_curriculum(config.resolved_env, config.env_kwargs, config.curriculum)
     if config.stop_at is not None:
         from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
 

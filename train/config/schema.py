@@ -27,6 +27,7 @@ _COUNT = re.compile(
     r"(?:[eE](?P<exponent>[+-]?\d{1,3}))?\s?(?P<unit>[kKMGB]?)"
 )
 _MOST = 2**63 - 1
+CURRICULUM = re.compile(r"curriculum\((.*)\)", re.DOTALL)
 _LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 
 
@@ -56,10 +57,25 @@ def parse(setting: str) -> tuple[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {setting}: expected key=value")
+    if is_curriculum(text):  # its values are YAML
+        return key, text.strip()
     try:
         return key, number(load_yaml(text))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
+
+
+def is_curriculum(value: Any) -> bool:
+    """True for the text of a curriculum, see :mod:`palaestra.train.config.curriculum`."""
+    return isinstance(value, str) and CURRICULUM.fullmatch(value.strip()) is not None
+
+
+def with_entry(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested dictionaries with one entry replaced."""
+    if len(path) == 1:
+        return {**data, path[0]: value}
+    inner = data.get(path[0])
+    return {**data, path[0]: with_entry(inner if isinstance(inner, dict) else {}, path[1:], value)}
 
 
 def env_settings(settings: Sequence[str]) -> dict[str, Any]:
