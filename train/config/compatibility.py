@@ -227,6 +227,13 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
         )
 
 
+def begins_elsewhere(agent_kwargs: Mapping[str, Any], curriculum: Mapping[str, str] | None) -> str:
+    """The settings with which an episode of training does not follow from seed and number alone; empty without any."""
+    share = agent_kwargs.get("restart_states")
+    found = [f"restart_states={share}"] if share else []
+    return " and ".join([*found, *(f"env.{key}={text}" for key, text in (curriculum or {}).items())])
+
+
 def check_device(device: str) -> None:
     """Raise a ConfigError unless PyTorch knows such a device, and agents can compute on it."""
     if device.partition(":")[0] == "mps":
