@@ -45,6 +45,7 @@ from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import uncompiled_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.training.restarts import RestartingAgent
+from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
@@ -213,6 +214,7 @@ class OnDeviceAlgorithm(RestartingAgent):
         if self.ep_info_buffer is not None:
             size = max(self._stats_window_size, self.n_envs * self._group.size)
             append_report(self.ep_info_buffer, numbers[:5], self._statistics.has_success, size)
+            follow_score(self)
         self._episode_num += int(numbers[0])
         self._record_losses([total / self._group.size for total in numbers[5:]])
         self._statistics.clear()

@@ -28,7 +28,15 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
 from palaestra.train.config import AGENT_NAMES
-from palaestra.train.config.schema import ConfigError, Option, fitting, options_of, require_choice, whole_number
+from palaestra.train.config.schema import (
+    ConfigError,
+    Option,
+    fitting,
+    follows_score,
+    options_of,
+    require_choice,
+    whole_number,
+)
 
 Agent = PPO | DQN | PQN
 _LONGEST_VALUE = 60  # characters, of an argument in a message
@@ -225,6 +233,13 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
             f"learning_starts={value('learning_starts')}: must be below total_timesteps={total_timesteps}, "
             f"or nothing would be learned"
         )
+
+
+def check_schedules(agent_kwargs: Mapping[str, Any], env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
+    """Raise a ConfigError for a schedule that follows the score of an environment whose optimum is unknown."""
+    for key, value in agent_kwargs.items():
+        if follows_score(value) and (not env.in_tensors or env.reference(env_kwargs).percent_of_optimal(0.0) is None):
+            raise ConfigError(f"{key}={value}: the optimum of {env.short_name} is unknown; use linear(start, end)")
 
 
 def begins_elsewhere(agent_kwargs: Mapping[str, Any], curriculum: Mapping[str, str] | None) -> str:

@@ -29,6 +29,7 @@ from palaestra.train.config.compatibility import (
     AGENTS,
     check_actions,
     check_device,
+    check_schedules,
     check_sizes,
     checked_agent_kwargs,
     checked_env_kwargs,
@@ -297,6 +298,7 @@ def validated(config: RunConfig) -> RunConfig:
 
 
 def _check_plan(config: RunConfig) -> None:
+    check_schedules(config.agent_kwargs, config.resolved_env, config.env_kwargs)
     if config.curriculum is not None:
         from palaestra.train.config.curriculum import check_curriculum  # the same
 

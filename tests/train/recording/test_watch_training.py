@@ -127,7 +127,10 @@ def test_other_peoples_episodes_of_training_cannot_be_shown() -> None:
     ("line", "why"),
     [
         ("agent_kwargs:\n  restart_states: 0.5", "restart_states=0.5"),
-        ("curriculum: {max_episode_steps: 'curriculum(6, 6, score=1)'}\nagent_kwargs:", r"env.max_episode_steps=curriculum\(6, 6, score=1\)"),
+        (
+            "curriculum: {max_episode_steps: 'curriculum(6, 6, score=1)'}\nagent_kwargs:",
+            r"env.max_episode_steps=curriculum\(6, 6, score=1\)",
+        ),
     ],
 )
 def test_episodes_that_began_elsewhere_cannot_be_shown(line: str, why: str) -> None:
