@@ -42,7 +42,7 @@ from palaestra.agents.finite_check import DivergedError, one_step, raise_non_fin
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
-from palaestra.agents.optimizers import uncompiled_optimizer
+from palaestra.agents.optimizers import own_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.training.restarts import RestartingAgent
 from palaestra.agents.training.score_schedule import follow_score
@@ -86,7 +86,7 @@ class OnDeviceAlgorithm(RestartingAgent):
     def _setup_model(self) -> None:
         if self.normalize_observation:
             self.policy_kwargs = with_normalization(self.policy_class, self.policy_kwargs)
-        with uncompiled_optimizer(self):
+        with own_optimizer(self):
             super()._setup_model()  # type: ignore[safe-super]
 
     def _set_up_device(self) -> None:

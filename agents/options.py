@@ -42,6 +42,7 @@ class CommonOptions(TypedDict, total=False):
     verbose: int
     seed: int | None
     restart_states: Probability
+    weight_decay: NonNegative
 
 
 def saved_arguments(constructor: Callable[..., Any]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ take :data:`MEMORY_SHARE` of what the agent keeps to learn from, a rollout or th
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
@@ -27,12 +28,15 @@ class RestartingAgent(RecordingAgent):
     """See the module."""
 
     restart_states: float
+    weight_decay: float
     buffer_size: Any  # of an agent with a replay memory
 
-    def __init__(self, *args: Any, restart_states: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, restart_states: float = 0.0, weight_decay: float = 0.0, **kwargs: Any) -> None:
         if not 0.0 <= restart_states <= 1.0:
             raise ValueError(f"restart_states must be 0 … 1, the share of episodes, got {restart_states}")
-        self.restart_states = restart_states
+        if not 0.0 <= weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
+        self.restart_states, self.weight_decay = restart_states, weight_decay
         super().__init__(*args, **kwargs)
 
     def _let_restart(self, env: VecEnv) -> None:

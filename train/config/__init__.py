@@ -17,7 +17,12 @@ _NO_SETTINGS = {  # arguments of constructors
     *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs"),
     *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 }
-_OF_ALL = ("policy_kwargs", "stats_window_size", "restart_states")  # settings that are in no agent's own constructor
+_OF_ALL = (
+    "policy_kwargs",
+    "stats_window_size",
+    "restart_states",
+    "weight_decay",
+)  # settings that are in no agent's own constructor
 _ALIKE = 0.8
 
 

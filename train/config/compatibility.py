@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
-from palaestra.agents.optimizers import with_uncompiled_optimizer
+from palaestra.agents.optimizers import with_own_optimizer
 from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
@@ -269,6 +269,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     observations, actions = spaces_of(env, env_kwargs)
     policy = AGENTS[agent].policy_aliases[arguments.get("policy", "MlpPolicy")]
     kwargs = arguments.get("policy_kwargs", {})
+    decay = arguments.get("weight_decay", 0.0)
     sde = {"use_sde": True} if arguments.get("use_sde") else {}
     if sde and not isinstance(actions, spaces.Box):
         raise ConfigError(f"use_sde=True is for continuous actions; {env.short_name} has {one_line(actions)}")
@@ -277,7 +278,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     try:
         # weights, gradients and Adam's two moments; the run's own random numbers begin later
         with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
-            policy(observations, actions, lambda _: 1e-3, **sde, **with_uncompiled_optimizer(policy, kwargs))
+            policy(observations, actions, lambda _: 1e-3, **sde, **with_own_optimizer(policy, kwargs, decay))
     except ConfigError:
         raise
     except Exception as error:  # whatever their constructors raise

@@ -296,6 +296,7 @@ normalize_observation b - -
 normalize_reward b - -
 stats_window_size i 1 -
 restart_states f 0 1
+weight_decay f 0 -
 """
 ROLLOUTS = """
 n_steps i 1 -

@@ -42,6 +42,12 @@ def test_stages_follow_each_other_and_are_told(
     stages = [int(row["rollout/stage"]) for row in rows if row["rollout/stage"]]
     assert stages == sorted(stages)
     assert {*stages} == {1, 2, 3}
+    for row in rows:  # a difference between boards of two sizes would tell nothing
+        if row["eval/above_training"]:
+            assert row["rollout/stage"] == "3"
+            above = float(row["eval/mean_reward"]) - float(row["rollout/ep_rew_mean"])
+            assert float(row["eval/above_training"]) == pytest.approx(above)
+    assert any(row["eval/above_training"] for row in rows)
     for before, after, row in zip(stages, stages[1:], rows[1:], strict=False):
         if after > before:  # nothing of the earlier stage is averaged
             assert row["rollout/ep_rew_mean"] == ""
