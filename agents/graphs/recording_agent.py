@@ -50,6 +50,10 @@ class RecordingAgent(BaseAlgorithm):
         if self.device.type == "cuda":
             self.record_with(CudaGraph)
 
+    def _recorded(self, function: Callable[..., Any], *inputs: Any) -> Any:
+        """The outputs of a function of tensors alone."""
+        return function(*inputs) if self._recorder is None else self._recorder(function, *inputs)
+
     def _can_record(self) -> bool:
         """True if functions of this agent, with its environments, are functions of tensors."""
         actor_critic = getattr(self, "_actor_critic", None)  # PPO's; without a head it calls the policy's own methods
@@ -80,7 +84,8 @@ class RecordingAgent(BaseAlgorithm):
         """What recordings are made for."""
         names = [name for name in self._json_arguments if name not in _CHANGING]
         weights = [tensor.data_ptr() for tensor in (*self.policy.parameters(), *self.policy.buffers())]
-        return [[getattr(self, name) for name in names], weights, self.batch.max_episode_steps]
+        rules = [id(each) for each in _rules(getattr(self.batch, "env", None))]  # others in another stage
+        return [[getattr(self, name) for name in names], weights, self.batch.max_episode_steps, rules]
 
 
 def _rules(env: Any) -> Iterator[Any]:

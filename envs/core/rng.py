@@ -81,6 +81,7 @@ class Stream(enum.IntEnum):
     ACTION_NOISE = 1  # the agent's exploration
     RANDOM_POLICY = 2
     CHECKER = 2  # its actions are a random policy's
+    KEPT_STATES = 3  # which ones training may begin in again
 
 
 def env_keys(seed: int, env_indices: Tensor, stream: int = Stream.ENVIRONMENT) -> Tensor:

@@ -34,6 +34,7 @@ HELPERS = Path(__file__).parents[1] / "helpers"
 QUIET = ("--track", "disabled", "--no-report")
 ROLLOUTS = ["n_steps=16", "batch_size=512"]
 REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
+STAGES = ["env.size=curriculum(4, 6, 8, score=0.4)", "env.frame=8"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ CASES: dict[str, Case] = {
     "snake ppo": Case("snake-small", "ppo", 200_000, ROLLOUTS),
     "snake dqn": Case("snake-small", "dqn", 60_000, REPLAY),
     "snake pqn": Case("snake-small", "pqn", 120_000, ROLLOUTS),
+    "snake restarts": Case("snake-small", "ppo", 200_000, [*ROLLOUTS, "restart_states=0.5"]),
+    "snake stages": Case("snake", "ppo", 200_000, [*ROLLOUTS, *STAGES]),
+    "snake dqn stages": Case("snake", "dqn", 60_000, [*REPLAY, *STAGES, "restart_states=0.3"]),
     "cartpole ppo": Case("cartpole", "ppo", 200_000, ROLLOUTS),
     "cartpole dqn": Case("cartpole", "dqn", 60_000, [*REPLAY, "prioritized_replay=0.6"]),
     "pricing ppo": Case("pricing", "ppo", 150_000, [*ROLLOUTS, "normalize_observation=true"]),

@@ -61,7 +61,9 @@ def differences(settings: Mapping[str, Any]) -> list[Difference] | None:
     found = [Difference(key, settings[key], usual[key]) for key in usual if settings.get(key, usual[key]) != usual[key]]
     usual_agent = {"policy": "MlpPolicy", **chosen.agent_kwargs}
     found += [*_apart(_mapping(settings, "agent_kwargs"), usual_agent, "")]
-    return [*found, *_apart(_mapping(settings, "env_kwargs"), chosen.env_kwargs, "env.")]
+    # what has stages stands for its last value
+    of_env = {**_mapping(settings, "env_kwargs"), **_mapping(settings, "curriculum")}
+    return [*found, *_apart(of_env, chosen.env_kwargs, "env.")]
 
 
 def _mapping(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -105,6 +105,8 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dqn tied": ("snake-small", "dqn", {"symmetry": "equivariant"}),
     "pqn frames": ("cartpole", "pqn", {"symmetry": "augment"}),
     "pqn tied": ("snake-small", "pqn", {"symmetry": "equivariant"}),
+    "restarts": ("snake-small", "ppo", {"restart_states": 0.5}),
+    "restarts, replay": ("cartpole", "dqn", {"restart_states": 0.5}),
     "spread": ("cartpole", "pqn", {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True}),
 }
 
