@@ -42,16 +42,18 @@ from palaestra.agents.finite_check import DivergedError, one_step, raise_non_fin
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
-from palaestra.agents.optimizers import uncompiled_optimizer
+from palaestra.agents.optimizers import own_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
+from palaestra.agents.training.restarts import RestartingAgent
+from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(SymmetricAgent):
+class OnDeviceAlgorithm(RestartingAgent, SymmetricAgent):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
@@ -78,10 +80,6 @@ class OnDeviceAlgorithm(SymmetricAgent):
             self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
         return self._kept_flat_optimizer
 
-    def _recorded(self, function: Callable[..., Any], *inputs: Any) -> Any:
-        """The outputs of a function of tensors alone; see :mod:`palaestra.agents.graphs.recording_agent`."""
-        return function(*inputs) if self._recorder is None else self._recorder(function, *inputs)
-
     def _check_device(self) -> None:
         if isinstance(self.env, SB3VecEnv) and self.device.type != self.env.batch.device.type:
             raise ValueError(f"the agent is on {self.device}, its environments are on {self.env.batch.device}")
@@ -89,7 +87,7 @@ class OnDeviceAlgorithm(SymmetricAgent):
     def _setup_model(self) -> None:
         if self.normalize_observation:
             self.policy_kwargs = with_normalization(self.policy_class, self.policy_kwargs)
-        with uncompiled_optimizer(self):
+        with own_optimizer(self):
             super()._setup_model()  # type: ignore[safe-super]
 
     def _set_up_device(self) -> None:
@@ -118,6 +116,7 @@ class OnDeviceAlgorithm(SymmetricAgent):
         self._attach(self.env)  # type: ignore[arg-type]
 
     def _attach(self, env: VecEnv) -> None:
+        self._let_restart(env)
         self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
         self._statistics, self._episode_log = EpisodeStatistics(self.device, self.n_envs), EpisodeLog()
         self._find_symmetries()
@@ -215,6 +214,7 @@ class OnDeviceAlgorithm(SymmetricAgent):
         if self.ep_info_buffer is not None:
             size = max(self._stats_window_size, self.n_envs * self._group.size)
             append_report(self.ep_info_buffer, numbers[:5], self._statistics.has_success, size)
+            follow_score(self)
         self._episode_num += int(numbers[0])
         self._record_losses([total / self._group.size for total in numbers[5:]])
         self._statistics.clear()

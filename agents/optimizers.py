@@ -57,11 +57,40 @@ def with_uncompiled_optimizer(policy_class: Any, policy_kwargs: dict[str, Any]) 
     return {**policy_kwargs, "optimizer_class": own, "optimizer_kwargs": kwargs}
 
 
+def with_weight_decay(policy_class: Any, policy_kwargs: dict[str, Any], weight_decay: float) -> dict[str, Any]:
+    """The policy's arguments with an optimizer that takes ``learning_rate · weight_decay`` of each weight in each step.
+
+    That is apart from the gradient (decoupled) where the optimizer can do so, as Adam and RAdam can.
+
+    Raises:
+        ValueError: if the optimizer knows no weight decay, or has another one already.
+    """
+    if not weight_decay:
+        return policy_kwargs
+    default = inspect.signature(policy_class).parameters.get("optimizer_class")
+    chosen: Any = policy_kwargs.get("optimizer_class") or (None if default is None else default.default)
+    known = () if chosen is None else inspect.signature(chosen).parameters
+    own = dict(policy_kwargs.get("optimizer_kwargs") or {})
+    if "weight_decay" not in known:
+        raise ValueError(f"weight_decay={weight_decay}: the policy's optimizer has none")
+    if own.get("weight_decay"):
+        raise ValueError(
+            f"weight_decay={weight_decay}: optimizer_kwargs say {own['weight_decay']}; leave one of them out"
+        )
+    apart = {"decoupled_weight_decay": True} if "decoupled_weight_decay" in known else {}
+    return {**policy_kwargs, "optimizer_kwargs": {**own, **apart, "weight_decay": weight_decay}}
+
+
+def with_own_optimizer(policy_class: Any, policy_kwargs: dict[str, Any], weight_decay: float) -> dict[str, Any]:
+    """:func:`with_uncompiled_optimizer` and :func:`with_weight_decay`."""
+    return with_weight_decay(policy_class, with_uncompiled_optimizer(policy_class, policy_kwargs), weight_decay)
+
+
 @contextmanager
-def uncompiled_optimizer(model: Any) -> Iterator[None]:
+def own_optimizer(model: Any) -> Iterator[None]:
     """While SB3 makes the model's policy; files of models do not tell of it, since vanilla SB3 opens them."""
     given = model.policy_kwargs
-    model.policy_kwargs = with_uncompiled_optimizer(model.policy_class, given)
+    model.policy_kwargs = with_own_optimizer(model.policy_class, given, model.weight_decay)
     try:
         yield
     finally:

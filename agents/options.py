@@ -34,13 +34,15 @@ _NOT_SAVED_OF_SB3 = ("rollout_buffer_class", "replay_buffer_class", "replay_buff
 
 
 class CommonOptions(TypedDict, total=False):
-    """Keyword arguments of Stable-Baselines3 that all agents hand on to it."""
+    """Keyword arguments that all agents hand on: to Stable-Baselines3, and the last ones to their common base."""
 
     stats_window_size: AtLeastOne
     tensorboard_log: str | None
     policy_kwargs: dict[str, Any] | None
     verbose: int
     seed: int | None
+    restart_states: Probability
+    weight_decay: NonNegative
 
 
 def saved_arguments(constructor: Callable[..., Any]) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ Observations (float32, all in [0, 1])
     the last fruit over the limit). With relative actions the board is turned so that the snake always faces up, which
     spares an agent learning everything four times. ``flat``: [4 · size² + 1], for MLPs. ``grid``: [5, size, size],
     hunger being a constant plane, for CNNs. Lifetimes carry the order of the body and hunger the time limit, so the
-    observation is Markov.
+    observation is Markov. With ``frame`` a board is shown in the middle of one of frame × frame cells, those around it
+    as cells where a move would collide; lifetimes are over frame² then. So boards of several sizes look alike.
 
 Experts
     Following a Hamiltonian cycle fills every board; cutting corners of it while the order head–tail along the cycle is
@@ -32,12 +33,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array, Quantity, Reference, TensorEnv
+from palaestra.envs.core.draws.host_choice import chosen
 from palaestra.envs.core.reference import ReportFigure, counts_between, counts_of_whole
+from palaestra.envs.core.replay.recording import host_call
 from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 
 if TYPE_CHECKING:
@@ -78,6 +82,7 @@ class Snake(TensorEnv[SnakeState]):
         size: int = 10,
         observation: Literal["flat", "grid"] = "flat",
         actions: Literal["relative", "absolute"] = "relative",
+        frame: int | None = None,
     ) -> None:
         if size < 4 or size % 2 or size > 180:
             raise ValueError(f"size must be an even number from 4 to 180, got {size}")
@@ -85,18 +90,23 @@ class Snake(TensorEnv[SnakeState]):
             raise ValueError(f'observation must be "flat" or "grid", got {observation!r}')
         if actions not in ("relative", "absolute"):
             raise ValueError(f'actions must be "relative" or "absolute", got {actions!r}')
-        self.size, self.observation, self.actions = size, observation, actions
-        self.cells, self.hunger_limit = size * size, 4 * size * size
-        self.observation_shape = (4 * self.cells + 1,) if observation == "flat" else (5, size, size)
+        seen = size if frame is None else frame
+        if not size <= seen <= 180 or seen % 2:
+            raise ValueError(f"frame must be an even number from the size, {size}, to 180, got {frame}")
+        self.size, self.observation, self.actions, self.frame = size, observation, actions, frame
+        self.cells, self.hunger_limit, self.seen_cells = size * size, 4 * size * size, seen * seen
+        self.observation_shape = (4 * self.seen_cells + 1,) if observation == "flat" else (5, seen, seen)
         self.observation_space = Box(0.0, 1.0, self.observation_shape)
         self.action_space = Discrete(3 if actions == "relative" else 4)
         self.neighbour = _neighbours(size)  # int64 [K · 4] cell on each side, or WALL
         self.cycle = _hamiltonian_cycle(size)  # int64 [K] position of each cell along the cycle
         self.moves = _moves(self.neighbour, actions)  # int64 [K, 4, A, 3]
         self.turned = _turned(size)  # int64 [4, K] the board's cell at each place, turned so that each heading faces up
-        # int64 [4, K + 1] the turned place of each cell of the board, where K (no cell) stays K
-        self.place = torch.nn.functional.pad(self.turned.argsort(1), (0, 1), value=self.cells)
-        self.plane = torch.tensor([0, self.cells])  # where head's and fruit's begin
+        self.shown = self.turned if seen == size else _framed(self.turned, size, seen)  # int64 [4, V], V = frame²
+        # int64 [4, K + 1] where each cell of the board is shown when turned; V for K (no cell)
+        place = self.shown.argsort(1)[:, : self.cells]
+        self.place = torch.nn.functional.pad(place, (0, 1), value=self.seen_cells)
+        self.plane = torch.tensor([0, self.seen_cells])  # where head's and fruit's begin
         self.start = torch.tensor([1, 0])  # length and hunger
         self.ends = torch.tensor([[self.cells], [self.hunger_limit]])  # of a length, and of a hunger
 
@@ -132,26 +142,30 @@ class Snake(TensorEnv[SnakeState]):
         """The fruits' cells after a step that ate some of them, int64 [N]."""
         if not self.on_host:  # finding the rows would synchronise
             return torch.where(eats, rng.choice(lifetime == 0), fruit)
-        rows = eats.nonzero().squeeze(1)
-        return fruit.index_copy(0, rows, rng.of_rows(rows).choice(lifetime.index_select(0, rows) == 0))
+        return host_call(_new_fruit, lifetime, eats, fruit, rng.episode_key, rng.step)
 
     def observe(self, state: SnakeState) -> Tensor:
-        n, k = state.lifetime.shape
-        lifetime, cells = state.lifetime, self.turned[:1]
+        n, k = len(state.lifetime), self.seen_cells
+        lifetime, cells = state.lifetime, self.shown[:1]
+        if k > self.cells:  # the cells around it lie behind the board's, where no fruit is
+            lifetime = torch.nn.functional.pad(lifetime, (0, 2))
         if self.actions == "relative":
-            cells = self.turned.index_select(0, state.heading)
-            lifetime = lifetime.gather(1, cells)  # several times as fast as indexing
+            cells = self.shown.index_select(0, state.heading)
+        if self.actions == "relative" or k > self.cells:
+            lifetime = lifetime.gather(1, cells.expand(n, k))  # several times as fast as indexing
         planes = torch.empty((n, math.prod(self.observation_shape)), device=self.device)  # [N, 4 K + 1] or [N, 5 K]
         torch.div(lifetime, k, out=planes[:, :k])
         torch.gt(planes[:, :k], 1.5 / k, out=planes[:, k : 2 * k])  # a lifetime above 1
+        if k > self.cells:
+            planes[:, k : 2 * k].masked_fill_(cells > self.cells, 1.0)
         self._mark(planes[:, 2 * k :], cells, state)
         hunger = planes[:, 4 * k :]
         torch.div(state.hunger.unsqueeze(1).expand_as(hunger), self.hunger_limit, out=hunger)
         return planes.view(n, *self.observation_shape)
 
     def _mark(self, planes: Tensor, cells: Tensor, state: SnakeState) -> None:
-        """Fill in the planes of head and fruit, the first 2 K columns; ``cells`` [N or 1, K] is the board's at each."""
-        k, marked = self.cells, (state.head, state.fruit)
+        """Fill in the planes of head and fruit, the first 2 V columns; ``cells`` [N or 1, V] is the board's at each."""
+        k, marked = self.seen_cells, (state.head, state.fruit)
         if not self.on_host:  # two calls
             for i, cell in enumerate(marked):
                 torch.eq(cells, cell.unsqueeze(1), out=planes[:, i * k : (i + 1) * k])
@@ -159,6 +173,8 @@ class Snake(TensorEnv[SnakeState]):
         places = torch.stack(marked, 1)
         if self.actions == "relative":
             places = self.place[state.heading.unsqueeze(1), places]
+        elif k > self.cells:
+            places = self.place[0, places]
         planes[:, : 2 * k].zero_()
         planes.scatter_(1, places + self.plane, 1.0)  # no fruit marks the column behind, which is hunger's
 
@@ -187,7 +203,8 @@ class Snake(TensorEnv[SnakeState]):
 
     def stresses(self) -> dict[str, dict[str, Any]]:
         """Other boards, for agents that can read them, actions that stick, and sight that is late or wrong."""
-        sizes = {f"size_{size}": {"size": size} for size in (self.size - 2, self.size + 2) if 4 <= size <= 180}
+        most, near = self.frame or 180, (self.size - 2, self.size + 2)
+        sizes = {f"size_{size}": {"size": size} for size in near if 4 <= size <= most}
         sticky = {f"sticky_actions_{share}_percent": {"sticky_actions": share / 100} for share in (5, 25)}
         late, wrong = {"delayed_observation": 1}, {"observation_noise": 0.02}
         return {**sizes, **sticky, "delay_1_step": late, "noise_2_percent": wrong}
@@ -235,10 +252,10 @@ class Snake(TensorEnv[SnakeState]):
 
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
-        planes = (Quantity(name, count=self.cells) for name in ("collision", "head", "fruit"))
-        last = 1 if self.observation == "flat" else self.cells
-        hunger = Quantity("hunger", "step", float(self.hunger_limit), count=last)
-        return (Quantity("lifetime", "step", float(self.cells), count=self.cells), *planes, hunger)
+        seen = self.seen_cells
+        planes = (Quantity(name, count=seen) for name in ("collision", "head", "fruit"))
+        hunger = Quantity("hunger", "step", float(self.hunger_limit), count=1 if self.observation == "flat" else seen)
+        return (Quantity("lifetime", "step", float(seen), count=seen), *planes, hunger)
 
     def action_name(self, action: int) -> str:
         return (("left", "straight", "right") if self.actions == "relative" else _SIDES)[action]
@@ -276,6 +293,13 @@ class Snake(TensorEnv[SnakeState]):
         return (direction - state.heading + 1) & 3
 
 
+def _new_fruit(lifetime: Tensor, eats: Tensor, fruit: Tensor, episode_key: Tensor, step: Tensor | int) -> Tensor:
+    """The fruits' cells, int64 [N]: a free cell where one was eaten."""
+    rows, result = np.flatnonzero(eats.numpy()), fruit.clone()
+    result.numpy()[rows] = chosen(lifetime.numpy().take(rows, 0) == 0, rows, episode_key, step, 0)
+    return result
+
+
 def _neighbours(size: int) -> Tensor:
     """The cell up, right, down and left of each cell, int64 [size² · 4]; WALL outside the board."""
     board = torch.full((size + 2, size + 2), WALL)
@@ -299,6 +323,13 @@ def _turned(size: int) -> Tensor:
     """The board's cell at each place of a board turned so that each heading points up, int64 [4, K]."""
     board = torch.arange(size * size).view(size, size)
     return torch.stack([torch.rot90(board, heading).flatten() for heading in range(4)])
+
+
+def _framed(turned: Tensor, size: int, frame: int) -> Tensor:
+    """The same in the middle of a larger board, int64 [4, frame²]; K + 1 around it."""
+    around = (frame - size) // 2
+    boards = torch.nn.functional.pad(turned.view(4, size, size), (around,) * 4, value=size * size + 1)
+    return boards.flatten(1)
 
 
 def _hamiltonian_cycle(size: int) -> Tensor:

@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from torch import nn
 
 from palaestra.agents.checkpoints.zip_archive import CheckpointError
+from palaestra.agents.training.score_schedule import ScoreSchedule
 
 _SAFE_PACKAGES = ("torch", "stable_baselines3", "palaestra")
 CUSTOM_SCHEDULE = {"schedule": "custom"}  # in place of a function
@@ -40,6 +41,8 @@ def encode(name: str, value: Any) -> Any:
         return encode(name, value.value_schedule)
     if isinstance(value, ConstantSchedule):
         return value.val
+    if isinstance(value, ScoreSchedule):
+        return {"schedule": "score", "start": value.start, "end": value.end}
     if isinstance(value, LinearSchedule):
         return {"schedule": "linear", "start": value.start, "end": value.end, "end_fraction": value.end_fraction}
     if callable(value):
@@ -57,6 +60,8 @@ def decode(name: str, value: Any) -> Any:
         return _safe_class(name, value["class"])
     if value.get("schedule") == "linear":
         return LinearSchedule(float(value["start"]), float(value["end"]), float(value["end_fraction"]))
+    if value.get("schedule") == "score":
+        return ScoreSchedule(float(value["start"]), float(value["end"]))
     if value == CUSTOM_SCHEDULE:
         raise CheckpointError(f"{name} was a function, which a safe file cannot hold: pass {name}=… to load()")
     return {key: decode(f"{name}.{key}", item) for key, item in value.items()}

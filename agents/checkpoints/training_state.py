@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from gymnasium import spaces
 
+from palaestra.agents.training.score_schedule import follow_score
+from palaestra.agents.training.stages import restore_stage, stage_of
 from palaestra.envs.core.state_dict import check_form
 
 
@@ -35,6 +37,7 @@ def training_state(model: Any) -> dict[str, Any]:
         "logged": {name: (v, list(model.logger.name_to_excluded.get(name) or ())) for name, v in logged.items()},
         "generator": torch.cuda.get_rng_state(model.device) if cuda else torch.get_rng_state(),
         "returns": None if model._reward_scale is None else model._reward_scale.returns,
+        **stage_of(model),
         **model._extra_training_state(),
     }
 
@@ -45,6 +48,9 @@ def restore_training_state(model: Any, saved: Any) -> None:
     Raises:
         ValueError: if it does not fit the agent or its environments.
     """
+    if not isinstance(saved, dict):
+        raise ValueError("the training state is no dictionary")
+    restore_stage(model, saved)
     _check(model, saved)
     if saved["batch"] is not None:
         model.batch.load_state_dict(saved["batch"])
@@ -56,6 +62,7 @@ def restore_training_state(model: Any, saved: Any) -> None:
         model._statistics.has_ended = saved["has_ended"]
     model._losses = saved["losses"]
     model.ep_info_buffer = deque(saved["window"])
+    follow_score(model)
     model._to_log = dict(saved["logged"])
     if model.device.type == "cuda":
         torch.cuda.set_rng_state(saved["generator"].cpu(), model.device)
@@ -66,8 +73,6 @@ def restore_training_state(model: Any, saved: Any) -> None:
 
 def _check(model: Any, saved: Any) -> None:
     """Raise a ValueError unless ``saved`` fits the agent and its environments."""
-    if not isinstance(saved, dict):
-        raise ValueError("the training state is no dictionary")
     if saved["losses"] is not None:
         check_form("training state", {"losses": torch.zeros(len(model._summaries))}, {"losses": saved["losses"]})
     if saved["batch"] is not None:

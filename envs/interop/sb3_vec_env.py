@@ -59,14 +59,15 @@ class SB3VecEnv(VecEnv):
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)] if said is None else said
         if len(finished) == 0:
             return infos
-        host = to_numpy({key: info[key] for key in ("final_obs", "episode", "is_success") if key in info})
+        host = to_numpy({key: info[key] for key in ("final_obs", "episode", "is_success", "_episode") if key in info})
         cut = to_numpy(truncated)
         elapsed = time.time() - self._started
         for i in finished:
             final = host["final_obs"]
             last = {key: array[i] for key, array in final.items()} if isinstance(final, dict) else final[i]
             infos[i] |= {"terminal_observation": last, "TimeLimit.truncated": bool(cut[i])}
-            if "episode" not in infos[i]:  # an environment's own statistics stand
+            counts = bool(host["_episode"][i]) if "_episode" in host else True  # it began in a fresh state
+            if counts and "episode" not in infos[i]:  # an environment's own statistics stand
                 r, length = float(host["episode"]["r"][i]), int(host["episode"]["l"][i])
                 infos[i]["episode"] = {"r": r, "l": length, "t": round(elapsed, 6)}
             if "is_success" in host:

@@ -19,6 +19,7 @@ from training_cases import grid, small
 
 from palaestra.agents import DQN, PPO, PQN, SharedMlp, base, q_learning
 from palaestra.envs import TensorVectorEnv, make
+from palaestra.envs.core.batching.restarts import RestartingVectorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import resolve_config
@@ -82,6 +83,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
         {"n_steps": 2},
     ),
     "pricing": (lambda: make("pricing", 64, "meta"), {"normalize_reward": True}),
+    "restarts": (lambda: RestartingVectorEnv.of(make("snake-small", 64, "meta")), {"restart_states": 0.5}),  # type: ignore[arg-type]
     "continuous": (lambda: TensorVectorEnv(probes.ContinuousTarget(), 64, device="meta"), {}),
 }
 

@@ -27,6 +27,8 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "dqn observations": (DQN, "cartpole", {**REPLAY, **NORMAL, "tau": 0.5}),
     "dqn averaged": (DQN, "pricing-easy", {**REPLAY, **AVERAGED, "policy": "DuelingPolicy"}),
     "dqn prioritised": (DQN, "cartpole", {**REPLAY, "prioritized_replay": 0.6, "n_steps": 2}),
+    "dqn restarts": (DQN, "cartpole", {**REPLAY, "restart_states": 0.7}),
+    "ppo restarts": (PPO, "snake-small", {**ROLLOUT, "restart_states": 0.5}),
     "pqn": (PQN, "cartpole", ROLLOUT),
     "ppo frames": (PPO, "snake-small", {**ROLLOUT, "symmetry": "augment"}),
     "ppo tied": (PPO, "snake-small", {**ROLLOUT, "symmetry": "equivariant"}),
@@ -34,6 +36,7 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "dqn tied": (DQN, "snake-small", {**REPLAY, "symmetry": "equivariant", "policy": "DuelingPolicy"}),
     "pqn frames": (PQN, "snake-small", {**ROLLOUT, "symmetry": "augment"}),
     "pqn tied": (PQN, "cartpole", {**ROLLOUT, "symmetry": "equivariant", "weight_average": 0.02}),
+    "pqn restarts": (PQN, "pricing-easy", {**ROLLOUT, "restart_states": 1.0}),
     "pqn averaged": (PQN, "snake-small", {**ROLLOUT, **AVERAGED, **NORMAL}),
 }
 STEPS, NUM_ENVS = 3200, 16

@@ -163,6 +163,16 @@ class ReferenceSnake:
         return planes.rot90(self.heading, (1, 2)) if turned else planes  # a quarter turn to the left for each heading
 
 
+def framed(planes: Tensor, around: int) -> Tensor:
+    """The planes of a board with so many cells around it, in which every move collides."""
+    size, number = planes.shape[1], planes.shape[1] + 2 * around
+    outside = [0.0, 1.0, 0.0, 0.0, float(planes[4, 0, 0])]
+    whole = torch.tensor(outside).view(5, 1, 1).repeat(1, number, number)
+    whole[:, around : around + size, around : around + size] = planes
+    whole[0] = (whole[0] * size**2).round() / number**2
+    return whole
+
+
 def mixed_policy(env: Snake, state: SnakeState, rng: Rng) -> Tensor:
     """Mostly the expert, so that snakes grow long, with random actions in between."""
     count = int(env.action_space.n)  # type: ignore[attr-defined]
@@ -174,10 +184,16 @@ def mixed_policy(env: Snake, state: SnakeState, rng: Rng) -> Tensor:
     size=st.sampled_from([4, 6]),
     actions=st.sampled_from(["relative", "absolute"]),
     grid=st.booleans(),
+    around=st.sampled_from([None, 0, 1, 2]),
+    on_host=st.booleans(),
 )
-def test_play_equals_the_reference_game(seed: int, size: int, actions: str, grid: bool) -> None:
+def test_play_equals_the_reference_game(
+    seed: int, size: int, actions: str, grid: bool, around: int | None, on_host: bool
+) -> None:
     """Eight episodes to their end in every example, comparing all observations, rewards and terminations."""
-    env = Snake(size, "grid" if grid else "flat", actions)  # type: ignore[arg-type]
+    frame = None if around is None else size + 2 * around
+    kind = Snake if on_host else type("OnADevice", (Snake,), {"on_host": False})
+    env = kind(size, "grid" if grid else "flat", actions, frame)  # type: ignore[arg-type]
     keys = child_key(env_keys(seed, torch.arange(8)), 0)
     state = env.reset(Rng(keys, 0))
     games = [
@@ -196,7 +212,7 @@ def test_play_equals_the_reference_game(seed: int, size: int, actions: str, grid
             if reward[i] and len(game.body) < size**2:
                 game.fruit = divmod(int(state.fruit[i]), size)
                 assert game.fruit not in game.body
-            planes = game.planes(turned=actions == "relative")
+            planes = framed(game.planes(turned=actions == "relative"), around or 0)
             assert torch.equal(obs[i], planes if grid else torch.cat((planes[:4].flatten(), planes[4, 0, :1])))
             if terminated[i]:
                 alive.remove(i)
@@ -221,6 +237,17 @@ def test_fruit_and_start_are_uniform_over_free_cells() -> None:
     free = [cell for cell in range(16) if cell not in (7, 6, 5, 4, 8)]
     assert counts.sum() == counts[free].sum() == n
     assert abs(((counts[free] - n / 11) ** 2 / (n / 11)).sum().item() - 10) < 4.5 * math.sqrt(20)
+
+
+@pytest.mark.parametrize("frame", [4, 7, 182])
+def test_a_frame_holds_the_board(frame: int) -> None:
+    with pytest.raises(ValueError, match=f"frame must be an even number from the size, 6, to 180, got {frame}"):
+        Snake(6, frame=frame)
+
+
+def test_stresses_are_boards_that_the_frame_holds() -> None:
+    sizes = [{*Snake(size, frame=8).stresses()} & {"size_4", "size_6", "size_8", "size_10"} for size in (6, 8)]
+    assert sizes == [{"size_4", "size_8"}, {"size_6"}]
 
 
 @pytest.mark.parametrize("size", [3, 5, 2, 0, -4, 182])

@@ -163,6 +163,7 @@ def _training_seed(name: str) -> int:
     Raises:
         ConfigError: if there are none that could be played again.
     """
+    from palaestra.train.config.compatibility import begins_elsewhere
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.finding import find_model
     from palaestra.train.runs.run_folder import RunFolder
@@ -173,4 +174,8 @@ def _training_seed(name: str) -> int:
         raise ConfigError(f"{model_file} is not in a run folder: nobody knows which episodes it was trained on")
     if not config.resolved_env.can_replay:
         raise ConfigError(f"{config.env} is not a palaestra environment: its episodes cannot be played again")
+    if why := begins_elsewhere(config.agent_kwargs, config.curriculum):
+        raise ConfigError(
+            f"with {why} an episode of training does not follow from its number: watch without --training"
+        )
     return config.seed

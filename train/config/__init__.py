@@ -17,7 +17,12 @@ _NO_SETTINGS = {  # arguments of constructors
     *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs"),
     *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 }
-_OF_SB3 = ("policy_kwargs", "stats_window_size")  # settings that are in no constructor of ours
+_OF_ALL = (
+    "policy_kwargs",
+    "stats_window_size",
+    "restart_states",
+    "weight_decay",
+)  # settings that are in no agent's own constructor
 _ALIKE = 0.8
 
 
@@ -56,7 +61,7 @@ def option_names(agent: str) -> list[str]:
     (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == agent.upper())
     (init,) = (node for node in found.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     names = [argument.arg for argument in (*init.args.args, *init.args.kwonlyargs)]
-    return [*(name for name in names if name not in _NO_SETTINGS), *_OF_SB3]
+    return [*(name for name in names if name not in _NO_SETTINGS), *_OF_ALL]
 
 
 def _check_settings(agent: str, settings: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import is_image_space, is_image_spac
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
-from palaestra.agents.optimizers import with_uncompiled_optimizer
+from palaestra.agents.optimizers import with_own_optimizer
 from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
 from palaestra.agents.symmetry.symmetric_agent import check_symmetry
@@ -29,9 +29,18 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
 from palaestra.train.config import AGENT_NAMES
-from palaestra.train.config.schema import ConfigError, Option, fitting, options_of, require_choice, whole_number
+from palaestra.train.config.schema import (
+    ConfigError,
+    Option,
+    fitting,
+    follows_score,
+    options_of,
+    require_choice,
+    whole_number,
+)
 
 Agent = PPO | DQN | PQN
+PRECISIONS = ("float32", "tf32")  # of a GPU's products
 _LONGEST_VALUE = 60  # characters, of an argument in a message
 AGENTS: dict[str, type[Agent]] = dict(zip(AGENT_NAMES, (PPO, DQN, PQN), strict=True))
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
@@ -121,6 +130,9 @@ def checked_agent_kwargs(agent: str, agent_kwargs: dict[str, Any], env: Resolved
         require_choice(key, options, f"{agent} setting")
         checked[key] = options[key].check(key, value)
     require_choice(checked.get("policy", "MlpPolicy"), AGENTS[agent].policy_aliases, "policy")
+    if checked.get("restart_states") and not env.in_tensors:
+        share = checked["restart_states"]
+        raise ConfigError(f"restart_states={share}: only environments in tensors have states to begin in; leave it out")
     if checked.get("rollout_storage") == "states":
         hint = 'leave it at "auto", which keeps what can be kept'
         if not env.in_tensors:
@@ -225,8 +237,23 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
         )
 
 
-def check_device(device: str) -> None:
-    """Raise a ConfigError unless PyTorch knows such a device, and agents can compute on it."""
+def check_schedules(agent_kwargs: Mapping[str, Any], env: ResolvedEnv, env_kwargs: dict[str, Any]) -> None:
+    """Raise a ConfigError for a schedule that follows the score of an environment whose optimum is unknown."""
+    for key, value in agent_kwargs.items():
+        if follows_score(value) and (not env.in_tensors or env.reference(env_kwargs).percent_of_optimal(0.0) is None):
+            raise ConfigError(f"{key}={value}: the optimum of {env.short_name} is unknown; use linear(start, end)")
+
+
+def begins_elsewhere(agent_kwargs: Mapping[str, Any], curriculum: Mapping[str, str] | None) -> str:
+    """The settings with which an episode of training does not follow from seed and number alone; empty without any."""
+    share = agent_kwargs.get("restart_states")
+    found = [f"restart_states={share}"] if share else []
+    return " and ".join([*found, *(f"env.{key}={text}" for key, text in (curriculum or {}).items())])
+
+
+def check_device(device: str, precision: str = "float32") -> None:
+    """Raise a ConfigError unless PyTorch knows the device, agents can compute on it, and the precision is known."""
+    require_choice(precision, PRECISIONS, "precision")
     if device.partition(":")[0] == "mps":
         raise ConfigError(f"device={device}: Apple's GPUs have no 64-bit floats, which agents compute with: use cpu")
     require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
@@ -234,6 +261,14 @@ def check_device(device: str) -> None:
         torch.device("cpu" if device == "auto" else device)
     except RuntimeError as error:
         raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+
+
+def check_computing(device: str, precision: str) -> None:
+    """Raise a ConfigError unless a run that begins here has that device, and there its products that precision."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={device}: there is no such device here")
+    if precision != "float32" and resolve_device(device).type != "cuda":
+        raise ConfigError(f"precision={precision}: a GPU has it, and this run computes on the CPU: leave it out")
 
 
 def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
@@ -245,6 +280,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     observations, actions = spaces_of(env, env_kwargs)
     policy = AGENTS[agent].policy_aliases[arguments.get("policy", "MlpPolicy")]
     kwargs = arguments.get("policy_kwargs", {})
+    decay = arguments.get("weight_decay", 0.0)
     sde = {"use_sde": True} if arguments.get("use_sde") else {}
     if sde and not isinstance(actions, spaces.Box):
         raise ConfigError(f"use_sde=True is for continuous actions; {env.short_name} has {one_line(actions)}")
@@ -253,7 +289,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     try:
         # weights, gradients and Adam's two moments; the run's own random numbers begin later
         with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
-            built = policy(observations, actions, lambda _: 1e-3, **sde, **with_uncompiled_optimizer(policy, kwargs))
+            built = policy(observations, actions, lambda _: 1e-3, **sde, **with_own_optimizer(policy, kwargs, decay))
     except ConfigError:
         raise
     except Exception as error:  # whatever their constructors raise

@@ -153,4 +153,4 @@ def allowed(option: Option) -> str:
     text = ", ".join(option.choices) or _KINDS[option.kind.__name__]
     if option.low > -math.inf:
         text += f" ≥ {option.low:g}" if option.high == math.inf else f" {option.low:g} … {option.high:g}"
-    return text + (", linear(a, b)" if option.schedule else "") + (", null" if option.optional else "")
+    return text + (", linear(a, b), score(a, b)" if option.schedule else "") + (", null" if option.optional else "")

@@ -28,7 +28,9 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import (
     AGENTS,
     check_actions,
+    check_computing,
     check_device,
+    check_schedules,
     check_sizes,
     checked_agent_kwargs,
     checked_env_kwargs,
@@ -42,10 +44,12 @@ from palaestra.train.config.schema import (
     Option,
     checkpoint_interval,
     dump_yaml,
+    is_curriculum,
     load_yaml,
     parse,
     require_choice,
     schedule,
+    with_entry,
 )
 
 if TYPE_CHECKING:
@@ -65,8 +69,8 @@ _COUNTS = {
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
-_TYPES |= {"deterministic": bool, "graph": bool}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
+_TYPES |= {"deterministic": bool, "graph": bool, "precision": str}
+_OPTIONS = (*_COUNTS, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
@@ -88,6 +92,8 @@ class RunConfig:
     stop_at: str | float | None = None
     threads: int | None = None
     graph: bool = True
+    precision: str = "float32"
+    curriculum: dict[str, str] | None = None
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -188,10 +194,9 @@ def resolve_config(
     config = _with_policy(config, observations)
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
-    config = _self_contained(config)
-    _check_stop_at(config)  # after the score of another robot was measured
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={config.device}: there is no such device here")
+    config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+    _check_plan(config)  # after the score of another robot was measured
+    check_computing(config.device, config.precision)
     return config
 
 
@@ -256,7 +261,8 @@ def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
 
 def with_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     """The configuration with "key=value" settings over it, checked; see :func:`resolve_config`."""
-    return _self_contained(validated(_put_settings(config, settings)))
+    config = validated(_put_settings(config, settings))
+    return replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
 
 
 def _put_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
@@ -269,22 +275,13 @@ def _put_settings(config: RunConfig, settings: Sequence[str]) -> RunConfig:
         if key.startswith("env."):
             env_kwargs = {**env_kwargs, key.removeprefix("env."): value}
         else:
-            agent_kwargs = _put(agent_kwargs, key.split("."), value)
-    return replace(config, env_kwargs=env_kwargs, agent_kwargs=agent_kwargs)
+            agent_kwargs = with_entry(agent_kwargs, key.split("."), value)
+    curriculum = config.curriculum
+    if curriculum is not None or any(map(is_curriculum, env_kwargs.values())):
+        from palaestra.train.config.curriculum import staged  # not needed by most runs
 
-
-def _put(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """A copy of nested dictionaries with one entry replaced."""
-    if len(path) == 1:
-        return {**data, path[0]: value}
-    inner = data.get(path[0])
-    return {**data, path[0]: _put(inner if isinstance(inner, dict) else {}, path[1:], value)}
-
-
-def _self_contained(config: RunConfig) -> RunConfig:
-    if not config.env_kwargs:
-        return config
-    return replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+        env_kwargs, curriculum = staged(env_kwargs, curriculum, settings)
+    return replace(config, env_kwargs=env_kwargs, agent_kwargs=agent_kwargs, curriculum=curriculum)
 
 
 def validated(config: RunConfig) -> RunConfig:
@@ -297,11 +294,16 @@ def validated(config: RunConfig) -> RunConfig:
     config = replace(config, env_kwargs=checked_env_kwargs(config.resolved_env, config.env_kwargs))
     actions = spaces_of(config.resolved_env, config.env_kwargs)[1]
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
-    _check_stop_at(config)
+    _check_plan(config)
     return config
 
 
-def _check_stop_at(config: RunConfig) -> None:
+def _check_plan(config: RunConfig) -> None:
+    check_schedules(config.agent_kwargs, config.resolved_env, config.env_kwargs)
+    if config.curriculum is not None:
+        from palaestra.train.config.curriculum import check_curriculum  # the same
+
+        check_curriculum(config.resolved_env, config.env_kwargs, config.curriculum)
     if config.stop_at is not None:
         from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
 
@@ -314,12 +316,11 @@ def _validated_values(config: RunConfig) -> RunConfig:
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
     require_choice(config.agent, AGENTS, "agent")
-    check_device(config.device)
+    check_device(config.device, config.precision)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
-    counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
-    config = replace(config, **counts)
+    config = replace(config, **{name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()})
     config = replace(config, agent_kwargs=checked_agent_kwargs(config.agent, config.agent_kwargs, config.resolved_env))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)

@@ -27,7 +27,8 @@ _COUNT = re.compile(
     r"(?:[eE](?P<exponent>[+-]?\d{1,3}))?\s?(?P<unit>[kKMGB]?)"
 )
 _MOST = 2**63 - 1
-_LINEAR = re.compile(r"linear\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
+CURRICULUM = re.compile(r"curriculum\((.*)\)", re.DOTALL)
+_SCHEDULE = re.compile(r"(linear|score)\(\s*([^,\s]+)\s*,\s*([^,\s]+)\s*\)")
 
 
 class ConfigError(ValueError):
@@ -56,10 +57,25 @@ def parse(setting: str) -> tuple[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {setting}: expected key=value")
+    if is_curriculum(text):  # its values are YAML
+        return key, text.strip()
     try:
         return key, number(load_yaml(text))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {setting}: {text!r} is not a value") from error
+
+
+def is_curriculum(value: Any) -> bool:
+    """True for the text of a curriculum, see :mod:`palaestra.train.config.curriculum`."""
+    return isinstance(value, str) and CURRICULUM.fullmatch(value.strip()) is not None
+
+
+def with_entry(data: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of nested dictionaries with one entry replaced."""
+    if len(path) == 1:
+        return {**data, path[0]: value}
+    inner = data.get(path[0])
+    return {**data, path[0]: with_entry(inner if isinstance(inner, dict) else {}, path[1:], value)}
 
 
 def env_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -124,7 +140,8 @@ class Option:
     """The kind and range of a setting, read from the type that an agent's constructor declares.
 
     ``kind`` is int, float, bool, str or dict; ``low`` and ``high`` bound a number. A ``schedule`` also takes
-    ``linear(a, b)``; a number that is ``optional`` also takes null. Text may be one of ``choices``, if there are any.
+    ``linear(a, b)`` and ``score(a, b)``; a number that is ``optional`` also takes null. Text may be one of ``choices``,
+    if there are any.
     """
 
     def __init__(self, declared: Any) -> None:
@@ -157,11 +174,12 @@ class Option:
                 value = whole_number(value)
         value = number(value) if self.is_number else value
         if self.schedule and isinstance(value, str):
-            ends = _LINEAR.fullmatch(value.strip())
-            if not ends:
-                raise ConfigError(f"{name}={value}: expected a number or linear(start, end)")
-            start, end = (self._validated(name, number(part)) for part in ends.groups())
-            return f"linear({start}, {end})"
+            found = _SCHEDULE.fullmatch(value.strip())
+            if not found:
+                raise ConfigError(f"{name}={value}: expected a number, linear(start, end) or score(start, end)")
+            kind, *ends = found.groups()
+            start, end = (self._validated(name, number(part)) for part in ends)
+            return f"{kind}({start}, {end})"
         found = self._validated(name, value)
         if self.choices:
             require_choice(found, self.choices, name)
@@ -230,11 +248,22 @@ def checkpoint_interval(value: Any) -> tuple[float, float]:
 
 
 def schedule(value: Any) -> Any:
-    """``linear(a, b)`` as Stable-Baselines3's schedule; anything else as it is."""
+    """``linear(a, b)`` as Stable-Baselines3's schedule, ``score(a, b)`` as ours; anything else as it is."""
     from stable_baselines3.common.utils import LinearSchedule
 
-    ends = _LINEAR.fullmatch(value) if isinstance(value, str) else None
-    return LinearSchedule(float(ends[1]), float(ends[2]), 1.0) if ends else value
+    from palaestra.agents.training.score_schedule import ScoreSchedule
+
+    found = _SCHEDULE.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        return value
+    start, end = float(found[2]), float(found[3])
+    return ScoreSchedule(start, end) if follows_score(value) else LinearSchedule(start, end, 1.0)
+
+
+def follows_score(value: Any) -> bool:
+    """True for the text of a schedule that follows the score."""
+    found = _SCHEDULE.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and found[1] == "score"
 
 
 def fitting(**asked: tuple[int, Callable[[int], bool]]) -> str:

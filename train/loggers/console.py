@@ -114,6 +114,8 @@ class ProgressOutput(KVWriter):
         self._rate: float | None = None  # steps/s
         self._return: float | None = None
         self._success: float | None = None  # 0 … 1
+        self._reached: float | None = None  # per cent of the optimum in training, where its stage has another
+        self._stage: float | None = None  # of a curriculum
         self._evaluation = ""
         self._untold = False  # the newest evaluation has not been in a plain line yet
         self._due: Callable[[], float] | None = None
@@ -164,10 +166,13 @@ class ProgressOutput(KVWriter):
         self.steps = int(key_values.get("time/total_timesteps", step))
         self._iteration = self.steps - before if self.steps > before else self._iteration
         self._rate = _number(key_values, "time/fps") or self._rate
+        if (stage := _number(key_values, "rollout/stage")) not in (None, self._stage):
+            self._stage, self._return, self._success = stage, None, None
         if "rollout/ep_rew_mean" in key_values:
             self._return = _number(key_values, "rollout/ep_rew_mean")
+            self._reached = _number(key_values, "rollout/percent_of_optimal")
             if self._return is not None and self.steps > before:
-                self._trained.iteration(before, self.steps, self._on_scale(self._return, None))
+                self._trained.iteration(before, self.steps, self._on_scale(self._return, self._reached))
         if "rollout/success_rate" in key_values:
             self._success = _number(key_values, "rollout/success_rate")
         evaluated = _number(key_values, "eval/mean_reward")
@@ -232,7 +237,8 @@ class ProgressOutput(KVWriter):
     def _scores(self) -> list[str]:
         scores = []
         if self._return is not None:
-            scores.append(self._score("training, exploring", self._return, None))
+            name = "training, exploring" if self._stage is None else f"stage {self._stage:.0f}, exploring"
+            scores.append(self._score(name, self._return, self._reached))
         if self._success is not None:
             scores.append(f"success {100 * self._success:.1f} %")
         return scores

@@ -14,7 +14,8 @@ from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
 
 _OPTIONS = {"num_envs": "--num-envs", "total_timesteps": "--total-timesteps"}
-_DEFAULTS = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False, "graph": True}
+_DEFAULTS: dict[str, Any] = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False}
+_DEFAULTS |= {"graph": True, "precision": "float32"}
 _OTHERS = tuple(_DEFAULTS)  # that have one default everywhere
 _FLAGS = {"deterministic": "--deterministic", "graph": "--no-graph"}
 _SCHEDULE = re.compile(r"linear\(\s*([\d.e+-]+)\s*,\s*([\d.e+-]+)\s*\)")
@@ -60,7 +61,9 @@ def differences(settings: Mapping[str, Any]) -> list[Difference] | None:
     found = [Difference(key, settings[key], usual[key]) for key in usual if settings.get(key, usual[key]) != usual[key]]
     usual_agent = {"policy": "MlpPolicy", **chosen.agent_kwargs}
     found += [*_apart(_mapping(settings, "agent_kwargs"), usual_agent, "")]
-    return [*found, *_apart(_mapping(settings, "env_kwargs"), chosen.env_kwargs, "env.")]
+    # what has stages stands for its last value
+    of_env = {**_mapping(settings, "env_kwargs"), **_mapping(settings, "curriculum")}
+    return [*found, *_apart(of_env, chosen.env_kwargs, "env.")]
 
 
 def _mapping(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:

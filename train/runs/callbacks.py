@@ -17,6 +17,8 @@ from typing import cast
 from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents.distributed.process_group import process_group
+from palaestra.agents.episode_stats import episode_means
+from palaestra.agents.training.stages import StagedVecEnv
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.user_code import RAISED, describe
 from palaestra.train.config.compatibility import Agent
@@ -151,13 +153,21 @@ class EvalAndCheckpointCallback(BaseCallback):
             metrics = eval_metrics(result) | {"eval/lower_end": result.lower_end}
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
-        for key, value in metrics.items():
+        for key, value in (metrics | self._above_training(result.score)).items():
             self.logger.record(key, value)
         self._found.append(TrainingEvaluation(self.num_timesteps, result.score, metrics.get("eval/lower_end")))
         if result.score > self._best:
             self._best = result.score
             checkpoints.check_there(self.folder)
             self.model.save(self.folder.best_file)
+
+    def _above_training(self, score: float) -> dict[str, float]:
+        """By how much the score is above that of the latest training episodes, if both are of one environment."""
+        env, window = self.model.env, self.model.ep_info_buffer or ()
+        means = episode_means(window, self.model.n_envs * process_group().size)
+        last = not isinstance(env, StagedVecEnv) or env.stage == env.count - 1
+        trained = means.get("rollout/ep_rew_mean") if last else None
+        return {} if trained is None else {"eval/above_training": score - trained}
 
     def _evaluation(self, episodes: int) -> Evaluation | None:
         """One during training; None if it failed. What went wrong is said once."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from palaestra.agents import CheckpointError
 from palaestra.agents.distributed.process_group import process_group
+from palaestra.agents.training.stages import StagedVecEnv
 from palaestra.envs.core import BatchedEnv
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.runs.run_folder import RunFolder, processes_of
@@ -68,7 +69,7 @@ def discard(folder: RunFolder) -> None:
         folder.checkpoints_folder.rmdir()
 
 
-def resumed(kind: type[Agent], source: Path, env: BatchedEnv, tell: Callable[[str], None]) -> Agent:
+def resumed(kind: type[Agent], source: Path, env: BatchedEnv | StagedVecEnv, tell: Callable[[str], None]) -> Agent:
     """The agent as it was.
 
     Args:

@@ -9,6 +9,7 @@ from palaestra.agents import DivergedError
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.errors import is_out_of_memory
+from palaestra.train.config.compatibility import begins_elsewhere
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.runs.run_folder import RunFolder
 
@@ -57,6 +58,7 @@ def _printed(folder: RunFolder) -> str:
 def _look(error: EnvError, config: RunConfig, folder: RunFolder) -> str:
     """The command that shows the episode, where it is known which one it was and there is an agent to play it."""
     known = error.env_index is not None and error.episode is not None
+    known = known and not begins_elsewhere(config.agent_kwargs, config.curriculum)
     if not (known and config.resolved_env.can_replay and folder.model_file.is_file()):
         return ""
     place = f"--training --env-index {error.env_index} --episode {error.episode}"

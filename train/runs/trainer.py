@@ -40,11 +40,11 @@ from palaestra.train.runs.callbacks import (
     eval_metrics,
     evaluate_run,
 )
+from palaestra.train.runs.curriculum import Environments, curriculum_callback, training_environments
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.machine import Stopwatch, deterministic, products_in, write_facts
 from palaestra.train.runs.parallel.stall_watch import StallWatch
 from palaestra.train.runs.parallel.threads import ThreadChoice, chosen_threads
-from palaestra.train.runs.parallel.torchrun import device_of
 from palaestra.train.runs.run_folder import RunFolder
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
@@ -124,12 +124,12 @@ def train(
     """
     started, stop = Stopwatch(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
-    with alone, deterministic(config.deterministic), stop:
+    with alone, deterministic(config.deterministic), products_in(config.precision, config.device), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             with (
                 chosen_threads(config, resume is not None, stop.check) as (config, choice),
-                closing(_environments(config)) as env,
+                closing(training_environments(config)) as env,
                 ExitStack() as at_end,
             ):
                 stop.check()
@@ -145,17 +145,9 @@ def train(
             raise failure from error
 
 
-def _environments(config: RunConfig) -> BatchedEnv:
-    """Those of this process, of which each has an index among all."""
-    count, device, place = process_group().share(config.num_envs, "num_envs"), device_of(config.device), {}
-    if process_group().size > 1:
-        place = {"first_env_index": process_group().rank * count}
-    return config.resolved_env.open(count, device, config.seed, **config.env_kwargs, **place)
-
-
 def _train(
     config: RunConfig,
-    env: BatchedEnv,
+    env: Environments,
     folder: RunFolder,
     track: str,
     resume: Path | None,
@@ -187,15 +179,18 @@ def _train(
     callback = EvalAndCheckpointCallback(config, folder, reference.solved_at, stop)
     callback.show_on(progress)
     watch = StallWatch(config, folder, progress.message, choice.fastest_now)
+    stages = curriculum_callback(config, progress.message)
     try:
         with progress:
-            first = headlines(config, reference, env.device, start_step, rollout)
-            for line in filter(None, (*first, callback.plan(), choice.remark, *model.remarks)):
+            first = headlines(config, reference, model, start_step, rollout)
+            plans = callback.plan(), "" if stages is None else stages.plan()
+            for line in filter(None, (*first, *plans, choice.remark, *model.remarks)):
                 progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
             stop.when = " after this iteration"
             try:
-                model.learn(remaining, [callback, watch], reset_num_timesteps=resume is None)
+                callbacks = [callback, watch, *([] if stages is None else [stages])]
+                model.learn(remaining, callbacks, reset_num_timesteps=resume is None)
                 checkpoints.save(model, folder)
             except StopRuleMet as met:
                 stopped, saved = str(met), callback.seconds_left()
@@ -231,16 +226,18 @@ def _take_best(model: Agent, folder: RunFolder) -> None:
         model.take_weights(folder.best_file)
 
 
-def _follow(config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None, stop: StopSignal) -> RunResult:
+def _follow(
+    config: RunConfig, env: Environments, folder: RunFolder, resume: Path | None, stop: StopSignal
+) -> RunResult:
     """Train together with process 0, silently, and write this process's share of checkpoints."""
     started, interrupted = time.perf_counter(), False
     model = _agent(config, env, folder, resume, _silent)
     model.set_logger(Logger(None, []))
     try:
         remaining = max(0, config.total_timesteps - model.num_timesteps)
-        model.learn(
-            remaining, EvalAndCheckpointCallback(config, folder, None, stop), reset_num_timesteps=resume is None
-        )
+        stages = curriculum_callback(config, _silent)
+        callbacks = [EvalAndCheckpointCallback(config, folder, None, stop), *([] if stages is None else [stages])]
+        model.learn(remaining, callbacks, reset_num_timesteps=resume is None)
         checkpoints.save(model, folder)
     except StopRuleMet:
         pass
@@ -255,7 +252,7 @@ def _silent(text: str) -> None:
 
 
 def _agent(
-    config: RunConfig, env: BatchedEnv, folder: RunFolder, resume: Path | None, tell: Callable[[str], None]
+    config: RunConfig, env: Environments, folder: RunFolder, resume: Path | None, tell: Callable[[str], None]
 ) -> Agent:
     """A new agent, whose configuration is written to the folder, or a resumed one."""
     leads = process_group().rank == 0

@@ -5,7 +5,8 @@
 2. By default the space surrounds that configuration (the preset with the user's ``--set`` over it), which is itself a
    point of the space and the first to be tried. A setting given with ``--set`` is not varied.
 3. γ and λ are varied through 1 − γ and 1 − λ, log-uniform: their effect goes with the horizon 1 / (1 − γ). An
-   undiscounted task (γ = 1) stays so. The start of a schedule ``linear(a, b)`` is varied, and its end in proportion.
+   undiscounted task (γ = 1) stays so. The start of a schedule ``linear(a, b)`` or ``score(a, b)`` is varied, and its
+   end in proportion.
 4. No combination is invalid. Agents that learn from rollouts get a number of minibatches instead of a batch size: the
    batch size is num_envs × n_steps / minibatches, and every choice divides it for all choices of n_steps.
 
@@ -32,7 +33,7 @@ Value = float | int | str | bool | None
 MINIBATCHES, WIDTH, COMPLEMENT = "minibatches", "width", "one_minus_"  # dimensions that are no settings
 HORIZONS = ("gamma", "gae_lambda")
 _DIGITS = 4  # significant ones of a value, so that people can read it
-SCHEDULE = re.compile(r"linear\(([^,]+), ([^)]+)\)")
+SCHEDULE = re.compile(r"(?:linear|score)\(([^,]+), ([^)]+)\)")
 _HIDDEN = "policy_kwargs.features_extractor_kwargs.hidden"
 
 
@@ -165,7 +166,7 @@ def _text(base: Any, value: Value) -> str:
         value = _rounded(value)
     if shape and isinstance(value, int | float) and not isinstance(value, bool):
         start, end = float(shape[1]), float(shape[2])
-        return f"linear({value}, {_rounded(end * value / start) if value != start else end})"
+        return f"{base.partition('(')[0]}({value}, {_rounded(end * value / start) if value != start else end})"
     return json.dumps(value)
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.utils import LinearSchedule
 
 from palaestra.agents import DQN, SharedMlp
+from palaestra.agents.training.score_schedule import ScoreSchedule
 from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, resolve
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
@@ -172,8 +173,8 @@ BAD: list[tuple[str, str]] = [
     ("zzz=1", "unknown ppo setting 'zzz'; known: policy, policy_kwargs, learning_rate"),
     ("learning_rate", "--set learning_rate: expected key=value"),
     ("=3", "expected key=value"),
-    ("learning_rate=fast", "learning_rate=fast: expected a number or linear"),
-    ("learning_rate=linear(1)", r"learning_rate=linear\(1\): expected a number or linear"),
+    ("learning_rate=fast", "learning_rate=fast: expected a number, linear"),
+    ("learning_rate=linear(1)", r"learning_rate=linear\(1\): expected a number, linear"),
     ("learning_rate=linear(1, x)", "learning_rate=x: expected a number"),
     ("learning_rate=linear(1, -1)", "learning_rate=-1.*: must be at least 0"),
     ("learning_rate=-1", "learning_rate=-1: must be at least 0"),
@@ -294,6 +295,8 @@ max_grad_norm f 0 -
 normalize_observation b - -
 normalize_reward b - -
 stats_window_size i 1 -
+restart_states f 0 1
+weight_decay f 0 -
 """
 ROLLOUTS = """
 n_steps i 1 -
@@ -351,6 +354,29 @@ def test_states_are_asked_for_where_there_are_some() -> None:
     with pytest.raises(ConfigError, match=r"^rollout_storage=states: normalize_observation reads all"):
         resolve_config("cartpole", "ppo", settings=[*settings, "normalize_observation=true"])
     assert resolve_config("cartpole", "ppo", settings=settings).agent_kwargs["rollout_storage"] == "states"
+
+
+def test_schedules_follow_a_score_whose_optimum_is_known() -> None:
+    config = resolve_config("cartpole", settings=["learning_rate=score(1e-3,1e-5)", "ent_coef=score(0.1, 0)"])
+    assert config.agent_kwargs["learning_rate"] == "score(0.001, 1e-05)"
+    made = build_arguments(config)["learning_rate"]
+    assert (type(made), made.start, made.end) == (ScoreSchedule, 1e-3, 1e-5)
+    for name, settings in (("CartPole-v1", []), ("cartpole", ["env.sticky_actions=0.1"])):
+        with pytest.raises(
+            ConfigError, match=r"^learning_rate=score\(0.001, 0.0\): the optimum of .* is unknown; use lin"
+        ):
+            resolve_config(name, settings=["learning_rate=score(1e-3, 0)", *settings])
+    with pytest.raises(ConfigError, match=r"expected a number, linear\(start, end\) or score\(start, end\)"):
+        resolve_config("cartpole", settings=["learning_rate=scores(1, 0)"])
+    with pytest.raises(ConfigError, match=r"learning_rate=-1.0: must be at least 0"):
+        resolve_config("cartpole", settings=["learning_rate=score(1, -1)"])
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_episodes_begin_in_earlier_states_where_there_are_some(agent: str) -> None:
+    with pytest.raises(ConfigError, match=r"^restart_states=0.5: only environments in tensors have states to begin in"):
+        resolve_config("CartPole-v1", agent, settings=["restart_states=0.5"])
+    assert resolve_config("CartPole-v1", agent, settings=["restart_states=0"]).agent_kwargs["restart_states"] == 0.0
 
 
 def set_one(agent: str, key: str, value: str) -> Any:

@@ -123,6 +123,26 @@ def test_other_peoples_episodes_of_training_cannot_be_shown() -> None:
 
 
 @pytest.mark.usefixtures("drift")
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("agent_kwargs:\n  restart_states: 0.5", "restart_states=0.5"),
+        (
+            "curriculum: {max_episode_steps: 'curriculum(6, 6, score=1)'}\nagent_kwargs:",
+            r"env.max_episode_steps=curriculum\(6, 6, score=1\)",
+        ),
+    ],
+)
+def test_episodes_that_began_elsewhere_cannot_be_shown(line: str, why: str) -> None:
+    config = Path("run/config.yaml")
+    text = re.sub("^curriculum: .*\n", "", config.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    config.write_text(text.replace("agent_kwargs:", line), encoding="utf-8")
+    status, said = command("watch", "run", "--training", "--record", "x.png")
+    assert (status, said.count("\n")) == (2, 1)
+    assert re.search(f"with {why} an episode of training does not follow from its number: watch without", said)
+
+
+@pytest.mark.usefixtures("drift")
 def test_an_environment_that_fails_while_it_is_watched() -> None:
     place = ["--env-index", "3", "--episode", "1", "--set", "env.broken=4"]
     status, text = command("watch", "run", "--record", "x.mp4", *place)

@@ -1,0 +1,1 @@
+"""What steers training beside the algorithm: where episodes begin, and schedules that follow the score."""
