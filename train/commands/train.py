@@ -74,6 +74,9 @@ def train(
     no_graph: Annotated[
         bool, typer.Option("--no-graph", help="Call a GPU's operations one by one, without CUDA graphs.")
     ] = False,
+    compile_steps: Annotated[
+        bool, typer.Option("--compile", help="Compile the environment's steps on the CPU; needs a C++ compiler.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop."),
@@ -116,6 +119,7 @@ def train(
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
     options |= {"stop_at": stop_at, "threads": threads, "graph": False if no_graph else None}
+    options["compile"] = True if compile_steps else None
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     kept = (options[name] for name in options.keys() - {"total_timesteps", "threads"})

@@ -65,7 +65,7 @@ _COUNTS = {
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
-_TYPES |= {"deterministic": bool, "graph": bool}
+_TYPES |= {"deterministic": bool, "graph": bool, "compile": bool}
 _OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
@@ -88,6 +88,7 @@ class RunConfig:
     stop_at: str | float | None = None
     threads: int | None = None
     graph: bool = True
+    compile: bool = False
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:

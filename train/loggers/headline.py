@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 
 from palaestra.agents.distributed.process_group import process_group
-from palaestra.envs.core import Reference
+from palaestra.envs.compiled import compile_steps
+from palaestra.envs.core import BatchedEnv, Reference
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.formatting import SCORES, known, minutes
 
@@ -17,10 +18,14 @@ def whole_rollouts(asked: int, done: int, rollout: int) -> int:
     return done + -(-max(0, asked - done) // rollout) * rollout
 
 
-def headlines(config: RunConfig, reference: Reference, device: torch.device, done: int, rollout: int) -> list[str]:
-    """The first lines of a run: :func:`headline`, what its environment assumes, and what its returns mean."""
+def headlines(config: RunConfig, reference: Reference, env: BatchedEnv, done: int, rollout: int) -> list[str]:
+    """The first lines of a run: :func:`headline`, what its environment assumes, and what its returns mean.
+
+    Where steps are to be compiled they are compiled here, and a line tells how long that took, or why they are not.
+    """
     assumed = config.resolved_env.remarks(config.env_kwargs)
-    return [headline(config, device, done, rollout), *assumed, returns_on_display(reference)]
+    compiled = compile_steps(env, config.resolved_env.short_name) if config.compile else []
+    return [headline(config, env.device, done, rollout), *assumed, *compiled, returns_on_display(reference)]
 
 
 def headline(config: RunConfig, device: torch.device, done: int, rollout: int) -> str:

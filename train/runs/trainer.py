@@ -150,7 +150,7 @@ def _environments(config: RunConfig) -> BatchedEnv:
     count, device, place = process_group().share(config.num_envs, "num_envs"), device_of(config.device), {}
     if process_group().size > 1:
         place = {"first_env_index": process_group().rank * count}
-    return config.resolved_env.open(count, device, config.seed, **config.env_kwargs, **place)
+    return config.resolved_env.open(count, device, config.seed, **config.env_kwargs, **place, compile=config.compile)
 
 
 def _train(
@@ -189,7 +189,7 @@ def _train(
     watch = StallWatch(config, folder, progress.message, choice.fastest_now)
     try:
         with progress:
-            first = headlines(config, reference, env.device, start_step, rollout)
+            first = headlines(config, reference, env, start_step, rollout)
             for line in filter(None, (*first, callback.plan(), choice.remark, *model.remarks)):
                 progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
