@@ -69,7 +69,7 @@ _COUNTS = {
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
-_TYPES |= {"deterministic": bool, "graph": bool, "precision": str}
+_TYPES |= {"deterministic": bool, "graph": bool, "compile": bool, "precision": str}
 _OPTIONS = (*_COUNTS, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
@@ -94,6 +94,7 @@ class RunConfig:
     graph: bool = True
     precision: str = "float32"
     curriculum: dict[str, str] | None = None
+    compile: bool = False
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -248,8 +249,7 @@ def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:
 
 def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
     """The policy that reads such observations; networks of the preset are for observations of numbers."""
-    policy = default_policy(config.agent, observations)
-    agent_kwargs = {"policy": policy, **config.agent_kwargs}
+    agent_kwargs = {"policy": (policy := default_policy(config.agent, observations)), **config.agent_kwargs}
     if policy != "MlpPolicy":
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
         kept = {k: v for k, v in config.agent_kwargs.get("policy_kwargs", {}).items() if k not in network}
