@@ -40,18 +40,18 @@ from palaestra.agents.distributed.process_group import ProcessGroup, process_gro
 from palaestra.agents.episode_stats import EpisodeLog, EpisodeStatistics, append_report, episode_means, to_host
 from palaestra.agents.finite_check import DivergedError, one_step, raise_non_finite
 from palaestra.agents.flat_optimizer import FlatOptimizer, clone_tensors, clone_weights
-from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import uncompiled_optimizer
 from palaestra.agents.reward_norm import RewardScale
+from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(RecordingAgent):
+class OnDeviceAlgorithm(SymmetricAgent):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
@@ -97,6 +97,7 @@ class OnDeviceAlgorithm(RecordingAgent):
         self._numbering = Numbering(self.observation_space, self.action_space)
         if self.env is not None:
             self._attach(self.env)
+            self._tie_weights()
         self._losses: Tensor | None = None  # the last update's numbers, named in _summaries
         self._not_finite = ""  # the name of one that must be finite and is not
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
@@ -114,21 +115,20 @@ class OnDeviceAlgorithm(RecordingAgent):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
-        assert self.env is not None
-        self._attach(self.env)
+        self._attach(self.env)  # type: ignore[arg-type]
 
     def _attach(self, env: VecEnv) -> None:
         self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
         self._statistics, self._episode_log = EpisodeStatistics(self.device, self.n_envs), EpisodeLog()
+        self._find_symmetries()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
         self._group.broadcast(self.policy)
         self._noise_seed = self._group.broadcast_int(self._noise_seed)
-        self._learning_since = time.perf_counter()
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
-        self._to_log = {}
+        self._to_log, self._learning_since = {}, time.perf_counter()
         # entries are reports here, not episodes; append_report() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays

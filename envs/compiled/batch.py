@@ -53,6 +53,8 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
             try:
                 self._program = _program(self)
                 self.compile_seconds = time.perf_counter() - began
+                self._replayed_before = self._replays
+                self.records_steps(False)  # they are a part of what is compiled
             except CompileError as error:
                 self._refuse(str(error))
         if self.why_not is not None:
@@ -63,6 +65,8 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
         rules: Any = self.env
         while (inner := vars(rules).get("env")) is not None:  # within wrappers
             rules = inner
+        if self._program is not None:
+            self.records_steps(self._replayed_before)
         self._program, self.why_not = None, f"{type(rules).__name__}: {why}"
 
     def _prepare_or_warn(self) -> None:
@@ -74,7 +78,7 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
         if self._program is None and self.why_not is None and self.state is not None:
             self._prepare_or_warn()
         program = self._program
-        if program is not None and self.state is not None and self._accepts(actions) and not actions.requires_grad:
+        if program is not None and self.state is not None and self.accepts(actions) and not actions.requires_grad:
             if program.is_of_the_rules():
                 try:
                     return program.step(self, actions)
@@ -86,7 +90,7 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
         return super().step(actions)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_program": None}  # made again where it is needed
+        return {**super().__getstate__(), "_program": None}  # made again where it is needed
 
 
 class _Program:
@@ -121,8 +125,8 @@ class _Step:
     def inputs(self, batch: Any, actions: Tensor) -> list[Tensor]:
         state = batch.state
         fields = [getattr(state, name) for name in self._names]
-        running = [*fields, *(getattr(batch, name) for name in _COUNTERS), batch._env_keys]
-        return [tensor.contiguous() for tensor in (*running, actions.to(batch._action_dtype))]
+        running = [*fields, *(getattr(batch, name) for name in _COUNTERS), batch.env_keys]
+        return [tensor.contiguous() for tensor in (*running, actions.to(batch.action_dtype))]
 
     def outputs(self, batch: Any, result: StepResult) -> list[Tensor]:
         obs, reward, terminated, truncated, info = result
@@ -147,7 +151,7 @@ class _Step:
 class _TracedBatch(TensorVectorEnv[StateT]):
     """A batch whose steps are functions of tensors alone, written for a compiler."""
 
-    def _accepts(self, actions: Any) -> bool:
+    def accepts(self, actions: Any) -> bool:
         return True
 
     def function(self, form: _Step) -> Any:
@@ -157,14 +161,14 @@ class _TracedBatch(TensorVectorEnv[StateT]):
             *fields, episode, length, returned, keys, env_keys_, actions = inputs
             self.state = form._kind(*fields)
             self.episode, self.episode_length, self.episode_return = episode, length, returned
-            self._episode_keys, self._env_keys = keys, env_keys_
+            self._episode_keys, self.env_keys = keys, env_keys_
             return form.outputs(self, self._step(actions))
 
         return step
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
         episode = self.episode + done
-        keys = child_key(self._env_keys, episode)
+        keys = child_key(self.env_keys, episode)
         fresh: Any = self.env.reset(lane_rng(keys, 0))
         state: Any = map_state(lambda new, old: torch.where(spread(done, old), new, old), fresh, self.state)
         self.state = state
@@ -204,6 +208,7 @@ def _program(batch: CompiledVectorEnv[Any]) -> _Program:
             traced: _TracedBatch[Any] = _TracedBatch(batch.env, batch.num_envs, **settings)
             plain: Any = TensorVectorEnv(batch.env, batch.num_envs, **settings)
             for each in (traced, plain):
+                each.records_steps(False)
                 each.reset()
             form = _Step(traced)
             actions = _actions(plain, 0)
@@ -252,6 +257,7 @@ def _try_out(program: _Program, plain: Any, batch: Any) -> None:
     """
     settings = {"device": "cpu", "seed": batch.seed, "max_episode_steps": batch.max_episode_steps}
     fast: Any = TensorVectorEnv(batch.env, batch.num_envs, **settings)
+    fast.records_steps(False)
     fast.reset()
     for step in range(_TRIED):
         actions = _actions(plain, step)

@@ -28,6 +28,12 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "dqn averaged": (DQN, "pricing-easy", {**REPLAY, **AVERAGED, "policy": "DuelingPolicy"}),
     "dqn prioritised": (DQN, "cartpole", {**REPLAY, "prioritized_replay": 0.6, "n_steps": 2}),
     "pqn": (PQN, "cartpole", ROLLOUT),
+    "ppo frames": (PPO, "snake-small", {**ROLLOUT, "symmetry": "augment"}),
+    "ppo tied": (PPO, "snake-small", {**ROLLOUT, "symmetry": "equivariant"}),
+    "dqn frames": (DQN, "cartpole", {**REPLAY, "symmetry": "augment", "prioritized_replay": 0.6}),
+    "dqn tied": (DQN, "snake-small", {**REPLAY, "symmetry": "equivariant", "policy": "DuelingPolicy"}),
+    "pqn frames": (PQN, "snake-small", {**ROLLOUT, "symmetry": "augment"}),
+    "pqn tied": (PQN, "cartpole", {**ROLLOUT, "symmetry": "equivariant", "weight_average": 0.02}),
     "pqn averaged": (PQN, "snake-small", {**ROLLOUT, **AVERAGED, **NORMAL}),
 }
 STEPS, NUM_ENVS = 3200, 16

@@ -28,6 +28,7 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import (
     AGENTS,
     check_actions,
+    check_computing,
     check_device,
     check_sizes,
     checked_agent_kwargs,
@@ -65,8 +66,8 @@ _COUNTS = {
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
-_TYPES |= {"deterministic": bool, "graph": bool, "compile": bool}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
+_TYPES |= {"deterministic": bool, "graph": bool, "precision": str, "compile": bool}
+_OPTIONS = (*_COUNTS, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
@@ -88,6 +89,7 @@ class RunConfig:
     stop_at: str | float | None = None
     threads: int | None = None
     graph: bool = True
+    precision: str = "float32"
     compile: bool = False
 
     @cached_property
@@ -191,8 +193,7 @@ def resolve_config(
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
     config = _self_contained(config)
     _check_stop_at(config)  # after the score of another robot was measured
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={config.device}: there is no such device here")
+    check_computing(config.device, config.precision)
     return config
 
 
@@ -315,12 +316,11 @@ def _validated_values(config: RunConfig) -> RunConfig:
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
     require_choice(config.agent, AGENTS, "agent")
-    check_device(config.device)
+    check_device(config.device, config.precision)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
-    counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
-    config = replace(config, **counts)
+    config = replace(config, **{name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()})
     config = replace(config, agent_kwargs=checked_agent_kwargs(config.agent, config.agent_kwargs, config.resolved_env))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)

@@ -41,7 +41,7 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.machine import Stopwatch, deterministic, products_in, write_facts
 from palaestra.train.runs.parallel.stall_watch import StallWatch
 from palaestra.train.runs.parallel.threads import ThreadChoice, chosen_threads
 from palaestra.train.runs.parallel.torchrun import device_of
@@ -124,7 +124,7 @@ def train(
     """
     started, stop = Stopwatch(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
-    with alone, deterministic(config.deterministic), stop:
+    with alone, deterministic(config.deterministic), products_in(config.precision, config.device), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             with (
@@ -189,7 +189,7 @@ def _train(
     watch = StallWatch(config, folder, progress.message, choice.fastest_now)
     try:
         with progress:
-            first = headlines(config, reference, env, start_step, rollout)
+            first = headlines(config, reference, model, start_step, rollout)
             for line in filter(None, (*first, callback.plan(), choice.remark, *model.remarks)):
                 progress.remark(line)
             remaining = max(0, config.total_timesteps - start_step)
