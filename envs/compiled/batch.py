@@ -53,6 +53,8 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
             try:
                 self._program = _program(self)
                 self.compile_seconds = time.perf_counter() - began
+                self._replayed_before = self._replays
+                self.records_steps(False)  # they are a part of what is compiled
             except CompileError as error:
                 self._refuse(str(error))
         if self.why_not is not None:
@@ -63,6 +65,8 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
         rules: Any = self.env
         while (inner := vars(rules).get("env")) is not None:  # within wrappers
             rules = inner
+        if self._program is not None:
+            self.records_steps(self._replayed_before)
         self._program, self.why_not = None, f"{type(rules).__name__}: {why}"
 
     def _prepare_or_warn(self) -> None:
@@ -204,6 +208,7 @@ def _program(batch: CompiledVectorEnv[Any]) -> _Program:
             traced: _TracedBatch[Any] = _TracedBatch(batch.env, batch.num_envs, **settings)
             plain: Any = TensorVectorEnv(batch.env, batch.num_envs, **settings)
             for each in (traced, plain):
+                each.records_steps(False)
                 each.reset()
             form = _Step(traced)
             actions = _actions(plain, 0)
@@ -252,6 +257,7 @@ def _try_out(program: _Program, plain: Any, batch: Any) -> None:
     """
     settings = {"device": "cpu", "seed": batch.seed, "max_episode_steps": batch.max_episode_steps}
     fast: Any = TensorVectorEnv(batch.env, batch.num_envs, **settings)
+    fast.records_steps(False)
     fast.reset()
     for step in range(_TRIED):
         actions = _actions(plain, step)

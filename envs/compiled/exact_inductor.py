@@ -22,6 +22,7 @@ from __future__ import annotations
 import operator
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,6 +66,12 @@ def compiled(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
     if sys.platform != "linux":
         raise CompileError(f"it has been tried on Linux only, and this is {sys.platform}")
     compiler = _compiler()
+    # warnings are of PyTorch about itself; minibatches are drawn from the generator of all, which must stay as it is
+    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
+        return _compiled(function, inputs, compiler)
+
+
+def _compiled(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], compiler: str) -> Compiled:
     try:
         from torch._inductor.compile_fx import compile_fx_inner
 
@@ -96,7 +103,8 @@ def _options() -> dict[str, Any]:
         "fallback_random": True,
         "size_asserts": False,
         "compile_threads": 1,  # no processes that outlive this one
-        "realize_opcount_threshold": 8,  # what is longer is computed once; left alone, Python expands it many times
+        "max_fusion_size": 2000,
+        "realize_opcount_threshold": 20,  # what is longer is computed once; left alone, Python expands it many times
         "cpp.threads": 1,
         "cpp.enable_floating_point_contract_flag": "off",
         "cpp.enable_unsafe_math_opt_flag": False,
