@@ -45,7 +45,7 @@ from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import own_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
-from palaestra.agents.training.restarts import RestartingAgent
+from palaestra.agents.training.restarting_agent import RestartingAgent
 from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys

@@ -40,7 +40,7 @@ from palaestra.train.runs.callbacks import (
     eval_metrics,
     evaluate_run,
 )
-from palaestra.train.runs.curriculum import Environments, curriculum_callback, training_environments
+from palaestra.train.runs.curriculum_callback import Environments, curriculum_callback, training_environments
 from palaestra.train.runs.failures import explained
 from palaestra.train.runs.machine import Stopwatch, deterministic, products_in, write_facts
 from palaestra.train.runs.parallel.stall_watch import StallWatch

@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import nbytes
-from palaestra.agents.training.restarts import MEMORY_SHARE
+from palaestra.agents.training.restarting_agent import MEMORY_SHARE
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.batching.restarts import RestartingVectorEnv
 

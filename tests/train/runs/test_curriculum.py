@@ -16,7 +16,7 @@ from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.report.told_settings import differences, repeat_command
 from palaestra.train.runs import trainer
-from palaestra.train.runs.curriculum import CurriculumCallback, curriculum_callback
+from palaestra.train.runs.curriculum_callback import CurriculumCallback, curriculum_callback
 
 TINY: dict[str, Any] = {"num_envs": 32, "total_timesteps": 32 * 8 * 60}
 FRAME, SMALL = "env.frame=8", ["n_steps=8", "batch_size=64"]
