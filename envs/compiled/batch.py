@@ -23,7 +23,7 @@ from torch import Tensor
 
 from palaestra.envs.compiled.exact_inductor import Compiled, CompileError, compiled
 from palaestra.envs.compiled.lanes import lane_rng
-from palaestra.envs.core import StateT, StepResult, TensorEnv, TensorVectorEnv, map_state, state_fields
+from palaestra.envs.core import BatchedEnv, StateT, StepResult, TensorEnv, TensorVectorEnv, map_state, state_fields
 from palaestra.envs.core.batching.records import memory_unseen, spread
 from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.rng import Rng, Stream, env_keys, sample_actions
@@ -91,6 +91,13 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_program": None}  # made again where it is needed
+
+
+def compile_steps(batch: BatchedEnv, name: str) -> list[str]:
+    """Compile the steps of a batch, if it can; a line for the user on what came of it."""
+    if isinstance(batch, CompiledVectorEnv):
+        return [batch.prepare()]
+    return [f"steps are not compiled: {name} is stepped outside of PyTorch"]
 
 
 class _Program:

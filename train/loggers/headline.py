@@ -9,7 +9,7 @@ import torch
 from palaestra.agents import DQN
 from palaestra.agents.buffers.stored_observations import replay_keeps_states
 from palaestra.agents.distributed.process_group import process_group
-from palaestra.envs.compiled import compile_steps
+from palaestra.envs.compiled.batch import compile_steps
 from palaestra.envs.core import Reference
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig

@@ -17,8 +17,8 @@ from walk import Walk
 
 from palaestra.envs import make
 from palaestra.envs.building import vector_env
-from palaestra.envs.compiled import compile_steps, exact_inductor
-from palaestra.envs.compiled.batch import CompiledVectorEnv, same_bits
+from palaestra.envs.compiled import exact_inductor
+from palaestra.envs.compiled.batch import CompiledVectorEnv, compile_steps, same_bits
 from palaestra.envs.compiled.lanes import lane_rng
 from palaestra.envs.core.batching.constants import kept_number
 from palaestra.envs.core.rng import Rng, env_keys, sample_actions
@@ -56,7 +56,7 @@ def told(outcome: Any) -> list[Tensor]:
 @needs_compiler
 def test_compiled_steps_are_plain_steps_in_every_bit(cartpole: Any) -> None:
     """Across many ends of episodes, and for rows of it in a smaller batch."""
-    plain = make("cartpole", 37, "cpu", seed=3, max_episode_steps=LIMIT)
+    plain: Any = make("cartpole", 37, "cpu", seed=3, max_episode_steps=LIMIT)
     few = make("cartpole", 5, "cpu", seed=3, max_episode_steps=LIMIT, first_env_index=30)
     for batch in (cartpole, plain, few):
         batch.reset(seed=3)
