@@ -16,15 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
 
 from palaestra.envs.core.symmetries.signed_permutation import SignedPermutation
-
-if TYPE_CHECKING:
-    from palaestra.envs.core.env import TensorEnv
 
 MOST = 48  # elements: the rotations and reflections of a cube
 
@@ -51,8 +48,8 @@ class SymmetryGroup:
         return len(self.observations)
 
     @classmethod
-    def of(cls, env: TensorEnv[Any]) -> SymmetryGroup:
-        """The group that an environment's symmetries generate.
+    def of(cls, env: Any) -> SymmetryGroup:
+        """The group that the symmetries of an environment, a TensorEnv, generate.
 
         Raises:
             ValueError: if it names none, their form does not fit its spaces, or there are too many.
@@ -85,8 +82,8 @@ def _product(a: tuple[SignedPermutation, ...], b: tuple[SignedPermutation, ...])
     return a[0].after(b[0]), a[1].after(b[1])
 
 
-def checked_symmetries(env: TensorEnv[Any]) -> Sequence[Symmetry]:
-    """The symmetries that an environment names.
+def checked_symmetries(env: Any) -> Sequence[Symmetry]:
+    """The symmetries that an environment, a TensorEnv, names.
 
     Raises:
         ValueError: in one line, if the form of one does not fit the environment's spaces.
