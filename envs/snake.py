@@ -30,6 +30,7 @@ Experts
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -211,15 +212,16 @@ class Snake(TensorEnv[SnakeState]):
 
     def symmetries(self) -> list[Symmetry]:
         """A mirror; where the board is not turned with the snake also a quarter turn, which makes eight in all."""
-        board = torch.arange(self.cells).view(self.size, self.size)
-        mirror = self._moved("mirror", board.flip(1), (UP, LEFT, DOWN, RIGHT))
+        mirror = self._moved("mirror", lambda board: board.flip(1), (UP, LEFT, DOWN, RIGHT))
         if self.actions == "relative":
             return [mirror]
-        return [self._moved("quarter turn", board.rot90(), (LEFT, UP, RIGHT, DOWN)), mirror]
+        return [self._moved("quarter turn", torch.rot90, (LEFT, UP, RIGHT, DOWN)), mirror]
 
-    def _moved(self, name: str, board: Tensor, sides: tuple[int, ...]) -> Symmetry:
-        """A symmetry: the cells of ``board`` tell whose contents they get, the sides which ones they become."""
-        source, side = board.flatten(), torch.tensor(sides)
+    def _moved(self, name: str, turn: Callable[[Tensor], Tensor], sides: tuple[int, ...]) -> Symmetry:
+        """A symmetry that moves the cells of boards by ``turn``, and makes of each side the one in ``sides``."""
+        seen = self.frame or self.size
+        source, shown = (turn(torch.arange(n * n).view(n, n)).flatten() for n in (self.size, seen))
+        side = torch.tensor(sides)
         image = torch.nn.functional.pad(source.argsort(), (0, 1), value=self.cells)  # no cell stays none
 
         def state(before: SnakeState) -> SnakeState:
@@ -229,9 +231,9 @@ class Snake(TensorEnv[SnakeState]):
             return replace(before, lifetime=lifetime, head=head, fruit=fruit, heading=side.to(device)[before.heading])
 
         flat = self.observation == "flat"
-        seen = SignedPermutation.of_planes(source.tolist(), 4 if flat else 5, behind=1 if flat else 0)
+        planes = SignedPermutation.of_planes(shown.tolist(), 4 if flat else 5, behind=1 if flat else 0)
         turns = (2, 1, 0) if self.actions == "relative" else sides
-        return Symmetry(name, state, seen, SignedPermutation.renumbering(turns))
+        return Symmetry(name, state, planes, SignedPermutation.renumbering(turns))
 
     def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
         """How long the snakes were in the end, the steps for a fruit, and how many steps the full boards took."""

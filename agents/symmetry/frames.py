@@ -18,6 +18,7 @@ average of their mirror images already while they learn.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -47,13 +48,14 @@ class SymmetryFrames:
 
     def _mapped(self, maps: list[_Map], x: Tensor) -> Tensor:
         rows, result = x.flatten(1), torch.empty_like(x, memory_format=torch.contiguous_format)
+        into = result.flatten(1)
         for (start, end), one in zip(_shares(len(rows), len(maps)), maps, strict=True):
-            one.write(rows[start:end], result.flatten(1)[start:end])
+            one.write(rows[start:end], into[start:end])
         return result
 
     def _choices(self, actions: Tensor) -> Tensor:
         parts = [
-            one.images.index_select(0, actions[start:end])
+            actions[start:end] if one.is_identity else one.images.index_select(0, actions[start:end])
             for (start, end), one in zip(_shares(len(actions), len(self._actions)), self._actions, strict=True)
         ]
         return torch.cat(parts)
@@ -63,14 +65,14 @@ class _Map:
     """One map, in tensors."""
 
     def __init__(self, part: SignedPermutation, device: torch.device) -> None:
-        self._is_identity = part == SignedPermutation.identity(len(part))
+        self.is_identity = part == SignedPermutation.identity(len(part))
         self._places = torch.tensor(part.places, device=device)
         self._signs = torch.tensor(part.signs, device=device, dtype=torch.float32) if part.has_signs else None
         self.images = torch.tensor(part.images, device=device)  # of choices
 
     def write(self, x: Tensor, into: Tensor) -> None:
         """The images of rows [b, K]."""
-        if self._is_identity:
+        if self.is_identity:
             into.copy_(x)
             return
         torch.index_select(x, 1, self._places, out=into)
@@ -78,6 +80,7 @@ class _Map:
             into.mul_(self._signs)
 
 
+@functools.cache
 def _shares(rows: int, parts: int) -> list[tuple[int, int]]:
     """Where each part of so many rows begins and ends."""
     ends = [rows * k // parts for k in range(parts + 1)]

@@ -49,7 +49,7 @@ class SymmetryGroup:
 
     @classmethod
     def of(cls, env: Any) -> SymmetryGroup:
-        """The group that an environment's symmetries generate.
+        """The group that the symmetries of an environment, a TensorEnv, generate.
 
         Raises:
             ValueError: if it names none, their form does not fit its spaces, or there are too many.
@@ -83,7 +83,7 @@ def _product(a: tuple[SignedPermutation, ...], b: tuple[SignedPermutation, ...])
 
 
 def checked_symmetries(env: Any) -> Sequence[Symmetry]:
-    """The symmetries that an environment names.
+    """The symmetries that an environment, a TensorEnv, names.
 
     Raises:
         ValueError: in one line, if the form of one does not fit the environment's spaces.

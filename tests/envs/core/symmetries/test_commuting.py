@@ -124,7 +124,9 @@ def test_the_other_price_moves_with_its_product() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("env", [market(), Snake(4), Snake(6, "grid", "absolute")], ids=["pricing", "turned", "grid"])
+@pytest.mark.parametrize(
+    "env", [market(), Snake(4, frame=8), Snake(6, "grid", "absolute")], ids=["pricing", "turned", "grid"]
+)
 def test_symmetries_pass_whatever_is_drawn(env: TensorEnv[Any], seed: int) -> None:
     assert [first_fault(env, one, seed=seed) for one in env.symmetries()] == [None] * len(env.symmetries())
 

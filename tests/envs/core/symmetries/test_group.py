@@ -25,6 +25,8 @@ EQUAL = {"stock": [4, 4], "quality": [4.0, 4.0]}
         ("snake-small", {"actions": "absolute"}, 8),
         ("snake-small", {"actions": "absolute", "observation": "grid"}, 8),
         ("snake-small", {"max_episode_steps": 50}, 2),
+        ("snake-small", {"frame": 8}, 2),
+        ("snake-small", {"frame": 10, "actions": "absolute", "observation": "grid"}, 8),
         ("cartpole", {}, 2),
         ("pricing-two", EQUAL, 2),
         ("reach", {}, 2),
