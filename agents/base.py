@@ -44,15 +44,15 @@ from palaestra.agents.networks.numbering import Numbering
 from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import own_optimizer
 from palaestra.agents.reward_norm import RewardScale
+from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
 from palaestra.agents.training.restarts import RestartingAgent
-from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(RestartingAgent):
+class OnDeviceAlgorithm(RestartingAgent, SymmetricAgent):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
@@ -94,6 +94,7 @@ class OnDeviceAlgorithm(RestartingAgent):
         self._numbering = Numbering(self.observation_space, self.action_space)
         if self.env is not None:
             self._attach(self.env)
+            self._tie_weights()
         self._losses: Tensor | None = None  # the last update's numbers, named in _summaries
         self._not_finite = ""  # the name of one that must be finite and is not
         self._noise_seed = int(torch.randint(2**31, ())) if self.seed is None else self.seed
@@ -103,7 +104,7 @@ class OnDeviceAlgorithm(RestartingAgent):
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
         self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
-        self.remarks += self._restart_remarks()
+        self._set_up_training()
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -112,22 +113,21 @@ class OnDeviceAlgorithm(RestartingAgent):
 
     def set_env(self, env: Any, force_reset: bool = True) -> None:
         super().set_env(env, force_reset)
-        assert self.env is not None
-        self._attach(self.env)
+        self._attach(self.env)  # type: ignore[arg-type]
 
     def _attach(self, env: VecEnv) -> None:
         self._let_restart(env)
         self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
         self._statistics, self._episode_log = EpisodeStatistics(self.device, self.n_envs), EpisodeLog()
+        self._find_symmetries()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
         self._group.broadcast(self.policy)
         self._noise_seed = self._group.broadcast_int(self._noise_seed)
-        self._learning_since = time.perf_counter()
         for name, (value, excluded) in self._to_log.items():
             self.logger.record(name, value, exclude=tuple(excluded))
-        self._to_log = {}
+        self._to_log, self._learning_since = {}, time.perf_counter()
         # entries are reports here, not episodes; append_report() trims them by the episodes they hold
         self.ep_info_buffer = deque(self.ep_info_buffer or ())
         if not isinstance(self._last_episode_starts, Tensor):  # the environments were reset: SB3 holds NumPy arrays
@@ -214,7 +214,6 @@ class OnDeviceAlgorithm(RestartingAgent):
         if self.ep_info_buffer is not None:
             size = max(self._stats_window_size, self.n_envs * self._group.size)
             append_report(self.ep_info_buffer, numbers[:5], self._statistics.has_success, size)
-            follow_score(self)
         self._episode_num += int(numbers[0])
         self._record_losses([total / self._group.size for total in numbers[5:]])
         self._statistics.clear()

@@ -58,6 +58,7 @@ from palaestra.agents.options import (
     saved_arguments,
 )
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
+from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import StepResult
 from palaestra.envs.interop.sb3_vec_env import prepare
 
@@ -116,6 +117,7 @@ class DQN(QLearning):
         normalize_observation: bool = False,
         normalize_reward: bool = False,
         weight_average: Probability = 0.0,
+        symmetry: SymmetryUse = "none",
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
@@ -124,7 +126,7 @@ class DQN(QLearning):
         self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        self.weight_average = weight_average
+        self.weight_average, self.symmetry = weight_average, symmetry
         super().__init__(**arguments_for(stable_baselines3.DQN, locals()) | {"_init_setup_model": False})
         self._check_arguments()
         if _init_setup_model:
@@ -306,13 +308,10 @@ class DQN(QLearning):
         self._n_updates += gradient_steps
 
     def _learn_from_replay(self, replay: Replay, batch_size: int, beta: float) -> Tensor:
-        if self._recorder is None:
-            return self._update(replay.sample(batch_size, beta))
-
         def gradients(index: Tensor, weights: Tensor | None) -> Tensor:
             return self._gradients(replay.gather(index, weights))
 
-        return self._descend(self._recorded(gradients, *replay.draw(batch_size, beta)))
+        return self._descend(self._recorded(gradients, *self._dealt(*replay.draw(batch_size, beta))))
 
     def _update(self, batch: Transitions) -> Tensor:
         """One gradient step; the numbers named in ``_summaries`` [3]."""
@@ -320,10 +319,10 @@ class DQN(QLearning):
 
     def _gradients(self, batch: Transitions) -> Tensor:
         """Set the gradients of a batch's loss; see :meth:`_descent`."""
-        obs = self._stored.observe(batch.content)
+        obs, actions, _ = self._in_frames(self._stored.observe(batch.content), batch.actions)
         q_values = self._online.forward(obs)
         targets = self._targets(batch)
-        error = q_values.gather(1, batch.actions.unsqueeze(1)).squeeze(1) - targets
+        error = q_values.gather(1, actions.unsqueeze(1)).squeeze(1) - targets
         losses = F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.huber_delta)
         count = (batch.weights > 0).sum()
         shares = batch.weights / count.clamp(min=1)
@@ -331,7 +330,7 @@ class DQN(QLearning):
         assert self.replay is not None
         if self.replay.priorities is not None:
             self.replay.priorities.update(batch.indices, -error)
-        return self._descent((losses * shares).sum(), q_values, batch.actions, grad_chosen, count)
+        return self._descent((losses * shares).sum(), q_values, actions, grad_chosen, count)
 
     @without_gradients
     def _targets(self, batch: Transitions) -> Tensor:

@@ -15,7 +15,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 7. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
    shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
 8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
-9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+9. ``symmetry`` uses the symmetries that the environment names: :mod:`palaestra.agents.symmetry.symmetric_agent`.
+10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -44,7 +45,6 @@ from palaestra.agents.episode_stats import LazyNumpy, StepInfos
 from palaestra.agents.finite_check import raise_rollout_error
 from palaestra.agents.networks.action_units import units_remarks
 from palaestra.agents.networks.actor_critic import ActorCritic
-from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.options import (
     AtLeastOne,
@@ -57,6 +57,7 @@ from palaestra.agents.options import (
     arguments_for,
     saved_arguments,
 )
+from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.interop.sb3_vec_env import prepare
@@ -101,6 +102,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         normalize_reward: bool = False,
         scale_actions: bool = False,
         rollout_storage: RolloutStorage = "auto",
+        symmetry: SymmetryUse = "none",
         rollout_buffer_class: type[RolloutBuffer] | None = None,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
@@ -111,12 +113,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         env, device = prepare(env, device)
         self.ent_coef_schedule = FloatSchedule(ent_coef)
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
-        self.scale_actions, self.rollout_storage = scale_actions, rollout_storage
-        replaced = {
-            "ent_coef": self.ent_coef_schedule(1.0),
-            "batch_size": self._group.share(batch_size, "batch_size"),
-            "_init_setup_model": False,
-        }
+        self.scale_actions, self.rollout_storage, self.symmetry = scale_actions, rollout_storage, symmetry
+        replaced = {"ent_coef": self.ent_coef_schedule(1.0), "_init_setup_model": False}
+        replaced["batch_size"] = self._group.share(batch_size, "batch_size")
         super().__init__(**arguments_for(stable_baselines3.PPO, locals()) | replaced)
         self.batch_size = batch_size  # the minibatches of all processes together
         self._check_device()
@@ -251,33 +250,35 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         clip_range = self.clip_range(progress := self._current_progress_remaining)  # type: ignore[operator]
         clip_range_vf = None if self.clip_range_vf is None else self.clip_range_vf(progress)  # type: ignore[operator]
         self.ent_coef = self.ent_coef_schedule(progress)
-        total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)
-        optimizer, minibatches, stopped = self._flat_optimizer, 0, False
         self._begin_update()
+        with self._actor_critic.learning(size := self._group.share(self.batch_size, "batch_size")):
+            self._losses = self._summary(*self._learn(size, clip_range, clip_range_vf))
+        if self.normalize_observation:
+            learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
+        self._record_settings(clip_range, clip_range_vf)
+
+    def _learn(self, size: int, clip_range: float, clip_range_vf: float | None) -> tuple[Tensor, Tensor]:
+        """Steps of the optimizer for all minibatches of ``size``; means of the losses and of the gradients' norms."""
+        total, norms = torch.zeros(len(_MEANS), device=self.device), torch.zeros(1, device=self.device)
+        minibatches = 0
         for _ in range(self.n_epochs):
-            for minibatch in self.rollout_buffer.get(self._group.share(self.batch_size, "batch_size")):
+            self._n_updates += 1
+            for minibatch in self.rollout_buffer.get(size):
                 terms, norm = self._recorded(self._gradients, minibatch, clip_range, clip_range_vf, self.ent_coef)
                 total.add_(terms.sum(1), alpha=1.0 / terms.shape[1])
                 minibatches += 1
-                stopped = self.target_kl is not None and self._divergence(terms) > 1.5 * self.target_kl
-                if stopped:
-                    break
+                if self.target_kl is not None and self._divergence(terms) > 1.5 * self.target_kl:
+                    return total / minibatches, norms / minibatches
                 norms += norm
-                optimizer.step()
-            self._n_updates += 1
-            if stopped:
-                break
-        if self.normalize_observation:
-            learn_observations(self.policy, self.rollout_buffer.observations, leading=2)
-        self._losses = self._summary(total / minibatches, norms / minibatches)
-        self._record_settings(clip_range, clip_range_vf)
+                self._flat_optimizer.step()
+        return total / minibatches, norms / minibatches
 
     def _gradients(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Tensor, Tensor]:
         """Set the gradients of a minibatch's loss; each sample's ``_MEANS`` [5, B], the gradients' norm []."""
-        derivatives, terms = self._loss(batch, clip_range, clip_range_vf, ent_coef)
+        losses, terms = self._losses_of(batch, clip_range, clip_range_vf, ent_coef)
         self._flat_optimizer.zero_grad(check=False)
-        self._actor_critic.backward(*derivatives)
-        return terms, self._flat_optimizer.clip(self.max_grad_norm)
+        self._actor_critic.learn(*self._in_frames(batch.observations, batch.actions, batch.masks), *losses)
+        return terms, self._clip_gradients()
 
     def _divergence(self, terms: Tensor) -> float:
         """The new policy's from the old one's, over the minibatches of all processes."""
@@ -292,21 +293,20 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         std = self.policy.log_std.detach().exp().mean() if hasattr(self.policy, "log_std") else explained
         return torch.cat((means, loss.view(1), norm, torch.stack((explained, std))))
 
-    @without_gradients
-    def _loss(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Any, Tensor]:
-        """The loss's derivatives, as :meth:`ActorCritic.backward` wants them, and each sample's ``_MEANS`` [5, B]."""
-        values, log_prob, entropy = self._actor_critic.evaluate(batch.observations, batch.actions, batch.masks)
-        terms = log_prob.new_empty(len(_MEANS), size := log_prob.shape[0])
+    def _losses_of(self, batch: Minibatch, clip_range: Any, clip_range_vf: Any, ent_coef: Any) -> tuple[Any, Tensor]:
+        """Both losses, as :meth:`ActorCritic.learn` wants them; each sample's ``_MEANS`` [5, B], which they fill in."""
+        terms = batch.advantages.new_empty(len(_MEANS), size := batch.advantages.shape[0])
         surrogate, squares, entropies, divergence, clipped = terms.unbind(0)
-        grad_log_prob = self._policy_loss(batch, log_prob, clip_range, [surrogate, divergence, clipped])
-        grad_values = _value_loss(batch, values, clip_range_vf, squares).mul_(2.0 * self.vf_coef / size)
-        share = ent_coef / size
-        if entropy is None:
-            entropies.copy_(log_prob)
-            grad_log_prob += share
-        else:
-            torch.neg(entropy, out=entropies)
-        return (grad_values, grad_log_prob, -share), terms
+
+        def policy_loss(log_prob: Tensor, entropy: Tensor | None) -> tuple[Tensor, Any]:
+            grad_log_prob = self._policy_loss(batch, log_prob, clip_range, [surrogate, divergence, clipped])
+            entropies.copy_(log_prob) if entropy is None else torch.neg(entropy, out=entropies)
+            return grad_log_prob if entropy is not None else grad_log_prob + ent_coef / size, -ent_coef / size
+
+        def value_loss(values: Tensor) -> Tensor:
+            return _value_loss(batch, values, clip_range_vf, squares).mul_(2.0 * self.vf_coef / size)
+
+        return (policy_loss, value_loss), terms
 
     def _policy_loss(self, batch: Minibatch, log_prob: Tensor, clip_range: Any, terms: list[Tensor]) -> Tensor:
         """The derivative of the clipped surrogate by ``log_prob``, [B].

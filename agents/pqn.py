@@ -41,6 +41,7 @@ from palaestra.agents.options import (
     saved_arguments,
 )
 from palaestra.agents.q_learning import PartOfRun, QLearning, masked
+from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import StepResult
 from palaestra.envs.interop.sb3_vec_env import prepare
 
@@ -78,6 +79,7 @@ class PQN(QLearning):
         normalize_reward: bool = False,
         weight_average: Probability = 0.0,
         rollout_storage: RolloutStorage = "auto",
+        symmetry: SymmetryUse = "none",
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
@@ -86,7 +88,7 @@ class PQN(QLearning):
         self.n_epochs, self.gae_lambda = n_epochs, gae_lambda
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
         self.exploration_spread, self.weight_average = exploration_spread, weight_average
-        self.rollout_storage = rollout_storage
+        self.rollout_storage, self.symmetry = rollout_storage, symmetry
         replaced = {"learning_starts": 0, "train_freq": n_steps, "gradient_steps": 1, "n_steps": 1}
         replaced["_init_setup_model"] = False
         super().__init__(**arguments_for(stable_baselines3.DQN, locals()) | replaced)
@@ -180,6 +182,7 @@ class PQN(QLearning):
 
     def _gradients(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
         """Set the gradients of a minibatch's loss; see :meth:`_descent`."""
+        obs, actions, _ = self._in_frames(obs, actions)
         q_values = self._online.forward(obs)
         error = q_values.gather(1, actions.unsqueeze(1)).squeeze(1) - returns
         return self._descent(0.5 * error.square().mean(), q_values, actions, error / len(error))

@@ -168,7 +168,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         places = actions.unsqueeze(1)
         self._flat_optimizer.zero_grad(check=False)
         self._online.backward(torch.zeros_like(q_values).scatter_(1, places, grad_chosen.unsqueeze(1)))
-        grad_norm = self._flat_optimizer.clip(self.max_grad_norm, weight)
+        grad_norm = self._clip_gradients(weight)
         return torch.stack((loss, q_values.gather(1, places).mean(), grad_norm))
 
     def _descend(self, summary: Tensor) -> Tensor:

@@ -32,8 +32,9 @@ from torch import Tensor
 
 from palaestra.envs.core import Quantity, Reference, TensorEnv
 from palaestra.envs.core.batching.constants import kept_number, kept_table
-from palaestra.envs.core.batching.records import columns
+from palaestra.envs.core.batching.records import columns, map_state
 from palaestra.envs.core.rng import Rng, env_keys
+from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
@@ -175,6 +176,11 @@ class CartPole(TensorEnv[CartPoleState]):
             "delay_4_steps": {"delayed_observation": 4},
             "noise": {"observation_noise": [0.1, 0.3, 0.03, 0.3]},  # m, m/s, rad, rad/s
         }
+
+    def symmetries(self) -> list[Symmetry]:
+        """Left and right: all that is seen changes its sign, and the two pushes change places."""
+        turned, pushes = SignedPermutation.flipping(4), SignedPermutation.exchanging(2, (0, 1))
+        return [Symmetry("mirror", lambda state: map_state(torch.neg, state), turned, pushes)]
 
     @property
     def reference(self) -> Reference:

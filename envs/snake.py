@@ -30,15 +30,19 @@ Experts
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array, Quantity, Reference, TensorEnv
+from palaestra.envs.core.draws.host_choice import chosen
 from palaestra.envs.core.reference import ReportFigure, counts_between, counts_of_whole
+from palaestra.envs.core.replay.recording import host_call
+from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -138,8 +142,7 @@ class Snake(TensorEnv[SnakeState]):
         """The fruits' cells after a step that ate some of them, int64 [N]."""
         if not self.on_host:  # finding the rows would synchronise
             return torch.where(eats, rng.choice(lifetime == 0), fruit)
-        rows = eats.nonzero().squeeze(1)
-        return fruit.index_copy(0, rows, rng.of_rows(rows).choice(lifetime.index_select(0, rows) == 0))
+        return host_call(_new_fruit, lifetime, eats, fruit, rng.episode_key, rng.step)
 
     def observe(self, state: SnakeState) -> Tensor:
         n, k = len(state.lifetime), self.seen_cells
@@ -206,6 +209,30 @@ class Snake(TensorEnv[SnakeState]):
         late, wrong = {"delayed_observation": 1}, {"observation_noise": 0.02}
         return {**sizes, **sticky, "delay_1_step": late, "noise_2_percent": wrong}
 
+    def symmetries(self) -> list[Symmetry]:
+        """A mirror; where the board is not turned with the snake also a quarter turn, which makes eight in all."""
+        board = torch.arange(self.cells).view(self.size, self.size)
+        mirror = self._moved("mirror", board.flip(1), (UP, LEFT, DOWN, RIGHT))
+        if self.actions == "relative":
+            return [mirror]
+        return [self._moved("quarter turn", board.rot90(), (LEFT, UP, RIGHT, DOWN)), mirror]
+
+    def _moved(self, name: str, board: Tensor, sides: tuple[int, ...]) -> Symmetry:
+        """A symmetry: the cells of ``board`` tell whose contents they get, the sides which ones they become."""
+        source, side = board.flatten(), torch.tensor(sides)
+        image = torch.nn.functional.pad(source.argsort(), (0, 1), value=self.cells)  # no cell stays none
+
+        def state(before: SnakeState) -> SnakeState:
+            device = before.head.device
+            lifetime = before.lifetime.index_select(1, source.to(device))
+            head, fruit = (image.to(device)[cell] for cell in (before.head, before.fruit))
+            return replace(before, lifetime=lifetime, head=head, fruit=fruit, heading=side.to(device)[before.heading])
+
+        flat = self.observation == "flat"
+        seen = SignedPermutation.of_planes(source.tolist(), 4 if flat else 5, behind=1 if flat else 0)
+        turns = (2, 1, 0) if self.actions == "relative" else sides
+        return Symmetry(name, state, seen, SignedPermutation.renumbering(turns))
+
     def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> list[ReportFigure]:
         """How long the snakes were in the end, the steps for a fruit, and how many steps the full boards took."""
         ends = counts_of_whole(returns + 1, "Length at the end", "cells covered", "episodes", [self.cells])
@@ -264,6 +291,13 @@ class Snake(TensorEnv[SnakeState]):
         score = torch.where(eats & (wanted == back), score - 2 * self.cells, score)
         direction = score.scatter(1, back, torch.iinfo(torch.int64).min).argmax(1)
         return (direction - state.heading + 1) & 3
+
+
+def _new_fruit(lifetime: Tensor, eats: Tensor, fruit: Tensor, episode_key: Tensor, step: Tensor | int) -> Tensor:
+    """The fruits' cells, int64 [N]: a free cell where one was eaten."""
+    rows, result = np.flatnonzero(eats.numpy()), fruit.clone()
+    result.numpy()[rows] = chosen(lifetime.numpy().take(rows, 0) == 0, rows, episode_key, step, 0)
+    return result
 
 
 def _neighbours(size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from palaestra.envs.interop import gymnasium_adapter
 
+gc.disable()  # until all tests are collected
 torch.set_num_threads(1)
 settings.register_profile(
     "palaestra", derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
@@ -59,3 +61,9 @@ LONG = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(tuple(f"tests/{name}" for name in LONG)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is there now stays: the collector of garbage need not look through all modules and tests again and again."""
+    gc.freeze()
+    gc.enable()

@@ -94,6 +94,13 @@ def store_for(batch: BatchedEnv, obs: Any) -> MomentStore:
     return observations
 
 
+def replay_keeps_states(batch: BatchedEnv) -> bool:
+    """True if :func:`store_for` gives states, before the batch has begun."""
+    if not isinstance(batch, TensorVectorEnv):
+        return False
+    return batch.env.has("action_mask") or rollout_store(batch, "auto") is not None
+
+
 def rollout_store(batch: BatchedEnv, storage: RolloutStorage, normalized: bool = False) -> StateStore | None:
     """What rollouts keep of that batch: a store of states, or None for observations.
 

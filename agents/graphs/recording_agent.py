@@ -36,12 +36,19 @@ class RecordingAgent(BaseAlgorithm):
     batch: Any
 
     def record_with(self, backend: Callable[[], Backend] | None) -> None:
-        """Record functions and replay them, from the next iteration on; None calls each operation by itself."""
+        """Record functions and replay them, from the next iteration on.
+
+        None calls each operation by itself, those of environments on a CPU too, until there is another batch.
+        """
         self._recorder = None if backend is None else Recorder(self.device, backend)
         self._looks = self.device.type == "cpu" and backend is None
+        if backend is None and getattr(self, "batch", None) is not None:
+            self.batch.records_steps(False)
 
     def _record_by_default(self) -> None:
-        self.record_with(CudaGraph if self.device.type == "cuda" else None)
+        self._looks = self.device.type == "cpu"
+        if self.device.type == "cuda":
+            self.record_with(CudaGraph)
 
     def _recorded(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """The outputs of a function of tensors alone."""
@@ -53,12 +60,17 @@ class RecordingAgent(BaseAlgorithm):
         own = actor_critic is None or actor_critic.head is not None
         return own and self._group.size == 1 and isinstance(self.batch, TensorVectorEnv)
 
+    def replays_graphs(self) -> bool:
+        """True if a GPU's operations are recorded as CUDA graphs, where that succeeds."""
+        return self._recorder is not None and self._can_record()
+
     def _begin_recording(self) -> None:
         """Call it before recorded functions are called; it moves the weights to where they stay."""
         assert self._recorder is not None
         self._episode_log.copies = True
         self._recorder.is_on = self._can_record()
         if self._recorder.is_on:
+            self.batch.records_steps(False)  # they are a part of what is recorded here
             self._flat_optimizer.gather()
             self._recorder.begin(self._rebound, self._recorded_settings(), [*_rules(self.batch.env)])
 

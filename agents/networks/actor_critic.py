@@ -9,7 +9,8 @@ masks. Fully connected networks are evaluated by :mod:`palaestra.agents.networks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,12 +19,16 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor
 
+from palaestra.agents.distributed.side_by_side import in_halves
 from palaestra.agents.networks.action_units import ActionUnits
 from palaestra.agents.networks.distributions import action_head
 from palaestra.agents.networks.extractors import channels_last
 from palaestra.agents.networks.manual_mlp import ManualNetwork, without_gradients
 from palaestra.agents.networks.manual_network import manual_network
 from palaestra.envs.core.rng import Rng
+
+PolicyLoss = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | float]]
+ValueLoss = Callable[[Tensor], Tensor]
 
 
 class ActorCritic:
@@ -35,7 +40,7 @@ class ActorCritic:
         overridden = overrides(policy, "forward", "evaluate_actions", "_get_action_dist_from_latent")
         self.head = None if overridden else action_head(policy.action_dist, getattr(policy, "log_std", None))
         self._manual = None if self.head is None else _manual(policy)
-        self._latest: list[Tensor] = []  # evaluation, where backward needs autograd
+        self._halves = False
         self._bounds: tuple[Tensor, ...] | None = None
         if isinstance(policy.action_space, spaces.Box):
             space = policy.action_space
@@ -47,6 +52,17 @@ class ActorCritic:
     def is_dense(self) -> bool:
         """True for fully connected networks."""
         return self._manual is not None and not self._manual.sees_images
+
+    @contextmanager
+    def learning(self, rows: int) -> Iterator[None]:
+        """A block of calls of :meth:`learn` with up to so many rows: two threads take a network each if they are large.
+
+        The threads are there for nothing else then.
+        """
+        large = self._manual is not None and self._manual.has_halves(rows)
+        with in_halves(large, self.policy.device) as self._halves:
+            yield
+        self._halves = False
 
     def require_masks(self) -> None:
         """Raise a ValueError if the policy cannot keep to action masks."""
@@ -80,44 +96,49 @@ class ActorCritic:
         actions, log_probs = self.head.sample(params, noise)
         return actions, values, log_probs
 
-    def evaluate(self, obs: Any, actions: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values, log-probabilities and entropies, each [B]; no entropies where there is no formula.
-
-        Remembers what one :meth:`backward` needs. Of a policy of SB3's kind they are without a graph.
-        """
-        if self.head is None:
-            with torch.enable_grad():
-                values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
-                values = values.flatten()
-            self._latest = [values, log_prob, *([] if entropy is None else [entropy])]
-            return values, log_prob, entropy
-        if self._manual is not None:
-            params, values = self._params_and_values(obs, mask, learns=True)
-            return values, *self.head.log_prob_entropy(params, actions)
-        with torch.enable_grad():
-            self._latest = [*self._params_and_values(obs, mask, learns=True)]
-        params, values = (part.detach() for part in self._latest)
-        return values, *self.head.log_prob_entropy(params, actions)
-
     @without_gradients
-    def backward(self, grad_values: Tensor, grad_log_prob: Tensor, grad_entropy: Tensor | float) -> None:
-        """Add to the parameters' gradients those of a loss of the latest evaluation.
+    def learn(
+        self, obs: Any, actions: Tensor, mask: Tensor | None, policy_loss: PolicyLoss, value_loss: ValueLoss
+    ) -> None:
+        """Add to the parameters' gradients those of a loss of these observations and actions, [B, …].
 
         Args:
-            grad_values, grad_log_prob: the loss's derivatives by each of the values and log-probabilities, [B].
-            grad_entropy: by each of the entropies; they are alike. A number, or float64 [].
+            obs, actions, mask: of a minibatch.
+            policy_loss: from log-probabilities and entropies, each [B], to the loss's derivatives by each of the former
+                and by each of the latter, which are alike: a number, or float64 []. No entropies where there is no
+                formula.
+            value_loss: from values [B] to the loss's derivatives by each of them. It may be called in another thread.
         """
-        latest, self._latest = self._latest, []
-        if self.head is None:
-            parts = latest if grad_entropy else latest[:2]  # skips the graph of entropies without weight
-            grad_entropies = [torch.full_like(entropy, float(grad_entropy)) for entropy in parts[2:]]
-            torch.autograd.backward(parts, [grad_values, grad_log_prob, *grad_entropies])
+        head = self.head
+        if self._manual is None or head is None:
+            self._learn_by_autograd(obs, actions, mask, policy_loss, value_loss)
             return
-        grad_params = self.head.backward(grad_log_prob, grad_entropy)
-        if self._manual is not None:
-            self._manual.backward([grad_params, grad_values.unsqueeze(1)])
-        else:
-            torch.autograd.backward(latest, [grad_params, grad_values])
+
+        def by_params(params: Tensor) -> Tensor:
+            found = head.log_prob_entropy(_masked(params, mask), actions)
+            return head.backward(*policy_loss(*found))
+
+        self._manual.learn(obs, [by_params, lambda values: value_loss(values.squeeze(1)).unsqueeze(1)], self._halves)
+
+    def _learn_by_autograd(
+        self, obs: Any, actions: Tensor, mask: Tensor | None, policy_loss: PolicyLoss, value_loss: ValueLoss
+    ) -> None:
+        if self.head is not None:
+            with torch.enable_grad():
+                params, values = self._params_and_values(obs, mask, learns=True)
+            found = self.head.log_prob_entropy(params.detach(), actions)
+            grad_params = self.head.backward(*policy_loss(*found))
+            torch.autograd.backward([params, values], [grad_params, value_loss(values.detach())])
+            return
+        with torch.enable_grad():
+            values, log_prob, entropy = self.policy.evaluate_actions(obs, actions)
+            values = values.flatten()
+        grad_log_prob, grad_entropy = policy_loss(log_prob.detach(), None if entropy is None else entropy.detach())
+        leaves, grads = [values, log_prob], [value_loss(values.detach()), grad_log_prob]
+        if entropy is not None and grad_entropy:  # skips the graph of entropies without weight
+            leaves.append(entropy)
+            grads.append(torch.full_like(entropy, float(grad_entropy)))
+        torch.autograd.backward(leaves, grads)
 
     def act(self, obs: Any, rng: Rng | None, mask: Tensor | None = None) -> Tensor:
         """Actions within the action space: the most likely ones, or sampled with ``rng`` (one key per row)."""
@@ -152,17 +173,12 @@ class ActorCritic:
         return actions.clamp(low, high)
 
     def _params_and_values(self, obs: Any, mask: Tensor | None, learns: bool) -> tuple[Tensor, Tensor]:
-        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution.
-
-        Logits of illegal actions are the lowest number there is: probability 0, and an entropy without NaN.
-        """
+        """The action net's output [B, P] and the values [B]: SB3's forward pass up to its distribution."""
         if self._manual is not None:
             params, values = self._manual.forward(obs) if learns else self._manual.infer(obs)
         else:
             params, values = self._through_modules(obs)
-        if mask is not None:
-            params = params.masked_fill(~mask, torch.finfo(params.dtype).min)
-        return params, values.squeeze(1)
+        return _masked(params, mask), values.squeeze(1)
 
     def _through_modules(self, obs: Any) -> tuple[Tensor, Tensor]:
         policy = self.policy
@@ -173,6 +189,11 @@ class ActorCritic:
             latent_pi = policy.mlp_extractor.forward_actor(features[0])
             latent_vf = policy.mlp_extractor.forward_critic(features[1])
         return policy.action_net(latent_pi), policy.value_net(latent_vf)
+
+
+def _masked(params: Tensor, mask: Tensor | None) -> Tensor:
+    """Logits of illegal actions are the lowest number there is: probability 0, and an entropy without NaN."""
+    return params if mask is None else params.masked_fill(~mask, torch.finfo(params.dtype).min)
 
 
 def overrides(policy: ActorCriticPolicy, *methods: str) -> bool:

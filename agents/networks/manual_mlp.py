@@ -19,17 +19,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from palaestra.agents.distributed.side_by_side import side_by_side
 from palaestra.agents.networks import onednn
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _PARTS, _ROWS_TO_SPLIT = 4, 1024  # a product over rows on a CPU is split; fewer rows gain nothing
+_WORTH_A_THREAD = 2**22  # multiplications of a branch forward: 0.5 ms there and back, ten times the hand-over
 
 
 def without_gradients(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -80,8 +83,11 @@ class _Matrix:
         return self._given
 
 
-class Passing:
-    """Memory for the outputs of layers that the next layer consumes: two matrices of each width, in turns."""
+class Passing(threading.local):
+    """Memory for the outputs of layers that the next layer consumes: two matrices of each width, in turns.
+
+    Each thread has its own.
+    """
 
     def __init__(self) -> None:
         self._pairs: dict[int, tuple[_Matrix, _Matrix]] = {}
@@ -244,6 +250,7 @@ class Chain:
     def __init__(self, fixed: Sequence[nn.Module], layers: Sequence[Layer]) -> None:
         self._fixed, self.layers = fixed, layers
         self.sees_images = bool(layers) and not isinstance(layers[0], DenseLayer | NormLayer)
+        self.products = sum(layer.module.weight.numel() for layer in layers if isinstance(layer, DenseLayer))  # a row's
 
     def infer(self, x: Tensor) -> Tensor:
         for module in self._fixed:
@@ -277,6 +284,7 @@ class ManualNetwork:
         self.prepare, self._trunk, self._branches = prepare, trunk, branches
         self._total = _Matrix()
         self.sees_images = any(chain.sees_images for chain in (trunk, *branches))
+        self._products = [branch.products for branch in branches]
 
     @without_gradients
     def infer(self, obs: Any, outputs: slice = slice(None)) -> list[Tensor]:
@@ -293,14 +301,46 @@ class ManualNetwork:
     @without_gradients
     def backward(self, grads: Sequence[Tensor]) -> None:
         """Set ``grad`` of all parameters from the outputs' gradients; what was there before is forgotten."""
-        learns, total = bool(self._trunk.layers), None
-        for branch, grad in zip(self._branches, grads, strict=True):
-            grad_latent = branch.backward(grad, learns)
-            if not learns or len(grads) == 1:
-                total = grad_latent if learns else None
+        learns = bool(self._trunk.layers)
+        self._add_up(b.backward(grad, learns) for b, grad in zip(self._branches, grads, strict=True))
+
+    @without_gradients
+    def learn(self, obs: Any, derivatives: Sequence[Callable[[Tensor], Tensor]], halves: bool = False) -> None:
+        """:meth:`forward` and :meth:`backward`, of one branch after the other.
+
+        Args:
+            obs: observations [B, …].
+            derivatives: of each branch, from its output [B, …] to the loss's derivative by it, of the same shape.
+            halves: two branches at once, in two threads; see :meth:`has_halves`.
+        """
+        latent, learns = self._trunk.forward(self.prepare(obs)), bool(self._trunk.layers)
+
+        @without_gradients
+        def learn(branch: Chain, derivative: Callable[[Tensor], Tensor]) -> Tensor:
+            return branch.backward(derivative(branch.forward(latent)), learns)
+
+        parts = [functools.partial(learn, b, d) for b, d in zip(self._branches, derivatives, strict=True)]
+        self._add_up(side_by_side(*parts) if halves else (part() for part in parts))
+
+    def has_halves(self, rows: int) -> bool:
+        """True if two branches are alike, and are most of the network, and worth a thread each for so many rows."""
+        trunk, low, high = self._trunk.products, min(self._products), max(self._products)
+        alike = len(self._branches) == 2 and high <= 2 * low and 4 * trunk <= low
+        return alike and low * rows >= _WORTH_A_THREAD and not self.sees_images
+
+    def _add_up(self, grads: Iterable[Tensor]) -> None:
+        """Go backward through the trunk from the branches' gradients; each is consumed before the next is made."""
+        if not self._trunk.layers:
+            for _ in grads:
+                pass
+            return
+        total = None
+        for grad in grads:
+            if len(self._branches) == 1:
+                total = grad
             elif total is None:  # a copy, since the next branch may work in the same memory
-                total = self._total(len(grad_latent), grad_latent.shape[1], grad_latent).copy_(grad_latent)
+                total = self._total(len(grad), grad.shape[1], grad).copy_(grad)
             else:
-                total.add_(grad_latent)
-        if total is not None:
-            self._trunk.backward(total, False)
+                total.add_(grad)
+        assert total is not None
+        self._trunk.backward(total, False)

@@ -60,7 +60,7 @@ def manual_network(
 
 
 def _chain(modules: Iterable[nn.Module], passing: Passing, is_output: bool, is_flat: bool) -> Chain | None:
-    flat = [*_flattened(modules)]
+    flat = [*flattened_layers(modules)]
     if any(has_hooks(module) for module in flat):
         return None
     if is_flat and flat and type(flat[0]) is nn.Flatten:
@@ -96,20 +96,20 @@ def _device_of(module: nn.Module) -> torch.device:
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
-def _flattened(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
+def flattened_layers(modules: Iterable[nn.Module]) -> Iterable[nn.Module]:
     """The layers in their order, out of containers and extractors whose inside is known."""
     for module in modules:
         if type(module) is nn.Sequential and not has_hooks(module):
-            yield from _flattened(module)
+            yield from flattened_layers(module)
         elif type(module) is FlattenExtractor:
             yield module.flatten
         elif type(module) is NatureCNN:
-            yield from _flattened([module.cnn, module.linear])
+            yield from flattened_layers([module.cnn, module.linear])
         elif type(module) is SharedMlp:
-            yield from _flattened(module.layers)
+            yield from flattened_layers(module.layers)
         elif type(module) is Normalized and module.keys in ([""], []):
             yield from module.norms
-            yield from _flattened([module.extractor])
+            yield from flattened_layers([module.extractor])
         else:
             yield module
 

@@ -1,8 +1,10 @@
 """Products of dense layers by oneDNN, where it is faster than PyTorch's default library.
 
 For matrices of float32 on a CPU, PyTorch's own products go to Intel's MKL, which does not use the AVX-512 of AMD's
-processors; oneDNN, which is part of PyTorch too, does. On an EPYC with two cores (8,192 rows, 64 inputs and outputs) a
-product takes 150 µs instead of 330, and the sum over rows for a weight's gradient 220 instead of 360.
+processors; oneDNN, which is part of PyTorch too, does. On an EPYC of family 26 (Zen 5) with two cores (8,192 rows, 64
+inputs and outputs) a product takes 150 µs instead of 330, and the sum over rows for a weight's gradient 220 instead of
+360. AMD's processors before compute 512 bits in two halves: there oneDNN gains nothing in products and loses in sums,
+and updates with MKL alone take 2 to 10 % less time (one core of family 25, Zen 4).
 
 1. Whether to use it depends on the processor and on the form of the matrices alone, never on a measurement, so that a
    run is repeated to the last bit.
@@ -15,10 +17,12 @@ from __future__ import annotations
 import functools
 import pathlib
 import platform
+import re
 
 import torch
 from torch import Tensor
 
+_ZEN_5 = 26  # the family
 _ROWS = 64
 _PRODUCTS, _NARROW = 2**20, 16  # the least multiplications of a product, and columns
 _SUM_PRODUCTS, _SUM_NARROW = 2**24, 32  # the same for a sum over rows, and both its sides
@@ -26,14 +30,13 @@ _SUM_PRODUCTS, _SUM_NARROW = 2**24, 32  # the same for a sum over rows, and both
 
 @functools.cache
 def is_faster() -> bool:
-    """True on an AMD processor with AVX-512, with a PyTorch that has both libraries."""
+    """True on an AMD processor with AVX-512 of full width, with a PyTorch that has both libraries."""
     libraries: bool = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     operations = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(
         torch.ops.aten, "mkldnn_linear_backward_weights"
     )
-    return (
-        libraries and operations and torch.backends.cpu.get_cpu_capability() == "AVX512" and _is_made_by("AuthenticAMD")
-    )
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512" and _is_made_by("AuthenticAMD")
+    return libraries and operations and wide and _family() >= _ZEN_5
 
 
 @functools.cache
@@ -43,9 +46,18 @@ def has_fast_tanh() -> bool:
 
 
 def _is_made_by(vendor: str) -> bool:
+    return vendor in _description()
+
+
+def _family() -> int:
+    """The processor's family, as its maker counts; 0 where nothing tells of it."""
+    found = re.search(r"^cpu family\s*:\s*(\d+)|\bFamily (\d+)\b", _description(), re.MULTILINE)
+    return 0 if found is None else int(found[1] or found[2])
+
+
+def _description() -> str:
     description = pathlib.Path("/proc/cpuinfo")
-    known = description.read_text(errors="replace") if description.exists() else platform.processor()
-    return vendor in known
+    return description.read_text(errors="replace") if description.exists() else platform.processor()
 
 
 def _fits(x: Tensor) -> bool:

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.graphs.recording_agent import RecordingAgent
+from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
@@ -29,6 +30,7 @@ class RestartingAgent(RecordingAgent):
 
     restart_states: float
     weight_decay: float
+    remarks: tuple[str, ...]
     buffer_size: Any  # of an agent with a replay memory
 
     def __init__(self, *args: Any, restart_states: float = 0.0, weight_decay: float = 0.0, **kwargs: Any) -> None:
@@ -69,8 +71,9 @@ class RestartingAgent(RecordingAgent):
         kept: int = self.buffer_size // self._group.size if rollout is None else rollout.buffer_size * rollout.n_envs
         return kept
 
-    def _restart_remarks(self) -> tuple[str, ...]:
-        if not self.restart_states:
-            return ()
-        share = f"{100 * self.restart_states:g} % of the training episodes begin in states of earlier ones"
-        return (f"{share}; scores of training are those of the others",)
+    def _set_up_training(self) -> None:
+        """Call it when the schedules are there."""
+        follow_score(self)
+        if self.restart_states:
+            share = f"{100 * self.restart_states:g} % of the training episodes begin in states of earlier ones"
+            self.remarks += (f"{share}; scores of training are those of the others",)

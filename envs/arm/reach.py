@@ -53,6 +53,7 @@ from palaestra.envs.arm.chain import SerialChain
 from palaestra.envs.arm.control import damped_least_squares
 from palaestra.envs.arm.dynamics import link_frames, tool_frame, tool_jacobian
 from palaestra.envs.arm.panda import PANDA, PANDA_READY
+from palaestra.envs.arm.robots.mirror import arm_mirror
 from palaestra.envs.arm.robots.panda_bound import held_out, pandas_bound
 from palaestra.envs.arm.robots.scores import (
     ARRIVES,
@@ -71,6 +72,7 @@ from palaestra.envs.arm.stepping.thread_use import with_enough_threads
 from palaestra.envs.arm.tables import tables
 from palaestra.envs.arm.task import NEAR, NEARLY, TARGET_BOX, TOLERANCE, ArmState, ArmTask
 from palaestra.envs.core import Array, Quantity, Reference
+from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -169,6 +171,11 @@ class Reach(ArmTask[ArmState]):
     def draw(self, state: ArmState, canvas: Canvas) -> None:
         away = np.linalg.norm(np.asarray(state.tool) - np.asarray(state.target))
         self.draw_task(state, canvas, PERIOD, bool(away <= TOLERANCE))
+
+    def symmetries(self) -> list[Symmetry]:
+        """The arm's mirror, if it has one: of the robots that come with the suite the Panda has."""
+        moves = SignedPermutation.exchanging(len(MOVES), (3, 4))  # +y and −y
+        return arm_mirror(self, moves if self.control == "cartesian" else None)
 
     @property
     def action_names(self) -> tuple[Quantity, ...]:

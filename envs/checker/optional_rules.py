@@ -24,6 +24,8 @@ from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
 from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, random_actions
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv, torch_dtype
 from palaestra.envs.core.suggest import closest
+from palaestra.envs.core.symmetries.commuting import first_fault
+from palaestra.envs.core.symmetries.group import checked_symmetries
 from palaestra.envs.interface import names_problem
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, UnseenRules, Wrapper, take_settings, wrapped
@@ -136,6 +138,18 @@ def step_figures(subject: Subject) -> str | None:
             got = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             return f"step_figures[{name!r}] must be a floating-point tensor of shape ({subject.num_envs},), got {got}"
     return None
+
+
+def symmetries(subject: Subject) -> str | None:
+    """Maps of the right form, with which the rules commute."""
+    if not subject.env.has("symmetries"):
+        return DoesNotApply("write symmetries() if there are any, as left and right: agents learn of all at once")
+    try:
+        named = checked_symmetries(subject.env)
+    except ValueError as error:
+        return str(error)
+    faults = [fault for one in named if (fault := first_fault(subject.env, one, seed=subject.seed))]
+    return faults[0] if faults else None if named else DoesNotApply("symmetries names none with these settings")
 
 
 def keys(subject: Subject) -> str | None:
@@ -253,6 +267,7 @@ MEMBERS: dict[str, Rule] = {
     "stresses": stresses,
     "step figures": step_figures,
     "report figures": report_figures,
+    "symmetries": symmetries,
     "keys": keys,
     "names": names,
     "pictures": pictures,

@@ -35,6 +35,9 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     can_truncate: bool = True
     is_on_host: bool = False
 
+    def records_steps(self, on: bool) -> None:
+        """Say whether steps on a CPU may be recorded and replayed, by batches that can; the results are the same."""
+
     def action_masks(self) -> Tensor | None:
         """The legal discrete actions now, bool [N, A]; None where all are."""
         return None

@@ -26,6 +26,7 @@ from palaestra.envs.core.rng import Rng
 
 if TYPE_CHECKING:
     from palaestra.envs.core.reference import ReportFigure
+    from palaestra.envs.core.symmetries import Symmetry
     from palaestra.envs.rendering.canvas import Canvas
 
 StateT = TypeVar("StateT")
@@ -136,6 +137,14 @@ class TensorEnv(ABC, Generic[StateT]):
         cent.
         """
         return {}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Optional: maps with which the rules commute; those that are products of others may be left out.
+
+        Agents use them on request (``symmetry=augment`` or ``equivariant``), ``palaestra check`` proves them; see
+        :mod:`palaestra.envs.core.symmetries.group`.
+        """
+        return ()
 
     @property
     def remarks(self) -> tuple[str, ...]:

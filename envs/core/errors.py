@@ -52,6 +52,17 @@ def check_state(env: Any, fields: Mapping[str, Any], num_envs: int) -> None:
             raise _error(env, f"state.{name}", f"must be a tensor whose first dimension is {num_envs}, got {got}")
 
 
+def are_actions(actions: Any, space: Space[Any], num_envs: int, device: torch.device) -> bool:
+    """True for actions [N, …] of the space of one environment; values are looked at on the CPU only."""
+    fits = isinstance(actions, Tensor) and actions.shape == (num_envs, *(space.shape or ()))
+    if not fits or actions.device.type != device.type:
+        return False
+    if device.type == "cpu" and isinstance(space, Discrete):
+        low, high = actions.aminmax()
+        return bool(space.start <= low.item() and high.item() < space.start + space.n)
+    return True
+
+
 def refuse_actions(actions: Any, space: Space[Any], num_envs: int, device: torch.device) -> NoReturn:
     """Raise a ValueError: the actions [N, …] are not in the space of one environment."""
     shape = (num_envs, *(space.shape or ()))

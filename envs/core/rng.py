@@ -29,6 +29,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from palaestra.envs.core.batching.constants import kept_number
+from palaestra.envs.core.draws.host_choice import chosen
 from palaestra.envs.core.draws.splitmix import (
     GAMMA,
     MASK,
@@ -42,6 +43,7 @@ from palaestra.envs.core.draws.splitmix import (
     top,
 )
 from palaestra.envs.core.draws.splitmix import child_key as child_key
+from palaestra.envs.core.replay.recording import host_call
 
 _LONGEST = 2**31  # range of integers
 _UNIT = {24: kept_number(2.0**-24), 53: kept_number(2.0**-53, dtype=torch.float64)}
@@ -135,6 +137,10 @@ class Rng:
     @property
     def episode_key(self) -> Tensor:
         return self._episode_key
+
+    @property
+    def step(self) -> Tensor | int:
+        return self._step
 
     @property
     def device(self) -> torch.device:
@@ -275,15 +281,20 @@ class Rng:
             where: bool [N], the rows that matter; the others get any number, which saves their work on the CPU.
         """
         if where is not None and self.device.type == "cpu":  # elsewhere, finding the rows would synchronise
-            rows = where.nonzero().squeeze(1)
-            part = self.of_rows(rows)
-            part._draw = draw = self._draw
+            draw = self._draw
             self._made_ahead(("bits", ()))
             self._draw = draw + 1
-            return torch.zeros_like(self._episode_key).index_copy_(0, rows, part.choice(mask[rows]))
+            return host_call(_choice_where, mask, where, self._episode_key, self._step, draw)
         rank = mask.cumsum(1, dtype=torch.int16)  # [N, K] how many True entries up to and including this one
         wanted = self.integers(0, rank[:, -1].long()) + 1  # [N] 1, …, number of True entries
         return torch.searchsorted(rank, wanted.to(torch.int16).unsqueeze(1)).squeeze(1)
+
+
+def _choice_where(mask: Tensor, where: Tensor, episode_key: Tensor, step: Tensor | int, draw: int) -> Tensor:
+    """:meth:`Rng.choice` in the rows where ``where``, by draw number ``draw``; 0 in the others."""
+    rows, result = np.flatnonzero(where.numpy()), torch.zeros_like(episode_key)
+    result.numpy()[rows] = chosen(mask.numpy()[rows], rows, episode_key, step, draw)
+    return result
 
 
 def sample_actions(space: gymnasium.Space[Any], rng: Rng, mask: Tensor | None = None) -> Tensor:

@@ -7,8 +7,8 @@
 3. Resetting rows. On the CPU only the finished rows are reset; elsewhere all rows are and the finished ones selected,
    because finding the rows would synchronise. Both give the same bits, since draws are keyed per row.
 4. Statistics. ``info["episode"]`` holds return and length of each running episode, read where ``info["_episode"]``.
-5. Errors in the rules become an :class:`EnvError` that names the environment, its episode and step; the batch is then
-   where it was before that step.
+5. Errors in the rules become an :class:`EnvError` that says where; the batch is then where it was before that step.
+6. On a CPU steps are recorded and replayed (:mod:`palaestra.envs.core.replay.replayed_steps`): the same bits for less.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, Generic
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from palaestra.envs.core import errors
 from palaestra.envs.core.batched_env import BatchedEnv, StepResult
+from palaestra.envs.core.batching import saved_batch
 from palaestra.envs.core.batching.constants import ONE
 from palaestra.envs.core.batching.records import host_row, map_state, select, some_rows, state_fields
 from palaestra.envs.core.draws import pipeline
@@ -33,13 +33,16 @@ from palaestra.envs.core.draws.stock import ResetDraws
 from palaestra.envs.core.env import StateT, TensorEnv, resolve_device, torch_dtype
 from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, located
 from palaestra.envs.core.host import keep_freed_memory
+from palaestra.envs.core.replay.replayed_steps import ReplayedSteps
+from palaestra.envs.core.replay.running_replay import KEPT
 from palaestra.envs.core.rng import Request, Rng, env_keys
-from palaestra.envs.core.state_dict import check_form
 from palaestra.envs.core.user_code import RAISED
 
 
 class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     """N copies of a :class:`TensorEnv` on one device."""
+
+    _steps: ReplayedSteps
 
     def __init__(
         self,
@@ -79,33 +82,34 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self.max_episode_steps = env.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.can_truncate = self.max_episode_steps is not None
         self.render_mode = render_mode
-        modes = ["rgb_array"] if env.has("draw") else []
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": modes}
-        self.metadata["render_fps"] = env.frames_per_second
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_fps": env.frames_per_second}
+        self.metadata["render_modes"] = ["rgb_array"] if env.has("draw") else []
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
         self.observation_space = batch_space(env.observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self._obs_dtype, self._action_dtype = torch_dtype(env.observation_space), torch_dtype(env.action_space)
+        self._obs_dtype, self.action_dtype = torch_dtype(env.observation_space), torch_dtype(env.action_space)
         self._optional = {name for name in ("success", "action_mask") if env.has(name)}
         self.env_indices = torch.arange(first_env_index, first_env_index + num_envs, device=self.device)
         self.state: StateT | None = None
         self.final_state: StateT | None = None  # after the latest step, before finished rows were reset
         self._earlier_state: StateT | None = None  # before it
         self._reset_plan, self._step_plan = list[Request](), list[Request]()  # draws of the latest reset, and step
+        self._steps, self._replays = ReplayedSteps(self), self.device.type == "cpu"
         self._seed_with(seed)
         self._final_place: Place = (None, self.episode, 0)  # where ``final_state`` is
 
     def _seed_with(self, seed: int) -> None:
         self.seed = seed
-        self._env_keys = env_keys(seed, self.env_indices)
+        self.env_keys = env_keys(seed, self.env_indices)
         self._forget()
         self.episode = torch.full((self.num_envs,), -1, device=self.device)  # [N] index of the running episode
 
     def _forget(self) -> None:
         """Drop what was drawn ahead: other episodes begin."""
-        self._reset_draws = ResetDraws(self._env_keys)
+        self._reset_draws = ResetDraws(self.env_keys)
         self._pipeline: Pipeline | None = None  # before a step
         self._used_pipeline: Pipeline | None = None  # between a step and its resets
+        self._steps.forget()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         """Start a new episode everywhere.
@@ -114,16 +118,13 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             seed: start again from episode 0 of this seed; None goes on to each environment's next episode.
             options: ``{"episode": e}`` starts at episode e (0, 1, …) of every environment, to replay it.
 
-        Returns:
-            The observations [N, …] and an empty info.
+        Returns the observations [N, …] and an empty info.
         """
         if seed is not None:
             self._seed_with(seed)
-        if options and "episode" in options:
-            episode = torch.full_like(self.episode, int(options["episode"]))
-        else:
-            episode = self.episode + 1
-        keys, place = child_key(self._env_keys, episode), (None, episode, 0)
+        chosen = (options or {}).get("episode")
+        episode = self.episode + 1 if chosen is None else torch.full_like(self.episode, int(chosen))
+        keys, place = child_key(self.env_keys, episode), (None, episode, 0)
         rng = Rng(keys, 0)
         state = self._call("reset", place, rng)
         errors.check_state(self.env, state_fields(state), self.num_envs)
@@ -152,6 +153,8 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             EnvError: if the environment raises anything, or returns a wrong shape, dtype or device.
             ValueError: if the actions do not fit the action space (values are checked on the CPU only).
         """
+        if self._replays and (replayed := self._steps.step(actions)) is not None:
+            return replayed
         before = dict(vars(self))
         try:
             return self._step(actions)
@@ -174,9 +177,12 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """A step without the auto-reset: (observation, reward, terminated, truncated), all [N, …]."""
         if self.state is None:
             raise RuntimeError("call reset() before step()")
-        if not self._accepts(actions):
+        if not self.accepts(actions):
             errors.refuse_actions(actions, self.env.action_space, self.num_envs, self.device)
-        actions = actions.to(self._action_dtype)
+        return self.recorded_advance(actions.to(self.action_dtype))
+
+    def recorded_advance(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """:meth:`advance` by actions that are known to be of the space, of its dtype: a function of tensors alone."""
         length = self.episode_length + ONE
         place, ready = (None, self.episode, length), self._pipeline
         rng = Rng(self._episode_keys, length) if ready is None else ready.step_rng(length)
@@ -191,6 +197,24 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         limit = self.max_episode_steps
         truncated = torch.zeros_like(terminated) if limit is None else (length >= limit).gt(terminated)
         return obs, reward, terminated, truncated
+
+    def records_steps(self, on: bool) -> None:
+        """Say whether steps on a CPU may be recorded and replayed, as they are unless this is called."""
+        self._steps.give_all()
+        self._replays = on and self.device.type == "cpu"
+
+    def __getattr__(self, name: str) -> Any:
+        """What lies in the memory of replayed steps."""
+        if name in KEPT and "_steps" in vars(self):
+            return self._steps.give(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._steps.give_all()
+        return {name: value for name, value in vars(self).items() if name != "_steps"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _steps=ReplayedSteps(self))
 
     def reset_finished(self, done: Tensor, final_obs: Tensor) -> Tensor:
         """The other half of a step: put finished rows into their next episode; the observations [N, …] after that."""
@@ -214,7 +238,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     def _reset_by_selection(self, done: Tensor, final_obs: Tensor) -> Tensor:
         """:meth:`reset_finished` with fixed shapes and no synchronisation."""
         used, length, episode = self._used_pipeline, self.episode_length, self.episode + done
-        rng = Rng(child_key(self._env_keys, episode), 0) if used is None else used.reset_rng()
+        rng = Rng(child_key(self.env_keys, episode), 0) if used is None else used.reset_rng()
         try:
             fresh = self._call("reset", (None, episode, 0), rng)
         except EnvError:
@@ -229,9 +253,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         if used is not None and used.makes(rng.requests, self._step_plan):
             self._pipeline = used.after(done, length)
         elif pipeline.fits(rng.requests, self._step_plan):
-            self._pipeline = pipeline.start(rng.requests, self._step_plan, self._env_keys, episode, new_length)
+            self._pipeline = pipeline.start(rng.requests, self._step_plan, self.env_keys, episode, new_length)
         else:
-            self._episode_keys = torch.where(done, child_key(self._env_keys, episode), self._episode_keys)
+            self._episode_keys = torch.where(done, child_key(self.env_keys, episode), self._episode_keys)
             return obs
         self._episode_keys = self._pipeline.episode_keys
         return obs
@@ -257,10 +281,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         """The running episodes: states, which episodes they are, and their statistics so far."""
         if self.state is None:
             raise RuntimeError("call reset() first")
-        counters = {name: getattr(self, name) for name in ("episode", "episode_length", "episode_return")}
-        first, fields = int(self.env_indices[0]), state_fields(self.state).items()
-        state = {name: field.clone(memory_format=torch.contiguous_format) for name, field in fields}
-        return {"state": state, **counters, "seed": self.seed, "first_env_index": first}
+        return saved_batch.saved(self)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on with those episodes.
@@ -268,24 +289,11 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         Raises:
             ValueError: if they are of another environment or another number of them; nothing is changed then.
         """
-        form = self.env.reset(Rng(self._env_keys, 0))
-        counters = {name: saved[name] for name in ("episode", "episode_length", "episode_return")}
-        own = {"episode": self.episode, "episode_length": self.episode, "episode_return": self.episode.float()}
-        check_form("state", state_fields(form), saved["state"])
-        check_form("batch", own, counters)
-        for name, value in counters.items():
-            if not value.isfinite().all() or (name != "episode_return" and bool((value < 0).any())):
-                raise ValueError(f"batch.{name} holds numbers that no episode has")
-        state = type(form)(**{name: value.to(self.device) for name, value in saved["state"].items()})
-        try:
-            self.env.observe(state)
-        except Exception as error:  # rules that look something up raise anything on what they never made
-            raise ValueError(f"this environment is never in such a state ({type(error).__name__}: {error})") from error
+        state, counters = saved_batch.checked(self, saved)
         self._seed_with(int(saved["seed"]))
         self.shift_indices(int(saved["first_env_index"]))
-        for name, value in counters.items():
-            setattr(self, name, value.to(self.device))
-        self._episode_keys = child_key(self._env_keys, self.episode)
+        vars(self).update(counters)
+        self._episode_keys = child_key(self.env_keys, self.episode)
         self.state = state
         self._forget()
 
@@ -309,16 +317,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self._check("observation", obs, shape, self._obs_dtype)
         return obs
 
-    def _accepts(self, actions: Any) -> bool:
-        """True for actions of the space; nothing synchronises, so values are looked at on the CPU only."""
-        space = self.env.action_space
-        fits = isinstance(actions, Tensor) and actions.shape == self.action_space.shape
-        if not fits or actions.device.type != self.device.type:
-            return False
-        if self.device.type == "cpu" and isinstance(space, Discrete):
-            low, high = actions.aminmax()
-            return bool(space.start <= low.item() and high.item() < space.start + space.n)
-        return True
+    def accepts(self, actions: Any) -> bool:
+        """True for actions of the space, see :func:`errors.are_actions`."""
+        return errors.are_actions(actions, self.env.action_space, self.num_envs, self.device)
 
     def _check(self, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Raise an EnvError unless ``value``, which the rules returned, has that form."""

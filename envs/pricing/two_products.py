@@ -20,6 +20,7 @@ management", Operations Research 1997, in discrete time with logit choice.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array, Quantity
+from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 from palaestra.envs.pricing.arguments import checked_count, checked_number, checked_prices, per_period
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.inventory import InventoryMarket, SeasonState
@@ -138,6 +140,21 @@ class TwoProducts(InventoryMarket):
 
         shifts = {"demand_minus_20": market(0.8), "demand_plus_20": market(1.2)}
         return {**shifts, "sensitivity_plus_20": market(sensitivity=1.2)}
+
+    def symmetries(self) -> list[Symmetry]:
+        """The exchange of the products, where they have the same stock and quality."""
+        if self.stock[0] != self.stock[1] or self.quality[0] != self.quality[1]:
+            return []
+        count = len(self.menu)
+        exchanged = tuple(second * count + first for first in range(count) for second in range(count))
+        images = torch.tensor((*exchanged, -1))  # before the first price there is none, −1
+
+        def state(before: SeasonState) -> SeasonState:
+            stock, sold = before.stock.flip(1), before.sold.flip(1)
+            return replace(before, stock=stock, sold=sold, price=images.to(stock.device)[before.price])
+
+        seen = SignedPermutation.exchanging(3, (1, 2))
+        return [Symmetry("exchanged products", state, seen, SignedPermutation.renumbering(exchanged))]
 
     def expected_reward(self, stage: int) -> Array:
         reward: Array = (self.buys * self.prices).sum(2)

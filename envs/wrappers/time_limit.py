@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core import Reference, TensorEnv
 from palaestra.envs.wrappers.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from palaestra.envs.core.symmetries import Symmetry
 
 
 class TimeLimited(Wrapper):
@@ -28,6 +31,9 @@ class TimeLimited(Wrapper):
         if name == "env" or name.startswith("__"):  # as when it is copied or unpickled
             raise AttributeError(name)
         return getattr(self.env, name)
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        return self.env.symmetries()
 
     @property
     def reference(self) -> Reference:

@@ -75,6 +75,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "snake": (lambda: make("snake-small", 64, "meta"), {"policy_kwargs": SHARED}),
     "snake-grid": (lambda: make("snake-small", 64, "meta", observation="grid"), {"clip_range_vf": 0.2}),
     "cartpole": (lambda: make("cartpole", 64, "meta"), {}),
+    "frames": (lambda: make("snake-small", 64, "meta", actions="absolute"), {"symmetry": "augment"}),
+    "tied": (lambda: make("cartpole", 64, "meta"), {"symmetry": "equivariant"}),
     "reach": (lambda: make("reach", 64, "meta"), {}),
     "reach-torque": (  # a step has thousands of operations
         lambda: make("reach-torque", 64, "meta", payload=(0.0, 1.0), action_delay=1),
@@ -128,6 +130,9 @@ Q_CASES: dict[str, Any] = {
     "all": (DQN, "snake-small", "DuelingPolicy", {**REPLAY, **ALL}),
     "pqn": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8}),
     "pqn snake": (PQN, "snake-small", "MlpPolicy", {"n_steps": 8, "exploration_spread": 7.0, "normalize_reward": True}),
+    "frames": (DQN, "snake-small", "MlpPolicy", {**REPLAY, "symmetry": "augment", "prioritized_replay": 0.6}),
+    "tied": (DQN, "snake-small", "DuelingPolicy", {**REPLAY, "symmetry": "equivariant"}),
+    "pqn frames": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8, "symmetry": "augment"}),
     "pqn average": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8, "weight_average": 0.01}),
 }
 

@@ -155,10 +155,11 @@ def test_policy_loss_by_hand() -> None:
     model = PPO("MlpPolicy", walk(), normalize_advantage=False, vf_coef=0.25, ent_coef=0.5, device="cpu")
     log_prob = torch.tensor([2.0, 0.5, 1.0]).log()
     values, entropy = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.2, 0.6])
-    model._actor_critic.evaluate = lambda obs, actions, mask: (values, log_prob, entropy)  # type: ignore[method-assign]
     zeros = torch.zeros(3)
     batch = ppo_module.Minibatch(zeros, zeros, zeros, zeros, torch.tensor([1.0, -1, 3]), torch.tensor([1.0, 4, 0]))
-    _, terms = model._loss(batch, 0.25, None, model.ent_coef)
+    (policy_loss, value_loss), terms = model._losses_of(batch, 0.25, None, model.ent_coef)
+    policy_loss(log_prob, entropy)
+    value_loss(values)
     buffer = SimpleNamespace(returns=torch.arange(3.0), values=torch.zeros(3))
     model.rollout_buffer = buffer  # type: ignore[assignment]
     names = dict(zip(PPO._summaries[:6], model._summary(terms.mean(1), torch.zeros(1)).tolist(), strict=False))
@@ -184,9 +185,10 @@ def test_the_derivatives_of_the_loss_are_autograds(
     old_log_prob, log_prob, values, entropy = drawn[0], drawn[0] + 0.3 * drawn[1], drawn[2], drawn[3].abs()
     batch = ppo_module.Minibatch(drawn[0], drawn[0], values + 0.3 * drawn[5], old_log_prob, drawn[4], drawn[5])
     leaves = [values, log_prob, *([entropy] if with_entropy else [])]
-    model._actor_critic.evaluate = lambda *a: (*leaves, None)[:3]  # type: ignore[method-assign]
-    (grad_values, grad_log_prob, grad_entropy), terms = model._loss(batch, 0.2, clip_range_vf, model.ent_coef)
-    found = [grad_values, grad_log_prob, *([torch.full_like(entropy, grad_entropy)] if with_entropy else [])]
+    (of_policy, of_values), terms = model._losses_of(batch, 0.2, clip_range_vf, model.ent_coef)
+    grad_log_prob, grad_entropy = of_policy(log_prob, entropy if with_entropy else None)
+    entropies = [torch.full_like(entropy, grad_entropy)] if with_entropy else []
+    found = [of_values(values), grad_log_prob, *entropies]
 
     advantages = batch.advantages
     if normalize:

@@ -97,7 +97,7 @@ def test_tables_of_results_stand_between_the_markers_of_the_commands_that_write_
     assert names[0] == "results"
     pairs = [(entry.short_name, agent) for entry in entries() for agent in AGENTS]
     kinds = ("", "scaling", "solve")
-    written = {"results", *(section_name(env, agent, "cpu", kind) for env, agent in pairs for kind in kinds)}
+    written = {"results", "bench", *(section_name(env, agent, "cpu", kind) for env, agent in pairs for kind in kinds)}
     assert {name.removesuffix("-cuda") for name in names} <= written
     outside = re.sub(r"^<!-- ([\w-]+):begin -->$.*?^<!-- \1:end -->$", "", results, flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^\|", outside, re.MULTILINE) == []

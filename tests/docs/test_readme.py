@@ -29,6 +29,7 @@ from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
+from palaestra.train.bench.overview import all_figures, overview_table, processor
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
@@ -39,6 +40,7 @@ ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MU
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
 FINDS_DRIFT = ["monitor", "prices.onnx", "shop.jsonl"]  # in a market that has changed
+PRICE_LIST = "palaestra prices latest --out prices.xlsx"  # of sales that a till has exported
 NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
 
@@ -100,6 +102,10 @@ def _is_followed_elsewhere(command: str) -> None:
     assert command in command_lines(read("train/README.md"))  # test_process_group.py reads that page
 
 
+def _limits_all_libraries(command: str) -> None:
+    assert command == " ".join([*processor.LIMITS.values(), "palaestra bench"])
+
+
 CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole command
     r"python3 -m venv \.venv|\. \.venv/bin/activate|pytest -n 2": lambda command: None,  # the gate does so, or could
     r"ruff .*|mypy|codespell|pytest": _is_in_the_gate,
@@ -109,6 +115,7 @@ CHECKS: dict[str, Callable[[str], None]] = {  # by a pattern of the whole comman
     r"(pip install )?pre-commit( install)?": _has_hooks,
     r"wandb (leet|sync) RUN/wandb/offline-run-\*": _wandb_knows,
     r"torchrun .*": _is_followed_elsewhere,
+    r"\w+=avx2 .* palaestra bench": _limits_all_libraries,
     r"curl \"localhost.*": lambda command: None,  # test_readme_walk.py
     r"curl -X POST localhost:8000/outcome .*": lambda command: _is_an_outcome(command),
     r"curl -X POST .*": lambda command: _is_what_the_server_takes(command),
@@ -150,6 +157,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(throughput, "measure", lambda *args, **kwargs: {})  # measured in test_throughput.py
     monkeypatch.setattr(bench_tables, "throughput_table", lambda result: "")
+    monkeypatch.setattr(all_figures, "measure_overview", lambda *args: {"processor": "Abacus"})  # test_all_figures.py
+    monkeypatch.setattr(overview_table, "overview_table", lambda result: "")
+    monkeypatch.setattr(overview_table, "cells", lambda result: {"adding": "1 k"})
+    monkeypatch.setattr(overview_table, "source", lambda result, command: command)
     for module, measure, text in (
         (scaling, "measure_scaling", "scaling_table"),
         (time_to_solve, "measure_solving", "solving_table"),
@@ -193,6 +204,8 @@ def test_every_command_runs(
         for line in command_lines(f"```{kind}\n{text}```\n"):
             if line.startswith("palaestra ") and line.split()[1] != "serve":  # which goes on: test_readme_walk.py
                 _run(shlex.split(line)[1:], monkeypatch, capsys)
+                if line.partition("#")[0].strip() == PRICE_LIST:
+                    _prices_are_those_of_the_trained_agent(here)
 
 
 def _run(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,19 +224,11 @@ def _run(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         assert not exit_.value.code, (command, captured.err)
 
 
-def test_an_export_becomes_the_price_list_of_the_trained_agent(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of envs/README.md from semicolons and decimal commas to prices.xlsx, where each price is the model's."""
-    polars = pytest.importorskip("polars")
-    program = next(block for block in _programs("envs/README.md") if "kasse.csv" in block)
-    exec(compile(program, "envs/README.md", "exec"), {"__name__": "readme"})
-    commands = [shlex.split(line)[1:] for line in _commands("envs/README.md")[0]]
-    first = next(i for i, command in enumerate(commands) if "kasse.csv" in command)
-    for command in commands[first : first + 3]:
-        monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        assert not exit_.value.code, command
-    (model_file,) = here.glob("runs/pricing/ppo/*/model.zip")
+def _prices_are_those_of_the_trained_agent(folder: Path) -> None:
+    """An export with semicolons and decimal commas has become prices.xlsx, where each price is the model's."""
+    import polars
+
+    model_file = max(folder.glob("runs/pricing/ppo/*/model.zip"))
     model, market = PPO.load(model_file), Pricing(demand="kasse.json")
     assert json.loads(Path("kasse.json").read_text())["products"]["Tee"]["price_range"] == [3.0, 7.5]
     seen = polars.read_excel("prices.xlsx")
@@ -236,6 +241,14 @@ def test_an_export_becomes_the_price_list_of_the_trained_agent(here: Path, monke
     policy[:, 1:] = actions.reshape(market.stages, market.stock)
     start = seen.filter((polars.col("period") == 1) & (polars.col("stock") == market.stock))
     assert start["expected_margin"].item() == pytest.approx(market.policy_value(policy), abs=0.006)
+
+
+def test_an_export_becomes_the_price_list_of_the_trained_agent() -> None:
+    """:func:`test_every_command_runs` follows that way, and compares the list."""
+    ours = [line.partition("#")[0].strip() for line in _commands("envs/README.md")[0]]
+    first = next(i for i, line in enumerate(ours) if "fit-demand kasse.csv" in line)
+    assert [line.split()[1] for line in ours[first : first + 3]] == ["fit-demand", "train", "prices"]
+    assert ours[first + 2] == PRICE_LIST
 
 
 def test_every_command_of_the_command_line_is_shown() -> None:

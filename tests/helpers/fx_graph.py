@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.agents.graphs.slots import tensors_of
+from palaestra.envs import TensorVectorEnv
+from palaestra.envs.core.replay.replayed_steps import ReplayedSteps
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.snake import Snake
 
@@ -84,7 +88,9 @@ def traced(function: Callable[[], Any], tensors: Sequence[Tensor]) -> tuple[fx.G
             kept.extend((function(), noting.lines))
         return tensors_of(kept[0])
 
-    trace = make_fx(run)(*tensors)
+    with pytest.MonkeyPatch.context() as patch:  # a trace that is replayed needs no false tensor beside each of its own
+        patch.setattr(proxy_tensor, "set_meta", lambda proxy, value: proxy)
+        trace = make_fx(run)(*tensors)
     return trace, kept[0], kept[1]
 
 
@@ -165,14 +171,36 @@ def host_operations(trace: fx.GraphModule) -> set[str]:
     return names & {"_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2"}
 
 
+def train_as_on_a_gpu(patch: pytest.MonkeyPatch, graphs: Callable[[], FxGraph] | None) -> None:
+    """Let all agents made from here on take the ways of a GPU on the CPU, with recordings or, for None, without."""
+
+    def choose(agent: RecordingAgent) -> None:
+        agent.record_with(graphs)
+        agent._looks = False
+
+    patch.setattr(RecordingAgent, "_record_by_default", choose)
+    as_on_a_gpu(TensorVectorEnv, patch)
+
+
+def record_always() -> None:
+    """Record in this process, as on a GPU; a recording is compared with a second one only at its first replay."""
+    train_as_on_a_gpu(pytest.MonkeyPatch(), lambda: FxGraph(again=(1,)))
+
+
+def record_never() -> None:
+    """Take the same ways in this process without recordings."""
+    train_as_on_a_gpu(pytest.MonkeyPatch(), None)
+
+
 def choose_everywhere(self: Rng, mask: Tensor, where: Tensor | None = None) -> Tensor:
     """``Rng.choice`` as it is on a GPU, where rows are not sought."""
     return _CHOICE(self, mask)
 
 
 def as_on_a_gpu(batch: Any, patch: pytest.MonkeyPatch) -> None:
-    """Make a batch on the CPU take the ways that it takes on a GPU: no row is sought, no value looked at."""
+    """Make a batch on the CPU, or all for its class, take the ways of a GPU: no row is sought, no value looked at."""
     patch.setattr(batch, "reset_finished", batch._reset_by_selection)
-    patch.setattr(batch, "_accepts", lambda actions: True)
+    patch.setattr(batch, "accepts", lambda *actions: True)
+    patch.setattr(ReplayedSteps, "step", lambda *_: None)
     patch.setattr(Rng, "choice", choose_everywhere)
     patch.setattr(Snake, "on_host", False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import socket
 import sys
@@ -14,16 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from forked_command import FORKS, ForkedCommand
 
 from palaestra.agents.distributed.process_group import joined
-from palaestra.envs.specs import TensorEnvSpec
-from palaestra.train import cli
-from palaestra.train.runs import trainer
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["palaestra.train.cli", "palaestra.train.commands.train", "palaestra.train.runs.trainer", "torch._dynamo"]
-)  # not a test's own
 
 
 def _environ(rank: int, size: int, port: int) -> dict[str, str]:
@@ -42,7 +34,7 @@ def start(size: int, target: Callable[..., None], *arguments: Any) -> list[Any]:
     """``size`` processes that run ``target(environ, rank, *arguments)``."""
     port = _free_port()
     processes = [
-        _CONTEXT.Process(target=target, args=(_environ(rank, size, port), rank, *arguments)) for rank in range(size)
+        FORKS.Process(target=target, args=(_environ(rank, size, port), rank, *arguments)) for rank in range(size)
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])  # they import the module of ``target``
@@ -68,7 +60,7 @@ def wait(processes: list[Any], timeout: float = 60.0) -> list[int]:
 
 def results(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What ``function(*arguments)`` gives in each of the processes, once they are joined."""
-    pipes = [_CONTEXT.Pipe(duplex=False) for _ in range(size)]
+    pipes = [FORKS.Pipe(duplex=False) for _ in range(size)]
     processes = start(size, _call, [sender for _, sender in pipes], function, arguments)
     for _, sender in pipes:
         sender.close()
@@ -98,31 +90,20 @@ def _call(environ: dict[str, str], rank: int, senders: list[Any], function: Any,
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def start_command(size: int, arguments: list[str], folder: Path) -> list[Any]:
+def start_command(size: int, arguments: list[str], folder: Path) -> list[ForkedCommand]:
     """``palaestra ARGUMENTS`` in every process, with few evaluations; process r writes to ``folder/r.log``."""
-    folder.mkdir(exist_ok=True, parents=True)
-    return start(size, _command, arguments, str(folder))
+    port = _free_port()
+    return [
+        ForkedCommand(arguments, folder / f"{rank}.log", environ={**os.environ, **_environ(rank, size, port)})
+        for rank in range(size)
+    ]
 
 
 def command(size: int, arguments: list[str], folder: Path) -> tuple[list[int], str]:
     """The exit codes, and all that the processes have written."""
-    codes = wait(start_command(size, arguments, folder))
+    codes = [process.wait(60.0) for process in start_command(size, arguments, folder)]
     return codes, said(size, folder)
 
 
 def said(size: int, folder: Path) -> str:
     return "".join((folder / f"{rank}.log").read_text() for rank in range(size))
-
-
-def _command(environ: dict[str, str], rank: int, arguments: list[str], folder: str) -> None:
-    os.environ.update(environ)
-    torch.set_num_threads(1)
-    log = os.open(f"{folder}/{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    for name in ("stdout", "stderr"):
-        setattr(sys, name, os.fdopen(log, "w", buffering=1, closefd=False))
-    TensorEnvSpec.evaluation_episodes = 10
-    trainer._record_episode = lambda *args: None
-    sys.argv = ["palaestra", *arguments]
-    cli.main()

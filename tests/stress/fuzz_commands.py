@@ -35,6 +35,7 @@ from palaestra.envs import make
 from palaestra.envs.core.errors import is_out_of_memory
 from palaestra.train import cli
 from palaestra.train.bench import throughput
+from palaestra.train.bench.overview import all_figures
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
 from palaestra.train.config.schema import options_of
@@ -165,6 +166,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # what takes a value; None for flags
             "--run-dir": st.sampled_from(["new", "good", "bad.zip/x", "a b/é"]),
             "--resume": RUNS,
             "--deterministic": None,
+            "--precision": st.sampled_from(["float32", "tf32", "bf16", "", "0"]),
         },
     },
     "evaluate": {
@@ -191,7 +193,7 @@ OPTIONS: dict[str, dict[str, Any]] = {  # what takes a value; None for flags
         **dict.fromkeys(["--trials", "--total-timesteps", "--num-envs", "--jobs", "--seed", "--vary"], WORDS | SETTING),
         **{"--agent": st.sampled_from([*AGENTS, "x"]), "--set": SETTING},
     },
-    "bench": {"--repeats": WORDS, "--json": None},
+    "bench": {"--repeats": WORDS, "--seconds": WORDS, "--readme": FILES, "--json": None},
     "new": {"--template": st.sampled_from(["minimal", "gird"]), "--dir": st.sampled_from(["nowhere", "bad.zip"])},
     "fit-demand": {
         **{"--out": OUT, "--buyers": WORDS, "--product": WORDS, "--instrument": WORDS, "--all": None, "--json": None},
@@ -267,6 +269,7 @@ def workplace() -> Iterator[None]:
             (show, "watch"),
             (episodes, "evaluate"),
             (throughput, "measure"),
+            (all_figures, "measure_overview"),
             (grid, "run_grid"),
             (search, "sweep"),
         ):

@@ -2,10 +2,12 @@
 
     python tests/stress/kills.py --kills 50 [--seed 0] [--case "snake ppo" …] [--report kills.json]
 
-Every case (environment, agent) is trained once without a disturbance and once with kills, drawn uniformly over the time
-that its process takes, start-up and evaluation included, until its share of the kills is used up. A run that was killed
-before its first checkpoint is started anew, as its user would. The exit status is 1 if a weight or a row of the curves
-differs anywhere. A short version is in tests/train/runs/test_interrupt.py.
+Every case (environment, agent, way of training) is trained once without a disturbance and once with kills, drawn
+uniformly over the time that its process takes, start-up and evaluation included, until its share of the kills is used
+up. A run that was killed before its first checkpoint is started anew, as its user would. Of two processes all are
+killed, or one, which ends the other. Runs that train from recordings take the ways of a GPU, and are compared with one
+that calls each operation by itself. The exit status is 1 if a weight or a row of the curves differs anywhere. A short
+version is in tests/train/runs/test_killed_runs.py.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,24 +30,56 @@ from typing import Any
 
 import torch
 
+HELPERS = Path(__file__).parents[1] / "helpers"
+QUIET = ("--track", "disabled", "--no-report")
 ROLLOUTS = ["n_steps=16", "batch_size=512"]
 REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
 STAGES = ["env.size=curriculum(4, 6, 8, score=0.4)", "env.frame=8"]
-CASES: dict[str, tuple[str, str, int, list[str]]] = {  # environment, agent, steps, settings
-    "snake ppo": ("snake-small", "ppo", 200_000, ROLLOUTS),
-    "snake dqn": ("snake-small", "dqn", 60_000, REPLAY),
-    "snake pqn": ("snake-small", "pqn", 120_000, ROLLOUTS),
-    "snake restarts": ("snake-small", "ppo", 200_000, [*ROLLOUTS, "restart_states=0.5"]),
-    "snake stages": ("snake", "ppo", 200_000, [*ROLLOUTS, *STAGES]),
-    "snake dqn stages": ("snake", "dqn", 60_000, [*REPLAY, *STAGES, "restart_states=0.3"]),
-    "cartpole ppo": ("cartpole", "ppo", 200_000, ROLLOUTS),
-    "cartpole dqn": ("cartpole", "dqn", 60_000, [*REPLAY, "prioritized_replay=0.6"]),
-    "pricing ppo": ("pricing", "ppo", 150_000, [*ROLLOUTS, "normalize_observation=true"]),
-    "pricing dqn": ("pricing", "dqn", 80_000, REPLAY),
-    "reach ppo": ("reach", "ppo", 100_000, ROLLOUTS),
-    "reach pqn": ("reach", "pqn", 60_000, ROLLOUTS),
-    "reach-torque ppo": ("reach-torque", "ppo", 30_000, ROLLOUTS),
-    "duopoly ppo": ("pricing-duopoly", "ppo", 100_000, ROLLOUTS),
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, and how: what Python runs, and what it runs for the run that is left alone."""
+
+    env: str
+    agent: str
+    steps: int
+    settings: list[str]
+    words: tuple[str, ...] = ()
+    program: tuple[str, ...] = ("-m", "palaestra.train.cli")
+    undisturbed: tuple[str, ...] = ("-m", "palaestra.train.cli")
+
+
+def recorded(env: str, agent: str, steps: int, settings: list[str]) -> Case:
+    ways = (f"import fx_graph; fx_graph.{way}(); from palaestra.train.cli import main; main()" for way in WAYS)
+    program, undisturbed = (("-c", way) for way in ways)
+    return Case(env, agent, steps, settings, ("--deterministic",), program, undisturbed)
+
+
+WAYS = ("record_always", "record_never")
+CASES: dict[str, Case] = {
+    "snake ppo": Case("snake-small", "ppo", 200_000, ROLLOUTS),
+    "snake dqn": Case("snake-small", "dqn", 60_000, REPLAY),
+    "snake pqn": Case("snake-small", "pqn", 120_000, ROLLOUTS),
+    "snake restarts": Case("snake-small", "ppo", 200_000, [*ROLLOUTS, "restart_states=0.5"]),
+    "snake stages": Case("snake", "ppo", 200_000, [*ROLLOUTS, *STAGES]),
+    "snake dqn stages": Case("snake", "dqn", 60_000, [*REPLAY, *STAGES, "restart_states=0.3"]),
+    "cartpole ppo": Case("cartpole", "ppo", 200_000, ROLLOUTS),
+    "cartpole dqn": Case("cartpole", "dqn", 60_000, [*REPLAY, "prioritized_replay=0.6"]),
+    "pricing ppo": Case("pricing", "ppo", 150_000, [*ROLLOUTS, "normalize_observation=true"]),
+    "pricing dqn": Case("pricing", "dqn", 80_000, REPLAY),
+    "reach ppo": Case("reach", "ppo", 100_000, ROLLOUTS),
+    "reach pqn": Case("reach", "pqn", 60_000, ROLLOUTS),
+    "reach-torque ppo": Case("reach-torque", "ppo", 30_000, ROLLOUTS),
+    "duopoly ppo": Case("pricing-duopoly", "ppo", 100_000, ROLLOUTS),
+    "snake ppo, observations": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=observations"]),
+    "snake ppo, states": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
+    "snake pqn, states": Case("snake-small", "pqn", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
+    "cartpole ppo, two processes": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--processes", "2")),
+    "snake dqn, two processes": Case("snake-small", "dqn", 60_000, REPLAY, ("--processes", "2")),
+    "pricing ppo, recorded": recorded("pricing", "ppo", 50_000, ROLLOUTS),
+    "snake dqn, recorded": recorded("snake-small", "dqn", 30_000, REPLAY),
+    "snake pqn, recorded": recorded("snake-small", "pqn", 50_000, [*ROLLOUTS, "rollout_storage=states"]),
 }
 NUM_ENVS = 128
 _TIMED = ("time/fps", "time/time_elapsed", "time/iterations")
@@ -63,18 +98,32 @@ class Outcome:
     same_curves: bool = False
 
 
-def arguments(case: str, folder: Path) -> list[str]:
-    env, agent, steps, settings = CASES[case]
-    sets = [part for setting in settings for part in ("--set", setting)]
-    size = ["--total-timesteps", str(steps), "--num-envs", str(NUM_ENVS), "--checkpoint-every", str(steps // 10)]
-    return ["train", env, "--agent", agent, *size, *sets, "--run-dir", str(folder), "--track", "disabled"]
+def arguments(case: Case, folder: Path) -> list[str]:
+    sets = [part for setting in case.settings for part in ("--set", setting)]
+    size = ["--total-timesteps", str(case.steps), "--num-envs", str(NUM_ENVS)]
+    often = ["--checkpoint-every", str(case.steps // 10), *case.words]
+    return ["train", case.env, "--agent", case.agent, *size, *often, *sets, "--run-dir", str(folder), *QUIET]
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    program = [sys.executable, "-m", "palaestra.train.cli", *command]
-    environ = {"OMP_NUM_THREADS": "1", **os.environ}
+def start(program: tuple[str, ...], command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """The process of a command, in a group of its own."""
+    helpers = [str(HELPERS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environ = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(helpers)}
     with log.open("ab") as out:
-        return subprocess.Popen(program, stdout=out, stderr=subprocess.STDOUT, env=environ)
+        return subprocess.Popen(
+            [sys.executable, *program, *command], stdout=out, stderr=subprocess.STDOUT, env=environ, process_group=0
+        )
+
+
+def kill(process: subprocess.Popen[bytes], moments: random.Random) -> None:
+    """All of its group, or one of those that train together."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    members = [int(child) for child in children.read_text().split()] if children.exists() else []
+    if len(members) > 1 and moments.random() < 0.5:
+        os.kill(moments.choice(members), signal.SIGKILL)
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -95,39 +144,36 @@ def curves(folder: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in _TIMED} for row in csv.DictReader(file)]
 
 
-def run_case(case: str, kills: int, root: Path, moments: random.Random) -> Outcome:
+def run_case(name: str, kills: int, root: Path, moments: random.Random) -> Outcome:
     """One case: undisturbed, then with at most that many kills."""
-    outcome = Outcome(case)
-    whole, killed = root / f"{case} whole", root / f"{case} killed"
-    log = root / f"{case}.log"
+    outcome, case = Outcome(name), CASES[name]
+    whole, killed = root / f"{name} whole", root / f"{name} killed"
+    log = root / f"{name}.log"
     began = time.monotonic()
-    if start(arguments(case, whole), log).wait() != 0:
-        raise RuntimeError(f"{case} fails undisturbed: see {log}")
+    if start(case.undisturbed, arguments(case, whole), log).wait() != 0:
+        raise RuntimeError(f"{name} fails undisturbed: see {log}")
     outcome.seconds = time.monotonic() - began
     status: int | None = None
     while status is None:
         command = arguments(case, killed)
         if killed.exists():
             if (killed / "model.zip").exists() or list((killed / "checkpoints").glob("*.zip")):
-                command, outcome.resumes = (
-                    ["train", "--resume", str(killed), "--track", "disabled"],
-                    outcome.resumes + 1,
-                )
+                command = ["train", "--resume", str(killed), *QUIET]
+                outcome.resumes += 1
             else:
                 shutil.rmtree(killed)
                 outcome.fresh_starts += 1
-        process = start(command, log)
+        process = start(case.program, command, log)
         if outcome.kills == kills:
             status = process.wait()
             continue
         try:
             status = process.wait(moments.uniform(0.0, outcome.seconds))
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            kill(process, moments)
             outcome.kills += 1
     if status != 0:
-        raise RuntimeError(f"{case} ended with status {status}: see {log}")
+        raise RuntimeError(f"{name} ended with status {status}: see {log}")
     outcome.same_weights, outcome.same_curves = same_weights(whole, killed), curves(whole) == curves(killed)
     return outcome
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import wandb
 import yaml
+from forked_command import ForkedCommand
 from wandb_log import history as read_history
 
 from palaestra.envs import entries, make
@@ -137,6 +138,8 @@ def test_without_a_command_there_is_help(monkeypatch: pytest.MonkeyPatch, capsys
         ("bench cartpole --device mps", "Apple's GPUs have no 64-bit floats, which agents compute with: use cpu"),
         ("train cartpole --device mps", "device=mps: Apple's GPUs have no 64-bit floats"),
         ("bench cartpole --scaling --solve", "give one of them"),
+        ("bench snake --seconds 100", "--seconds is for the overview"),
+        ("bench --seconds 59", "the overview needs 60 at least"),
         ("bench CartPole-v1 --scaling", "only tensor environments scale"),
     ],
 )
@@ -284,13 +287,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
     config = yaml.safe_load((here / "run" / "config.yaml").read_text())
     config["total_timesteps"] = last + 2 * 32_768  # a short remainder
     (here / "run" / "config.yaml").write_text(yaml.safe_dump(config))
-    done = subprocess.run(
-        [sys.executable, *train, "--resume", "run"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    again = ForkedCommand(["train", "--track", "disabled", "--resume", "run"], here / "log")
+    assert again.wait() == 0, again.said()
     steps = [int(row["global_step"]) for row in csv.DictReader(progress.open())]
     assert steps == sorted(steps)
     assert steps[-1] >= config["total_timesteps"]

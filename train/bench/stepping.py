@@ -54,35 +54,37 @@ def measure_stepping(
     Arguments as :func:`~palaestra.train.bench.interleaved.measure_interleaved` has them.
     """
     arm, stepping = arm_of(config.resolved_env), {}
-    others = _gymnax(config, failures)
+    other = _gymnax(config, failures)
     for num_envs in sizes_of(config):
         workloads = stepping_workloads(config, num_envs)
         if arm is not None:
             workloads |= mujoco_workloads(arm, num_envs)
-        if num_envs in others:
-            workloads[GYMNAX.name] = others[num_envs].workload()
+        if other is not None and GYMNAX.name not in failures:
+            workloads[GYMNAX.name] = other.workload(select=num_envs)
         stepping[str(num_envs)] = measure_interleaved(workloads, repeats, STEPPING_SECONDS, failures, until)
-        if num_envs in others:
-            others[num_envs].close()
+    if other is not None:
+        other.close()
     return stepping, None if arm is None else physics_section(arm, stepping)
 
 
-def _gymnax(config: RunConfig, failures: dict[str, str]) -> dict[int, LibraryProcess]:
-    """A process for each number of environments, if it has that environment and is installed."""
+def _gymnax(config: RunConfig, failures: dict[str, str]) -> LibraryProcess | None:
+    """A process, if it has that environment and is installed."""
     if config.env not in GYMNASIUM_TWINS or not installed((GYMNAX,), failures):
-        return {}
-    spec = {"module": GYMNAX.module, "device": config.device, "threads": torch.get_num_threads()}
-    spec["env"] = GYMNASIUM_TWINS[config.env]
-    started = {num_envs: LibraryProcess({**spec, "num_envs": num_envs}) for num_envs in sizes_of(config)}
+        return None
+    process = LibraryProcess(gymnax_spec(config))
     try:
-        for process in started.values():
-            process.ready()
+        process.ready()
     except WorkloadError as error:
         failures[GYMNAX.name] = str(error)
-        for process in started.values():
-            process.close()
-        return {}
-    return started
+        process.close()
+        return None
+    return process
+
+
+def gymnax_spec(config: RunConfig) -> dict[str, Any]:
+    """What gymnax's process builds."""
+    spec = {"module": GYMNAX.module, "device": config.device, "threads": torch.get_num_threads()}
+    return {**spec, "env": GYMNASIUM_TWINS[config.env]}
 
 
 def stepping_workloads(config: RunConfig, num_envs: int) -> dict[str, Workload]:

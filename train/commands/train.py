@@ -72,8 +72,11 @@ def train(
         bool | None, typer.Option("--deterministic", help="The same bits every time on a GPU too, somewhat slower.")
     ] = None,
     no_graph: Annotated[
-        bool, typer.Option("--no-graph", help="Call a GPU's operations one by one, without CUDA graphs.")
+        bool, typer.Option("--no-graph", help="Call operations one by one: no CUDA graphs, no replayed steps on a CPU.")
     ] = False,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a GPU's products: float32 (the default), or tf32: coarser.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop."),
@@ -115,7 +118,7 @@ def train(
     spin_briefly()
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
-    options |= {"stop_at": stop_at, "threads": threads, "graph": False if no_graph else None}
+    options |= {"stop_at": stop_at, "threads": threads, "graph": False if no_graph else None, "precision": precision}
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     kept = (options[name] for name in options.keys() - {"total_timesteps", "threads"})
@@ -302,7 +305,6 @@ def _tell_interrupted(folder: RunFolder) -> None:
 
 
 def _finish(result: RunResult) -> None:
-    from palaestra.train.interruptions import Shown
     from palaestra.train.results.evaluation_report import report
     from palaestra.train.runs.run_folder import RunFolder
 

@@ -21,6 +21,7 @@ from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, r
 from palaestra.agents.optimizers import with_own_optimizer
 from palaestra.agents.options import AtLeastOne
 from palaestra.agents.q_learning import QLearning
+from palaestra.agents.symmetry.symmetric_agent import check_symmetry
 from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import RAISED, describe, one_line
@@ -39,6 +40,7 @@ from palaestra.train.config.schema import (
 )
 
 Agent = PPO | DQN | PQN
+PRECISIONS = ("float32", "tf32")  # of a GPU's products
 _LONGEST_VALUE = 60  # characters, of an argument in a message
 AGENTS: dict[str, type[Agent]] = dict(zip(AGENT_NAMES, (PPO, DQN, PQN), strict=True))
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
@@ -249,8 +251,9 @@ def begins_elsewhere(agent_kwargs: Mapping[str, Any], curriculum: Mapping[str, s
     return " and ".join([*found, *(f"env.{key}={text}" for key, text in (curriculum or {}).items())])
 
 
-def check_device(device: str) -> None:
-    """Raise a ConfigError unless PyTorch knows such a device, and agents can compute on it."""
+def check_device(device: str, precision: str = "float32") -> None:
+    """Raise a ConfigError unless PyTorch knows the device, agents can compute on it, and the precision is known."""
+    require_choice(precision, PRECISIONS, "precision")
     if device.partition(":")[0] == "mps":
         raise ConfigError(f"device={device}: Apple's GPUs have no 64-bit floats, which agents compute with: use cpu")
     require_choice(device.partition(":")[0], ("auto", "cpu", "cuda"), "device")
@@ -258,6 +261,14 @@ def check_device(device: str) -> None:
         torch.device("cpu" if device == "auto" else device)
     except RuntimeError as error:
         raise ConfigError(f"device={device}: {str(error).splitlines()[0]}") from error
+
+
+def check_computing(device: str, precision: str) -> None:
+    """Raise a ConfigError unless a run that begins here has that device, and there its products that precision."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={device}: there is no such device here")
+    if precision != "float32" and resolve_device(device).type != "cuda":
+        raise ConfigError(f"precision={precision}: a GPU has it, and this run computes on the CPU: leave it out")
 
 
 def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
@@ -278,10 +289,25 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
     try:
         # weights, gradients and Adam's two moments; the run's own random numbers begin later
         with at_most(available(torch.device("cpu")) / 16, too_large), torch.random.fork_rng(devices=[]):
-            policy(observations, actions, lambda _: 1e-3, **sde, **with_own_optimizer(policy, kwargs, decay))
+            built = policy(observations, actions, lambda _: 1e-3, **sde, **with_own_optimizer(policy, kwargs, decay))
     except ConfigError:
         raise
     except Exception as error:  # whatever their constructors raise
         if is_machine_failure(error):
             raise too_large from error
         raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
+    _check_symmetry(env, env_kwargs, arguments, built)
+
+
+def _check_symmetry(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any], policy: Any) -> None:
+    """Raise a ConfigError unless the environment has the symmetries that the agent is to use."""
+    use = arguments.get("symmetry", "none")
+    if use == "none":
+        return
+    if not env.in_tensors:
+        raise ConfigError(f"symmetry={use} is for environments in tensors, which name their symmetries: leave it out")
+    batch: Any = env.open(1, "cpu", 0, **env_kwargs)
+    try:
+        check_symmetry(use, bool(arguments.get("normalize_observation")), batch.env, policy)
+    except ValueError as error:
+        raise ConfigError(f"symmetry={use}: {error}") from error

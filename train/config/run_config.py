@@ -28,6 +28,7 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import (
     AGENTS,
     check_actions,
+    check_computing,
     check_device,
     check_schedules,
     check_sizes,
@@ -68,8 +69,8 @@ _COUNTS = {
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
-_TYPES |= {"deterministic": bool, "graph": bool}
-_OPTIONS = ("num_envs", "total_timesteps", "seed", "device", "checkpoint_every", "init_from", "stop_at", "threads")
+_TYPES |= {"deterministic": bool, "graph": bool, "precision": str}
+_OPTIONS = (*_COUNTS, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
@@ -91,6 +92,7 @@ class RunConfig:
     stop_at: str | float | None = None
     threads: int | None = None
     graph: bool = True
+    precision: str = "float32"
     curriculum: dict[str, str] | None = None
 
     @cached_property
@@ -174,8 +176,7 @@ def resolve_config(
     """The preset of (env, agent) with a file over it and the command line over that.
 
     Args:
-        env: any name that ``palaestra.envs.resolve`` knows; None for that of the file.
-        agent: a key of ``AGENTS``; None for that of the file, else "ppo".
+        env, agent: names as ``palaestra.envs.resolve`` and ``AGENTS`` know them; None for the file's, or "ppo".
         file: what :func:`read_file` gave. Settings of the agent or the environment that it leaves out are the
             preset's, unless it has all of ``NEEDED``, as a run's ``config.yaml`` has.
         options: fields of :class:`RunConfig`; None where the command line is silent.
@@ -189,13 +190,12 @@ def resolve_config(
     of_env = [setting for setting in settings if setting.startswith("env.")]
     config = _layered(dict(file or {}), given, of_env)
     observations, actions = spaces_of(config.resolved_env, config.env_kwargs)
-    config = _with_policy(config, observations)
-    config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
+    config = _put_settings(_with_policy(config, observations), [each for each in settings if each not in of_env])
+    config = _validated_values(config)
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
     config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
     _check_plan(config)  # after the score of another robot was measured
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={config.device}: there is no such device here")
+    check_computing(config.device, config.precision)
     return config
 
 
@@ -304,7 +304,7 @@ def _check_plan(config: RunConfig) -> None:
 
         check_curriculum(config.resolved_env, config.env_kwargs, config.curriculum)
     if config.stop_at is not None:
-        from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
+        from palaestra.train.config.stop_rule import stop_rule  # the same
 
         stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
 
@@ -315,7 +315,7 @@ def _validated_values(config: RunConfig) -> RunConfig:
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
     require_choice(config.agent, AGENTS, "agent")
-    check_device(config.device)
+    check_device(config.device, config.precision)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")

@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import torch
 
+from palaestra.agents import DQN
+from palaestra.agents.buffers.stored_observations import replay_keeps_states
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import Reference
+from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.formatting import SCORES, known, minutes
 
@@ -17,14 +20,29 @@ def whole_rollouts(asked: int, done: int, rollout: int) -> int:
     return done + -(-max(0, asked - done) // rollout) * rollout
 
 
-def headlines(config: RunConfig, reference: Reference, device: torch.device, done: int, rollout: int) -> list[str]:
-    """The first lines of a run: :func:`headline`, what its environment assumes, and what its returns mean."""
+def headlines(config: RunConfig, reference: Reference, model: Agent, done: int, rollout: int) -> list[str]:
+    """The first lines of a run: who trains, how it computes, what its environment assumes, what its returns mean."""
     assumed = config.resolved_env.remarks(config.env_kwargs)
-    return [headline(config, device, done, rollout), *assumed, returns_on_display(reference)]
+    how = computing(config, model)
+    return [headline(config, model.batch.device, done, rollout), how, *assumed, returns_on_display(reference)]
+
+
+def computing(config: RunConfig, model: Agent) -> str:
+    """One line on how a run computes: its precision, recorded operations on a GPU, and what its memory keeps."""
+    on_gpu = model.batch.device.type == "cuda"
+    precision = "float32"
+    if config.precision != "float32":
+        precision = "TF32 products, all else float32" if on_gpu else f"float32 ({config.precision} is a GPU's)"
+    one_by_one = "operations one by one" + (" (--no-graph)" if not config.graph else ": these cannot be recorded")
+    replayed = "CUDA graphs" if model.replays_graphs() else one_by_one
+    memory = "its replay memory keeps" if config.agent == "dqn" else "rollouts keep"
+    states = replay_keeps_states(model.batch) if isinstance(model, DQN) else model.rollout_buffer.store is not None
+    kept = "states, which give the observations again" if states else "observations"
+    return "; ".join([f"computes in {precision}", *([replayed] if on_gpu else []), f"{memory} {kept}"])
 
 
 def headline(config: RunConfig, device: torch.device, done: int, rollout: int) -> str:
-    """One line on a run.
+    """One line on who trains where and for how long.
 
     Args:
         config: of the run.

@@ -14,7 +14,8 @@ from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
 
 _OPTIONS = {"num_envs": "--num-envs", "total_timesteps": "--total-timesteps"}
-_DEFAULTS = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False, "graph": True}
+_DEFAULTS: dict[str, Any] = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False}
+_DEFAULTS |= {"graph": True, "precision": "float32"}
 _OTHERS = tuple(_DEFAULTS)  # that have one default everywhere
 _FLAGS = {"deterministic": "--deterministic", "graph": "--no-graph"}
 _SCHEDULE = re.compile(r"linear\(\s*([\d.e+-]+)\s*,\s*([\d.e+-]+)\s*\)")

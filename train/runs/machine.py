@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST = 1e10  # s, three hundred years: what says more is damaged
 _IMPORTED = time.monotonic()
 _SPINS = "10000"  # looks at the others, a tenth of a millisecond, before a thread that waits for them sleeps
-_STAT = Path("/proc/self/stat")
+_STAT, _STATUS = Path("/proc/self/stat"), Path("/proc/self/status")
 _CPUINFO = Path("/proc/cpuinfo")
 _START_TIME = 22  # number of the field in /proc/self/stat: clock ticks after boot, see proc(5)
 
@@ -72,7 +72,15 @@ def _processor_seconds() -> float:
 
 
 def peak_memory_mib() -> float | None:
-    """Most memory that this process ever held; None on Windows."""
+    """Most memory that this process ever held; None on Windows.
+
+    On Linux as ``/proc`` tells it: ``getrusage`` counts what the parent held when it started this process.
+    """
+    if _STATUS.is_file():
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+        peaks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        if peaks:
+            return int(peaks[0]) / 2**10
     try:
         import resource
     except ImportError:
@@ -91,15 +99,20 @@ def peak_device_mib() -> float | None:
 
 
 def arithmetic() -> dict[str, Any]:
-    """Threads, processors and version of PyTorch, on which sums depend to the last bit; ``GPU`` is None without one."""
+    """Threads, processors, version of PyTorch and precision of a GPU's products, on which sums depend to the last bit.
+
+    ``GPU`` is None without one.
+    """
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
-    processor = f"{_processor()} ({torch.backends.cpu.get_cpu_capability()})"
-    return {"threads": torch.get_num_threads(), "processor": processor, "GPU": gpu, "torch": str(torch.__version__)}
+    products = "tf32" if gpu is not None and torch.backends.cuda.matmul.allow_tf32 else "float32"
+    processor = f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
+    of_torch = {"torch": str(torch.__version__), "products": products}
+    return {"threads": torch.get_num_threads(), "processor": processor, "GPU": gpu, **of_torch}
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Its name, as Linux gives it, or Python elsewhere."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -133,6 +146,31 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         if wanted:  # PyTorch imports its compiler for it, which takes seconds
             torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def products_in(precision: str, device: str) -> Iterator[None]:
+    """A block in which a GPU multiplies matrices, in dense layers and convolutions, in "float32" or in "tf32".
+
+    TF32 rounds the factors of a product to 10 bits after the point (a thousandth) and adds in float32. Weights,
+    observations, returns and the optimizer stay float32. PyTorch's own setting is float32 for dense layers and TF32 for
+    convolutions; here one word decides for both. Nothing changes on a CPU.
+    """
+    import torch
+
+    from palaestra.envs.core import resolve_device  # late: this module is imported for --help
+
+    if resolve_device(device).type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def git_commit() -> str | None:

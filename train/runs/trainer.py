@@ -42,7 +42,7 @@ from palaestra.train.runs.callbacks import (
 )
 from palaestra.train.runs.curriculum import Environments, curriculum_callback, training_environments
 from palaestra.train.runs.failures import explained
-from palaestra.train.runs.machine import Stopwatch, deterministic, write_facts
+from palaestra.train.runs.machine import Stopwatch, deterministic, products_in, write_facts
 from palaestra.train.runs.parallel.stall_watch import StallWatch
 from palaestra.train.runs.parallel.threads import ThreadChoice, chosen_threads
 from palaestra.train.runs.run_folder import RunFolder
@@ -124,7 +124,7 @@ def train(
     """
     started, stop = Stopwatch(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
-    with alone, deterministic(config.deterministic), stop:
+    with alone, deterministic(config.deterministic), products_in(config.precision, config.device), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             with (
@@ -182,7 +182,7 @@ def _train(
     stages = curriculum_callback(config, progress.message)
     try:
         with progress:
-            first = headlines(config, reference, env.device, start_step, rollout)
+            first = headlines(config, reference, model, start_step, rollout)
             plans = callback.plan(), "" if stages is None else stages.plan()
             for line in filter(None, (*first, *plans, choice.remark, *model.remarks)):
                 progress.remark(line)

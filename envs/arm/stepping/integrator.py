@@ -29,6 +29,7 @@ from palaestra.envs.arm.stepping.operations import Operations
 from palaestra.envs.arm.stepping.solution import Systems, eliminate, eliminate_right_side, solution
 from palaestra.envs.arm.stepping.thread_use import allowed_threads, faster_way, threads_within
 from palaestra.envs.arm.tables import tables
+from palaestra.envs.core.replay.recording import host_call
 
 BLOCK = 2048  # environments for one thread
 _KEPT = 6  # recordings, each with a few megabytes: of training and evaluation, say
@@ -67,9 +68,16 @@ def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) 
         time_step: s.
         steps: how many, at least 1.
     """
-    n, threads = motion.q.shape[1], allowed_threads()
     if motion.q.device.type != "cpu":
-        return _in_blocks(chain, motion, time_step, steps, n)
+        q, dq = _in_blocks(chain, motion, time_step, steps, motion.q.shape[1])
+    else:  # which is recorded here already
+        q, dq = host_call(_on_host, chain, motion, time_step, steps)
+    return q, dq
+
+
+def _on_host(chain: SerialChain, motion: Motion, time_step: float, steps: int) -> Tensor:
+    """:func:`integrate` on a CPU, [2, dof, N]."""
+    n, threads = motion.q.shape[1], allowed_threads()
     if n <= BLOCK or threads == 1:
         with threads_within(1):
             return _in_blocks(chain, motion, time_step, steps, BLOCK)
@@ -81,8 +89,8 @@ def integrate(chain: SerialChain, motion: Motion, time_step: float, steps: int) 
     return after
 
 
-def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int, largest: int) -> tuple[Tensor, Tensor]:
-    """:func:`integrate` in equal blocks of up to ``largest`` environments."""
+def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int, largest: int) -> Tensor:
+    """:func:`integrate` in equal blocks of up to ``largest`` environments, [2, dof, N]."""
     q = motion.q
     n = q.shape[1]
     block = math.ceil(n / math.ceil(n / largest)) if n else 0
@@ -95,14 +103,13 @@ def _in_blocks(chain: SerialChain, motion: Motion, time_step: float, steps: int,
         if motion.drives is not None and alike:
             integrator.set_drives(motion.drives)
         if block == n:
-            q, dq = integrator.run(motion, slice(0, n), steps).clone()
-            return q, dq
+            return integrator.run(motion, slice(0, n), steps).clone()
         after = q.new_empty(2, *q.shape)
         for first in range(0, n, block):
             # the last block overlaps the one before, and computes the same
             rows = slice(min(first, n - block), min(first + block, n))
             after[:, :, rows] = integrator.run(motion, rows, steps)
-    return after[0], after[1]
+    return after
 
 
 class Integrator:

@@ -73,7 +73,6 @@ class KeptStates:
 class RestartingVectorEnv(TensorVectorEnv[StateT]):
     """A batch whose episodes may begin in states of earlier ones; see the module."""
 
-    replays_steps: bool  # False: beginnings depend on more than the running episodes
     kept: KeptStates | None = None
     origin: Tensor | None = None  # int64 [N]; None until states are kept
     _begun: Tensor | None = None
@@ -104,7 +103,7 @@ class RestartingVectorEnv(TensorVectorEnv[StateT]):
             raise ValueError(f"the share of episodes that begin in earlier states must be 0 … 1, got {share}")
         if capacity < 1:
             raise ValueError(f"at least 1 state must be kept, got {capacity}")
-        form = state_fields(self.env.reset(Rng(self._env_keys[:1], 0)))
+        form = state_fields(self.env.reset(Rng(self.env_keys[:1], 0)))
         count = min(capacity, -(-self.num_envs // _ENVS_FOR_A_ROW))
         self.kept = KeptStates(
             share=share,
@@ -114,7 +113,12 @@ class RestartingVectorEnv(TensorVectorEnv[StateT]):
             lengths=torch.zeros(capacity, dtype=torch.int64, device=self.device),
             states={name: field.new_zeros((capacity, *field.shape[1:])) for name, field in form.items()},
         )
-        self.origin, self.replays_steps = torch.zeros_like(self.episode), False
+        self.origin = torch.zeros_like(self.episode)
+        self.records_steps(False)
+
+    def records_steps(self, on: bool) -> None:
+        """Steps are made as they are where states are kept: beginnings depend on more than the running episodes."""
+        super().records_steps(on and self.kept is None)
 
     def _kept_key(self) -> Tensor:
         return env_keys(self.seed, self.env_indices[:1], Stream.KEPT_STATES)
@@ -187,7 +191,7 @@ class RestartingVectorEnv(TensorVectorEnv[StateT]):
         numbers = (kept["steps"], kept["lengths"], saved["origin"])
         if any(bool((number < 0).any()) for number in numbers):
             raise ValueError("the kept states have lengths that no episode has")
-        record: Any = type(self.env.reset(Rng(self._env_keys[:1], 0)))
+        record: Any = type(self.env.reset(Rng(self.env_keys[:1], 0)))
         held = min(len(own.lengths), int(kept["steps"]) * len(own.order))
         fields = {name: kept[f"state.{name}"][:held].to(self.device) for name in own.states}
         try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 from stable_baselines3.common.envs import SimpleMultiObsEnv
@@ -13,7 +14,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 
 from palaestra.agents.buffers.replay import NOTHING, Replay, Transitions
-from palaestra.agents.buffers.stored_observations import ObservationStore, StateStore, store_for
+from palaestra.agents.buffers.stored_observations import (
+    ObservationStore,
+    StateStore,
+    replay_keeps_states,
+    store_for,
+)
 from palaestra.envs import EnvError, TensorEnv, TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
@@ -138,3 +144,11 @@ def test_a_million_snake_transitions_take_246_bytes_each() -> None:
     replay = Replay(1_000_000, content, num_actions=3, gamma=0.99)
     assert replay.rows == 1001
     assert replay.nbytes == 1_001_000 * 246
+
+
+@pytest.mark.parametrize("env", ["snake-small", "cartpole", "pricing", "reach", "pricing-two"])
+def test_what_a_replay_memory_will_keep_is_known_before_it_begins(env: str) -> None:
+    batch = make(env, 4, "cpu")
+    before = replay_keeps_states(batch)
+    obs, _ = batch.reset()
+    assert before == isinstance(store_for(batch, obs), StateStore)

@@ -272,8 +272,8 @@ def stopped(walk: str, folder: Path, number: int = signal.SIGTERM) -> Path:
     while len(RunFolder(folder / "run").checkpoints()) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
     for process in processes:
-        os.kill(process.pid, number)
-    assert team.wait(processes) == [130, 130], team.said(2, folder)
+        process.send_signal(number)
+    assert [process.wait() for process in processes] == [130, 130], team.said(2, folder)
     assert "go on with" in (folder / "0.log").read_text()
     return folder / "run"
 

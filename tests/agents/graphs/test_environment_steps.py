@@ -25,6 +25,7 @@ CASES |= {
     "reach-torque payload": ("reach-torque", {"payload": (0.0, 1.0), "action_delay": 1}),
 }
 STEPS = 200
+FEWER = {"reach-torque": 60, "reach-torque payload": 24}  # slow; tests/stress/recorded_training.py takes 200
 
 
 class Stepper:
@@ -51,12 +52,12 @@ def actions_of(batch: TensorVectorEnv[Any], step: int) -> Tensor:
 def test_a_replayed_step_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Across ends of episodes: observations, rewards, ends, information and what a checkpoint would hold."""
     name, arguments = CASES[case]
-    plain, replayed = (make(name, 8, "cpu", seed=3, max_episode_steps=50, **arguments) for _ in range(2))
+    steps = FEWER.get(case, STEPS)
+    plain, replayed = (make(name, 8, "cpu", seed=3, max_episode_steps=steps // 4, **arguments) for _ in range(2))
     for batch in (plain, replayed):
         batch.reset()
         as_on_a_gpu(batch, monkeypatch)
     stepper = Stepper(replayed)
-    steps = STEPS if case != "reach-torque payload" else 60  # slow, and nearly the same as without
     for step in range(steps):
         actions = actions_of(plain, step)
         expected, found = plain.step(actions), stepper.step(actions)
@@ -64,7 +65,7 @@ def test_a_replayed_step_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -
             assert torch.equal(one, other), f"step {step}"
     for one, other in zip(tensors_of(plain.state_dict()), tensors_of(replayed.state_dict()), strict=True):
         assert torch.equal(one, other)
-    assert int(plain.episode.min()) >= steps // 50 - 1
+    assert int(plain.episode.min()) >= 3
     (graph,) = stepper.graphs
     assert graph.replays == steps - 4  # three as they are, and the recorded one
     assert graph.trace is not None
@@ -74,7 +75,7 @@ def test_a_replayed_step_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", NAMES)
 def test_a_trace_works_on_new_buffers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recorded with the episodes of one seed, replayed with those of another, in other memory."""
-    batch, other = (make(name, 8, "cpu", seed=seed, max_episode_steps=10) for seed in (1, 2))
+    batch, other = (make(name, 8, "cpu", seed=seed, max_episode_steps=8) for seed in (1, 2))
     for each in (batch, other):
         each.reset()
         as_on_a_gpu(each, monkeypatch)
@@ -88,7 +89,7 @@ def test_a_trace_works_on_new_buffers(name: str, monkeypatch: pytest.MonkeyPatch
     slots = [
         tensor.clone() for _, attribute in places_of(other, "env") for tensor in tensors_of(vars(other)[attribute])
     ]
-    for step in range(4, 24):
+    for step in range(4, 14 if name == "reach-torque" else 24):  # past the end of an episode
         actions = actions_of(other, step)
         expected, found = other.step(actions), graph.trace(*slots, actions)
         for one, another in zip(tensors_of(expected), found, strict=True):

@@ -1,9 +1,8 @@
-"""Training from recordings equals training without, to the bit: every environment and agent, and after a resume."""
+"""Training from recordings equals training without, to the bit: every kind of environment and agent."""
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +11,12 @@ from fx_graph import FxGraph, as_on_a_gpu, host_operations
 from gymnasium.spaces import Discrete
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
-from training_cases import SaveAt, all_tensors, grid, small
+from training_cases import all_tensors, small
 from walk import Walk
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.graphs import recorder
 from palaestra.agents.graphs.cuda_graph import OutsideStorages
-from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.envs import EnvError, TensorVectorEnv, make
 from palaestra.train.config.compatibility import AGENTS
 from palaestra.train.config.run_config import resolve_config
@@ -66,7 +64,10 @@ def learned(model: Any, steps: int = STEPS, callback: Any = None) -> Any:
     return model.learn(steps * ENVS, callback)
 
 
-SOME = [(name, agent) for name, agent in grid() if agent == "ppo" or name in ("cartpole", "snake-small", "pricing")]
+SOME = [
+    *((name, agent) for name in ("cartpole", "snake-small", "pricing") for agent in AGENTS),
+    *((name, "ppo") for name in ("pricing-two", "pricing-duopoly", "reach")),
+]  # each kind of observation, stored as it is or as a state, of action, of mask and of wrapper
 
 
 def compare_recorded(name: str, agent: str, patch: pytest.MonkeyPatch, total: int) -> None:
@@ -83,7 +84,10 @@ def compare_recorded(name: str, agent: str, patch: pytest.MonkeyPatch, total: in
 
 @pytest.mark.parametrize(("name", "agent"), SOME)
 def test_recordings_train_to_the_same_bits(name: str, agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``python tests/stress/recorded_training.py`` takes every environment with every agent, and 200 steps."""
+    """``python tests/stress/recorded_training.py`` takes every environment with every agent, and 200 steps.
+
+    That whole runs do so too, killed and resumed, is tested in tests/train/runs/test_killed_runs.py.
+    """
     compare_recorded(name, agent, monkeypatch, 60)
 
 
@@ -97,6 +101,12 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "average": ("pricing-easy", "dqn", {"weight_average": 0.01, "exploration_spread": 3.0}),
     "restarts": ("snake-small", "ppo", {"restart_states": 0.5}),
     "restarts, replay": ("cartpole", "dqn", {"restart_states": 0.5}),
+    "ppo frames": ("snake-small", "ppo", {"symmetry": "augment"}),
+    "ppo tied": ("cartpole", "ppo", {"symmetry": "equivariant"}),
+    "dqn frames": ("cartpole", "dqn", {"symmetry": "augment", "prioritized_replay": 0.6}),
+    "dqn tied": ("snake-small", "dqn", {"symmetry": "equivariant"}),
+    "pqn frames": ("cartpole", "pqn", {"symmetry": "augment"}),
+    "pqn tied": ("snake-small", "pqn", {"symmetry": "equivariant"}),
     "spread": ("cartpole", "pqn", {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True}),
 }
 
@@ -108,26 +118,6 @@ def test_so_do_options_that_no_preset_has(case: str, monkeypatch: pytest.MonkeyP
     graphs = Graphs()
     recorded = learned(on_a_gpu(preset(name, agent, **settings), monkeypatch, graphs), 60)
     assert differing(recorded, plain) == []
-    assert min(graphs.replays) > 0
-
-
-@pytest.mark.parametrize(("name", "agent"), [("pricing", "ppo"), ("snake-small", "dqn"), ("pricing", "pqn")])
-def test_a_recorded_run_resumes_to_the_same_bits(
-    name: str, agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped in the middle, resumed by a new agent, and compared with a run without recordings."""
-    whole = learned(on_a_gpu(preset(name, agent), monkeypatch))
-    stopped, half = on_a_gpu(preset(name, agent), monkeypatch, Graphs()), STEPS * ENVS // 2
-    learned(stopped, STEPS, SaveAt(half, tmp_path / "c.zip", stop=True))
-    assert half <= stopped.num_timesteps < STEPS * ENVS
-    graphs = Graphs()
-    again = on_a_gpu(preset(name, agent), monkeypatch)
-    monkeypatch.setattr(RecordingAgent, "_record_by_default", lambda self: self.record_with(graphs))
-    torch.manual_seed(12345)  # the generator is part of the file
-    again = type(again).resume(tmp_path / "c.zip", again.batch)
-    again.learn(STEPS * ENVS - again.num_timesteps, reset_num_timesteps=False)
-    assert again.num_timesteps == whole.num_timesteps
-    assert differing(again, whole) == []
     assert min(graphs.replays) > 0
 
 

@@ -126,8 +126,8 @@ def test_ppo_learns_a_rollout_after_its_update() -> None:
     """Its log-probabilities belong to one function, so that the first minibatch has ratio 1."""
     model = agent(PPO, n_steps=32, batch_size=256)  # one minibatch
     seen: list[float] = []
-    loss = model._loss
-    model._loss = lambda *args: (result := loss(*args), seen.append(float(result[1][3].mean())))[0]
+    gradients = model._gradients
+    model._gradients = lambda *args: (result := gradients(*args), seen.append(float(result[0][3].mean())))[0]
     model.learn(3 * 256)
     assert max(map(abs, seen)) < 1e-6
     (norm,) = norms_of(model)

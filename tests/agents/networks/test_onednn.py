@@ -52,17 +52,32 @@ def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vendor", "capability", "faster"),
-    [("AuthenticAMD", "AVX512", True), ("AuthenticAMD", "AVX2", False), ("GenuineIntel", "AVX512", False)],
+    ("vendor", "family", "capability", "faster"),
+    [
+        ("AuthenticAMD", "cpu family\t: 26", "AVX512", True),
+        ("AuthenticAMD", "cpu family\t: 25", "AVX512", False),  # computes it in two halves
+        ("AuthenticAMD", "", "AVX512", False),
+        ("AuthenticAMD", "cpu family\t: 26", "AVX2", False),
+        ("GenuineIntel", "cpu family\t: 26", "AVX512", False),
+    ],
 )
-def test_it_is_for_amds_avx512(vendor: str, capability: str, faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_for_amds_wide_avx512(
+    vendor: str, family: str, capability: str, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not torch.backends.mkl.is_available():
         pytest.skip("a PyTorch without MKL")
+    text = f"processor : 0\nvendor_id : {vendor}\n{family}\nmodel\t: 17\n"
     monkeypatch.setattr(pathlib.Path, "exists", lambda self: True)
-    monkeypatch.setattr(pathlib.Path, "read_text", lambda self, **kwargs: f"processor : 0\nvendor_id : {vendor}\n")
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda self, **kwargs: text)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert onednn.is_faster.__wrapped__() == faster
     assert onednn.has_fast_tanh.__wrapped__() == (vendor == "GenuineIntel")
+
+
+def test_windows_names_the_family_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pathlib.Path, "exists", lambda self: False)
+    monkeypatch.setattr(onednn.platform, "processor", lambda: "AMD64 Family 26 Model 68 Stepping 0, AuthenticAMD")
+    assert onednn._family() == 26
 
 
 @pytest.mark.parametrize("layers", [{"activation_fn": nn.Tanh}, {"activation_fn": nn.ReLU}])

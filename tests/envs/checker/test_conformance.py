@@ -18,6 +18,7 @@ from palaestra.envs.checker.value_rules import random_actions
 from palaestra.envs.core import TensorVectorEnv
 from palaestra.envs.core.reference import counts_of_whole
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Walk(TensorEnv[WalkState]):
 
     def stresses(self) -> Any:
         return {"sticky": {"sticky_actions": 0.5}, "other rules": Walk()}
+
+    def symmetries(self) -> Any:
+        seen, moves = SignedPermutation.flipping(2, [0]), SignedPermutation.exchanging(2, (0, 1))
+        return [Symmetry("mirror", lambda s: replace(s, place=-s.place), seen, moves)]
 
     def step_figures(
         self, earlier: WalkState, before: WalkState, action: Tensor, after: WalkState
@@ -306,6 +311,19 @@ class SuccessDtype(Walk):
         return state.place
 
 
+class Lopsided(Walk):
+    """A mirror that leaves the actions as they are."""
+
+    def symmetries(self) -> Any:
+        seen = SignedPermutation.flipping(2, [0])
+        return [Symmetry("mirror", lambda s: replace(s, place=-s.place), seen, SignedPermutation.identity(2))]
+
+
+class NarrowMap(Walk):
+    def symmetries(self) -> Any:
+        return [Symmetry("mirror", abs, SignedPermutation.flipping(1), SignedPermutation.identity(2))]
+
+
 class WrongKeys(Walk):
     @property
     def keys_to_action(self) -> dict[str, int]:
@@ -407,6 +425,8 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (MaskShape, {"action mask"}, "action_mask must return a bool tensor of shape (64, 2)"),
     (MaskAllowsNothing, {"action mask"}, "allows no action"),
     (SuccessDtype, {"success"}, "success must return a bool tensor of shape (64,), got torch.float32"),
+    (Lopsided, {"symmetries"}, "symmetry 'mirror' does not commute with the rules: the mean of place after a step is"),
+    (NarrowMap, {"symmetries"}, "symmetry 'mirror': its map of observations must be of 2 numbers, got 1"),
     (WrongKeys, {"keys"}, "'right' → 2"),
     (
         MistypedStress,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +38,7 @@ from palaestra.train.bench.libraries.sb3 import SB3, SB3_ALONE
 from palaestra.train.bench.stepping import GYMNASIUM
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import three_digits
+from palaestra.train.runs import machine
 from palaestra.train.runs.machine import peak_memory_mib
 
 
@@ -438,11 +441,25 @@ def test_an_unknown_environment_is_named_before_anything_is_measured() -> None:
         throughput.measure("cartpol")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="compares with Linux's /proc")
-def test_peak_memory_is_the_kernel_s_own_figure() -> None:
-    with open("/proc/self/status", encoding="ascii") as status:
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-    assert peak_memory_mib() == pytest.approx(peak, rel=0.02)
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at Linux's /proc")
+def test_peak_memory_is_this_process_s_own_and_not_its_parent_s() -> None:
+    """A process of some 10 MiB, started by one that has held 300 more, and then holds 64 MiB for a moment."""
+    program = "from palaestra.train.runs.machine import peak_memory_mib as p; a = p(); b = b'x' * 2**26; print(a, p())"
+    parent = f"import subprocess, sys; held = b'x' * (300 * 2**20); subprocess.run([sys.executable, '-c', {program!r}])"
+    answer = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    before, after = map(float, answer.stdout.split())
+    assert 5 < before < 200
+    assert after - before == pytest.approx(64, abs=8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="compares with Linux's getrusage")
+def test_peak_memory_is_the_kernel_s_own_figure_elsewhere_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = peak_memory_mib()
+    monkeypatch.setattr(machine, "_STATUS", tmp_path / "none")
+    other = peak_memory_mib()
+    assert own is not None
+    assert other is not None
+    assert other > 0.9 * own  # or more, if the parent held more
 
 
 # ---------------------------------------------------------------------------------------------------- the table

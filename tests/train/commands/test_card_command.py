@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from exported_runs import command
+from forked_command import ForkedCommand
 from hub_stand_in import TOKEN, HubStandIn, hub_stand_in
 
 OLD = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
@@ -22,17 +23,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return shutil.copytree(OLD, tmp_path / "run")
 
 
-def card(hub: HubStandIn, *words: str, token: str | None = TOKEN) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def card(hub: HubStandIn, *words: str, token: str | None = TOKEN) -> Done:
     """The command in a process of its own, as the hub's address is read when ``huggingface_hub`` is imported."""
     environ = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(Path("cache").absolute())}
     environ |= {"HF_HUB_DISABLE_XET": "1"}  # large files go by HTTP
     environ.pop("HF_TOKEN", None)
     if token is not None:
         environ["HF_TOKEN"] = token
-    program = [sys.executable, "-m", "palaestra", "card", *words]
-    return subprocess.run(
-        program, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
-    )
+    folder = Path(tempfile.mkdtemp(dir=Path.cwd()))
+    process = ForkedCommand(["card", *words], folder / "out", errors=folder / "errors", environ=environ)
+    return Done(process.wait(), process.said(), process.complained())
 
 
 def test_the_card_is_written_into_the_run_folder_and_nothing_is_replaced(

@@ -222,7 +222,7 @@ def subjects() -> dict[str, Any]:
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_nor_does_that_of_other_peoples_environments(deterministic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor on the processes that they run in."""
-    model = PPO("MlpPolicy", make("CartPole-v1", 4, "cpu"), n_steps=8, batch_size=32, seed=0)
+    model = PPO("MlpPolicy", make("CartPole-v1", 4, "cpu"), n_steps=8, batch_size=32, seed=3)  # 125 steps an episode
     policy, results = AgentPolicy(model, deterministic), []
     for batch, mode in ((20, "sync"), (3, "sync"), (7, "async")):
         monkeypatch.setattr(GymnasiumSpec, "default_batch", batch)

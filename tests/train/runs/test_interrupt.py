@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from forked_command import ForkedCommand
 from kills import curves, same_weights, weights
 
 from palaestra.agents import PPO, CheckpointError
@@ -30,7 +28,6 @@ from palaestra.train.interruptions import StopSignal
 from palaestra.train.runs import callbacks, checkpoints, trainer
 from palaestra.train.runs.run_folder import RunFolder, only_process
 
-ENVIRON = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = ["n_steps=8", "batch_size=256", "env.max_episode_steps=40"]  # so that evaluations are short
 PPO_RUN = ("cartpole", "ppo", 64 * 8 * 40, TINY, 64)
 DQN_RUN = ("snake-small", "dqn", 64 * 300, ["learning_starts=1000", "batch_size=128", "buffer_size=5000", TINY[-1]], 64)
@@ -53,51 +50,16 @@ def command(kind: tuple[Any, ...], folder: Path) -> list[str]:
     return ["train", env, "--agent", agent, *size, *sets, "--run-dir", str(folder), "--track", "disabled"]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "palaestra.train.cli", *arguments]
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRON)
-
-
-@pytest.mark.parametrize("kind", [PPO_RUN, DQN_RUN, PQN_RUN], ids=["ppo", "dqn", "pqn"])
-def test_a_run_killed_again_and_again_ends_with_the_same_weights(kind: tuple[Any, ...], tmp_path: Path) -> None:
-    """SIGKILL at random moments once the first checkpoint is there; the run goes on from the newest whole one."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = start(command(kind, whole))
-    assert done.wait(120) == 0, done.communicate()[0]
-    moments = random.Random(0)
-    process, kills = start(command(kind, killed)), 0
-    deadline = time.monotonic() + 150
-    while kills < 2 and time.monotonic() < deadline:
-        before = RunFolder(killed).checkpoints()
-        while RunFolder(killed).checkpoints() == before and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0.0, 0.15))
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.communicate()
-        kills += 1
-        process = start(["train", "--resume", str(killed), "--track", "disabled"])
-    out = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, out
-    assert kills > 0
-    ours, theirs = weights(killed), weights(whole)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    assert curves(killed) == curves(whole)
-    assert not (killed / "checkpoints").exists()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_path: Path) -> None:
-    process = start(command(PPO_RUN, tmp_path / "a run"))
+    process = ForkedCommand(command(PPO_RUN, tmp_path / "a run"), tmp_path / "log")
     progress = tmp_path / "a run" / "progress.csv"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (progress.exists() and progress.read_text().count("\n") > 2):
         time.sleep(0.01)
     process.send_signal(number)
-    out = process.communicate(timeout=60)[0]
-    assert process.returncode == 130, out
+    status, out = process.wait(60), process.said()
+    assert status == 130, out
     assert "stopping after this iteration" in out
     assert f"go on with: palaestra train --resume '{tmp_path / 'a run'}'" in out
     steps = int(curves(tmp_path / "a run")[-1]["global_step"])

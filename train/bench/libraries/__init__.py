@@ -51,6 +51,16 @@ def installed(peers: Sequence[Peer], left_out: dict[str, str]) -> list[Peer]:
     return [peer for peer in peers if peer.name not in left_out]
 
 
+def require_jax_on(device: str) -> None:
+    """Raise a RuntimeError if JAX would compute on the CPU where all others have a GPU."""
+    import jax  # in processes of libraries that need it only
+
+    from palaestra.envs.core import resolve_device
+
+    if resolve_device(device).type == "cuda" and jax.default_backend() != "gpu":
+        raise RuntimeError("JAX has no GPU here: pip install 'jax[cuda12]'")
+
+
 OURS_AND_SB3 = "sb3"
 LEARNERS = (
     Peer("rsl_rl", "rsl_rl", "rsl-rl-lib"),

@@ -13,14 +13,20 @@ import jax
 import jax.numpy as jnp
 
 from palaestra.train.bench.interleaved import Workload, repeating
+from palaestra.train.bench.libraries import require_jax_on
+from palaestra.train.bench.libraries.env_stepping import SeveralSizes
 
 PASS = 16  # as in our own stepping
 
 
-def build(spec: dict[str, Any]) -> Workload:
-    """A workload with ``spec["num_envs"]`` environments."""
-    num_envs: int = spec["num_envs"]
+def build(spec: dict[str, Any]) -> SeveralSizes:
+    """A workload for each number of environments of ``spec["env"]``."""
+    require_jax_on(spec["device"])
     env = gymnax.make(spec["env"])[0]
+    return SeveralSizes(lambda num_envs: _steps(env, num_envs))
+
+
+def _steps(env: Any, num_envs: int) -> Workload:
     step = jax.vmap(env.step)
 
     def play(key: Any, state: Any, actions: Any) -> Any:

@@ -56,22 +56,34 @@ class LibraryProcess:
             raise WorkloadError(answer["error"])
         return answer
 
-    def ready(self) -> None:
-        """Wait until it is built.
+    def ready(self, patience: float | None = None) -> None:
+        """Wait until it is built, at most so many seconds, or as long as is usual.
 
         Raises:
             WorkloadError: if it cannot be.
         """
-        self._answer(START_SECONDS)
+        self._answer(START_SECONDS if patience is None else patience)
+
+    def ask(self, seconds: float, **settings: Any) -> None:
+        """Let it work for at least so many seconds, with these settings; :meth:`answer` waits until it has."""
+        self._child.send(json.dumps({"seconds": seconds, **settings}))
+
+    def answer(self, patience: float) -> dict[str, Any]:
+        """What it has found, plain data, after at most so many seconds.
+
+        Raises:
+            WorkloadError: if it failed, or is not done by then.
+        """
+        answer = self._answer(patience)
+        self.memory_mib, self.device_memory_mib = answer["memory_mib"], answer["device_memory_mib"]
+        return dict(answer["sample"])
 
     def workload(self, **settings: Any) -> Workload:
         """Its work, to be timed in turns with others; ``settings`` go with each request."""
 
         def work(seconds: float) -> Sample:
-            self._child.send(json.dumps({"seconds": seconds, **settings}))
-            answer = self._answer(ANSWER_SECONDS + seconds)
-            self.memory_mib, self.device_memory_mib = answer["memory_mib"], answer["device_memory_mib"]
-            return Sample(**answer["sample"])
+            self.ask(seconds, **settings)
+            return Sample(**self.answer(ANSWER_SECONDS + seconds))
 
         return work
 

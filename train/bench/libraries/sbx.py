@@ -13,6 +13,7 @@ from flax import linen
 
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import make
+from palaestra.train.bench.libraries import require_jax_on
 from palaestra.train.bench.libraries.iterations import Iterations
 from palaestra.train.bench.libraries.sb3 import learning
 from palaestra.train.config.run_config import RunConfig
@@ -21,6 +22,7 @@ from palaestra.train.config.run_config import RunConfig
 def build(spec: dict[str, Any]) -> Iterations:
     """sbx on ``spec["config"]``."""
     config = RunConfig(**spec["config"])
+    require_jax_on(config.device)
     names = ("n_steps", "batch_size", "n_epochs", "learning_rate")
     env = SB3VecEnv(make(config.env, config.num_envs, config.device, config.seed))
     network = {"net_arch": config.agent_kwargs["policy_kwargs"]["net_arch"], "activation_fn": linen.tanh}

@@ -1,7 +1,8 @@
 """The process of one workload: builds it, then works when :mod:`palaestra.train.bench.libraries.process` tells it to.
 
 One JSON object a line on standard input and output. First what to build, ``{"module", "threads", …}``, answered by
-``{}``; then each ``{"seconds": s}``, perhaps with ``"epochs"``, is answered by a sample, and the peak of memory so far.
+``{}``; then each ``{"seconds": s}``, perhaps with ``"epochs"`` or ``"select"`` (one of several workloads), is answered
+by a sample, and the peak of memory so far.
 ``{"error": "…"}`` answers what fails. Whatever a library prints goes to standard error.
 """
 
@@ -39,7 +40,13 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 
 def prepare(threads: int, device: str) -> None:
-    """As many threads as the benchmark itself, for PyTorch and, by the cores that it finds, for JAX."""
+    """As many threads as the benchmark itself, for PyTorch and, by the cores that it finds, for JAX.
+
+    Threads that wait for others sleep soon, in all libraries alike, as in ``palaestra train``.
+    """
+    from palaestra.train.runs.machine import spin_briefly
+
+    spin_briefly()
     import torch
 
     torch.set_num_threads(threads)
@@ -57,6 +64,8 @@ def _measure(workload: Any, request: dict[str, Any]) -> dict[str, Any]:
 
     if "epochs" in request:
         workload.set_epochs(request["epochs"])
+    if "select" in request:
+        workload.select(request["select"])
     sample = asdict(workload(request["seconds"]))
     return {"sample": sample, "memory_mib": peak_memory_mib(), "device_memory_mib": peak_device_mib()}
 

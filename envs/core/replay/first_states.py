@@ -1,0 +1,68 @@
+"""A stock of first states: the next episodes of every environment, begun in one call, taken row by row.
+
+A reset is a function of the environment and the episode, so what it gives can be made ahead: states, observations and
+keys of the next :data:`EPISODES` of every row. Episode e of row i lies at (e mod :data:`EPISODES`) · N + i.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.core.batching.records import state_fields
+from palaestra.envs.core.draws.splitmix import child_key
+from palaestra.envs.core.draws.stock import EPISODES
+from palaestra.envs.core.reference import Array
+from palaestra.envs.core.replay.fields import Fields
+from palaestra.envs.core.rng import Rng
+
+_MOST = 1 << 24  # bytes in stock
+
+
+def fits(nbytes: int) -> bool:
+    """True if a stock of states and observations of all environments, of so many bytes, is small enough."""
+    return nbytes * EPISODES <= _MOST
+
+
+class FirstStates:
+    """The first states of every environment's next episodes."""
+
+    def __init__(self, env: Any, env_keys: Tensor, episode: Array, fields: Fields) -> None:
+        """Make them.
+
+        Args:
+            env: the rules.
+            env_keys: int64 [N].
+            episode: int64 [N], the running ones; those after them are begun.
+            fields: the states' into which they will be put.
+        """
+        n = len(env_keys)
+        self._num_envs, self._start = n, episode.copy()
+        self._sure = EPISODES - 1  # resets after this one until a row may have used up its share
+        self.served = 0  # rows taken so far
+        with torch.inference_mode(False), torch.no_grad():
+            after = torch.from_numpy(episode) + 1
+            place = torch.arange(EPISODES).unsqueeze(1)
+            episodes = after + ((place - after) & (EPISODES - 1))  # [EPISODES, N], each at its place
+            keys = child_key(env_keys.expand_as(episodes), episodes).view(-1)
+            state = env.reset(Rng(keys, 0))
+            self.observations: Array = env.observe(state).contiguous().numpy()
+        self.keys: Array = keys.numpy()
+        self._fields = Fields({name: field.contiguous() for name, field in state_fields(state).items()}, fields.names)
+
+    def lasts(self, episode: Array) -> bool:
+        """True if the next reset of any row is in stock; ``episode`` int64 [N] are the running ones."""
+        if not self._sure:
+            self._sure = EPISODES - int((episode - self._start).max())
+        if self._sure <= 0:
+            return False
+        self._sure -= 1
+        return True
+
+    def take(self, rows: Array, episode: Array) -> tuple[list[Array], Array, Array]:
+        """States, observations and keys of the episodes [n] that begin in these rows [n]."""
+        self.served += len(rows)
+        place = (episode & (EPISODES - 1)) * self._num_envs + rows
+        return self._fields.take(place), self.observations.take(place, 0), self.keys.take(place)

@@ -1,0 +1,137 @@
+"""A recorded function as a list of steps on kept memory.
+
+Memory that the function makes for itself is given by turns: what is read no more makes room for what comes. What it
+reads from before (inputs) and what is read afterwards (results) has memory named by the caller, so that the same
+recording can be replayed from one place to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.core.replay.lowering import Step, steps_of
+from palaestra.envs.core.replay.recording import Call, Recording, Region
+
+_LEAST = 64  # bytes
+
+
+class Program:
+    """A recording without what nobody reads, and memory for what it computes on the way."""
+
+    def __init__(self, recording: Recording, inputs: set[int], results: set[int]) -> None:
+        """Plan the memory.
+
+        Args:
+            recording: of the function.
+            inputs: memories that hold what changes from call to call.
+            results: memories that are read afterwards.
+        """
+        self._outside = {number: recording.memory[number] for number in recording.outside - inputs}
+        self.calls = _needed(recording.calls, results | set(self._outside))
+        written = {memory for call in self.calls for memory in call.written}
+        self._constants = {n: tensor for n, tensor in self._outside.items() if n not in written}
+        own = {p.memory for call in self.calls for p in call.places()} - inputs - results - set(self._outside)
+        self._own = _by_turns(self.calls, own)
+
+    def changed_outside(self) -> dict[int, Tensor]:
+        """The memory from before that the function writes to, whole: scratch memory of rules, say."""
+        changed = self._outside.keys() - self._constants.keys()
+        return {n: torch.empty(0, dtype=torch.uint8).set_(self._outside[n].untyped_storage()) for n in changed}
+
+    def steps(self, given: Mapping[int, Tensor], run: bool = False) -> list[Step]:
+        """The steps of the function.
+
+        Args:
+            given: bytes (uint8) of each memory of inputs and results.
+            run: run each as soon as it is made: what an operation can do is found out so.
+        """
+        located: dict[Region, Tensor] = {}
+
+        def locate(place: Region) -> Tensor:
+            if place not in located:
+                memory = self._outside.get(place.memory)
+                if memory is None:
+                    memory = given[place.memory] if place.memory in given else self._own[place.memory]
+                located[place] = tensor_at(place, memory)
+            return located[place]
+
+        steps: list[Step] = []
+        for call in self.calls:
+            new = steps_of(call, locate, self._constants)
+            if run:
+                try:
+                    _run(new)
+                except (TypeError, RuntimeError, IndexError):
+                    if call.has_no_out:
+                        raise
+                    call.has_no_out = True
+                    new = steps_of(call, locate, self._constants)
+                    _run(new)
+            steps += new
+        return steps
+
+
+def _run(steps: Sequence[Step]) -> None:
+    for function, arguments in steps:
+        function(*arguments)
+
+
+def tensor_at(place: Region, memory: Tensor) -> Tensor:
+    """The tensor at a place of this memory."""
+    empty = torch.empty(0, dtype=place.dtype)
+    return empty.set_(memory.untyped_storage(), place.offset, place.size, place.stride)
+
+
+def reserved(nbytes: int) -> Tensor:
+    """Memory of so many bytes, uint8."""
+    return torch.empty(max(nbytes, _LEAST), dtype=torch.uint8)
+
+
+def nbytes_of(calls: Sequence[Call]) -> dict[int, int]:
+    """How much of each memory operations use."""
+    size: dict[int, int] = {}
+    for call in calls:
+        for place in call.places():
+            end = place.offset * place.dtype.itemsize + place.nbytes
+            size[place.memory] = max(size.get(place.memory, 0), end)
+    return size
+
+
+def _needed(calls: Sequence[Call], results: set[int]) -> list[Call]:
+    """The operations that lead to these memories."""
+    wanted, kept = set(results), []
+    for call in reversed(calls):
+        if call.written & wanted:
+            wanted.update(place.memory for place in call.places())
+            kept.append(call)
+    return kept[::-1]
+
+
+def _by_turns(calls: Sequence[Call], own: set[int]) -> dict[int, Tensor]:
+    """Memory for each of these, which two may share of which one is read no more when the other begins."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for i, call in enumerate(calls):
+        for place in call.places():
+            if place.memory in own:
+                first.setdefault(place.memory, i)
+                last[place.memory] = i
+    size = nbytes_of(calls)
+    given: dict[int, Tensor] = {}
+    free: dict[int, list[Tensor]] = {}
+    ending: dict[int, list[int]] = {}
+    for memory, i in last.items():
+        ending.setdefault(i, []).append(memory)
+    starting: dict[int, list[int]] = {}
+    for memory, i in first.items():
+        starting.setdefault(i, []).append(memory)
+    for i in range(len(calls)):
+        for memory in starting.get(i, ()):
+            there = free.get(size[memory])
+            given[memory] = there.pop() if there else reserved(size[memory])
+        for memory in ending.get(i, ()):
+            free.setdefault(size[memory], []).append(given[memory])
+    return given
