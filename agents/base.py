@@ -46,6 +46,7 @@ from palaestra.agents.optimizers import own_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
 from palaestra.agents.training.restarts import RestartingAgent
+from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
@@ -104,7 +105,6 @@ class OnDeviceAlgorithm(RestartingAgent, SymmetricAgent):
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
         self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
-        self._set_up_training()
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -214,6 +214,7 @@ class OnDeviceAlgorithm(RestartingAgent, SymmetricAgent):
         if self.ep_info_buffer is not None:
             size = max(self._stats_window_size, self.n_envs * self._group.size)
             append_report(self.ep_info_buffer, numbers[:5], self._statistics.has_success, size)
+            follow_score(self)
         self._episode_num += int(numbers[0])
         self._record_losses([total / self._group.size for total in numbers[5:]])
         self._statistics.clear()

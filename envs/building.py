@@ -23,6 +23,12 @@ def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
 def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
     """A :class:`TensorVectorEnv` of ``tensor_env``, an instance or "module:Class" (also for ``make_vec``)."""
     batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
+    is_compiled = kwargs.pop("compile", False)
     settings = take_settings(kwargs)
     env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
-    return TensorVectorEnv(wrapped(env, settings, batch.get("max_episode_steps")), num_envs, **batch)
+    kind: type[TensorVectorEnv[Any]] = TensorVectorEnv
+    if is_compiled:
+        from palaestra.envs.compiled.batch import CompiledVectorEnv
+
+        kind = CompiledVectorEnv
+    return kind(wrapped(env, settings, batch.get("max_episode_steps")), num_envs, **batch)

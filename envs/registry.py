@@ -276,7 +276,8 @@ def make(
         device: ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, …
         seed: at least 0.
         env_kwargs: arguments of the environment, over the registered ones; ``max_episode_steps``,
-            ``first_env_index`` and ``render_mode`` are the batch's (see :class:`TensorVectorEnv`), and those of
+            ``first_env_index`` and ``render_mode`` are the batch's (see :class:`TensorVectorEnv`), as is ``compile``
+            (True compiles its steps on the CPU, see :mod:`palaestra.envs.compiled.batch`), and those of
             :mod:`palaestra.envs.wrappers` have their names, such as ``frame_stack``.
 
     Raises:

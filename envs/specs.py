@@ -84,14 +84,19 @@ class ResolvedEnv(ABC):
     def make(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
         """A batch; see :func:`palaestra.envs.make`."""
 
-    def open(self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, **kwargs: Any) -> BatchedEnv:
+    def open(
+        self, num_envs: int, device: torch.device | str = "auto", seed: int = 0, *, compile: bool = False, **kwargs: Any
+    ) -> BatchedEnv:
         """The same where it has been made before, with the same arguments.
+
+        ``compile`` compiles its steps where they are tensor code (:mod:`palaestra.envs.compiled.batch`).
 
         Raises:
             EnvError: what it raises this time.
         """
+        compiled = {"compile": True} if compile and self.in_tensors else {}
         try:
-            return self.make(num_envs, device, seed, **kwargs)
+            return self.make(num_envs, device, seed, **kwargs, **compiled)
         except RAISED as error:
             from palaestra.envs.core.errors import EnvError, is_machine_failure
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 
+from palaestra.agents.training.score_schedule import follow_score
 from palaestra.agents.training.stages import restore_stage, stage_of
 from palaestra.envs.core.state_dict import check_form
 
@@ -61,6 +62,7 @@ def restore_training_state(model: Any, saved: Any) -> None:
         model._statistics.has_ended = saved["has_ended"]
     model._losses = saved["losses"]
     model.ep_info_buffer = deque(saved["window"])
+    follow_score(model)
     model._to_log = dict(saved["logged"])
     if model.device.type == "cuda":
         torch.cuda.set_rng_state(saved["generator"].cpu(), model.device)

@@ -28,7 +28,7 @@ from torch import Tensor
 from palaestra.envs.core.symmetries import SignedPermutation, SymmetryGroup
 
 
-class Frames:
+class SymmetryFrames:
     """Maps the rows of minibatches."""
 
     def __init__(self, group: SymmetryGroup, action_space: Space[Any], device: torch.device) -> None:

@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from palaestra.agents.graphs.recording_agent import RecordingAgent
-from palaestra.agents.symmetry.frames import Frames
+from palaestra.agents.symmetry.frames import SymmetryFrames
 from palaestra.agents.symmetry.tied_weights import TiedWeights
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.symmetries import SymmetryGroup
@@ -33,7 +33,7 @@ class SymmetricAgent(RecordingAgent):
     symmetry: SymmetryUse
     normalize_observation: bool
     max_grad_norm: float
-    _frames: Frames | None = None
+    _frames: SymmetryFrames | None = None
     _tied: TiedWeights | None = None
     _is_proved = False
 
@@ -51,7 +51,7 @@ class SymmetricAgent(RecordingAgent):
             raise ValueError(f"symmetry={self.symmetry} is for environments in tensors, which name their symmetries")
         group = SymmetryGroup.of(self.batch.env)
         if self.symmetry == "augment":
-            self._frames = Frames(group, self.action_space, self.device)
+            self._frames = SymmetryFrames(group, self.action_space, self.device)
         else:
             self._tied = TiedWeights(self.policy, group)
 

@@ -18,6 +18,7 @@ Pol et al., "MDP homomorphic networks: group symmetries in reinforcement learnin
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,38 +39,49 @@ Moved = Sequence[SignedPermutation]  # how each element of the group moves the n
 
 
 class TiedWeights:
-    """The orbits of a policy's parameters."""
+    """The orbits of a policy's parameters, all in one vector."""
 
     def __init__(self, policy: BasePolicy, group: SymmetryGroup) -> None:
         """Raises a ValueError, in one line, where a part of the policy cannot be tied."""
         self._group = group
-        self._orbits: dict[nn.Parameter, _Orbits] = {}
+        self._forms: dict[nn.Parameter, _Form] = {}
+        self._copies: list[tuple[nn.Module, nn.Module]] = []  # networks with the weights of others
         if isinstance(policy, ActorCriticPolicy):
             self._tie_actor_critic(policy)
+            self._require_all(policy)
         elif isinstance(policy, DQNPolicy):
-            for network in (policy.q_net, policy.q_net_target):
-                self._tie_q_network(network)
-        self._require_all(policy)
+            self._tie_q_network(policy.q_net)
+            self._require_all(policy.q_net)
+            self._copies = [(policy.q_net, policy.q_net_target)]
+        self._parameters = [*self._forms]
+        self._orbits = _Orbits(*_joined([*self._forms.values()]), device=policy.device)
 
     def tie(self) -> None:
         """Make the weights equal that are to be equal: those of the first member of each orbit."""
-        for parameter, orbits in self._orbits.items():
-            parameter.data.copy_(orbits.spread(parameter.data.flatten()[orbits.first]).view(parameter.shape))
+        weights = [parameter.data for parameter in self._parameters]
+        self._put(weights, self._orbits.spread(_vector(weights)[self._orbits.first]))
+        for network, twin in self._copies:
+            twin.load_state_dict(network.state_dict())
 
     def are_tied(self) -> bool:
         """True if the weights are equal that are to be equal, but for rounding."""
-        for parameter, orbits in self._orbits.items():
-            weights = parameter.data.flatten()
-            apart = (orbits.spread(weights[orbits.first]) - weights).abs().max()
-            if not apart <= _LARGEST_DIFFERENCE * weights.abs().max():
-                return False
-        return True
+        weights = _vector([parameter.data for parameter in self._parameters])
+        apart = (self._orbits.spread(weights[self._orbits.first]) - weights).abs().max()
+        return bool(apart <= _LARGEST_DIFFERENCE * weights.abs().max())
 
     def fold_gradients(self) -> None:
         """Average the gradients over each orbit."""
-        for parameter, orbits in self._orbits.items():
-            if parameter.grad is not None:
-                parameter.grad.copy_(orbits.averaged(parameter.grad.flatten()).view(parameter.shape))
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p.data) for p in self._parameters]
+        self._put(grads, self._orbits.averaged(_vector(grads)))
+
+    @property
+    def free_weights(self) -> int:
+        """The number of weights that are not equal to others."""
+        return len(self._orbits.first)
+
+    def _put(self, tensors: list[Tensor], vector: Tensor) -> None:
+        pieces = torch.split(vector, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)])
 
     def _tie_actor_critic(self, policy: ActorCriticPolicy) -> None:
         extractor, group = policy.mlp_extractor, self._group
@@ -128,19 +140,43 @@ class TiedWeights:
 
     def _add(self, parameter: Any, rows: Moved, columns: Moved | None = None) -> None:
         if parameter is not None:
-            self._orbits[parameter] = _Orbits.of(rows, columns or self._unmoved(1), parameter.device)
+            self._forms[parameter] = _form(rows, columns or self._unmoved(1))
 
-    def _require_all(self, policy: BasePolicy) -> None:
-        for name, parameter in policy.named_parameters():
-            if parameter not in self._orbits:
-                raise _untied(policy.get_submodule(name.rpartition(".")[0]))
+    def _require_all(self, network: nn.Module) -> None:
+        for name, parameter in network.named_parameters():
+            if parameter not in self._forms:
+                raise _untied(network.get_submodule(name.rpartition(".")[0]))
+
+
+_Form = tuple[Tensor, Tensor]  # int64 [G, P] and float [G, P]: each number is equal to that one times the sign
+
+
+def _form(rows: Moved, columns: Moved) -> _Form:
+    """Of a matrix whose rows and columns each element of the group moves like that."""
+    members, signs = [], []
+    for row, column in zip(rows, columns, strict=True):
+        (r, r_sign), (c, c_sign) = ((torch.tensor(m.places), torch.tensor(m.signs).float()) for m in (row, column))
+        members.append((r.unsqueeze(1) * len(column) + c).flatten())
+        signs.append((r_sign.unsqueeze(1) * c_sign).flatten())
+    return torch.stack(members), torch.stack(signs)
+
+
+def _joined(forms: Sequence[_Form]) -> _Form:
+    """Of all numbers behind one another."""
+    sizes = [members.shape[1] for members, _ in forms]
+    starts = itertools.accumulate(sizes, initial=0)
+    members = torch.cat([members + start for (members, _), start in zip(forms, starts, strict=False)], 1)
+    return members, torch.cat([signs for _, signs in forms], 1)
+
+
+def _vector(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 class _Orbits:
-    """The orbits of a parameter's P numbers, R in all."""
+    """The orbits of P numbers, R in all."""
 
     def __init__(self, members: Tensor, signs: Tensor, device: torch.device) -> None:
-        """``members`` int64 [G, P] and ``signs`` [G, P]: each number is equal to that member times the sign."""
         whole = torch.arange(members.shape[1])
         nearest, element = members.min(0)
         first, place = torch.unique(nearest, return_inverse=True)
@@ -152,16 +188,6 @@ class _Orbits:
         self._place, self.first = place.to(device), first.to(device)
         self._members = members[:, first].T.flatten().to(device)
         self._signs = signs[:, first].T.contiguous().to(device)
-
-    @classmethod
-    def of(cls, rows: Moved, columns: Moved, device: torch.device) -> _Orbits:
-        """Of a matrix whose rows and columns each element of the group moves like that."""
-        members, signs = [], []
-        for row, column in zip(rows, columns, strict=True):
-            (r, r_sign), (c, c_sign) = ((torch.tensor(m.places), torch.tensor(m.signs).float()) for m in (row, column))
-            members.append((r.unsqueeze(1) * len(column) + c).flatten())
-            signs.append((r_sign.unsqueeze(1) * c_sign).flatten())
-        return cls(torch.stack(members), torch.stack(signs), device)
 
     def spread(self, numbers: Tensor) -> Tensor:
         """The numbers [P] of orbits whose first members have these [R]."""

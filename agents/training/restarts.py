@@ -14,7 +14,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.graphs.recording_agent import RecordingAgent
-from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
@@ -40,6 +39,7 @@ class RestartingAgent(RecordingAgent):
             raise ValueError(f"weight_decay must be at least 0, got {weight_decay}")
         self.restart_states, self.weight_decay = restart_states, weight_decay
         super().__init__(*args, **kwargs)
+        self.remarks += self._restart_remarks()
 
     def _let_restart(self, env: VecEnv) -> None:
         """Have a share of the environments' episodes begin in earlier states.
@@ -71,9 +71,8 @@ class RestartingAgent(RecordingAgent):
         kept: int = self.buffer_size // self._group.size if rollout is None else rollout.buffer_size * rollout.n_envs
         return kept
 
-    def _set_up_training(self) -> None:
-        """Call it when the schedules are there."""
-        follow_score(self)
-        if self.restart_states:
-            share = f"{100 * self.restart_states:g} % of the training episodes begin in states of earlier ones"
-            self.remarks += (f"{share}; scores of training are those of the others",)
+    def _restart_remarks(self) -> tuple[str, ...]:
+        if not self.restart_states:
+            return ()
+        share = f"{100 * self.restart_states:g} % of the training episodes begin in states of earlier ones"
+        return (f"{share}; scores of training are those of the others",)

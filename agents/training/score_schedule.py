@@ -7,8 +7,7 @@ has the same values, and held-out episodes have no say.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
@@ -20,20 +19,14 @@ _SCHEDULED = ("lr_schedule", "ent_coef_schedule", "clip_range", "clip_range_vf")
 
 
 class ScoreSchedule:
-    """end + (start − end) · min(what is left of the run, gap)."""
+    """end + (start − end) · min(what is left of the run, gap).
+
+    Attributes:
+        gap: 1 for the score of random play or worse, 0 for the optimum; the agent sets it.
+    """
 
     def __init__(self, start: float, end: float) -> None:
-        self.start, self.end = start, end
-        self._gap: Callable[[], float] = lambda: 1.0
-
-    @property
-    def gap(self) -> float:
-        """1 for the score of random play or worse, or where nothing is known; 0 for the optimum."""
-        return self._gap()
-
-    def follow(self, gap: Callable[[], float]) -> None:
-        """Take the gap from there."""
-        self._gap = gap
+        self.start, self.end, self.gap = start, end, 1.0
 
     def __call__(self, progress_remaining: float) -> float:
         return self.start + (1.0 - min(progress_remaining, self.gap)) * (self.end - self.start)
@@ -47,18 +40,17 @@ class ScoreSchedule:
 
 
 def follow_score(model: Any) -> None:
-    """Let the agent's schedules of this kind follow its training episodes."""
-    for schedule in _schedules(model):
-        schedule.follow(functools.partial(_gap_of, model))
-
-
-def _gap_of(model: Any) -> float:
-    """The gap of the latest training episodes."""
+    """Set the gap of the agent's schedules from its latest training episodes; 1 where nothing is known."""
+    schedules = [*_schedules(model)]
+    if not schedules:
+        return
+    gap, batch = 1.0, model.batch
     means = episode_means(model.ep_info_buffer or (), model.n_envs * model._group.size)
-    if "rollout/ep_rew_mean" not in means or not isinstance(model.batch, TensorVectorEnv):
-        return 1.0
-    percent = model.batch.env.reference.percent_of_optimal(means["rollout/ep_rew_mean"])
-    return 1.0 if percent is None else min(1.0, max(0.0, 1.0 - percent / 100.0))
+    if "rollout/ep_rew_mean" in means and isinstance(batch, TensorVectorEnv):
+        percent = batch.env.reference.percent_of_optimal(means["rollout/ep_rew_mean"])
+        gap = 1.0 if percent is None else min(1.0, max(0.0, 1.0 - percent / 100.0))
+    for schedule in schedules:
+        schedule.gap = gap
 
 
 def _schedules(model: Any) -> Iterator[ScoreSchedule]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 
@@ -59,6 +60,7 @@ def begin_stage(model: Any, stage: int) -> None:
     if model._reward_scale is not None:
         model._reward_scale.forget_episodes()
     model.ep_info_buffer.clear()
+    follow_score(model)
     model._episodes_began()
 
 

@@ -30,13 +30,13 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "dqn restarts": (DQN, "cartpole", {**REPLAY, "restart_states": 0.7}),
     "ppo restarts": (PPO, "snake-small", {**ROLLOUT, "restart_states": 0.5}),
     "pqn": (PQN, "cartpole", ROLLOUT),
-    "pqn restarts": (PQN, "pricing-easy", {**ROLLOUT, "restart_states": 1.0}),
     "ppo frames": (PPO, "snake-small", {**ROLLOUT, "symmetry": "augment"}),
     "ppo tied": (PPO, "snake-small", {**ROLLOUT, "symmetry": "equivariant"}),
     "dqn frames": (DQN, "cartpole", {**REPLAY, "symmetry": "augment", "prioritized_replay": 0.6}),
     "dqn tied": (DQN, "snake-small", {**REPLAY, "symmetry": "equivariant", "policy": "DuelingPolicy"}),
     "pqn frames": (PQN, "snake-small", {**ROLLOUT, "symmetry": "augment"}),
     "pqn tied": (PQN, "cartpole", {**ROLLOUT, "symmetry": "equivariant", "weight_average": 0.02}),
+    "pqn restarts": (PQN, "pricing-easy", {**ROLLOUT, "restart_states": 1.0}),
     "pqn averaged": (PQN, "snake-small", {**ROLLOUT, **AVERAGED, **NORMAL}),
 }
 STEPS, NUM_ENVS = 3200, 16

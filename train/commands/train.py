@@ -77,9 +77,11 @@ def train(
     precision: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of a GPU's products: float32 (the default), or tf32: coarser.")
     ] = None,
+    compile_steps: Annotated[
+        bool, typer.Option("--compile", help="Compile the environment's steps on the CPU; needs a C++ compiler.")
+    ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop."),
+        bool, typer.Option("--dry-run", help="Print the resolved configuration, for config.yaml, and stop.")
     ] = False,
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out report.html, the page that is written at the end.")
@@ -118,7 +120,8 @@ def train(
     spin_briefly()
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
-    options |= {"stop_at": stop_at, "threads": threads, "graph": False if no_graph else None, "precision": precision}
+    options |= {"stop_at": stop_at, "threads": threads, "precision": precision}
+    options |= {"graph": False if no_graph else None, "compile": compile_steps or None}
     if resume is not None and dry_run:
         raise UsageError("--dry-run is for new runs: config.yaml in the run folder holds the configuration of this one")
     kept = (options[name] for name in options.keys() - {"total_timesteps", "threads"})

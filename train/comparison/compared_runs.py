@@ -26,7 +26,7 @@ from palaestra.train.runs.finding import find_run
 from palaestra.train.runs.machine import LONGEST, seconds_in
 from palaestra.train.runs.run_folder import RunFolder
 
-_OF_NO_ACCOUNT = ("env", "agent", "seed", "threads", "device", "checkpoint_every", "deterministic", "graph")
+_OF_NO_ACCOUNT = ("env", "agent", "seed", "threads", "device", "checkpoint_every", "deterministic", "graph", "compile")
 _SCORE, _SECONDS = "eval/mean_reward", "time/time_elapsed"
 
 

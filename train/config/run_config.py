@@ -69,7 +69,7 @@ _COUNTS = {
     "threads": Option(Annotated[int, Ge(1), Le(1024)] | None),
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
-_TYPES |= {"deterministic": bool, "graph": bool, "precision": str}
+_TYPES |= {"deterministic": bool, "graph": bool, "compile": bool, "precision": str}
 _OPTIONS = (*_COUNTS, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
@@ -94,6 +94,7 @@ class RunConfig:
     graph: bool = True
     precision: str = "float32"
     curriculum: dict[str, str] | None = None
+    compile: bool = False
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -176,7 +177,8 @@ def resolve_config(
     """The preset of (env, agent) with a file over it and the command line over that.
 
     Args:
-        env, agent: names as ``palaestra.envs.resolve`` and ``AGENTS`` know them; None for the file's, or "ppo".
+        env: any name that ``palaestra.envs.resolve`` knows; None for that of the file.
+        agent: a key of ``AGENTS``; None for that of the file, else "ppo".
         file: what :func:`read_file` gave. Settings of the agent or the environment that it leaves out are the
             preset's, unless it has all of ``NEEDED``, as a run's ``config.yaml`` has.
         options: fields of :class:`RunConfig`; None where the command line is silent.
@@ -190,8 +192,8 @@ def resolve_config(
     of_env = [setting for setting in settings if setting.startswith("env.")]
     config = _layered(dict(file or {}), given, of_env)
     observations, actions = spaces_of(config.resolved_env, config.env_kwargs)
-    config = _put_settings(_with_policy(config, observations), [each for each in settings if each not in of_env])
-    config = _validated_values(config)
+    config = _with_policy(config, observations)
+    config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
     config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
     _check_plan(config)  # after the score of another robot was measured
@@ -247,8 +249,7 @@ def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:
 
 def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
     """The policy that reads such observations; networks of the preset are for observations of numbers."""
-    policy = default_policy(config.agent, observations)
-    agent_kwargs = {"policy": policy, **config.agent_kwargs}
+    agent_kwargs = {"policy": (policy := default_policy(config.agent, observations)), **config.agent_kwargs}
     if policy != "MlpPolicy":
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
         kept = {k: v for k, v in config.agent_kwargs.get("policy_kwargs", {}).items() if k not in network}
@@ -304,7 +305,7 @@ def _check_plan(config: RunConfig) -> None:
 
         check_curriculum(config.resolved_env, config.env_kwargs, config.curriculum)
     if config.stop_at is not None:
-        from palaestra.train.config.stop_rule import stop_rule  # the same
+        from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
 
         stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
 
@@ -319,8 +320,7 @@ def _validated_values(config: RunConfig) -> RunConfig:
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
-    counts = {name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()}
-    config = replace(config, **counts)
+    config = replace(config, **{name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()})
     config = replace(config, agent_kwargs=checked_agent_kwargs(config.agent, config.agent_kwargs, config.resolved_env))
     _check_policy_kwargs(config.agent, config.agent_kwargs)
     check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)

@@ -9,6 +9,7 @@ import torch
 from palaestra.agents import DQN
 from palaestra.agents.buffers.stored_observations import replay_keeps_states
 from palaestra.agents.distributed.process_group import process_group
+from palaestra.envs.compiled import compile_steps
 from palaestra.envs.core import Reference
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
@@ -21,10 +22,14 @@ def whole_rollouts(asked: int, done: int, rollout: int) -> int:
 
 
 def headlines(config: RunConfig, reference: Reference, model: Agent, done: int, rollout: int) -> list[str]:
-    """The first lines of a run: who trains, how it computes, what its environment assumes, what its returns mean."""
+    """The first lines of a run: who trains, how it computes, what its environment assumes, what its returns mean.
+
+    Where steps are to be compiled they are compiled here, and a line tells how long that took, or why they are not.
+    """
     assumed = config.resolved_env.remarks(config.env_kwargs)
-    how = computing(config, model)
-    return [headline(config, model.batch.device, done, rollout), how, *assumed, returns_on_display(reference)]
+    compiled = compile_steps(model.batch, config.resolved_env.short_name) if config.compile else []
+    how = [computing(config, model), *compiled]
+    return [headline(config, model.batch.device, done, rollout), *how, *assumed, returns_on_display(reference)]
 
 
 def computing(config: RunConfig, model: Agent) -> str:

@@ -15,9 +15,9 @@ from palaestra.envs.specs import ResolvedEnv
 
 _OPTIONS = {"num_envs": "--num-envs", "total_timesteps": "--total-timesteps"}
 _DEFAULTS: dict[str, Any] = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False}
-_DEFAULTS |= {"graph": True, "precision": "float32"}
+_DEFAULTS |= {"graph": True, "compile": False, "precision": "float32"}
 _OTHERS = tuple(_DEFAULTS)  # that have one default everywhere
-_FLAGS = {"deterministic": "--deterministic", "graph": "--no-graph"}
+_FLAGS = {"deterministic": "--deterministic", "graph": "--no-graph", "compile": "--compile"}
 _SCHEDULE = re.compile(r"linear\(\s*([\d.e+-]+)\s*,\s*([\d.e+-]+)\s*\)")
 _LONGEST = 200  # letters of a value on a command line; a longer one is in config.yaml
 

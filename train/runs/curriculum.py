@@ -30,7 +30,7 @@ def training_environments(config: RunConfig) -> Environments:
         place = {"first_env_index": process_group().rank * count}
 
     def make(kwargs: dict[str, Any]) -> BatchedEnv:
-        return config.resolved_env.open(count, device, config.seed, **kwargs, **place)
+        return config.resolved_env.open(count, device, config.seed, **kwargs, **place, compile=config.compile)
 
     found = curriculum_of(config.curriculum)
     if found is None:

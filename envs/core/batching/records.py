@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from palaestra.envs.core.rng import Rng
 
 _MANY = 2048  # rows
 _NAMES: dict[type, tuple[str, ...]] = {}  # of the fields of each type seen
+_looks_at_memory = True
 
 
 def _field_names(kind: type) -> tuple[str, ...]:
@@ -63,8 +65,21 @@ def spread(mask: Tensor, like: Tensor) -> Tensor:
     return mask.view(-1, *(1,) * (like.dim() - 1))
 
 
+@contextmanager
+def memory_unseen() -> Iterator[None]:
+    """Inside, tensors are not looked for side by side: a compiler lays them out as it likes."""
+    global _looks_at_memory
+    before, _looks_at_memory = _looks_at_memory, False
+    try:
+        yield
+    finally:
+        _looks_at_memory = before
+
+
 def side_by_side(tensors: Sequence[Tensor]) -> Tensor | None:
     """A view [F, N] of F tensors [N] that lie at equal distances in one memory; None if they do not."""
+    if not _looks_at_memory:
+        return None
     first = tensors[0]
     memory, place = _memory(first), [tensor.storage_offset() for tensor in tensors]
     distance = place[1] - place[0] if len(place) > 1 else 0
@@ -121,7 +136,7 @@ def _interleaving(fields: int, rows: int) -> Tensor:
 
 def columns(tensors: Sequence[Tensor]) -> Tensor:
     """``torch.stack(tensors, 1)`` of tensors [N], in half the time for many rows on the CPU."""
-    if tensors[0].device.type != "cpu" or tensors[0].shape[0] < _MANY:
+    if not _looks_at_memory or tensors[0].device.type != "cpu" or tensors[0].shape[0] < _MANY:
         return torch.stack(tuple(tensors), 1)
     together = side_by_side(tensors)
     if together is None or not together.is_contiguous():

@@ -114,11 +114,7 @@ class RestartingVectorEnv(TensorVectorEnv[StateT]):
             states={name: field.new_zeros((capacity, *field.shape[1:])) for name, field in form.items()},
         )
         self.origin = torch.zeros_like(self.episode)
-        self.records_steps(False)
-
-    def records_steps(self, on: bool) -> None:
-        """Steps are made as they are where states are kept: beginnings depend on more than the running episodes."""
-        super().records_steps(on and self.kept is None)
+        self.records_steps(False)  # beginnings depend on more than the running episodes
 
     def _kept_key(self) -> Tensor:
         return env_keys(self.seed, self.env_indices[:1], Stream.KEPT_STATES)

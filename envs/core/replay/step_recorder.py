@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core.batched_env import StepResult
-from palaestra.envs.core.batching.records import state_fields
+from palaestra.envs.core.batching.records import map_state, state_fields
 from palaestra.envs.core.replay.recorded_step import COUNTERS, RecordedStep, Running, Trace
 from palaestra.envs.core.replay.recording import ReplayError, difference
 from palaestra.envs.core.user_code import RAISED
@@ -44,8 +44,7 @@ class StepRecorder:
         before, rules = dict(vars(batch)), [(env, dict(vars(env))) for env in chain(batch.env)]
         try:
             with torch.inference_mode(False), torch.no_grad():
-                trace = self._traced_step(actions)
-                found = dict(trace.found)
+                found = self._traced_step(actions)
         except (*RAISED, ReplayError) as error:
             for owner, attributes in ((batch, before), *rules):
                 for name in vars(owner).keys() - attributes.keys():
@@ -66,8 +65,9 @@ class StepRecorder:
         self.recorded, self._traces, self._sets = None, [], []
         self.why_not = str(error) or type(error).__name__
 
-    def _traced_step(self, actions: Tensor) -> Trace:
-        running = self._running()
+    def _traced_step(self, actions: Tensor) -> dict[str, Tensor]:
+        """The results of a recorded step up to the ends of episodes."""
+        batch, running = self._batch, self._running()
         if self.actions is None:
             self.actions = torch.empty_like(actions, memory_format=torch.contiguous_format)
         if self._sets:
@@ -77,8 +77,15 @@ class StepRecorder:
         else:
             self._bind({name: tensor.clone() for name, tensor in running.items()})
         self.actions.copy_(actions)
-        self._traces.append(Trace(self._batch, self.actions))
-        return self._traces[-1]
+        given = {tensor.untyped_storage()._cdata for tensor in (self.actions, *self._running().values())}
+        self._traces.append(Trace(batch, self.actions))
+
+        def apart(tensor: Tensor) -> Tensor:  # rules may return what they were given, which is written to again
+            return tensor.clone() if tensor.untyped_storage()._cdata in given else tensor
+
+        batch.final_state = map_state(apart, batch.final_state)
+        self._bind({name: apart(tensor) for name, tensor in self._running().items()})
+        return {name: apart(tensor) for name, tensor in self._traces[-1].found.items()}
 
     def _compare(self) -> None:
         """Build the replay if the latest recording is as the one before; else choose memory for the next one."""

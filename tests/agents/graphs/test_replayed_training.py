@@ -99,14 +99,14 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "autograd": ("cartpole", "ppo", {"policy_kwargs": {"activation_fn": torch.nn.ELU}}),
     "prioritised": ("cartpole", "dqn", {"prioritized_replay": 0.6, "n_steps": 3, "double_q": True}),
     "average": ("pricing-easy", "dqn", {"weight_average": 0.01, "exploration_spread": 3.0}),
-    "restarts": ("snake-small", "ppo", {"restart_states": 0.5}),
-    "restarts, replay": ("cartpole", "dqn", {"restart_states": 0.5}),
     "ppo frames": ("snake-small", "ppo", {"symmetry": "augment"}),
     "ppo tied": ("cartpole", "ppo", {"symmetry": "equivariant"}),
     "dqn frames": ("cartpole", "dqn", {"symmetry": "augment", "prioritized_replay": 0.6}),
     "dqn tied": ("snake-small", "dqn", {"symmetry": "equivariant"}),
     "pqn frames": ("cartpole", "pqn", {"symmetry": "augment"}),
     "pqn tied": ("snake-small", "pqn", {"symmetry": "equivariant"}),
+    "restarts": ("snake-small", "ppo", {"restart_states": 0.5}),
+    "restarts, replay": ("cartpole", "dqn", {"restart_states": 0.5}),
     "spread": ("cartpole", "pqn", {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True}),
 }
 

@@ -40,29 +40,35 @@ def test_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the form of the matrices alone: large, not narrow, a multiple of 64 rows, float32 on a CPU."""
     x, odd = torch.zeros(8192, 64), torch.zeros(8191, 64)
     monkeypatch.setattr(onednn, "is_faster", lambda: True)
+    monkeypatch.setattr(onednn, "least_width", lambda: 0)
     assert onednn.multiplies(x, 64)
     assert onednn.sums(x, x)
     for other, columns in ((x, 4), (x[:64], 64), (odd, 64), (x.double(), 64), (x.to("meta"), 64)):
         assert not onednn.multiplies(other, columns)
     for a, b in ((x, x[:, :4]), (x[:, :4], x), (x[:64], x[:64]), (odd, odd), (x.double(), x.double())):
         assert not onednn.sums(a, b)
+    monkeypatch.setattr(onednn, "least_width", lambda: 256)
+    wide = torch.zeros(2048, 256)
+    assert onednn.multiplies(wide, 256)
+    assert onednn.sums(wide, wide)
+    assert not any((onednn.multiplies(x, 256), onednn.multiplies(wide, 64), onednn.sums(x, x)))
     monkeypatch.setattr(onednn, "is_faster", lambda: False)
-    assert not onednn.multiplies(x, 64)
-    assert not onednn.sums(x, x)
+    assert not onednn.multiplies(wide, 256)
+    assert not onednn.sums(wide, wide)
 
 
 @pytest.mark.parametrize(
-    ("vendor", "family", "capability", "faster"),
+    ("vendor", "family", "capability", "faster", "width"),
     [
-        ("AuthenticAMD", "cpu family\t: 26", "AVX512", True),
-        ("AuthenticAMD", "cpu family\t: 25", "AVX512", False),  # computes it in two halves
-        ("AuthenticAMD", "", "AVX512", False),
-        ("AuthenticAMD", "cpu family\t: 26", "AVX2", False),
-        ("GenuineIntel", "cpu family\t: 26", "AVX512", False),
+        ("AuthenticAMD", "cpu family\t: 26", "AVX512", True, 0),
+        ("AuthenticAMD", "cpu family\t: 25", "AVX512", True, 256),  # computes it in two halves
+        ("AuthenticAMD", "", "AVX512", True, 256),
+        ("AuthenticAMD", "cpu family\t: 25", "AVX2", False, 256),
+        ("GenuineIntel", "cpu family\t: 6", "AVX512", False, 256),
     ],
 )
-def test_it_is_for_amds_wide_avx512(
-    vendor: str, family: str, capability: str, faster: bool, monkeypatch: pytest.MonkeyPatch
+def test_it_is_for_amds_avx512(
+    vendor: str, family: str, capability: str, faster: bool, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not torch.backends.mkl.is_available():
         pytest.skip("a PyTorch without MKL")
@@ -71,6 +77,7 @@ def test_it_is_for_amds_wide_avx512(
     monkeypatch.setattr(pathlib.Path, "read_text", lambda self, **kwargs: text)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert onednn.is_faster.__wrapped__() == faster
+    assert onednn.least_width.__wrapped__() == width
     assert onednn.has_fast_tanh.__wrapped__() == (vendor == "GenuineIntel")
 
 
@@ -87,6 +94,7 @@ def test_an_update_is_the_same_with_it(layers: dict[str, Any], monkeypatch: pyte
     used: list[str] = []
     for faster in (True, False):
         monkeypatch.setattr(onednn, "is_faster", lambda faster=faster: faster)
+        monkeypatch.setattr(onednn, "least_width", lambda: 0)
         for name in ("linear", "gradients"):
             real = getattr(onednn, name)
             monkeypatch.setattr(onednn, name, lambda *a, n=name, r=real, **k: (used.append(n), r(*a, **k))[1])

@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from palaestra.agents import DQN, PPO, PQN
-from palaestra.agents.symmetry.frames import Frames
+from palaestra.agents.symmetry.frames import SymmetryFrames
 from palaestra.envs import make
 from palaestra.envs.core.symmetries import SignedPermutation, SymmetryGroup
 
@@ -23,7 +23,7 @@ MIRRORED = SymmetryGroup.generated([(SignedPermutation.flipping(2, [1]), SignedP
 def test_each_share_of_the_rows_is_mapped_by_its_element() -> None:
     obs, actions = torch.rand(19, 2, 2), torch.arange(19) % 4
     mask = torch.rand(19, 4) < 0.5
-    seen, acted, legal = Frames(SQUARE, Discrete(4), CPU)(obs, actions, mask)
+    seen, acted, legal = SymmetryFrames(SQUARE, Discrete(4), CPU)(obs, actions, mask)
     assert legal is not None
     shares = [0, 2, 4, 7, 9, 11, 14, 16, 19]
     for k, (start, end) in enumerate(itertools.pairwise(shares)):
@@ -36,14 +36,14 @@ def test_each_share_of_the_rows_is_mapped_by_its_element() -> None:
 def test_a_legal_action_stays_legal() -> None:
     actions = torch.arange(64) % 4
     mask = torch.nn.functional.one_hot(actions, 4) == 1
-    _, acted, legal = Frames(SQUARE, Discrete(4), CPU)(torch.rand(64, 4), actions, mask)
+    _, acted, legal = SymmetryFrames(SQUARE, Discrete(4), CPU)(torch.rand(64, 4), actions, mask)
     assert legal is not None
     assert bool(legal.gather(1, acted.unsqueeze(1)).all())
 
 
 def test_actions_of_a_box_change_their_signs() -> None:
     obs, actions = torch.tensor([[1.0, 2.0]] * 4), torch.tensor([[1.0, 2.0, 3.0]] * 4)
-    seen, acted, legal = Frames(MIRRORED, Box(-9.0, 9.0, (3,)), CPU)(obs, actions, None)
+    seen, acted, legal = SymmetryFrames(MIRRORED, Box(-9.0, 9.0, (3,)), CPU)(obs, actions, None)
     assert seen.tolist() == [[1.0, 2.0]] * 2 + [[1.0, -2.0]] * 2
     assert acted.tolist() == [[1.0, 2.0, 3.0]] * 2 + [[-1.0, 2.0, -3.0]] * 2
     assert legal is None
@@ -51,7 +51,7 @@ def test_actions_of_a_box_change_their_signs() -> None:
 
 
 def test_ordered_rows_are_dealt_out_in_turns() -> None:
-    dealt = Frames(SQUARE, Discrete(4), CPU).dealt(torch.arange(17))
+    dealt = SymmetryFrames(SQUARE, Discrete(4), CPU).dealt(torch.arange(17))
     assert sorted(dealt.tolist()) == list(range(17))
     assert dealt[:3].tolist() == [0, 8, 16]
     assert {row % 8 for row in dealt[3:5].tolist()} == {1}
@@ -82,7 +82,7 @@ def test_an_equivariant_network_learns_the_same_from_every_frame(
 
     def with_frames(model: Any) -> None:
         find(model)
-        model._frames = Frames(SymmetryGroup.of(model.batch.env), model.action_space, model.device)
+        model._frames = SymmetryFrames(SymmetryGroup.of(model.batch.env), model.action_space, model.device)
 
     monkeypatch.setattr(kind, "_find_symmetries", with_frames)
     framed = gradients(kind, name, "equivariant", **arguments)

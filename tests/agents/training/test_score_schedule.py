@@ -12,7 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from training_cases import SaveAt, all_tensors
 
 from palaestra.agents import DQN, PPO, PQN
-from palaestra.agents.training.score_schedule import ScoreSchedule
+from palaestra.agents.training.score_schedule import ScoreSchedule, follow_score
 from palaestra.envs import make
 
 ENVS = 16
@@ -33,7 +33,7 @@ def agent(name: str, env: str = "cartpole", **settings: Any) -> Any:
 )
 def test_the_lesser_of_time_and_gap_decides(left: float, gap: float, value: float) -> None:
     schedule = ScoreSchedule(10.0, 2.0)
-    schedule.follow(lambda: gap)
+    schedule.gap = gap
     assert schedule(left) == pytest.approx(value)
 
 
@@ -52,8 +52,10 @@ def test_the_gap_is_that_of_the_latest_training_episodes(name: str) -> None:
 def test_other_schedules_of_an_agent_follow_too() -> None:
     model = agent("ppo", ent_coef=ScoreSchedule(0.1, 0.0), clip_range=ScoreSchedule(0.3, 0.1))
     model.ep_info_buffer = [{"n": 8.0, "r": 500.0, "l": 500.0, "e": float(ENVS), "t": 0.0}]
+    follow_score(model)
     assert [model.ent_coef_schedule(1.0), model.clip_range(1.0)] == [0.0, pytest.approx(0.1)]
     model.ep_info_buffer = [{"n": 8.0, "r": 5.0, "l": 5.0, "e": float(ENVS), "t": 0.0}]  # less than at random
+    follow_score(model)
     assert [model.ent_coef_schedule(1.0), model.clip_range(1.0)] == [0.1, pytest.approx(0.3)]
 
 

@@ -150,8 +150,10 @@ def _stepped(
         sizes = (*sizes, MANY_ENVS)
     with started(specs, LibraryProcess) as processes:
         for number, num_envs in enumerate(sizes):
-            units = warm_up(processes, span.part(WARM_UP), job.left_out, job.on_gpu, new=number == 0, select=num_envs)
-            part = replace(span.part(1.0 / (len(sizes) - number)), end=span.end)
+            new = number == 0  # then the processes start, which takes as long again
+            share = 2.0 / (len(sizes) + 1) if new else 1.0 / (len(sizes) - number)
+            part = replace(span.part(share), end=span.end)
+            units = warm_up(processes, part.part(WARM_UP), job.left_out, job.on_gpu, new=new, select=num_envs)
             samples = measure_rounds(processes, units, job.repeats, part, job.left_out, select=num_envs)
             yield from speeds(f"stepping {num_envs:,} × {env}", samples)
 

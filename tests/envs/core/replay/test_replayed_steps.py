@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import probes
@@ -245,6 +245,43 @@ def test_odd_rules_run_as_they_are(kind: str) -> None:
         assert_same(found, result_of(plain, actions), f"step {step}")
     assert not is_replayed(replayed)
     assert replayed._steps.why_not
+
+
+class HandingOn(probes.ConstantReward):
+    """Returns what it was given: the state's fields change places, and the actions become a field."""
+
+    max_episode_steps = 9
+
+    def reset(self, rng: Rng) -> Any:
+        return Trio(*rng.uniform(shape=(2,)).unbind(1), rng.integers(0, 2))
+
+    def step(self, state: Any, action: Tensor, rng: Rng) -> Any:
+        return Trio(state.second, state.first, action), state.first, state.first > 2.0
+
+    def observe(self, state: Any) -> Tensor:
+        return (state.first + state.latest).unsqueeze(1)
+
+
+class Trio(NamedTuple):
+    first: Tensor
+    second: Tensor
+    latest: Tensor
+
+
+def test_rules_may_return_what_they_were_given() -> None:
+    replayed, plain = (TensorVectorEnv(HandingOn(), 4, device="cpu", seed=3) for _ in range(2))
+    plain.records_steps(False)
+    held = []
+    for batch in (replayed, plain):
+        batch.reset()
+    for step in range(40):
+        actions = actions_of(plain, step)
+        found, expected = replayed.step(actions), plain.step(actions)
+        held.append((found[:4], copy.deepcopy(expected[:4])))
+        assert_same(replayed.final_state, plain.final_state)
+    assert is_replayed(replayed), replayed._steps.why_not
+    for found, expected in held:
+        assert_same(found, expected)
 
 
 class Falling(probes.EndlessReward):
