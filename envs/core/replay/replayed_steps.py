@@ -77,6 +77,7 @@ class ReplayedSteps:
     def give_all(self) -> None:
         """Let the batch have all its attributes."""
         if self.replay is not None:
+            self.replay.forget()  # resets of steps as they are, which are not told here
             for name in KEPT:
                 if name not in vars(self._batch):
                     self.replay.give(name)

@@ -12,6 +12,7 @@ from torch import Tensor
 from palaestra.envs.core.batched_env import StepResult
 from palaestra.envs.core.batching.records import state_fields
 from palaestra.envs.core.draws.splitmix import child_key
+from palaestra.envs.core.draws.stock import ResetDraws
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.replay.first_states import FirstStates, fits
 from palaestra.envs.core.replay.outputs import Outputs
@@ -126,6 +127,7 @@ class RunningReplay:
             self._stocks = False
             return None
         stock.lasts(running)
+        batch._reset_draws = ResetDraws(batch.env_keys)  # which is not told of the resets from this stock
         return stock
 
     def _by_rules(self, rows: Array, running: Array) -> tuple[list[Array], Array, Array]:
@@ -133,7 +135,7 @@ class RunningReplay:
         batch, fields = self._batch, self._recorded.sets[0].fields
         self._wait -= len(rows)
         with torch.inference_mode(False), torch.no_grad():
-            chosen, running_now = torch.from_numpy(rows), torch.from_numpy(running)
+            chosen, running_now = torch.from_numpy(rows), torch.from_numpy(running.copy())  # which is kept
             episodes, rng = batch._reset_draws.rng(chosen, running_now, batch._reset_plan)
             place = (chosen, episodes, 0)
             state = batch._call("reset", place, rng)

@@ -371,3 +371,15 @@ def test_modes_of_the_caller(mode: Any) -> None:
         if step % 3 == 0:
             assert_same(result_of(replayed, actions), result_of(plain, actions), f"step {step}")
     assert is_replayed(replayed)
+
+
+def test_first_states_where_one_environment_ends_far_more_often_than_the_others() -> None:
+    """Stocks of the next few episodes of all are used up by one, again and again; steps as they are come between."""
+    replayed, plain = pair("snake-small", 16)
+    for step in range(400):
+        actions = plain.env.expert(plain.state)
+        actions[7] = 1  # straight on, into the wall
+        if step % 50 in (30, 33):
+            replayed.records_steps(step % 50 == 33)
+        assert_same(result_of(replayed, actions), result_of(plain, actions), f"step {step}")
+    assert int(plain.episode[7]) > 60 > 5 > int(plain.episode[0])
