@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,9 +40,7 @@ class FirstStates:
             fields: the states' into which they will be put.
         """
         n = len(env_keys)
-        self._num_envs, self._start = n, episode.copy()
-        self._sure = EPISODES - 1  # resets after this one until a row may have used up its share
-        self.served = 0  # rows taken so far
+        self._num_envs, self.served = n, 0  # rows taken so far
         with torch.inference_mode(False), torch.no_grad():
             after = torch.from_numpy(episode) + 1
             place = torch.arange(EPISODES).unsqueeze(1)
@@ -50,19 +49,13 @@ class FirstStates:
             state = env.reset(Rng(keys, 0))
             self.observations: Array = env.observe(state).contiguous().numpy()
         self.keys: Array = keys.numpy()
+        self._episodes: Array = episodes.numpy()
         self._fields = Fields({name: field.contiguous() for name, field in state_fields(state).items()}, fields.names)
 
-    def lasts(self, episode: Array) -> bool:
-        """True if the next reset of any row is in stock; ``episode`` int64 [N] are the running ones."""
-        if not self._sure:
-            self._sure = EPISODES - int((episode - self._start).max())
-        if self._sure <= 0:
-            return False
-        self._sure -= 1
-        return True
-
-    def take(self, rows: Array, episode: Array) -> tuple[list[Array], Array, Array]:
-        """States, observations and keys of the episodes [n] that begin in these rows [n]."""
-        self.served += len(rows)
+    def take(self, rows: Array, episode: Array) -> tuple[list[Array], Array, Array] | None:
+        """States, observations and keys of the episodes [n] that begin in these rows [n]; None if one is not there."""
         place = (episode & (EPISODES - 1)) * self._num_envs + rows
+        if not np.array_equal(self._episodes.take(place), episode):
+            return None
+        self.served += len(rows)
         return self._fields.take(place), self.observations.take(place, 0), self.keys.take(place)

@@ -108,27 +108,25 @@ class RunningReplay:
 
     def _first(self, rows: Array, episode: Array, running: Array) -> tuple[list[Array], Array, Array]:
         """States, observations and keys of the episodes that begin in these rows."""
-        if self._stocks:
-            batch = self._batch
-            if self._stock is not None and not self._stock.lasts(running):
-                self._wait = 0 if self._stock.served >= batch.num_envs else batch.num_envs
-                self._stock = None
-            if self._stock is None and self._wait <= 0:
-                self._stock = self._new_stock(running)
-            if self._stock is not None:
-                return self._stock.take(rows, episode)
-        return self._by_rules(rows, running)
+        num_envs = self._batch.num_envs
+        found = None if self._stock is None else self._stock.take(rows, episode)
+        if found is None and self._stock is not None:  # one environment has used up its share
+            self._wait = 0 if self._stock.served >= num_envs else num_envs
+            self._stock = None
+        if found is None and self._stocks and self._wait <= 0:
+            self._stock = self._new_stock(running)
+            found = None if self._stock is None else self._stock.take(rows, episode)
+        if found is None:
+            return self._by_rules(rows, running)
+        self._batch._reset_draws = ResetDraws(self._batch.env_keys)  # draws of resets that it was not told of are over
+        return found
 
     def _new_stock(self, running: Array) -> FirstStates | None:
-        batch = self._batch
         try:
-            stock = FirstStates(batch.env, batch.env_keys, running, self._recorded.sets[0].fields)
+            return FirstStates(self._batch.env, self._batch.env_keys, running, self._recorded.sets[0].fields)
         except RAISED:  # perhaps it is of an episode that does not begin yet
             self._stocks = False
             return None
-        stock.lasts(running)
-        batch._reset_draws = ResetDraws(batch.env_keys)  # which is not told of the resets from this stock
-        return stock
 
     def _by_rules(self, rows: Array, running: Array) -> tuple[list[Array], Array, Array]:
         """:meth:`_first` without a stock."""
