@@ -75,6 +75,7 @@ CASES: dict[str, Case] = {
     "snake ppo, observations": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=observations"]),
     "snake ppo, states": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
     "snake pqn, states": Case("snake-small", "pqn", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
+    "cartpole ppo, compiled": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--compile",)),
     "cartpole ppo, two processes": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--processes", "2")),
     "snake dqn, two processes": Case("snake-small", "dqn", 60_000, REPLAY, ("--processes", "2")),
     "pricing ppo, recorded": recorded("pricing", "ppo", 50_000, ROLLOUTS),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +54,7 @@ class FirstStates:
     def take(self, rows: Array, episode: Array) -> tuple[list[Array], Array, Array] | None:
         """States, observations and keys of the episodes [n] that begin in these rows [n]; None if one is not there."""
         place = (episode & (EPISODES - 1)) * self._num_envs + rows
-        if not np.array_equal(self._episodes.take(place), episode):
+        if (self._episodes.take(place) != episode).any():
             return None
         self.served += len(rows)
         return self._fields.take(place), self.observations.take(place, 0), self.keys.take(place)

@@ -65,7 +65,7 @@ class RunningReplay:
         try:
             outputs, copy = self._recorded.run(self._side)
             after = self._recorded.sets[1 - self._side]
-            ended, final_obs = self._begin_again(after, outputs, np.flatnonzero(outputs.arrays["done"]))
+            ended, final_obs = self._begin_again(after, outputs, outputs.arrays["done"].nonzero()[0])
         except Exception:  # the step as it is raises it again, and says where
             return None
         results = outputs.copies() if copy else outputs.hand_out()
