@@ -128,7 +128,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
         super()._setup_model()
         self._actor_critic = ActorCritic(self.policy, self.scale_actions)
-        self.remarks = units_remarks(self.policy, self.scale_actions)
+        self.remarks += units_remarks(self.policy, self.scale_actions)
         self._noise_steps = max(1, _DRAWN_AT_ONCE // self.n_envs)
         self._set_up_device()
 

@@ -20,10 +20,12 @@ they are written, so that several processes may compile at once.
 from __future__ import annotations
 
 import operator
+import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,8 +69,24 @@ def compiled(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
         raise CompileError(f"it has been tried on Linux only, and this is {sys.platform}")
     compiler = _compiler()
     # warnings are of PyTorch about itself; minibatches are drawn from the generator of all, which must stay as it is
-    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]), _imported_distutils():
         return _compiled(function, inputs, compiler)
+
+
+@contextmanager
+def _imported_distutils() -> Iterator[None]:
+    """A block in which setuptools, which inductor imports, leaves distutils as it is where it was imported before.
+
+    Otherwise setuptools puts its own in its place, and fails an assertion where something holds on to the other.
+    """
+    if "distutils" not in sys.modules or "setuptools" in sys.modules or "SETUPTOOLS_USE_DISTUTILS" in os.environ:
+        yield
+        return
+    os.environ["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+    try:
+        yield
+    finally:
+        del os.environ["SETUPTOOLS_USE_DISTUTILS"]
 
 
 def _compiled(function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], compiler: str) -> Compiled:

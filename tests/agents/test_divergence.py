@@ -51,14 +51,21 @@ def test_a_loss_or_gradient_that_is_not_finite_stops(
     agent.save(tmp_path / "model.zip")
     good = (tmp_path / "model.zip").read_bytes()
     spoil = Spoil(what, 3)
-    function = agent._actor_critic if kind is PPO else agent._online
-    forward, backward = function.evaluate if kind is PPO else function.forward, function.backward
-    if what == "gradient":
-        monkeypatch.setattr(function, "backward", lambda first, *rest: backward(spoil(first), *rest))
-    elif kind is PPO:
-        monkeypatch.setattr(function, "evaluate", lambda *a: (spoil((r := forward(*a))[0]), *r[1:]))
+    if kind is PPO:
+        learn = agent._actor_critic.learn
+
+        def spoiled(*arguments: Any) -> None:
+            *rest, value_loss = arguments
+            by_values = {"loss": lambda v: value_loss(spoil(v)), "gradient": lambda v: spoil(value_loss(v))}
+            learn(*rest, by_values[what])
+
+        monkeypatch.setattr(agent._actor_critic, "learn", spoiled)
     else:
-        monkeypatch.setattr(function, "forward", lambda obs: spoil(forward(obs)))
+        forward, backward = agent._online.forward, agent._online.backward
+        if what == "gradient":
+            monkeypatch.setattr(agent._online, "backward", lambda first, *rest: backward(spoil(first), *rest))
+        else:
+            monkeypatch.setattr(agent._online, "forward", lambda obs: spoil(forward(obs)))
     expected = "the loss is not finite" if what == "loss" else "the norm of the gradient is not finite"
     if what == "gradient" and kind is not PPO:
         expected = "is not finite"  # later updates of the same report may have a loss that is not, too

@@ -92,7 +92,8 @@ def test_updates_equal_sb3(n_steps: int, max_grad_norm: float) -> None:
         model._setup_learn(1000, None)
     data = batches(6, 32, 0.9, n_steps)
     our_data, their_data = iter(d[0] for d in data), iter(d[1] for d in data)
-    ours.replay.sample = lambda size, beta: next(our_data)  # type: ignore[method-assign, union-attr]
+    ours.replay.draw = lambda size, beta: (torch.arange(size), None)  # type: ignore[method-assign, union-attr]
+    ours.replay.gather = lambda index, weights: next(our_data)  # type: ignore[method-assign, union-attr]
     theirs.replay_buffer.sample = lambda size, env: next(their_data)  # type: ignore[method-assign, union-attr]
     before = weights(ours)
     for progress in (0.8, 0.3):
@@ -313,12 +314,16 @@ def test_samples_per_insert(n: int, train_freq: int, samples: float, batch_size:
     """Gradient steps = samples_per_insert · collected / batch_size, within one, for any number of environments."""
     model = small(walk(n=n), samples_per_insert=samples, train_freq=train_freq, batch_size=batch_size)
     model._setup_learn(10**6, None)
-    model.replay, taken = type("None", (), {"sample": lambda *a: None})(), []  # type: ignore[assignment]
-    model._update = lambda batch: (taken.append(1), torch.zeros(3))[1]  # type: ignore[method-assign, func-returns-value]
+    drawn: list[int] = []
+    taken: list[Tensor] = []
+    model.replay.draw = lambda size, beta: (drawn.append(size), torch.zeros(0), None)[1:]  # type: ignore[method-assign, union-attr, func-returns-value]
+    model._gradients = lambda batch: torch.zeros(3)  # type: ignore[method-assign]
+    model._descend = lambda summary: (taken.append(summary), summary)[1]  # type: ignore[method-assign, func-returns-value]
     for _ in range(rounds):
         model.train(1, batch_size)
     assert abs(len(taken) - samples * train_freq * n * rounds / batch_size) < 1 + 1e-6
     assert model._n_updates == len(taken)
+    assert drawn == [batch_size] * len(taken)
 
 
 @pytest.mark.parametrize(("n", "train_freq"), [(1, 4), (8, 1), (64, 2)])

@@ -87,11 +87,20 @@ def staged(
         texts: those that are apart already.
         settings: "key=value" that were put over both; an earlier curriculum of an argument given anew is void.
     """
+    _check_texts(texts)
     changed = {setting.partition("=")[0].removeprefix("env.") for setting in settings if setting.startswith("env.")}
     found = {key: text for key, text in (texts or {}).items() if key not in changed}
     found |= {key: value for key, value in env_kwargs.items() if is_curriculum(value)}
     last = {key: _parsed(key, text)[0][-1] for key, text in found.items()}
     return {**env_kwargs, **last}, found or None
+
+
+def _check_texts(texts: Any) -> None:
+    """Raise a ConfigError for anything but None and texts of curricula by argument."""
+    if texts is None:
+        return
+    if not isinstance(texts, Mapping) or not texts or not all(map(is_curriculum, texts.values())):
+        raise ConfigError(f"curriculum={texts}: expected a mapping of arguments to curriculum(first, …, last)")
 
 
 def curriculum_of(texts: Any) -> Curriculum | None:
@@ -102,8 +111,7 @@ def curriculum_of(texts: Any) -> Curriculum | None:
     """
     if texts is None:
         return None
-    if not isinstance(texts, Mapping) or not texts or not all(map(is_curriculum, texts.values())):
-        raise ConfigError(f"curriculum={texts}: expected a mapping of arguments to curriculum(first, …, last)")
+    _check_texts(texts)
     values: dict[str, list[Any]] = {}
     options: dict[str, float] = {}
     for key, text in texts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from operator import is_
 from typing import Any
@@ -42,6 +43,7 @@ class StepRecorder:
             self.why_not = "its methods are replaced"
             return None
         before, rules = dict(vars(batch)), [(env, dict(vars(env))) for env in chain(batch.env)]
+        sizes = _sizes(rules)
         try:
             with torch.inference_mode(False), torch.no_grad():
                 found = self._traced_step(actions)
@@ -54,7 +56,8 @@ class StepRecorder:
             return None
         try:
             with torch.inference_mode(False), torch.no_grad():
-                if not all(holds(vars(env), [*attributes.values()]) for env, attributes in rules):
+                same = all(holds(vars(env), [*attributes.values()]) for env, attributes in rules)
+                if not same or sizes != _sizes(rules):
                     raise ReplayError("a step changes an attribute of the rules")
                 self._compare()
         except (*RAISED, ReplayError) as error:
@@ -117,6 +120,12 @@ def _has_other_methods(batch: Any) -> bool:
     kinds = type(batch).__mro__
     base = next(i for i, kind in enumerate(kinds) if kind.__module__ == "palaestra.envs.core.vector")
     return any(name in vars(owner) for owner in (batch, *kinds[:base]) for name in _METHODS)
+
+
+def _sizes(rules: list[tuple[Any, dict[str, Any]]]) -> list[int]:
+    """The number of entries of each list, dictionary or set that rules hold."""
+    values = [value for _, attributes in rules for value in attributes.values()]
+    return [len(value) for value in values if isinstance(value, list | dict | set | deque)]
 
 
 def _finished(batch: Any, found: dict[str, Tensor]) -> StepResult:

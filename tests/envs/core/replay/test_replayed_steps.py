@@ -12,6 +12,7 @@ import probes
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from palaestra.agents.graphs.slots import tensors_of
 from palaestra.envs import TensorVectorEnv, make
@@ -202,7 +203,8 @@ class Odd(probes.ConstantReward):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self.table, self.total = kind, torch.zeros(1), torch.zeros(())
+        self.kind, self.total = kind, torch.zeros(())
+        self.noted: list[Tensor] = []
 
     def step(self, state: Any, action: Tensor, rng: Rng) -> Any:
         after, reward, terminated = super().step(state, action, rng)
@@ -212,6 +214,9 @@ class Odd(probes.ConstantReward):
         elif self.kind == "counts in place":
             self.total += 1
             reward = reward + self.total
+        elif self.kind == "notes":
+            self.noted.append(action)
+            reward = reward + len(self.noted)
         elif self.kind == "looks":
             reward = reward + (1.0 if float(action.sum()) > 3 else 0.0)
         elif self.kind == "decides":
@@ -230,7 +235,7 @@ class Odd(probes.ConstantReward):
 
 @pytest.mark.parametrize(
     "kind",
-    ["counts", "counts in place", "looks", "decides", "lists", "uses NumPy", "finds rows", "draws elsewhere"],
+    ["counts", "counts in place", "notes", "looks", "decides", "lists", "uses NumPy", "finds rows", "draws elsewhere"],
 )
 def test_odd_rules_run_as_they_are(kind: str) -> None:
     replayed, plain = (TensorVectorEnv(Odd(kind), 8, device="cpu", seed=3) for _ in range(2))
@@ -245,6 +250,29 @@ def test_odd_rules_run_as_they_are(kind: str) -> None:
         assert_same(found, result_of(plain, actions), f"step {step}")
     assert not is_replayed(replayed)
     assert replayed._steps.why_not
+
+
+def test_whoever_looks_at_operations_sees_them() -> None:
+    batch, _ = pair("cartpole")
+    for step in range(20):
+        batch.step(actions_of(batch, step))
+    assert is_replayed(batch)
+    with Names() as names:
+        batch.step(actions_of(batch, 20))
+    assert {"sin", "cos", "stack"} <= names.found
+    batch.step(actions_of(batch, 21))
+
+
+class Names(TorchDispatchMode):
+    """Names of operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
 
 
 class HandingOn(probes.ConstantReward):
