@@ -317,6 +317,7 @@ def test_samples_per_insert(n: int, train_freq: int, samples: float, batch_size:
     drawn: list[int] = []
     taken: list[Tensor] = []
     model.replay.draw = lambda size, beta: (drawn.append(size), torch.zeros(0), None)[1:]  # type: ignore[method-assign, union-attr, func-returns-value]
+    model.replay.gather = lambda index, weights: None  # type: ignore[method-assign, union-attr, assignment, return-value]
     model._gradients = lambda batch: torch.zeros(3)  # type: ignore[method-assign]
     model._descend = lambda summary: (taken.append(summary), summary)[1]  # type: ignore[method-assign, func-returns-value]
     for _ in range(rounds):

@@ -48,5 +48,9 @@ def test_an_iteration_of_ppo_enters_few_files() -> None:
     iteration()
     entered = files_entered(iteration)
     assert "agents/ppo.py" in entered
-    # 5 of them since rollouts keep states and the core draws ahead: a sixth of the memory, less time a step
-    assert len(entered) <= 17 + onednn.is_faster(), "\n".join(sorted(entered))
+    replay = {name for name in entered if name.startswith("envs/core/replay/")}  # replays a recorded step: less time
+    # 5 of the others since rollouts keep states and the core draws ahead: a sixth of the memory, less time a step.
+    # 5 since, among them: networks in two threads, symmetries and schedules by score answer in their own files that
+    # they are off, and fruits are chosen in NumPy.
+    assert len(entered - replay) <= 22 + onednn.is_faster(), "\n".join(sorted(entered))
+    assert len(replay) <= 9, "\n".join(sorted(replay))

@@ -8,6 +8,7 @@ libraries), and minima of floating numbers, whose zeros have signs, stay with Py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from palaestra.envs.core.replay.recording import Call, Region, like
 
+_FEW, _MANY = 2, 1 << 17  # threads, and numbers that are worth dividing among more of them
 Step = tuple[Callable[..., Any], tuple[Any, ...]]
 Locate = Callable[[Region], Tensor]
 
@@ -118,6 +120,8 @@ def _in_numpy(call: Call, locate: Locate, constants: dict[int, Tensor]) -> list[
     out = call.named.get("out", call.results[0]) if len(call.results) == 1 else None
     if not isinstance(out, Region) or out.dtype not in _KINDS:
         return []
+    if torch.get_num_threads() > _FEW and math.prod(out.size) >= _MANY:
+        return []  # more threads, which PyTorch has, are worth more than cheaper calls
     name = call.name if "out" in call.named else call.name.removesuffix("_") if call.in_place else call.name
     named = {key: value for key, value in call.named.items() if key != "out"}
     target = locate(out).numpy()

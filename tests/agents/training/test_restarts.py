@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from gymnasium.spaces import Box
 from stable_baselines3.common.callbacks import BaseCallback
+from walk import walk
 
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.memory_limits import nbytes
@@ -62,6 +65,18 @@ def test_scores_are_of_real_starts_and_a_line_says_so() -> None:
     assert model._episode_num == seen.told
     assert 0.3 < seen.told / seen.ended < 0.8
     assert model.remarks[-1].startswith("50 % of the training episodes begin in states of earlier ones; scores")
+
+
+def test_what_else_is_to_be_said_is_said_too(tmp_path: Path) -> None:
+    """Of a new agent, and of one from a file."""
+    settings: dict[str, Any] = {"scale_actions": True, "restart_states": 0.5, **ROLLOUT}
+    model = PPO("MlpPolicy", walk(Box(-2.0, 2.0, (1,))), **settings)
+    model.save(tmp_path / "model.zip")
+    for agent in (model, PPO.load(tmp_path / "model.zip", walk(Box(-2.0, 2.0, (1,))))):
+        assert [line.split(":")[0].split(" begin in")[0] for line in agent.remarks] == [
+            "50 % of the training episodes",
+            "actions",
+        ]
 
 
 def test_none_changes_nothing() -> None:

@@ -103,6 +103,17 @@ def test_an_operation_has_the_bits_that_it_had(name: str) -> None:
     assert same(tensor_at(result, memory), expected)
 
 
+@pytest.mark.parametrize(("threads", "in_numpy"), [(1, True), (2, True), (4, False)])
+def test_many_numbers_are_left_to_many_threads(threads: int, in_numpy: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    many = torch.ones(1 << 17)
+    recording = Recording()
+    with recording:
+        result = recording.place(many * 2.0)
+    ((function, _),) = Program(recording, set(), {result.memory}).steps({result.memory: reserved(1 << 19)})
+    assert (function is np.multiply) == in_numpy
+
+
 def test_what_nobody_reads_is_not_computed() -> None:
     recording = Recording()
     with recording:
