@@ -75,6 +75,7 @@ class Trace:
         self.results = self._apart(results, shared=False)
         self.size = nbytes_of(self.recording.calls)
         self.form = _form(self.after)
+        self.recording.let_go({place.memory for place in self.inputs.values()})
 
     def _apart(self, tensors: Mapping[str, Tensor], shared: bool) -> dict[str, Region]:
         """Places of results in memory that nothing else has, if necessary by another operation that copies them."""
@@ -122,6 +123,7 @@ class RecordedStep:
         self._lists: dict[tuple[int, int], list[Step]] = {}
         self._outputs: list[Outputs] = []
         self._verify()
+        del trace.recording  # and with it all that was computed on the way
         keys = trace.inputs["_episode_keys"].memory
         readers = [call for call in self._program.calls if any(p.memory == keys for p in call.places())]
         self.reads_keys = len(readers) > 1  # beside the copy from one set to the other

@@ -117,6 +117,12 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         size, stride = tuple(tensor.shape), tensor.stride()
         return Region(self._numbers[key], tensor.dtype, size, stride, int(tensor.storage_offset()))
 
+    def let_go(self, but: set[int]) -> None:
+        """Keep of the memory only what was there before, and these; nothing more is to be noted then."""
+        kept = self.outside | but
+        self.memory = [tensor if number in kept else tensor.new_empty(0) for number, tensor in enumerate(self.memory)]
+        self._kept.clear()
+
     def copied(self, place: Region) -> Region:
         """A copy in memory of its own, made by a further operation."""
         new = self.place(torch.empty(place.size, dtype=place.dtype), made=True)
