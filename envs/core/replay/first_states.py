@@ -14,6 +14,7 @@ from torch import Tensor
 from palaestra.envs.core.batching.records import state_fields
 from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.draws.stock import EPISODES
+from palaestra.envs.core.host import in_one_thread
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.rng import Rng
@@ -40,7 +41,7 @@ class FirstStates:
         """
         n = len(env_keys)
         self._num_envs, self.served = n, 0  # rows taken so far
-        with torch.inference_mode(False), torch.no_grad():
+        with in_one_thread(), torch.inference_mode(False), torch.no_grad():
             after = torch.from_numpy(episode) + 1
             place = torch.arange(EPISODES).unsqueeze(1)
             episodes = after + ((place - after) & (EPISODES - 1))  # [EPISODES, N], each at its place
