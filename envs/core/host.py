@@ -33,7 +33,7 @@ def keep_freed_memory() -> bool:
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """A block that PyTorch computes with one thread: beside other work, waking a second one costs more than it saves."""
+    """A block that PyTorch computes with one thread: beside other work, waking another costs more than it gives."""
     import torch
 
     threads = torch.get_num_threads()
