@@ -6,6 +6,8 @@ keys of the next :data:`EPISODES` of every row. Episode e of row i lies at (e mo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +16,6 @@ from torch import Tensor
 from palaestra.envs.core.batching.records import state_fields
 from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.draws.stock import EPISODES
-from palaestra.envs.core.host import in_one_thread
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.rng import Rng
@@ -25,6 +26,17 @@ _MOST = 1 << 24  # bytes in stock
 def fits(nbytes: int) -> bool:
     """True if a stock of states and observations of all environments, of so many bytes, is small enough."""
     return nbytes * EPISODES <= _MOST
+
+
+@contextmanager
+def _in_one_thread() -> Iterator[None]:
+    """A block that PyTorch computes with one thread: beside other work, waking another costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class FirstStates:
@@ -41,7 +53,7 @@ class FirstStates:
         """
         n = len(env_keys)
         self._num_envs, self.served = n, 0  # rows taken so far
-        with in_one_thread(), torch.inference_mode(False), torch.no_grad():
+        with _in_one_thread(), torch.inference_mode(False), torch.no_grad():
             after = torch.from_numpy(episode) + 1
             place = torch.arange(EPISODES).unsqueeze(1)
             episodes = after + ((place - after) & (EPISODES - 1))  # [EPISODES, N], each at its place
