@@ -9,7 +9,7 @@ Recordings are made where one process steps environments of ours, with a policy 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -18,6 +18,7 @@ from palaestra.agents.graphs.cuda_graph import CudaGraph
 from palaestra.agents.graphs.recorder import Backend, Recorder
 from palaestra.agents.graphs.slots import Attribute, places_of
 from palaestra.envs.core import TensorVectorEnv
+from palaestra.envs.core.env import rules_within
 
 _CHANGING = ("learning_rate", "ent_coef", "exploration_rate")  # settings whose present value is an input, or unused
 
@@ -72,7 +73,7 @@ class RecordingAgent(BaseAlgorithm):
         if self._recorder.is_on:
             self.batch.records_steps(False)  # they are a part of what is recorded here
             self._flat_optimizer.gather()
-            self._recorder.begin(self._rebound, self._recorded_settings(), [*_rules(self.batch.env)])
+            self._recorder.begin(self._rebound, self._recorded_settings(), [*rules_within(self.batch.env)])
 
     def _rebound(self) -> list[Attribute]:
         """The attributes that recorded functions bind to new tensors."""
@@ -84,12 +85,5 @@ class RecordingAgent(BaseAlgorithm):
         """What recordings are made for."""
         names = [name for name in self._json_arguments if name not in _CHANGING]
         weights = [tensor.data_ptr() for tensor in (*self.policy.parameters(), *self.policy.buffers())]
-        rules = [id(each) for each in _rules(getattr(self.batch, "env", None))]  # others in another stage
+        rules = [id(each) for each in rules_within(getattr(self.batch, "env", None))]  # others in another stage
         return [[getattr(self, name) for name in names], weights, self.batch.max_episode_steps, rules]
-
-
-def _rules(env: Any) -> Iterator[Any]:
-    """The rules of an environment, and those inside wrappers."""
-    while env is not None:
-        yield env
-        env = getattr(env, "env", None)

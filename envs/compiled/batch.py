@@ -26,9 +26,11 @@ from palaestra.envs.compiled.lanes import lane_rng
 from palaestra.envs.core import BatchedEnv, StateT, StepResult, TensorEnv, TensorVectorEnv, map_state, state_fields
 from palaestra.envs.core.batching.records import memory_unseen, spread
 from palaestra.envs.core.draws.splitmix import child_key
+from palaestra.envs.core.env import rules_within
+from palaestra.envs.core.replay.recorded_step import COUNTERS
+from palaestra.envs.core.replay.step_info import information
 from palaestra.envs.core.rng import Rng, Stream, env_keys, sample_actions
 
-_COUNTERS = ("episode", "episode_length", "episode_return", "_episode_keys")
 _TRIED = 6  # steps beside a plain batch
 
 
@@ -62,9 +64,7 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
         return f"steps are compiled ({self.compile_seconds:.1f} s)"
 
     def _refuse(self, why: str) -> None:
-        rules: Any = self.env
-        while (inner := vars(rules).get("env")) is not None:  # within wrappers
-            rules = inner
+        *_, rules = rules_within(self.env)  # the innermost
         if self._program is not None:
             self.records_steps(self._replayed_before)
         self._program, self.why_not = None, f"{type(rules).__name__}: {why}"
@@ -132,7 +132,7 @@ class _Step:
     def inputs(self, batch: Any, actions: Tensor) -> list[Tensor]:
         state = batch.state
         fields = [getattr(state, name) for name in self._names]
-        running = [*fields, *(getattr(batch, name) for name in _COUNTERS), batch.env_keys]
+        running = [*fields, *(getattr(batch, name) for name in COUNTERS), batch.env_keys]
         return [tensor.contiguous() for tensor in (*running, actions.to(batch.action_dtype))]
 
     def outputs(self, batch: Any, result: StepResult) -> list[Tensor]:
@@ -140,15 +140,12 @@ class _Step:
         success = [info["is_success"]] if self._has_success else []
         told = [obs, reward, terminated, truncated, info["final_obs"], info["_episode"], *info["episode"].values()]
         states = [*state_fields(batch.state).values(), *state_fields(batch.final_state).values()]
-        return [*told, *success, *states, *(getattr(batch, name) for name in _COUNTERS)]
+        return [*told, *success, *states, *(getattr(batch, name) for name in COUNTERS)]
 
     def take(self, batch: Any, outputs: Any) -> StepResult:
         """What a step returns; the batch gets the episodes after it."""
         obs, reward, terminated, truncated, final_obs, done, returned, length, *rest = outputs
-        info: dict[str, Any] = {"final_obs": final_obs, "_final_obs": done, "_episode": done}
-        info["episode"] = {"r": returned, "l": length}
-        if self._has_success:
-            info["is_success"] = rest.pop(0)
+        info = information(final_obs, done, returned, length, rest.pop(0) if self._has_success else None)
         count = len(self._names)
         batch.state, batch.final_state = self._kind(*rest[:count]), self._kind(*rest[count : 2 * count])
         batch.episode, batch.episode_length, batch.episode_return, batch._episode_keys = rest[2 * count :]
@@ -187,11 +184,7 @@ class _TracedBatch(TensorVectorEnv[StateT]):
 
 def rule_attributes(rules: Any) -> list[dict[str, Any]]:
     """The attributes of rules, and of those inside wrappers."""
-    found = []
-    while rules is not None:
-        found.append(vars(rules))
-        rules = vars(rules).get("env")
-    return found
+    return [vars(each) for each in rules_within(rules)]
 
 
 def _values(rules: Any) -> Iterator[Any]:

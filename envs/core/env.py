@@ -13,7 +13,7 @@ The separation of a typed state record from a base that owns the resets follows 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gymnasium
@@ -206,6 +206,13 @@ class TensorEnv(ABC, Generic[StateT]):
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(self.device))
         return self
+
+
+def rules_within(env: Any) -> Iterator[Any]:
+    """The rules, and those inside wrappers; none for None."""
+    while env is not None:
+        yield env
+        env = vars(env).get("env")
 
 
 def torch_dtype(space: gymnasium.Space[Any]) -> torch.dtype:

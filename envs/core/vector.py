@@ -35,6 +35,7 @@ from palaestra.envs.core.errors import EnvError, Place, is_machine_failure, loca
 from palaestra.envs.core.host import keep_freed_memory
 from palaestra.envs.core.replay.replayed_steps import ReplayedSteps
 from palaestra.envs.core.replay.running_replay import KEPT
+from palaestra.envs.core.replay.step_info import information
 from palaestra.envs.core.rng import Request, Rng, env_keys
 from palaestra.envs.core.user_code import RAISED
 
@@ -165,11 +166,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
     def _step(self, actions: Tensor) -> StepResult:
         final_obs, reward, terminated, truncated = self.advance(actions)
         done = terminated | truncated if self.can_truncate else terminated
-        info: dict[str, Any] = {"final_obs": final_obs, "_final_obs": done, "_episode": done}
-        info["episode"] = {"r": self.episode_return, "l": self.episode_length}
-        success = self.successes()
-        if success is not None:
-            info["is_success"] = success
+        info = information(final_obs, done, self.episode_return, self.episode_length, self.successes())
         obs = self.reset_finished(done, final_obs)
         return obs, reward, terminated, truncated, info
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from palaestra.envs.core.batching.records import state_fields
 from palaestra.envs.core.draws.splitmix import child_key
-from palaestra.envs.core.draws.stock import EPISODES
+from palaestra.envs.core.draws.stock import EPISODES, next_episodes
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.rng import Rng
@@ -54,9 +54,7 @@ class FirstStates:
         n = len(env_keys)
         self._num_envs, self.served = n, 0  # rows taken so far
         with _in_one_thread(), torch.inference_mode(False), torch.no_grad():
-            after = torch.from_numpy(episode) + 1
-            place = torch.arange(EPISODES).unsqueeze(1)
-            episodes = after + ((place - after) & (EPISODES - 1))  # [EPISODES, N], each at its place
+            episodes = next_episodes(torch.from_numpy(episode))
             keys = child_key(env_keys.expand_as(episodes), episodes).view(-1)
             state = env.reset(Rng(keys, 0))
             self.observations: Array = env.observe(state).contiguous().numpy()

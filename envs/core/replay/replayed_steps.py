@@ -1,4 +1,4 @@
-"""Steps of a batch on the CPU: the first few as they are, then two that are recorded, then replayed.
+"""Steps of a batch on the CPU: the first few as they are, some that are recorded too, the others replayed.
 
 1. The batch's own step up to the ends of episodes is recorded (:mod:`~palaestra.envs.core.replay.recorded_step`), and
    it is replayed only if two recordings have the same operations and constants, and a replay gives what the step gave:

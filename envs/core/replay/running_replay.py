@@ -13,12 +13,13 @@ from palaestra.envs.core.batched_env import StepResult
 from palaestra.envs.core.batching.records import state_fields
 from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.draws.stock import ResetDraws
+from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.reference import Array
 from palaestra.envs.core.replay.first_states import FirstStates, fits
 from palaestra.envs.core.replay.outputs import Outputs
 from palaestra.envs.core.replay.recorded_step import COUNTERS, Running
-from palaestra.envs.core.replay.step_info import StepInfo
-from palaestra.envs.core.replay.step_recorder import StepRecorder, chain, holds
+from palaestra.envs.core.replay.step_info import StepInfo, information
+from palaestra.envs.core.replay.step_recorder import StepRecorder, holds
 from palaestra.envs.core.user_code import RAISED
 
 KEPT = ("state", "final_state", *COUNTERS, "_final_place")  # attributes of a batch that steps are replayed of
@@ -45,7 +46,7 @@ class RunningReplay:
         self._stocks = fits(nbytes)
         self._stock: FirstStates | None = None
         self._wait = 0  # rows to reset without a stock, after one that was used up by few rows
-        self._own = [vars(env) for env in chain(batch.env)]
+        self._own = [vars(env) for env in rules_within(batch.env)]
         self._rules = [[*attributes.values()] for attributes in self._own]
         # rows that the latest step ended, and their states, episodes and lengths before they were reset
         self._ended: tuple[Array, list[Array], Array, Array] | None = None
@@ -193,10 +194,7 @@ class RunningReplay:
 
 def _result(results: dict[str, Tensor], ended: Any, final_rows: Any) -> StepResult:
     obs, done = results["obs"], results["done"]
-    info: dict[str, Any] = {"final_obs": obs, "_final_obs": done, "_episode": done}
-    info["episode"] = {"r": results["r"], "l": results["l"]}
-    if "is_success" in results:
-        info["is_success"] = results["is_success"]
+    info = information(obs, done, results["r"], results["l"], results.get("is_success"))
     if ended is None:
         info["ended"] = False
     else:

@@ -10,6 +10,13 @@ from torch import Tensor
 _LATE = "final_obs"
 
 
+def information(final_obs: Tensor, done: Tensor, returned: Tensor, length: Tensor, success: Any) -> dict[str, Any]:
+    """What a step tells beside its results; see :meth:`palaestra.envs.core.vector.TensorVectorEnv.step`."""
+    info: dict[str, Any] = {_LATE: final_obs, "_final_obs": done, "_episode": done}
+    info["episode"] = {"r": returned, "l": length}
+    return info if success is None else {**info, "is_success": success}
+
+
 class StepInfo(dict[str, Any]):
     """A dictionary with ``final_obs`` [N, …], made at the first look at it.
 

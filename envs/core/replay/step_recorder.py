@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from operator import is_
 from typing import Any
 
@@ -12,8 +11,10 @@ from torch import Tensor
 
 from palaestra.envs.core.batched_env import StepResult
 from palaestra.envs.core.batching.records import map_state, state_fields
+from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.replay.recorded_step import COUNTERS, RecordedStep, Running, Trace
 from palaestra.envs.core.replay.recording import ReplayError, difference
+from palaestra.envs.core.replay.step_info import information
 from palaestra.envs.core.user_code import RAISED
 
 _TRACES = 4  # at most
@@ -42,7 +43,7 @@ class StepRecorder:
         if _has_other_methods(batch):
             self.why_not = "its methods are replaced"
             return None
-        before, rules = dict(vars(batch)), [(env, dict(vars(env))) for env in chain(batch.env)]
+        before, rules = dict(vars(batch)), [(env, dict(vars(env))) for env in rules_within(batch.env)]
         sizes = _sizes(rules)
         try:
             with torch.inference_mode(False), torch.no_grad():
@@ -131,19 +132,9 @@ def _sizes(rules: list[tuple[Any, dict[str, Any]]]) -> list[int]:
 def _finished(batch: Any, found: dict[str, Tensor]) -> StepResult:
     """The rest of a step as it is."""
     done = found["done"]
-    info: dict[str, Any] = {"final_obs": found["obs"], "_final_obs": done, "_episode": done}
-    info["episode"] = {"r": found["r"], "l": found["l"]}
-    if "is_success" in found:
-        info["is_success"] = found["is_success"]
+    info = information(found["obs"], done, found["r"], found["l"], found.get("is_success"))
     obs = batch.reset_finished(done, found["obs"])
     return obs, found["reward"], found["terminated"], found["truncated"], info
-
-
-def chain(env: Any) -> Iterator[Any]:
-    """The rules, and those inside wrappers."""
-    while env is not None and hasattr(env, "__dict__"):
-        yield env
-        env = vars(env).get("env")
 
 
 def holds(attributes: dict[str, Any], values: list[Any]) -> bool:
