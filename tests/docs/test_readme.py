@@ -25,11 +25,15 @@ from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
 from palaestra.envs.pricing import Pricing
+from palaestra.envs.pricing.demand import uplift
+from palaestra.envs.pricing.demand.counts import intervals
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.bench.overview import all_figures, overview_table, processor
+from palaestra.train.export import confirm
+from palaestra.train.export.held_out import held_out_reference
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
@@ -173,6 +177,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(search, "sweep", lambda *args, **kwargs: True)  # searched in test_search.py
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)  # recorded in test_cli.py
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
+    monkeypatch.setattr(confirm, "STATES", 200)  # of an exported agent; test_export.py
+    monkeypatch.setattr(held_out_reference, "STATES", 2000)
+    monkeypatch.setattr(intervals, "DRAWS", 40)  # of sales; test_intervals.py
+    monkeypatch.setattr(uplift, "DRAWS", 40)
     for kind in (TensorEnvSpec, GymnasiumSpec):
         monkeypatch.setattr(kind, "validation_episodes", 8)
         monkeypatch.setattr(kind, "evaluation_episodes", 8)
