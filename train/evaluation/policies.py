@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
 from palaestra.envs.interop.host_batch import HostEnv
@@ -68,7 +68,7 @@ class ExpertPolicy:
 class AgentPolicy:
     """A trained agent: the action it thinks best, or one sampled as it does while training."""
 
-    def __init__(self, model: PPO | DQN | PQN, deterministic: bool = True, name: str = "agent") -> None:
+    def __init__(self, model: OnDeviceAlgorithm, deterministic: bool = True, name: str = "agent") -> None:
         self.model, self.deterministic, self.name = model, deterministic, name
         model.policy.set_training_mode(False)
         self._spoken_to: BatchedEnv | None = None
