@@ -50,6 +50,11 @@ class AgentTraits:
         """
         raise NotImplementedError
 
+    @property
+    def main_optimizer(self) -> Any:
+        """The optimizer whose steps count as gradient steps."""
+        return self.policy.optimizer  # type: ignore[attr-defined]
+
     def steps_per_iteration(self) -> int:
         """Steps of each environment between two updates."""
         return int(self.n_steps)  # type: ignore[attr-defined]
