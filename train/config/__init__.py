@@ -22,12 +22,13 @@ OWN_AGENTS = {
     "ppo": "palaestra.agents.ppo:PPO",
     "dqn": "palaestra.agents.dqn:DQN",
     "pqn": "palaestra.agents.pqn:PQN",
+    "bc": "palaestra.agents.imitation.bc:BC",
 }
 """The list of agents: a name and where its class is. Presets of one are in ``presets/NAME.yaml``."""
 PLUGIN_GROUP = "palaestra.agents"
 DEFAULT_AGENT = "ppo"
 _NO_SETTINGS = {  # arguments of constructors
-    *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs"),
+    *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs", "teacher"),
     *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 }
 _OF_ALL = (
