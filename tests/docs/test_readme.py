@@ -13,6 +13,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MU
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
 FINDS_DRIFT = ["monitor", "prices.onnx", "shop.jsonl"]  # in a market that has changed
+OF_MINARI = {"--minari", "--dataset"}
 PRICE_LIST = "palaestra prices latest --out prices.xlsx"  # of sales that a till has exported
 NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
@@ -191,9 +193,12 @@ def _fewer(command: list[str]) -> list[str]:
     """What is added to a command so that it takes seconds."""
     if command[0] == "train" and "--resume" not in command:
         short = ["--set", "env.max_episode_steps=20"] if "reach-torque" in command else []  # 30 ms each
-        return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short]
+        lesson = ["--pretrain-steps", "256"] if "--pretrain" in command and "bc" not in command else []
+        return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short, *lesson]
     if command[0] == "train" and "--total-timesteps" in command:
         return ["--total-timesteps", "1024"]
+    if command[0] == "record":
+        return ["--episodes", "4"]
     return ["--episodes", "64"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
 
 
@@ -217,6 +222,8 @@ def test_every_command_runs(
 
 
 def _run(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if OF_MINARI & {*command} and find_spec("minari") is None:
+        return  # test_minari_files.py says so
     if command[:3] == FINDS_DRIFT:
         write_log(Path("shop.jsonl"), shop_lines(2.0))
     monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])
