@@ -45,6 +45,7 @@ from palaestra.agents.networks.observation_norm import with_normalization
 from palaestra.agents.optimizers import own_optimizer
 from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
+from palaestra.agents.training.agent_traits import AgentTraits
 from palaestra.agents.training.restarting_agent import RestartingAgent
 from palaestra.agents.training.score_schedule import follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
@@ -53,14 +54,13 @@ from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(RestartingAgent, SymmetricAgent):
+class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv
     normalize_observation: bool
     normalize_reward: bool
     gamma: float
-    remarks: tuple[str, ...] = ()  # lines for the user where a run begins
     _kept_flat_optimizer: FlatOptimizer
     _json_arguments: ClassVar[tuple[str, ...]]  # constructor arguments that are attributes of the same name
     _counters: ClassVar[tuple[str, ...]] = ("_steps_collected", "_noise_seed")  # numbers that a saved model holds too

@@ -57,7 +57,7 @@ from palaestra.agents.options import (
     arguments_for,
     saved_arguments,
 )
-from palaestra.agents.q_learning import PartOfRun, QLearning, masked
+from palaestra.agents.q_learning import SEARCHED, PartOfRun, QLearning, masked
 from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import StepResult
 from palaestra.envs.interop.sb3_vec_env import prepare
@@ -80,6 +80,8 @@ class DQN(QLearning):
     an id (one environment, as in SB3). All other positional arguments are SB3's; the keywords are in the module.
     """
 
+    keeps_replay, sb3_twin = True, stable_baselines3.DQN
+    searched: ClassVar[dict[str, float]] = {**SEARCHED, "samples_per_insert": 2.0, "target_update_interval": 4.0}
     policy_aliases: ClassVar[dict[str, Any]] = {
         **stable_baselines3.DQN.policy_aliases,
         "DuelingPolicy": DuelingPolicy,

@@ -12,8 +12,7 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
    and the previous update's losses. ``target_kl`` needs one more per minibatch.
 5. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 6. ``ent_coef`` may be a schedule, like ``learning_rate``.
-7. ``normalize_reward=True`` divides rewards by the running deviation of the return, ``normalize_observation=True``
-   shifts and scales observations: see :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
+7. ``normalize_reward`` and ``normalize_observation``: :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
 8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
 9. ``symmetry`` uses the symmetries that the environment names: :mod:`palaestra.agents.symmetry.symmetric_agent`.
 10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
@@ -76,6 +75,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
     _parts: ClassVar[tuple[Any, Any]] = TensorRolloutBuffer, ActorCritic  # which an agent may derive its own from
+    sb3_twin = stable_baselines3.PPO
     _unsaved = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic", "_noise", "_noise_steps")
     _summaries: ClassVar[tuple[str, ...]] = (*_MEANS, "loss", "grad_norm", "explained_variance", "std")
 

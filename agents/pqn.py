@@ -40,7 +40,7 @@ from palaestra.agents.options import (
     arguments_for,
     saved_arguments,
 )
-from palaestra.agents.q_learning import PartOfRun, QLearning, masked
+from palaestra.agents.q_learning import SEARCHED, PartOfRun, QLearning, masked
 from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import StepResult
 from palaestra.envs.interop.sb3_vec_env import prepare
@@ -54,6 +54,8 @@ class PQN(QLearning):
     """
 
     rollout_buffer: TensorRolloutBuffer
+    searched: ClassVar[dict[str, float]] = {**SEARCHED, "n_epochs": 2.0}
+    net_arch = None
     policy_aliases: ClassVar[dict[str, Any]] = {
         "MlpPolicy": LayerNormPolicy,
         "DuelingPolicy": DuelingPolicy,

@@ -21,7 +21,7 @@ phenomenon of policy churn", NeurIPS 2022.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar
 
@@ -29,6 +29,7 @@ import numpy as np
 import stable_baselines3
 import torch
 from annotated_types import Ge, Le
+from gymnasium import Space, spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
@@ -52,6 +53,7 @@ from palaestra.envs.core.state_dict import fill
 PartOfRun = Annotated[float, Ge(0), Le(1), NotZero("must be above 0")]
 _REPORT_STEPS = 64
 _NO_BUFFER: Any = object()
+SEARCHED = {"learning_rate": 5.0, "exploration_final_eps": 4.0, "exploration_fraction": 2.0}
 
 
 def masked(q_values: Tensor, mask: Tensor | None) -> Tensor:
@@ -74,6 +76,8 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
 
     exploration_spread: float
     weight_average: float
+    acts_in = "a Discrete action space"
+    searched: ClassVar[Mapping[str, float]] = SEARCHED
     _counters: ClassVar[tuple[str, ...]] = (
         *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
     )
@@ -83,6 +87,13 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         *("batch_norm_stats", "batch_norm_stats_target"),
     )
     _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean", "grad_norm")
+
+    @classmethod
+    def can_act(cls, space: Space[Any]) -> bool:
+        return isinstance(space, spaces.Discrete)
+
+    def steps_per_iteration(self) -> int:
+        return self._train_frequency
 
     def _setup_q_learning(self) -> None:
         """SB3's set-up without its replay buffer."""

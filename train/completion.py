@@ -93,9 +93,9 @@ def _values(name: str, info: ParameterInfo, given: dict[str, Any], typed: str) -
     if "ENV" in words:
         return _envs(typed)
     if name in ("agent", "agents"):
-        from palaestra.train.config import AGENT_NAMES
+        from palaestra.train.config import agent_places
 
-        return AGENT_NAMES
+        return agent_places()
     if name in ("settings", "vary"):
         return (f"{key}=" for key in _keys(given))
     return _CHOICES.get(name, ())
@@ -114,12 +114,12 @@ def _envs(typed: str) -> Iterator[Suggestion]:
 
 def _runs(typed: str) -> Iterator[Suggestion]:
     """The names of runs that begin as typed."""
-    from palaestra.train.config import AGENT_NAMES
+    from palaestra.train.config import agent_places
     from palaestra.train.runs.finding import runs_by_age
 
     yield "latest", "the run that began last"
     if typed and "latest".startswith(typed[: len("latest")]):
-        trained = (Path(env) for env in _inside("runs") if any(Path(env, agent).is_dir() for agent in AGENT_NAMES))
+        trained = (Path(env) for env in _inside("runs") if any(Path(env, agent).is_dir() for agent in agent_places()))
         yield from sorted(f"latest:{env.name}" for env in trained)
     run, _, tail = typed.rpartition(":")
     if run and "best".startswith(tail) and not run.endswith(":best"):
@@ -137,11 +137,11 @@ def _inside(folder: str) -> list[str]:
 
 def _keys(given: dict[str, Any]) -> Iterator[str]:
     """Settings of the agent, and of an environment of ours, as their sources have them."""
-    from palaestra.train.config import AGENT_NAMES, option_names
+    from palaestra.train.config import DEFAULT_AGENT, agent_places, option_names
 
     if "agent" in given:  # other commands take those of environments only
-        agent = given["agent"] or "ppo"
-        yield from option_names(agent) if agent in AGENT_NAMES else ()
+        agent = given["agent"] or DEFAULT_AGENT
+        yield from option_names(agent) if agent in agent_places() else ()
     if isinstance(env := given.get("env"), str):
         from palaestra.envs.registry import entries
 

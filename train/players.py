@@ -90,7 +90,8 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     """
     from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores
-    from palaestra.train.config.compatibility import AGENTS, check_forms, space_forms
+    from palaestra.train.config import AGENTS
+    from palaestra.train.config.compatibility import check_forms, space_forms
     from palaestra.train.config.run_config import resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError, env_settings
     from palaestra.train.evaluation.policies import AgentPolicy, Player
@@ -150,7 +151,7 @@ def _note(text: str) -> None:
 
 def _agent_in(model_file: Path) -> str:
     from palaestra.agents.checkpoints.model_file import agent_of
-    from palaestra.train.config.compatibility import AGENTS
+    from palaestra.train.config import AGENTS
     from palaestra.train.config.schema import require_choice
 
     names = {cls.__name__: name for name, cls in AGENTS.items()}

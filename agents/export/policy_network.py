@@ -23,6 +23,7 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 from torch import Tensor, nn
 
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.networks.actor_critic import overrides
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning, masked
@@ -45,7 +46,7 @@ class PolicyNetwork(nn.Module):
 
     def __init__(
         self,
-        model: PPO | QLearning,
+        model: OnDeviceAlgorithm,
         with_mask: bool = False,
         distribution: bool = False,
         channels_last: Collection[str] = (),
@@ -71,8 +72,10 @@ class PolicyNetwork(nn.Module):
             self._actor_critic = model._actor_critic
             self.policy = model.policy
             _check_actor(self.policy, distribution, with_mask)
-        else:
+        elif isinstance(model, QLearning):
             self.policy = model._average or model.q_net
+        else:
+            raise ExportError(f"how to export the policy of {type(model).__name__} is not known")
         self._learns_values = not isinstance(model, PPO)
         self.outputs = ["action", *(self._more_outputs() if distribution else [])]
         if taken := {*(self._keys or ())} & {*([MASK] if with_mask else ()), *self.outputs}:

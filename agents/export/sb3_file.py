@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.export.policy_network import ExportError
 from palaestra.agents.networks.extractors import SharedMlp
 from palaestra.agents.ppo import PPO
@@ -33,7 +34,7 @@ class _Spaces(gymnasium.Env[Any, Any]):
         self.observation_space, self.action_space = observation_space, action_space
 
 
-def sb3_model(model: PPO | QLearning) -> Any:
+def sb3_model(model: OnDeviceAlgorithm) -> Any:
     """A model of SB3's that acts like this one, to be saved.
 
     Raises:
@@ -41,7 +42,12 @@ def sb3_model(model: PPO | QLearning) -> Any:
     """
     if model._numbering.renames_observations or model._numbering.renames_actions:
         raise ExportError(f"its choices do not count from 0, as those of Stable-Baselines3 do{_ELSEWHERE}")
-    made = _ppo(model) if isinstance(model, PPO) else _dqn(model)
+    if isinstance(model, PPO):
+        made = _ppo(model)
+    elif isinstance(model, QLearning):
+        made = _dqn(model)
+    else:
+        raise ExportError(f"Stable-Baselines3 has no {type(model).__name__}{_ELSEWHERE}")
     made.num_timesteps = model.num_timesteps
     return made
 

@@ -35,9 +35,9 @@ class EpisodeGru(nn.GRUCell):
         width = self.hidden_size
         inputs = torch.addmm(self.bias_ih, x, self.weight_ih.t())
         own = torch.addmm(self.bias_hh, memory, self.weight_hh.t())
-        r, z = ((inputs + own)[:, : 2 * width] * 0.5).tanh().mul(0.5).add(0.5).split(width, 1)
-        n = torch.addcmul(inputs[:, 2 * width :], r, own[:, 2 * width :]).tanh()
-        return torch.addcmul(n, z, memory - n)
+        gates = ((inputs + own)[:, : 2 * width] * 0.5).tanh().mul(0.5).add(0.5)
+        n = torch.addcmul(inputs[:, 2 * width :], gates[:, :width], own[:, 2 * width :]).tanh()
+        return torch.addcmul(n, gates[:, width:], memory - n)
 
     def sequences(self, x: Tensor, memory: Tensor, starts: Tensor) -> Tensor:
         """The memories after each step, [L, B, H].

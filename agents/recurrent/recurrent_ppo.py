@@ -97,6 +97,9 @@ class RecurrentPPO(PPO):
     policy: GruPolicy
     rollout_buffer: SequenceBuffer
     _actor_critic: RememberingActorCritic
+    remembers = True
+    sb3_twin = None  # type: ignore[assignment]
+    net_arch = None
     _parts: ClassVar[tuple[Any, Any]] = SequenceBuffer, RememberingActorCritic
     policy_aliases: ClassVar[dict[str, Any]] = {
         "MlpPolicy": GruPolicy,
@@ -194,21 +197,12 @@ class RecurrentPPO(PPO):
         raise ValueError("an agent with a memory acts by act_remembering(obs, memory), or by predict(obs, state)")
 
     def new_memory(self, rows: int) -> Tensor:
-        """The memories at the beginning of so many episodes, float32 [rows, hidden_size]."""
         return self.policy.new_memory(rows)
 
     @torch.no_grad()
     def act_remembering(
         self, obs: Any, memory: Tensor, rng: Rng | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Actions [N, …] for observations [N, …], and the memories [N, H] after them.
-
-        Args:
-            obs: on the device.
-            memory: before the observations, from the call before; :meth:`new_memory` where an episode begins.
-            rng: to sample the actions, one key per row; the most likely ones without it.
-            mask: names the legal actions, bool [N, A].
-        """
         actions, memory = self._actor_critic.act_remembering(self._numbering.from_env(obs), memory, rng, mask)
         return self._numbering.to_env(actions), memory
 

@@ -20,7 +20,7 @@ from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import entries
 from palaestra.envs.specs import TensorEnvSpec
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import build_arguments, resolve_config
 

@@ -21,7 +21,7 @@ from palaestra.agents import DQN, PPO, PQN, SharedMlp, base, q_learning
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.batching.restarts import RestartingVectorEnv
 from palaestra.envs.core.rng import Rng
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import resolve_config
 
 SHARED = {"features_extractor_class": SharedMlp, "features_extractor_kwargs": {"hidden": [16]}, "net_arch": []}

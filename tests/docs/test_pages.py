@@ -17,7 +17,7 @@ from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.options import CommonOptions
 from palaestra.envs import entries
 from palaestra.train.bench.bench_tables import section_name
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 
 MARKDOWN = sorted({*PAGES.values(), *ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md")})
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)

@@ -10,7 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents.checkpoints.training_state import training_state
 from palaestra.envs.registry import entries
-from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import can_act, spaces_of
 from palaestra.train.config.presets import preset
 from palaestra.train.config.run_config import RunConfig, build_arguments
 

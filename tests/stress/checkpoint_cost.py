@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.logger import Logger
 
 from palaestra.envs import make
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import build_arguments, resolve_config
 from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.runs.callbacks import SAVING_SHARE

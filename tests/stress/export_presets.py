@@ -27,7 +27,7 @@ from gymnasium import spaces
 from palaestra.agents.export.policy_network import ExportError, PolicyNetwork
 from palaestra.agents.export.sb3_file import sb3_model
 from palaestra.envs.registry import entries
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import build_arguments, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import AgentPolicy

@@ -36,7 +36,7 @@ from palaestra.envs.core.errors import is_out_of_memory
 from palaestra.train import cli
 from palaestra.train.bench import throughput
 from palaestra.train.bench.overview import all_figures
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
 from palaestra.train.config.schema import options_of
 from palaestra.train.evaluation import episodes

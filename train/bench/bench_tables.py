@@ -12,6 +12,7 @@ from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, r
 from palaestra.train.bench.libraries.sb3 import SB3_ALONE
 from palaestra.train.bench.memory_plan import gib
 from palaestra.train.bench.physics import physics_notes
+from palaestra.train.config import AGENTS
 from palaestra.train.formatting import three_digits
 
 WIDTH = 80
@@ -53,9 +54,10 @@ def _physics_rows(physics: dict[str, Any] | None) -> list[str]:
 def _work(agent: str, config: dict[str, Any]) -> str:
     """The learning work in a line."""
     kwargs = config["agent_kwargs"]
-    steps = kwargs["train_freq"] if agent == "dqn" else kwargs["n_steps"]
+    replays = AGENTS[agent].keeps_replay
+    steps = kwargs["train_freq"] if replays else kwargs["n_steps"]
     text = f"{agent.upper()} on {config['num_envs']:,} environments × {steps} steps, "
-    how = f"{kwargs['gradient_steps']} gradient steps" if agent == "dqn" else f"{kwargs['n_epochs']} epochs"
+    how = f"{kwargs['gradient_steps']} gradient steps" if replays else f"{kwargs['n_epochs']} epochs"
     return f"{text}{how}, minibatch {kwargs['batch_size']:,}"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
+from palaestra.agents import PPO
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
@@ -25,6 +26,7 @@ from palaestra.agents.buffers.stored_observations import rollout_store, store_fo
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import make
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig
 
 
@@ -59,7 +61,7 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
     actions = sample_actions(batch.single_action_space, Rng(batch.env_indices, 0))
     new_obs, rewards, terminated, _, info = batch.step(actions)
     environments = held_by(batch) + nbytes([new_obs, info["final_obs"]])
-    if config.agent == "dqn":
+    if AGENTS[config.agent].keeps_replay:
         replay = _replay(config, batch, obs)
         stored = "observations" if "" in replay.content else "states"
         return MemoryPlan(environments, 0, replay.nbytes, replay.rows * num_envs, stored)
@@ -67,8 +69,9 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
     buffer = TensorRolloutBuffer(
         n_steps, batch.single_observation_space, batch.single_action_space, "meta", n_envs=num_envs
     )
-    masks = batch.action_masks() if config.agent == "ppo" else None
-    normalized = config.agent == "ppo" and bool(config.agent_kwargs.get("normalize_observation"))
+    is_ppo = issubclass(AGENTS[config.agent], PPO)
+    masks = batch.action_masks() if is_ppo else None
+    normalized = is_ppo and bool(config.agent_kwargs.get("normalize_observation"))
     buffer.store = rollout_store(batch, config.agent_kwargs.get("rollout_storage", "auto"), normalized)
     buffer.add(obs, actions, rewards, terminated, rewards, rewards, masks, buffer.moment())
     stored = "observations" if buffer.store is None else "states"

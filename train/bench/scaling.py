@@ -28,6 +28,7 @@ from palaestra.train.bench.interleaved import OURS, Sample, Workload, device_clo
 from palaestra.train.bench.libraries.sb3 import agent, learning
 from palaestra.train.bench.stepping import random_actions, stepping
 from palaestra.train.bench.throughput import bench_config, machine, say
+from palaestra.train.config import AGENTS, DEFAULT_AGENT
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import three_digits
@@ -39,7 +40,7 @@ SCALING_SECONDS = 0.3
 SCALING_LIMIT = 200.0  # s after which no further round begins
 
 
-def measure_scaling(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto") -> dict[str, Any]:
+def measure_scaling(env: str, agent: str = DEFAULT_AGENT, repeats: int = 3, device: str = "auto") -> dict[str, Any]:
     """The three tables, a few minutes on two cores; arguments and errors are those of ``throughput.measure``.
 
     Returns:
@@ -82,7 +83,7 @@ def measure_scaling(env: str, agent: str = "ppo", repeats: int = 3, device: str 
 def sized_config(config: RunConfig, num_envs: int) -> RunConfig:
     """The same work on another number of environments."""
     kwargs = dict(config.agent_kwargs)
-    if config.agent == "dqn":
+    if AGENTS[config.agent].keeps_replay:
         share = kwargs.get("gradient_steps", 1) * num_envs / config.num_envs
         kwargs |= {"gradient_steps": max(1, round(share)), "learning_starts": 0}
         return replace(config, num_envs=num_envs, agent_kwargs=kwargs)
@@ -92,9 +93,11 @@ def sized_config(config: RunConfig, num_envs: int) -> RunConfig:
 
 
 def _fits(config: RunConfig) -> bool:
-    """True if DQN's replay memory holds enough of each environment; PPO and PQN always fit."""
+    """True if the replay memory, if there is one, holds enough of each environment."""
     kwargs = config.agent_kwargs
-    return config.agent != "dqn" or kwargs["buffer_size"] // config.num_envs > 2 * kwargs.get("n_steps", 1)
+    return not AGENTS[config.agent].keeps_replay or kwargs["buffer_size"] // config.num_envs > 2 * kwargs.get(
+        "n_steps", 1
+    )
 
 
 def with_width(config: RunConfig, width: int) -> RunConfig:
@@ -107,7 +110,7 @@ def with_width(config: RunConfig, width: int) -> RunConfig:
     else:
         policy["net_arch"] = [width] * max(1, len(policy.get("net_arch", [width] * 2)))
     kwargs["policy_kwargs"] = policy
-    if config.agent != "dqn":
+    if not AGENTS[config.agent].keeps_replay:
         kwargs["n_steps"] = min(kwargs["n_steps"], WIDTH_STEPS)
         kwargs["batch_size"] = min(kwargs["batch_size"], kwargs["n_steps"] * config.num_envs)
     return replace(config, agent_kwargs=kwargs)

@@ -35,9 +35,10 @@ from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError, measure_interleaved, rates
 from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3, installed
 from palaestra.train.bench.libraries.process import LibraryProcess
-from palaestra.train.bench.libraries.sb3 import TWINS, agent, learning, names
+from palaestra.train.bench.libraries.sb3 import agent, learning, names
 from palaestra.train.bench.memory_plan import plan
 from palaestra.train.bench.stepping import measure_stepping, random_actions
+from palaestra.train.config import AGENTS, DEFAULT_AGENT
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
 from palaestra.train.formatting import tell
 
@@ -53,7 +54,7 @@ TIME_LIMIT = 240.0  # s after which no further round begins
 PLANNED_ENVS = 65_536
 
 
-def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto") -> dict[str, Any]:
+def measure(env: str, agent: str = DEFAULT_AGENT, repeats: int = 3, device: str = "auto") -> dict[str, Any]:
     """Run the whole benchmark, a few minutes on two cores; what it does next goes to standard error.
 
     Args:
@@ -98,7 +99,7 @@ def measure(env: str, agent: str = "ppo", repeats: int = 3, device: str = "auto"
     }
 
 
-def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfig:
+def bench_config(env: str, agent: str = DEFAULT_AGENT, device: str = "auto") -> RunConfig:
     """The work of the learning section, plain data; schedules become constants, for the run has no end here.
 
     Where the agent has a twin in Stable-Baselines3, what that lacks is left out: normalisation, and DQN's options.
@@ -109,11 +110,12 @@ def bench_config(env: str, agent: str = "ppo", device: str = "auto") -> RunConfi
         config = resolve_config(env, agent, device=device, num_envs=REFERENCE_ENVS, settings=REFERENCE)
     built = build_arguments(config)
     kwargs = {k: built[k](1.0) if callable(built[k]) else value for k, value in config.agent_kwargs.items()}
-    if agent in TWINS:
+    twin = AGENTS[agent].sb3_twin
+    if twin is not None:
         if "samples_per_insert" in kwargs:
             replayed = kwargs["samples_per_insert"] * kwargs["train_freq"] * config.num_envs
             kwargs["gradient_steps"] = max(1, round(replayed / kwargs["batch_size"]))
-        of_sb3 = inspect.signature(TWINS[agent]).parameters
+        of_sb3 = inspect.signature(twin).parameters
         kwargs = {k: v for k, v in kwargs.items() if k in of_sb3}
         if kwargs.get("policy") == "DuelingPolicy":
             kwargs["policy"] = "MlpPolicy"
@@ -156,7 +158,7 @@ def start(config: RunConfig, failures: dict[str, str]) -> dict[str, LibraryProce
     wanted = dict.fromkeys(names(config), OURS_AND_SB3)
     if config.env == CARTPOLE and config.agent == "ppo":
         wanted |= {peer.name: peer.module for peer in installed(LEARNERS, failures)}
-    if config.agent not in TWINS:
+    if AGENTS[config.agent].sb3_twin is None:
         failures["SB3"] = f"it has no {config.agent}"
     processes = {name: LibraryProcess({**spec, "name": name, "module": module}) for name, module in wanted.items()}
     for name, process in list(processes.items()):

@@ -26,6 +26,7 @@ from palaestra.train.bench.bench_tables import heading, wrapped
 from palaestra.train.bench.interleaved import OURS, WorkloadError
 from palaestra.train.bench.libraries import LEARNERS, installed
 from palaestra.train.bench.throughput import CARTPOLE, machine, say
+from palaestra.train.config import DEFAULT_AGENT
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.runs.parallel.child_process import ChildProcess, last_line
@@ -36,7 +37,7 @@ SOLVERS = ("sbx", "rsl_rl")  # beside SB3
 LONGEST, PATIENCE = 600.0, 60.0  # s, of a run and from the request to stop until it is killed
 
 
-def measure_solving(env: str, agent: str = "ppo", device: str = "auto") -> dict[str, Any]:
+def measure_solving(env: str, agent: str = DEFAULT_AGENT, device: str = "auto") -> dict[str, Any]:
     """Time each workload once per seed, about three minutes on two cores for CartPole.
 
     Returns:

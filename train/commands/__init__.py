@@ -223,7 +223,7 @@ class CommandLine(TyperCommand):
             return name
         if "--agent" not in self._has_value:  # other commands take those of environments only
             return None
-        from palaestra.train.config.compatibility import AGENTS
+        from palaestra.train.config import AGENTS
         from palaestra.train.config.other_names import SETTINGS
         from palaestra.train.config.schema import options_of
 

@@ -55,20 +55,20 @@ def bench(
     palaestra bench reach --scaling
     palaestra bench cartpole --solve
     """
-    from palaestra.train.config.compatibility import AGENTS, check_device
-    from palaestra.train.config.schema import require_choice
+    from palaestra.train.config import DEFAULT_AGENT, require_agent
+    from palaestra.train.config.compatibility import check_device
 
     if scaling and solve:
         raise UsageError("--scaling and --solve are two benchmarks: give one of them")
     check_device(device)
-    require_choice(agent or "ppo", AGENTS, "agent")
+    require_agent(agent or DEFAULT_AGENT)
     if env or agent or scaling or solve:
         if seconds is not None:
             raise UsageError(
                 "--seconds is for the overview, palaestra bench without ENV, --agent, --scaling and --solve"
             )
         kind = "scaling" if scaling else "solve" if solve else ""
-        result, table = _of_one(env or "cartpole", agent or "ppo", kind, repeats, device, readme)
+        result, table = _of_one(env or "cartpole", agent or DEFAULT_AGENT, kind, repeats, device, readme)
     else:
         if seconds is not None and seconds < LEAST:
             raise UsageError(f"--seconds {seconds}: the overview needs {LEAST} at least")

@@ -97,7 +97,8 @@ def _with_agents(report: Report) -> list[Finding]:
 
 def _agents(obs: Space[Any], act: Space[Any]) -> Finding:
     from palaestra.envs.checker.findings import Finding
-    from palaestra.train.config.compatibility import AGENTS, can_act, default_policy
+    from palaestra.train.config import AGENTS
+    from palaestra.train.config.compatibility import can_act, default_policy
     from palaestra.train.config.schema import ConfigError
 
     able, problem = [], _advice(act)

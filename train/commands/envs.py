@@ -54,6 +54,7 @@ def list_envs() -> list[dict[str, Any]]:
     """One row per environment, as plain data; one that failed to import or to be made has its error instead."""
     from palaestra.envs.core.user_code import RAISED
     from palaestra.envs.registry import entries, plugin_errors
+    from palaestra.train.config import agent_errors
 
     rows: list[dict[str, Any]] = []
     for entry in entries():
@@ -61,7 +62,7 @@ def list_envs() -> list[dict[str, Any]]:
             rows.append(_row(entry))
         except RAISED as error:  # the others are listed
             rows.append({"name": entry.short_name, "error": f"{type(error).__name__}: {error}"})
-    rows += [{"name": name, "error": error} for name, error in plugin_errors().items()]
+    rows += [{"name": name, "error": error} for name, error in (plugin_errors() | agent_errors()).items()]
     return rows
 
 
@@ -87,7 +88,8 @@ def _row(entry: TensorEnvSpec) -> dict[str, Any]:
 
 def agents_for(entry: TensorEnvSpec) -> list[str]:
     """The agents that can train it, with the environment's arguments from their presets."""
-    from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+    from palaestra.train.config import AGENTS
+    from palaestra.train.config.compatibility import can_act, spaces_of
     from palaestra.train.config.presets import preset
 
     return [agent for agent in AGENTS if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])]
@@ -145,11 +147,13 @@ def env_page(found: dict[str, Any], width: int, everything: bool = False) -> str
 
 def _training(found: dict[str, Any], width: int) -> list[str]:
     """How to train on it, and the names of its settings."""
+    from palaestra.train.config import DEFAULT_AGENT
+
     name, lines = found["name"], []
     for agent, told in found["agents"].items():
         preset = told["preset"]
         size = f"{two_digits(preset['total_timesteps'])} steps, {preset['num_envs']:,} environments"
-        lines.append((f"palaestra train {name}{'' if agent == 'ppo' else f' --agent {agent}'}", size))
+        lines.append((f"palaestra train {name}{'' if agent == DEFAULT_AGENT else f' --agent {agent}'}", size))
     keys = ", ".join(row["key"].removeprefix("env.") for row in found["env_settings"])
     settings = [wrapped(f"--set env.KEY=VALUE: {keys}", width, "")] if keys else []
     more = f"palaestra envs {name} --all"

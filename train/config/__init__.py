@@ -7,12 +7,26 @@ checked again where it is used.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-AGENT_NAMES = ("ppo", "dqn", "pqn")
+if TYPE_CHECKING:
+    from palaestra.agents.base import OnDeviceAlgorithm
+
+OWN_AGENTS = {
+    "ppo": "palaestra.agents.ppo:PPO",
+    "dqn": "palaestra.agents.dqn:DQN",
+    "pqn": "palaestra.agents.pqn:PQN",
+    "recurrent-ppo": "palaestra.agents.recurrent.recurrent_ppo:RecurrentPPO",
+}
+"""The list of agents: a name and where its class is. Presets of one are in ``presets/NAME.yaml``."""
+PLUGIN_GROUP = "palaestra.agents"
+DEFAULT_AGENT = "ppo"
 _NO_SETTINGS = {  # arguments of constructors
     *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs"),
     *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
@@ -26,6 +40,73 @@ _OF_ALL = (
 _ALIKE = 0.8
 
 
+@functools.cache
+def agent_places() -> dict[str, str]:
+    """Where the class of each agent is, "module:Class" by name: ours, then those of plug-ins.
+
+    A plug-in is a package with an entry point ``name = "module:Class"`` in the group ``palaestra.agents``. Nothing of
+    it is imported here. The names of ours stay ours.
+    """
+    points = entry_points(group=PLUGIN_GROUP)
+    return OWN_AGENTS | {point.name: point.value for point in points if point.name not in OWN_AGENTS}
+
+
+class _Agents(Mapping[str, "type[OnDeviceAlgorithm]"]):
+    """The classes of the agents by name, each imported when it is first needed; a plug-in that fails is left out.
+
+    Looking up such a plug-in, or asking if it is there, raises a UserCodeError with what failed.
+    """
+
+    def __getitem__(self, name: str) -> type[OnDeviceAlgorithm]:
+        found, error = _agent_class(name)
+        if found is None:
+            from palaestra.envs.core.user_code import UserCodeError
+
+            raise UserCodeError(error)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in agent_places() if _agent_class(name)[0] is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)  # list() of this would ask for its length first
+
+
+AGENTS: Mapping[str, type[OnDeviceAlgorithm]] = _Agents()
+
+
+@functools.cache
+def _agent_class(name: str) -> tuple[type[OnDeviceAlgorithm] | None, str]:
+    """The class of that name, or None and why a plug-in has none. Raises a KeyError if there is no such agent."""
+    from palaestra.agents.base import OnDeviceAlgorithm
+    from palaestra.envs.core.user_code import RAISED, describe
+
+    module, _, attribute = agent_places()[name].partition(":")
+    try:
+        found: Any = getattr(import_module(module), attribute)
+    except RAISED as error:
+        if name in OWN_AGENTS:
+            raise
+        return None, f"the plug-in agent {name} cannot be imported: {describe(error)}"
+    if not isinstance(found, type) or not issubclass(found, OnDeviceAlgorithm):
+        return None, f"the plug-in agent {name} cannot be used: {module}:{attribute} is no OnDeviceAlgorithm"
+    return found, ""
+
+
+def require_agent(name: str) -> None:
+    """Raise a ConfigError unless there is such an agent, a UserCodeError if it is a plug-in that cannot be used."""
+    from palaestra.train.config.schema import require_choice
+
+    require_choice(name, agent_places(), "agent")
+    AGENTS[name]
+
+
+def agent_errors() -> dict[str, str]:
+    """What is wrong with the plug-ins that cannot be used, by the agent's name."""
+    found = {name: _agent_class(name)[1] for name in agent_places()}
+    return {name: error for name, error in found.items() if error}
+
+
 def check_names(arguments: Mapping[str, Any]) -> None:
     """Check the arguments of a command by their names: ``env``, ``agent`` and ``settings``.
 
@@ -37,9 +118,9 @@ def check_names(arguments: Mapping[str, Any]) -> None:
 
     if env := arguments.get("env"):
         check_env(env)
-    agent = arguments.get("agent") or "ppo"
+    agent = arguments.get("agent") or DEFAULT_AGENT
     if "agent" in arguments:
-        require_choice(agent, AGENT_NAMES, "agent")
+        require_choice(agent, agent_places(), "agent")
     if "agent" in arguments and not arguments.get("config"):
         _check_settings(agent, arguments.get("settings") or ())
 
@@ -53,12 +134,21 @@ def check_env(name: str) -> None:
 
 
 def option_names(agent: str) -> list[str]:
-    """The settings of an agent, from its source; :func:`~palaestra.train.config.schema.options_of` has the class's."""
+    """The settings of an agent, from its source; :func:`~palaestra.train.config.schema.options_of` has the class's.
+
+    Those of a plug-in's agent are the class's, which is imported for that.
+    """
+    if agent not in OWN_AGENTS:
+        from palaestra.train.config.schema import options_of
+
+        return [*options_of(AGENTS[agent])]
     package = importlib.util.find_spec("palaestra.agents")
     assert package is not None
     assert package.origin is not None
-    tree = ast.parse(Path(package.origin).with_name(f"{agent}.py").read_text(encoding="utf-8"))
-    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == agent.upper())
+    module, _, name = OWN_AGENTS[agent].partition(":")
+    file = Path(package.origin).parent.joinpath(*module.split(".")[2:]).with_suffix(".py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     (init,) = (node for node in found.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
     names = [argument.arg for argument in (*init.args.args, *init.args.kwonlyargs)]
     return [*(name for name in names if name not in _NO_SETTINGS), *_OF_ALL]

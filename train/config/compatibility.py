@@ -16,11 +16,11 @@ import torch
 from gymnasium import Space, spaces
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
-from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents import PPO
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
 from palaestra.agents.optimizers import with_own_optimizer
 from palaestra.agents.options import AtLeastOne
-from palaestra.agents.q_learning import QLearning
 from palaestra.agents.symmetry.symmetric_agent import check_symmetry
 from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
@@ -28,7 +28,7 @@ from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
-from palaestra.train.config import AGENT_NAMES
+from palaestra.train.config import AGENTS
 from palaestra.train.config.schema import (
     ConfigError,
     Option,
@@ -39,10 +39,9 @@ from palaestra.train.config.schema import (
     whole_number,
 )
 
-Agent = PPO | DQN | PQN
+Agent = OnDeviceAlgorithm
 PRECISIONS = ("float32", "tf32")  # of a GPU's products
 _LONGEST_VALUE = 60  # characters, of an argument in a message
-AGENTS: dict[str, type[Agent]] = dict(zip(AGENT_NAMES, (PPO, DQN, PQN), strict=True))
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
 
 
@@ -137,7 +136,7 @@ def checked_agent_kwargs(agent: str, agent_kwargs: dict[str, Any], env: Resolved
         hint = 'leave it at "auto", which keeps what can be kept'
         if not env.in_tensors:
             raise ConfigError(f"rollout_storage=states: only environments in tensors have states to keep; {hint}")
-        if agent == "ppo" and checked.get("normalize_observation"):
+        if issubclass(AGENTS[agent], PPO) and checked.get("normalize_observation"):
             raise ConfigError(f"rollout_storage=states: normalize_observation reads all observations at once; {hint}")
     return checked
 
@@ -178,11 +177,7 @@ def default_policy(agent: str, space: Space[Any]) -> str:
 
 def can_act(agent: str, space: Space[Any]) -> bool:
     """True if the agent can learn to act in ``space``."""
-    if isinstance(space, spaces.Discrete):
-        return True
-    takes_more = not issubclass(AGENTS[agent], QLearning)
-    boxed = isinstance(space, spaces.Box) and space.is_bounded()
-    return takes_more and (boxed or isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary))
+    return AGENTS[agent].can_act(space)
 
 
 def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], space: Space[Any]) -> None:
@@ -193,8 +188,7 @@ def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], spac
     where = " with " + ", ".join(f"{k}={v}" for k, v in short.items()) if short else ""
     takes = [name for name in AGENTS if can_act(name, space)]
     hint = f": use --agent {takes[0]}" if takes else ""
-    needs = "a Discrete action space" if issubclass(AGENTS[agent], QLearning) else "discrete or bounded actions"
-    raise ConfigError(f"{agent} needs {needs}, {env.absolute_name}{where} has {one_line(space)}{hint}")
+    raise ConfigError(f"{agent} needs {AGENTS[agent].acts_in}, {env.absolute_name}{where} has {one_line(space)}{hint}")
 
 
 def check_memory(env: ResolvedEnv, env_kwargs: dict[str, Any], num_envs: int, device: str) -> None:

@@ -13,7 +13,8 @@ from gymnasium import Space
 from palaestra.envs.core.user_code import RAISED, one_line
 from palaestra.envs.interface import interface_of
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv, TensorEnvSpec
-from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import can_act, spaces_of
 from palaestra.train.config.presets import Preset, find_preset, preset
 from palaestra.train.config.schema import Option, options_of
 from palaestra.train.formatting import SCORES

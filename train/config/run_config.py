@@ -25,8 +25,8 @@ from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
+from palaestra.train.config import AGENTS, DEFAULT_AGENT, require_agent
 from palaestra.train.config.compatibility import (
-    AGENTS,
     check_actions,
     check_computing,
     check_device,
@@ -178,7 +178,7 @@ def resolve_config(
 
     Args:
         env: any name that ``palaestra.envs.resolve`` knows; None for that of the file.
-        agent: a key of ``AGENTS``; None for that of the file, else "ppo".
+        agent: a key of ``AGENTS``; None for that of the file, else :data:`DEFAULT_AGENT`.
         file: what :func:`read_file` gave. Settings of the agent or the environment that it leaves out are the
             preset's, unless it has all of ``NEEDED``, as a run's ``config.yaml`` has.
         options: fields of :class:`RunConfig`; None where the command line is silent.
@@ -222,9 +222,9 @@ def _layered(file: dict[str, Any], given: dict[str, Any], of_env: Sequence[str])
     what the preset says of the agent follows from them, and the policy from the observations."""
     from palaestra.train.config.presets import preset  # not needed to read a configuration back
 
-    named: dict[str, Any] = {"agent": "ppo"} | file | given
+    named: dict[str, Any] = {"agent": DEFAULT_AGENT} | file | given
     found = environment(named.get("env"))
-    require_choice(named["agent"], AGENTS, "agent")
+    require_agent(named["agent"])
     start = preset(found, named["agent"])
     if start.registered is not None:
         _check_preset(start, found, named["agent"])
@@ -315,7 +315,7 @@ def _validated_values(config: RunConfig) -> RunConfig:
     for name, kind in _TYPES.items():
         if not isinstance(getattr(config, name), kind):
             raise ConfigError(f"{name}={getattr(config, name)}: expected {kind.__name__}")
-    require_choice(config.agent, AGENTS, "agent")
+    require_agent(config.agent)
     check_device(config.device, config.precision)
     checkpoint_interval(config.checkpoint_every)
     if config.init_from is not None and not isinstance(config.init_from, str):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from palaestra.agents import DQN, PPO, PQN, RecurrentPPO
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
 from palaestra.envs.interop.host_batch import HostEnv
@@ -71,10 +71,9 @@ class AgentPolicy:
     The memories of an agent that has some begin with each episode; call it once in each step then.
     """
 
-    def __init__(self, model: PPO | DQN | PQN, deterministic: bool = True, name: str = "agent") -> None:
-        self.model, self.name = model, name
-        self.best, self.remembers = deterministic, isinstance(model, RecurrentPPO)
-        self.deterministic = deterministic and not self.remembers  # a function of the state
+    def __init__(self, model: OnDeviceAlgorithm, deterministic: bool = True, name: str = "agent") -> None:
+        self.model, self.name, self._best = model, name, deterministic
+        self.deterministic = deterministic and not model.remembers
         model.policy.set_training_mode(False)
         self._spoken_to: BatchedEnv | None = None
         self._memory = torch.zeros(0)  # of the environments that are played in
@@ -89,8 +88,8 @@ class AgentPolicy:
             self.model.speak_to(env)
             self._spoken_to = env
             self._memory = torch.zeros(0)
-        rng, mask = None if self.best else action_rng(env), env.action_masks()
-        if not isinstance(self.model, RecurrentPPO):
+        rng, mask = None if self._best else action_rng(env), env.action_masks()
+        if not self.model.remembers:
             return self.model.act(obs, rng, mask)
         if len(self._memory) != env.num_envs:
             self._memory = self.model.new_memory(env.num_envs)

@@ -24,10 +24,9 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.export.policy_network import OBSERVATION, ExportError, PolicyNetwork
-from palaestra.agents.ppo import PPO
-from palaestra.agents.q_learning import QLearning
 from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.reference import Array
 from palaestra.envs.interop.host_batch import is_channels_last
@@ -112,6 +111,11 @@ def _compared(
     """What makes and opens the bytes of a file that acts as the agent does, the contract, and the comparison."""
     assert isinstance(player.policy, AgentPolicy)
     model, name = player.policy.model, player.policy.name
+    if model.remembers:
+        raise ExportError(
+            "this agent acts with a memory of the episode, for which an exported policy has no place: use its run "
+            "(palaestra evaluate, watch), or train ppo on stacked observations (--set env.frame_stack=8)"
+        )
     if model.device.type != "cpu":
         model = read(type(model), Path(name), device="cpu", to_act=True)
     policy = AgentPolicy(model, name=name)
@@ -290,7 +294,7 @@ def _program(network: PolicyNetwork, inputs: tuple[Tensor, ...], contract: dict[
     return whole, opened
 
 
-def _sb3(model: PPO | QLearning, contract: dict[str, Any]) -> _Written:
+def _sb3(model: OnDeviceAlgorithm, contract: dict[str, Any]) -> _Written:
     """A file of Stable-Baselines3, which opens it; the contract is beside it only."""
     from palaestra.agents.export.sb3_file import sb3_model
 

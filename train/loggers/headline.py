@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from palaestra.agents import DQN
-from palaestra.agents.buffers.stored_observations import replay_keeps_states
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.compiled.batch import compile_steps
 from palaestra.envs.core import Reference
@@ -40,9 +38,8 @@ def computing(config: RunConfig, model: Agent) -> str:
         precision = "TF32 products, all else float32" if on_gpu else f"float32 ({config.precision} is a GPU's)"
     one_by_one = "operations one by one" + (" (--no-graph)" if not config.graph else ": these cannot be recorded")
     replayed = "CUDA graphs" if model.replays_graphs() else one_by_one
-    memory = "its replay memory keeps" if config.agent == "dqn" else "rollouts keep"
-    states = replay_keeps_states(model.batch) if isinstance(model, DQN) else model.rollout_buffer.store is not None
-    kept = "states, which give the observations again" if states else "observations"
+    memory = "its replay memory keeps" if model.keeps_replay else "rollouts keep"
+    kept = "states, which give the observations again" if model.stores_states() else "observations"
     return "; ".join([f"computes in {precision}", *([replayed] if on_gpu else []), f"{memory} {kept}"])
 
 

@@ -27,10 +27,10 @@ from pathlib import Path
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.registry import entries
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import require_agent
 from palaestra.train.config.presets import find_preset, own_preset
 from palaestra.train.config.run_config import RunConfig, environment, resolve_config
-from palaestra.train.config.schema import ConfigError, require_choice
+from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import tell
 from palaestra.train.runs.parallel.child_process import ChildProcess, failure
 from palaestra.train.runs.run_folder import RunFolder
@@ -72,7 +72,7 @@ def grid(names: Sequence[str], agents: Sequence[str], seeds: int, root: Path) ->
         ConfigError, UnknownEnvError: on an unknown name, and on an environment without a preset.
     """
     for agent in agents:
-        require_choice(agent, AGENTS, "agent")
+        require_agent(agent)
     runs: list[GridRun] = []
     chosen = [environment(name) for name in names] or entries()
     preset_of = find_preset if names else own_preset

@@ -18,6 +18,7 @@ import yaml
 from palaestra.envs.core.user_code import RAISED, one_line
 from palaestra.envs.interface import interface_of
 from palaestra.envs.specs import ResolvedEnv
+from palaestra.train.config import AGENTS
 from palaestra.train.config.compatibility import spaces_of
 from palaestra.train.config.description import card as card_of
 from palaestra.train.config.run_config import RunConfig
@@ -32,7 +33,6 @@ from palaestra.train.runs.run_folder import RunFolder
 
 LIBRARY = "palaestra"
 _TASK = "reinforcement-learning"  # as Hugging Face calls it
-_AGENTS = {"ppo": "PPO", "dqn": "DQN", "pqn": "PQN"}
 _LONGEST_VALUE = 100  # letters of a setting
 _OF_STRESS = ("_optimum", "_ratio_percent")  # what pricing adds to an evaluation of its shifted markets
 
@@ -51,7 +51,7 @@ class _Told:
 
     @property
     def agent(self) -> str:
-        return _AGENTS.get(self.config.agent, self.config.agent)
+        return AGENTS[self.config.agent].__name__
 
     @property
     def is_exact(self) -> bool:

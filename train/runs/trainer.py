@@ -12,17 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.type_aliases import TrainFreq
 
-from palaestra.agents import PPO
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.config.compatibility import AGENTS, Agent, check_memory
+from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
 from palaestra.train.evaluation.kept_results import added_figures, episodes_table
@@ -277,8 +276,7 @@ def _agent(
 
 def _rollout_steps(model: Agent, config: RunConfig) -> int:
     """Environment steps of an iteration, over all environments of all processes."""
-    length = model.n_steps if isinstance(model, PPO) else cast(TrainFreq, model.train_freq).frequency
-    return length * config.num_envs
+    return model.steps_per_iteration() * config.num_envs
 
 
 def _numbers(result: Evaluation) -> dict[str, float]:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError, Option, number, options_of, parse, require_choice
 from palaestra.train.sweep.search_space import (

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.host import available_cores
+from palaestra.train.config import DEFAULT_AGENT
 from palaestra.train.config.run_config import RunConfig, environment, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.formatting import tell, terminal_width
@@ -65,14 +66,14 @@ def plan_again(
     What its settings named then, a robot's file say, may be gone or in another folder by now: the sweep has kept it.
     """
     found = environment(env)
-    folder = folder or _default_folder(found, agent or "ppo")
+    folder = folder or _default_folder(found, agent or DEFAULT_AGENT)
     if url is None and not (folder / DATABASE).is_file():
         return None
     from palaestra.train.sweep.study import begun, open_storage, storage_errors
 
     with storage_errors():
         kept = begun(open_storage(url or _database(folder)), _study_name(found, folder), settings)
-    if kept is None or kept["agent"] != (agent or "ppo"):
+    if kept is None or kept["agent"] != (agent or DEFAULT_AGENT):
         return None
     given = {name: value for name, value in options.items() if value is not None}
     return _space(RunConfig.from_dict({**kept, "device": "auto", **given}), settings, varies)

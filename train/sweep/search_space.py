@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig, with_settings
 from palaestra.train.config.schema import ConfigError, options_of, parse
 
@@ -173,7 +173,7 @@ def _text(base: Any, value: Value) -> str:
 def default_space(base: RunConfig, fixed: Sequence[str] = ()) -> Space:
     """The space around ``base``; ``fixed`` are its "key=value" settings that stay."""
     keys = {parse(text)[0] for text in fixed}
-    found = [_around(base, key, factor) for key, factor in _FACTORS[base.agent].items() if key not in keys]
+    found = [_around(base, key, factor) for key, factor in AGENTS[base.agent].searched.items() if key not in keys]
     found += [_around_complement(base, key) for key in HORIZONS if key not in keys]
     found += _sizes(base, keys)
     if not any(key.startswith("policy_kwargs") or key == "policy" for key in keys):
@@ -184,13 +184,6 @@ def default_space(base: RunConfig, fixed: Sequence[str] = ()) -> Space:
     return Space(base, tuple(d for d, _ in pairs), {d.name: value for d, value in pairs})
 
 
-_Q = {"learning_rate": 5.0, "exploration_final_eps": 4.0, "exploration_fraction": 2.0}
-_FACTORS: dict[str, dict[str, float]] = {
-    "ppo": {"learning_rate": 5.0, "ent_coef": 5.0, "clip_range": 2.0, "n_epochs": 2.0},
-    "dqn": {**_Q, "samples_per_insert": 2.0, "target_update_interval": 4.0},
-    "pqn": {**_Q, "n_epochs": 2.0},
-}
-"""From the preset divided by that to the preset times that."""
 _FROM_ZERO = {"ent_coef": (0.0, 0.001, 0.003, 0.01)}
 Found = tuple[Dimension, Value] | None  # a dimension and where the base lies in it
 
@@ -258,9 +251,10 @@ def _hidden(base: RunConfig) -> tuple[str, list[int]] | None:
         sizes = setting(base, key)
         if isinstance(sizes, list) and sizes and all(isinstance(size, int) for size in sizes):
             return key, sizes
-    plain = setting(base, "policy") in ("MlpPolicy", "DuelingPolicy") and base.agent != "pqn"
+    usual = AGENTS[base.agent].net_arch
+    plain = setting(base, "policy") in ("MlpPolicy", "DuelingPolicy")
     silent = setting(base, "policy_kwargs.net_arch") is None and setting(base, _HIDDEN) is None
-    return ("policy_kwargs.net_arch", [64, 64]) if plain and silent else None  # SB3's default
+    return ("policy_kwargs.net_arch", [*usual]) if usual is not None and plain and silent else None
 
 
 def _widths(base: RunConfig) -> Found:

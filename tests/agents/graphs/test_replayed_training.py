@@ -18,7 +18,7 @@ from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.graphs import recorder
 from palaestra.agents.graphs.cuda_graph import OutsideStorages
 from palaestra.envs import EnvError, TensorVectorEnv, make
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import resolve_config
 
 ENVS, STEPS = 16, 200

@@ -12,7 +12,7 @@ from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.train.bench.memory_plan import gib, held_by, plan
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import build_arguments, resolve_config
 
 RESULTS = Path(__file__).parents[3] / "train/RESULTS.md"

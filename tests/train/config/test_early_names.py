@@ -8,19 +8,18 @@ import pytest
 
 from palaestra.envs import entries
 from palaestra.envs.core.suggest import closest
-from palaestra.train.config import AGENT_NAMES, check_names, option_names
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS, agent_places, check_names, option_names
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError, options_of
 from palaestra.train.runs.finding import check_run_names
 
 
-@pytest.mark.parametrize("agent", AGENT_NAMES)
+@pytest.mark.parametrize("agent", agent_places())
 def test_the_settings_in_an_agents_source_are_those_of_its_class(agent: str) -> None:
     assert {*option_names(agent)} == {*options_of(AGENTS[agent])}
 
 
-@pytest.mark.parametrize("agent", AGENT_NAMES)
+@pytest.mark.parametrize("agent", agent_places())
 def test_no_other_setting_is_taken_for_a_mistyped_one(agent: str) -> None:
     """Arguments of our environments and of the run have messages of their own."""
     names = option_names(agent)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from palaestra.envs import entries, register, registry, resolve
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import find_preset, load_presets, preset
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError

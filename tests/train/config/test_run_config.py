@@ -20,7 +20,8 @@ from palaestra.agents.training.score_schedule import ScoreSchedule
 from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, resolve
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
-from palaestra.train.config.compatibility import AGENTS, check_policy
+from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import check_policy
 from palaestra.train.config.presets import (
     ANY_GYMNASIUM_ENV,
     ANY_TENSOR_ENV,

@@ -17,7 +17,7 @@ import yaml
 
 from palaestra.envs.core.host import available_cores
 from palaestra.train import cli
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import Preset, load_presets
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
@@ -446,7 +446,7 @@ def test_bad_usage_starts_nothing(
 
 
 SITE = """
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import Preset, load_presets
 for agent in ("ppo", "dqn", "pqn"):
     load_presets(agent).clear()

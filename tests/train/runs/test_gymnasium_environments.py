@@ -19,7 +19,8 @@ from gymnasium import spaces
 from palaestra.agents import DQN, PPO
 from palaestra.envs import EnvError, make, resolve, specs
 from palaestra.envs.interop.gymnasium_adapter import GymnasiumAdapter
-from palaestra.train.config.compatibility import AGENTS, can_act, spaces_of
+from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import can_act, spaces_of
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import AgentPolicy

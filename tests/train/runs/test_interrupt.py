@@ -21,7 +21,7 @@ from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import interruptions
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train_command
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation import episodes as evaluation
 from palaestra.train.interruptions import StopSignal

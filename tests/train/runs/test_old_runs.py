@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from palaestra.agents import DQN, PPO, PQN, DuelingPolicy, SharedMlp
 from palaestra.envs import make
 from palaestra.train.commands.train import resume_run
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.runs.callbacks import evaluate_run
 from palaestra.train.runs.run_folder import RunFolder

@@ -29,7 +29,7 @@ from optuna.trial import TrialState
 
 from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train import cli
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import read_file, resolve_config
 from palaestra.train.config.schema import ConfigError

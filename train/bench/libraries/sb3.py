@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import stable_baselines3
 import torch
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
@@ -24,18 +23,17 @@ from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import make
 from palaestra.train.bench.interleaved import OURS, Clock, device_clock
 from palaestra.train.bench.libraries.iterations import Iterations
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig, build_arguments
 
 SB3, SB3_ALONE = "SB3", "SB3, DummyVecEnv"
-TWINS = {"ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN}  # PQN has none
 GYMNASIUM_TWINS = {"palaestra/CartPole-v1": "CartPole-v1"}  # the same rules in Gymnasium, as a NumPy batch too
 DQN_STEPS = 64
 
 
 def names(config: RunConfig) -> list[str]:
     """The names of those that can do that work."""
-    if config.agent not in TWINS:
+    if AGENTS[config.agent].sb3_twin is None:
         return [OURS]
     return [OURS, SB3, *([SB3_ALONE] if config.env in GYMNASIUM_TWINS else [])]
 
@@ -54,11 +52,12 @@ def agent(config: RunConfig, name: str) -> Any:
 
     if name == OURS:
         return AGENTS[config.agent](env=batch(), **arguments)
+    twin: Any = AGENTS[config.agent].sb3_twin
     if name == SB3:
         tensors = batch()
-        return TWINS[config.agent](env=SB3VecEnv(tensors), device=tensors.device, **arguments)
+        return twin(env=SB3VecEnv(tensors), device=tensors.device, **arguments)
     alone = make_vec_env(GYMNASIUM_TWINS[config.env], config.num_envs, config.seed)
-    return TWINS[config.agent](env=alone, device=config.device, **arguments)
+    return twin(env=alone, device=config.device, **arguments)
 
 
 def learning(agent: Any, clock: Clock | None = None) -> Iterations:

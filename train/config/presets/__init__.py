@@ -22,7 +22,7 @@ import yaml
 
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config import AGENT_NAMES
+from palaestra.train.config import AGENTS, OWN_AGENTS, agent_places
 from palaestra.train.config.schema import ConfigError, require_choice
 
 ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV = "any tensor environment", "any Gymnasium environment"
@@ -54,11 +54,22 @@ class Preset:
         return chosen
 
 
+_UNSAID = Preset(num_envs=64, total_timesteps=1_000_000)  # of an agent without presets
+
+
 @functools.cache
 def load_presets(agent: str) -> dict[str, Preset]:
-    """The agent's file, by environment id."""
-    data = yaml.safe_load(Path(__file__).with_name(f"{agent}.yaml").read_text(encoding="utf-8"))
-    return {env: Preset(**entry) for env, entry in data.items()}
+    """The agent's file, or what a plug-in's class has as ``presets``, by environment id."""
+    file = Path(__file__).with_name(f"{agent}.yaml")
+    if agent in OWN_AGENTS and file.is_file():
+        return {env: Preset(**entry) for env, entry in yaml.safe_load(file.read_text(encoding="utf-8")).items()}
+    found = dict.fromkeys((ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV), _UNSAID)
+    for env, given in AGENTS[agent].presets.items():
+        try:
+            found[env] = _read(given, found.get(env, _UNSAID))
+        except ConfigError as error:
+            raise ConfigError(f"the preset of {env} for {agent}: {error}") from error
+    return found
 
 
 def find_preset(env: ResolvedEnv, agent: str) -> Preset | None:
@@ -105,23 +116,26 @@ def own_preset(env: ResolvedEnv, agent: str) -> Preset | None:
         return load_presets(agent).get(env.id)
     try:
         for name in env.presets:
-            require_choice(name, AGENT_NAMES, "agent")
+            require_choice(name, agent_places(), "agent")
         if agent not in env.presets:
             return None
-        given, default = env.presets[agent], default_preset(env, agent)
-        if not isinstance(given, Mapping):
-            raise ConfigError(f"{given}: expected a mapping with the keys {', '.join(_KEYS)}")
-        for key in given:
-            require_choice(key, _KEYS, "key")
-        for key in ("env_kwargs", "agent_kwargs"):
-            if not isinstance(given.get(key, {}), Mapping):
-                raise ConfigError(f"{key}={given[key]}: expected a mapping")
+        return replace(_read(env.presets[agent], default_preset(env, agent)), registered=env.id)
     except ConfigError as error:
         raise ConfigError(f"the preset of {env.id} for {agent}: {error}") from error
+
+
+def _read(given: Any, default: Preset) -> Preset:
+    """A preset from outside, with the sizes of another where it says none."""
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{given}: expected a mapping with the keys {', '.join(_KEYS)}")
+    for key in given:
+        require_choice(key, _KEYS, "key")
+    for key in ("env_kwargs", "agent_kwargs"):
+        if not isinstance(given.get(key, {}), Mapping):
+            raise ConfigError(f"{key}={given[key]}: expected a mapping")
     return Preset(
         given.get("num_envs", default.num_envs),
         given.get("total_timesteps", default.total_timesteps),
         dict(given.get("agent_kwargs", {})),
         dict(given.get("env_kwargs", {})),
-        registered=env.id,
     )

@@ -35,13 +35,13 @@ from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
-from palaestra.agents import DQN
 from palaestra.agents.buffers.rollout import map_obs
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import Array, BatchedEnv, StepResult, resolve_device
 from palaestra.envs.core.host import available_cores
 from palaestra.envs.core.user_code import RAISED, describe
-from palaestra.train.config.compatibility import AGENTS, Agent, spaces_of
+from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import Agent, spaces_of
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.interruptions import Stopped
 
@@ -229,7 +229,7 @@ def _shortened(kind: type[Agent], arguments: dict[str, Any], num_envs: int) -> d
     def value(name: str) -> Any:
         return arguments.get(name, defaults[name].default)
 
-    if issubclass(kind, DQN):
+    if kind.keeps_replay:
         ahead = num_envs * (value("n_steps") + 1)
         size = max(min(_REPLAYED, value("buffer_size")), 2 * ahead)
         return {"learning_starts": min(ahead, value("learning_starts")), "buffer_size": size}

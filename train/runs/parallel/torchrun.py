@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from palaestra.agents.distributed.process_group import LostContactError, ProcessGroup, joined, process_group
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError, fitting
 from palaestra.train.runs.parallel.launcher import LOST, note_folder, started_by_command

@@ -23,7 +23,7 @@ from gymnasium import spaces
 from palaestra.agents import PPO
 from palaestra.train.commands.train import resume_run as resume
 from palaestra.train.commands.train import start_run as train
-from palaestra.train.config.compatibility import AGENTS
+from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.interruptions import Stopped
