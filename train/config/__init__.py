@@ -25,6 +25,7 @@ OWN_AGENTS = {
     "sac": "palaestra.agents.off_policy.sac:SAC",
     "td3": "palaestra.agents.off_policy.td3:TD3",
     "bc": "palaestra.agents.imitation.bc:BC",
+    "recurrent-ppo": "palaestra.agents.recurrent.recurrent_ppo:RecurrentPPO",
 }
 """The list of agents: a name and where its class is. Presets of one are in ``presets/NAME.yaml``."""
 PLUGIN_GROUP = "palaestra.agents"
