@@ -50,8 +50,10 @@ FORMAT, _TORCH_FORMAT = 3, 2
 _MEMBER, _WEIGHTS, _OPTIMIZER, _STATE = "palaestra.json", "weights", "optimizer", "training"
 _OURS = tuple(f"{name}.{kind}" for name in (_WEIGHTS, _OPTIMIZER, _STATE) for kind in ("json", "safetensors"))
 _TORCH_STATE = "training.tensors"
-_SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
-_SB3_MEMBERS += ("actor.optimizer.pth", "critic.optimizer.pth", "ent_coef_optimizer.pth")
+_SB3_MEMBERS = (
+    *("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version"),
+    *("actor.optimizer.pth", "critic.optimizer.pth", "ent_coef_optimizer.pth"),
+)
 _MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, *_OURS, _TORCH_STATE, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
 _SPACES = ("observation_space", "action_space")

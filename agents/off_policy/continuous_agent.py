@@ -63,6 +63,7 @@ class ContinuousAgent(ReplayingAgent):
             raise ValueError("action_noise must be None: noise is drawn on the device")
         if self.use_sde:
             raise ValueError("use_sde must be False: noise that depends on the state is not drawn here")
+        self.policy_kwargs.pop("use_sde", None)  # SB3 writes it into the caller's dictionary, which others may share
 
     def _setup_networks(self) -> None:
         """Call it when SB3's networks are there."""

@@ -149,9 +149,10 @@ class Option:
 
         members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
         self.schedule = any(get_origin(member) is Callable for member in members)
-        words = next((get_args(member) for member in members if get_origin(member) is Literal), ())
+        words: tuple[Any, ...] = next((get_args(member) for member in members if get_origin(member) is Literal), ())
         has_number = any(_kind(member) in (int, float) for member in members)
-        self.choices, self.words = ((), words) if has_number else (words, ())
+        self.choices: tuple[Any, ...] = () if has_number else words
+        self.words: tuple[Any, ...] = words if has_number else ()
         self._declared = str if self.choices else next(member for member in members if _kind(member) in _EXPECTED)
         self.kind = _kind(self._declared)
         self.is_number = self.kind in (int, float)
