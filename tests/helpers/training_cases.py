@@ -27,6 +27,7 @@ def grid() -> list[tuple[str, str]]:
         for entry in built_in
         for agent in AGENTS
         if can_act(agent, spaces_of(entry, preset(entry, agent).env_kwargs)[1])
+        and (agent != "bc" or entry.has("expert", {}))  # its teacher
     ]
 
 

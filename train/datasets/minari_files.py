@@ -148,7 +148,8 @@ def read(name: str, env: ResolvedEnv, env_kwargs: Mapping[str, Any]) -> Demonstr
     minari = _minari()
     folder = _folder(name)
     if not folder.is_dir():
-        raise ConfigError(f"no Minari data set {name} in {_root(folder, name)}{_there_are(minari)}")
+        root = folder.parents[name.count("/")]
+        raise ConfigError(f"no Minari data set {name} in {root}{_there_are(root)}")
     try:
         with _quietly():
             found = minari.load_dataset(name)
@@ -161,12 +162,9 @@ def read(name: str, env: ResolvedEnv, env_kwargs: Mapping[str, Any]) -> Demonstr
     return Demonstrations([episode for episode in episodes if len(episode.rewards)])
 
 
-def _root(folder: Path, name: str) -> Path:
-    return Path(str(folder)[: -len(name)])
-
-
-def _there_are(minari: Any) -> str:
-    names = sorted(minari.list_local_datasets())
+def _there_are(root: Path) -> str:
+    """The data sets that there are, in words. Minari's own list fails for all where one folder has a bad name."""
+    names = sorted(str(file.parent.parent.relative_to(root)) for file in root.rglob("data/metadata.json"))
     more = f", and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
     made = "palaestra record expert --env ENV --minari NAME makes one"
     return f": there are {', '.join(names[:_TOLD])}{more}" if names else f": {made}"
