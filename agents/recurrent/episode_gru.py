@@ -5,7 +5,6 @@
 2. Where an episode begins the memory h before it is 0, in the middle of a sequence too, and no derivative passes there.
 3. A sequence's share of x is one product of matrices for all steps; the derivatives are worked out by hand, step by
    step backwards, and those of the weights are one product for all steps again.
-4. Where an agent acts σ is a tanh: PyTorch's sigmoid gives other bits to a row alone than to the same row in a batch.
 
 Source: Cho et al., "Learning phrase representations using RNN encoder–decoder for statistical machine translation",
 EMNLP 2014; back-propagation through time, Werbos, Proceedings of the IEEE 1990.
@@ -35,8 +34,8 @@ class EpisodeGru(nn.GRUCell):
         width = self.hidden_size
         inputs = torch.addmm(self.bias_ih, x, self.weight_ih.t())
         own = torch.addmm(self.bias_hh, memory, self.weight_hh.t())
-        gates = ((inputs + own)[:, : 2 * width] * 0.5).tanh().mul(0.5).add(0.5)
-        n = torch.addcmul(inputs[:, 2 * width :], gates[:, :width], own[:, 2 * width :]).tanh()
+        gates = (inputs[:, : 2 * width] + own[:, : 2 * width]).sigmoid_()
+        n = torch.addcmul(inputs[:, 2 * width :], gates[:, :width], own[:, 2 * width :]).tanh_()
         return torch.addcmul(n, gates[:, width:], memory - n)
 
     def sequences(self, x: Tensor, memory: Tensor, starts: Tensor) -> Tensor:
