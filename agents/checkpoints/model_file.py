@@ -50,7 +50,7 @@ FORMAT, _TORCH_FORMAT = 3, 2
 _MEMBER, _WEIGHTS, _OPTIMIZER, _STATE = "palaestra.json", "weights", "optimizer", "training"
 _OURS = tuple(f"{name}.{kind}" for name in (_WEIGHTS, _OPTIMIZER, _STATE) for kind in ("json", "safetensors"))
 _TORCH_STATE = "training.tensors"
-_SB3_MEMBERS = (
+_SB3_MEMBERS: tuple[str, ...] = (
     *("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version"),
     *("actor.optimizer.pth", "critic.optimizer.pth", "ent_coef_optimizer.pth"),
 )
