@@ -21,8 +21,7 @@ from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, reso
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
 from palaestra.train.config import AGENTS
-from palaestra.train.config.compatibility import check_policy
-from palaestra.train.config.compatibility import CLASSES
+from palaestra.train.config.compatibility import CLASSES, check_policy
 from palaestra.train.config.presets import (
     ANY_GYMNASIUM_ENV,
     ANY_TENSOR_ENV,
