@@ -1,4 +1,4 @@
-"""The fewest steps in which seven moves (``reach`` with ``control="cartesian"``) are found to reach the held-out targets.
+"""The fewest steps in which seven moves (``reach``, ``control="cartesian"``) are found to reach held-out targets.
 
 1. The moves and the drives are the environment's own, and nothing in it is random: a plan that is found can be played.
 2. All moves of all plans that are kept are tried at once; of each target the ``width`` plans go on that come nearest to
