@@ -1,4 +1,4 @@
-"""The base of DQN and PQN: Q-values, ε-greedy actions from counter-based random numbers, collection step by step.
+"""The base of DQN and PQN: Q-values, and ε-greedy actions from counter-based random numbers.
 
 1. Greedy: the action of the largest Q-value, the first of equals. Illegal actions (``action_mask``) have Q = −∞.
 2. ε-greedy: with probability ε an action drawn uniformly from the legal ones. Random numbers depend on (seed, env
@@ -11,7 +11,6 @@
    step (the plain mean over the first 1/τ). The greedy policy that :meth:`act`, :meth:`predict` and the saved file
    have is the average's; exploration, learning and targets use θ. Where actions are worth nearly the same, as prices
    are, the greedy policy of θ changes with every step, and the average's is both steadier and better.
-5. Loss and progress are reported every ``_REPORT_STEPS`` steps of the batch, in one copy from the device.
 
 Sources: Horgan et al., "Distributed prioritized experience replay", ICLR 2018 (a spread of ε); Polyak and Juditsky,
 "Acceleration of stochastic approximation by averaging", SIAM J. Control and Optimization 1992; Schaul et al., "The
@@ -30,29 +29,17 @@ import stable_baselines3
 import torch
 from annotated_types import Ge, Le
 from gymnasium import Space, spaces
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
-from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import QNetwork
 from torch import Tensor
 
-from palaestra.agents.base import OnDeviceAlgorithm
-from palaestra.agents.distributed.process_group import one_thread
-from palaestra.agents.episode_stats import LazyNumpy, StepInfos
-from palaestra.agents.finite_check import FiniteCheck
 from palaestra.agents.flat_optimizer import clone_tensors
-from palaestra.agents.graphs.slots import Attribute, places_of
 from palaestra.agents.networks.manual_mlp import without_gradients
-from palaestra.agents.networks.observation_norm import learn_observations
 from palaestra.agents.networks.q_network import QFunction
+from palaestra.agents.off_policy.stepping_agent import SteppingAgent
 from palaestra.agents.options import NotZero
-from palaestra.envs.core import StepResult
 from palaestra.envs.core.rng import Rng
-from palaestra.envs.core.state_dict import fill
 
 PartOfRun = Annotated[float, Ge(0), Le(1), NotZero("must be above 0")]
-_REPORT_STEPS = 64
-_NO_BUFFER: Any = object()
 SEARCHED = {"learning_rate": 5.0, "exploration_final_eps": 4.0, "exploration_fraction": 2.0}
 
 
@@ -71,7 +58,7 @@ def epsilon_greedy(q_values: Tensor, epsilon: Tensor | float, rng: Rng, mask: Te
     return torch.where(explores, at_random, masked(q_values, mask).argmax(1))
 
 
-class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
+class QLearning(SteppingAgent, stable_baselines3.DQN):
     """The base of agents that learn Q-values. Subclasses store transitions and learn from them."""
 
     exploration_spread: float
@@ -82,8 +69,7 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         *("_steps_collected", "_noise_seed", "_n_calls", "exploration_rate", "_n_averaged"),
     )
     _unsaved: ClassVar[tuple[str, ...]] = (
-        "_moment",
-        *("replay_buffer_class", "_online", "_target", "_average", "_exponents", "_finite"),
+        *(*SteppingAgent._unsaved, "_online", "_target", "_average", "_exponents"),
         *("batch_norm_stats", "batch_norm_stats_target"),
     )
     _summaries: ClassVar[tuple[str, ...]] = ("loss", "q_mean", "grad_norm")
@@ -92,21 +78,8 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
     def can_act(cls, space: Space[Any]) -> bool:
         return isinstance(space, spaces.Discrete)
 
-    def steps_per_iteration(self) -> int:
-        return self._train_frequency
-
     def _setup_q_learning(self) -> None:
-        """SB3's set-up without its replay buffer."""
-        self.replay_buffer = _NO_BUFFER  # SB3 makes its own only where there is none
-        n_steps, self.n_steps = self.n_steps, 1  # SB3 refuses more where observations are dictionaries
-        super()._setup_model()
-        self.replay_buffer, self.n_steps = None, n_steps
-        frequency: Any = self.train_freq  # SB3 has made a TrainFreq of it
-        if frequency.unit != TrainFrequencyUnit.STEP:
-            raise ValueError("train_freq must count steps: the host does not know when episodes end on the device")
-        if frequency.frequency < 1:
-            raise ValueError(f"steps between updates must be at least 1, got {frequency.frequency}")
-        self._train_frequency: int = frequency.frequency
+        self._setup_without_sb3s_buffer()
         self._online, self._target = QFunction(self.q_net), QFunction(self.q_net_target)
         self._n_averaged = 0
         self._average: QNetwork | None = None  # None: it equals the online weights
@@ -117,11 +90,8 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
 
     def _episodes_began(self) -> None:
-        self._finite = FiniteCheck(self.n_envs, self.device, self._looks)
-        self._finite.add("observation", self._steps_collected, self._last_obs)
-        self._reported_episodes = self._episode_num  # SB3 may have begun to count anew
+        super()._episodes_began()
         # SB3 takes the first step of a run with the ε that the last one ended with
-        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
 
     @torch.no_grad()
@@ -204,101 +174,19 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
         for kept, buffer in zip(self._average.buffers(), self.q_net.buffers(), strict=True):
             kept.copy_(buffer)
 
-    def _epsilon(self) -> Tensor | float:
+    def _exploration(self) -> Tensor | float:
         """The present ε: a number, or one for each environment."""
         if self.num_timesteps < self.learning_starts:
             return 1.0 if self._exponents is None else torch.ones_like(self._exponents)
         return self.exploration_rate if self._exponents is None else self.exploration_rate**self._exponents
 
-    def collect_rollouts(
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        train_freq: TrainFreq,
-        replay_buffer: Any,
-        action_noise: Any = None,
-        learning_starts: int = 0,
-        log_interval: int | None = None,
-    ) -> RolloutReturn:
-        """Take ``train_freq`` steps of all environments; ``continue_training`` is False if a callback stopped it."""
-        self.policy.set_training_mode(False)
-        callback.on_rollout_start()
-        self._draw_keys()
-        with one_thread(self.batch.is_on_host and self._online.is_dense):
-            for taken in range(1, train_freq.frequency + 1):
-                rewards, dones, infos = self._collect_step()
-                self.num_timesteps += self.n_envs * self._group.size
-                callback.update_locals({**locals(), "rewards": LazyNumpy(rewards), "dones": LazyNumpy(dones)})
-                callback.update_locals({"new_obs": self._last_obs})
-                if not callback.on_step():
-                    return RolloutReturn(taken * self.n_envs * self._group.size, 0, continue_training=False)
-                self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
-                self._on_step()
-        callback.on_rollout_end()
-        ends = self.num_timesteps >= self._total_timesteps
-        if ends or self._steps_collected % _REPORT_STEPS < train_freq.frequency:
-            self._report(log_interval)
-        return RolloutReturn(train_freq.frequency * self.n_envs * self._group.size, 0, continue_training=True)
+    def _acts_densely(self) -> bool:
+        return self._online.is_dense
 
-    @torch.no_grad()
-    def _collect_step(self) -> tuple[Tensor, Tensor, StepInfos]:
-        """Act, step the environments and store the transition. No synchronisation."""
-        self._episode_log.note(self._steps_collected, self.batch)
-        inputs = self._epsilon(), self._steps_collected, self._place()
-        rewards, dones, truncated, info = self._recorded(self._transition, *inputs)
-        self._count_step()
-        self._steps_collected += 1
-        return rewards, dones, StepInfos(self.env, dones, truncated, info)
-
-    def _transition(
-        self, epsilon: Tensor | float, step: int | Tensor, place: int | Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
-        """Rewards, dones and truncations [N] and info of a step of the run, which is stored at that place."""
-        obs: Any = self._last_obs
-        q_values, mask = self._online.infer(obs), self.batch.action_masks()
-        actions = epsilon_greedy(q_values, epsilon, Rng(self._action_keys, step), mask)
-        outcome = self._step(actions)
-        new_obs, rewards, terminated, truncated, info = outcome
-        dones = terminated | truncated
-        self._store(place, masked(q_values, mask), actions, outcome)
-        self._finite.add("reward", step, rewards)
-        self._finite.add("observation", step + 1, new_obs)
-        if info["final_obs"] is not new_obs:  # targets look at it where an episode was cut
-            self._finite.add("last observation", step + 1, info["final_obs"], truncated)
-        self._statistics.add(info)
-        if self.normalize_observation:
-            learn_observations(self.policy, new_obs)
-        self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-        return rewards, dones, truncated, info
-
-    def _place(self) -> int:
-        """Where the next step is stored."""
-        return 0
-
-    def _count_step(self) -> None:
-        """One more is stored."""
-
-    def _store(self, place: int | Tensor, q_values: Tensor, actions: Tensor, outcome: StepResult) -> None:
-        """Keep a step; ``self._last_obs`` is still the observation before it."""
-        raise NotImplementedError
-
-    def _rebound(self) -> list[Attribute]:
-        return super()._rebound() + places_of(self._finite)
-
-    def _report(self, log_interval: int | None) -> None:
-        if not self._sync_to_host(self._finite.result()):
-            self._episode_log.note(self._steps_collected, self.batch)
-            self._finite.raise_error(self.batch.env_indices, self._episode_log)
-        self._episode_log.clear()
-        self._refuse_divergence()  # after it, since the updates learned from what was collected
-        if log_interval is not None and self._episode_num - self._reported_episodes >= log_interval:
-            self._reported_episodes = self._episode_num
-            self.dump_logs()
-
-    def dump_logs(self) -> None:
-        """SB3's log under SB3's keys; means over episodes."""
-        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
-        self._record_progress()
+    def _choose(self, exploration: Tensor | float, rng: Rng) -> tuple[Tensor, Tensor]:
+        """Actions int64 [N], and the Q-values [N, A], −∞ where they are illegal."""
+        q_values, mask = self._online.infer(self._last_obs), self.batch.action_masks()
+        return epsilon_greedy(q_values, exploration, rng, mask), masked(q_values, mask)
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """SB3's; the average begins again from the new weights."""
@@ -311,21 +199,11 @@ class QLearning(OnDeviceAlgorithm, stable_baselines3.DQN):
             super()._save(*args, **kwargs)
 
     def _extra_training_state(self) -> dict[str, Any]:
-        return {
-            "online": None if self._average is None else clone_tensors(self.q_net.state_dict()),
-            "finite": self._finite.first,
-            "reported_episodes": self._reported_episodes,
-        }
+        online = None if self._average is None else clone_tensors(self.q_net.state_dict())
+        return {"online": online, **super()._extra_training_state()}
 
     def _set_extra_training_state(self, saved: dict[str, Any]) -> None:
         if saved["online"] is not None:
             self._begin_average()
             self.q_net.load_state_dict(saved["online"])
-        if saved["batch"] is not None:
-            self._finite = FiniteCheck(self.n_envs, self.device, self._looks)
-            fill("finite", self._finite.first, saved["finite"])
-            self._reported_episodes = int(saved["reported_episodes"])
-
-    def _saved_arguments(self) -> dict[str, Any]:
-        arguments = super()._saved_arguments()
-        return arguments | ({"train_freq": self._train_frequency} if "train_freq" in arguments else {})
+        super()._set_extra_training_state(saved)

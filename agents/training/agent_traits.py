@@ -43,6 +43,10 @@ class AgentTraits:
             return space.is_bounded()
         return isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless the constructor's arguments, all of them by name, fit each other."""
+
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
         """Actions [N, …] in the environment's own numbers and units, for observations [N, …] on the device.
 
@@ -50,6 +54,11 @@ class AgentTraits:
         the legal ones. The tensor twin of :meth:`predict`.
         """
         raise NotImplementedError
+
+    @property
+    def main_optimizer(self) -> Any:
+        """The optimizer whose steps count as gradient steps."""
+        return self.policy.optimizer  # type: ignore[attr-defined]
 
     def new_memory(self, rows: int) -> Tensor:
         """The memories of an agent that ``remembers`` at the beginning of so many episodes, [rows, …]."""

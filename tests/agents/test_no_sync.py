@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from training_cases import grid, small
 
-from palaestra.agents import DQN, PPO, PQN, SharedMlp, base, q_learning
+from palaestra.agents import DQN, PPO, PQN, SharedMlp, base
+from palaestra.agents.off_policy import stepping_agent
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.batching.restarts import RestartingVectorEnv
 from palaestra.envs.core.rng import Rng
@@ -239,7 +240,7 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     after 4 steps here (64 in life).
     """
     copies: list[int] = []
-    monkeypatch.setattr(q_learning, "_REPORT_STEPS", STEPS)
+    monkeypatch.setattr(stepping_agent, "REPORT_STEPS", STEPS)
     monkeypatch.setattr(base, "to_host", lambda values: copies.append(values.numel()) or [1.0] * values.numel())
     config = resolve_config(name, agent)
     arguments = small(config, n_steps=STEPS)
