@@ -18,7 +18,7 @@ from palaestra.agents.imitation.lesson import Lesson
 from palaestra.agents.imitation.taught_ppo import TaughtPPO
 from palaestra.envs.core import resolve_device
 from palaestra.train.config import AGENTS
-from palaestra.train.config.compatibility import check_forms, space_forms
+from palaestra.train.config.compatibility import Agent, check_forms, space_forms
 from palaestra.train.config.lessons import EXPERT
 from palaestra.train.config.presets import preset
 from palaestra.train.config.run_config import RunConfig
@@ -36,7 +36,7 @@ def is_taught(config: RunConfig) -> bool:
     return config.pretrain is not None or AGENTS[config.agent] is BC
 
 
-def learner(config: RunConfig) -> type[Any]:
+def learner(config: RunConfig) -> type[Agent]:
     """The class of the run's agent: with a lesson, PPO is one that can be taught."""
     found = AGENTS[config.agent]
     return TaughtPPO if found is PPO and config.pretrain is not None else found
@@ -106,6 +106,13 @@ def teach(model: Any, config: RunConfig) -> None:
         return
     assert isinstance(model, TaughtPPO)
     steps = config.total_timesteps if config.pretrain_steps is None else config.pretrain_steps
+    try:
+        check_teacher(config)
+    except ConfigError as error:
+        if model.num_timesteps < steps:
+            raise
+        model.remarks += (f"the lesson is over, and its teacher has gone: {error}",)
+        return
     score: Callable[[int, int], float]
     if config.dataset is None:
         teacher: Any = teacher_of(config)
