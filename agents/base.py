@@ -76,8 +76,8 @@ class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgori
     @property
     def _flat_optimizer(self) -> FlatOptimizer:
         """Steps of the policy's optimizer, which a user may have exchanged."""
-        if self._kept_flat_optimizer.optimizer is not self.policy.optimizer:
-            self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
+        if self._kept_flat_optimizer.optimizer is not self.main_optimizer:
+            self._kept_flat_optimizer = FlatOptimizer(self.main_optimizer)
         return self._kept_flat_optimizer
 
     def _check_device(self) -> None:
@@ -104,7 +104,7 @@ class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgori
         self._steps_collected = 0  # per environment, over the life of the model
         self._to_log: dict[str, tuple[float, list[str]]] = {}  # by the first iteration of a resumed run
         self._reward_scale = RewardScale(self.gamma, self.device) if self.normalize_reward else None
-        self._kept_flat_optimizer = FlatOptimizer(self.policy.optimizer)
+        self._kept_flat_optimizer = FlatOptimizer(self.main_optimizer)
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:

@@ -113,6 +113,12 @@ class FlatOptimizer:
             vector.grad.zero_()
 
     @without_gradients
+    def average(self, weight: Tensor | None = None) -> None:
+        """Average the gradients over all processes; ``weight`` as for :meth:`clip`."""
+        for vector in self._vectors:
+            process_group().average(vector.grad, weight)
+
+    @without_gradients
     def clip(self, max_norm: float, weight: Tensor | None = None) -> Tensor:
         """Average the gradients over all processes, clip their norm as ``clip_grad_norm_`` does.
 
@@ -123,8 +129,7 @@ class FlatOptimizer:
         Returns:
             The norm before it was clipped, [].
         """
-        for vector in self._vectors:
-            process_group().average(vector.grad, weight)
+        self.average(weight)
         norms: list[Tensor] = [torch.linalg.vector_norm(vector.grad) for vector in self._vectors]
         norm = norms[0] if len(norms) == 1 else torch.stack([n.float() for n in norms]).norm()
         for vector in self._vectors:

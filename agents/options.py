@@ -30,7 +30,13 @@ BatchSize = Annotated[int, Ge(2)]
 
 _NOT_SAVED = ("self", "policy", "env", "device", "_init_setup_model", "kwargs")
 _OTHER_NAMES = ("tensorboard_log", "stats_window_size")  # not saved, or saved under another name
-_NOT_SAVED_OF_SB3 = ("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage")
+_NOT_SAVED_OF_SB3 = (
+    "rollout_buffer_class",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+    "optimize_memory_usage",
+    "action_noise",
+)
 
 
 class CommonOptions(TypedDict, total=False):

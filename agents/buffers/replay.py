@@ -22,6 +22,7 @@ Source: n-step returns and replay as in Hessel et al., "Rainbow", AAAI 2018.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ class Transitions(NamedTuple):
     """B transitions of up to n steps."""
 
     content: Content  # [B, …] before the first step
-    actions: Tensor  # int64 [B]
+    actions: Tensor  # int64 [B], or float32 [B, A]
     returns: Tensor  # float32 [B] discounted sum of the rewards
     discounts: Tensor  # float32 [B] factor of the value at ``next_content``
     next_content: Content  # [B, …] after the last step
@@ -56,7 +57,8 @@ class Replay:
         buffer_size: int,
         content: Content,
         *,
-        num_actions: int,
+        num_actions: int = 0,
+        action_shape: tuple[int, ...] | None = None,
         gamma: float,
         n_steps: int = 1,
         priorities: Priorities | None = None,
@@ -67,7 +69,8 @@ class Replay:
         Args:
             buffer_size: transitions in all; every environment gets the N-th part, rounded up.
             content: [N, …] by name, as it will come with every step.
-            num_actions: decides how large a stored action is.
+            num_actions: decides how large a stored action is, of numbered ones.
+            action_shape: of actions that are float32.
             gamma: discount, for n-step returns.
             n_steps: n, at least 1.
             priorities: an empty record of ``rows × N`` priorities (see :meth:`rows_for`); None to draw uniformly.
@@ -86,11 +89,12 @@ class Replay:
         self._looks = self.device.type == "cpu" if looks is None else looks
         size = self.rows * self.num_envs
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)
-        needed = self.rows * nbytes(content.values()) + size * (smallest.itemsize + 5)
+        kind, shape = (smallest, ()) if action_shape is None else (torch.float32, action_shape)
+        needed = self.rows * nbytes(content.values()) + size * (kind.itemsize * math.prod(shape) + 5)
         require(needed, self.device, f"a replay memory of {size:,} transitions (buffer_size)")
         # rows without data hold the first content too: a file of the memory shows nothing of other memory
         self.content = {name: first.repeat(self.rows, *(1,) * (first.dim() - 1)) for name, first in content.items()}
-        self.actions = torch.zeros(size, dtype=smallest, device=self.device)
+        self.actions = torch.zeros(size, *shape, dtype=kind, device=self.device)
         self.rewards = torch.zeros(size, device=self.device)
         self.kinds = torch.zeros(size, dtype=torch.uint8, device=self.device)
         self.position = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)  # row of each column
@@ -202,10 +206,11 @@ class Replay:
         length = counted.sum(1)
         ended = ((kinds == TERMINATED).long() * counted).amax(1)
         valid = counted[:, 0].float()
+        actions = self.actions.index_select(0, index)
         after = ((row + length) % self.rows) * self.num_envs + column
         return Transitions(
             content=self._content_at(index),
-            actions=self.actions.index_select(0, index).long(),
+            actions=actions if actions.is_floating_point() else actions.long(),
             returns=(rewards * counted * self._powers[:-1]).sum(1),
             discounts=self._powers.index_select(0, length) * (1 - ended) * valid,  # no NaN from rows without data
             next_content=self._content_at(after),
@@ -234,15 +239,17 @@ class Replay:
         if ("priorities" in saved) != (self.priorities is not None):
             raise ValueError("replay priorities: only one of the file and the agent has them")
         check_form("replay", self._fields(), saved["fields"])
-        limits = {"actions": self.num_actions, "kinds": TERMINATED + 1, "position": self.rows}
+        limits = {"kinds": TERMINATED + 1, "position": self.rows}
+        limits |= {} if self.actions.is_floating_point() else {"actions": self.num_actions}
         for name, limit in limits.items():
             low, high = saved["fields"][name].aminmax()
             if low < 0 or high >= limit:
                 raise ValueError(f"replay.{name} must be 0 … {limit - 1}, the file has {int(low)} … {int(high)}")
         if not isinstance(saved["steps"], int) or saved["steps"] < 0:
             raise ValueError(f"replay.steps must be a whole number of at least 0, the file has {saved['steps']!r}")
-        if not saved["fields"]["rewards"].isfinite().all():
-            raise ValueError("replay.rewards hold NaN or infinity")
+        for name in ("rewards", "actions"):
+            if not saved["fields"][name].isfinite().all():
+                raise ValueError(f"replay.{name} hold NaN or infinity")
         fill("replay", self._fields(), saved["fields"])
         fill("replay content", self.content, saved["content"])
         if self.priorities is not None:

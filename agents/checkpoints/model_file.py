@@ -15,8 +15,6 @@
 
 from __future__ import annotations
 
-import collections
-import copy
 import io
 import json
 import os
@@ -35,6 +33,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import CUSTOM_SCHEDULE, decode, decode_space, encode, encode_space
 from palaestra.agents.checkpoints.load_arguments import load_arguments, saved_as
+from palaestra.agents.checkpoints.optimizer_states import check_finite, checked_states, in_file
 from palaestra.agents.checkpoints.tensor_members import (
     map_tensors,
     read_torch_file,
@@ -51,14 +50,16 @@ FORMAT, _TORCH_FORMAT = 3, 2
 _MEMBER, _WEIGHTS, _OPTIMIZER, _STATE = "palaestra.json", "weights", "optimizer", "training"
 _OURS = tuple(f"{name}.{kind}" for name in (_WEIGHTS, _OPTIMIZER, _STATE) for kind in ("json", "safetensors"))
 _TORCH_STATE = "training.tensors"
-_SB3_MEMBERS = ("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version")
+_SB3_MEMBERS: tuple[str, ...] = (
+    *("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version"),
+    *("actor.optimizer.pth", "critic.optimizer.pth", "ent_coef_optimizer.pth"),
+)
 _MEMBERS = (*_SB3_MEMBERS, "system_info.txt", _MEMBER, *_OURS, _TORCH_STATE, SUMS)
 _COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_current_progress_remaining", "_episode_num")
 _SPACES = ("observation_space", "action_space")
 _SPARE_WEIGHTS = 1 << 16  # networks may be built with so many weights more than the file holds
 _MAX_ENVS = 1 << 24
 _MAX_COUNT = 1 << 62
-_MAX_SETTING = 1e30  # largest number in an optimizer's settings; float32 holds it
 
 ModelT = TypeVar("ModelT")
 
@@ -94,7 +95,7 @@ def write(
     with zipfile.ZipFile(sb3_zip, "a") as archive:
         archive.writestr(_MEMBER, json.dumps(content, indent=1))
         write_tree(archive, _WEIGHTS, parameters["policy"])
-        write_tree(archive, _OPTIMIZER, parameters["policy.optimizer"])
+        write_tree(archive, _OPTIMIZER, in_file(parameters))
         if training_state is not None:
             write_tree(archive, _STATE, training_state)
     seal(sb3_zip)
@@ -193,8 +194,8 @@ def read(
             model.policy.load_state_dict(weights)
             return model  # type: ignore[no-any-return]
         optimizer = read_tree(members, _OPTIMIZER) if ours else read_torch_file(members, "policy.optimizer.pth")
-        _check_optimizer(model.policy.optimizer, optimizer)
-        model.set_parameters({"policy": weights, "policy.optimizer": optimizer}, exact_match=True, device=model.device)
+        states = checked_states(model, optimizer)
+        model.set_parameters({"policy": weights, **states}, exact_match=True, device=model.device)
         return model  # type: ignore[no-any-return]
 
 
@@ -240,58 +241,8 @@ def _finite_weights(members: Members, file_format: int) -> dict[str, torch.Tenso
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise CheckpointError(f"{members.label}: the weights are something else than named tensors")
     for name, value in weights.items():
-        _check_finite(f"{members.label}: policy weights", name, value)
+        check_finite(f"{members.label}: policy weights", name, value)
     return weights
-
-
-def _check_finite(what: str, name: str, value: torch.Tensor) -> None:
-    if not value.isfinite().all():
-        raise CheckpointError(f"{what} hold {'NaN' if value.isnan().any() else 'infinity'} in {name}")
-
-
-def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Any) -> None:
-    """Check an optimizer's state: torch loads any, and a wrong one would fail in the middle of the next update."""
-    own = optimizer.state_dict()["param_groups"]
-    if not isinstance(saved, dict) or not isinstance(saved.get("state"), dict) or "param_groups" not in saved:
-        raise CheckpointError("the file does not hold the state of an optimizer")
-    if not _alike(own, saved["param_groups"]):
-        raise CheckpointError("the optimizer's settings in the file are not those of this agent's optimizer")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    names = _state_names(optimizer)
-    for index, state in saved["state"].items():
-        if index not in range(len(parameters)) or not isinstance(state, dict):
-            raise CheckpointError(f"the optimizer's state is of a weight {index!r}, which this agent does not have")
-        if {*state} != names:
-            raise CheckpointError(f"the optimizer's state of weight {index} does not hold {', '.join(sorted(names))}")
-        for name, value in state.items():
-            expected = () if name == "step" else parameters[index].shape
-            floats = isinstance(value, torch.Tensor) and value.is_floating_point()
-            if not floats or tuple(value.shape) != tuple(expected):
-                raise CheckpointError(f"the optimizer's {name} of weight {index} has another form than the weight")
-            _check_finite("the optimizer's numbers", f"{name} of weight {index}", value)
-
-
-def _state_names(optimizer: torch.optim.Optimizer) -> set[str]:
-    """Names of the state of each weight in such an optimizer, found by a step on a weight made for this."""
-    group = optimizer.param_groups[0]
-    weight = torch.zeros(1, device=group["params"][0].device, requires_grad=True)
-    weight.grad = torch.zeros_like(weight)
-    probe = copy.copy(optimizer)  # classes differ in what their constructors take
-    probe.state, probe.param_groups = collections.defaultdict(dict), [{**group, "params": [weight]}]
-    probe.step()
-    return set(probe.state[weight])
-
-
-def _alike(own: Any, saved: Any) -> bool:
-    """True if settings have the form of the optimizer's own; numbers may differ, but not those of weights."""
-    if isinstance(own, dict):
-        same_keys = isinstance(saved, dict) and own.keys() == saved.keys() and own.get("params") == saved.get("params")
-        return same_keys and all(_alike(own[k], saved[k]) for k in own)
-    if isinstance(own, list | tuple):
-        return type(own) is type(saved) and len(own) == len(saved) and all(map(_alike, own, saved))
-    if own is None or isinstance(own, bool):
-        return saved is own
-    return type(saved) in (int, float) and abs(saved) < _MAX_SETTING
 
 
 def _build(

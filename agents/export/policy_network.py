@@ -21,10 +21,13 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.sac.policies import Actor as GaussianActor
+from stable_baselines3.td3.policies import Actor as TanhActor
 from torch import Tensor, nn
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.networks.actor_critic import overrides
+from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning, masked
 
@@ -64,6 +67,8 @@ class PolicyNetwork(nn.Module):
         super().__init__()
         self._numbering, self._with_mask, self._distribution = model._numbering, with_mask, distribution
         self._turned = frozenset(channels_last)
+        self._low: Tensor
+        self._half: Tensor
         space = model.observation_space
         self._keys = list(space.spaces) if isinstance(space, spaces.Dict) else None
         self.inputs = [*(self._keys or [OBSERVATION]), *([MASK] if with_mask else [])]
@@ -74,9 +79,15 @@ class PolicyNetwork(nn.Module):
             _check_actor(self.policy, distribution, with_mask)
         elif isinstance(model, QLearning):
             self.policy = model._average or model.q_net
+        elif isinstance(model, ContinuousAgent):
+            self.policy = model.actor
+            self.register_buffer("_low", model._low, persistent=False)
+            self.register_buffer("_half", model._half, persistent=False)
+            _check_continuous(self.policy, distribution)
         else:
             raise ExportError(f"how to export the policy of {type(model).__name__} is not known")
-        self._learns_values = not isinstance(model, PPO)
+        self._learns_values = isinstance(model, QLearning)
+        self._is_continuous = isinstance(model, ContinuousAgent)
         self.outputs = ["action", *(self._more_outputs() if distribution else [])]
         if taken := {*(self._keys or ())} & {*([MASK] if with_mask else ()), *self.outputs}:
             name = min(taken)
@@ -90,12 +101,22 @@ class PolicyNetwork(nn.Module):
         seen = [x.movedim(-1, 1) if name in self._turned else x for name, x in zip(self.inputs, inputs, strict=True)]
         obs = seen[0] if self._keys is None else dict(zip(self._keys, seen, strict=False))
         obs = self._numbering.from_env(obs)
+        if self._is_continuous:
+            return (self._numbering.to_env(self._of_actor(obs)),)
         action, more = self._greedy(obs, mask) if self._learns_values else self._most_likely(obs, mask)
         return (self._numbering.to_env(action), *(more if self._distribution else ()))
 
     def _greedy(self, obs: Any, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         q_values = masked(self.policy(obs), mask)
         return q_values.argmax(1), [q_values]
+
+    def _of_actor(self, obs: Any) -> Tensor:
+        """Actions of SAC's or TD3's actor without chance, in the Box."""
+        features = self.policy.extract_features(obs, self.policy.features_extractor)
+        gaussian = isinstance(self.policy, GaussianActor)
+        squashed = self.policy.mu(self.policy.latent_pi(features)).tanh() if gaussian else self.policy.mu(features)
+        actions: Tensor = self._low + (squashed.view(-1, *self._low.shape) + 1.0) * self._half
+        return actions
 
     def _most_likely(self, obs: Any, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         features = self.policy.extract_features(obs)
@@ -134,6 +155,14 @@ class PolicyNetwork(nn.Module):
             return ["probabilities", "value"]
         is_box = isinstance(self.policy.action_space, spaces.Box)
         return [*(["mean", "deviation"] if is_box else ["log_probabilities"]), "value"]
+
+
+def _check_continuous(actor: Any, distribution: bool) -> None:
+    """Raise an ExportError unless the actor is computed as Stable-Baselines3's are."""
+    if type(actor) not in (GaussianActor, TanhActor):
+        raise ExportError(f"{type(actor).__name__} has a forward pass that is not known to be that of its layers")
+    if distribution:
+        raise ExportError("a squashed distribution has no mean and deviation to export: leave the distribution out")
 
 
 def _check_actor(policy: Any, distribution: bool, with_mask: bool) -> None:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.export.policy_network import ExportError
 from palaestra.agents.networks.extractors import SharedMlp
+from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
+from palaestra.agents.off_policy.sac import SAC
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning
 
@@ -46,6 +48,8 @@ def sb3_model(model: OnDeviceAlgorithm) -> Any:
         made = _ppo(model)
     elif isinstance(model, QLearning):
         made = _dqn(model)
+    elif isinstance(model, ContinuousAgent):
+        made = _continuous(model)
     else:
         raise ExportError(f"Stable-Baselines3 has no {type(model).__name__}{_ELSEWHERE}")
     made.num_timesteps = model.num_timesteps
@@ -100,6 +104,18 @@ def _dqn(model: QLearning) -> Any:
         }
     made.q_net.load_state_dict(weights)
     made.q_net_target.load_state_dict(weights)
+    return made
+
+
+def _continuous(model: ContinuousAgent) -> Any:
+    name = type(model.policy).__module__.partition(".")[0]
+    if name != "stable_baselines3":
+        raise ExportError(f"{type(model.policy).__name__} is no policy of Stable-Baselines3{_ELSEWHERE}")
+    kwargs, _ = _vanilla({**model.policy_kwargs}, model.actor.features_extractor)
+    kind: Any = stable_baselines3.SAC if isinstance(model, SAC) else stable_baselines3.TD3
+    env = DummyVecEnv([lambda: _Spaces(model.observation_space, model.action_space)])
+    made = kind(type(model.policy), env, policy_kwargs=kwargs, device="cpu", buffer_size=1)
+    made.policy.load_state_dict({name: value.cpu() for name, value in model.policy.state_dict().items()})
     return made
 
 

@@ -293,10 +293,14 @@ class ManualNetwork:
         return [branch.infer(latent) for branch in self._branches[outputs]]
 
     @without_gradients
-    def forward(self, obs: Any) -> list[Tensor]:
-        """The outputs [B, …]; remembers what one :meth:`backward` needs."""
+    def forward(self, obs: Any, outputs: slice = slice(None)) -> list[Tensor]:
+        """The outputs [B, …], or some of them; remembers what one :meth:`backward` needs."""
         latent = self._trunk.forward(self.prepare(obs))
-        return [branch.forward(latent) for branch in self._branches]
+        return [branch.forward(latent) for branch in self._branches[outputs]]
+
+    def input_gradient(self, grads: Sequence[Tensor]) -> Tensor:
+        """The prepared input's gradient [B, in] from those of the first outputs, of a network without a trunk."""
+        return sum(b.backward(g, True).clone() for b, g in zip(self._branches, grads, strict=False))  # type: ignore
 
     @without_gradients
     def backward(self, grads: Sequence[Tensor]) -> None:

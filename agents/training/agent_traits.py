@@ -31,6 +31,7 @@ class AgentTraits:
     searched: ClassVar[Mapping[str, float]] = (
         _SEARCHED  # a sweep goes from the preset's value divided by that to × that
     )
+    remembers: ClassVar[bool] = False  # acts by :meth:`act_remembering`, since it has a memory of the episode
     presets: ClassVar[Mapping[str, Any]] = {}  # by environment id, see :mod:`palaestra.train.config.presets`
     batch: BatchedEnv
     remarks: tuple[str, ...] = ()  # lines for the user where a run begins
@@ -47,6 +48,24 @@ class AgentTraits:
 
         The best action, or with ``rng`` (one key per row) one as it is taken while training; ``mask`` bool [N, A] names
         the legal ones. The tensor twin of :meth:`predict`.
+        """
+        raise NotImplementedError
+
+    @property
+    def main_optimizer(self) -> Any:
+        """The optimizer whose steps count as gradient steps."""
+        return self.policy.optimizer  # type: ignore[attr-defined]
+
+    def new_memory(self, rows: int) -> Tensor:
+        """The memories of an agent that ``remembers`` at the beginning of so many episodes, [rows, …]."""
+        raise NotImplementedError
+
+    def act_remembering(
+        self, obs: Any, memory: Tensor, rng: Rng | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`act` of an agent that ``remembers``, and the memories [N, …] after the observations.
+
+        ``memory`` is that before them: from the call before, :meth:`new_memory` where an episode begins.
         """
         raise NotImplementedError
 

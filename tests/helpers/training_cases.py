@@ -35,7 +35,7 @@ def small(config: RunConfig, n_steps: int, **settings: Any) -> dict[str, Any]:
     """The preset's arguments, with its network and all options, and less to do: rollouts of ``n_steps``."""
     arguments = build_arguments(config)
     given = {**SMALL, "n_steps": n_steps, **settings}
-    if config.agent == "dqn":
+    if AGENTS[config.agent].keeps_replay:
         del given["n_steps"]  # of its returns
     return {**arguments, **{k: v for k, v in given.items() if k in arguments}}
 

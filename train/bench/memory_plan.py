@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gymnasium import spaces
 from torch import Tensor
 
 from palaestra.agents import PPO
@@ -79,11 +80,12 @@ def plan(config: RunConfig, num_envs: int) -> MemoryPlan:
 
 
 def _replay(config: RunConfig, batch: TensorVectorEnv[Any], obs: Tensor) -> Replay:
-    n_steps = config.agent_kwargs.get("n_steps", 1)
+    n_steps, space = config.agent_kwargs.get("n_steps", 1), batch.single_action_space
+    assert isinstance(space, spaces.Box | spaces.Discrete)
     return Replay(
         max(config.agent_kwargs["buffer_size"], n_steps * batch.num_envs),  # as many steps of each must fit
         store_for(batch, obs).current(obs),
-        num_actions=int(batch.single_action_space.n),  # type: ignore[attr-defined]
+        **({"action_shape": space.shape} if isinstance(space, spaces.Box) else {"num_actions": int(space.n)}),
         gamma=0.99,
         n_steps=n_steps,
     )

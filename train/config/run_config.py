@@ -1,7 +1,7 @@
 """Everything that determines a run, resolved before anything starts: preset < file < command line.
 
 A resolved :class:`RunConfig` is plain data, so that ``config.yaml`` holds it as it is. Text stands for what plain data
-cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in :mod:`.policy_classes` for classes.
+cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in :mod:`.compatibility` for classes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from palaestra.train.config.compatibility import (
     check_actions,
     check_computing,
     check_device,
+    check_policy_kwargs,
     check_schedules,
     check_sizes,
     checked_agent_kwargs,
     checked_env_kwargs,
+    class_or_value,
     default_policy,
     is_float_image,
     spaces_of,
 )
-from palaestra.train.config.policy_classes import CLASSES as CLASSES
-from palaestra.train.config.policy_classes import check_policy_kwargs, class_or_value
 from palaestra.train.config.schema import (
     MAX_TEXT,
     ConfigError,
@@ -190,9 +190,9 @@ def resolve_config(
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
     config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
     if config.pretrain is not None and config.pretrain_steps is None:
-        from palaestra.train.config.lessons import with_lesson_steps  # not needed by most runs
+        from palaestra.train.config.lessons import lesson_steps  # not needed by most runs
 
-        config = with_lesson_steps(config)
+        config = replace(config, pretrain_steps=lesson_steps(config.agent, config.total_timesteps))
     _check_plan(config)  # after the score of another robot was measured
     check_computing(config.device, config.precision)
     return config
@@ -305,10 +305,11 @@ def _check_plan(config: RunConfig) -> None:
         from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
 
         stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
-    if any(getattr(config, name) is not None for name in _LESSON):
+    lesson = {name: getattr(config, name) for name in _LESSON}
+    if any(value is not None for value in lesson.values()):
         from palaestra.train.config.lessons import check_lesson  # the same
 
-        check_lesson(config)
+        check_lesson(config.agent, config.total_timesteps, **lesson)
 
 
 def _validated_values(config: RunConfig) -> RunConfig:

@@ -140,8 +140,8 @@ class Option:
     """The kind and range of a setting, read from the type that an agent's constructor declares.
 
     ``kind`` is int, float, bool, str or dict; ``low`` and ``high`` bound a number. A ``schedule`` also takes
-    ``linear(a, b)`` and ``score(a, b)``; a number that is ``optional`` also takes null. Text may be one of ``choices``,
-    if there are any.
+    ``linear(a, b)`` and ``score(a, b)``; a number that is ``optional`` also takes null, or one of its ``words``.
+    Text may be one of ``choices``, if there are any.
     """
 
     def __init__(self, declared: Any) -> None:
@@ -149,7 +149,10 @@ class Option:
 
         members = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
         self.schedule = any(get_origin(member) is Callable for member in members)
-        self.choices = next((get_args(member) for member in members if get_origin(member) is Literal), ())
+        words: tuple[Any, ...] = next((get_args(member) for member in members if get_origin(member) is Literal), ())
+        has_number = any(_kind(member) in (int, float) for member in members)
+        self.choices: tuple[Any, ...] = () if has_number else words
+        self.words: tuple[Any, ...] = words if has_number else ()
         self._declared = str if self.choices else next(member for member in members if _kind(member) in _EXPECTED)
         self.kind = _kind(self._declared)
         self.is_number = self.kind in (int, float)
@@ -167,8 +170,8 @@ class Option:
         Raises:
             ConfigError: naming the setting and what is wrong with its value.
         """
-        if value is None and self.optional:
-            return None
+        if (value is None and self.optional) or (isinstance(value, str) and value in self.words):
+            return value
         if self.kind is int and isinstance(value, str):
             with suppress(ValueError):
                 value = whole_number(value)

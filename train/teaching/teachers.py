@@ -11,6 +11,7 @@ from typing import Any
 from stable_baselines3.common.utils import FloatSchedule
 
 from palaestra.agents import PPO, CheckpointError
+from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.checkpoints.model_file import agent_of, read
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.agents.imitation.bc import BC
@@ -18,7 +19,7 @@ from palaestra.agents.imitation.lesson import Lesson
 from palaestra.agents.imitation.taught_ppo import TaughtPPO
 from palaestra.envs.core import resolve_device
 from palaestra.train.config import AGENTS
-from palaestra.train.config.compatibility import Agent, check_forms, space_forms
+from palaestra.train.config.compatibility import check_forms, space_forms
 from palaestra.train.config.lessons import EXPERT
 from palaestra.train.config.presets import preset
 from palaestra.train.config.run_config import RunConfig
@@ -36,7 +37,7 @@ def is_taught(config: RunConfig) -> bool:
     return config.pretrain is not None or AGENTS[config.agent] is BC
 
 
-def learner(config: RunConfig) -> type[Agent]:
+def learner(config: RunConfig) -> type[OnDeviceAlgorithm]:
     """The class of the run's agent: with a lesson, PPO is one that can be taught."""
     found = AGENTS[config.agent]
     return TaughtPPO if found is PPO and config.pretrain is not None else found

@@ -21,7 +21,7 @@ from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, reso
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
 from palaestra.train.config import AGENTS
-from palaestra.train.config.compatibility import check_policy
+from palaestra.train.config.compatibility import CLASSES, check_policy
 from palaestra.train.config.presets import (
     ANY_GYMNASIUM_ENV,
     ANY_TENSOR_ENV,
@@ -30,7 +30,6 @@ from palaestra.train.config.presets import (
     preset,
 )
 from palaestra.train.config.run_config import (
-    CLASSES,
     RunConfig,
     build_arguments,
     read_file,
@@ -735,7 +734,7 @@ def test_a_runs_configuration_gives_the_run_again(name: str, agent: str, tmp_pat
         ("env: 3", "which environment"),
         ("agent: ppo", "which environment"),
         ("env: snake\nagnet: ppo", "unknown key of a run configuration: 'agnet'; did you mean 'agent'"),
-        ("env: snake\nagent: sac", "unknown agent 'sac'"),
+        ("env: snake\nagent: sax", "unknown agent 'sax'"),
         ("env: snake\nagent_kwargs: [1]", r"agent_kwargs=\[1\]: expected dict"),
         ("env: snake\nagent_kwargs: {learning_rat: 1}", "unknown ppo setting 'learning_rat'; did you mean"),
         ("env: snake\nagent_kwargs: {learning_rate: -1}", "learning_rate=-1: must be at least 0"),

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from palaestra.agents.base import OnDeviceAlgorithm
-from palaestra.agents.q_learning import QLearning
+from palaestra.agents.off_policy.stepping_agent import SteppingAgent
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
 from palaestra.envs.registry import make
@@ -93,8 +93,8 @@ def _gradient_step(agent: Any) -> tuple[Any, str]:
 
 
 def _dqn_steps(agent: Any) -> int:
-    """Steps of the batch in an iteration: a rollout of PQN, a multiple of DQN's ``train_freq``."""
-    if isinstance(agent, QLearning):
+    """Steps of the batch in an iteration: a rollout of PQN, a multiple of ``train_freq``."""
+    if isinstance(agent, SteppingAgent):
         frequency = agent._train_frequency
     else:
         frequency = agent.train_freq if isinstance(agent.train_freq, int) else agent.train_freq.frequency
