@@ -224,7 +224,7 @@ class TaughtPPO(PPO):
         policy's explain.
         """
         wanted = self._actor_critic.for_env(batch.actions)
-        own = self._actor_critic.act(batch.observations, None, batch.masks).view(wanted.shape)
+        own = self._actor_critic.best(batch.observations, batch.masks).view(wanted.shape)
         if isinstance(self.action_space, spaces.Box):
             spread = (wanted - wanted.mean(0)).square().sum()
             return 1.0 - (own - wanted).square().sum() / spread.clamp(min=1e-12)

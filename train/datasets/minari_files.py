@@ -5,7 +5,8 @@
 2. The environment goes with them as Gymnasium's specification where it has one (``recover_environment`` makes it again
    once ``palaestra.envs`` is imported), and what palaestra knows of it as JSON under ``palaestra`` in their metadata.
 3. Images are stored as they are. Minari's own default is JPEG, which changes them.
-4. One that is read must be of the run's environment, with its spaces, and with its settings where they were noted.
+4. Names are checked first: Minari makes a folder before it looks at the name.
+5. One that is read must be of the run's environment, with its spaces, and with its settings where they were noted.
 
 Minari is imported here alone, and only when a command asks for a data set.
 """
@@ -13,7 +14,6 @@ Minari is imported here alone, and only when a command asks for a data set.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,6 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.compatibility import space_forms, spaces_of
 from palaestra.train.config.schema import ConfigError
 
-_NAME = re.compile(r"(?:[\w-]+/)*[\w-]+-v\d+")  # Minari makes folders before it checks a name
 _OURS = "palaestra"  # key of the metadata
 _TOLD = 3  # names of data sets in a message
 
@@ -72,11 +71,14 @@ def check_new(name: str) -> Path:
 
 
 def _folder(name: str) -> Path:
+    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.storage import get_dataset_path
 
-    if not _NAME.fullmatch(name):
-        plain = re.sub(r"[^\w/-]+", "-", re.sub(r"-v\d+$", "", name)).strip("-/") or "expert"
-        raise ConfigError(f"{name!r} is no name of a Minari data set: they end in a version, as {plain}-v0 does")
+    try:
+        parse_dataset_id(name)
+    except (ValueError, TypeError):  # the latter where there is no version
+        hint = "they are like snake/expert-v0, with a version and two letters or more before each stroke"
+        raise ConfigError(f"{name!r} is no name of a Minari data set: {hint}") from None
     return Path(get_dataset_path(name))
 
 

@@ -107,6 +107,13 @@ def teach(model: Any, config: RunConfig) -> None:
         return
     assert isinstance(model, TaughtPPO)
     steps = config.total_timesteps if config.pretrain_steps is None else config.pretrain_steps
+    try:
+        check_teacher(config)
+    except ConfigError as error:
+        if model.num_timesteps < steps:
+            raise
+        model.remarks += (f"the lesson is over, and its teacher has gone: {error}",)
+        return
     score: Callable[[int, int], float]
     if config.dataset is None:
         teacher: Any = teacher_of(config)

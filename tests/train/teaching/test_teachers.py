@@ -69,7 +69,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["pricing", "--agent", "bc", "--dataset", "a-v0", "--pretrain", "expert"], "one of them is to be cloned"),
         (["pricing", "--pretrain", "no-such-run"], "no run 'no-such-run'"),
         (["pricing", "--pretrain", "no.onnx"], "no.onnx"),
-        (["pricing", "--pretrain", str(OLD_RUN)], "the agent was trained with observations Box(4,), and pricing has"),
+        (
+            ["pricing", "--pretrain", str(OLD_RUN)],
+            "the agent was trained with actions Discrete(2), and pricing",
+        ),
         (["pricing", "--set", "pretrain=expert"], "use --pretrain expert"),
     ],
 )
@@ -102,7 +105,7 @@ def test_the_teacher_is_whom_the_configuration_names() -> None:
 def test_other_settings_of_the_environment_are_other_spaces() -> None:
     config = config_of("cartpole", "bc", pretrain=str(OLD_RUN / "model.zip"))
     check_teacher(config)
-    with pytest.raises(ConfigError, match=r"trained with observations Box\(4,\), and snake-small has Box\(145,\)"):
+    with pytest.raises(ConfigError, match=r"the agent was trained with .*, and snake-small has"):
         check_teacher(replace(config, env="snake-small"))
 
 
