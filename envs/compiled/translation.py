@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palaestra.envs.compiled import rearranged, roundings
 from palaestra.envs.compiled.assignments import Assignment, Operand, copy_of, stretched
-from palaestra.envs.compiled.expressions import COMPARISONS, TYPES, converted, expression, literal
+from palaestra.envs.compiled.expressions import COMPARISONS, TYPES, clamped, converted, expression, literal, scaled_sum
 from palaestra.envs.core.replay.program import tensor_at
 from palaestra.envs.core.replay.recording import Call, Region
 
@@ -99,7 +99,7 @@ def _operation(
     elif is_scaled:
         if name in ("addcmul", "addcdiv"):
             return None
-        text = roundings.scaled_sum(name, value, common, once=False)
+        text = scaled_sum(name, value, common, once=False)
     else:
         text = expression(name, common)
     return None if text is None else _assigned(arguments, common, text, name in COMPARISONS, out, constants)
@@ -199,5 +199,5 @@ def _clamped(name: str, call: Call, out: Region, constants: Mapping[int, Tensor]
         places = [number, *(present if in_tensors[0] else ())]
         text = roundings.formula(name, call, places, (there, None if in_tensors[0] else tuple(present)))
     else:
-        text = roundings.clamped(there)
+        text = clamped(there)
     return None if text is None else Assignment(out, tuple(o for o in operands if o is not None), text)
