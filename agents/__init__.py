@@ -10,7 +10,19 @@ from palaestra.agents.off_policy.sac import SAC
 from palaestra.agents.off_policy.td3 import TD3
 from palaestra.agents.ppo import PPO
 from palaestra.agents.pqn import PQN
+from palaestra.agents.recurrent.recurrent_ppo import RecurrentPPO
 
-__all__ = ["DQN", "PPO", "PQN", "SAC", "TD3", "CheckpointError", "DivergedError", "DuelingPolicy", "SharedMlp"]
+__all__ = [
+    "DQN",
+    "PPO",
+    "PQN",
+    "SAC",
+    "TD3",
+    "CheckpointError",
+    "DivergedError",
+    "DuelingPolicy",
+    "RecurrentPPO",
+    "SharedMlp",
+]
 
 sys.modules["palaestra.agents.observation_scale"] = observation_norm  # its name in model files of format 2

@@ -74,6 +74,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     """
 
     rollout_buffer: TensorRolloutBuffer  # type: ignore[assignment]
+    _parts: ClassVar[tuple[Any, Any]] = TensorRolloutBuffer, ActorCritic  # which an agent may derive its own from
     sb3_twin = stable_baselines3.PPO
     _unsaved = ("rollout_buffer_class", "ent_coef_schedule", "_actor_critic", "_noise", "_noise_steps")
     _summaries: ClassVar[tuple[str, ...]] = (*_MEANS, "loss", "grad_norm", "explained_variance", "std")
@@ -125,9 +126,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     _json_arguments: ClassVar[tuple[str, ...]] = saved_arguments(__init__)
 
     def _setup_model(self) -> None:
-        self.rollout_buffer_class = TensorRolloutBuffer  # type: ignore[assignment]
+        self.rollout_buffer_class, actor_critic = self._parts
         super()._setup_model()
-        self._actor_critic = ActorCritic(self.policy, self.scale_actions)
+        self._actor_critic: ActorCritic = actor_critic(self.policy, self.scale_actions)
         self.remarks += units_remarks(self.policy, self.scale_actions)
         self._noise_steps = max(1, _DRAWN_AT_ONCE // self.n_envs)
         self._set_up_device()
@@ -225,8 +226,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
     def _report(self, first_step: int) -> None:
         """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""
         buffer, log = self.rollout_buffer, self._episode_log
-        ends = [final for _, _, final in log.cut]
-        fields = (buffer.to_check, self._last_obs, buffer.rewards, buffer.values, *ends)
+        fields = (buffer.to_check, self._last_obs, buffer.rewards, buffer.values, *(final for _, _, final in log.cut))
         parts = [part for f in fields for part in (f.values() if isinstance(f, dict) else [f])]
         # a sum is finite if all its terms are; one that overflows is looked at again below
         sums = torch.stack([part.sum().float() for part in parts]).sum().unsqueeze(0)

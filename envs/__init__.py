@@ -106,3 +106,9 @@ register(
     "pricing-duopoly",
     "Price against a scripted rival in a logit market",
 )
+register(
+    "palaestra/PricingHidden-v0",
+    "palaestra.envs.pricing.hidden.hidden_demand:HiddenDemand",
+    "pricing-hidden",
+    "Price for customers whose regime is hidden: it takes a memory",
+)

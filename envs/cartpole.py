@@ -10,7 +10,8 @@ Actions
     0 pushes left, 1 pushes right.
 
 Observation (float32 [4])
-    Cart position (m), cart velocity (m/s), pole angle (rad), pole angular velocity (rad/s).
+    Cart position (m), cart velocity (m/s), pole angle (rad), pole angular velocity (rad/s). With ``velocities=False``
+    position and angle alone, float32 [2]: what the agent needs to know is in two of them then.
 
 Differs from Gymnasium only in float32 arithmetic (Gymnasium integrates in float64) and in the random start states.
 
@@ -75,6 +76,7 @@ class CartPole(TensorEnv[CartPoleState]):
         half_length: float = HALF_LENGTH,
         force: float = FORCE,
         cart_mass: float = CART_MASS,
+        velocities: bool = True,
     ) -> None:
         """Make the rules.
 
@@ -84,9 +86,10 @@ class CartPole(TensorEnv[CartPoleState]):
             half_length: m, from the hinge to the middle of the pole.
             force: N, of a push.
             cart_mass: kg.
+            velocities: whether they are observed.
 
         Raises:
-            ValueError: if one of them is not above 0.
+            ValueError: if one of the numbers is not above 0, or ``velocities`` is neither true nor false.
         """
         given = {"gravity": gravity, "pole_mass": pole_mass, "half_length": half_length, "force": force}
         given |= {"cart_mass": cart_mass}
@@ -96,6 +99,10 @@ class CartPole(TensorEnv[CartPoleState]):
         self.gravity, self.pole_mass = float(gravity), float(pole_mass)
         self.half_length, self.force, self.cart_mass = float(half_length), float(force), float(cart_mass)
         high = np.array([2 * POSITION_LIMIT, np.inf, 2 * ANGLE_LIMIT, np.inf], dtype=np.float32)
+        if not isinstance(velocities, bool):
+            raise ValueError(f"velocities must be true or false, got {velocities!r}")
+        self.velocities = velocities
+        high = high if velocities else high[::2]
         self.observation_space = Box(-high, high)
         self.action_space = Discrete(2)
 
@@ -132,6 +139,8 @@ class CartPole(TensorEnv[CartPoleState]):
         return push, angular, torch.addcdiv(push, torch.addcmul(zero, angular, cos, value=moment), mass, value=-1.0)
 
     def observe(self, state: CartPoleState) -> Tensor:
+        if not self.velocities:
+            return columns((state.position, state.angle))
         return columns((state.position, state.velocity, state.angle, state.angular_velocity))
 
     def draw(self, state: CartPoleState, canvas: Canvas) -> None:
@@ -174,12 +183,15 @@ class CartPole(TensorEnv[CartPoleState]):
             "sticky_actions_25_percent": {"sticky_actions": 0.25},
             "delay_2_steps": {"delayed_observation": 2},
             "delay_4_steps": {"delayed_observation": 4},
-            "noise": {"observation_noise": [0.1, 0.3, 0.03, 0.3]},  # m, m/s, rad, rad/s
+            "noise": {"observation_noise": [0.1, 0.3, 0.03, 0.3] if self.velocities else [0.1, 0.03]},  # m, m/s, rad
         }
 
     def symmetries(self) -> list[Symmetry]:
         """Left and right: all that is seen changes its sign, and the two pushes change places."""
-        turned, pushes = SignedPermutation.flipping(4), SignedPermutation.exchanging(2, (0, 1))
+        turned, pushes = (
+            SignedPermutation.flipping(4 if self.velocities else 2),
+            SignedPermutation.exchanging(2, (0, 1)),
+        )
         return [Symmetry("mirror", lambda state: map_state(torch.neg, state), turned, pushes)]
 
     @property
@@ -200,12 +212,13 @@ class CartPole(TensorEnv[CartPoleState]):
     @property
     def observation_names(self) -> tuple[Quantity, ...]:
         to_the_right = "positive to the right"
-        return (
+        names = (
             Quantity("cart_position", "m", meaning=f"0 in the middle, {to_the_right}"),
             Quantity("cart_velocity", "m/s", meaning=to_the_right),
             Quantity("pole_angle", "rad", meaning=f"0 upright, {to_the_right}"),
             Quantity("pole_angular_velocity", "rad/s", meaning=to_the_right),
         )
+        return names if self.velocities else names[::2]
 
     def action_name(self, action: int) -> str:
         return ("push left", "push right")[action]

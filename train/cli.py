@@ -28,7 +28,7 @@ from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal
 _FOLDERS = {  # of related commands
     "looking": ("runs", "compare", "report", "rm", "results"),
     "own_sales": ("fit-demand", "prices"),
-    "in_use": ("export", "serve", "act", "card", "monitor"),
+    "in_use": ("export", "record", "serve", "act", "card", "monitor"),
 }
 _OF_ALL = ("envs", "train", "evaluate", "watch", "play", "check", "bench", "sweep", "new", "robot")
 COMMANDS = (*_OF_ALL, *(name for names in _FOLDERS.values() for name in names))

@@ -59,6 +59,23 @@ def compare(players: Sequence[Player], episodes: int | None = None, seed: int = 
     return [_played(player, count, seed) for player in players]
 
 
+def teacher_named(name: str) -> str:
+    """The teacher of that name on a command line as a configuration names it: ``expert``, or the path of a file.
+
+    Raises:
+        ConfigError, UnknownEnvError: if nothing has that name.
+    """
+    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.runs.finding import find_model
+
+    if name == "random":
+        raise ConfigError("--pretrain random: there is nothing to learn from it; expert, a run or FILE.onnx can teach")
+    if name == "expert":
+        return name
+    path = Path(name) if name.endswith(EXPORTED) and not Path(name).is_dir() else find_model(name)
+    return str(path.resolve())
+
+
 def find_players(names: Sequence[str], env: str | None, stochastic: bool, settings: Sequence[str]) -> list[Player]:
     """:func:`find_player` of each; without ``env`` random and expert play in the environment of the first run."""
     found = {

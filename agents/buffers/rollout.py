@@ -191,12 +191,16 @@ class TensorRolloutBuffer:
 
         The last is smaller where the sizes do not divide.
         """
-        size = self.buffer_size * self.n_envs
-        order, step = torch.randperm(size, device=self.device), size if batch_size is None else batch_size
+        step = self.buffer_size * self.n_envs if batch_size is None else batch_size
+        order = self._order(step)
         seen = self._gathered(order, step) if self._store is None else map(self._observed, _pieces(order, step))
         # index_select and not indexing: the same rows, several times faster on the CPU
         rows = [field.flatten(0, 1).index_select(0, order) for field in fields]
         yield from zip(seen, *(_pieces(field, step) for field in rows), strict=True)
+
+    def _order(self, step: int) -> Tensor:
+        """All rows of the flattened rollout in random order, to be cut into minibatches of ``step`` rows."""
+        return torch.randperm(self.buffer_size * self.n_envs, device=self.device)
 
     def _gathered(self, order: Tensor, step: int) -> Sequence[Obs]:
         """The observations in that order, in pieces of ``step`` rows."""

@@ -1,4 +1,4 @@
-"""The arguments of SB3's ``load`` as constructor arguments."""
+"""The arguments of SB3's ``load`` as constructor arguments, and the name under which files hold an agent."""
 
 from __future__ import annotations
 
@@ -22,3 +22,8 @@ def load_arguments(model_class: Any, given: dict[str, Any]) -> dict[str, Any]:
     named = {"policy" if name == "policy_class" else name: value for name, value in custom.items()}
     known = ("policy", *model_class._json_arguments)
     return {name: value for name, value in named.items() if name in known} | arguments
+
+
+def saved_as(model_class: Any) -> str:
+    """The name of the class that reads such an agent's files: its own, unless it says another."""
+    return str(getattr(model_class, "saved_as", model_class.__name__))

@@ -32,7 +32,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 
 from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import CUSTOM_SCHEDULE, decode, decode_space, encode, encode_space
-from palaestra.agents.checkpoints.load_arguments import load_arguments
+from palaestra.agents.checkpoints.load_arguments import load_arguments, saved_as
 from palaestra.agents.checkpoints.optimizer_states import check_finite, checked_states, in_file
 from palaestra.agents.checkpoints.tensor_members import (
     map_tensors,
@@ -50,7 +50,7 @@ FORMAT, _TORCH_FORMAT = 3, 2
 _MEMBER, _WEIGHTS, _OPTIMIZER, _STATE = "palaestra.json", "weights", "optimizer", "training"
 _OURS = tuple(f"{name}.{kind}" for name in (_WEIGHTS, _OPTIMIZER, _STATE) for kind in ("json", "safetensors"))
 _TORCH_STATE = "training.tensors"
-_SB3_MEMBERS = (
+_SB3_MEMBERS: tuple[str, ...] = (
     *("data", "policy.pth", "policy.optimizer.pth", "pytorch_variables.pth", "_stable_baselines3_version"),
     *("actor.optimizer.pth", "critic.optimizer.pth", "ent_coef_optimizer.pth"),
 )
@@ -81,7 +81,7 @@ def write(
     aliases = {cls: alias for alias, cls in model.policy_aliases.items()}
     content = {
         "format": FORMAT,
-        "agent": type(model).__name__,
+        "agent": saved_as(type(model)),
         "policy": aliases.get(model.policy_class) or encode("policy", model.policy_class),
         "arguments": {name: encode(name, value) for name, value in arguments.items()},
         "observation_space": encode_space(model.observation_space),
@@ -179,8 +179,8 @@ def read(
             return _from_sb3(model_class, members, env, device, overrides)  # type: ignore[no-any-return]
         content = _settings(members)
         members.verify()
-        if content["agent"] != model_class.__name__:
-            raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {model_class.__name__}")
+        if content["agent"] != saved_as(model_class):
+            raise CheckpointError(f"{members.label} holds a {content['agent']} agent, not {saved_as(model_class)}")
         weights = _finite_weights(members, content["format"])
         ours = content["format"] == FORMAT
         if to_act:

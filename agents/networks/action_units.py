@@ -79,6 +79,10 @@ class ActionUnits:
         """Actions [N, *shape] of the policy in the environment's units, unclipped."""
         return torch.addcmul(self.centre, actions, self.half)
 
+    def from_env(self, actions: Tensor) -> Tensor:
+        """The inverse of :meth:`to_env`."""
+        return (actions - self.centre) / self.half
+
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The policy has the environment's units inside this block: as Stable-Baselines3 wants it."""

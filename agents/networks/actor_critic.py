@@ -151,6 +151,12 @@ class ActorCritic:
             return self.head.most_likely(self._params_and_values(obs, mask, learns=False)[0])
         return self.for_env(self.policy._predict(obs, deterministic=rng is None))
 
+    def best(self, obs: Any, mask: Tensor | None = None) -> Tensor:
+        """The most likely actions within the action space, as :meth:`act` gives them; without synchronisation."""
+        if self.head is None:
+            return self.act(obs, None, mask)
+        return self.for_env(self.head.most_likely(self._params_and_values(obs, mask, learns=False)[0]))
+
     def values(self, obs: Any) -> Tensor:
         """Values [B], without gradients."""
         if self._manual is not None:

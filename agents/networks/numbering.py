@@ -25,6 +25,7 @@ class Numbering:
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
         self._seen, self._acted = _shift(observation_space, -1), _shift(action_space, 1)
+        self._shown, self._chosen = _shift(observation_space, 1), _shift(action_space, -1)
         if isinstance(action_space, spaces.Box) and np.issubdtype(action_space.dtype, np.integer):
             self._acted = functools.partial(_whole, dtype=action_space.dtype)
         self.renames_observations, self.renames_actions = self._seen is not None, self._acted is not None
@@ -36,6 +37,14 @@ class Numbering:
     def to_env(self, actions: Any) -> Any:
         """Actions by the environment's numbers."""
         return actions if self._acted is None else self._acted(actions)
+
+    def obs_to_env(self, obs: Any) -> Any:
+        """The inverse of :meth:`from_env`."""
+        return obs if self._shown is None else self._shown(obs)
+
+    def actions_from_env(self, actions: Any) -> Any:
+        """Actions that count from 0."""
+        return actions if self._chosen is None else self._chosen(actions)
 
     def step_from_env(self, outcome: StepResult) -> StepResult:
         """A step whose observations count from 0; the environment's own ``info`` stays beside them as ``given``."""

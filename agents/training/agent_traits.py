@@ -31,6 +31,7 @@ class AgentTraits:
     searched: ClassVar[Mapping[str, float]] = (
         _SEARCHED  # a sweep goes from the preset's value divided by that to × that
     )
+    remembers: ClassVar[bool] = False  # acts by :meth:`act_remembering`, since it has a memory of the episode
     presets: ClassVar[Mapping[str, Any]] = {}  # by environment id, see :mod:`palaestra.train.config.presets`
     batch: BatchedEnv
     remarks: tuple[str, ...] = ()  # lines for the user where a run begins
@@ -41,6 +42,10 @@ class AgentTraits:
         if isinstance(space, spaces.Box):
             return space.is_bounded()
         return isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless the constructor's arguments, all of them by name, fit each other."""
 
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
         """Actions [N, …] in the environment's own numbers and units, for observations [N, …] on the device.
@@ -54,6 +59,19 @@ class AgentTraits:
     def main_optimizer(self) -> Any:
         """The optimizer whose steps count as gradient steps."""
         return self.policy.optimizer  # type: ignore[attr-defined]
+
+    def new_memory(self, rows: int) -> Tensor:
+        """The memories of an agent that ``remembers`` at the beginning of so many episodes, [rows, …]."""
+        raise NotImplementedError
+
+    def act_remembering(
+        self, obs: Any, memory: Tensor, rng: Rng | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`act` of an agent that ``remembers``, and the memories [N, …] after the observations.
+
+        ``memory`` is that before them: from the call before, :meth:`new_memory` where an episode begins.
+        """
+        raise NotImplementedError
 
     def steps_per_iteration(self) -> int:
         """Steps of each environment between two updates."""

@@ -48,6 +48,11 @@ class HostEnv(BatchedEnv):
         self._mask: Tensor | None = None
         self._final_mask: Tensor | None = None
 
+    @property
+    def episode_length(self) -> Tensor:
+        """Steps of each running episode, int64 [N]."""
+        return self._to_device(self._episode_length)
+
     def forget_episodes(self) -> None:
         """Start the episode statistics anew, after the environments were reset behind this adapter."""
         self._episode_return[:] = 0.0

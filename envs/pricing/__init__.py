@@ -9,6 +9,7 @@ from palaestra.envs.core import imported_late
 if TYPE_CHECKING:
     from palaestra.envs.pricing.duopoly import DuopolyPricing, logit_duopoly
     from palaestra.envs.pricing.finite_mdp import FiniteMDP, Solution
+    from palaestra.envs.pricing.hidden.hidden_demand import HiddenDemand
     from palaestra.envs.pricing.market import Market
     from palaestra.envs.pricing.pricing import Pricing
     from palaestra.envs.pricing.season import Season
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DuopolyPricing",
     "FiniteMDP",
+    "HiddenDemand",
     "Market",
     "Pricing",
     "Season",
@@ -32,6 +34,7 @@ __getattr__, __dir__ = imported_late(
     {
         "duopoly": "DuopolyPricing logit_duopoly",
         "finite_mdp": "FiniteMDP Solution",
+        "hidden.hidden_demand": "HiddenDemand",
         "market": "Market",
         "pricing": "Pricing",
         "season": "Season",

@@ -13,7 +13,7 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium.spaces import Box, Discrete
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
@@ -303,6 +303,7 @@ def test_a_spread_of_epsilons(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------- updates per data
 
 
+@settings(max_examples=10)
 @given(
     n=st.integers(1, 300),
     train_freq=st.integers(1, 9),

@@ -13,7 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 from pages import PAGES, ROOT, read
 
-from palaestra.agents import DQN, PPO, PQN, SAC, TD3
+from palaestra.agents import DQN, PPO, PQN, SAC, TD3, RecurrentPPO
+from palaestra.agents.imitation.bc import BC
 from palaestra.agents.options import CommonOptions
 from palaestra.envs import entries
 from palaestra.train.bench.bench_tables import section_name
@@ -67,7 +68,7 @@ def test_the_questions_of_a_newcomer_are_answered_in_the_first_page() -> None:
     assert read("README.md").count("\n") <= 150
 
 
-@pytest.mark.parametrize("agent", [PPO, DQN, PQN, SAC, TD3])
+@pytest.mark.parametrize("agent", [PPO, DQN, PQN, SAC, TD3, BC, RecurrentPPO])
 def test_every_option_of_an_agent_is_described(agent: type) -> None:
     options = read("agents/README.md").partition("\n## Options\n")[2].partition("\n## ")[0]
     described = {

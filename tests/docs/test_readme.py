@@ -13,6 +13,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,15 @@ from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
 from palaestra.envs.pricing import Pricing
+from palaestra.envs.pricing.demand import uplift
+from palaestra.envs.pricing.demand.counts import intervals
 from palaestra.envs.pricing.inventory import SeasonState
 from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.bench.overview import all_figures, overview_table, processor
+from palaestra.train.export import confirm
+from palaestra.train.export.held_out import held_out_reference
 from palaestra.train.export.observation_reader import ObservationReader
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
@@ -40,6 +45,7 @@ ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MU
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
 FINDS_DRIFT = ["monitor", "prices.onnx", "shop.jsonl"]  # in a market that has changed
+OF_MINARI = {"--minari", "--dataset"}
 PRICE_LIST = "palaestra prices latest --out prices.xlsx"  # of sales that a till has exported
 NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"])  # for which these tests have no display
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
@@ -173,6 +179,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(search, "sweep", lambda *args, **kwargs: True)  # searched in test_search.py
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)  # recorded in test_cli.py
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
+    monkeypatch.setattr(confirm, "STATES", 200)  # of an exported agent; test_export.py
+    monkeypatch.setattr(held_out_reference, "STATES", 2000)
+    monkeypatch.setattr(intervals, "DRAWS", 40)  # of sales; test_intervals.py
+    monkeypatch.setattr(uplift, "DRAWS", 40)
     for kind in (TensorEnvSpec, GymnasiumSpec):
         monkeypatch.setattr(kind, "validation_episodes", 8)
         monkeypatch.setattr(kind, "evaluation_episodes", 8)
@@ -183,9 +193,12 @@ def _fewer(command: list[str]) -> list[str]:
     """What is added to a command so that it takes seconds."""
     if command[0] == "train" and "--resume" not in command:
         short = ["--set", "env.max_episode_steps=20"] if "reach-torque" in command else []  # 30 ms each
-        return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short]
+        lesson = ["--pretrain-steps", "256"] if "--pretrain" in command and "bc" not in command else []
+        return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short, *lesson]
     if command[0] == "train" and "--total-timesteps" in command:
         return ["--total-timesteps", "1024"]
+    if command[0] == "record":
+        return ["--episodes", "4"]
     return ["--episodes", "64"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
 
 
@@ -209,6 +222,8 @@ def test_every_command_runs(
 
 
 def _run(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if OF_MINARI & {*command} and find_spec("minari") is None:
+        return  # test_minari_files.py says so
     if command[:3] == FINDS_DRIFT:
         write_log(Path("shop.jsonl"), shop_lines(2.0))
     monkeypatch.setattr(sys, "argv", ["palaestra", *command, *_fewer(command)])

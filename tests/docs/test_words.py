@@ -11,13 +11,13 @@ from pages import ROOT
 from palaestra.envs import entries
 from palaestra.envs.core import Reference
 from palaestra.train.commands.envs import env_page, envs_table, list_envs
-from palaestra.train.commands.train import verdict
 from palaestra.train.config.description import describe_env
 from palaestra.train.config.run_config import environment
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.formatting import NORMALISED, SCORES
 from palaestra.train.play.game import EpisodeScore, table
 from palaestra.train.results.evaluation_report import report
+from palaestra.train.results.run_verdict import verdict
 from palaestra.train.results.table import results_table
 from palaestra.train.runs.trainer import RunResult
 

@@ -3,6 +3,7 @@ none."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import subprocess
@@ -15,10 +16,29 @@ from typing import Any
 
 import pytest
 
+_idle: list[Any] = []  # windows that no test uses now: to start a browser takes longer than most tests of a page
+
 
 @contextmanager
 def browser(width: int = 1280, dark: bool = False) -> Iterator[Any]:
-    """A window of that width, in CSS pixels; narrow ones are a phone's."""
+    """A window of that width, in CSS pixels; narrow ones are a phone's. It is kept for the next test, if none fails."""
+    window = _idle.pop() if _idle else _started()
+    try:
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        window.execute_cdp_cmd("Network.enable", {})
+        yield window
+        window.get("about:blank")
+    except BaseException:
+        window.quit()
+        raise
+    _idle.append(window)
+
+
+def _started() -> Any:
+    """A window with an empty profile of its own."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="pages are tested with selenium")
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
@@ -29,15 +49,12 @@ def browser(width: int = 1280, dark: bool = False) -> Iterator[Any]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars", "--disable-gpu"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        window.execute_cdp_cmd("Network.enable", {})
-        yield window
-    finally:
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+@atexit.register
+def _quit() -> None:
+    for window in _idle:
         window.quit()
 
 

@@ -34,6 +34,7 @@ HELPERS = Path(__file__).parents[1] / "helpers"
 QUIET = ("--track", "disabled", "--no-report")
 ROLLOUTS = ["n_steps=16", "batch_size=512"]
 REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
+LESSON = ("--pretrain", "expert", "--pretrain-steps", "75000")
 STAGES = ["env.size=curriculum(4, 6, 8, score=0.4)", "env.frame=8"]
 
 
@@ -75,6 +76,8 @@ CASES: dict[str, Case] = {
     "snake ppo, observations": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=observations"]),
     "snake ppo, states": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
     "snake pqn, states": Case("snake-small", "pqn", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
+    "pricing bc": Case("pricing", "bc", 150_000, [*ROLLOUTS, "normalize_observation=true"]),
+    "snake ppo, taught": Case("snake-small", "ppo", 150_000, ROLLOUTS, LESSON),
     "cartpole ppo, compiled": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--compile",)),
     "cartpole ppo, two processes": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--processes", "2")),
     "snake dqn, two processes": Case("snake-small", "dqn", 60_000, REPLAY, ("--processes", "2")),

@@ -52,6 +52,14 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="Settings, as in a run's config.yaml; options beat them.")
     ] = None,
     init_from: Annotated[str | None, typer.Option(metavar="RUN", help="Begin with the weights of that run.")] = None,
+    pretrain: Annotated[
+        str | None,
+        typer.Option(metavar="TEACHER", help="Clone a policy first: expert, a run or FILE.onnx. With --agent bc only."),
+    ] = None,
+    pretrain_steps: Annotated[
+        int | None, typer.Option(parser=read_count, metavar="N", help="Steps of that (default: a fifth of all).")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="Minari data set that --agent bc clones.")] = None,
     checkpoint_every: Annotated[
         str | None,
         typer.Option(metavar="N|Mm", help="Steps (100k) or minutes (1m, the default) between checkpoints."),
@@ -120,6 +128,7 @@ def train(
     spin_briefly()
     options: dict[str, Any] = {"seed": seed, "num_envs": num_envs, "total_timesteps": total_timesteps, "device": device}
     options |= {"init_from": init_from, "checkpoint_every": checkpoint_every, "deterministic": deterministic}
+    options |= {"pretrain": pretrain, "pretrain_steps": pretrain_steps, "dataset": dataset}
     options |= {"stop_at": stop_at, "threads": threads, "precision": precision}
     options |= {"graph": False if no_graph else None, "compile": compile_steps or None}
     if resume is not None and dry_run:
@@ -181,12 +190,17 @@ def start_run(
 def _configured(env: str | None, agent: str | None, config_file: Path | None, options: dict[str, Any]) -> RunConfig:
     """The resolved configuration of a new run."""
     from palaestra.train.config.run_config import read_file, resolve_config
+    from palaestra.train.players import teacher_named
     from palaestra.train.runs.finding import find_model
+    from palaestra.train.teaching.teachers import check_teacher
 
     file = None if config_file is None else read_file(config_file)
     config = resolve_config(env, agent, file=file, **options)
     if config.init_from is not None:
         config = replace(config, init_from=str(find_model(config.init_from).resolve()))
+    if config.pretrain is not None:
+        config = replace(config, pretrain=teacher_named(config.pretrain))
+    check_teacher(config)
     return config
 
 
@@ -309,15 +323,16 @@ def _tell_interrupted(folder: RunFolder) -> None:
 
 def _finish(result: RunResult) -> None:
     from palaestra.train.results.evaluation_report import report
+    from palaestra.train.results.run_verdict import spent, verdict
     from palaestra.train.runs.run_folder import RunFolder
 
     run = shlex.quote(str(result.run_dir))
     if not Shown.progress:
-        ended = "trained: " + _spent(result) if result.evaluation is None else verdict(result)
+        ended = "trained: " + spent(result) if result.evaluation is None else verdict(result)
         say(f"{ended}; run folder: {result.run_dir}")
         return
     if result.evaluation is None:
-        say(f"trained: {_spent(result)}; the final evaluation was skipped: palaestra evaluate {run}")
+        say(f"trained: {spent(result)}; the final evaluation was skipped: palaestra evaluate {run}")
     else:
         print(report(result.evaluation))
         say(verdict(result))
@@ -328,23 +343,3 @@ def _finish(result: RunResult) -> None:
         say(f"report: {result.report}")
     for place in result.curves:
         say(f"curves: wandb leet {place}" if isinstance(place, Path) else f"curves: {place}")
-
-
-def verdict(run: RunResult) -> str:
-    """One line on a finished run: the score, and the time that it took."""
-    assert run.evaluation is not None
-    score, spent = run.evaluation.score, _spent(run)
-    if run.solved_at is None:
-        return f"trained: mean return {score:.2f} after {spent}"
-    word = "solved" if score >= run.solved_at else "not solved"
-    reached = run.solved_after_seconds
-    when = "" if reached is None else f"; reached {run.solved_at:g} {reached:.1f} s after the start of the command"
-    return f"{word}: mean return {score:.2f} (solved at {run.solved_at:g}) after {spent}{when}"
-
-
-def _spent(run: RunResult) -> str:
-    """Steps and minutes of training."""
-    from palaestra.train.formatting import minutes
-
-    spent = f"{run.num_timesteps:,} steps in {minutes(run.training_seconds)}"
-    return spent if run.stopped is None else f"{spent} (stopped early: about {minutes(run.saved_seconds)} saved)"

@@ -24,12 +24,14 @@ OWN_AGENTS = {
     "pqn": "palaestra.agents.pqn:PQN",
     "sac": "palaestra.agents.off_policy.sac:SAC",
     "td3": "palaestra.agents.off_policy.td3:TD3",
+    "bc": "palaestra.agents.imitation.bc:BC",
+    "recurrent-ppo": "palaestra.agents.recurrent.recurrent_ppo:RecurrentPPO",
 }
 """The list of agents: a name and where its class is. Presets of one are in ``presets/NAME.yaml``."""
 PLUGIN_GROUP = "palaestra.agents"
 DEFAULT_AGENT = "ppo"
 _NO_SETTINGS = {  # arguments of constructors
-    *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs"),
+    *("self", "env", "device", "verbose", "seed", "_init_setup_model", "kwargs", "teacher"),
     *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "action_noise"),
 }
 _OF_ALL = (

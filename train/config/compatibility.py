@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from torch import nn
 
-from palaestra.agents import PPO
+from palaestra.agents import PPO, SharedMlp
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, require
 from palaestra.agents.optimizers import with_own_optimizer
@@ -41,6 +43,13 @@ from palaestra.train.config.schema import (
 
 Agent = OnDeviceAlgorithm
 PRECISIONS = ("float32", "tf32")  # of a GPU's products
+_CLASSES = (
+    *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
+    *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
+    *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
+)
+CLASSES: dict[str, type] = {cls.__name__: cls for cls in _CLASSES}
+_CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
 _LONGEST_VALUE = 60  # characters, of an argument in a message
 _FLATTENED = "; --set env.wrappers=[gymnasium.wrappers:FlattenObservation] flattens those of a Gymnasium environment"
 
@@ -210,6 +219,10 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
     def value(name: str) -> Any:
         return agent_kwargs.get(name, defaults[name].default)
 
+    try:
+        AGENTS[agent].check_settings({name: value(name) for name in defaults if name != "kwargs"} | agent_kwargs)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     size, steps = value("batch_size"), value("n_steps")
     if "n_epochs" in defaults and num_envs * steps % size:  # learns from rollouts
         near = fitting(
@@ -263,6 +276,23 @@ def check_computing(device: str, precision: str) -> None:
         raise ConfigError(f"device={device}: there is no such device here")
     if precision != "float32" and resolve_device(device).type != "cuda":
         raise ConfigError(f"precision={precision}: a GPU has it, and this run computes on the CPU: leave it out")
+
+
+def check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
+    """Raise a ConfigError that names an argument which the policy of that agent does not have, or an unknown class."""
+    policy = AGENTS[agent].policy_aliases[agent_kwargs.get("policy", "MlpPolicy")]
+    given = ("observation_space", "action_space", "lr_schedule", "use_sde")  # by the agent itself
+    names = [f"policy_kwargs.{name}" for name in inspect.signature(policy).parameters if name not in given]
+    for key, value in agent_kwargs.get("policy_kwargs", {}).items():
+        require_choice(f"policy_kwargs.{key}", names, "setting")
+        class_or_value(key, value)
+
+
+def class_or_value(key: str, value: Any) -> Any:
+    """The class of that name, where the argument takes one; any other value as it is."""
+    if key in _CLASS_KEYS:
+        require_choice(value, CLASSES, f"policy_kwargs.{key}")
+    return CLASSES[value] if key in _CLASS_KEYS else value
 
 
 def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:

@@ -1,39 +1,35 @@
 """Everything that determines a run, resolved before anything starts: preset < file < command line.
 
 A resolved :class:`RunConfig` is plain data, so that ``config.yaml`` holds it as it is. Text stands for what plain data
-cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in ``CLASSES`` for classes of
-networks and optimisers.
+cannot hold: ``linear(a, b)`` for a schedule over the run, and the names in :mod:`.compatibility` for classes.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import yaml
 from annotated_types import Ge, Le
 from gymnasium import Space
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
-from torch import nn
 
-from palaestra.agents import SharedMlp
 from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config import AGENTS, DEFAULT_AGENT, require_agent
+from palaestra.train.config import DEFAULT_AGENT, require_agent
 from palaestra.train.config.compatibility import (
     check_actions,
     check_computing,
     check_device,
+    check_policy_kwargs,
     check_schedules,
     check_sizes,
     checked_agent_kwargs,
     checked_env_kwargs,
+    class_or_value,
     default_policy,
     is_float_image,
     spaces_of,
@@ -55,13 +51,6 @@ from palaestra.train.config.schema import (
 if TYPE_CHECKING:
     from palaestra.train.config.presets import Preset
 
-_CLASSES = (
-    *(nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.SiLU, nn.LeakyReLU),
-    *(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.SGD),
-    *(SharedMlp, FlattenExtractor, NatureCNN, CombinedExtractor),
-)
-CLASSES: dict[str, type] = {cls.__name__: cls for cls in _CLASSES}
-_CLASS_KEYS = ("activation_fn", "features_extractor_class", "optimizer_class")
 _COUNTS = {
     "num_envs": Option(AtLeastOne),
     "total_timesteps": Option(AtLeastOne),
@@ -70,7 +59,8 @@ _COUNTS = {
 }
 _TYPES: dict[str, type] = {"env": str, "agent": str, "device": str, "env_kwargs": dict, "agent_kwargs": dict}
 _TYPES |= {"deterministic": bool, "graph": bool, "compile": bool, "precision": str}
-_OPTIONS = (*_COUNTS, "device", "checkpoint_every", "init_from", "stop_at", "precision")
+_LESSON = ("pretrain", "pretrain_steps", "dataset")
+_OPTIONS = (*_COUNTS, *_LESSON, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
 
 
@@ -95,6 +85,9 @@ class RunConfig:
     precision: str = "float32"
     curriculum: dict[str, str] | None = None
     compile: bool = False
+    pretrain: str | None = None
+    pretrain_steps: int | None = None
+    dataset: str | None = None
 
     @cached_property
     def resolved_env(self) -> ResolvedEnv:
@@ -196,6 +189,10 @@ def resolve_config(
     config = _validated_values(_put_settings(config, [setting for setting in settings if setting not in of_env]))
     check_actions(config.agent, config.resolved_env, config.env_kwargs, actions)
     config = replace(config, env_kwargs=config.resolved_env.self_contained(config.env_kwargs))
+    if config.pretrain is not None and config.pretrain_steps is None:
+        from palaestra.train.config.lessons import lesson_steps  # not needed by most runs
+
+        config = replace(config, pretrain_steps=lesson_steps(config.agent, config.total_timesteps))
     _check_plan(config)  # after the score of another robot was measured
     check_computing(config.device, config.precision)
     return config
@@ -308,6 +305,11 @@ def _check_plan(config: RunConfig) -> None:
         from palaestra.train.config.stop_rule import stop_rule  # not needed by most runs
 
         stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
+    lesson = {name: getattr(config, name) for name in _LESSON}
+    if any(value is not None for value in lesson.values()):
+        from palaestra.train.config.lessons import check_lesson  # the same
+
+        check_lesson(config.agent, config.total_timesteps, **lesson)
 
 
 def _validated_values(config: RunConfig) -> RunConfig:
@@ -322,29 +324,14 @@ def _validated_values(config: RunConfig) -> RunConfig:
         raise ConfigError(f"init_from={config.init_from}: expected a model file or null")
     config = replace(config, **{name: rule.check(name, getattr(config, name)) for name, rule in _COUNTS.items()})
     config = replace(config, agent_kwargs=checked_agent_kwargs(config.agent, config.agent_kwargs, config.resolved_env))
-    _check_policy_kwargs(config.agent, config.agent_kwargs)
+    check_policy_kwargs(config.agent, config.agent_kwargs)
     check_sizes(config.agent, config.agent_kwargs, config.num_envs, config.total_timesteps)
     return config
-
-
-def _check_policy_kwargs(agent: str, agent_kwargs: dict[str, Any]) -> None:
-    policy = AGENTS[agent].policy_aliases[agent_kwargs.get("policy", "MlpPolicy")]
-    given = ("observation_space", "action_space", "lr_schedule", "use_sde")  # by the agent itself
-    names = [f"policy_kwargs.{name}" for name in inspect.signature(policy).parameters if name not in given]
-    for key, value in agent_kwargs.get("policy_kwargs", {}).items():
-        require_choice(f"policy_kwargs.{key}", names, "setting")
-        _class(key, value)
 
 
 def build_arguments(config: RunConfig) -> dict[str, Any]:
     """The agent's constructor arguments: schedules and classes made from their text."""
     arguments = {key: schedule(value) for key, value in config.agent_kwargs.items()}
     if "policy_kwargs" in arguments:
-        arguments["policy_kwargs"] = {k: _class(k, v) for k, v in arguments["policy_kwargs"].items()}
+        arguments["policy_kwargs"] = {k: class_or_value(k, v) for k, v in arguments["policy_kwargs"].items()}
     return arguments
-
-
-def _class(key: str, value: Any) -> Any:
-    if key in _CLASS_KEYS:
-        require_choice(value, CLASSES, f"policy_kwargs.{key}")
-    return CLASSES[value] if key in _CLASS_KEYS else value

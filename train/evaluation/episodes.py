@@ -36,6 +36,7 @@ from palaestra.train.evaluation.policies import Policy, Tell, on_states, untold
 from palaestra.train.evaluation.statistics import interquartile_mean, mean_interval, share_interval
 
 EVALUATION_SEEDS = HELD_OUT_SEEDS  # added to the seed of an evaluation
+VALIDATION_SEED = 2**31  # of evaluations during training, so that best.zip is not chosen on the final episodes
 
 MAX_STEPS = 100_000  # of an episode in tensors without a time limit
 ROOT = "rms_"  # of which the root mean square is told, see ``TensorEnv.step_figures``

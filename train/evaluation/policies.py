@@ -66,12 +66,17 @@ class ExpertPolicy:
 
 
 class AgentPolicy:
-    """A trained agent: the action it thinks best, or one sampled as it does while training."""
+    """A trained agent: the action it thinks best, or one sampled as it does while training.
+
+    The memories of an agent that has some begin with each episode; call it once in each step then.
+    """
 
     def __init__(self, model: OnDeviceAlgorithm, deterministic: bool = True, name: str = "agent") -> None:
-        self.model, self.deterministic, self.name = model, deterministic, name
+        self.model, self.name, self._best = model, name, deterministic
+        self.deterministic = deterministic and not model.remembers
         model.policy.set_training_mode(False)
         self._spoken_to: BatchedEnv | None = None
+        self._memory = torch.zeros(0)  # of the environments that are played in
 
     def check(self) -> None:
         """Raises what is to end its episodes; nothing here."""
@@ -82,9 +87,16 @@ class AgentPolicy:
         if env is not self._spoken_to:
             self.model.speak_to(env)
             self._spoken_to = env
-        if self.deterministic:
-            return self.model.act(obs, mask=env.action_masks())
-        return self.model.act(obs, action_rng(env), env.action_masks())
+            self._memory = torch.zeros(0)
+        rng, mask = None if self._best else action_rng(env), env.action_masks()
+        if not self.model.remembers:
+            return self.model.act(obs, rng, mask)
+        if len(self._memory) != env.num_envs:
+            self._memory = self.model.new_memory(env.num_envs)
+        assert isinstance(env, TensorVectorEnv | HostEnv)
+        memory = self._memory.masked_fill((env.episode_length == 0).unsqueeze(1), 0.0)
+        actions, self._memory = self.model.act_remembering(obs, memory, rng, mask)
+        return actions
 
 
 @dataclass(frozen=True)

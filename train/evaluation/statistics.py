@@ -20,6 +20,12 @@ LEVEL = 0.95
 FEW = 20  # returns of another kind than the many; of more their deviation is known
 
 
+def share_of(score: float, best: float, floor: float | None) -> float | None:
+    """How far a score is on the way from a floor, 0 if none is known, to another one, in per cent; None for no way."""
+    start = floor or 0.0
+    return None if best <= start else 100.0 * (score - start) / (best - start)
+
+
 def interquartile_mean(values: Any) -> float:
     """Mean of the values without the lowest and the highest quarter (rounded down)."""
     return float(interquartile_means(np.asarray(values)))

@@ -37,7 +37,7 @@ class ExportedPolicy:
 
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         if env is not self._spoken_to:
-            self._check(env)
+            self.check(env)
             self._spoken_to = env
         feed = fed(self.file.inputs, obs, env.action_masks())
         action = torch.as_tensor(self.file(feed, ["action"])["action"], device=env.device)
@@ -45,7 +45,7 @@ class ExportedPolicy:
             env.num_envs, *(env.single_action_space.shape or ())
         )
 
-    def _check(self, env: BatchedEnv) -> None:
+    def check(self, env: BatchedEnv) -> None:
         """Raise a ConfigError unless the environment has the form of the contract."""
         said, here = self.file.contract, {"inputs": inputs_of(env), "outputs": [action_of(env)]}
         for what, ends in here.items():
@@ -53,6 +53,11 @@ class ExportedPolicy:
             forms = [[(end["name"], end["dtype"], [*end["shape"]]) for end in some] for some in (noted, ends)]
             if forms[0] != forms[1]:
                 raise ConfigError(f"{self.file.path} has the {what} {forms[0]}, and its environment {forms[1]}")
+
+
+def opened(path: Path) -> ExportedPolicy:
+    """The policy of a file. A PolicyFileError if it is none."""
+    return ExportedPolicy(PolicyFile(path))
 
 
 def player_of(path: Path, env: str | None, settings: Any) -> Player:

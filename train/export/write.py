@@ -111,6 +111,11 @@ def _compared(
     """What makes and opens the bytes of a file that acts as the agent does, the contract, and the comparison."""
     assert isinstance(player.policy, AgentPolicy)
     model, name = player.policy.model, player.policy.name
+    if model.remembers:
+        raise ExportError(
+            "this agent acts with a memory of the episode, for which an exported policy has no place: use its run "
+            "(palaestra evaluate, watch), or train ppo on stacked observations (--set env.frame_stack=8)"
+        )
     if model.device.type != "cpu":
         model = read(type(model), Path(name), device="cpu", to_act=True)
     policy = AgentPolicy(model, name=name)

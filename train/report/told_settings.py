@@ -15,6 +15,7 @@ from palaestra.envs.specs import ResolvedEnv
 
 _OPTIONS = {"num_envs": "--num-envs", "total_timesteps": "--total-timesteps"}
 _DEFAULTS: dict[str, Any] = {"stop_at": None, "init_from": None, "checkpoint_every": "1m", "deterministic": False}
+_DEFAULTS |= {"pretrain": None, "pretrain_steps": None, "dataset": None}
 _DEFAULTS |= {"graph": True, "compile": False, "precision": "float32"}
 _OTHERS = tuple(_DEFAULTS)  # that have one default everywhere
 _FLAGS = {"deterministic": "--deterministic", "graph": "--no-graph", "compile": "--compile"}

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import cast
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.agents.episode_stats import episode_means
+from palaestra.agents.imitation.taught_ppo import TaughtPPO
 from palaestra.agents.training.stages import StagedVecEnv
 from palaestra.envs.core import EnvError
 from palaestra.envs.core.user_code import RAISED, describe
@@ -25,8 +27,10 @@ from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.config.stop_rule import stop_rule
+from palaestra.train.evaluation.episodes import VALIDATION_SEED as VALIDATION_SEED
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
+from palaestra.train.evaluation.statistics import share_of
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.runs import checkpoints
@@ -36,8 +40,8 @@ from palaestra.train.runs.run_folder import RunFolder
 
 EVALUATIONS = 10
 EVALUATIONS_WITH_RULE = 20
-VALIDATION_SEED = 2**31  # so that best.zip is not chosen on the final episodes
 SAVING_SHARE = 0.02
+_OF_TEACHER = "share_of_teacher_percent"
 
 
 class StopRuleMet(Exception):  # noqa: N818  nothing went wrong
@@ -198,9 +202,17 @@ class StoppablePolicy(AgentPolicy):
 def evaluate_run(
     policy: AgentPolicy, config: RunConfig, episodes: int, seed: int = 0, tell: Tell = untold
 ) -> Evaluation:
-    """Evaluate an agent on the environment of its run; ``tell`` takes how many episodes are over."""
+    """Evaluate an agent on the environment of its run; ``tell`` takes how many episodes are over.
+
+    With a teacher, its score is compared with the teacher's on the same episodes.
+    """
     device, kwargs = str(policy.model.device), config.env_kwargs
-    return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs, tell=tell)
+    found = evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs, tell=tell)
+    lesson = policy.model.lesson if isinstance(policy.model, TaughtPPO) else None
+    if lesson is None or lesson.score is None:
+        return found
+    share = share_of(found.score, lesson.score(episodes, seed), found.reference["random"])
+    return found if share is None else replace(found, more={**found.more, _OF_TEACHER: share})
 
 
 def eval_metrics(result: Evaluation) -> dict[str, float]:
@@ -210,4 +222,6 @@ def eval_metrics(result: Evaluation) -> dict[str, float]:
         metrics["eval/percent_of_optimal"] = result.percent_of_optimal
     if result.success_rate is not None:
         metrics["eval/success_rate"] = result.success_rate
+    if _OF_TEACHER in result.more:
+        metrics["eval/percent_of_teacher"] = result.more[_OF_TEACHER]
     return metrics

@@ -20,7 +20,6 @@ from stable_baselines3.common.logger import Logger
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
-from palaestra.train.config import AGENTS
 from palaestra.train.config.compatibility import Agent, check_memory
 from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
@@ -45,6 +44,7 @@ from palaestra.train.runs.machine import Stopwatch, deterministic, products_in, 
 from palaestra.train.runs.parallel.stall_watch import StallWatch
 from palaestra.train.runs.parallel.threads import ThreadChoice, chosen_threads
 from palaestra.train.runs.run_folder import RunFolder
+from palaestra.train.teaching.teachers import learner, teach
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
 MakePage = Callable[[RunFolder], Path | None]
@@ -257,7 +257,8 @@ def _agent(
     leads = process_group().rank == 0
     if resume is not None:
         folder.check_environment(config, tell, trains=True)
-        model = checkpoints.resumed(AGENTS[config.agent], resume, env, tell)
+        model = checkpoints.resumed(learner(config), resume, env, tell)
+        teach(model, config)
         if leads and resume.is_file():
             set_aside(folder, resume, model, tell)
         if leads and (before := folder.config()) != config:
@@ -268,7 +269,8 @@ def _agent(
     if leads:
         folder.write_config(config)
         folder.write_environment(config)
-    model = AGENTS[config.agent](env=env, seed=config.seed, **build_arguments(config))
+    model = learner(config)(env=env, seed=config.seed, **build_arguments(config))
+    teach(model, config)
     if config.init_from is not None:
         model.take_weights(config.init_from)
     return model

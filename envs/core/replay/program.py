@@ -7,15 +7,22 @@ recording can be replayed from one place to another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.replay.lowering import Step, steps_of
+from palaestra.envs.core.replay.lowering import Locate, Step, steps_of
 from palaestra.envs.core.replay.recording import Call, Recording, Region
 
 _LEAST = 64  # bytes
+
+
+class Places(Protocol):
+    """An operation, or several, that read or write tensors."""
+
+    def places(self) -> Iterable[Region]: ...
 
 
 class Program:
@@ -34,7 +41,11 @@ class Program:
         written = {memory for call in self.calls for memory in call.written}
         self._constants = {n: tensor for n, tensor in self._outside.items() if n not in written}
         own = {p.memory for call in self.calls for p in call.places()} - inputs - results - set(self._outside)
-        self._own = _by_turns(self.calls, own)
+        self._own = self._planned(own)
+
+    def _planned(self, own: set[int]) -> dict[int, Tensor]:
+        """The memory for what is computed on the way."""
+        return by_turns(self.calls, own)
 
     def changed_outside(self) -> dict[int, Tensor]:
         """The memory from before that the function writes to, whole: scratch memory of rules, say."""
@@ -48,33 +59,43 @@ class Program:
             given: bytes (uint8) of each memory of inputs and results.
             run: run each as soon as it is made: what an operation can do is found out so.
         """
+        locate = self._locator(given)
+        return [step for call in self.calls for step in self._lowered(call, locate, run)]
+
+    def _locator(self, given: Mapping[int, Tensor]) -> Locate:
+        """What gives the tensor at a place."""
         located: dict[Region, Tensor] = {}
 
         def locate(place: Region) -> Tensor:
             if place not in located:
-                memory = self._outside.get(place.memory)
-                if memory is None:
-                    memory = given[place.memory] if place.memory in given else self._own[place.memory]
-                located[place] = tensor_at(place, memory)
+                located[place] = tensor_at(place, self._bytes_of(place.memory, given))
             return located[place]
 
-        steps: list[Step] = []
-        for call in self.calls:
-            new = steps_of(call, locate, self._constants)
-            if run:
-                try:
-                    _run(new)
-                except (TypeError, RuntimeError, IndexError):
-                    if call.has_no_out:
-                        raise
-                    call.has_no_out = True
-                    new = steps_of(call, locate, self._constants)
-                    _run(new)
-            steps += new
+        return locate
+
+    def _bytes_of(self, memory: int, given: Mapping[int, Tensor]) -> Tensor:
+        """A tensor that lies in that memory."""
+        outside = self._outside.get(memory)
+        if outside is not None:
+            return outside
+        return given[memory] if memory in given else self._own[memory]
+
+    def _lowered(self, call: Call, locate: Locate, run: bool) -> list[Step]:
+        steps = steps_of(call, locate, self._constants)
+        if run:
+            try:
+                run_all(steps)
+            except (TypeError, RuntimeError, IndexError):
+                if call.has_no_out:
+                    raise
+                call.has_no_out = True
+                steps = steps_of(call, locate, self._constants)
+                run_all(steps)
         return steps
 
 
-def _run(steps: Sequence[Step]) -> None:
+def run_all(steps: Sequence[Step]) -> None:
+    """Take these steps."""
     for function, arguments in steps:
         function(*arguments)
 
@@ -90,7 +111,7 @@ def reserved(nbytes: int) -> Tensor:
     return torch.empty(max(nbytes, _LEAST), dtype=torch.uint8)
 
 
-def nbytes_of(calls: Sequence[Call]) -> dict[int, int]:
+def nbytes_of(calls: Sequence[Places]) -> dict[int, int]:
     """How much of each memory operations use."""
     size: dict[int, int] = {}
     for call in calls:
@@ -110,7 +131,7 @@ def _needed(calls: Sequence[Call], results: set[int]) -> list[Call]:
     return kept[::-1]
 
 
-def _by_turns(calls: Sequence[Call], own: set[int]) -> dict[int, Tensor]:
+def by_turns(calls: Sequence[Places], own: set[int]) -> dict[int, Tensor]:
     """Memory for each of these, which two may share of which one is read no more when the other begins."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}

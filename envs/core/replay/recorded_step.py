@@ -6,19 +6,21 @@ interrupted, has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from palaestra.envs.core.batching.records import state_fields
+from palaestra.envs.core.batching.records import same_bits, state_fields
 from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.replay.lowering import Step
 from palaestra.envs.core.replay.outputs import Outputs
 from palaestra.envs.core.replay.program import Program, nbytes_of, reserved, tensor_at
 from palaestra.envs.core.replay.recording import Recording, Region, ReplayError
 
+Lowering = Callable[[Recording, set[int], set[int]], Program]
 _HANDED_OUT = 3  # sets of results in use at once, beyond which they are copied
 COUNTERS = ("episode", "episode_length", "episode_return", "_episode_keys")
 
@@ -109,7 +111,7 @@ def _is_plain(place: Region) -> bool:
 class RecordedStep:
     """Replays a step from one set of memory to the other."""
 
-    def __init__(self, trace: Trace, sets: list[Running]) -> None:
+    def __init__(self, trace: Trace, sets: list[Running], lower: Lowering = Program) -> None:
         """Build it, and run it once from ``sets[0]`` to ``sets[1]``; the traced step has read ``sets[0]`` too.
 
         Raises:
@@ -118,12 +120,11 @@ class RecordedStep:
         self.sets, self._trace = sets, trace
         inputs = {place.memory for place in trace.inputs.values()}
         results = {place.memory for place in (*trace.after.values(), *trace.results.values())}
-        self._program = Program(trace.recording, inputs, results)
+        self._program = lower(trace.recording, inputs, results)
         self._actions = {trace.inputs["actions"].memory: trace.recording.memory[trace.inputs["actions"].memory]}
         self._lists: dict[tuple[int, int], list[Step]] = {}
         self._outputs: list[Outputs] = []
         self._verify()
-        del trace.recording  # and with it all that was computed on the way
         keys = trace.inputs["_episode_keys"].memory
         readers = [call for call in self._program.calls if any(p.memory == keys for p in call.places())]
         self.reads_keys = len(readers) > 1  # beside the copy from one set to the other
@@ -134,12 +135,21 @@ class RecordedStep:
         self._lists[0, 0] = self._build(0, outputs, run=True)
         got = {**outputs.copies(), **self.sets[1].tensors}
         for number, tensor in self._program.changed_outside().items():
-            if not _same(tensor, outside[number]):
+            if not same_bits(tensor, outside[number]):
                 tensor.copy_(outside[number])
                 raise ReplayError("it changes a tensor that is no part of the state")
         for name, expected in self._trace.found.items():
-            if not _same(expected, got[name]):
+            if not same_bits(expected, got[name]):
                 raise ReplayError(f"{name} is not the same when it is replayed")
+
+    def targets(self) -> dict[str, Tensor]:
+        """The running episodes after a step, and its results, by name: examples of how they lie."""
+        results = {name: torch.from_numpy(array) for name, array in self._outputs[0].arrays.items()}
+        return {**results, **self.sets[0].tensors}
+
+    def let_go(self) -> None:
+        """Keep nothing of what was computed on the way."""
+        del self._trace.recording
         self._trace.found = {}
 
     def _new_outputs(self) -> Outputs:
@@ -177,8 +187,3 @@ class RecordedStep:
 def memory_of(running: Running, name: str) -> Tensor:
     """The bytes in which a tensor of the running episodes lies."""
     return running.memory[running.places[name].memory]
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """True if they are equal, NaN to NaN too."""
-    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())

@@ -30,17 +30,18 @@ class ReplayedSteps:
 
     Attributes:
         why_not: why steps are made as they are; None if they are replayed, or may yet be.
+        recorder: what records them.
     """
 
     def __init__(self, batch: Any) -> None:
         self._batch = batch
         self._calls = 0
-        self._recorder = StepRecorder(batch)
+        self.recorder = StepRecorder(batch)
         self.replay: RunningReplay | None = None
 
     @property
     def why_not(self) -> str | None:
-        return self._recorder.why_not
+        return self.recorder.why_not
 
     def forget(self) -> None:
         """Drop what was made ahead: other episodes begin."""
@@ -58,14 +59,14 @@ class ReplayedSteps:
             if result is None:
                 self.give_all()  # which is taken in before the next step
             return result
-        if self._recorder.why_not is not None:
+        if self.recorder.why_not is not None:
             return None
         self._calls += 1
         if self._calls <= _STEPS_BEFORE or not self._can_be_recorded(actions):
             return None
-        result = self._recorder.step(actions)
-        if self._recorder.recorded is not None:
-            self.replay = RunningReplay(self._batch, self._recorder)
+        result = self.recorder.step(actions)
+        if self.recorder.recorded is not None:
+            self.replay = RunningReplay(self._batch, self.recorder)
         return result
 
     def _can_be_recorded(self, actions: Any) -> bool:

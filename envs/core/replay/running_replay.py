@@ -45,6 +45,7 @@ class RunningReplay:
         nbytes = self._recorded.sets[0].fields.nbytes() + batch.num_envs * int(np.prod(obs.shape)) * obs.dtype.itemsize
         self._stocks = fits(nbytes)
         self._stock: FirstStates | None = None
+        self._resets = None if recorder.resets is None else recorder.resets(batch, recorder.recorded)
         self._wait = 0  # rows to reset without a stock, after one that was used up by few rows
         self._own = [vars(env) for env in rules_within(batch.env)]
         self._rules = [[*attributes.values()] for attributes in self._own]
@@ -97,6 +98,10 @@ class RunningReplay:
         episode = arrays["episode"].take(rows)
         ended = rows, after.fields.take(rows), episode, arrays["episode_length"].take(rows)
         final_obs, following = obs.take(rows, 0), episode + 1
+        if self._resets is not None:
+            self._resets.begin(rows, after, outputs)
+            self._batch._reset_draws = ResetDraws(self._batch.env_keys)  # draws of resets that were not told are over
+            return ended, final_obs
         state, first_obs, keys = self._first(rows, following, arrays["episode"])
         after.fields.put(rows, state)
         obs[rows] = first_obs

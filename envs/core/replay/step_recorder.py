@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from operator import is_
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +13,10 @@ from torch import Tensor
 from palaestra.envs.core.batched_env import StepResult
 from palaestra.envs.core.batching.records import map_state, state_fields
 from palaestra.envs.core.env import rules_within
-from palaestra.envs.core.replay.recorded_step import COUNTERS, RecordedStep, Running, Trace
+from palaestra.envs.core.reference import Array
+from palaestra.envs.core.replay.outputs import Outputs
+from palaestra.envs.core.replay.program import Program
+from palaestra.envs.core.replay.recorded_step import COUNTERS, Lowering, RecordedStep, Running, Trace
 from palaestra.envs.core.replay.recording import ReplayError, difference
 from palaestra.envs.core.replay.step_info import information
 from palaestra.envs.core.user_code import RAISED
@@ -21,12 +25,22 @@ _TRACES = 4  # at most
 _METHODS = ("recorded_advance", "advance", "_step", "reset_finished", "successes", "_observe", "_call", "_check")
 
 
+class Resets(Protocol):
+    """What begins the next episodes of ended rows."""
+
+    def begin(self, rows: Array, after: Running, outputs: Outputs) -> None:
+        """Put states, observations and counters of their next episodes into these rows."""
+
+
 class StepRecorder:
     """Records steps of one batch, which it makes as they are.
 
     Attributes:
         recorded: the replay, once there is one; the memory that it reads first is its ``sets[0]``.
         why_not: why there will be none.
+        lowerings: ways to make a program of a recording; the first one that gives the step's bits is taken.
+        not_lowered: why the first one was not.
+        resets: makes what begins episodes in ended rows of the batch in one go; None where nothing does.
     """
 
     def __init__(self, batch: Any) -> None:
@@ -34,6 +48,9 @@ class StepRecorder:
         self.actions: Tensor | None = None  # where the recorded step reads them
         self.recorded: RecordedStep | None = None
         self.why_not: str | None = None
+        self.lowerings: Sequence[Lowering] = (Program,)
+        self.not_lowered: str | None = None
+        self.resets: Callable[[Any, RecordedStep], Resets | None] | None = None
         self._traces: list[Trace] = []
         self._sets: list[Running] = []
 
@@ -100,9 +117,22 @@ class StepRecorder:
             change = "the state changes its form"
             self._sets = [Running(trace) for _ in range(2)]
         if change is None:
-            self.recorded, self._traces = RecordedStep(trace, self._sets), []
+            self.recorded, self._traces = self._built(trace), []
         elif len(self._traces) == _TRACES:
             raise ReplayError(change)
+
+    def _built(self, trace: Trace) -> RecordedStep:
+        """The replay, by the first way to lower it that gives the bits of the step."""
+        for lower in self.lowerings:
+            try:
+                recorded = RecordedStep(trace, self._sets, lower)
+                break
+            except ReplayError as error:
+                if lower is self.lowerings[-1]:
+                    raise
+                self.not_lowered = str(error)
+        recorded.let_go()
+        return recorded
 
     def _running(self) -> dict[str, Tensor]:
         fields = {f"state.{name}": tensor for name, tensor in state_fields(self._batch.state).items()}

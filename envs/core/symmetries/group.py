@@ -56,7 +56,8 @@ class SymmetryGroup:
         """
         named = checked_symmetries(env)
         if not named:
-            raise ValueError(f"{type(env).__name__} names no symmetries (with these settings and wrappers)")
+            name = type(env).__name__
+            raise ValueError(f"{name} names no symmetries (with these settings and wrappers), as symmetry=none allows")
         return cls.generated([(one.observation, one.action) for one in named])
 
     @classmethod

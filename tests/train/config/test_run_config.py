@@ -22,7 +22,7 @@ from palaestra.envs import TensorVectorEnv, UnknownEnvError, entries, make, reso
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train.commands.envs import agents_for
 from palaestra.train.config import AGENTS
-from palaestra.train.config.compatibility import check_policy
+from palaestra.train.config.compatibility import CLASSES, check_policy
 from palaestra.train.config.presets import (
     ANY_GYMNASIUM_ENV,
     ANY_TENSOR_ENV,
@@ -31,7 +31,6 @@ from palaestra.train.config.presets import (
     preset,
 )
 from palaestra.train.config.run_config import (
-    CLASSES,
     RunConfig,
     build_arguments,
     read_file,

@@ -224,11 +224,11 @@ def test_nor_does_that_of_other_peoples_environments(deterministic: bool, monkey
     """Nor on the processes that they run in."""
     model = PPO("MlpPolicy", make("CartPole-v1", 4, "cpu"), n_steps=8, batch_size=32, seed=3)  # 125 steps an episode
     policy, results = AgentPolicy(model, deterministic), []
-    for batch, mode in ((20, "sync"), (3, "sync"), (7, "async")):
+    for batch, mode in ((10, "sync"), (3, "sync"), (4, "async")):
         monkeypatch.setattr(GymnasiumSpec, "default_batch", batch)
-        results.append(evaluate("CartPole-v1", policy, episodes=20, env_kwargs={"vectorization_mode": mode}))
+        results.append(evaluate("CartPole-v1", policy, episodes=10, env_kwargs={"vectorization_mode": mode}))
     assert results[0] == results[1] == results[2]
-    assert evaluate("CartPole-v1", policy, episodes=20, seed=1).mean_length != results[0].mean_length
+    assert evaluate("CartPole-v1", policy, episodes=10, seed=1).mean_length != results[0].mean_length
 
 
 @pytest.mark.parametrize("name", ["random", "expert", "agent", "sampled"])

@@ -118,6 +118,8 @@ def find_prices(run: str, env: str | None, settings: Any) -> PriceList:
     player = find_player(run, env, False, settings)
     market = _season(player.env, player.env_kwargs)
     market.to(player.device)
+    if not player.policy.deterministic:
+        raise UsageError(f"{run} acts with a memory of the season: it has no price for each day and stock")
     return PriceList(market, market.tabulate(on_states(player.policy, market)))
 
 

@@ -1,0 +1,1 @@
+"""Agents with a memory: what they have seen in an episode so far."""

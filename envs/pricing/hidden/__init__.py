@@ -1,0 +1,1 @@
+"""Pricing when what customers want depends on a regime that nobody sees."""

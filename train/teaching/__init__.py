@@ -1,0 +1,1 @@
+"""The teachers of a run's agent: found by their names, asked for actions, and compared with what was learned."""
