@@ -17,9 +17,7 @@ LEAST = 60  # s of an overview, in which little can be measured as it is
 
 def bench(
     env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
-    agent: Annotated[
-        str | None, typer.Option(metavar="NAME", help="ppo by default; palaestra envs ENV has all.")
-    ] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo by default; palaestra envs lists all.")] = None,
     repeats: Annotated[
         int, typer.Option(parser=read_count, metavar="N", help="Measurements of each, in turns; the median counts.")
     ] = 3,

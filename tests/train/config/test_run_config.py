@@ -62,7 +62,7 @@ def test_presets_resolve_and_build_an_agent(name: str, agent: str) -> None:
     assert config.num_envs == preset(resolve(name), agent).num_envs
     assert config.env_kwargs == preset(resolve(name), agent).env_kwargs
     assert config.agent_kwargs["policy"] in AGENTS[agent].policy_aliases
-    fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}[agent]
+    fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}.get(agent, {})
     model = AGENTS[agent](env=make(config.env, 2, "cpu", **config.env_kwargs), **build_arguments(config) | fewer)
     assert model.lr_schedule(1.0) >= model.lr_schedule(0.0) >= 0
 
@@ -469,9 +469,9 @@ def test_settings_are_the_constructor_arguments_that_a_model_file_holds(agent: s
     missing = set(cls._json_arguments) - set(rules) - {"tensorboard_log", "verbose", "seed"}
     assert not missing
     plain = {"policy": "MlpPolicy", "policy_kwargs": {"net_arch": [4]}, "stats_window_size": 7}
-    model = cls("MlpPolicy", make("cartpole", 4, "cpu"), n_steps=4, batch_size=16)
+    model = cls("MlpPolicy", make(playground(agent), 4, "cpu"), n_steps=4, batch_size=16)
     values = {name: plain.get(name, getattr(model, name, None)) for name in rules}
-    again = cls(env=make("cartpole", 4, "cpu"), **values)
+    again = cls(env=make(playground(agent), 4, "cpu"), **values)
     assert again._stats_window_size == 7
     for name in set(rules) - {*plain, "clip_range", "learning_rate", "train_freq"}:
         assert getattr(again, name) == values[name]
