@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule
 
 from palaestra.agents import PPO, CheckpointError
@@ -30,6 +31,7 @@ from palaestra.train.evaluation.statistics import share_of
 from palaestra.train.formatting import known
 
 _EXPORTED = ".onnx"
+_BEFORE_PPO = 3.0
 
 
 def is_taught(config: RunConfig) -> bool:
@@ -127,10 +129,15 @@ def teach(model: Any, config: RunConfig) -> None:
         model.remarks += (f"cloning {what}, {_told(score, config)}",)
 
 
-def _share(config: RunConfig) -> Any:
-    """The teacher's share of the actions that are played: what the environment's preset of ``bc`` has."""
+def _share(config: RunConfig) -> Schedule:
+    """The teacher's share of the actions that are played, as the environment's preset of ``bc`` has it.
+
+    Before PPO the learner plays three times as often: PPO goes on in the states that the learner gets into, with the
+    critic that has seen them.
+    """
     preset_of_bc = preset(config.resolved_env, "bc").agent_kwargs_with(config.env_kwargs)
-    return FloatSchedule(schedule(preset_of_bc["teacher_share"]))
+    share = FloatSchedule(schedule(preset_of_bc["teacher_share"]))
+    return lambda left: max(0.0, 1.0 - _BEFORE_PPO * (1.0 - share(left)))
 
 
 def _scores(policy: Policy, config: RunConfig) -> Callable[[int, int], float]:
