@@ -119,7 +119,8 @@ class ContinuousAgent(ReplayingAgent):
         if isinstance(exploration, float):  # on a CPU only one of both is computed
             actions = self._uniform(rng) if exploration else self._explore(self._last_obs, rng)
         else:
-            actions = torch.where(exploration > 0.0, self._uniform(rng), self._explore(self._last_obs, rng))
+            again = Rng(rng.episode_key, rng.step)  # so that each of both is its first draw, as on a CPU
+            actions = torch.where(exploration > 0.0, self._uniform(rng), self._explore(self._last_obs, again))
         return self._to_box(actions), actions
 
     def _uniform(self, rng: Rng) -> Tensor:

@@ -84,7 +84,7 @@ class SAC(ContinuousAgent, stable_baselines3.SAC):
         n_steps: AtLeastOne = 1,
         ent_coef: NonNegative | Learned = "auto",
         target_update_interval: AtLeastOne = 1,
-        target_entropy: float | Literal["auto"] = "auto",
+        target_entropy: Annotated[float, Ge(-1000)] | Literal["auto"] = "auto",
         *,
         samples_per_insert: ReplayRatio | None = None,
         normalize_reward: bool = False,

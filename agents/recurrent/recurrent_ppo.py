@@ -21,7 +21,7 @@ POMDPs", ICML 2022.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Unpack
 
 import torch
@@ -135,25 +135,34 @@ class RecurrentPPO(PPO):
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
     ) -> None:
-        check_sequences(sequence_length, n_steps, batch_size)
-        if kwargs.get("restart_states"):
-            raise ValueError(
-                f"restart_states={kwargs['restart_states']}: an agent with a memory begins episodes at their "
-                "beginning, since it has not seen what came before other states; leave it out"
-            )
+        self.check_settings({**locals(), **kwargs})
         self.hidden_size, self.sequence_length = hidden_size, sequence_length
         super().__init__(**arguments_for(PPO, locals()))
 
     _json_arguments: ClassVar[tuple[str, ...]] = saved_arguments(__init__)
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless sequences divide rollouts and minibatches, and episodes have their beginnings."""
+        given, n_steps = settings["sequence_length"], settings["n_steps"]
+        length = n_steps if given is None else given
+        for name in ("n_steps", "batch_size"):
+            if length < 1 or settings[name] % length:
+                usual = " (that of n_steps unless given)" if given is None else ""
+                what = f"{length}{usual} does not divide {name}={settings[name]}"
+                raise ValueError(f"sequence_length must divide n_steps and batch_size: {what}")
+        if share := settings.get("restart_states"):
+            raise ValueError(
+                f"restart_states={share}: an agent with a memory begins episodes at their beginning, since it has not "
+                "seen what came before other states; leave it out"
+            )
+        own, width = settings["hidden_size"], (settings.get("policy_kwargs") or {}).get("hidden_size")
+        if width not in (None, own):
+            raise ValueError(f"hidden_size is an option of the agent: it is {own}, policy_kwargs say {width}")
+
     def _setup_model(self) -> None:
         if not (isinstance(self.policy_class, type) and issubclass(self.policy_class, GruPolicy)):
             raise ValueError(f"{self.policy_class} has no memory: the policy must be a GruPolicy")
-        given = self.policy_kwargs.get("hidden_size", self.hidden_size)
-        if given != self.hidden_size:
-            raise ValueError(
-                f"hidden_size is an option of the agent: it is {self.hidden_size}, policy_kwargs say {given}"
-            )
         self.policy_kwargs = {**self.policy_kwargs, "hidden_size": self.hidden_size}
         length = self.n_steps if self.sequence_length is None else self.sequence_length
         self.rollout_buffer_kwargs = {"sequence_length": length}
@@ -220,14 +229,3 @@ class RecurrentPPO(PPO):
             raise ValueError("the training state's memories hold NaN or infinity")
         if saved["batch"] is not None:  # else new episodes begin
             self._actor_critic.memory = memory
-
-
-def check_sequences(sequence_length: int | None, n_steps: int, batch_size: int) -> None:
-    """Raise a ValueError unless sequences of that length divide rollouts and minibatches."""
-    length = n_steps if sequence_length is None else sequence_length
-    for name, steps in (("n_steps", n_steps), ("batch_size", batch_size)):
-        if length < 1 or steps % length:
-            usual = " (that of n_steps unless given)" if sequence_length is None else ""
-            raise ValueError(
-                f"sequence_length must divide n_steps and batch_size: {length}{usual} does not divide {name} {steps}"
-            )

@@ -43,6 +43,10 @@ class AgentTraits:
             return space.is_bounded()
         return isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless the constructor's arguments, all of them by name, fit each other."""
+
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
         """Actions [N, …] in the environment's own numbers and units, for observations [N, …] on the device.
 

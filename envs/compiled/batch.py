@@ -81,12 +81,16 @@ class CompiledVectorEnv(TensorVectorEnv[StateT]):
         *_, rules = rules_within(self.env)  # the innermost
         self.why_not = f"{type(rules).__name__}: {why}"
 
+    def _prepare_or_warn(self) -> None:
+        told = self.prepare()
+        if self.why_not is not None:
+            warnings.warn(told, stacklevel=3)
+
     def step(self, actions: Tensor) -> StepResult:
-        if self.state is not None and self.why_not is None:
+        if self.why_not is None:
             if self.compile_seconds is None:
-                told = self.prepare()
-                if self.why_not is not None:
-                    warnings.warn(told, stacklevel=2)
+                if self.state is not None:  # else the step says that a reset is missing
+                    self._prepare_or_warn()
             elif self._steps.recorder.not_lowered is not None:  # another recording than the one that was tried
                 self._refuse(self._steps.recorder.not_lowered)
                 warnings.warn(f"steps are not compiled: {self.why_not}", stacklevel=2)

@@ -19,9 +19,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w")
-# values stay those of IEEE 754: nothing is contracted, reordered or assumed; flags that nobody reads need not be set
-FLAGS += ("-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing")
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-w"),
+    # values stay those of IEEE 754: nothing is contracted, reordered or assumed; flags that nobody reads are not set
+    *("-ffp-contract=off", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"),
+)
 _loaded: dict[str, ctypes.PyDLL] = {}
 
 

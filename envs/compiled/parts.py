@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palaestra.envs.compiled.assignments import Assignment, assignments_of
+from palaestra.envs.compiled.assignments import Assignment
 from palaestra.envs.compiled.compiler import loaded
-from palaestra.envs.compiled.loops import Writer
+from palaestra.envs.compiled.kernel_text import Writer
+from palaestra.envs.compiled.translation import assignments_of
 from palaestra.envs.core.replay.lowering import Step
 from palaestra.envs.core.replay.program import Program, by_turns
 from palaestra.envs.core.replay.recording import Call, Recording, Region

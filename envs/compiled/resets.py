@@ -96,27 +96,29 @@ class CompiledResets:
         for name, tensor in trace.found.items():
             if not same_bits(tensor, self._results[name]):
                 raise ReplayError(f"{name} of a reset is not the same when it is replayed")
-        self._put = program.library.put
+        self._take, self._put = program.library.take, program.library.put
+        self._take.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
         self._put.argtypes, self._put.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], None
 
     def begin(self, rows: Array, after: Running, outputs: Outputs) -> None:
         """Let the next episodes begin in these rows, whose counters still tell the last one."""
         address, *_ = self._tables.get((id(after), id(outputs))) or self._table(after, outputs)
-        env_keys, episode = self._batch.env_keys.numpy(), after.arrays["episode"]
+        rows = np.ascontiguousarray(rows)
+        place, env_keys = rows.ctypes.data, self._batch.env_keys
         for first in range(0, len(rows), self._count):
-            some = rows[first : first + self._count]
-            self._keys[: len(some)] = env_keys.take(some)
-            np.add(episode.take(some), 1, self._episode[: len(some)])
+            count, some = min(len(rows) - first, self._count), place + first * rows.itemsize
+            self._take(address, env_keys.data_ptr(), some, count)
             for function, arguments in self._steps:
                 function(*arguments)
-            self._put(address, some.ctypes.data, len(some))
+            self._put(address, some, count)
 
     def _table(self, after: Running, outputs: Outputs) -> tuple[Any, ...]:
-        """The pointers that ``put`` gets, where they lie, and what they point to."""
+        """The pointers that ``take`` and ``put`` get, where they lie, and what they point to."""
         targets = [
             after.arrays[name] if name in after.arrays else outputs.arrays[name] for name in _names(self._results)
         ]
-        places = [t.data_ptr() for t in self._results.values()] + [target.ctypes.data for target in targets]
+        sources = [self._keys, self._episode, *(tensor.numpy() for tensor in self._results.values())]
+        places = [array.ctypes.data for array in (*sources, *targets)]
         table = (ctypes.c_void_p * len(places))(*places)
         kept = self._tables[id(after), id(outputs)] = ctypes.addressof(table), table, after, outputs
         return kept
@@ -128,13 +130,20 @@ def _names(sources: Mapping[str, Tensor]) -> list[str]:
 
 
 def _source(sources: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Iterator[str]:
-    """C++ that copies the first rows of each source into chosen rows of its target."""
-    yield 'extern "C" void put(void** memory, const int64_t* rows, int64_t count) {'
+    """C++ of ``take``, which gives the reset keys and episodes of rows, and of ``put``, what it made to the rows."""
     names = _names(sources)
+    pointers = [f"  auto* k{i} = static_cast<int64_t*>(memory[{i}]);" for i in range(2)]
     for i, name in enumerate(sources):
-        yield f"  const auto* s{i} = static_cast<const {TYPES[sources[name].dtype]}*>(memory[{i}]);"
+        pointers.append(f"  auto* s{i} = static_cast<{TYPES[sources[name].dtype]}*>(memory[{2 + i}]);")
     for i, name in enumerate(names):
-        yield f"  auto* t{i} = static_cast<{TYPES[targets[name].dtype]}*>(memory[{len(sources) + i}]);"
+        kind = TYPES[targets[name].dtype]
+        pointers.append(f"  auto* t{i} = static_cast<{kind}*>(memory[{2 + len(sources) + i}]);")
+    at = f"t{names.index('episode')}[rows[i] * {targets['episode'].stride(0)}]"
+    yield 'extern "C" void take(void** memory, const int64_t* keys, const int64_t* rows, int64_t count) {'
+    yield from pointers
+    yield f"  for (int64_t i = 0; i < count; ++i) {{ k0[i] = keys[rows[i]]; k1[i] = {at} + 1; }}\n}}"
+    yield 'extern "C" void put(void** memory, const int64_t* rows, int64_t count) {'
+    yield from pointers
     yield "  for (int64_t i = 0; i < count; ++i) {\n    const int64_t row = rows[i];"
     for i, name in enumerate(names):
         if name in _COUNTERS:

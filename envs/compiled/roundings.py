@@ -110,7 +110,8 @@ def _sum(name: str, factor: Any, once: bool) -> Callable[..., Array]:
     def compute(a: Array, b: Array, c: Array | None = None) -> Array:
         x, y = (factor, b) if c is None else (factor * b, c)
         if not once:
-            return a + x * y
+            sums: Array = a + x * y
+            return sums
         # a product of two is exact in twice the digits; what the sum loses there hardly ever decides
         whole: Array = (a.astype(np.float64) + np.float64(x) * y.astype(np.float64)).astype(np.float32)
         return whole

@@ -19,6 +19,7 @@ from training_cases import grid, small
 
 from palaestra.agents import DQN, PPO, PQN, SharedMlp, base
 from palaestra.agents.off_policy import stepping_agent
+from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.batching.restarts import RestartingVectorEnv
 from palaestra.envs.core.rng import Rng
@@ -56,9 +57,13 @@ class HostOperations(TorchDispatchMode):
 
 
 def on_meta(model: Any) -> Any:
-    """With the optimizer on the meta device too, which PyTorch leaves behind when it moves modules there."""
-    optimizer, network = model.policy.optimizer, model.policy if isinstance(model, PPO) else model.q_net
-    optimizer.param_groups[0].update(params=[*network.parameters()], fused=None)
+    """With the optimizers on the meta device too, which PyTorch leaves behind when it moves modules there."""
+    if isinstance(model, ContinuousAgent):
+        pairs = [(network.optimizer, network) for network in (model.actor, model.critic)]
+    else:
+        pairs = [(model.policy.optimizer, model.policy if isinstance(model, PPO) else model.q_net)]
+    for optimizer, network in pairs:
+        optimizer.param_groups[0].update(params=[*network.parameters()], fused=None)
     return model
 
 

@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Discrete
 from training_cases import SaveAt, all_tensors
 
-from palaestra.agents import DQN, PPO, PQN, SAC, TD3, CheckpointError
+from palaestra.agents import DQN, PPO, PQN, SAC, TD3, CheckpointError, RecurrentPPO
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.registry import entries
 
@@ -30,6 +30,8 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "dqn restarts": (DQN, "cartpole", {**REPLAY, "restart_states": 0.7}),
     "ppo restarts": (PPO, "snake-small", {**ROLLOUT, "restart_states": 0.5}),
     "pqn": (PQN, "cartpole", ROLLOUT),
+    "recurrent": (RecurrentPPO, "pricing-hidden", {**ROLLOUT, **NORMAL, "sequence_length": 4}),
+    "recurrent whole": (RecurrentPPO, "cartpole", ROLLOUT),
     "sac": (SAC, "reach", {**REPLAY, "n_steps": 3}),
     "sac fixed": (SAC, "reach", {**REPLAY, "ent_coef": 0.1, "normalize_reward": True, "target_update_interval": 3}),
     "sac restarts": (SAC, "reach-torque", {**REPLAY, "restart_states": 0.5}),

@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 from pages import PAGES, ROOT, read
 
-from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents import DQN, PPO, PQN, SAC, TD3, RecurrentPPO
 from palaestra.agents.imitation.bc import BC
 from palaestra.agents.options import CommonOptions
 from palaestra.envs import entries
@@ -27,6 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 OF_SB3_ALONE = {  # arguments that the page leaves to Stable-Baselines3
     *("env", "kwargs", "_init_setup_model"),
     *("rollout_buffer_class", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
+    "action_noise",
 }
 
 
@@ -67,7 +68,7 @@ def test_the_questions_of_a_newcomer_are_answered_in_the_first_page() -> None:
     assert read("README.md").count("\n") <= 150
 
 
-@pytest.mark.parametrize("agent", [PPO, DQN, PQN, BC])
+@pytest.mark.parametrize("agent", [PPO, DQN, PQN, SAC, TD3, BC, RecurrentPPO])
 def test_every_option_of_an_agent_is_described(agent: type) -> None:
     options = read("agents/README.md").partition("\n## Options\n")[2].partition("\n## ")[0]
     described = {

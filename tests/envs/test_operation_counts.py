@@ -24,6 +24,7 @@ CEILINGS: dict[str, tuple[dict[str, Any], int]] = {  # of a step with its resets
     "pricing-easy": ({}, 45),  # 88
     "pricing, rules": ({"max_change": 60, "hold": 3, "replenish": {20: 5}}, 83),
     "pricing-two": ({}, 57),  # 92
+    "pricing-hidden": ({}, 85),
     "pricing-yogurt": ({}, 46),  # 106
     "pricing-duopoly": ({}, 39),  # 73
 }

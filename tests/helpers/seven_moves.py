@@ -1,4 +1,4 @@
-"""The fewest steps in which seven moves (``reach`` with ``control="cartesian"``) are found to reach the held-out targets.
+"""The fewest steps in which seven moves (``reach``, ``control="cartesian"``) are found to reach held-out targets.
 
 1. The moves and the drives are the environment's own, and nothing in it is random: a plan that is found can be played.
 2. All moves of all plans that are kept are tried at once; of each target the ``width`` plans go on that come nearest to
@@ -41,10 +41,8 @@ def fewest_steps(env: Reach, state: Any, width: int, ahead: float) -> Tensor:
     steps, target = torch.zeros(count, dtype=torch.int64), torch.arange(count)  # which one a plan is for
     for step in range(1, _MOST + 1):
         actions = torch.arange(moves).repeat(len(target))
-        before, target = (
-            _rows(state, torch.arange(len(target)).repeat_interleave(moves)),
-            target.repeat_interleave(moves),
-        )
+        before = _rows(state, torch.arange(len(target)).repeat_interleave(moves))
+        target = target.repeat_interleave(moves)
         state, _, reached = env.step(before, actions, Rng(env_keys(0, torch.arange(len(target))), step))
         steps[target[reached]] = step
         velocity = state.tool - before.tool

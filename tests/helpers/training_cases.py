@@ -16,7 +16,7 @@ from palaestra.train.config.presets import preset
 from palaestra.train.config.run_config import RunConfig, build_arguments
 
 SMALL = {"n_epochs": 2, "batch_size": 32, "buffer_size": 2000, "learning_starts": 32}
-SMALL |= {"samples_per_insert": 2.0, "target_update_interval": 64}
+SMALL |= {"sequence_length": 2, "samples_per_insert": 2.0, "target_update_interval": 64}
 
 
 def grid() -> list[tuple[str, str]]:

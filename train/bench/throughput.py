@@ -59,7 +59,7 @@ def measure(env: str, agent: str = DEFAULT_AGENT, repeats: int = 3, device: str 
 
     Args:
         env: any name that ``palaestra.envs.resolve`` knows.
-        agent: ppo, dqn or pqn.
+        agent: its name.
         repeats: counted measurements of each workload.
         device: of environments and agents.
 

@@ -17,7 +17,7 @@ LEAST = 60  # s of an overview, in which little can be measured as it is
 
 def bench(
     env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo (the default), dqn or pqn.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo by default; palaestra envs lists all.")] = None,
     repeats: Annotated[
         int, typer.Option(parser=read_count, metavar="N", help="Measurements of each, in turns; the median counts.")
     ] = 3,

@@ -18,7 +18,7 @@ def sweep(
             parser=read_count, metavar="N", help="How many in all, those of other workers and earlier calls too."
         ),
     ],
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo (the default), dqn or pqn.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo by default; palaestra envs lists all.")] = None,
     total_timesteps: Annotated[
         int | None, typer.Option(parser=read_count, metavar="N", help="Environment steps of each trial.")
     ] = None,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def train(
     env: Annotated[str, typer.Argument(metavar="ENV", help=ENV_HELP, show_default=False)] = "",
-    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo (the default), dqn or pqn.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="ppo by default; palaestra envs lists all.")] = None,
     total_timesteps: Annotated[
         int | None,
         typer.Option(parser=read_count, metavar="N", help="Environment steps, over all environments: 300k, 5M."),

@@ -219,6 +219,10 @@ def check_sizes(agent: str, agent_kwargs: dict[str, Any], num_envs: int, total_t
     def value(name: str) -> Any:
         return agent_kwargs.get(name, defaults[name].default)
 
+    try:
+        AGENTS[agent].check_settings({name: value(name) for name in defaults if name != "kwargs"} | agent_kwargs)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     size, steps = value("batch_size"), value("n_steps")
     if "n_epochs" in defaults and num_envs * steps % size:  # learns from rollouts
         near = fitting(

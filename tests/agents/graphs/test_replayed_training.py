@@ -64,8 +64,13 @@ def learned(model: Any, steps: int = STEPS, callback: Any = None) -> Any:
     return model.learn(steps * ENVS, callback)
 
 
+def takes_choices(agent: str) -> bool:
+    return AGENTS[agent].can_act(Discrete(2))
+
+
 SOME = [
-    *((name, agent) for name in ("cartpole", "snake-small", "pricing") for agent in AGENTS),
+    *((name, agent) for name in ("cartpole", "snake-small", "pricing") for agent in AGENTS if takes_choices(agent)),
+    *(("reach", agent) for agent in AGENTS if not takes_choices(agent)),
     *((name, "ppo") for name in ("pricing-two", "pricing-duopoly", "reach")),
 ]  # each kind of observation, stored as it is or as a state, of action, of mask and of wrapper
 
@@ -78,7 +83,7 @@ def compare_recorded(name: str, agent: str, patch: pytest.MonkeyPatch, total: in
     assert differing(recorded, plain) == []
     steps, *_, updates = graphs.replays
     assert steps == total - 4
-    assert updates >= total // 2
+    assert updates >= total // (4 if agent == "td3" else 2)  # whose actor learns in every second update
     assert set().union(*(host_operations(graph.trace) for graph in graphs.made if graph.trace)) == set()
 
 

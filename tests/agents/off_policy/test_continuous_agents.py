@@ -52,7 +52,7 @@ def test_a_time_limit_bootstraps(kind: Any) -> None:
     model.learn(10_000)
     obs = torch.zeros(1, 1)
     values = model._critics.infer(obs, torch.zeros(1, 2))
-    torch.testing.assert_close(values, torch.full((2, 1), 1 / 0.3), rtol=0.05, atol=0.0)
+    torch.testing.assert_close(values, torch.full((2, 1), 1 / 0.3), rtol=0.1, atol=0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

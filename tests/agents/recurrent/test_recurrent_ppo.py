@@ -231,11 +231,11 @@ def test_a_file_gives_the_agent_again() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sequence_length": 5}, "sequence_length must divide n_steps and batch_size: 5 does not divide n_steps 16"),
-        ({"batch_size": 60}, "8 does not divide batch_size 60"),
+        ({"sequence_length": 5}, "sequence_length must divide n_steps and batch_size: 5 does not divide n_steps=16"),
+        ({"batch_size": 60}, "8 does not divide batch_size=60"),
         (
             {"sequence_length": None, "batch_size": 24},
-            r"16 \(that of n_steps unless given\) does not divide batch_size 24",
+            r"16 \(that of n_steps unless given\) does not divide batch_size=24",
         ),
         ({"restart_states": 0.5}, "an agent with a memory begins episodes at their beginning"),
         ({"policy_kwargs": {"hidden_size": 3}}, "hidden_size is an option of the agent: it is 12, policy_kwargs say 3"),

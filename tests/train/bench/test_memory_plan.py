@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from palaestra.agents import DQN, PPO, PQN
+from palaestra.agents import PPO, PQN
 from palaestra.agents.buffers.memory_limits import nbytes
 from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.core.rng import Rng, sample_actions
@@ -47,10 +48,13 @@ def test_environments(name: str) -> None:
     assert plan(config, 32).environments == held_by(env) + nbytes([obs, info["final_obs"]])
 
 
-@pytest.mark.parametrize("name", ["cartpole", "snake-small", "pricing"])
-def test_replay_memories(name: str) -> None:
-    config = resolve_config(name, "dqn", num_envs=16, settings=["buffer_size=1000", "batch_size=32"])
-    model = DQN(env=make(config.env, 16, "cpu"), seed=0, **{**build_arguments(config), "learning_starts": 10})
+@pytest.mark.parametrize(
+    ("name", "agent"), [("cartpole", "dqn"), ("snake-small", "dqn"), ("pricing", "dqn"), ("reach", "sac")]
+)
+def test_replay_memories(name: str, agent: str) -> None:
+    config = resolve_config(name, agent, num_envs=16, settings=["buffer_size=1000", "batch_size=32"])
+    arguments = {**build_arguments(config), "learning_starts": 10}
+    model: Any = AGENTS[agent](env=make(config.env, 16, "cpu"), seed=0, **arguments)
     model.learn(16 * 64)
     assert model.replay is not None
     found = plan(config, 16)

@@ -59,9 +59,14 @@ def test_an_entry_of_the_file_is_a_configuration_file(agent: str, tmp_path: Path
 
 
 def test_known_values_of_the_files() -> None:
-    assert {agent: len(load_presets(agent)) for agent in AGENTS} == {"ppo": 13, "dqn": 12, "pqn": 7, "sac": 4, "td3": 3}
+    counts = {"ppo": 13, "dqn": 12, "pqn": 7, "sac": 4, "td3": 3, "recurrent-ppo": 4, "bc": 9}
+    assert {agent: len(load_presets(agent)) for agent in AGENTS} == counts
     gammas = [preset(resolve(f"snake{size}"), "ppo").agent_kwargs["gamma"] for size in ("-small", "", "-large")]
     assert gammas == [0.995, 0.997, 0.998]
+    entropy = [preset(resolve(f"snake{size}"), "ppo").agent_kwargs["ent_coef"] for size in ("-small", "", "-large")]
+    assert entropy == ["linear(0.02, 0)", "linear(0.02, 0)", "linear(5e-3, 0)"]
+    assert preset(resolve("cartpole"), "pqn").agent_kwargs["symmetry"] == "equivariant"
+    assert {preset(resolve("reach"), agent).agent_kwargs["gamma"] for agent in ("dqn", "pqn")} == {0.98}
     duopoly = preset(resolve("pricing-duopoly"), "dqn").agent_kwargs
     assert (duopoly["n_steps"], duopoly["exploration_spread"], duopoly["buffer_size"]) == (10, 3.0, 1_000_000)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from gymnasium.spaces import Discrete
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.utils import LinearSchedule
@@ -61,7 +62,7 @@ def test_presets_resolve_and_build_an_agent(name: str, agent: str) -> None:
     assert config.num_envs == preset(resolve(name), agent).num_envs
     assert config.env_kwargs == preset(resolve(name), agent).env_kwargs
     assert config.agent_kwargs["policy"] in AGENTS[agent].policy_aliases
-    fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}[agent]
+    fewer = {"ppo": {"n_steps": 256, "batch_size": 64}, "dqn": {"target_update_interval": 2}, "pqn": {}}.get(agent, {})
     model = AGENTS[agent](env=make(config.env, 2, "cpu", **config.env_kwargs), **build_arguments(config) | fewer)
     assert model.lr_schedule(1.0) >= model.lr_schedule(0.0) >= 0
 
@@ -312,6 +313,17 @@ exploration_final_eps f 0 1
 exploration_spread f 0 -
 weight_average f 0 1
 """
+SETTINGS_OF_NO_ACTOR_CRITIC = ("max_grad_norm", "normalize_observation", "symmetry")
+CONTINUOUS = "\n".join(line for line in COMMON.split("\n") if not line.startswith(SETTINGS_OF_NO_ACTOR_CRITIC))
+CONTINUOUS += """
+buffer_size i 1 -
+learning_starts i 0 -
+tau f 0 1
+train_freq i 1 -
+gradient_steps i -1 -
+samples_per_insert f (0) - null
+n_steps i 1 -
+"""
 RULES = {
     "ppo": f"""{COMMON}{ROLLOUTS}
 clip_range f 0 - schedule
@@ -338,6 +350,14 @@ huber_delta f 1e-6 -
 prioritized_replay f 0 -
 """,
     "pqn": f"{COMMON}{ROLLOUTS}{EXPLORATION}",
+    "sac": f"{CONTINUOUS}ent_coef f 0 -\ntarget_entropy f -1000 -\ntarget_update_interval i 1 -",
+    "td3": f"""{CONTINUOUS}
+policy_delay i 1 -
+target_policy_noise f 0 -
+target_noise_clip f 0 -
+exploration_noise f 0 -
+exploration_spread f 0 -
+""",
 }
 CASES = [(agent, *line.split()) for agent, text in RULES.items() for line in text.split("\n") if line]
 
@@ -377,15 +397,21 @@ def test_schedules_follow_a_score_whose_optimum_is_known() -> None:
 def test_episodes_begin_in_earlier_states_where_there_are_some(agent: str) -> None:
     with pytest.raises(ConfigError, match=r"^restart_states=0.5: only environments in tensors have states to begin in"):
         resolve_config("CartPole-v1", agent, settings=["restart_states=0.5"])
-    assert resolve_config("CartPole-v1", agent, settings=["restart_states=0"]).agent_kwargs["restart_states"] == 0.0
+    name = "CartPole-v1" if playground(agent) == "cartpole" else "Pendulum-v1"
+    assert resolve_config(name, agent, settings=["restart_states=0"]).agent_kwargs["restart_states"] == 0.0
+
+
+def playground(agent: str) -> str:
+    """An environment in which the agent can act."""
+    return "cartpole" if AGENTS[agent].can_act(Discrete(2)) else "reach"
 
 
 def set_one(agent: str, key: str, value: str) -> Any:
     """The setting as it comes out, beside others that it goes with."""
-    others = ["n_steps=1", "buffer_size=1e7"] if agent == "dqn" else ["n_steps=500000", "batch_size=2"]
+    others = ["n_steps=1", "buffer_size=1e7"] if AGENTS[agent].keeps_replay else ["n_steps=500000", "batch_size=2"]
     others = [other for other in others if not other.startswith(f"{key}=")]
     config = resolve_config(
-        *("cartpole", agent), num_envs=2, total_timesteps=10**7, settings=[*others, f"{key}={value}"]
+        *(playground(agent), agent), num_envs=2, total_timesteps=10**7, settings=[*others, f"{key}={value}"]
     )
     return config.agent_kwargs[key]
 
@@ -443,9 +469,9 @@ def test_settings_are_the_constructor_arguments_that_a_model_file_holds(agent: s
     missing = set(cls._json_arguments) - set(rules) - {"tensorboard_log", "verbose", "seed"}
     assert not missing
     plain = {"policy": "MlpPolicy", "policy_kwargs": {"net_arch": [4]}, "stats_window_size": 7}
-    model = cls("MlpPolicy", make("cartpole", 4, "cpu"), n_steps=4, batch_size=16)
+    model = cls("MlpPolicy", make(playground(agent), 4, "cpu"), n_steps=4, batch_size=16)
     values = {name: plain.get(name, getattr(model, name, None)) for name in rules}
-    again = cls(env=make("cartpole", 4, "cpu"), **values)
+    again = cls(env=make(playground(agent), 4, "cpu"), **values)
     assert again._stats_window_size == 7
     for name in set(rules) - {*plain, "clip_range", "learning_rate", "train_freq"}:
         assert getattr(again, name) == values[name]

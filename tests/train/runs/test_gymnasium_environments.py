@@ -224,7 +224,7 @@ def test_the_agents_that_can_act() -> None:
     assert able == {
         "discrete": ["ppo", "dqn", "pqn"],
         "from one": ["ppo", "dqn", "pqn"],
-        "box": ["ppo"],
+        "box": ["ppo", "sac", "td3"],
         "several": ["ppo"],
         "switches": ["ppo"],
     }

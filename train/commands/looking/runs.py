@@ -11,7 +11,7 @@ from palaestra.train.commands import ENV_HELP, UsageError, read_count, read_inde
 
 def runs(
     env: Annotated[str | None, typer.Option("--env", metavar="ENV", help=f"Runs of that one. {ENV_HELP}")] = None,
-    agent: Annotated[str | None, typer.Option(metavar="ppo|dqn|pqn", help="Runs of that agent.")] = None,
+    agent: Annotated[str | None, typer.Option(metavar="NAME", help="Runs of that agent.")] = None,
     seed: Annotated[int | None, typer.Option(parser=read_index, metavar="N", help="Runs of that seed.")] = None,
     state: Annotated[
         str | None, typer.Option(metavar="STATE", help="Runs that are finished, running, interrupted or broken.")

@@ -49,9 +49,7 @@ def test_the_size_of_each_group(name: str, arguments: dict[str, Any], size: int)
 def test_where_there_are_none(name: str, arguments: dict[str, Any]) -> None:
     batch: Any = make(name, 1, "cpu", **arguments)
     assert not checked_symmetries(batch.env)
-    with pytest.raises(
-        ValueError, match=r"names no symmetries \(with these settings and wrappers\), as symmetry=none allows$"
-    ):
+    with pytest.raises(ValueError, match=r"names no symmetries \(with these .*\), as symmetry=none allows$"):
         SymmetryGroup.of(batch.env)
 
 
