@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from palaestra.envs import entries, register, registry, resolve
+from palaestra.envs.wrappers import WRAPPER_SETTINGS
 from palaestra.train.config import AGENTS
+from palaestra.train.config.compatibility import check_policy
 from palaestra.train.config.presets import find_preset, load_presets, preset
 from palaestra.train.config.run_config import RunConfig, resolve_config
 from palaestra.train.config.schema import ConfigError
@@ -239,3 +241,24 @@ def test_presets_end_with_a_whole_final_evaluation_and_short_runs_with_a_short_o
         *(100, 100, 333, 1000, 1000)
     ]
     assert [resolve("CartPole-v1").final_episodes(steps) for steps in (1, 10_000, 30_000, 10**7)] == [20, 33, 100, 100]
+
+
+WITHIN = {
+    "randomized": "{pole_mass: [0.05, 0.2]}",
+    "sticky_actions": "0.2",
+    "observation_noise": "0.1",
+    "delayed_observation": "2",
+    "time_aware": "true",
+    "frame_stack": "2",
+    "discretized_actions": None,  # of continuous ones alone
+}
+
+
+def test_a_preset_that_counts_on_symmetries_does_without_them_within_a_wrapper() -> None:
+    assert preset(resolve("cartpole"), "pqn").agent_kwargs["symmetry"] == "equivariant"
+    assert WITHIN.keys() == {*WRAPPER_SETTINGS}
+    for name, value in WITHIN.items():
+        if value is not None:
+            config = resolve_config("cartpole", "pqn", settings=[f"env.{name}={value}"])
+            check_policy(config.agent, config.resolved_env, config.env_kwargs, config.agent_kwargs)
+            assert config.agent_kwargs["symmetry"] == "none"
