@@ -1,6 +1,6 @@
 """Assignments as C++: what can share a loop does, block by block of rows, so that numbers stay in the nearest cache.
 
-1. Where every tensor of a part tells its rows apart (:class:`Rows`), the part runs in blocks of rows. Else each
+1. Where every tensor of a part tells its rows apart (:class:`RowSteps`), the part runs in blocks of rows. Else each
    assignment is a loop of its own over all its indices.
 2. An assignment of few numbers per row is taken apart into assignments of one number per row, all of one form.
 3. Assignments of one form share a loop as long as none reads what another has written elsewhere than at the same index;
@@ -33,7 +33,7 @@ def row_dimension(size: Sequence[int], rows: int) -> int | None:
 
 
 @dataclass
-class Rows:
+class RowSteps:
     """How one memory holds rows: all of a column side by side (``step`` 1), or each row in one piece of ``step``."""
 
     step: int
@@ -115,12 +115,12 @@ def _columns(place: Region, rows: int) -> Iterator[int]:
         yield place.offset + sum(i * s for i, s in zip(index, place.stride, strict=True))
 
 
-def rows_of(assignments: Sequence[Assignment], rows: int) -> dict[int, Rows] | None:
+def rows_of(assignments: Sequence[Assignment], rows: int) -> dict[int, RowSteps] | None:
     """How each memory that is written holds rows; None if one holds none, so that blocks of them mean nothing."""
     if rows < _LEAST_ROWS:
         return None
     written = {assignment.written.memory for assignment in assignments}
-    found: dict[int, Rows] = {}
+    found: dict[int, RowSteps] = {}
     for assignment in assignments:
         dim = row_dimension(assignment.size, rows)
         if dim is None:
@@ -129,7 +129,7 @@ def rows_of(assignments: Sequence[Assignment], rows: int) -> dict[int, Rows] | N
             if place.memory not in written:
                 continue
             step = place.stride[dim]
-            if step <= 0 or not found.setdefault(place.memory, Rows(step, rows)).holds(place, dim, by):
+            if step <= 0 or not found.setdefault(place.memory, RowSteps(step, rows)).holds(place, dim, by):
                 return None
     return found
 
@@ -156,7 +156,7 @@ class Loops:
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self.loops: list[Loop] = []
-        self.buffers: dict[int, Rows] = {}
+        self.buffers: dict[int, RowSteps] = {}
         self._columns: dict[Region, Region] = {}  # of rows in one piece, where the same numbers lie as columns
         self._numbers: dict[int, int] = {}
 
@@ -186,7 +186,7 @@ class Loops:
 
     def _new_column(self, place: Region) -> Region:
         memory = self._numbers.setdefault(place.memory, -1 - len(self._numbers))
-        held = self.buffers.setdefault(memory, Rows(1, self._rows))
+        held = self.buffers.setdefault(memory, RowSteps(1, self._rows))
         held.end += 1
         return place._replace(memory=memory, stride=(1,), offset=(held.end - 1) * self._rows)
 
