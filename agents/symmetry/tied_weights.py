@@ -66,6 +66,8 @@ class TiedWeights:
     def are_tied(self) -> bool:
         """True if the weights are equal that are to be equal, but for rounding."""
         weights = _vector([parameter.data for parameter in self._parameters])
+        if weights.is_meta:
+            return True  # it has no numbers
         apart = (self._orbits.spread(weights[self._orbits.first]) - weights).abs().max()
         return bool(apart <= _LARGEST_DIFFERENCE * weights.abs().max())
 
