@@ -43,7 +43,12 @@ from palaestra.train.sweep import search
 
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
 FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
-FEWER_STEPS = {"ppo": [*FEWER, "--set", "n_steps=16"], "dqn": [*FEWER, "--set", "learning_starts=64"]}  # by agent
+FEWER_STEPS = {  # by agent
+    "ppo": [*FEWER, "--set", "n_steps=16"],
+    "dqn": [*FEWER, "--set", "learning_starts=64"],
+    "sac": [*FEWER, "--set", "learning_starts=64"],
+    "recurrent-ppo": [*FEWER, "--set", "n_steps=16", "--set", "sequence_length=16"],
+}
 FINDS_DRIFT = ["monitor", "prices.onnx", "shop.jsonl"]  # in a market that has changed
 OF_MINARI = {"--minari", "--dataset"}
 PRICE_LIST = "palaestra prices latest --out prices.xlsx"  # of sales that a till has exported
@@ -194,7 +199,7 @@ def _fewer(command: list[str]) -> list[str]:
     if command[0] == "train" and "--resume" not in command:
         short = ["--set", "env.max_episode_steps=20"] if "reach-torque" in command else []  # 30 ms each
         lesson = ["--pretrain-steps", "256"] if "--pretrain" in command and "bc" not in command else []
-        return [*FEWER_STEPS["dqn" if "dqn" in command else "ppo"], *short, *lesson]
+        return [*FEWER_STEPS[next((agent for agent in FEWER_STEPS if agent in command), "ppo")], *short, *lesson]
     if command[0] == "train" and "--total-timesteps" in command:
         return ["--total-timesteps", "1024"]
     if command[0] == "record":

@@ -101,7 +101,9 @@ def test_the_section_as_written(tmp_path: Path) -> None:
     percent = re.search(r"([-\d.]+) %\s+of\s+the\s+way", printed["palaestra evaluate latest"])
     assert percent is not None
     assert float(percent[1]) > 40.0  # the random policy has 0
-    assert re.search(r"^ad_bidding +ppo dqn pqn +45.43 +– +121.9 ", printed["palaestra envs"], re.MULTILINE)
+    assert re.search(
+        r"^ad_bidding +ppo dqn pqn bc recurrent-ppo +45.43 +– +121.9 ", printed["palaestra envs"], re.MULTILINE
+    )
     quoted = next(block for kind, block in BLOCKS if kind == "" and "rules kept" in block)
     real = printed["palaestra check bidding.py:AdBidding"].splitlines()
     assert [line for line in quoted.splitlines()[:-1] if line != "…" and line not in real] == []

@@ -88,8 +88,13 @@ def bases() -> dict[str, dict[str, Any]]:
         "ppo": ["n_steps=16", "batch_size=64"],
         "dqn": ["buffer_size=1000", "learning_starts=64"],
         "pqn": ["n_steps=16", "batch_size=64"],
+        "sac": ["buffer_size=1000", "learning_starts=64"],
+        "td3": ["buffer_size=1000", "learning_starts=64"],
+        "bc": ["n_steps=16", "batch_size=64"],
+        "recurrent-ppo": ["n_steps=16", "batch_size=64", "sequence_length=16"],
     }
-    chosen = {"ppo": "reach", "dqn": "snake-small", "pqn": "cartpole"}
+    chosen = {"ppo": "reach", "dqn": "snake-small", "pqn": "cartpole", "sac": "reach", "td3": "reach"}
+    chosen |= {"bc": "pricing", "recurrent-ppo": "cartpole"}
     return {
         agent: resolve_config(chosen[agent], agent, settings=of_agent[agent], **small).as_dict() for agent in AGENTS
     }

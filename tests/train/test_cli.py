@@ -167,8 +167,14 @@ def test_envs_prints_the_reference_table(
         reference = make(entry.id, 1, "cpu").env.reference  # type: ignore[attr-defined]
         assert rows[entry.short_name]["optimum"] == reference.optimum
         assert rows[entry.short_name]["random"] == reference.random
-    assert rows["snake"]["agents"] == ["ppo", "dqn", "pqn"]
-    assert rows["reach-torque"]["agents"] == ["ppo"]  # torques are no choice among a few
+    assert rows["snake"]["agents"] == ["ppo", "dqn", "pqn", "bc", "recurrent-ppo"]
+    assert rows["reach-torque"]["agents"] == [
+        "ppo",
+        "sac",
+        "td3",
+        "bc",
+        "recurrent-ppo",
+    ]  # torques are no choice among a few
     (line,) = [line for line in table.splitlines() if line.startswith("reach-torque ")]
     assert line.split()[:3] == ["reach-torque", "ppo", "-13.6"]
 

@@ -59,7 +59,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         (["envs", "reach"], ["reach", "reach-torque"]),
         (["bench", "cartp"], ["cartpole"]),
         (["evaluate", "expert", "--env", "snake-s"], ["snake-small"]),
-        (["train", "snake", "--agent", ""], ["ppo", "dqn", "pqn", "sac", "td3"]),
+        (["train", "snake", "--agent", ""], ["ppo", "dqn", "pqn", "sac", "td3", "bc", "recurrent-ppo"]),
         (["train", "snake", "--agent", "=", "p"], ["ppo", "pqn"]),
         (["results", "snake", "--agents", "d"], ["dqn"]),
         (["train", "--agent", "dqn", "snake", "--set", "learning"], ["learning_rate=", "learning_starts="]),

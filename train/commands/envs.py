@@ -149,15 +149,19 @@ def _training(found: dict[str, Any], width: int) -> list[str]:
     """How to train on it, and the names of its settings."""
     from palaestra.train.config import DEFAULT_AGENT
 
-    name, lines = found["name"], []
+    name, lines, others = found["name"], [], []
     for agent, told in found["agents"].items():
         preset = told["preset"]
-        size = f"{two_digits(preset['total_timesteps'])} steps, {preset['num_envs']:,} environments"
-        lines.append((f"palaestra train {name}{'' if agent == DEFAULT_AGENT else f' --agent {agent}'}", size))
+        steps = f"{two_digits(preset['total_timesteps'])} steps"
+        if agent == DEFAULT_AGENT:
+            lines.append((f"palaestra train {name}", f"{steps}, {preset['num_envs']:,} environments"))
+        else:
+            others.append(f"{agent} ({steps})")
+    table = [*_table(lines, width), *([wrapped(f"--agent {', '.join(others)}", width, "    ")] if others else [])]
     keys = ", ".join(row["key"].removeprefix("env.") for row in found["env_settings"])
     settings = [wrapped(f"--set env.KEY=VALUE: {keys}", width, "")] if keys else []
     more = f"palaestra envs {name} --all"
-    return [*_table(lines, width), "", *settings, fitted(f"the rules and every setting: {more}", width)]
+    return [*table, "", *settings, fitted(f"the rules and every setting: {more}", width)]
 
 
 def _numbers(found: dict[str, Any], width: int) -> list[str]:

@@ -11,7 +11,6 @@ import functools
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,8 @@ def agent_places() -> dict[str, str]:
     A plug-in is a package with an entry point ``name = "module:Class"`` in the group ``palaestra.agents``. Nothing of
     it is imported here. The names of ours stay ours.
     """
+    from importlib.metadata import entry_points  # late: its import is a tenth of --help
+
     points = entry_points(group=PLUGIN_GROUP)
     return OWN_AGENTS | {point.name: point.value for point in points if point.name not in OWN_AGENTS}
 

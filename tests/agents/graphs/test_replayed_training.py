@@ -68,9 +68,10 @@ def takes_choices(agent: str) -> bool:
     return AGENTS[agent].can_act(Discrete(2))
 
 
+RECORDED = [agent for agent in AGENTS if agent != "bc"]  # whose teacher may be anything
 SOME = [
-    *((name, agent) for name in ("cartpole", "snake-small", "pricing") for agent in AGENTS if takes_choices(agent)),
-    *(("reach", agent) for agent in AGENTS if not takes_choices(agent)),
+    *((name, agent) for name in ("cartpole", "snake-small", "pricing") for agent in RECORDED if takes_choices(agent)),
+    *(("reach", agent) for agent in RECORDED if not takes_choices(agent)),
     *((name, "ppo") for name in ("pricing-two", "pricing-duopoly", "reach")),
 ]  # each kind of observation, stored as it is or as a state, of action, of mask and of wrapper
 
@@ -112,7 +113,10 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pqn tied": ("snake-small", "pqn", {"symmetry": "equivariant"}),
     "restarts": ("snake-small", "ppo", {"restart_states": 0.5}),
     "restarts, replay": ("cartpole", "dqn", {"restart_states": 0.5}),
-    "spread": ("cartpole", "pqn", {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True}),
+    "spread": (
+        *("cartpole", "pqn"),
+        {"weight_average": 0.01, "exploration_spread": 3.0, "normalize_observation": True, "symmetry": "none"},
+    ),
 }
 
 

@@ -167,7 +167,7 @@ def test_a_good_environment_in_a_file_keeps_every_rule(
     (here / "good_env.py").write_text(GOOD, encoding="utf-8")
     assert run_cli(monkeypatch, "good_env.py:Walk", "--set", "env.speed=0.2", "--set", "env.max_episode_steps=9") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "ok    agents                          ppo, dqn, pqn" in lines
+    assert "ok    agents                          ppo, dqn, pqn, bc, recurrent-ppo" in lines
     assert not any(line.startswith("FAIL") for line in lines)
     assert re.fullmatch(
         r"16 rules kept, 0 broken, 11 do not apply · [\d.]+( [kM])? steps/s with 1,024 environments on one thread",
@@ -183,7 +183,7 @@ def test_a_gymnasium_environment_as_json(
     assert set(report) == {"env", "findings", "steps_per_second"}
     assert report["env"] == "FrozenLake-v1"
     assert report["steps_per_second"] > 100
-    assert {"rule": "agents", "verdict": "pass", "detail": "ppo, dqn, pqn"} in report["findings"]
+    assert {"rule": "agents", "verdict": "pass", "detail": "ppo, dqn, pqn, bc, recurrent-ppo"} in report["findings"]
     assert {row["verdict"] for row in report["findings"]} == {"pass", "does not apply"}
     assert run_cli(monkeypatch, "Blackjack-v1", "--json") == 1  # a Tuple is for none of our agents
     failed = [row for row in json.loads(capsys.readouterr().out)["findings"] if row["verdict"] == "fail"]

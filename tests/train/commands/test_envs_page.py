@@ -17,6 +17,7 @@ from palaestra.train.config.description import describe_env
 from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import environment, resolve_config
 from palaestra.train.config.schema import options_of
+from palaestra.train.formatting import two_digits
 
 
 def palaestra(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -52,7 +53,9 @@ def test_what_is_read_first_fits_a_screen(name: str) -> None:
     assert max(map(len, lines)) <= 80
     text = " ".join(" ".join(lines).split())
     for agent in found["agents"]:
-        assert f"palaestra train {name}{'' if agent == 'ppo' else f' --agent {agent}'} " in text
+        steps = two_digits(found["agents"][agent]["preset"]["total_timesteps"])
+        told = f"palaestra train {name} {steps} steps, " if agent == "ppo" else f" {agent} ({steps} steps)"
+        assert told in text
     for expected in (*found["observations"].split(), f"palaestra envs {name} --all", "best known"):
         assert expected in text
     for row in found["env_settings"]:

@@ -324,8 +324,7 @@ gradient_steps i -1 -
 samples_per_insert f (0) - null
 n_steps i 1 -
 """
-RULES = {
-    "ppo": f"""{COMMON}{ROLLOUTS}
+PPO_ALONE = """
 clip_range f 0 - schedule
 clip_range_vf f (0) - schedule null
 normalize_advantage b - -
@@ -335,7 +334,10 @@ use_sde b - -
 scale_actions b - -
 sde_sample_freq i -1 -
 target_kl f 0 - null
-""",
+"""
+RULES = {
+    "ppo": f"{COMMON}{ROLLOUTS}{PPO_ALONE}",
+    "bc": f"{COMMON}{ROLLOUTS}vf_coef f 0 -\nscale_actions b - -\nteacher_share f 0 - schedule",
     "dqn": f"""{COMMON}{EXPLORATION}
 buffer_size i 1 -
 learning_starts i 0 -
@@ -359,6 +361,9 @@ exploration_noise f 0 -
 exploration_spread f 0 -
 """,
 }
+NOT_RECURRENT = ("use_sde", "sde_sample_freq", "symmetry")
+RULES["recurrent-ppo"] = "\n".join(line for line in RULES["ppo"].split("\n") if not line.startswith(NOT_RECURRENT))
+RULES["recurrent-ppo"] += "\nhidden_size i 1 -\nsequence_length i 1 - null"
 CASES = [(agent, *line.split()) for agent, text in RULES.items() for line in text.split("\n") if line]
 
 
@@ -409,6 +414,7 @@ def playground(agent: str) -> str:
 def set_one(agent: str, key: str, value: str) -> Any:
     """The setting as it comes out, beside others that it goes with."""
     others = ["n_steps=1", "buffer_size=1e7"] if AGENTS[agent].keeps_replay else ["n_steps=500000", "batch_size=2"]
+    others += ["sequence_length=1"] if AGENTS[agent].remembers else []
     others = [other for other in others if not other.startswith(f"{key}=")]
     config = resolve_config(
         *(playground(agent), agent), num_envs=2, total_timesteps=10**7, settings=[*others, f"{key}={value}"]
@@ -506,8 +512,9 @@ def test_what_an_agent_cannot_do_is_named(env: str, agent: str, setting: str, me
 
 def test_discrete_moves_make_reach_a_task_for_all_agents() -> None:
     for agent in AGENTS:
-        config = resolve_config("reach", agent, settings=["env.control=cartesian"])
-        assert config.env_kwargs == {"control": "cartesian"}
+        if AGENTS[agent].can_act(Discrete(7)):
+            config = resolve_config("reach", agent, settings=["env.control=cartesian"])
+            assert config.env_kwargs == {"control": "cartesian"}
 
 
 def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,12 +523,12 @@ def test_a_preset_brings_arguments_of_the_environment(monkeypatch: pytest.Monkey
     (entry,) = [entry for entry in entries() if entry.id == reach]
     for agent in ("dqn", "pqn"):
         monkeypatch.setitem(load_presets(agent), reach, none)
-    assert agents_for(entry) == ["ppo"]
+    assert agents_for(entry) == ["ppo", "sac", "td3", "bc", "recurrent-ppo"]
     with pytest.raises(ConfigError, match="needs a Discrete"):
         resolve_config("reach", "dqn")
     moves = Preset(4, 100_000, any_env, {"control": "cartesian"})
     monkeypatch.setitem(load_presets("dqn"), reach, moves)
-    assert agents_for(entry) == ["ppo", "dqn"]
+    assert agents_for(entry) == ["ppo", "dqn", "sac", "td3", "bc", "recurrent-ppo"]
     assert resolve_config("reach", "dqn").env_kwargs == {"control": "cartesian"}
     assert resolve_config("reach", "dqn", settings=["env.action_delay=1"]).env_kwargs == {
         "control": "cartesian",

@@ -77,7 +77,7 @@ def test_a_finished_run(run: RunFolder) -> None:
     assert "Not solved." in text
     assert "It counts as solved at 33.95" in text
     assert f"{found['percent_of_optimal']:.1f} % of the way from random play to the best known" in text
-    assert "total_timesteps 16,384 5,000,000" in text
+    assert "total_timesteps 16,384 3,000,000" in text
     assert "learning_rate 0.001 linear(1e-3, 1e-5)" in text
     assert "Length at the end" in text
     assert "g CO₂ equivalents a kWh" in text
@@ -95,7 +95,8 @@ def test_the_worst_episodes_are_those_that_the_commands_show(run: RunFolder, tmp
         assert returns[number] == sorted(returns)[rank]
         seen = watch_player(run.path, tmp_path / "episode.png", env_index=number, size=(None, 64))
         assert seen.returns == [returns[number]]
-        assert f"return {returns[number]:g} after {record.episodes['length'][number]:g} steps" in episode.text
+        steps = f"{(length := record.episodes['length'][number]):g} step{'' if length == 1 else 's'}"
+        assert f"return {returns[number]:g} after {steps}" in episode.text
 
 
 def test_a_run_of_a_gymnasium_environment_names_no_command(tmp_path: Path) -> None:

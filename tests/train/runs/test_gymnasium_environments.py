@@ -222,11 +222,11 @@ def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_agents_that_can_act() -> None:
     able = {name: [agent for agent in AGENTS if can_act(agent, space)] for name, space in ACTIONS.items()}
     assert able == {
-        "discrete": ["ppo", "dqn", "pqn"],
-        "from one": ["ppo", "dqn", "pqn"],
-        "box": ["ppo", "sac", "td3"],
-        "several": ["ppo"],
-        "switches": ["ppo"],
+        "discrete": ["ppo", "dqn", "pqn", "bc", "recurrent-ppo"],
+        "from one": ["ppo", "dqn", "pqn", "bc", "recurrent-ppo"],
+        "box": ["ppo", "sac", "td3", "bc", "recurrent-ppo"],
+        "several": ["ppo", "bc", "recurrent-ppo"],
+        "switches": ["ppo", "bc", "recurrent-ppo"],
     }
     assert not can_act("ppo", spaces.Box(-np.inf, np.inf, (2,)))
     assert spaces_of(resolve("Any-v0"), {"observation": "state", "action": "from one"})[1] == ACTIONS["from one"]

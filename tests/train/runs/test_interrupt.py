@@ -416,7 +416,7 @@ def test_a_run_is_repeated_from_its_configuration(kind: tuple[Any, ...], tmp_pat
 @pytest.mark.parametrize("agent", ["ppo", "dqn", "pqn"])
 def test_init_from_begins_with_the_weights(agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"dqn": ["learning_starts=64", "weight_average=0.1"]}.get(agent, ["n_steps=8", "batch_size=256"])
-    settings = [*settings, "normalize_observation=true"]
+    settings = [*settings, "normalize_observation=true", "symmetry=none"]
     sizes = {"num_envs": 64, "total_timesteps": 8 * 64 * 2, "settings": settings}
     train_command("cartpole", agent, tmp_path / "first", "disabled", **sizes)
     kind = AGENTS[agent]

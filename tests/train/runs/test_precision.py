@@ -94,6 +94,8 @@ def test_a_run_computes_in_it_and_one_that_goes_on_elsewhere_is_told(
 class Model:
     """What :func:`computing` asks of an agent."""
 
+    keeps_replay = False
+
     def __init__(self, replays: bool, store: object) -> None:
         self.batch, self.rollout_buffer = type("Batch", (), {"device": torch.device("cuda")}), self
         self.store, self._replays = store, replays

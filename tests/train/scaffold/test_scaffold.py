@@ -202,7 +202,7 @@ def test_installed_packages_are_listed_and_broken_ones_named(installed: Path) ->
         row = rows[f"new_{template}"]
         assert row["id"] == f"new_{template}/New{template.capitalize()}-v0"
         assert row["summary"] == kind.summary
-        assert row["agents"] == (["ppo", "dqn", "pqn"] if kind.discrete else ["ppo", "sac", "td3"])
+        assert row["agents"] == ["ppo", *(["dqn", "pqn"] if kind.discrete else ["sac", "td3"]), "bc", "recurrent-ppo"]
         assert row["expert"]
     assert "No module named 'no_such_module'" in rows["no_import"]["error"]
     assert rows["no_build"] == {"name": "no_build", "error": "RuntimeError: no licence"}
