@@ -221,20 +221,33 @@ def _sizes(base: RunConfig, fixed: set[str]) -> list[Found]:
         return [pair for pair in ((lengths, steps), (batches, batch)) if pair[0].name not in fixed]
     pieces = base.num_envs * steps // batch
     lengths_tried = [steps]
+
+    def holds_sequences(n: int, m: int) -> bool:
+        """True if the sequences of an agent with a memory divide such rollouts and minibatches."""
+        if not AGENTS[base.agent].remembers:
+            return True
+        length = setting(base, "sequence_length") or n
+        return bool(n % length == 0 and base.num_envs * n // m % length == 0)
+
     found: list[Found] = []
     if "n_steps" not in fixed:
         divisor = batch if "batch_size" in fixed else pieces
         lengths_tried = [
             n
             for n in _doublings(steps, 1)
-            if base.num_envs * n % divisor == 0 and (n == steps or base.num_envs * n >= 2 * pieces)
+            if n == steps
+            or (base.num_envs * n % divisor == 0 and base.num_envs * n >= 2 * pieces and holds_sequences(n, pieces))
         ]
         found.append((Choice("n_steps", tuple(lengths_tried)), steps))
     if "batch_size" not in fixed:
         fits = [
             m
             for m in _doublings(pieces)
-            if m == pieces or all(base.num_envs * n % m == 0 and base.num_envs * n // m >= 16 for n in lengths_tried)
+            if m == pieces
+            or all(
+                base.num_envs * n % m == 0 and base.num_envs * n // m >= 16 and holds_sequences(n, m)
+                for n in lengths_tried
+            )
         ]
         found.append((Choice(MINIBATCHES, tuple(fits)), pieces))
     return found

@@ -109,7 +109,7 @@ def test_the_commands_take_a_plugins_agent_as_they_take_ours(tmp_path: Path, mon
     for command, found in [
         ("train cartpole --agent fixed --total-timesteps 256 --track disabled --run-dir run --device cpu", "fixed on"),
         ("evaluate run --episodes 4", "mean return"),
-        ("envs cartpole", "--agent fixed"),
+        ("envs cartpole", "fixed (1.0 M steps)"),
         ("envs", "no licence"),
         ("train cartpole --agent bad", "palaestra: error: the plug-in agent bad cannot be imported"),
     ]:

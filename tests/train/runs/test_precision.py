@@ -103,6 +103,9 @@ class Model:
     def replays_graphs(self) -> bool:
         return self._replays
 
+    def stores_states(self) -> bool:
+        return self.store is not None
+
 
 @pytest.mark.usefixtures("a_gpu")
 @pytest.mark.parametrize(
