@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
-# Minari makes a data set's folder before it looks at the name: one bad name breaks the list of all data sets, and ".."
-# makes folders outside.
+# Minari makes a data set's folder before it looks at the name: one name without a version breaks the list of all data sets.
 #
 # create_dataset_from_buffers("plain", ...), a name without a version, raises a TypeError out of int(None) and leaves
 # plain/data behind. From then on list_local_datasets() raises the same TypeError, whatever good data sets there are, and
-# a second attempt says that the data set exists. "../elsewhere/x-v0" is refused as malformed, after elsewhere/x-v0/data
-# was made beside the folder of all data sets.
+# a second attempt says that the data set exists.
 #
 # Cure: check names before Minari sees them (they end in -v and a number), list metadata.json files yourself.
 #
@@ -39,7 +37,7 @@ episode = EpisodeBuffer(
 )
 minari.create_dataset_from_buffers("good-v0", [episode], **spaces)
 print("listed:", *minari.list_local_datasets())
-for name in ("plain", "plain", "../elsewhere/x-v0"):
+for name in ("plain", "plain"):
     try:
         minari.create_dataset_from_buffers(name, [episode], **spaces)
     except Exception as error:
@@ -57,7 +55,6 @@ echo "$seen"
 expected="listed: good-v0
 plain: TypeError: int() argument must be a
 plain: ValueError: A Minari dataset with ID
-../elsewhere/x-v0: ValueError: Malformed dataset ID: ../elsewhere/x-v0. (IDs
 listed: TypeError: int() argument must be a
-left behind: datasets/plain/data elsewhere/x-v0/data"
+left behind: datasets/plain/data"
 [[ $seen == "$expected" ]] || { echo "CHANGED" >&2; exit 1; }

@@ -141,10 +141,10 @@ def test_data_sets_of_others_are_refused(minari: Any) -> None:
             r"no Minari data set arm/no-v0 in .*minari.*: there are arm/reach-v0, arm/short-v0",
         ),
         (
-            "../a-v0",
+            "an arm-v0",
             "pricing",
             {},
-            "'../a-v0' is no name of a Minari data set: they are like snake/expert-v0, with a version",
+            "'an arm-v0' is no name of a Minari data set: they are like snake/expert-v0, with a version",
         ),
         ("arm/reach", "pricing", {}, "is no name of a Minari data set"),
     ]:
