@@ -84,10 +84,8 @@ class QLearning(SteppingAgent, stable_baselines3.DQN):
         self._n_averaged = 0
         self._average: QNetwork | None = None  # None: it equals the online weights
         self._set_up_device()
-        # exponents of ε; a batch of one has the plain ε
-        number, first = self.n_envs * self._group.size, self.n_envs * self._group.rank
-        place = torch.linspace(0.0, 1.0, number)[first : first + self.n_envs] if number > 1 else torch.zeros(1)
-        self._exponents = (1.0 + self.exploration_spread * place).to(self.device) if self.exploration_spread else None
+        spread = self.exploration_spread
+        self._exponents = self._spread_exponents(spread) if spread else None  # of ε
 
     def _episodes_began(self) -> None:
         super()._episodes_began()

@@ -107,7 +107,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     """
     from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores
-    from palaestra.train.config import AGENTS
+    from palaestra.train.config import AGENTS, agent_in
     from palaestra.train.config.compatibility import check_forms, space_forms
     from palaestra.train.config.run_config import resolve_config, with_settings
     from palaestra.train.config.schema import ConfigError, env_settings
@@ -133,7 +133,7 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
         raise ConfigError(f"{model_file} is not in a run folder: say which environment it plays with --env ENV")
     if config is None or (env is not None and not config.plays_in(env)):
         assert env is not None
-        config = resolve_config(env, _agent_in(model_file), settings=settings)
+        config = resolve_config(env, agent_in(model_file), settings=settings)
     else:
         config, episodes = with_settings(config, settings), _final_episodes(folder, config)
         folder.check_environment(config, _note)
@@ -164,14 +164,3 @@ def _note(text: str) -> None:
     from palaestra.train.formatting import tell
 
     tell(f"palaestra: {text}", error=True)
-
-
-def _agent_in(model_file: Path) -> str:
-    from palaestra.agents.checkpoints.model_file import agent_of
-    from palaestra.train.config import AGENTS
-    from palaestra.train.config.schema import require_choice
-
-    names = {cls.__name__: name for name, cls in AGENTS.items()}
-    found = agent_of(model_file)
-    require_choice(found, names, f"agent in {model_file}:")
-    return names[found]

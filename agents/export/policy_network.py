@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.agents.networks.actor_critic import overrides
 from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
+from palaestra.agents.off_policy.continuous_networks import in_box
 from palaestra.agents.ppo import PPO
 from palaestra.agents.q_learning import QLearning, masked
 
@@ -115,8 +116,7 @@ class PolicyNetwork(nn.Module):
         features = self.policy.extract_features(obs, self.policy.features_extractor)
         gaussian = isinstance(self.policy, GaussianActor)
         squashed = self.policy.mu(self.policy.latent_pi(features)).tanh() if gaussian else self.policy.mu(features)
-        actions: Tensor = self._low + (squashed.view(-1, *self._low.shape) + 1.0) * self._half
-        return actions
+        return in_box(squashed, self._low, self._half)
 
     def _most_likely(self, obs: Any, mask: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         features = self.policy.extract_features(obs)

@@ -19,7 +19,7 @@ from torch import Tensor
 from palaestra.agents.buffers.replay import Content, Replay, Transitions
 from palaestra.agents.flat_optimizer import FlatOptimizer
 from palaestra.agents.networks.manual_mlp import without_gradients
-from palaestra.agents.off_policy.continuous_networks import Critics, Deterministic, SquashedGaussian
+from palaestra.agents.off_policy.continuous_networks import Critics, Deterministic, SquashedGaussian, in_box
 from palaestra.agents.off_policy.replaying_agent import ReplayingAgent
 from palaestra.agents.symmetry.symmetric_agent import SymmetryUse
 from palaestra.envs.core import StepResult
@@ -90,7 +90,7 @@ class ContinuousAgent(ReplayingAgent):
 
     def _to_box(self, actions: Tensor) -> Tensor:
         """Actions [N, A] in −1 … 1 in the units of the Box, [N, …], as SB3's ``unscale_action`` has them."""
-        return self._low + (actions.view(-1, *self._low.shape) + 1.0) * self._half
+        return in_box(actions, self._low, self._half)
 
     @torch.no_grad()
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
@@ -195,4 +195,5 @@ class ContinuousAgent(ReplayingAgent):
     @without_gradients
     def _follow(self, targets: list[Tensor], sources: list[Tensor], share: float) -> None:
         """θ' ← θ' + τ (θ − θ'), and running statistics, if a network has any, as they are."""
-        torch._foreach_lerp_(targets, sources, share)
+        if targets:
+            torch._foreach_lerp_(targets, sources, share)

@@ -40,6 +40,16 @@ def _is_flat(model: BaseModel) -> bool:
     return boxed and type(model.features_extractor) is FlattenExtractor and not has_hooks(model)
 
 
+def in_box(actions: Tensor, low: Tensor, half: Tensor) -> Tensor:
+    """Actions [N, A] in −1 … 1 in the units of a Box, [N, …], as SB3's ``unscale_action`` has them.
+
+    Args:
+        low: the Box's lower bounds, […].
+        half: half of its range, […].
+    """
+    return low + (actions.view(-1, *low.shape) + 1.0) * half
+
+
 class Critics:
     """The networks of a ``ContinuousCritic``: values [K, B] of actions [B, A] in −1 … 1."""
 

@@ -150,12 +150,8 @@ class SAC(ContinuousAgent, stable_baselines3.SAC):
             self._descend(other, count)
         if self._n_updates % self.target_update_interval == 0:
             self._follow([*self.critic_target.parameters()], [*self.critic.parameters()], self.tau)
-            self._copy_statistics()
-        return torch.cat((loss.unsqueeze(0), summary))
-
-    def _copy_statistics(self) -> None:
-        if self.batch_norm_stats:
             self._follow(self.batch_norm_stats_target, self.batch_norm_stats, 1.0)
+        return torch.cat((loss.unsqueeze(0), summary))
 
     def _learn_values(self, index: Tensor, noise: Tensor) -> tuple[Tensor, Any, Tensor, Tensor]:
         """Set the critic's gradients; the loss [], observations [B, …], shares [B] and the number [] that count."""

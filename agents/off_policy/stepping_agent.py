@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import VecEnv
@@ -52,6 +53,12 @@ class SteppingAgent(OnDeviceAlgorithm):
         if frequency.frequency < 1:
             raise ValueError(f"steps between updates must be at least 1, got {frequency.frequency}")
         self._train_frequency = frequency.frequency
+
+    def _spread_exponents(self, spread: float) -> Tensor:
+        """From 1 to 1 + ``spread`` over the environments of all processes, [N] of this one's; 1 where there is one."""
+        number, first = self.n_envs * self._group.size, self.n_envs * self._group.rank
+        place = torch.linspace(0.0, 1.0, number)[first : first + self.n_envs] if number > 1 else torch.zeros(1)
+        return (1.0 + spread * place).to(self.device)
 
     def _episodes_began(self) -> None:
         self._finite = FiniteCheck(self.n_envs, self.device, self._looks)

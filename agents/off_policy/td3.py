@@ -104,10 +104,8 @@ class TD3(ContinuousAgent, stable_baselines3.TD3):
         self._actor, self._target_actor = Deterministic(self.actor), Deterministic(self.actor_target)
         self._setup_networks()
         self._latest = torch.zeros(2, device=self.device)  # the actor's loss and mean value when it learned last
-        number, first = self.n_envs * self._group.size, self.n_envs * self._group.rank
-        place = torch.linspace(0.0, 1.0, number)[first : first + self.n_envs] if number > 1 else torch.zeros(1)
-        deviations = self.exploration_noise ** (1.0 + self.exploration_spread * place)
-        self._deviations = deviations.unsqueeze(1).to(self.device)  # [N, 1]
+        deviations = self.exploration_noise ** self._spread_exponents(self.exploration_spread)
+        self._deviations = deviations.unsqueeze(1)  # [N, 1]
 
     def _explore(self, obs: Any, rng: Rng) -> Tensor:
         best = self._actor.best(obs)
@@ -124,10 +122,8 @@ class TD3(ContinuousAgent, stable_baselines3.TD3):
             self._descend(actor, count)
             self._follow([*self.critic_target.parameters()], [*self.critic.parameters()], self.tau)
             self._follow([*self.actor_target.parameters()], [*self.actor.parameters()], self.tau)
-            if self.critic_batch_norm_stats:
-                self._follow(self.critic_batch_norm_stats_target, self.critic_batch_norm_stats, 1.0)
-            if self.actor_batch_norm_stats:
-                self._follow(self.actor_batch_norm_stats_target, self.actor_batch_norm_stats, 1.0)
+            self._follow(self.critic_batch_norm_stats_target, self.critic_batch_norm_stats, 1.0)
+            self._follow(self.actor_batch_norm_stats_target, self.actor_batch_norm_stats, 1.0)
         return torch.cat((loss.unsqueeze(0), self._latest))
 
     def _learn_values(self, index: Tensor, noise: Tensor) -> tuple[Tensor, Any, Tensor, Tensor]:

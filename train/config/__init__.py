@@ -105,6 +105,22 @@ def require_agent(name: str) -> None:
     AGENTS[name]
 
 
+def agent_in(model_file: str | Path) -> str:
+    """The name of the agent in a model file.
+
+    Raises:
+        ConfigError: if there is no such agent here.
+        CheckpointError, FileNotFoundError: if it cannot be read.
+    """
+    from palaestra.agents.checkpoints.model_file import agent_of
+    from palaestra.train.config.schema import require_choice
+
+    names = {cls.__name__: name for name, cls in AGENTS.items()}
+    found = agent_of(model_file)
+    require_choice(found, names, f"agent in {model_file}:")
+    return names[found]
+
+
 def agent_errors() -> dict[str, str]:
     """What is wrong with the plug-ins that cannot be used, by the agent's name."""
     found = {name: _agent_class(name)[1] for name in agent_places()}

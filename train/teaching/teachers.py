@@ -13,18 +13,18 @@ from stable_baselines3.common.utils import FloatSchedule
 
 from palaestra.agents import PPO, CheckpointError
 from palaestra.agents.base import OnDeviceAlgorithm
-from palaestra.agents.checkpoints.model_file import agent_of, read
+from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.agents.imitation.bc import BC
 from palaestra.agents.imitation.lesson import Lesson
 from palaestra.agents.imitation.taught_ppo import TaughtPPO
 from palaestra.envs.core import resolve_device
-from palaestra.train.config import AGENTS
+from palaestra.train.config import AGENTS, agent_in
 from palaestra.train.config.compatibility import check_forms, space_forms
 from palaestra.train.config.lessons import EXPERT
 from palaestra.train.config.presets import preset
 from palaestra.train.config.run_config import RunConfig
-from palaestra.train.config.schema import ConfigError, require_choice, schedule
+from palaestra.train.config.schema import ConfigError, schedule
 from palaestra.train.evaluation.episodes import VALIDATION_SEED, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Policy
 from palaestra.train.evaluation.statistics import share_of
@@ -68,10 +68,7 @@ def teacher_of(config: RunConfig) -> Policy:
     if name.endswith(_EXPORTED):
         return _exported(Path(name), config)
     try:
-        classes = {kind.__name__: kind for kind in AGENTS.values()}
-        found = agent_of(name)
-        require_choice(found, classes, f"agent in {name}:")
-        model = read(classes[found], name, device=resolve_device(config.device), to_act=True)
+        model = read(AGENTS[agent_in(name)], name, device=resolve_device(config.device), to_act=True)
     except (FileNotFoundError, CheckpointError) as error:
         raise ConfigError(f"pretrain={name}: {error}") from error
     try:
@@ -110,7 +107,7 @@ def teach(model: Any, config: RunConfig) -> None:
     assert isinstance(model, TaughtPPO)
     steps = config.total_timesteps if config.pretrain_steps is None else config.pretrain_steps
     try:
-        check_teacher(config)
+        teacher: Any = teacher_of(config) if config.dataset is None else _recorded(config)
     except ConfigError as error:
         if model.num_timesteps < steps:
             raise
@@ -118,10 +115,8 @@ def teach(model: Any, config: RunConfig) -> None:
         return
     score: Callable[[int, int], float]
     if config.dataset is None:
-        teacher: Any = teacher_of(config)
         score, what = _scores(teacher, config), config.pretrain or EXPERT
     else:
-        teacher = _recorded(config)
         mean = float(teacher.returns.mean())
         score, what = (lambda episodes, seed: mean), f"the {len(teacher.returns):,} episodes of {config.dataset}"
     model.begin_lesson(Lesson(teacher, steps, _share(config), score))
