@@ -13,9 +13,8 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 5. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
 6. ``ent_coef`` may be a schedule, like ``learning_rate``.
 7. ``normalize_reward`` and ``normalize_observation``: :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
-8. ``scale_actions=True`` scales actions to the Box: :mod:`palaestra.agents.networks.action_units`.
-9. ``symmetry`` uses the symmetries that the environment names: :mod:`palaestra.agents.symmetry.symmetric_agent`.
-10. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
+8. ``scale_actions`` and ``symmetry``: :mod:`.networks.action_units` and :mod:`.symmetry.symmetric_agent`.
+9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
 
 Source: Schulman et al., "Proximal policy optimization algorithms", 2017 (arXiv 1707.06347).
 """
@@ -186,8 +185,9 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         """Rewards, dones and truncations [N] and info of a step, which is stored at that place of the rollout."""
         obs: Any = self._last_obs
         mask, moment = self.batch.action_masks(), self.rollout_buffer.moment()
-        actions, values, log_probs = self._actor_critic.sample(obs, self._noise_now(place, step), mask)
-        new_obs, rewards, terminated, truncated, info = self._step(self._actor_critic.for_env(actions))
+        own, values, log_probs = self._actor_critic.sample(obs, self._noise_now(place, step), mask)
+        played, actions = self._played_and_learned(obs, own, step)
+        new_obs, rewards, terminated, truncated, info = self._step(self._actor_critic.for_env(played))
         dones = terminated | truncated
         scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
         scaled = self._bootstrap(self._actor_critic.values, scaled, truncated, info)
@@ -195,6 +195,10 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self._statistics.add(info)
         self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         return rewards, dones, truncated, info
+
+    def _played_and_learned(self, obs: Any, own: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
+        """The actions that are played, and those that are learned from, where the policy gives ``own``."""
+        return own, own
 
     def _noise_now(self, place: int | Tensor, step: int | Tensor) -> Tensor | None:
         """The noise of this step's actions, which is drawn for several steps of the rollout at once."""
@@ -208,11 +212,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     @torch.no_grad()
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
-        """Actions [N, …] for observations [N, …] on the device, within the action space's bounds.
-
-        The most likely action, or one sampled with ``rng`` (one key per row); ``mask`` bool [N, A] names the legal
-        ones. The tensor twin of :meth:`predict`.
-        """
+        """Actions [N, …] within the action space's bounds: the most likely, or sampled with ``rng``; see AgentTraits."""
         actions = self._actor_critic.act(self._numbering.from_env(obs), rng, mask)
         return self._numbering.to_env(actions)  # type: ignore[no-any-return]
 

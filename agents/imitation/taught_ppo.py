@@ -99,23 +99,11 @@ class TaughtPPO(PPO):
     def _can_record(self) -> bool:
         return super()._can_record() and not self._in_lesson  # a teacher may do anything
 
-    @torch.no_grad()
-    def _transition(self, place: int | Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, Any]]:
+    def _played_and_learned(self, obs: Any, own: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         if not self._in_lesson:
-            return super()._transition(place, step)
-        obs: Any = self._last_obs
-        mask, moment = self.batch.action_masks(), self.rollout_buffer.moment()
-        own, values, log_probs = self._actor_critic.sample(obs, self._noise_now(place, step), mask)
+            return super()._played_and_learned(obs, own, step)
         wanted = self._wanted(obs, own)
-        played = self._played(own, wanted, step)
-        new_obs, rewards, terminated, truncated, info = self._step(self._actor_critic.for_env(played))
-        dones = terminated | truncated
-        scaled = rewards if self._reward_scale is None else self._reward_scale(rewards, dones)
-        scaled = self._bootstrap(self._actor_critic.values, scaled, truncated, info)
-        self.rollout_buffer.put(place, obs, wanted, scaled, dones, values, log_probs, mask, moment)
-        self._statistics.add(info)
-        self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-        return rewards, dones, truncated, info
+        return self._played(own, wanted, step), wanted
 
     def _wanted(self, obs: Any, own: Tensor) -> Tensor:
         """The teacher's actions for the observations, as the policy gives its ``own``."""
