@@ -212,7 +212,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     @torch.no_grad()
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
-        """Actions [N, …] within the action space's bounds: the most likely, or sampled with ``rng``; see AgentTraits."""
+        """Actions [N, …] within the action space's bounds, the most likely or sampled with ``rng``; see AgentTraits."""
         actions = self._actor_critic.act(self._numbering.from_env(obs), rng, mask)
         return self._numbering.to_env(actions)  # type: ignore[no-any-return]
 
