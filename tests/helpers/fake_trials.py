@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from palaestra.train.config.run_config import RunConfig, resolve_config
+from palaestra.train.sweep import search, study
 from palaestra.train.sweep.custom_space import user_space
 from palaestra.train.sweep.search_space import Space
 from palaestra.train.sweep.trial import Evaluated, evaluations
@@ -81,3 +84,28 @@ class Launcher:
 
 def rates(*extra: str) -> Space:
     return user_space(BASE, ["learning_rate=1e-5..1e-1", *extra])
+
+
+# ---------------------------------------------------------------------------------------------------- other workers
+
+
+def work_on(file: Path, folder: Path, tell: Callable[[int], None]) -> None:
+    """In a process of its own: help to make 12 trials, two at once, and tell how many it has made."""
+    study.POLL = 0.001
+    storage, launcher = study.open_storage(f"sqlite:///{file}"), Launcher()
+    opened = study.open_study(storage, "shared", rates(), "here")
+    assert study.Worker(opened, storage, rates(), folder, launcher).run(12, 2, lambda: False)
+    tell(len(launcher.made))
+
+
+def begin_and_never_end(url: str, folder: Path, tell: Callable[[str], None]) -> None:
+    """In a process of its own: a sweep whose trials run for ever; it tells their names as it looks at them."""
+    study.GRACE, study.HEARTBEAT, study.POLL = 8, 1, 0.01
+
+    class Endless(Fake):
+        def ended(self) -> bool:
+            tell(self.folder.name)
+            return False
+
+    endless: Any = Endless
+    search.sweep(rates(), 6, 1, folder, url, False, endless)

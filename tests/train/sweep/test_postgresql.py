@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ pytest.importorskip("psycopg", reason="the extra sweep is not installed")
 import fake_trials
 import optuna
 from fake_trials import Fake, Launcher, rates
+from forked_command import FORKS
 
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import ConfigError
@@ -87,22 +86,6 @@ def trials_made(launcher: Launcher, folder: Path) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------------- workers
 
-KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-import fake_trials as t
-from palaestra.train.sweep import search, study
-study.GRACE, study.HEARTBEAT, study.POLL = 8, 1, 0.01
-
-class Endless(t.Fake):
-    def ended(self):
-        print("running", self.folder.name, flush=True)
-        return False
-
-search.sweep(t.rates(), 6, 1, Path(sys.argv[1]), sys.argv[2], False, Endless)
-"""
-
 
 def test_two_workers_share_the_trials_and_one_is_killed(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -111,18 +94,20 @@ def test_two_workers_share_the_trials_and_one_is_killed(
     monkeypatch.setattr(study, "GRACE", 8)
     monkeypatch.setattr(study, "HEARTBEAT", 1)
     folder = tmp_path / "shared"
-    command = [sys.executable, "-c", KILLED, str(folder), server.url, str(Path(fake_trials.__file__).parent)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "running trial-0000\n"
-        launcher = Launcher()
+    looks, end = FORKS.Pipe(duplex=False)
+    other = FORKS.Process(target=fake_trials.begin_and_never_end, args=(server.url, folder, end.send))
+    other.start()
+    end.close()
+    assert looks.recv() == "trial-0000"
+    launcher = Launcher()
 
-        def launch(config: RunConfig, place: Path) -> Fake:
-            if len(launcher.made) == 2:
-                os.kill(other.pid, signal.SIGKILL)
-            return launcher(config, place)
+    def launch(config: RunConfig, place: Path) -> Fake:
+        if len(launcher.made) == 2:
+            other.kill()
+        return launcher(config, place)
 
-        assert search.sweep(rates(), 6, 1, folder, server.url, False, launch)
+    assert search.sweep(rates(), 6, 1, folder, server.url, False, launch)
+    other.join()
     made = trials_made(launcher, folder)
     assert made[:2] == ["trial-0001", "trial-0002"]
     assert sorted(made) == [f"trial-{number:04d}" for number in range(6)]

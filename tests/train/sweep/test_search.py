@@ -7,7 +7,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -24,7 +23,9 @@ pytest.importorskip("scipy", reason="the extra sweep is not installed")
 
 import fake_trials
 import optuna
+import team
 from fake_trials import BASE, Launcher, rates, write_run
+from forked_command import FORKS
 from optuna.trial import TrialState
 
 from palaestra.envs.specs import GymnasiumSpec
@@ -274,29 +275,16 @@ def test_the_trial_of_a_dead_worker_is_tried_again(tmp_path: Path, monkeypatch: 
     assert len(study.counted(opened)) == 2
 
 
-WORKER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-import fake_trials as t
-from palaestra.train.sweep import study
-study.POLL = 0.001
-space, folder = t.rates(), Path(sys.argv[1])
-storage = study.open_storage(f"sqlite:///{folder / 'sweep.db'}")
-opened = study.open_study(storage, "shared", space, "here")
-launcher = t.Launcher()
-assert study.Worker(opened, storage, space, folder, launcher).run(12, 2, lambda: False)
-print(len(launcher.made))
-"""
-
-
 def test_two_workers_on_one_file_make_exactly_as_many_trials_as_wanted(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WORKER, str(tmp_path), str(Path(fake_trials.__file__).parent)]
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    made = [int(worker.communicate(timeout=120)[0]) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert sum(made) == 12
-    assert min(made) > 0
+    made = FORKS.SimpleQueue()
+    file = tmp_path / "sweep.db"
+    workers = [FORKS.Process(target=fake_trials.work_on, args=(file, tmp_path, made.put)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    assert team.wait(workers, 120.0) == [0, 0]
+    made_by = [made.get() for _ in workers]
+    assert sum(made_by) == 12
+    assert min(made_by) > 0
     trials = [t for t in trials_of(tmp_path, "shared") if t.state != TrialState.FAIL]
     assert len(trials) == 12
     assert {t.user_attrs["origin"] for t in trials} == {int(p.name[-4:]) for p in tmp_path.glob("trial-*")}
@@ -468,6 +456,8 @@ def test_real_trials_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reruns, "RUNS", 1)
+    for part in (study, reruns):
+        monkeypatch.setattr(part, "POLL", 0.1)  # s; who looks all the time takes the processor from the trials
     monkeypatch.chdir(tmp_path)
     vary = ["--vary", "batch_size=64,128", "--set", "n_epochs=1"]
     monkeypatch.setattr(
