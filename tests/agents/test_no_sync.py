@@ -21,6 +21,7 @@ from palaestra.agents import DQN, PPO, PQN, SharedMlp, base
 from palaestra.agents.off_policy import stepping_agent
 from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
 from palaestra.envs import TensorVectorEnv, make
+from palaestra.envs.arm import reach_torque
 from palaestra.envs.core.batching.restarts import RestartingVectorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.train.config import AGENTS
@@ -245,6 +246,7 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     after 4 steps here (64 in life).
     """
     copies: list[int] = []
+    monkeypatch.setattr(reach_torque, "SUBSTEPS", 1)  # of 10 of the same operations; CASES has all of them
     monkeypatch.setattr(stepping_agent, "REPORT_STEPS", STEPS)
     monkeypatch.setattr(base, "to_host", lambda values: copies.append(values.numel()) or [1.0] * values.numel())
     config = resolve_config(name, agent)

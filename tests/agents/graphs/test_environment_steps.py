@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from palaestra.agents.graphs.recorder import Recorder
 from palaestra.agents.graphs.slots import places_of, tensors_of
 from palaestra.envs import TensorVectorEnv, make
+from palaestra.envs.arm import reach_torque
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.registry import entries
 
@@ -26,6 +27,7 @@ CASES |= {
 }
 STEPS = 200
 FEWER = {"reach-torque": 60, "reach-torque payload": 24}  # slow; tests/stress/recorded_training.py takes 200
+PHYSICS_STEPS = 2  # of a step of reach-torque, instead of 10 of the same operations; a trace below has all of them
 
 
 class Stepper:
@@ -53,6 +55,7 @@ def test_a_replayed_step_is_a_step(case: str, monkeypatch: pytest.MonkeyPatch) -
     """Across ends of episodes: observations, rewards, ends, information and what a checkpoint would hold."""
     name, arguments = CASES[case]
     steps = FEWER.get(case, STEPS)
+    monkeypatch.setattr(reach_torque, "SUBSTEPS", PHYSICS_STEPS)
     plain, replayed = (make(name, 8, "cpu", seed=3, max_episode_steps=steps // 4, **arguments) for _ in range(2))
     for batch in (plain, replayed):
         batch.reset()

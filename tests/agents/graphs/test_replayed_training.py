@@ -22,6 +22,7 @@ from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import resolve_config
 
 ENVS, STEPS = 16, 200
+FEW = 50  # steps, five iterations: what happens once in each is called three times, recorded, and replayed
 
 
 class Graphs:
@@ -94,7 +95,7 @@ def test_recordings_train_to_the_same_bits(name: str, agent: str, monkeypatch: p
 
     That whole runs do so too, killed and resumed, is tested in tests/train/runs/test_killed_runs.py.
     """
-    compare_recorded(name, agent, monkeypatch, 60)
+    compare_recorded(name, agent, monkeypatch, FEW)
 
 
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -123,9 +124,9 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 @pytest.mark.parametrize("case", OTHERS)
 def test_so_do_options_that_no_preset_has(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, agent, settings = OTHERS[case]
-    plain = learned(on_a_gpu(preset(name, agent, **settings), monkeypatch), 60)
+    plain = learned(on_a_gpu(preset(name, agent, **settings), monkeypatch), FEW)
     graphs = Graphs()
-    recorded = learned(on_a_gpu(preset(name, agent, **settings), monkeypatch, graphs), 60)
+    recorded = learned(on_a_gpu(preset(name, agent, **settings), monkeypatch, graphs), FEW)
     assert differing(recorded, plain) == []
     assert min(graphs.replays) > 0
 
