@@ -180,11 +180,14 @@ _SYNC_HINT = "no .item(), no if on a tensor, no boolean-mask indexing; new tenso
 
 
 def no_sync(subject: Subject) -> str | None:
-    """The meta device has shapes and no values, so that whatever would read one raises."""
+    """The meta device has shapes and no values, so that whatever would read one raises.
+
+    Three steps say all: after a reset, at the time limit, and after the end of the episode.
+    """
     try:
-        batch = subject.short(device="meta")
+        batch = subject.batch(device="meta", max_episode_steps=2)
         batch.reset()
-        for step in range(1, SHORT + 2):
+        for step in range(1, 4):
             batch.step(random_actions(batch, step))
         for name in OPTIONAL:
             if batch.env.has(name):
