@@ -17,6 +17,7 @@ import torch
 
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
+from palaestra.train.commands.looking import report
 from palaestra.train.runs import trainer
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -26,7 +27,7 @@ FORKS.set_forkserver_preload(
 
 
 class ForkedCommand:
-    """``palaestra WORDS`` in this folder. Final evaluations are short and leave no video.
+    """``palaestra WORDS`` in this folder. Final evaluations are short and leave no video and no page.
 
     Args:
         words: after the name of the command.
@@ -99,6 +100,7 @@ def _run(
         setattr(sys, name, os.fdopen(written, "w", buffering=1, closefd=False))
     TensorEnvSpec.evaluation_episodes = 10
     trainer._record_episode = lambda *args: None
+    report.report_after_training = lambda folder: None
     if before is not None:
         before()
     sys.argv = ["palaestra", *words]

@@ -271,7 +271,7 @@ def test_a_corrupt_model_is_a_clear_error(
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(here: Path) -> None:
-    train = ["-m", "palaestra.train.cli", "train", "--track", "disabled"]
+    train = ["-m", "palaestra.train.cli", "train", "--track", "disabled", "--no-report"]
     command = [sys.executable, *train, "cartpole", "--set", "env.max_episode_steps=40", "--run-dir", "run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     progress = here / "run" / "progress.csv"

@@ -32,7 +32,7 @@ class Case:
     env: str
     agent: str
     settings: tuple[str, ...] = TINY
-    iterations: int = 30
+    iterations: int = 20
     words: tuple[str, ...] = ()
     kills: int = 1
     processes: int = 1
