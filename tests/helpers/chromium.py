@@ -80,16 +80,21 @@ def requested_hosts(window: Any) -> list[str]:
 
 
 AXE = "axe-core@4.10.3"
+RUN_AXE = """
+const tell = arguments[0];
+const fault = (found) => [found.id, found.impact, found.nodes[0].html.slice(0, 200)];
+const told = (found) => tell([found.passes.length, found.violations.map(fault)]);
+axe.run({resultTypes: ["violations"]}).then(told, (error) => tell(String(error)));
+"""  # of each rule that is kept axe describes one element, instead of thousands in a page of figures
 
 
 def barriers(window: Any) -> list[tuple[str, str, str]]:
     """Faults that axe-core calls serious or critical: rule, impact and an element. Skips without npm."""
     window.execute_cdp_cmd("Runtime.evaluate", {"expression": _axe()})  # which a page's policy does not hold back
     window.set_script_timeout(60)
-    found = window.execute_async_script("axe.run().then(arguments[0], (error) => arguments[0](String(error)))")
-    assert len(found["passes"]) > 10
-    faults = [(f["id"], f["impact"], f["nodes"][0]["html"][:200]) for f in found["violations"]]
-    return [fault for fault in faults if fault[1] in ("serious", "critical")]
+    rules, faults = window.execute_async_script(RUN_AXE)
+    assert rules > 10
+    return [tuple(fault) for fault in faults if fault[1] in ("serious", "critical")]
 
 
 @cache
