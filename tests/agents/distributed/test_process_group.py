@@ -240,7 +240,7 @@ class Broken(Walk):
             reward = torch.where(torch.arange(len(reward)) == 3, torch.nan, reward)
         return state, reward, terminated
 '''
-SIZES = ["--num-envs", "32", "--seed", "1", "--checkpoint-every", "1024", "--track", "disabled"]
+SIZES = ["--num-envs", "32", "--seed", "1", "--checkpoint-every", "1024", "--track", "disabled", "--no-report"]
 SETTINGS = [part for setting in ("n_steps=16", "batch_size=128", "n_epochs=2") for part in ("--set", setting)]
 
 
