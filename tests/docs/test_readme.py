@@ -13,6 +13,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pages import PAGES, ROOT, blocks, command_lines, read
 from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
+from palaestra.envs.checker import conformance
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand import uplift
 from palaestra.envs.pricing.demand.counts import intervals
@@ -36,13 +38,14 @@ from palaestra.train.bench.overview import all_figures, overview_table, processo
 from palaestra.train.export import confirm
 from palaestra.train.export.held_out import held_out_reference
 from palaestra.train.export.observation_reader import ObservationReader
+from palaestra.train.recording import show
 from palaestra.train.results import grid, table
 from palaestra.train.runs import callbacks, trainer
 from palaestra.train.serve import outcomes
 from palaestra.train.sweep import search
 
 ELSEWHERE = re.compile(r"^## Add an environment\n.*?(?=^## )", re.DOTALL | re.MULTILINE)  # test_readme_environment.py
-FEWER = ["--track", "disabled", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
+FEWER = ["--track", "disabled", "--no-report", "--num-envs", "32", "--total-timesteps", "512", "--set", "batch_size=64"]
 FEWER_STEPS = {  # by agent
     "ppo": [*FEWER, "--set", "n_steps=16"],
     "dqn": [*FEWER, "--set", "learning_starts=64"],
@@ -183,6 +186,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(table, "results_table", lambda rows: "")
     monkeypatch.setattr(search, "sweep", lambda *args, **kwargs: True)  # searched in test_search.py
     monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)  # recorded in test_cli.py
+    monkeypatch.setattr(show, "most_steps", lambda batch: 30)  # of a recording; whole ones are in test_watch.py
+    monkeypatch.setattr(conformance, "examine", partial(conformance.examine, num_envs=16, steps=8))
+    monkeypatch.setattr(conformance, "SPEED_SECONDS", 0.05)
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
     monkeypatch.setattr(confirm, "STATES", 200)  # of an exported agent; test_export.py
     monkeypatch.setattr(held_out_reference, "STATES", 2000)
@@ -201,10 +207,10 @@ def _fewer(command: list[str]) -> list[str]:
         lesson = ["--pretrain-steps", "256"] if "--pretrain" in command and "bc" not in command else []
         return [*FEWER_STEPS[next((agent for agent in FEWER_STEPS if agent in command), "ppo")], *short, *lesson]
     if command[0] == "train" and "--total-timesteps" in command:
-        return ["--total-timesteps", "1024"]
+        return ["--total-timesteps", "1024", "--no-report"]
     if command[0] == "record":
         return ["--episodes", "4"]
-    return ["--episodes", "64"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
+    return ["--episodes", "16"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
 
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)
