@@ -24,14 +24,14 @@ from palaestra.agents.buffers.memory_limits import at_most, available, nbytes, r
 from palaestra.agents.optimizers import with_own_optimizer
 from palaestra.agents.options import AtLeastOne
 from palaestra.agents.symmetry.symmetric_agent import check_symmetry
-from palaestra.envs.core import EnvError, TensorVectorEnv, resolve_device, state_fields
+from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import RAISED, describe, one_line
-from palaestra.envs.goals import check_goals
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
 from palaestra.train.config import AGENTS
+from palaestra.train.config.goal_check import check_hindsight
 from palaestra.train.config.schema import (
     ConfigError,
     Option,
@@ -322,21 +322,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
             raise too_large from error
         raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
     _check_symmetry(env, env_kwargs, arguments, built)
-    _check_goals(env, env_kwargs, arguments)
-
-
-def _check_goals(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
-    """Raise a ConfigError if hindsight is asked for in an environment without goals."""
-    hindsight = arguments.get("hindsight")
-    if not hindsight:
-        return
-    batch = env.open(1, "cpu", 0, **env_kwargs)
-    try:
-        check_goals(batch)
-    except EnvError as error:
-        raise ConfigError(f"hindsight={hindsight}: {env.short_name} does not fit: {error}; leave it out") from error
-    finally:
-        batch.close()
+    check_hindsight(env, env_kwargs, arguments)
 
 
 def _check_symmetry(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any], policy: Any) -> None:
