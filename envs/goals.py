@@ -58,8 +58,8 @@ def rewards_of_goals(rule: GoalRule, achieved: Array, desired: Array) -> Array:
             f"{RULE} raises {describe(error)} where it is asked for {len(achieved)} goals at once"
         ) from error
     if rewards.shape != (len(achieved),):
-        many = f"{len(achieved)} goals {achieved.shape} at once"
-        raise EnvError(f"{RULE} must give a number for each of {many}, it gives the shape {rewards.shape}")
+        told = f"an array of the shape {rewards.shape}" if rewards.shape else f"one number, {rewards}"
+        raise EnvError(f"{RULE} must give {len(achieved)} numbers for {len(achieved)} goals at once, it gives {told}")
     if not np.isfinite(rewards).all():
         raise EnvError(f"{RULE} gives {rewards[~np.isfinite(rewards)][0]}")
     return rewards
