@@ -49,7 +49,7 @@ class Transitions(NamedTuple):
     indices: Tensor  # int64 [B] row · N + column
 
 
-class Window(NamedTuple):
+class StepWindow(NamedTuple):
     """The n rows that B transitions may go through."""
 
     places: Tensor  # int64 [B, n] row · N + column
@@ -215,19 +215,19 @@ class Replay:
         window = self._window_at(index)
         return self._transitions(index, window, self._rewards_in(window), weights)
 
-    def _window_at(self, index: Tensor) -> Window:
+    def _window_at(self, index: Tensor) -> StepWindow:
         row, column = index // self.num_envs, index % self.num_envs
         places = ((row.unsqueeze(1) + self._window) % self.rows) * self.num_envs + column.unsqueeze(1)  # [B, n]
         kinds = self.kinds.index_select(0, places.flatten()).view(places.shape)
         goes_on = (kinds == STEP).long().cumprod(1)
         counted = (kinds != NOTHING).long()
         counted[:, 1:] *= goes_on[:, :-1]
-        return Window(places, counted, ((kinds == TERMINATED).long() * counted).amax(1))
+        return StepWindow(places, counted, ((kinds == TERMINATED).long() * counted).amax(1))
 
-    def _rewards_in(self, window: Window) -> Tensor:
+    def _rewards_in(self, window: StepWindow) -> Tensor:
         return self.rewards.index_select(0, window.places.flatten()).view(window.places.shape)
 
-    def _transitions(self, index: Tensor, window: Window, rewards: Tensor, weights: Tensor | None) -> Transitions:
+    def _transitions(self, index: Tensor, window: StepWindow, rewards: Tensor, weights: Tensor | None) -> Transitions:
         """The transitions with these windows and rewards [B, n]."""
         _, counted, ended = window
         row, column = index // self.num_envs, index % self.num_envs
