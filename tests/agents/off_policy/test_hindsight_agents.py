@@ -48,7 +48,7 @@ def after(kind: Any, name: str, steps: int, hindsight: int, num_envs: int = 16, 
 def test_dqn_learns_to_flip_bits_with_hindsight_alone() -> None:
     """Eight bits, 256 states: without hindsight a reward other than −1 is hardly ever seen."""
     settings: dict[str, Any] = {"bits": 8, "learning_rate": 1e-3, "gamma": 0.95, "samples_per_insert": 32.0}
-    settings |= {"exploration_fraction": 0.3, "tau": 0.2, "target_update_interval": 64, "batch_size": 128}
+    settings |= {"exploration_fraction": 0.3, "tau": 0.05, "target_update_interval": 16, "batch_size": 128}
     settings |= {"policy_kwargs": {"net_arch": [128]}}
     assert after(DQN, BITS, 12_000, 4, **settings) > 0.9
     assert after(DQN, BITS, 12_000, 0, **settings) < 0.2
@@ -56,8 +56,11 @@ def test_dqn_learns_to_flip_bits_with_hindsight_alone() -> None:
 
 @pytest.mark.parametrize("kind", [SAC, TD3])
 def test_continuous_agents_learn_to_reach_with_hindsight(kind: Any) -> None:
-    settings: dict[str, Any] = {"learning_rate": 1e-3, "gamma": 0.9, "samples_per_insert": 32.0, "tau": 0.02}
-    settings |= {"near": 0.05} | ({"exploration_noise": 0.3} if kind is TD3 else {"ent_coef": "auto_0.1"})
+    settings: dict[str, Any] = {"near": 0.05, "gamma": 0.9, "tau": 0.02}
+    if kind is TD3:
+        settings |= {"learning_rate": 1e-3, "samples_per_insert": 32.0, "exploration_noise": 0.3}
+    else:
+        settings |= {"learning_rate": 3e-3, "samples_per_insert": 16.0, "ent_coef": "auto_0.1"}
     assert after(kind, POINT, 4_000, 4, **settings) > 0.9
     assert after(kind, POINT, 4_000, 0, **settings) < 0.5
 
