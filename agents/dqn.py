@@ -28,6 +28,7 @@ Silver, "Deep reinforcement learning with double Q-learning", AAAI 2016; Hessel 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Unpack
 
 import stable_baselines3
@@ -39,10 +40,10 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from torch import Tensor
 
 from palaestra.agents.buffers.prioritized import Priorities
-from palaestra.agents.buffers.replay import Content, Replay, Transitions
+from palaestra.agents.buffers.replay import Replay, Transitions
 from palaestra.agents.networks.extractors import DuelingPolicy
 from palaestra.agents.networks.manual_mlp import without_gradients
-from palaestra.agents.off_policy.replaying_agent import ReplayingAgent, ReplayRatio
+from palaestra.agents.off_policy.replaying_agent import Hindsight, ReplayingAgent, ReplayRatio
 from palaestra.agents.options import (
     AtLeastOne,
     BatchSize,
@@ -101,6 +102,7 @@ class DQN(ReplayingAgent, QLearning):
         max_grad_norm: NonNegative = 10.0,
         *,
         samples_per_insert: ReplayRatio | None = None,
+        hindsight: Hindsight = 0,
         double_q: bool = False,
         huber_delta: Annotated[float, Ge(1e-6)] = 1.0,
         prioritized_replay: NonNegative = 0.0,
@@ -115,32 +117,35 @@ class DQN(ReplayingAgent, QLearning):
     ) -> None:
         env, device = prepare(env, device)
         self.samples_per_insert, self.double_q, self.huber_delta = samples_per_insert, double_q, huber_delta
+        self.hindsight = hindsight
         self.prioritized_replay, self.exploration_spread = prioritized_replay, exploration_spread
         self.normalize_observation, self.normalize_reward = normalize_observation, normalize_reward
         self.weight_average, self.symmetry = weight_average, symmetry
         super().__init__(**arguments_for(stable_baselines3.DQN, locals()) | {"_init_setup_model": False})
+        self.check_settings({"hindsight": hindsight, "prioritized_replay": prioritized_replay})
         self._check_replay_arguments()
         if _init_setup_model:
             self._setup_model()
 
     _json_arguments: ClassVar[tuple[str, ...]] = saved_arguments(__init__)
 
+    @classmethod
+    def check_settings(cls, settings: Mapping[str, Any]) -> None:
+        """Raise a ValueError if transitions would be drawn by priorities that goals have changed since."""
+        if settings["hindsight"] and settings["prioritized_replay"]:
+            raise ValueError(
+                f"hindsight={settings['hindsight']} gives a transition another goal in each draw, so that it has no "
+                f"priority of its own: leave prioritized_replay={settings['prioritized_replay']} out"
+            )
+
     def _setup_model(self) -> None:
         self._setup_q_learning()
         self._setup_replay()
 
-    def _empty_replay(self, content: Content) -> Replay:
-        capacity, alpha = self._capacity(), self.prioritized_replay
-        size = Replay.rows_for(capacity, self.n_envs) * self.n_envs
-        return Replay(
-            capacity,
-            content,
-            num_actions=int(self.action_space.n),  # type: ignore[attr-defined]
-            gamma=self.gamma,
-            n_steps=self.n_steps,
-            priorities=Priorities(size, alpha, self.device) if alpha > 0.0 else None,
-            looks=self._looks,
-        )
+    def _memory_form(self) -> dict[str, Any]:
+        size, alpha = Replay.rows_for(self._capacity(), self.n_envs) * self.n_envs, self.prioritized_replay
+        priorities = Priorities(size, alpha, self.device) if alpha > 0.0 else None
+        return {"num_actions": int(self.action_space.n), "priorities": priorities}  # type: ignore[attr-defined]
 
     def _store(self, place: int | Tensor, beside: Tensor, actions: Tensor, outcome: StepResult) -> None:
         self._keep(actions, outcome)

@@ -23,7 +23,7 @@ Source: n-step returns and replay as in Hessel et al., "Rainbow", AAAI 2018.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,8 +49,18 @@ class Transitions(NamedTuple):
     indices: Tensor  # int64 [B] row · N + column
 
 
+class StepWindow(NamedTuple):
+    """The n rows that B transitions may go through."""
+
+    places: Tensor  # int64 [B, n] row · N + column
+    counted: Tensor  # int64 [B, n], 1 for the steps of the transition, else 0
+    ended: Tensor  # int64 [B], 1 if the episode terminated in them, else 0
+
+
 class Replay:
     """A ring of T rows for each of N environments."""
+
+    _numbers: ClassVar[tuple[str, ...]] = ("rewards", "actions")  # fields that must be finite
 
     def __init__(
         self,
@@ -90,7 +100,9 @@ class Replay:
         size = self.rows * self.num_envs
         smallest = next(t for t in (torch.uint8, torch.int16, torch.int64) if num_actions - 1 <= torch.iinfo(t).max)
         kind, shape = (smallest, ()) if action_shape is None else (torch.float32, action_shape)
-        needed = self.rows * nbytes(content.values()) + size * (kind.itemsize * math.prod(shape) + 5)
+        needed = self.rows * nbytes(content.values()) + size * (
+            kind.itemsize * math.prod(shape) + self._beside(content)
+        )
         require(needed, self.device, f"a replay memory of {size:,} transitions (buffer_size)")
         # rows without data hold the first content too: a file of the memory shows nothing of other memory
         self.content = {name: first.repeat(self.rows, *(1,) * (first.dim() - 1)) for name, first in content.items()}
@@ -103,6 +115,10 @@ class Replay:
         self._window = torch.arange(n_steps, device=self.device)
         self._powers = gamma ** torch.arange(n_steps + 1, device=self.device)  # float32
         self._write(content)
+
+    def _beside(self, content: Content) -> int:
+        """Bytes of a transition beside content and action."""
+        return 5
 
     @staticmethod
     def rows_for(buffer_size: int, num_envs: int) -> int:
@@ -196,15 +212,26 @@ class Replay:
 
     def gather(self, index: Tensor, weights: Tensor | None = None) -> Transitions:
         """The transitions that begin at the given places, int64 [B]; ``weights`` float32 [B] of those that count."""
+        window = self._window_at(index)
+        return self._transitions(index, window, self._rewards_in(window), weights)
+
+    def _window_at(self, index: Tensor) -> StepWindow:
         row, column = index // self.num_envs, index % self.num_envs
-        window = ((row.unsqueeze(1) + self._window) % self.rows) * self.num_envs + column.unsqueeze(1)  # [B, n]
-        kinds = self.kinds.index_select(0, window.flatten()).view(window.shape)
+        places = ((row.unsqueeze(1) + self._window) % self.rows) * self.num_envs + column.unsqueeze(1)  # [B, n]
+        kinds = self.kinds.index_select(0, places.flatten()).view(places.shape)
         goes_on = (kinds == STEP).long().cumprod(1)
         counted = (kinds != NOTHING).long()
         counted[:, 1:] *= goes_on[:, :-1]
-        rewards = self.rewards.index_select(0, window.flatten()).view(window.shape)
+        return StepWindow(places, counted, ((kinds == TERMINATED).long() * counted).amax(1))
+
+    def _rewards_in(self, window: StepWindow) -> Tensor:
+        return self.rewards.index_select(0, window.places.flatten()).view(window.places.shape)
+
+    def _transitions(self, index: Tensor, window: StepWindow, rewards: Tensor, weights: Tensor | None) -> Transitions:
+        """The transitions with these windows and rewards [B, n]."""
+        _, counted, ended = window
+        row, column = index // self.num_envs, index % self.num_envs
         length = counted.sum(1)
-        ended = ((kinds == TERMINATED).long() * counted).amax(1)
         valid = counted[:, 0].float()
         actions = self.actions.index_select(0, index)
         after = ((row + length) % self.rows) * self.num_envs + column
@@ -239,15 +266,13 @@ class Replay:
         if ("priorities" in saved) != (self.priorities is not None):
             raise ValueError("replay priorities: only one of the file and the agent has them")
         check_form("replay", self._fields(), saved["fields"])
-        limits = {"kinds": TERMINATED + 1, "position": self.rows}
-        limits |= {} if self.actions.is_floating_point() else {"actions": self.num_actions}
-        for name, limit in limits.items():
+        for name, limit in self._limits().items():
             low, high = saved["fields"][name].aminmax()
             if low < 0 or high >= limit:
                 raise ValueError(f"replay.{name} must be 0 … {limit - 1}, the file has {int(low)} … {int(high)}")
         if not isinstance(saved["steps"], int) or saved["steps"] < 0:
             raise ValueError(f"replay.steps must be a whole number of at least 0, the file has {saved['steps']!r}")
-        for name in ("rewards", "actions"):
+        for name in self._numbers:
             if not saved["fields"][name].isfinite().all():
                 raise ValueError(f"replay.{name} hold NaN or infinity")
         fill("replay", self._fields(), saved["fields"])
@@ -255,6 +280,11 @@ class Replay:
         if self.priorities is not None:
             self.priorities.load_state_dict(saved["priorities"])
         self.steps = saved["steps"]
+
+    def _limits(self) -> dict[str, int]:
+        """What whole numbers of the fields are below."""
+        limits = {"kinds": TERMINATED + 1, "position": self.rows}
+        return limits | ({} if self.actions.is_floating_point() else {"actions": self.num_actions})
 
     def _fields(self) -> dict[str, Tensor]:
         names = ("actions", "rewards", "kinds", "position")

@@ -16,7 +16,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from palaestra.agents.buffers.replay import Content, Replay, Transitions
+from palaestra.agents.buffers.replay import Replay, Transitions
 from palaestra.agents.flat_optimizer import FlatOptimizer
 from palaestra.agents.networks.manual_mlp import without_gradients
 from palaestra.agents.off_policy.continuous_networks import Critics, Deterministic, SquashedGaussian, in_box
@@ -75,15 +75,8 @@ class ContinuousAgent(ReplayingAgent):
         low, high = (torch.as_tensor(b, dtype=torch.float32, device=self.device) for b in (space.low, space.high))
         self._low, self._half = low, 0.5 * (high - low)
 
-    def _empty_replay(self, content: Content) -> Replay:
-        return Replay(
-            self._capacity(),
-            content,
-            action_shape=(self._low.numel(),),
-            gamma=self.gamma,
-            n_steps=self.n_steps,
-            looks=self._looks,
-        )
+    def _memory_form(self) -> dict[str, Any]:
+        return {"action_shape": (self._low.numel(),)}
 
     def _store(self, place: int | Tensor, beside: Tensor, actions: Tensor, outcome: StepResult) -> None:
         self._keep(beside, outcome)

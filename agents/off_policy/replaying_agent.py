@@ -6,6 +6,8 @@
    samples_per_insert · train_freq · N / batch_size gradient steps (what is left over counts for the next). Without it
    ``train_freq`` and ``gradient_steps`` mean what they mean in SB3.
 3. The memory is a part of the training state; it can be written and read by itself.
+4. ``hindsight`` k > 0 replays k transitions with goals that were achieved for each one with the goal that was asked for
+   (:mod:`palaestra.agents.buffers.hindsight`), in Gymnasium's goal environments.
 
 Source: ``samples_per_insert`` as in Cassirer et al., "Reverb", 2021.
 """
@@ -17,6 +19,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.agents.buffers.replay import Content, Replay
@@ -25,9 +28,11 @@ from palaestra.agents.checkpoints.replay_file import read_replay, write_replay
 from palaestra.agents.graphs.slots import Attribute
 from palaestra.agents.off_policy.stepping_agent import SteppingAgent
 from palaestra.agents.options import NotZero
-from palaestra.envs.core import StepResult
+from palaestra.envs.core import EnvError, StepResult
+from palaestra.envs.goals import check_goals
 
 _RARELY = 0.25  # samples per insert below which most transitions are never replayed
+Hindsight = Annotated[int, Ge(0)]
 ReplayRatio = Annotated[float, Ge(0), NotZero("must be above 0, or null to count gradient_steps")]
 _CHECKED_AT_ONCE = 1 << 14  # stored moments of a file
 
@@ -42,6 +47,7 @@ class ReplayingAgent(SteppingAgent):
 
     keeps_replay = True
     samples_per_insert: float | None
+    hindsight: int
     buffer_size: Any
     gradient_steps: int
     batch_size: int
@@ -61,7 +67,18 @@ class ReplayingAgent(SteppingAgent):
             raise ValueError(f"samples_per_insert must be at least 0, got {self.samples_per_insert}")
         if self.samples_per_insert is not None and self.gradient_steps == 0:
             raise ValueError("gradient_steps=0 learns nothing; leave it out, samples_per_insert counts the steps")
+        if self.hindsight < 0:
+            raise ValueError(f"hindsight must be at least 0, got {self.hindsight}")
         self._check_device()
+
+    def _attach(self, env: VecEnv) -> None:
+        super()._attach(env)
+        if not self.hindsight:
+            return
+        try:
+            check_goals(self.batch)
+        except EnvError as error:
+            raise ValueError(f"hindsight={self.hindsight}: {error}; leave it out") from error
 
     def _setup_replay(self) -> None:
         self._owed = 0.0  # samples that are still to be replayed
@@ -120,6 +137,18 @@ class ReplayingAgent(SteppingAgent):
 
     def _empty_replay(self, content: Content) -> Replay:
         """A new memory; raises a MemoryError if it does not fit."""
+        form = {"gamma": self.gamma, "n_steps": self.n_steps, "looks": self._looks, **self._memory_form()}
+        if not self.hindsight:
+            return Replay(self._capacity(), content, **form)
+        from palaestra.agents.buffers.hindsight import HindsightReplay  # not needed by most runs
+
+        def goal_rewards(achieved: Tensor, desired: Tensor) -> Tensor:
+            return self.batch.goal_rewards(achieved, desired)  # environments may be exchanged
+
+        return HindsightReplay(self._capacity(), content, hindsight=self.hindsight, goal_rewards=goal_rewards, **form)
+
+    def _memory_form(self) -> dict[str, Any]:
+        """Arguments of :class:`Replay`: the form of actions, priorities."""
         raise NotImplementedError
 
     def _capacity(self) -> int:

@@ -27,7 +27,7 @@ from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.flat_optimizer import FlatOptimizer
 from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
 from palaestra.agents.off_policy.continuous_networks import SquashedGaussian
-from palaestra.agents.off_policy.replaying_agent import ReplayRatio
+from palaestra.agents.off_policy.replaying_agent import Hindsight, ReplayRatio
 from palaestra.agents.optimizers import UncompiledAdam
 from palaestra.agents.options import (
     AtLeastOne,
@@ -87,13 +87,14 @@ class SAC(ContinuousAgent, stable_baselines3.SAC):
         target_entropy: Annotated[float, Ge(-1000)] | Literal["auto"] = "auto",
         *,
         samples_per_insert: ReplayRatio | None = None,
+        hindsight: Hindsight = 0,
         normalize_reward: bool = False,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
     ) -> None:
         env, device = prepare(env, device)
-        self.samples_per_insert, self.normalize_reward = samples_per_insert, normalize_reward
+        self.samples_per_insert, self.hindsight, self.normalize_reward = samples_per_insert, hindsight, normalize_reward
         super().__init__(**arguments_for(stable_baselines3.SAC, locals()) | {"_init_setup_model": False})
         self._check_continuous_arguments()
         if _init_setup_model:

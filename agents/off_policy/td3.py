@@ -26,7 +26,7 @@ from torch import Tensor
 from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.off_policy.continuous_agent import ContinuousAgent
 from palaestra.agents.off_policy.continuous_networks import Deterministic
-from palaestra.agents.off_policy.replaying_agent import ReplayRatio
+from palaestra.agents.off_policy.replaying_agent import Hindsight, ReplayRatio
 from palaestra.agents.options import (
     AtLeastOne,
     BatchSize,
@@ -84,13 +84,14 @@ class TD3(ContinuousAgent, stable_baselines3.TD3):
         exploration_noise: NonNegative = 0.1,
         exploration_spread: NonNegative = 0.0,
         samples_per_insert: ReplayRatio | None = None,
+        hindsight: Hindsight = 0,
         normalize_reward: bool = False,
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
         **kwargs: Unpack[CommonOptions],
     ) -> None:
         env, device = prepare(env, device)
-        self.samples_per_insert, self.normalize_reward = samples_per_insert, normalize_reward
+        self.samples_per_insert, self.hindsight, self.normalize_reward = samples_per_insert, hindsight, normalize_reward
         self.exploration_noise, self.exploration_spread = exploration_noise, exploration_spread
         super().__init__(**arguments_for(stable_baselines3.TD3, locals()) | {"_init_setup_model": False})
         self._check_continuous_arguments()

@@ -19,6 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 from palaestra.envs.checker import gymnasium_rules, value_rules
 from palaestra.envs.checker.episode_rules import PLAY
 from palaestra.envs.checker.findings import Finding, judge, table
+from palaestra.envs.checker.goal_rules import GOALS, has_goals
 from palaestra.envs.checker.gymnasium_rules import GymnasiumSubject
 from palaestra.envs.checker.optional_rules import MEMBERS
 from palaestra.envs.checker.value_rules import Subject, random_actions
@@ -90,6 +91,8 @@ def examine(
     other = GymnasiumSubject(built, kwargs or {}, GYMNASIUM_STEPS, seed)
     with user_code.printing:
         _apply(gymnasium_rules.STRUCTURE, gymnasium_rules.RULES, other, findings)
+        if Report(findings, other).runs and has_goals(other):
+            _apply({}, GOALS, other, findings)
     return Report(findings, other)
 
 

@@ -8,6 +8,8 @@ import gymnasium
 import torch
 from torch import Tensor
 
+from palaestra.envs.core.errors import EnvError
+
 Obs = Tensor | dict[str, Tensor]
 StepResult = tuple[Any, Tensor, Tensor, Tensor, dict[str, Any]]
 
@@ -49,6 +51,14 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     def infos(self) -> list[dict[str, Any]] | None:
         """What the environments themselves said of the latest step, a copy; None where they say nothing."""
         return None
+
+    def goal_rewards(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        """Rewards, float32 [B], of steps that lead to ``achieved`` [B, …] while ``desired`` [B, …] is asked for.
+
+        Raises:
+            EnvError: if the environment has no such rule (see :mod:`palaestra.envs.goals`), or it does not work.
+        """
+        raise EnvError("rewards of other goals are asked of Gymnasium's goal environments")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         raise NotImplementedError

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from palaestra.envs.core import EnvError, StepResult, user_code
 from palaestra.envs.core.host import available_cores
+from palaestra.envs.goals import RULE, GoalRule
 from palaestra.envs.interop.guard import Guard
 from palaestra.envs.interop.host_batch import HostEnv, is_channels_last
 from palaestra.envs.interop.process_loop import ProcessDeath, ProcessLoop, time_divided
@@ -124,6 +125,15 @@ class GymnasiumAdapter(HostEnv):
                 success[row] = value
         masks = told.get("mask"), told.get("final_mask")
         return self._result(obs, told.get("final_obs", {}), reward, (ends[0], ends[1]), success, *masks)
+
+    def _goal_rule(self) -> GoalRule:
+        if not self.envs:
+            raise EnvError(f"vectorization_mode=async leaves no environment here to ask for {RULE}: take sync or auto")
+        one = self.envs[0]
+        if not one.has_wrapper_attr(RULE):
+            raise EnvError(f"{type(one.unwrapped).__name__} has no method {RULE}")
+        rule: GoalRule = one.get_wrapper_attr(RULE)
+        return rule
 
     def infos(self) -> list[dict[str, Any]]:
         said: list[dict[str, Any]] = self._named(self.loop.infos)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from palaestra.envs.core import Array, BatchedEnv, EnvError, StepResult, resolve_device
 from palaestra.envs.core.host import keep_freed_memory
+from palaestra.envs.goals import ACHIEVED, DESIRED, GoalRule, rewards_of_goals, without_goals
 from palaestra.envs.interop.returned import mask_size
 
 
@@ -64,6 +65,18 @@ class HostEnv(BatchedEnv):
 
     def final_action_masks(self) -> Tensor | None:
         return self._final_mask
+
+    def goal_rewards(self, achieved: Tensor, desired: Tensor) -> Tensor:
+        space: Any = self.given_observation_space
+        if why := without_goals(space):
+            raise EnvError(why)
+        goals = zip((achieved, desired), (ACHIEVED, DESIRED), strict=True)
+        arrays = [goal.numpy(force=True).astype(space[key].dtype) for goal, key in goals]
+        return torch.from_numpy(rewards_of_goals(self._goal_rule(), *arrays)).to(self.device)
+
+    def _goal_rule(self) -> GoalRule:
+        """The environment's ``compute_reward``; raises an EnvError if there is none."""
+        raise NotImplementedError
 
     def _begin(self, obs: Any, masks: Mapping[int, Array]) -> Any:
         """The first observations, with action masks by row, empty where the environment has none."""

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_wrapper
 from torch import Tensor
 
 from palaestra.envs.core import Array, EnvError, StepResult
 from palaestra.envs.core.user_code import describe
+from palaestra.envs.goals import RULE, GoalRule
 from palaestra.envs.interop.host_batch import HostEnv
 from palaestra.envs.interop.returned import action_mask, copied, mask_size, number
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
@@ -70,6 +71,13 @@ class VecEnvAdapter(HostEnv):
                 result[4]["episode"]["r"][i] = float(infos[i]["episode"]["r"])
                 result[4]["episode"]["l"][i] = int(infos[i]["episode"]["l"])
         return result
+
+    def _goal_rule(self) -> GoalRule:
+        if unwrap_vec_wrapper(self.venv, VecNormalize) is not None:
+            raise EnvError(f"VecNormalize changes the goals that {RULE} knows: leave it out")
+        if not _has_method(self.venv, RULE):
+            raise EnvError(f"the environments have no method {RULE}")
+        return lambda *goals: self.venv.env_method(RULE, *goals, indices=[0])[0]
 
     def _masks(self, infos: list[dict[str, Any]]) -> dict[int, Array]:
         """The legal actions now, by row: of the environments' own method, or of these infos."""

@@ -31,6 +31,7 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
 from palaestra.train.config import AGENTS
+from palaestra.train.config.goal_check import check_hindsight
 from palaestra.train.config.schema import (
     ConfigError,
     Option,
@@ -321,6 +322,7 @@ def check_policy(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], argum
             raise too_large from error
         raise ConfigError(f"policy_kwargs ({given}): {describe(error)}") from error
     _check_symmetry(env, env_kwargs, arguments, built)
+    check_hindsight(env, env_kwargs, arguments)
 
 
 def _check_symmetry(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any], policy: Any) -> None:

@@ -245,9 +245,9 @@ def _check_preset(preset: Preset, env: ResolvedEnv, agent: str) -> None:
 
 
 def _with_policy(config: RunConfig, observations: Space[Any]) -> RunConfig:
-    """The policy that reads such observations; networks of the preset are for observations of numbers."""
+    """The policy that reads such observations; networks are for those of numbers unless another policy is named."""
     agent_kwargs = {"policy": (policy := default_policy(config.agent, observations)), **config.agent_kwargs}
-    if policy != "MlpPolicy":
+    if policy != "MlpPolicy" and config.agent_kwargs.get("policy") != policy:
         network = ("net_arch", "features_extractor_class", "features_extractor_kwargs")
         kept = {k: v for k, v in config.agent_kwargs.get("policy_kwargs", {}).items() if k not in network}
         if is_float_image(observations):

@@ -5,7 +5,8 @@
    the agent's file, else the preset of the nearest class that it is derived from, without the environment's arguments
    that it does not take. Of several ids of one class, such as the sizes of Snake, the one with the same arguments
    counts, else the first that was registered.
-3. Without any, there is one for all tensor environments and one for all Gymnasium environments.
+3. Without any, there is one for all tensor environments and one for all Gymnasium environments; of an agent with
+   hindsight another one for those with goals (:mod:`palaestra.envs.goals`).
 4. A preset of ours may hold changes under ``other``: settings that the agent has where an argument of the environment,
    such as the robot of an arm's task, is not the one named there.
 """
@@ -20,12 +21,15 @@ from typing import Any
 
 import yaml
 
+from palaestra.envs.core.user_code import RAISED
+from palaestra.envs.goals import without_goals
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config import AGENTS, OWN_AGENTS, agent_places
 from palaestra.train.config.schema import ConfigError, require_choice
 
 ANY_TENSOR_ENV, ANY_GYMNASIUM_ENV = "any tensor environment", "any Gymnasium environment"
+ANY_GOAL_ENV = "any Gymnasium environment with goals"
 _KEYS = ("num_envs", "total_timesteps", "env_kwargs", "agent_kwargs")
 
 
@@ -95,7 +99,18 @@ def preset(env: ResolvedEnv, agent: str) -> Preset:
 
 def default_preset(env: ResolvedEnv, agent: str) -> Preset:
     """The agent's preset for all environments of that kind."""
-    return load_presets(agent)[ANY_TENSOR_ENV if env.in_tensors else ANY_GYMNASIUM_ENV]
+    found = load_presets(agent)
+    if not env.in_tensors and ANY_GOAL_ENV in found and _has_goals(env):
+        return found[ANY_GOAL_ENV]
+    return found[ANY_TENSOR_ENV if env.in_tensors else ANY_GYMNASIUM_ENV]
+
+
+def _has_goals(env: ResolvedEnv) -> bool:
+    """True if observations hold goals; what cannot be made without arguments is told of with its arguments."""
+    try:
+        return not without_goals(env.spaces({})[0])
+    except RAISED:
+        return False
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

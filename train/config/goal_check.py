@@ -1,0 +1,24 @@
+"""The check that hindsight has goals to learn from, before a run begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from palaestra.envs.core import EnvError
+from palaestra.envs.goals import check_goals
+from palaestra.envs.specs import ResolvedEnv
+from palaestra.train.config.schema import ConfigError
+
+
+def check_hindsight(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """Raise a ConfigError if an agent with these arguments has hindsight, in an environment without goals."""
+    hindsight = arguments.get("hindsight")
+    if not hindsight:
+        return
+    batch = env.open(1, "cpu", 0, **env_kwargs)
+    try:
+        check_goals(batch)
+    except EnvError as error:
+        raise ConfigError(f"hindsight={hindsight}: {error}, in {env.short_name}; leave it out") from error
+    finally:
+        batch.close()
