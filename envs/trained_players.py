@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 
 class TrainedPlayer(Protocol):
-    """An agent that acts, such as :class:`palaestra.agents.PPO`.
+    """An agent that acts, such as :class:`palaestra.agents.PPO`."""
 
-    Attributes:
-        remembers: whether it has a memory of the episode, with which it cannot play here.
-    """
+    @property
+    def observation_space(self) -> Space[Any]:
+        """What it sees."""
+        ...
 
-    observation_space: Space[Any]
-    action_space: Space[Any]
-    remembers: bool
+    @property
+    def action_space(self) -> Space[Any]:
+        """What it can do."""
+        ...
+
+    @property
+    def remembers(self) -> bool:
+        """True if it has a memory of the episode, with which it cannot play here."""
+        ...
 
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
         """Actions int64 [N] for observations [N, …]; with ``rng`` as it acts while training."""
