@@ -25,8 +25,10 @@ from palaestra.envs.core import Array, Reference, TensorEnv
 from palaestra.envs.core.batching.records import select
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.symmetries import Symmetry
+from palaestra.envs.trained_players import TrainedPlayer
 from palaestra.envs.wrappers.two_players.opponents import (
     SCRIPTED_OPPONENTS,
+    EarlierSelf,
     keeps_value,
     move_values,
     opponents_named,
@@ -76,6 +78,16 @@ class AgainstOpponent(Wrapper):
         except (ValueError, RuntimeError) as error:
             raise WrapperError(f"opponent={opponent}: {error}") from error
         self.opponent, self.begins, self.judged = opponent, begins, judged
+
+    @property
+    def pool(self) -> list[int]:
+        """The numbers of the opponents that are earlier selves of an agent."""
+        return [number for number, one in enumerate(self.opponents) if isinstance(one, EarlierSelf)]
+
+    def put_player(self, number: int, player: TrainedPlayer) -> None:
+        """Make an agent the opponent of that number, in all episodes that have it, the running ones too."""
+        # a new tuple: recorded steps see by it that their opponents have changed
+        self.opponents = (*self.opponents[:number], EarlierSelf(player), *self.opponents[number + 1 :])
 
     def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
         return self.env, split(state)[0]

@@ -5,6 +5,8 @@
   two, leave no win where they can. Among moves that look alike they draw.
 * ``perfect``: among the moves that keep the game's value (``TensorEnv.game_value``), drawn.
 * a model file: the agent in it, which draws as it does while training.
+* ``self``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode. Until
+  there are any, and wherever no agent trains, random moves.
 
 Several with + between them are a mixture, one of which is drawn for each episode: ``random+two-ply``.
 """
@@ -24,6 +26,7 @@ from palaestra.envs.trained_players import TrainedPlayer, read_player
 
 LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
 SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
+SELF, POOL = "self", 4
 MODEL_FILE = ".zip"
 
 
@@ -122,15 +125,40 @@ class TrainedOpponent:
                 raise ValueError(f"{file}: its agent was trained with {what}s {theirs}, and this game has {own}")
         self._players: dict[str, TrainedPlayer] = {"cpu": player}
 
-    @torch.no_grad()
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         device = str(game.device)
         if device not in self._players:
             self._players[device] = read_player(self.file, device)
-        mask = game.action_mask(state) if game.has("action_mask") else None
-        if mask is not None:  # a full board has no legal move, and needs none
-            mask = mask | ~mask.any(1, keepdim=True)
-        return self._players[device].act(game.observe(state), rng, mask)
+        return _act(self._players[device], game, state, rng)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainedOpponent:
+        return self  # a frozen agent, which copies of a game share
+
+
+@torch.no_grad()
+def _act(player: TrainedPlayer, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+    """An agent's moves, drawn as while it trains."""
+    mask = game.action_mask(state) if game.has("action_mask") else None
+    if mask is not None:  # a full board has no legal move, and needs none
+        mask = mask | ~mask.any(1, keepdim=True)
+    return player.act(game.observe(state), rng, mask)
+
+
+class EarlierSelf:
+    """One of the earlier selves; see the module."""
+
+    name, is_symmetric = SELF, False
+
+    def __init__(self, player: TrainedPlayer | None = None) -> None:
+        self.player = player
+
+    def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+        if self.player is None:
+            return sample_actions(game.action_space, rng, legal_moves(game, state))
+        return _act(self.player, game, state, rng)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EarlierSelf:
+        return self
 
 
 def opponents_named(game: TensorEnv[Any], text: Any) -> tuple[Opponent, ...]:
@@ -143,7 +171,7 @@ def opponents_named(game: TensorEnv[Any], text: Any) -> tuple[Opponent, ...]:
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"name an opponent: {', '.join(SCRIPTED_OPPONENTS)} or a model file; got {text!r}")
     names = [text] if is_file(text) else text.split("+")
-    return tuple(_opponent(game, name.strip()) for name in names)
+    return tuple(one for name in names for one in _opponents(game, name.strip()))
 
 
 def is_file(name: str) -> bool:
@@ -151,17 +179,20 @@ def is_file(name: str) -> bool:
     return name.endswith(MODEL_FILE) and Path(name).expanduser().is_file()
 
 
-def _opponent(game: TensorEnv[Any], name: str) -> Opponent:
+def _opponents(game: TensorEnv[Any], name: str) -> list[Opponent]:
+    """The opponent of that name, or the several that it stands for."""
     if name == "random":
-        return RandomOpponent()
+        return [RandomOpponent()]
+    if name == SELF:
+        return [EarlierSelf() for _ in range(POOL)]
     if name in LOOKAHEAD:
-        return LookaheadOpponent(name, LOOKAHEAD[name])
+        return [LookaheadOpponent(name, LOOKAHEAD[name])]
     if name == "perfect":
         require_perfect_play(game)
-        return LookaheadOpponent(name, None)
+        return [LookaheadOpponent(name, None)]
     if name.endswith(MODEL_FILE):
-        return TrainedOpponent(game, Path(name).expanduser())
-    near = closest(name, SCRIPTED_OPPONENTS)
+        return [TrainedOpponent(game, Path(name).expanduser())]
+    near = closest(name, (*SCRIPTED_OPPONENTS, SELF))
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(SCRIPTED_OPPONENTS)}, and model files"
     raise ValueError(f"no opponent is called {name!r}{hint}")
 
