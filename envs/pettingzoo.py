@@ -12,7 +12,7 @@ reinforcement learning", NeurIPS 2021.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +34,6 @@ except ImportError as missing:
 class PettingZooGame(AECEnv):  # type: ignore[misc]
     """One game for two; see the module."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "is_parallelizable": False}
-
     def __init__(self, game: str | TensorEnv[Any], render_mode: str | None = None, **kwargs: Any) -> None:
         """Make the environment; call ``reset`` first.
 
@@ -50,11 +48,16 @@ class PettingZooGame(AECEnv):  # type: ignore[misc]
         super().__init__()
         self.game = _rules(game, kwargs)
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "name": type(self.game).__name__, "render_fps": self.game.frames_per_second}
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "is_parallelizable": False,
+            "name": type(self.game).__name__,
+            "render_fps": self.game.frames_per_second,
+        }
         self.possible_agents = ["player_0", "player_1"]
         self.agents: list[str] = []
-        count = int(self.game.action_space.n)  # type: ignore[attr-defined]
-        mask = spaces.Box(0, 1, (count,), np.int8)
+        self._moves_there_are = int(self.game.action_space.n)  # type: ignore[attr-defined]
+        mask = spaces.Box(0, 1, (self._moves_there_are,), np.int8)
         seen = spaces.Dict({"observation": self.game.observation_space, "action_mask": mask})
         self.observation_spaces = dict.fromkeys(self.possible_agents, seen)
         self.action_spaces = dict.fromkeys(self.possible_agents, self.game.action_space)
@@ -83,7 +86,7 @@ class PettingZooGame(AECEnv):  # type: ignore[misc]
 
     def observe(self, agent: str) -> dict[str, Array]:
         seen, over = self._seen[agent], all(self.terminations.values())
-        mask = np.zeros(int(self.action_spaces[agent].n), dtype=np.int8)
+        mask = np.zeros(self._moves_there_are, dtype=np.int8)
         if agent == self.agent_selection and not over:
             mask = legal_moves(self.game, self._state)[0].numpy().astype(np.int8)
         return {"observation": seen.copy(), "action_mask": mask}
