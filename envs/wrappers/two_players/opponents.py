@@ -13,8 +13,9 @@ Several with + between them are a mixture, one of which is drawn for each episod
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -38,8 +39,11 @@ class Opponent(Protocol):
         is_symmetric: whether it plays alike, in distribution, in positions that are images of each other.
     """
 
-    name: str
-    is_symmetric: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_symmetric(self) -> bool: ...
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         """Legal actions int64 [N] in N states; any where a game is over."""
@@ -54,10 +58,12 @@ def legal_moves(game: TensorEnv[Any], state: Any) -> Tensor:
     return torch.ones((rows, count), dtype=torch.bool, device=game.device)
 
 
+@dataclass(frozen=True)
 class RandomOpponent:
     """Uniform over the legal moves."""
 
-    name, is_symmetric = "random", True
+    name: str = "random"
+    is_symmetric: ClassVar[bool] = True
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         return sample_actions(game.action_space, rng, legal_moves(game, state))
@@ -82,13 +88,13 @@ def move_values(game: TensorEnv[Any], state: Any, plies: int | None, rng: Rng) -
     return earned.view(n, count).masked_fill(~legal, -torch.inf)
 
 
+@dataclass(frozen=True)
 class LookaheadOpponent:
     """Any of the best moves as far as so many plies show, each the move of one player; None for all plies."""
 
-    is_symmetric = True
-
-    def __init__(self, name: str, plies: int | None) -> None:
-        self.name, self.plies = name, plies
+    name: str
+    plies: int | None
+    is_symmetric: ClassVar[bool] = True
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         values = move_values(game, state, self.plies, rng.spawn())
