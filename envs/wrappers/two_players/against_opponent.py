@@ -137,7 +137,7 @@ class AgainstOpponent(Wrapper):
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """The shares of draws and of losses, beside that of wins, which are the successes."""
-        return {"draws": float((returns == 0).mean()), "losses": float((returns < 0).mean())}
+        return {"drawn_percent": 100 * float((returns == 0).mean()), "lost_percent": 100 * float((returns < 0).mean())}
 
     def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> Any:
         return self.env.report_figures(returns, lengths, successes, None)
@@ -145,7 +145,7 @@ class AgainstOpponent(Wrapper):
     def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
         """The share of the agent's moves after which perfect play would still end as before them."""
         env, inner = self.within(before)
-        return {"value_kept": keeps_value(env, inner, action).float()}
+        return {"value_kept_percent": 100.0 * keeps_value(env, inner, action).float()}
 
     def stresses(self) -> Mapping[str, Mapping[str, Any]]:
         """Every opponent, with either side beginning."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
@@ -181,6 +182,25 @@ def test_lookahead_to_the_end_is_perfect_play() -> None:
     assert torch.equal(exact.amax(1), game.game_value(state))
     kept = torch.stack([keeps_value(game, state, torch.full((len(state.own),), column)) for column in range(4)], 1)
     assert torch.equal(kept & game.action_mask(state), exact == exact.amax(1, keepdim=True))
+
+
+def test_figures_of_an_evaluation() -> None:
+    env = AgainstOpponent(ConnectFour(4, 4), judged=True)
+    assert env.summary(np.array([1.0, 0.0, -1.0, -1.0]), np.full(4, 5), None) == {
+        "drawn_percent": 25.0,
+        "lost_percent": 50.0,
+    }
+    batch = TensorVectorEnv(env, 256, device="cpu")
+    batch.reset()
+    for _ in range(6):
+        before, best = batch.state, env.expert(batch.state)
+        worst = move_values(env.env, split(before)[0], None, Rng(batch.env_keys, 0)).nan_to_num(neginf=2.0).argmin(1)
+        value = env.env.game_value(split(before)[0])
+        loses = move_values(env.env, split(before)[0], None, Rng(batch.env_keys, 0)).gather(1, worst.unsqueeze(1))
+        assert env.step_figures(before, before, best, before)["value_kept_percent"].unique().tolist() == [100.0]
+        kept = env.step_figures(before, before, worst, before)["value_kept_percent"]
+        assert torch.equal(kept, 100.0 * (loses.squeeze(1) >= value).float())
+        batch.step(worst)
 
 
 def test_an_opponent_of_a_mixture_stays_for_the_episode() -> None:
