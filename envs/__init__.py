@@ -112,3 +112,9 @@ register(
     "pricing-hidden",
     "Price for customers whose regime is hidden: it takes a memory",
 )
+register(
+    "palaestra/ConnectFour-v0",
+    "palaestra.envs.games.connect_four:ConnectFour",
+    "connect-four",
+    "Connect Four against an opponent, 6×7: four in a line win",
+)

@@ -7,17 +7,22 @@ from typing import Any
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.user_code import import_module
 from palaestra.envs.wrappers import take_settings, wrapped
+from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS, against_opponent, is_game
 
 _BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
 
 
 def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
-    """Import "module:Class" and call it."""
+    """Import "module:Class" and call it; a game for two is played against an opponent, as its settings say."""
     module, _, name = entry_point.partition(":")
-    env = getattr(import_module(module), name)(**kwargs)
+    made = getattr(import_module(module), name)
+    settings = {}
+    if is_game(made):
+        settings = {key: kwargs.pop(key) for key in GAME_SETTINGS if key in kwargs}
+    env = made(**kwargs)
     if not isinstance(env, TensorEnv):
         raise TypeError(f"{entry_point} is not a TensorEnv")
-    return env
+    return against_opponent(env, settings)
 
 
 def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
@@ -25,7 +30,7 @@ def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -
     batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
     is_compiled = kwargs.pop("compile", False)
     settings = take_settings(kwargs)
-    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else tensor_env
+    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else against_opponent(tensor_env, kwargs)
     kind: type[TensorVectorEnv[Any]] = TensorVectorEnv
     if is_compiled:
         from palaestra.envs.compiled.batch import CompiledVectorEnv

@@ -109,6 +109,10 @@ class ResolvedEnv(ABC):
     def spaces(self, kwargs: Mapping[str, Any]) -> tuple[Space[Any], Space[Any]]:
         """Observation and action space of one environment; errors are those of making it."""
 
+    def is_game(self) -> bool:
+        """True for a game for two players, which has the setting ``opponent``."""
+        return False
+
     def kwarg_kinds(self) -> dict[str, str] | None:
         """Names that ``kwargs`` may have, with their declared types; None where only making the environment tells."""
         return None
@@ -175,6 +179,11 @@ class TensorEnvSpec(ResolvedEnv):
     def source(self) -> str:
         return source_digest(self.load())
 
+    def is_game(self) -> bool:
+        from palaestra.envs.wrappers.two_players.against_opponent import is_game
+
+        return is_game(self.load())
+
     def build(self, **kwargs: Any) -> TensorEnv[Any]:
         from palaestra.envs.building import load_tensor_env
         from palaestra.envs.wrappers import take_settings, wrapped
@@ -195,14 +204,21 @@ class TensorEnvSpec(ResolvedEnv):
     def kwarg_kinds(self) -> dict[str, str]:
         """The class's arguments, and those that a configuration may give every environment of ours."""
         from palaestra.envs.wrappers import WRAPPER_SETTINGS
+        from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS
 
         accepted = inspect.signature(self.load().__init__).parameters.items()
         kinds = {name: inspect.formatannotation(p.annotation).strip("'") for name, p in accepted if name != "self"}
         kinds = {name: "" if kind.startswith("inspect.") else kind for name, kind in kinds.items()}
+        if self.is_game():
+            kinds |= GAME_SETTINGS
         of_batch = {"max_episode_steps": "int | None", **dict(zip(WRAPPER_SETTINGS, _WRAPPER_KINDS, strict=True))}
         return kinds | of_batch
 
     def self_contained(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        from palaestra.envs.wrappers.two_players.opponents import lasting_names
+
+        if "opponent" in kwargs and self.is_game():
+            kwargs = {**kwargs, "opponent": lasting_names(kwargs["opponent"])}
         return self.load().self_contained(kwargs)
 
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:

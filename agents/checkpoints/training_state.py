@@ -15,6 +15,7 @@ import torch
 from gymnasium import spaces
 
 from palaestra.agents.training.score_schedule import follow_score
+from palaestra.agents.training.self_play import pool_state, restore_pool
 from palaestra.agents.training.stages import restore_stage, stage_of
 from palaestra.envs.core.state_dict import check_form
 
@@ -38,6 +39,7 @@ def training_state(model: Any) -> dict[str, Any]:
         "generator": torch.cuda.get_rng_state(model.device) if cuda else torch.get_rng_state(),
         "returns": None if model._reward_scale is None else model._reward_scale.returns,
         **stage_of(model),
+        **pool_state(model),
         **model._extra_training_state(),
     }
 
@@ -52,6 +54,7 @@ def restore_training_state(model: Any, saved: Any) -> None:
         raise ValueError("the training state is no dictionary")
     restore_stage(model, saved)
     _check(model, saved)
+    restore_pool(model, saved)
     if saved["batch"] is not None:
         model.batch.load_state_dict(saved["batch"])
         model._last_obs, model._last_episode_starts = saved["obs"], saved["starts"]

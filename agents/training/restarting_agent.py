@@ -13,7 +13,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from palaestra.agents.buffers.memory_limits import nbytes
-from palaestra.agents.graphs.recording_agent import RecordingAgent
+from palaestra.agents.training.self_play import SelfPlayAgent
 from palaestra.envs.core import TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv
@@ -24,7 +24,7 @@ _NUMBERS = 6  # bytes, at least, of a transition beside what is seen
 _LENGTH = 8  # bytes of the steps before a state
 
 
-class RestartingAgent(RecordingAgent):
+class RestartingAgent(SelfPlayAgent):
     """See the module."""
 
     restart_states: float

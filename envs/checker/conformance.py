@@ -27,6 +27,7 @@ from palaestra.envs.core import TensorEnv, TensorVectorEnv, user_code
 from palaestra.envs.core.user_code import RAISED, UserCodeError, describe
 from palaestra.envs.registry import UnknownEnvError, resolve
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv
+from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS, against_opponent, is_game
 
 __all__ = ["RULES", "STRUCTURE", "Finding", "Report", "check_env", "examine", "steps_per_second", "table"]
 
@@ -114,9 +115,13 @@ def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
             GymnasiumSubject(found, kwargs, 0, 0).make().close()
         return found
     if isinstance(found, TensorEnv):
-        return found
+        return against_opponent(found, {})
     own = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}  # which is the batch's
-    built = found.build(**own) if isinstance(found, ResolvedEnv) else found(**own)
+    if isinstance(found, ResolvedEnv):
+        built = found.build(**own)
+    else:
+        of_game = {key: own.pop(key) for key in GAME_SETTINGS if key in own} if is_game(found) else {}
+        built = against_opponent(found(**own), of_game)
     assert built is not None  # tensor code, for what is left
     if "max_episode_steps" in kwargs:
         built.max_episode_steps = kwargs["max_episode_steps"]

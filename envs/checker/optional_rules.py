@@ -21,6 +21,7 @@ from torch import Tensor
 
 from palaestra.envs.checker.figure_rules import report_figures
 from palaestra.envs.checker.findings import DoesNotApply, Remark, others_verdict
+from palaestra.envs.checker.game_rules import two_players
 from palaestra.envs.checker.value_rules import SHORT, Rule, Subject, first_row, random_actions
 from palaestra.envs.core import Reference, TensorEnv, TensorVectorEnv, torch_dtype
 from palaestra.envs.core.suggest import closest
@@ -29,6 +30,7 @@ from palaestra.envs.core.symmetries.group import checked_symmetries
 from palaestra.envs.interface import names_problem
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, UnseenRules, Wrapper, take_settings, wrapped
+from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS, against_opponent, is_game
 
 EPISODES = 256  # episodes of each policy that the reference is compared with
 SECONDS = 2.0  # time that they may take
@@ -110,7 +112,8 @@ def _other_settings(subject: Subject, settings: dict[str, Any]) -> str | None:
     inside = subject.env
     while isinstance(inside, Wrapper):
         inside = inside.env
-    known = {*inspect.signature(type(inside)).parameters, *WRAPPER_SETTINGS, "max_episode_steps"}
+    of_game = {key: settings[key] for key in GAME_SETTINGS if key in settings} if is_game(inside) else {}
+    known = {*inspect.signature(type(inside)).parameters, *WRAPPER_SETTINGS, "max_episode_steps", *of_game}
     for key in settings:
         if key not in known:
             near = closest(str(key), known)
@@ -119,7 +122,7 @@ def _other_settings(subject: Subject, settings: dict[str, Any]) -> str | None:
         json.dumps(settings)
     except (TypeError, ValueError):
         return f"must be numbers, texts, lists and dicts, got {settings}"
-    wrapped(copy.deepcopy(inside), take_settings(settings))
+    wrapped(against_opponent(copy.deepcopy(inside), of_game), take_settings(settings))
     return None
 
 
@@ -268,6 +271,7 @@ MEMBERS: dict[str, Rule] = {
     "step figures": step_figures,
     "report figures": report_figures,
     "symmetries": symmetries,
+    "two players": two_players,
     "keys": keys,
     "names": names,
     "pictures": pictures,

@@ -87,6 +87,26 @@ class TensorEnv(ABC, Generic[StateT]):
         """Optional: which discrete actions are legal, bool [N, A]."""
         raise NotImplementedError
 
+    def player(self, state: StateT) -> Tensor:
+        """Of a game for two players who take turns: whose turn it is, 0 or 1, int64 [N].
+
+        Player 0 begins, and no first move ends the game. ``observe`` gives what the player whose turn it is sees,
+        ``step`` rewards the player who moves, and the other one gets the negative. Against whom an agent plays is the
+        setting ``opponent``, see :mod:`palaestra.envs.wrappers.two_players`.
+        """
+        raise NotImplementedError
+
+    def game_value(self, state: StateT) -> Tensor:
+        """Optional, of such a game: what perfect play earns the player whose turn it is, float32 [N].
+
+        Of games that are over any number.
+        """
+        raise NotImplementedError
+
+    def reference_against(self, opponent: str, begins: str) -> Reference:
+        """Optional, of such a game: returns of known policies against that opponent, either side beginning."""
+        return Reference()
+
     def draw(self, state: StateT, canvas: Canvas) -> None:
         """Optional: draw one environment; the state's fields are NumPy arrays and Python scalars."""
         raise NotImplementedError

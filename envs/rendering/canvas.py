@@ -63,6 +63,8 @@ class Canvas:
         past: the states of the same episode before the one to be drawn, oldest first; empty where they are not known.
         policy: the watched policy's action in every state, int64 [stages, states]; None where it has no known table.
         reveals: whether the picture may show what the best policy would do; False while a person plays.
+        player: who plays, for a picture that says it.
+        players: the names of both players of a game for two, who begins first; empty elsewhere.
     """
 
     def __init__(
@@ -75,10 +77,12 @@ class Canvas:
         past: Sequence[Any] = (),
         policy: Table | None = None,
         reveals: bool = True,
+        player: str = "agent",
     ) -> None:
         """``pixels`` is the width of the image in pixels; None for one pixel per unit."""
         self.width, self.height, self.over, self.past, self.policy = width, height, over, past, policy
-        self.reveals = reveals
+        self.reveals, self.player = reveals, player
+        self.players: tuple[str, ...] = ()
         wide = even(width if pixels is None else pixels)
         self._size = wide, even(height * wide / width)
         self._scale = _FINER * wide / width

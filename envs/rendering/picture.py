@@ -28,6 +28,7 @@ def picture(
     past: Sequence[Any] = (),
     policy: Table | None = None,
     reveals: bool = True,
+    player: str = "agent",
 ) -> Image:
     """One environment's state as ``env.draw`` shows it.
 
@@ -39,10 +40,12 @@ def picture(
         past: the episode's earlier states, oldest first, as far as they are known.
         policy: the watched policy's action in every state, int64 [stages, states], where ``env`` can tabulate it.
         reveals: whether to show what the best policy would do; False for a person who plays.
+        player: who plays, for a picture that says it.
 
     Returns:
         uint8 [height, width, 3], both even.
     """
-    canvas = Canvas(*env.picture_size, pixels=width, over=over, past=past, policy=policy, reveals=reveals)
+    size = env.picture_size
+    canvas = Canvas(*size, pixels=width, over=over, past=past, policy=policy, reveals=reveals, player=player)
     env.draw(state, canvas)
     return canvas.image()

@@ -27,7 +27,7 @@ DATA = [
     if path.suffix not in (".py", ".pyc") and not (path.suffix == ".md" and path.parent.parent == ROOT)
 ]
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
-ENVIRONMENT_FOLDERS = ("arm", "pricing")
+ENVIRONMENT_FOLDERS = ("arm", "games", "pricing")
 ENVIRONMENT_FILES = ("snake", "cartpole")
 TOP = ROOT / "train/package"  # whose name is palaestra
 
@@ -115,7 +115,13 @@ def test_tests_import_by_the_full_name(path: Path) -> None:
 
 
 CORE = sorted((ROOT / "envs/core").glob("*.py"))
-OFFLINE = ("refit_yogurt", "fit", "spreadsheets", "mjcf_model")  # modules that read or make files, not environments
+OFFLINE = (
+    "refit_yogurt",
+    "fit",
+    "spreadsheets",
+    "mjcf_model",
+    "solver",
+)  # modules that read or make files, not environments
 
 
 @pytest.mark.parametrize("path", [*ENVIRONMENTS, *CORE], ids=name_of)

@@ -27,6 +27,8 @@ CEILINGS: dict[str, tuple[dict[str, Any], int]] = {  # of a step with its resets
     "pricing-hidden": ({}, 85),
     "pricing-yogurt": ({}, 46),  # 106
     "pricing-duopoly": ({}, 39),  # 73
+    "connect-four": ({}, 195),  # two moves, and the random opponent's first one
+    "connect-four, lookahead": ({"opponent": "two-ply"}, 381),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +19,11 @@ def play(
     env: EnvArgument,
     versus: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Who plays the same episodes beside you: a run, latest:ENV or expert."),
+        typer.Option(
+            metavar="RUN",
+            help="Who plays the same episodes beside you: a run, latest:ENV or expert. In a game for two your opponent:"
+            " a run, random, one-ply, two-ply or perfect.",
+        ),
     ] = None,
     seed: SeedOption = 0,
     settings: SetOption = None,
@@ -30,10 +35,14 @@ def play(
     palaestra play cartpole --seed 1
     palaestra play snake-small --versus latest
     palaestra play pricing --versus expert
+    palaestra play connect-four --versus two-ply
     """
+    from palaestra.train.config.run_config import environment
     from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
     from palaestra.train.play import game
 
+    if versus is not None and environment(env).is_game():
+        settings, versus = [*(settings or ()), f"env.opponent={_find_opponent(versus, env)}"], None
     player = find_player("random", env, False, settings or ())  # for the environment's arguments
     rival = None if versus is None else _find_rival(versus, env, settings or ())
     given = [setting.partition("=")[0].strip().removeprefix("env.") for setting in settings or ()]
@@ -42,19 +51,45 @@ def play(
         print(game.table(played, reference, rival.label if rival else None))
 
 
+def _find_opponent(name: str, env: str) -> str:
+    """The setting ``opponent`` of a game that lets that player play it.
+
+    Raises:
+        ConfigError: if it is a run that plays another game.
+    """
+    from palaestra.envs.wrappers.two_players.opponents import SCRIPTED_OPPONENTS
+
+    if name == "expert":
+        return "perfect"
+    if all(part.strip() in SCRIPTED_OPPONENTS for part in name.split("+")):
+        return name
+    return str(_model_of(name, env))
+
+
+def _model_of(name: str, env: str) -> Path:
+    """The model file of a run.
+
+    Raises:
+        ConfigError: if there is none, or its agent plays in another environment.
+    """
+    from palaestra.train.config.schema import ConfigError
+    from palaestra.train.runs.finding import find_model
+    from palaestra.train.runs.run_folder import RunFolder
+
+    model_file = find_model(name)
+    config = RunFolder(model_file.parent).config()
+    if config is not None and not config.plays_in(env):
+        way_out = f" (--versus latest:{env} is the newest that does)" if name == "latest" else ""
+        raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}{way_out}")
+    return model_file
+
+
 def _find_rival(name: str, env: str, settings: Sequence[str]) -> Player:
     """The agent that plays beside the user.
 
     Raises:
         ConfigError: if it is no run or plays in another environment.
     """
-    from palaestra.train.config.schema import ConfigError
-    from palaestra.train.runs.finding import find_model
-    from palaestra.train.runs.run_folder import RunFolder
-
     if name not in SCRIPTED:
-        config = RunFolder(find_model(name).parent).config()
-        if config is not None and not config.plays_in(env):
-            way_out = f" (--versus latest:{env} is the newest that does)" if name == "latest" else ""
-            raise ConfigError(f"--versus {name}: this agent plays {config.env}, not {env}{way_out}")
+        _model_of(name, env)
     return find_player(name, env, False, settings)

@@ -174,7 +174,7 @@ def _training_seed(name: str) -> int:
         raise ConfigError(f"{model_file} is not in a run folder: nobody knows which episodes it was trained on")
     if not config.resolved_env.can_replay:
         raise ConfigError(f"{config.env} is not a palaestra environment: its episodes cannot be played again")
-    if why := begins_elsewhere(config.agent_kwargs, config.curriculum):
+    if why := begins_elsewhere(config.agent_kwargs, config.curriculum, config.env_kwargs):
         raise ConfigError(
             f"with {why} an episode of training does not follow from its number: watch without --training"
         )

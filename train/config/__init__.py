@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palaestra.envs.trained_players import read_players_with
+
 if TYPE_CHECKING:
     from palaestra.agents.base import OnDeviceAlgorithm
 
@@ -119,6 +121,16 @@ def agent_in(model_file: str | Path) -> str:
     found = agent_of(model_file)
     require_choice(found, names, f"agent in {model_file}:")
     return names[found]
+
+
+def _read_to_act(model_file: Path, device: str) -> OnDeviceAlgorithm:
+    """The agent in a model file as a player of games."""
+    from palaestra.agents.checkpoints.model_file import read
+
+    return read(AGENTS[agent_in(model_file)], model_file, device=device, to_act=True)
+
+
+read_players_with(_read_to_act)
 
 
 def agent_errors() -> dict[str, str]:

@@ -30,6 +30,7 @@ from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
+from palaestra.envs.wrappers.two_players.opponents import SELF
 from palaestra.train.config import AGENTS
 from palaestra.train.config.goal_check import check_hindsight
 from palaestra.train.config.schema import (
@@ -252,10 +253,14 @@ def check_schedules(agent_kwargs: Mapping[str, Any], env: ResolvedEnv, env_kwarg
             raise ConfigError(f"{key}={value}: the optimum of {env.short_name} is unknown; use linear(start, end)")
 
 
-def begins_elsewhere(agent_kwargs: Mapping[str, Any], curriculum: Mapping[str, str] | None) -> str:
+def begins_elsewhere(
+    agent_kwargs: Mapping[str, Any], curriculum: Mapping[str, str] | None, env_kwargs: Mapping[str, Any]
+) -> str:
     """The settings with which an episode of training does not follow from seed and number alone; empty without any."""
     share = agent_kwargs.get("restart_states")
     found = [f"restart_states={share}"] if share else []
+    if SELF in str(env_kwargs.get("opponent", "")).split("+"):
+        found.append(f"env.opponent={env_kwargs['opponent']}")
     return " and ".join([*found, *(f"env.{key}={text}" for key, text in (curriculum or {}).items())])
 
 

@@ -178,6 +178,7 @@ class _Side:
 
     def __init__(self, playback: Playback, who: str, layout: Layout) -> None:
         self.playback, self.who, self._layout = playback, who, layout
+        playback.player = who
 
     def start(self, episode: int) -> None:
         self.playback.start(episode)

@@ -60,9 +60,10 @@ class TensorPlayback:
         returns: float [N], of the episodes running or just ended.
         success: bool [N], whether an episode that just ended was a success.
         reveals: whether pictures may show what the best policy would do.
+        player: who plays, for pictures that say it.
     """
 
-    reveals = True
+    reveals, player = True, "agent"
 
     def __init__(self, env: TensorVectorEnv[Any], policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy
@@ -101,7 +102,7 @@ class TensorPlayback:
         width = max(2, int(min(box[0], box[1] * wide / high)) // 2 * 2)
         steps = min(int(self.env.episode_length[row]), len(self._states))
         past = _Past(list(self._states)[len(self._states) - steps :], row)
-        return picture(self.env.env, self.env.state_of(row), width, over, past, self._table, self.reveals)
+        return picture(self.env.env, self.env.state_of(row), width, over, past, self._table, self.reveals, self.player)
 
 
 @torch.no_grad()
@@ -134,7 +135,7 @@ class _Pictures(gymnasium.Wrapper[Any, Any, Any, Any]):
 class GymnasiumPlayback:
     """The same of Gymnasium environments with ``render_mode="rgb_array"``."""
 
-    reveals = True
+    reveals, player = True, "agent"
 
     def __init__(self, env: GymnasiumAdapter, policy: PolicyFunction) -> None:
         self.env, self.policy = env, policy

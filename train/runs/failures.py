@@ -58,7 +58,7 @@ def _printed(folder: RunFolder) -> str:
 def _look(error: EnvError, config: RunConfig, folder: RunFolder) -> str:
     """The command that shows the episode, where it is known which one it was and there is an agent to play it."""
     known = error.env_index is not None and error.episode is not None
-    known = known and not begins_elsewhere(config.agent_kwargs, config.curriculum)
+    known = known and not begins_elsewhere(config.agent_kwargs, config.curriculum, config.env_kwargs)
     if not (known and config.resolved_env.can_replay and folder.model_file.is_file()):
         return ""
     place = f"--training --env-index {error.env_index} --episode {error.episode}"

@@ -77,6 +77,11 @@ class Walk(TensorEnv[WalkState]):
         return {"left": 0, "right": 1}
 
 
+class SameTurn(Walk):
+    def player(self, state: WalkState) -> Tensor:
+        return torch.zeros_like(state.age)
+
+
 class Float64Space(Walk):
     def __init__(self) -> None:
         super().__init__()
@@ -427,6 +432,7 @@ CASES: list[tuple[type[TensorEnv[Any]], set[str], str]] = [
     (SuccessDtype, {"success"}, "success must return a bool tensor of shape (64,), got torch.float32"),
     (Lopsided, {"symmetries"}, "symmetry 'mirror' does not commute with the rules: the mean of place after a step is"),
     (NarrowMap, {"symmetries"}, "symmetry 'mirror': its map of observations must be of 2 numbers, got 1"),
+    (SameTurn, {"two players"}, "player of env 0 is 0 at move 2, not 1: player 0 begins, turns alternate"),
     (WrongKeys, {"keys"}, "'right' → 2"),
     (
         MistypedStress,

@@ -1,0 +1,1 @@
+"""Games for two players who take turns, as tensor code."""

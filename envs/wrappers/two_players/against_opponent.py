@@ -1,0 +1,206 @@
+"""A game for two players as an environment for one: the other player belongs to the rules.
+
+1. A step is the agent's move and, unless that ends the game, the opponent's reply. The reward is the agent's: its own
+   move's, less what the reply earns.
+2. An episode begins with the agent's turn: where the opponent begins (``begins``), ``reset`` has played its first move.
+   Sides are drawn for each episode unless they are chosen, and so is the opponent of a mixture.
+3. The state is the game's, with the agent's side, the number of its opponent and its return so far behind.
+4. An episode is a success if the agent has won. What is seen of a finished game is what the player next in turn would
+   see.
+
+The game is any :class:`TensorEnv` with the method ``player``; :mod:`.opponents` has the opponents. Agents, evaluations,
+recordings, views for Gymnasium and Stable-Baselines3 need not know that there is another player.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from palaestra.envs.core import Array, Reference, TensorEnv
+from palaestra.envs.core.batching.records import select
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.symmetries import Symmetry
+from palaestra.envs.trained_players import TrainedPlayer
+from palaestra.envs.wrappers.two_players.opponents import (
+    SCRIPTED_OPPONENTS,
+    EarlierSelf,
+    keeps_value,
+    move_values,
+    opponents_named,
+    require_perfect_play,
+)
+from palaestra.envs.wrappers.wrapper import Wrapper, WrapperError, join, split
+
+if TYPE_CHECKING:
+    from palaestra.envs.rendering.canvas import Canvas
+
+Begins = Literal["either", "agent", "opponent"]
+GAME_SETTINGS = {"opponent": "str", "begins": "str", "judged": "bool"}
+"""Settings that every game for two has beside its own, with their kinds."""
+
+
+class AgainstOpponent(Wrapper):
+    """A game against an opponent; see the module."""
+
+    def __init__(
+        self, env: TensorEnv[Any], opponent: str = "random", begins: Begins = "either", judged: bool = False
+    ) -> None:
+        """Make the environment.
+
+        Args:
+            env: the game.
+            opponent: who plays the other side, see :mod:`.opponents`.
+            begins: who has the first move.
+            judged: whether evaluations tell the share of moves that keep the game's value.
+
+        Raises:
+            WrapperError: naming the setting.
+        """
+        super().__init__(env)
+        if not isinstance(env.action_space, Discrete):
+            raise WrapperError(f"a game for two needs Discrete actions, {type(env).__name__} has {env.action_space}")
+        if begins not in get_args(Begins):
+            raise WrapperError(f"begins={begins}: must be one of {', '.join(get_args(Begins))}")
+        if not isinstance(judged, bool):
+            raise WrapperError(f"judged={judged}: must be true or false")
+        try:
+            if judged:
+                require_perfect_play(env)
+        except ValueError as error:
+            raise WrapperError(f"judged={judged}: {error}") from error
+        try:
+            self.opponents = opponents_named(env, opponent)
+        except (ValueError, RuntimeError) as error:
+            raise WrapperError(f"opponent={opponent}: {error}") from error
+        self.opponent, self.begins, self.judged = opponent, begins, judged
+
+    @property
+    def pool(self) -> list[int]:
+        """The numbers of the opponents that are earlier selves of an agent."""
+        return [number for number, one in enumerate(self.opponents) if isinstance(one, EarlierSelf)]
+
+    def put_player(self, number: int, player: TrainedPlayer) -> None:
+        """Make an agent the opponent of that number, in all episodes that have it, the running ones too."""
+        # a new tuple: recorded steps see by it that their opponents have changed
+        self.opponents = (*self.opponents[:number], EarlierSelf(player), *self.opponents[number + 1 :])
+
+    def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
+        return self.env, split(state)[0]
+
+    def reset(self, rng: Rng) -> Any:
+        fresh, none = self.env.reset(rng.spawn()), torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
+        rival = rng.integers(0, len(self.opponents)) if len(self.opponents) > 1 else none
+        if self.begins == "agent":
+            return self._joined(fresh, none, rival, none.float())
+        opened, _, _ = self.env.step(fresh, self._reply(fresh, rival, rng), rng.spawn())
+        if self.begins == "opponent":
+            return self._joined(opened, none + 1, rival, none.float())
+        side = rng.integers(0, 2)
+        return self._joined(select(side == 1, opened, fresh), side, rival, none.float())
+
+    def step(self, state: Any, action: Tensor, rng: Rng) -> tuple[Any, Tensor, Tensor]:
+        inner, side, rival, outcome = split(state)
+        moved, earned, over = self.env.step(inner, action, rng.spawn())
+        answered, lost, ended = self.env.step(moved, self._reply(moved, rival, rng), rng.spawn())
+        reward = earned - lost.masked_fill(over, 0.0)
+        after = self._joined(select(over, moved, answered), side, rival, outcome + reward)
+        return after, reward, over | ended
+
+    def _joined(self, inner: Any, side: Tensor, rival: Tensor, outcome: Tensor) -> Any:
+        return join(inner, side=side, rival=rival, outcome=outcome)
+
+    def _reply(self, inner: Any, rival: Tensor, rng: Rng) -> Tensor:
+        """The opponents' moves, int64 [N]."""
+        if len(self.opponents) == 1:
+            return self.opponents[0](self.env, inner, rng)
+        moves = torch.stack([opponent(self.env, inner, rng.spawn()) for opponent in self.opponents])  # [K, N]
+        return moves.gather(0, rival.unsqueeze(0)).squeeze(0)
+
+    def expert(self, state: Any) -> Tensor:
+        """The game's own; without one the first move that keeps the game's value."""
+        env, inner = self.within(state)
+        if env.has("expert"):
+            return env.expert(inner)
+        values = move_values(env, inner, None, Rng(torch.zeros_like(split(state)[1]), 0))
+        columns = torch.arange(values.shape[1], device=values.device)
+        best = torch.where(values == values.amax(1, keepdim=True), columns, values.shape[1])
+        return best.amin(1) + int(getattr(self.action_space, "start", 0))
+
+    def success(self, state: Any) -> Tensor:
+        outcome: Tensor = split(state)[3]
+        return outcome > 0.0
+
+    def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
+        """The shares of draws and of losses, beside that of wins, which are the successes."""
+        return {"drawn_percent": 100 * float((returns == 0).mean()), "lost_percent": 100 * float((returns < 0).mean())}
+
+    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> Any:
+        return self.env.report_figures(returns, lengths, successes, None)
+
+    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
+        """The share of the agent's moves after which perfect play would still end as before them."""
+        env, inner = self.within(before)
+        return {"value_kept_percent": 100.0 * keeps_value(env, inner, action).float()}
+
+    def stresses(self) -> Mapping[str, Mapping[str, Any]]:
+        """Every opponent, with either side beginning."""
+        known = [name for name in SCRIPTED_OPPONENTS if name != "perfect" or self.env.has("game_value")]
+        sides = {"first": "agent", "second": "opponent"}
+        return {
+            f"{name}_as_{order}": {"opponent": name, "begins": begins}
+            for name in known
+            for order, begins in sides.items()
+        }
+
+    def symmetries(self) -> list[Symmetry]:
+        """The game's, where the opponents play alike on both sides of them."""
+        if not all(opponent.is_symmetric for opponent in self.opponents):
+            return []
+        return [self._around(one) for one in self.env.symmetries()]
+
+    def _around(self, one: Symmetry) -> Symmetry:
+        def state(before: Any) -> Any:
+            inner, side, rival, outcome = split(before)
+            return self._joined(one.state(inner), side, rival, outcome)
+
+        return Symmetry(one.name, state, one.observation, one.action)
+
+    def draw(self, state: Any, canvas: Canvas) -> None:
+        inner, side, rival, _ = split(state)
+        players = [canvas.player, self.opponents[int(rival)].name]
+        canvas.players = (players[int(side)], players[1 - int(side)])
+        self.env.draw(inner, canvas)
+
+    @property
+    def reference(self) -> Reference:
+        return self.env.reference_against(self.opponent, self.begins)
+
+    def has(self, name: str) -> bool:
+        """True if this view has it: it is a game no more, and has a winner."""
+        if name in ("player", "game_value", "exact"):
+            return False
+        if name == "step_figures":
+            return self.judged
+        if name == "expert":
+            return self.env.has("expert") or self.env.has("game_value")
+        return name in ("success", "summary", "stresses") or self.env.has(name)
+
+
+def is_game(rules: Any) -> bool:
+    """True for rules, or a class of rules, of a game for two."""
+    kind: Any = rules if isinstance(rules, type) else type(rules)
+    return issubclass(kind, TensorEnv) and not issubclass(kind, Wrapper) and kind.player is not TensorEnv.player
+
+
+def against_opponent(rules: TensorEnv[Any], settings: Mapping[str, Any]) -> TensorEnv[Any]:
+    """The rules as one player's environment: themselves, unless they are a game's.
+
+    Args:
+        settings: those of :data:`GAME_SETTINGS` that are given.
+    """
+    return AgainstOpponent(rules, **settings) if is_game(rules) else rules

@@ -1,0 +1,211 @@
+"""Opponents in games for two players: each chooses the moves of the player whose turn it is.
+
+* ``random``: any legal move, all equally likely.
+* ``one-ply`` and ``two-ply``: looking one or two moves ahead, by playing all of them; they win where they can and, with
+  two, leave no win where they can. Among moves that look alike they draw.
+* ``perfect``: among the moves that keep the game's value (``TensorEnv.game_value``), drawn.
+* a model file: the agent in it, which draws as it does while training.
+* ``self``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode. Until
+  there are any, and wherever no agent trains, random moves.
+
+Several with + between them are a mixture, one of which is drawn for each episode: ``random+two-ply``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from palaestra.envs.core import TensorEnv, map_state
+from palaestra.envs.core.rng import Rng, sample_actions
+from palaestra.envs.core.suggest import closest
+from palaestra.envs.trained_players import TrainedPlayer, read_player
+
+LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
+SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
+SELF, POOL = "self", 4
+MODEL_FILE = ".zip"
+
+
+class Opponent(Protocol):
+    """Chooses moves.
+
+    Attributes:
+        name: for people.
+        is_symmetric: whether it plays alike, in distribution, in positions that are images of each other.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def is_symmetric(self) -> bool: ...
+
+    def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+        """Legal actions int64 [N] in N states; any where a game is over."""
+        ...
+
+
+def legal_moves(game: TensorEnv[Any], state: Any) -> Tensor:
+    """Which moves are legal, bool [N, A]; all of them where a game has no mask."""
+    if game.has("action_mask"):
+        return game.action_mask(state)
+    rows, count = game.player(state).shape[0], int(game.action_space.n)  # type: ignore[attr-defined]
+    return torch.ones((rows, count), dtype=torch.bool, device=game.device)
+
+
+@dataclass(frozen=True)
+class RandomOpponent:
+    """Uniform over the legal moves."""
+
+    name: str = "random"
+    is_symmetric: ClassVar[bool] = True
+
+    def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+        return sample_actions(game.action_space, rng, legal_moves(game, state))
+
+
+def move_values(game: TensorEnv[Any], state: Any, plies: int | None, rng: Rng) -> Tensor:
+    """What each move earns within so many plies if both players play for that, float32 [N, A]; −∞ for illegal ones.
+
+    With None for ``plies`` they play perfectly to the end, as ``TensorEnv.game_value`` knows.
+    """
+    legal = legal_moves(game, state)
+    (n, count), first = legal.shape, int(getattr(game.action_space, "start", 0))
+    rows = torch.arange(n, device=legal.device).repeat_interleave(count)
+    actions = torch.arange(first, first + count, device=legal.device).repeat(n)
+    draws = rng.of_rows(rows)
+    after, earned, over = game.step(map_state(lambda field: field.index_select(0, rows), state), actions, draws)
+    if plies is None:
+        earned = earned - game.game_value(after).masked_fill(over, 0.0)
+    elif plies > 1:
+        replies = move_values(game, after, plies - 1, draws.spawn()).amax(1)
+        earned = earned - replies.masked_fill(over, 0.0)
+    return earned.view(n, count).masked_fill(~legal, -torch.inf)
+
+
+@dataclass(frozen=True)
+class LookaheadOpponent:
+    """Any of the best moves as far as so many plies show, each the move of one player; None for all plies."""
+
+    name: str
+    plies: int | None
+    is_symmetric: ClassVar[bool] = True
+
+    def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+        values = move_values(game, state, self.plies, rng.spawn())
+        return sample_actions(game.action_space, rng, values == values.amax(1, keepdim=True))
+
+
+def require_perfect_play(game: TensorEnv[Any]) -> None:
+    """Raise a ValueError unless perfect play of the game is known here."""
+    if type(game).game_value is TensorEnv.game_value:
+        raise ValueError(f"perfect play of {type(game).__name__} is not known: it has no game_value")
+    game.game_value(game.reset(Rng(torch.zeros(1, dtype=torch.int64, device=game.device), 0)))  # it says what it lacks
+
+
+def keeps_value(game: TensorEnv[Any], state: Any, action: Tensor) -> Tensor:
+    """True for moves after which perfect play would still end as before them, bool [N]."""
+    after, earned, over = game.step(state, action, Rng(torch.zeros_like(action), 0))
+    return earned - game.game_value(after).masked_fill(over, 0.0) >= game.game_value(state)
+
+
+class TrainedOpponent:
+    """The agent in a model file; its moves are drawn as while training, so that games differ."""
+
+    is_symmetric = False
+
+    def __init__(self, game: TensorEnv[Any], file: Path) -> None:
+        """Raises ValueError unless the file holds an agent for this game and this board."""
+        self.name, self.file = file.name, file
+        player = read_player(file, "cpu")
+        if player.remembers:
+            raise ValueError(f"{file}: an agent with a memory of its own cannot be an opponent")
+        for what in ("observation", "action"):
+            theirs, own = getattr(player, f"{what}_space"), getattr(game, f"{what}_space")
+            if theirs != own:
+                raise ValueError(f"{file}: its agent was trained with {what}s {theirs}, and this game has {own}")
+        self._players: dict[str, TrainedPlayer] = {"cpu": player}
+
+    def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+        device = str(game.device)
+        if device not in self._players:
+            self._players[device] = read_player(self.file, device)
+        return _act(self._players[device], game, state, rng)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainedOpponent:
+        return self  # a frozen agent, which copies of a game share
+
+
+@torch.no_grad()
+def _act(player: TrainedPlayer, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+    """An agent's moves, drawn as while it trains."""
+    mask = game.action_mask(state) if game.has("action_mask") else None
+    if mask is not None:  # a full board has no legal move, and needs none
+        mask = mask | ~mask.any(1, keepdim=True)
+    return player.act(game.observe(state), rng, mask)
+
+
+class EarlierSelf:
+    """One of the earlier selves; see the module."""
+
+    name, is_symmetric = SELF, False
+
+    def __init__(self, player: TrainedPlayer | None = None) -> None:
+        self.player = player
+
+    def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
+        if self.player is None:
+            return sample_actions(game.action_space, rng, legal_moves(game, state))
+        return _act(self.player, game, state, rng)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EarlierSelf:
+        return self
+
+
+def opponents_named(game: TensorEnv[Any], text: Any) -> tuple[Opponent, ...]:
+    """The opponents that a setting names, see the module.
+
+    Raises:
+        ValueError: for a name that is none, a file that holds no player of this game, and where perfect play is asked
+            for and not known.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"name an opponent: {', '.join(SCRIPTED_OPPONENTS)} or a model file; got {text!r}")
+    names = [text] if is_file(text) else text.split("+")
+    return tuple(one for name in names for one in _opponents(game, name.strip()))
+
+
+def is_file(name: str) -> bool:
+    """True if an opponent's name is that of a model file."""
+    return name.endswith(MODEL_FILE) and Path(name).expanduser().is_file()
+
+
+def _opponents(game: TensorEnv[Any], name: str) -> list[Opponent]:
+    """The opponent of that name, or the several that it stands for."""
+    if name == "random":
+        return [RandomOpponent()]
+    if name == SELF:
+        return [EarlierSelf() for _ in range(POOL)]
+    if name in LOOKAHEAD:
+        return [LookaheadOpponent(name, LOOKAHEAD[name])]
+    if name == "perfect":
+        require_perfect_play(game)
+        return [LookaheadOpponent(name, None)]
+    if name.endswith(MODEL_FILE):
+        return [TrainedOpponent(game, Path(name).expanduser())]
+    near = closest(name, (*SCRIPTED_OPPONENTS, SELF))
+    hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(SCRIPTED_OPPONENTS)}, and model files"
+    raise ValueError(f"no opponent is called {name!r}{hint}")
+
+
+def lasting_names(text: Any) -> Any:
+    """The same opponents with the full path of files, which mean the same in any folder."""
+    if not isinstance(text, str):
+        return text
+    names = [text] if is_file(text) else text.split("+")
+    return "+".join(str(Path(name).expanduser().resolve()) if is_file(name) else name for name in names)
