@@ -10,11 +10,8 @@ from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.schema import ConfigError
 
 
-def check_hindsight(env: ResolvedEnv, env_kwargs: dict[str, Any], arguments: dict[str, Any]) -> None:
-    """Raise a ConfigError if an agent with these arguments has hindsight, in an environment without goals."""
-    hindsight = arguments.get("hindsight")
-    if not hindsight:
-        return
+def check_hindsight(env: ResolvedEnv, env_kwargs: dict[str, Any], hindsight: int) -> None:
+    """Raise a ConfigError in an environment without goals, for an agent with so many samples of hindsight."""
     batch = env.open(1, "cpu", 0, **env_kwargs)
     try:
         check_goals(batch)
