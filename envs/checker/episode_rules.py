@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from typing import Any
 
 import torch
@@ -21,6 +23,8 @@ from palaestra.envs.checker.value_rules import (
 )
 from palaestra.envs.core import state_fields
 from palaestra.envs.core.rng import Rng, child_key, env_keys
+
+PATIENCE = 2.0  # s of calls after which a slow method is left out of later steps
 
 
 def determinism(subject: Subject) -> str | None:
@@ -131,13 +135,16 @@ def pure_step(subject: Subject) -> str | None:
     batch = subject.batch()
     batch.reset()
     kept: dict[str, Any] = {}
+    seconds: dict[str, float] = defaultdict(float)  # that each method has taken
     for step in range(1, subject.steps + 1):
         actions = random_actions(batch, step)
         watched = {"action": actions, **{f"state.{k}": v for k, v in state_fields(batch.state).items()}}
         watched |= {f"self.{k}": v for k, v in vars(batch.env).items() if isinstance(v, Tensor)}
         before = {name: value.clone() for name, value in watched.items()}
-        for name in ("observe", *(n for n in OPTIONAL if batch.env.has(n))):
+        for name in ("observe", *(n for n in OPTIONAL if batch.env.has(n) and seconds[n] < PATIENCE)):
+            started = time.perf_counter()
             getattr(batch.env, name)(batch.state)
+            seconds[name] += time.perf_counter() - started
             if changed := difference(before, watched):
                 return f"{name} changes {changed} in place at step {step}: make a new tensor"
         batch.step(actions)

@@ -322,6 +322,7 @@ tau f 0 1
 train_freq i 1 -
 gradient_steps i -1 -
 samples_per_insert f (0) - null
+hindsight i 0 -
 n_steps i 1 -
 """
 PPO_ALONE = """
@@ -345,6 +346,7 @@ tau f 0 1
 train_freq i 1 -
 gradient_steps i -1 -
 samples_per_insert f (0) - null
+hindsight i 0 -
 n_steps i 1 -
 target_update_interval i 1 -
 double_q b - -
