@@ -66,7 +66,7 @@ def test_known_values_of_the_files() -> None:
     gammas = [preset(resolve(f"snake{size}"), "ppo").agent_kwargs["gamma"] for size in ("-small", "", "-large")]
     assert gammas == [0.995, 0.997, 0.998]
     entropy = [preset(resolve(f"snake{size}"), "ppo").agent_kwargs["ent_coef"] for size in ("-small", "", "-large")]
-    assert entropy == ["linear(0.02, 0)", "linear(0.02, 0)", "linear(5e-3, 0)"]
+    assert entropy == ["linear(0.02, 0)", "linear(0.02, 0)", "linear(0.05, 0)"]
     assert preset(resolve("cartpole"), "pqn").agent_kwargs["symmetry"] == "equivariant"
     assert {preset(resolve("reach"), agent).agent_kwargs["gamma"] for agent in ("dqn", "pqn")} == {0.98}
     duopoly = preset(resolve("pricing-duopoly"), "dqn").agent_kwargs
