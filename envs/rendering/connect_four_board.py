@@ -44,7 +44,8 @@ def draw_game(canvas: Canvas, state: Any, shape: BoardShape, line: int) -> None:
     turn = int(state.moves) & 1
     own, other = int(state.own), int(state.other)
     before = int(canvas.past[-1].own) | int(canvas.past[-1].other) if len(canvas.past) else 0
-    newest = (own | other) & ~before if int(state.moves) else 0
+    # without an earlier picture only a first move, or both players', is known to be new
+    newest = (own | other) & ~before if len(canvas.past) or int(state.moves) <= 2 else 0
     place = _Position((other, own) if turn else (own, other), turn, newest, line)
     canvas.fill("#0d141c")
     _draw_players(canvas, place, full=int(state.moves) == shape.cells)

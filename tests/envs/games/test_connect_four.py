@@ -13,6 +13,7 @@ from palaestra.envs.core import map_state
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.games.bitboards import BoardShape, line_cells, mirrored
 from palaestra.envs.games.connect_four import ConnectFour, ConnectFourState
+from palaestra.envs.rendering.picture import picture
 
 PERFT = [7, 49, 343, 2401, 16807, 117649, 823536]  # games of so many moves that have not ended before
 Board = list[list[int]]  # of each column the stones from below, by player
@@ -191,3 +192,20 @@ def test_the_first_player_wins_as_often_as_in_a_plain_simulation() -> None:
 def test_boards_that_there_are_not_are_refused(arguments: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         ConnectFour(**arguments)  # type: ignore[arg-type]
+
+
+def test_only_the_newest_stones_are_marked() -> None:
+    """Without an earlier picture only the first moves are known to be new."""
+    game = ConnectFour()
+
+    def marked(columns: str, *past: str) -> int:
+        """Pixels of the marks, which are brighter than stones."""
+        states = [map_state(lambda field: field[0].numpy(), played(game, text)[0]) for text in (*past, columns)]
+        image = picture(game, states[-1], past=states[:-1])
+        return int((image[100:630].min(2) > 200).sum())
+
+    one = marked("4")
+    assert one > 20
+    assert marked("44435") == 0
+    assert marked("44435", "4443") == pytest.approx(one, rel=0.1)
+    assert marked("44435", "444") == pytest.approx(2 * one, rel=0.1)
