@@ -1,6 +1,6 @@
 """Trained agents as opponents in games, read by whoever can: this package knows no agents.
 
-:mod:`palaestra.train` says here how model files are read; nothing of PyTorch is imported.
+:mod:`palaestra.train.config.run_config` says here how model files are read; nothing of PyTorch is imported.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gymnasium import Space
-
 if TYPE_CHECKING:
+    from gymnasium import Space
     from torch import Tensor
 
     from palaestra.envs.core.rng import Rng
@@ -59,5 +58,5 @@ def read_player(file: Path, device: str) -> TrainedPlayer:
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
     if not _readers:
-        raise ValueError(f"{file} is read by palaestra.train: import that first")
+        raise ValueError(f"{file} is read by palaestra.train.config.run_config: import that first")
     return _readers[0](file, device)

@@ -14,8 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palaestra.envs.trained_players import read_players_with
-
 if TYPE_CHECKING:
     from palaestra.agents.base import OnDeviceAlgorithm
 
@@ -123,14 +121,11 @@ def agent_in(model_file: str | Path) -> str:
     return names[found]
 
 
-def _read_to_act(model_file: Path, device: str) -> OnDeviceAlgorithm:
+def read_to_act(model_file: Path, device: str) -> OnDeviceAlgorithm:
     """The agent in a model file as a player of games."""
     from palaestra.agents.checkpoints.model_file import read
 
     return read(AGENTS[agent_in(model_file)], model_file, device=device, to_act=True)
-
-
-read_players_with(_read_to_act)
 
 
 def agent_errors() -> dict[str, str]:

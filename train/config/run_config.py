@@ -19,7 +19,8 @@ from gymnasium import Space
 from palaestra.agents.options import AtLeastOne
 from palaestra.envs.registry import entries, resolve
 from palaestra.envs.specs import ResolvedEnv
-from palaestra.train.config import DEFAULT_AGENT, require_agent
+from palaestra.envs.trained_players import read_players_with
+from palaestra.train.config import DEFAULT_AGENT, read_to_act, require_agent
 from palaestra.train.config.compatibility import (
     check_actions,
     check_computing,
@@ -62,6 +63,7 @@ _TYPES |= {"deterministic": bool, "graph": bool, "compile": bool, "precision": s
 _LESSON = ("pretrain", "pretrain_steps", "dataset")
 _OPTIONS = (*_COUNTS, *_LESSON, "device", "checkpoint_every", "init_from", "stop_at", "precision")
 """Fields that have an option on the command line, for which ``--set`` is not needed."""
+read_players_with(read_to_act)  # opponents in games
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from palaestra.train.config import AGENTS
 from palaestra.train.config.run_config import resolve_config
 
 ENVS, STEPS = 16, 200
-FEW = 50  # steps, five iterations: what happens once in each is called three times, recorded, and replayed
+FEW = 60  # steps, six iterations or fifteen: what happens once in each is called three times, recorded, and replayed
 
 
 class Graphs:

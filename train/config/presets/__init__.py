@@ -22,7 +22,6 @@ from typing import Any
 import yaml
 
 from palaestra.envs.core.user_code import RAISED
-from palaestra.envs.goals import without_goals
 from palaestra.envs.registry import relatives
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config import AGENTS, OWN_AGENTS, agent_places
@@ -107,6 +106,8 @@ def default_preset(env: ResolvedEnv, agent: str) -> Preset:
 
 def _has_goals(env: ResolvedEnv) -> bool:
     """True if observations hold goals; what cannot be made without arguments is told of with its arguments."""
+    from palaestra.envs.goals import without_goals  # with PyTorch
+
     try:
         return not without_goals(env.spaces({})[0])
     except RAISED:
