@@ -163,3 +163,12 @@ def test_goals_are_asked_for_in_the_environments_own_numbers() -> None:
     far, here = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 0.59]])
     assert batch.goal_rewards(torch.cat((far, far)), torch.cat((here, -here))).tolist() == [0.0, -1.0]
     assert goal_worlds.Point().observation_space["achieved_goal"].dtype == "float64"
+
+
+def test_a_file_that_names_its_policy_keeps_its_networks() -> None:
+    """Networks of a preset are for numbers, and left out where observations are a Dict; those of such a file stay."""
+    kwargs = {"policy_kwargs": {"net_arch": [8, 8]}}
+    named = resolve_config(POINT, "sac", file={"agent_kwargs": {"policy": "MultiInputPolicy", **kwargs}})
+    assert named.agent_kwargs["policy_kwargs"] == {"net_arch": [8, 8]}
+    assert resolve_config(POINT, "sac", file={"agent_kwargs": kwargs}).agent_kwargs["policy_kwargs"] == {}
+    assert named.agent_kwargs["hindsight"] == 4
