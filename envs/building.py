@@ -7,7 +7,7 @@ from typing import Any
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.user_code import import_module
 from palaestra.envs.wrappers import take_settings, wrapped
-from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS, against_opponent, is_game
+from palaestra.envs.wrappers.two_players.against_opponent import against_opponent, take_game_settings
 
 _BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
 
@@ -16,9 +16,7 @@ def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
     """Import "module:Class" and call it; a game for two is played against an opponent, as its settings say."""
     module, _, name = entry_point.partition(":")
     made = getattr(import_module(module), name)
-    settings = {}
-    if is_game(made):
-        settings = {key: kwargs.pop(key) for key in GAME_SETTINGS if key in kwargs}
+    settings = take_game_settings(made, kwargs)
     env = made(**kwargs)
     if not isinstance(env, TensorEnv):
         raise TypeError(f"{entry_point} is not a TensorEnv")

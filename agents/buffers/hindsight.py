@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from palaestra.agents.buffers.memory_limits import nbytes
-from palaestra.agents.buffers.replay import Content, Replay, Transitions
+from palaestra.agents.buffers.replay import Content, Replay, StepWindow, Transitions
 from palaestra.envs.goals import ACHIEVED, DESIRED
 
 
@@ -87,23 +87,23 @@ class HindsightReplay(Replay):
         count = len(index) * self.hindsight // (self.hindsight + 1)
         window = self._window_at(index)
         rewards = self._rewards_in(window)
-        goals = self._later_goals(index[:count])
+        goals = self._later_goals(window, count)
         places = window.places[:count]
         asked = goals.repeat_interleave(places.shape[1], 0)
         achieved = self.reached.index_select(0, places.flatten())
         rewards[:count] = self._goal_rewards(achieved, asked).view(places.shape)
-        found = self._transitions(index, window, rewards, weights)
+        found = self._transitions(window, rewards, weights)
         for content in (found.content, found.next_content):
             content[DESIRED][:count] = goals.to(content[DESIRED].dtype)
         return found
 
-    def _later_goals(self, index: Tensor) -> Tensor:
-        """Goals [V, …] that the episodes of the transitions at these places, int64 [V], achieved in them or later."""
-        row, column = index // self.num_envs, index % self.num_envs
+    def _later_goals(self, window: StepWindow, count: int) -> Tensor:
+        """Goals [V, …] that the episodes of the first V transitions achieved in them or later."""
+        index, row, column = window.first[:count], window.row[:count], window.column[:count]
         episode = self.episodes.index_select(0, index).long()
         end = self.ends.index_select(0, episode * self.num_envs + column)
         steps = (end - row) % self.rows + 1
-        drawn = torch.rand(len(index), dtype=torch.float64, device=self.device) * steps
+        drawn = torch.rand(count, dtype=torch.float64, device=self.device) * steps
         later = (row + torch.minimum(drawn.long(), steps - 1)) % self.rows  # a product may be rounded to the bound
         return self.reached.index_select(0, later * self.num_envs + column)
 

@@ -52,6 +52,9 @@ class Transitions(NamedTuple):
 class StepWindow(NamedTuple):
     """The n rows that B transitions may go through."""
 
+    first: Tensor  # int64 [B] row · N + column
+    row: Tensor  # int64 [B] of the first
+    column: Tensor  # int64 [B]
     places: Tensor  # int64 [B, n] row · N + column
     counted: Tensor  # int64 [B, n], 1 for the steps of the transition, else 0
     ended: Tensor  # int64 [B], 1 if the episode terminated in them, else 0
@@ -213,7 +216,7 @@ class Replay:
     def gather(self, index: Tensor, weights: Tensor | None = None) -> Transitions:
         """The transitions that begin at the given places, int64 [B]; ``weights`` float32 [B] of those that count."""
         window = self._window_at(index)
-        return self._transitions(index, window, self._rewards_in(window), weights)
+        return self._transitions(window, self._rewards_in(window), weights)
 
     def _window_at(self, index: Tensor) -> StepWindow:
         row, column = index // self.num_envs, index % self.num_envs
@@ -222,15 +225,15 @@ class Replay:
         goes_on = (kinds == STEP).long().cumprod(1)
         counted = (kinds != NOTHING).long()
         counted[:, 1:] *= goes_on[:, :-1]
-        return StepWindow(places, counted, ((kinds == TERMINATED).long() * counted).amax(1))
+        ended = ((kinds == TERMINATED).long() * counted).amax(1)
+        return StepWindow(index, row, column, places, counted, ended)
 
     def _rewards_in(self, window: StepWindow) -> Tensor:
         return self.rewards.index_select(0, window.places.flatten()).view(window.places.shape)
 
-    def _transitions(self, index: Tensor, window: StepWindow, rewards: Tensor, weights: Tensor | None) -> Transitions:
+    def _transitions(self, window: StepWindow, rewards: Tensor, weights: Tensor | None) -> Transitions:
         """The transitions with these windows and rewards [B, n]."""
-        _, counted, ended = window
-        row, column = index // self.num_envs, index % self.num_envs
+        index, row, column, _, counted, ended = window
         length = counted.sum(1)
         valid = counted[:, 0].float()
         actions = self.actions.index_select(0, index)

@@ -27,7 +27,7 @@ from palaestra.envs.core import TensorEnv, TensorVectorEnv, user_code
 from palaestra.envs.core.user_code import RAISED, UserCodeError, describe
 from palaestra.envs.registry import UnknownEnvError, resolve
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv
-from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS, against_opponent, is_game
+from palaestra.envs.wrappers.two_players.against_opponent import against_opponent, take_game_settings
 
 __all__ = ["RULES", "STRUCTURE", "Finding", "Report", "check_env", "examine", "steps_per_second", "table"]
 
@@ -120,7 +120,7 @@ def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
     if isinstance(found, ResolvedEnv):
         built = found.build(**own)
     else:
-        of_game = {key: own.pop(key) for key in GAME_SETTINGS if key in own} if is_game(found) else {}
+        of_game = take_game_settings(found, own)
         built = against_opponent(found(**own), of_game)
     assert built is not None  # tensor code, for what is left
     if "max_episode_steps" in kwargs:

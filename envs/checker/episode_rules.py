@@ -23,8 +23,7 @@ from palaestra.envs.checker.value_rules import (
 )
 from palaestra.envs.core import state_fields
 from palaestra.envs.core.rng import Rng, child_key, env_keys
-
-PATIENCE = 2.0  # s of calls after which a slow method is left out of later steps
+from palaestra.envs.core.symmetries.commuting import PATIENCE
 
 
 def determinism(subject: Subject) -> str | None:

@@ -30,7 +30,7 @@ from palaestra.envs.core.symmetries.group import checked_symmetries
 from palaestra.envs.interface import names_problem
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, UnseenRules, Wrapper, take_settings, wrapped
-from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS, against_opponent, is_game
+from palaestra.envs.wrappers.two_players.against_opponent import against_opponent, take_game_settings
 
 EPISODES = 256  # episodes of each policy that the reference is compared with
 SECONDS = 2.0  # time that they may take
@@ -112,7 +112,7 @@ def _other_settings(subject: Subject, settings: dict[str, Any]) -> str | None:
     inside = subject.env
     while isinstance(inside, Wrapper):
         inside = inside.env
-    of_game = {key: settings[key] for key in GAME_SETTINGS if key in settings} if is_game(inside) else {}
+    of_game = take_game_settings(inside, dict(settings))
     known = {*inspect.signature(type(inside)).parameters, *WRAPPER_SETTINGS, "max_episode_steps", *of_game}
     for key in settings:
         if key not in known:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Discrete
-from training_cases import SaveAt, all_tensors
+from training_cases import SaveAt, all_tensors, whole_and_resumed
 
 from palaestra.agents import DQN, PPO, PQN, SAC, TD3, CheckpointError, RecurrentPPO
 from palaestra.envs import TensorVectorEnv, make
@@ -60,15 +60,11 @@ def agent(case: str) -> Any:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
-    whole = agent(case)
-    whole.learn(STEPS)
-    stopped = agent(case)
-    stopped.learn(STEPS, SaveAt(STEPS // 2, tmp_path / "c.zip", stop=True))
+    kind, name, _ = CASES[case]
+    whole, stopped, again = whole_and_resumed(
+        lambda: agent(case), lambda path: kind.resume(path, environment(name)), STEPS, tmp_path / "c.zip"
+    )
     assert STEPS // 2 <= stopped.num_timesteps < STEPS
-    torch.manual_seed(12345)  # the generator is part of the file
-    again = CASES[case][0].resume(tmp_path / "c.zip", environment(CASES[case][1]))
-    steps = again.num_timesteps
-    again.learn(STEPS - steps, reset_num_timesteps=False)
     assert again.num_timesteps == whole.num_timesteps
     assert again._n_updates == whole._n_updates
     ours, theirs = all_tensors(again), all_tensors(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,20 @@ class SaveAt(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self.num_timesteps >= self.step and not self.path.exists():
             self.model.save_checkpoint(self.path)  # type: ignore[attr-defined]
+
+
+def whole_and_resumed(
+    agent: Callable[[], Any], resume: Callable[[Path], Any], steps: int, path: Path
+) -> tuple[Any, Any, Any]:
+    """An agent trained for so many steps, one stopped half-way, and the one that went on from its file at ``path``."""
+    whole = agent()
+    whole.learn(steps)
+    stopped = agent()  # which seeds the generator again
+    stopped.learn(steps, SaveAt(steps // 2, path, stop=True))
+    torch.manual_seed(12345)  # the generator is part of the file
+    again = resume(path)
+    again.learn(steps - again.num_timesteps, reset_num_timesteps=False)
+    return whole, stopped, again
 
 
 def all_tensors(model: Any) -> dict[str, torch.Tensor]:

@@ -39,7 +39,7 @@ _MOST_NUMBERS = 1 << 22
 MOMENTS = (0, 1, 3, 8, 20, 50)  # steps of the batch before states are looked at
 ABSOLUTE, RELATIVE = 1e-5, 1e-4  # differences that rounding may make, beside the largest number of the kind
 FALSE_ALARM = 1e-9
-PATIENCE = 2.0  # s of steps after which a slow expert is asked no more
+PATIENCE = 2.0  # s of calls after which a slow method is asked no more, here and by the checker
 
 
 @dataclass

@@ -197,6 +197,11 @@ def is_game(rules: Any) -> bool:
     return issubclass(kind, TensorEnv) and not issubclass(kind, Wrapper) and kind.player is not TensorEnv.player
 
 
+def take_game_settings(rules: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Take those of :data:`GAME_SETTINGS` out of ``settings``; none where rules, or their class, are no game's."""
+    return {key: settings.pop(key) for key in GAME_SETTINGS if key in settings} if is_game(rules) else {}
+
+
 def against_opponent(rules: TensorEnv[Any], settings: Mapping[str, Any]) -> TensorEnv[Any]:
     """The rules as one player's environment: themselves, unless they are a game's.
 

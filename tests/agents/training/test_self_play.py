@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_cases import SaveAt, all_tensors
+from training_cases import all_tensors, whole_and_resumed
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents.training.self_play import RENEWALS, game_with_pool
@@ -36,13 +36,10 @@ def players(model: Any) -> list[Any]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
-    whole = agent(case)
-    whole.learn(STEPS)
-    stopped = agent(case)
-    stopped.learn(STEPS, SaveAt(STEPS // 2, tmp_path / "c.zip", stop=True))
-    torch.manual_seed(12345)
-    again = CASES[case][0].resume(tmp_path / "c.zip", environment())
-    again.learn(STEPS - again.num_timesteps, reset_num_timesteps=False)
+    resume = CASES[case][0].resume
+    whole, _, again = whole_and_resumed(
+        lambda: agent(case), lambda path: resume(path, environment()), STEPS, tmp_path / "c.zip"
+    )
     ours, theirs = all_tensors(again), all_tensors(whole)
     assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
     assert again.selves_taken == whole.selves_taken

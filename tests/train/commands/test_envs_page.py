@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from command_line import palaestra
 
 from palaestra.agents import DQN
 from palaestra.envs import entries
-from palaestra.train import cli
 from palaestra.train.commands.envs import env_page, envs_table, list_envs
 from palaestra.train.config.description import describe_env
 from palaestra.train.config.presets import load_presets
 from palaestra.train.config.run_config import environment, resolve_config
 from palaestra.train.config.schema import options_of
 from palaestra.train.formatting import two_digits
-
-
-def palaestra(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["palaestra", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import palaestra
 
 from palaestra.envs.specs import TensorEnvSpec
-from palaestra.train import cli
 from palaestra.train import players as players_module
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.policies import Player, RandomPolicy
@@ -27,13 +27,6 @@ from palaestra.train.results.run_list import list_runs, runs_table
 from palaestra.train.runs.run_folder import RunFolder
 
 RUNS = Path(__file__).parents[2] / "data/runs-885ce09"
-
-
-def palaestra(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["palaestra", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 def test_columns_to_the_letter() -> None:

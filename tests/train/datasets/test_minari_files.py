@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import builtins
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import palaestra
 
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import TensorEnvSpec
-from palaestra.train import cli
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.datasets import minari_files
@@ -40,13 +39,6 @@ def recorded(env: str, count: int = 5, **env_kwargs: Any) -> list[Any]:
 
 def origin(env: str, **env_kwargs: Any) -> minari_files.Origin:
     return minari_files.Origin(resolve(env), env_kwargs, "expert", 3)
-
-
-def palaestra(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["palaestra", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 # ------------------------------------------------------------------------------------------------------------ recording

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pygame
 import pytest
+from command_line import command
 
 from palaestra.agents import PPO
 from palaestra.envs import make
-from palaestra.train import cli
 from palaestra.train.play import game
-
-
-def command(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["palaestra", *line.split()])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 @pytest.fixture

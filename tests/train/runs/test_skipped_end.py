@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import command
 
 from palaestra.envs.specs import TensorEnvSpec
-from palaestra.train import cli, interruptions
+from palaestra.train import interruptions
 from palaestra.train.evaluation import episodes as evaluation
 from palaestra.train.recording import show
 from palaestra.train.runs.run_folder import RunFolder
 
 TINY = "cartpole --num-envs 64 --total-timesteps 2k --device cpu --set n_steps=16 --set batch_size=256 --run-dir run"
-
-
-def palaestra(monkeypatch: pytest.MonkeyPatch, words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["palaestra", *words.split()])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    return int(end.value.code or 0)
 
 
 @pytest.fixture
@@ -68,14 +61,14 @@ def test_ctrl_c_skips_the_rest_and_keeps_the_model(
     place: str, pressed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that goes on to more steps has an evaluation and a video of before, which are not the new agent's."""
-    assert palaestra(monkeypatch, f"train {TINY} --track disabled") == 0
+    assert command(monkeypatch, f"train {TINY} --track disabled") == 0
     assert files() == [True, True, True]
     config = RunFolder(Path("run")).config()
     assert config is not None
     before = RunFolder(Path("run")).evaluation_file.read_text()
     capsys.readouterr()
     pressed(place, signal.SIGINT)
-    assert palaestra(monkeypatch, "train --resume run --total-timesteps 4k --track disabled") == 0
+    assert command(monkeypatch, "train --resume run --total-timesteps 4k --track disabled") == 0
     out, error = capsys.readouterr()
     assert error == ""
     rest = "the final evaluation and the recording" if place == "evaluation" else "the recording"
@@ -86,9 +79,9 @@ def test_ctrl_c_skips_the_rest_and_keeps_the_model(
     run = RunFolder(Path("run"))
     assert run.facts()["evaluation_skipped"] is (place == "evaluation")
     assert place == "evaluation" or run.evaluation_file.read_text() != before
-    assert palaestra(monkeypatch, "train --resume run --track disabled") == 0
+    assert command(monkeypatch, "train --resume run --track disabled") == 0
     assert "run is finished: see palaestra evaluate run" in capsys.readouterr().out
-    assert palaestra(monkeypatch, "evaluate run --json") == 0
+    assert command(monkeypatch, "evaluate run --json") == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 4
 
 
@@ -104,7 +97,7 @@ def test_other_signals_leave_the_end_to_be_done(
     """A second Ctrl-C ends at once, and a machine that is taken away says SIGTERM."""
     monkeypatch.setattr(interruptions, "TOGETHER", 0.0)
     pressed(place, *numbers)
-    assert palaestra(monkeypatch, f"train {TINY} --track disabled") == 130
+    assert command(monkeypatch, f"train {TINY} --track disabled") == 130
     assert "interrupted after 2,048 steps; go on with: palaestra train --resume run\n" in capsys.readouterr().out
-    assert palaestra(monkeypatch, "train --resume run --track disabled") == 0
+    assert command(monkeypatch, "train --resume run --track disabled") == 0
     assert files() == [True, True, True]
