@@ -82,7 +82,8 @@ class Played:
             drawn = [(k + 0.5) / len(expected) for k in range(len(expected))] + [0.0, 1.0 - 2**-53]
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(torch, "rand", lambda *_, d=drawn, **__: torch.tensor(d, dtype=torch.float64))
-                goals = replay._later_goals(torch.full((len(drawn),), place))
+                window = replay._window_at(torch.full((len(drawn),), place))
+                goals = replay._later_goals(window, len(drawn))
             assert goals.squeeze(1).tolist() == [*expected, expected[0], expected[-1]]
 
 
