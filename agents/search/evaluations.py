@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from palaestra.agents.ppo import PPO
 from palaestra.envs.core import TensorEnv
 
+TEMPERATURE = 4.0  # of the policy; see tests/stress/search_strength.py
+
 
 def uniform(game: TensorEnv[Any], state: Any, legal: Tensor) -> tuple[Tensor, Tensor]:
     """All legal moves alike, and every position worth nothing: the search sees what ends games, and that alone."""
     priors = legal.float()
-    shares = priors.sum(1)
-    return priors / shares.clamp(min=1.0).unsqueeze(1), shares * 0.0
+    count = priors.sum(1)
+    return priors / count.clamp(min=1.0).unsqueeze(1), torch.zeros_like(count)
 
 
 class AgentEvaluation:
     """The policy and the values of an agent that has both.
 
-    The agent's values are of its returns, which are divided by their deviation where it normalises rewards; here they
-    are multiplied by it again, and kept between −1 and 1.
+    1. Probabilities are those of the policy at a temperature of :data:`TEMPERATURE`: trained agents are nearly sure of
+       one move, and a search would see no other.
+    2. The agent's values are of its returns, which are divided by their deviation where it normalises rewards; here
+       they are multiplied by it again, and kept between −1 and 1. They are discounted, which the search is not.
     """
 
     def __init__(self, agent: Any) -> None:
@@ -40,9 +45,4 @@ class AgentEvaluation:
         log_probs, values = self.agent._actor_critic.log_probs_and_values(obs, mask)
         if self.agent._reward_scale is not None:
             values = self.agent._reward_scale.unscale(values)
-        return log_probs.exp_(), values.clamp(-1.0, 1.0)
-
-    @property
-    def discount(self) -> float:
-        """Of a move; the agent's is of two, its own and the reply, since its values are of positions that far apart."""
-        return max(float(self.agent.gamma) ** 0.5, 0.5)
+        return log_probs.div_(TEMPERATURE).softmax(1), values.clamp(-1.0, 1.0)
