@@ -41,6 +41,7 @@ Evaluate = Callable[[TensorEnv[Any], Any, Tensor], tuple[Tensor, Tensor]]
 rest of the game is worth to the player whose turn it is [N], both float32; anything where the game is over."""
 
 C_BASE, C_INIT = 19652.0, 1.25
+MOST_SIMULATIONS = 10_000
 DEEPEST = 32  # rows of a path
 BOARDS_AT_ONCE = 1024  # more do not fit into the caches of a CPU
 
@@ -87,13 +88,12 @@ class TreeSearch:
         Args:
             game: rules for two players without chance.
             evaluate: see :data:`Evaluate`.
-            simulations: at least 1.
+            simulations: 1 to :data:`MOST_SIMULATIONS`.
 
         Raises:
-            ValueError: if there are none, or the rules draw random numbers.
+            ValueError: if there are none or too many, or the rules draw random numbers.
         """
-        if simulations < 1:
-            raise ValueError(f"simulations must be at least 1, got {simulations}")
+        require_count(simulations)
         require_no_chance(game)
         self.game, self.evaluate, self.simulations = game, evaluate, simulations
         self._first = int(getattr(game.action_space, "start", 0))
@@ -173,6 +173,12 @@ class TreeSearch:
 def _is_open(low: Tensor, high: Tensor) -> Tensor:
     """The moves that can still be the best by their bounds [B, A]: one of those that must be, or better than those."""
     return (high > low.amax(1, keepdim=True)) | (low >= high.amax(1, keepdim=True))
+
+
+def require_count(simulations: int) -> None:
+    """Raise a ValueError unless a search can have so many simulations."""
+    if not 1 <= simulations <= MOST_SIMULATIONS:
+        raise ValueError(f"simulations must be 1 to {MOST_SIMULATIONS:,}, got {simulations:,}")
 
 
 def require_no_chance(game: TensorEnv[Any]) -> None:
