@@ -9,6 +9,7 @@ import torch
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.compiled.batch import compile_steps
 from palaestra.envs.core import Reference
+from palaestra.envs.wrappers.two_players.opponents import SELF
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.formatting import SCORES, known, minutes
@@ -26,8 +27,16 @@ def headlines(config: RunConfig, reference: Reference, model: Agent, done: int, 
     """
     assumed = config.resolved_env.remarks(config.env_kwargs)
     compiled = compile_steps(model.batch, config.resolved_env.short_name) if config.compile else []
-    how = [computing(config, model), *compiled]
+    how = [computing(config, model), *compiled, *_fixed_opponent(config)]
     return [headline(config, model.batch.device, done, rollout), *how, *assumed, returns_on_display(reference)]
+
+
+def _fixed_opponent(config: RunConfig) -> list[str]:
+    """A line on whom evaluations are played against, where that is another opponent than in training."""
+    rival = config.evaluation_kwargs.get("opponent")
+    if rival == config.env_kwargs.get("opponent"):
+        return []
+    return [f"evaluations and recordings: against {rival}, since {SELF} is another opponent at each moment"]
 
 
 def computing(config: RunConfig, model: Agent) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from palaestra.envs.core import Array, Reference, TensorEnv
 from palaestra.envs.core.batching.records import select
+from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.symmetries import Symmetry
 from palaestra.envs.trained_players import TrainedPlayer
@@ -195,6 +196,12 @@ def is_game(rules: Any) -> bool:
     """True for rules, or a class of rules, of a game for two."""
     kind: Any = rules if isinstance(rules, type) else type(rules)
     return issubclass(kind, TensorEnv) and not issubclass(kind, Wrapper) and kind.player is not TensorEnv.player
+
+
+def opponent_in(rules: Any) -> str | None:
+    """The setting ``opponent`` of rules, perhaps within wrappers; None where they are no game's, and for None."""
+    games = (found for found in rules_within(rules) if isinstance(found, AgainstOpponent))
+    return next((str(game.opponent) for game in games), None)
 
 
 def take_game_settings(rules: Any, settings: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@
   two, leave no win where they can. Among moves that look alike they draw.
 * ``perfect``: among the moves that keep the game's value (``TensorEnv.game_value``), drawn.
 * a model file: the agent in it, which draws as it does while training.
-* ``self``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode. Until
-  there are any, and wherever no agent trains, random moves.
+* ``self``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode;
+  random moves until there are any. Where agents are evaluated and shown there are none: see :func:`fixed_opponent`.
 
 Several with + between them are a mixture, one of which is drawn for each episode: ``random+two-ply``.
 """
@@ -28,6 +28,7 @@ from palaestra.envs.trained_players import TrainedPlayer, read_player
 LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
 SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
 SELF, POOL = "self", 4
+YARDSTICK = "two-ply"  # which every game has
 MODEL_FILE = ".zip"
 
 
@@ -206,6 +207,17 @@ def _opponents(game: TensorEnv[Any], name: str) -> list[Opponent]:
     near = closest(name, (*SCRIPTED_OPPONENTS, SELF))
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(SCRIPTED_OPPONENTS)}, and model files"
     raise ValueError(f"no opponent is called {name!r}{hint}")
+
+
+def fixed_opponent(game: type[TensorEnv[Any]], text: Any) -> Any:
+    """The opponents against whom an agent is evaluated that trains against these: the same, unless ``self`` is one.
+
+    Scores against earlier selves would be of another scale in each run, and at each moment. Instead of them, and of
+    what they are mixed with, there is the opponent that the game suits people with (``TensorEnv.played_with``).
+    """
+    if not isinstance(text, str) or SELF not in [name.strip() for name in text.split("+")]:
+        return text
+    return game.played_with.get("opponent", YARDSTICK)
 
 
 def lasting_names(text: Any) -> Any:
