@@ -1,4 +1,7 @@
-"""Self-play: in a game for two an agent plays against earlier selves (``opponent=self``).
+"""Self-play: in a game for two an agent plays against itself (``opponent=itself``) or earlier selves (``self``).
+
+0. Against itself. The agent moves for both players in turn (:mod:`palaestra.envs.wrappers.two_players.both_sides`): what
+   comes after a move belongs to the other player, and counts with −γ.
 
 1. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
    copies of the agent, which draw their moves as it does while training.
@@ -40,7 +43,14 @@ class SelfPlayAgent(RecordingAgent):
 
     selves_taken = pool_part = 0
     num_timesteps: int
+    gamma: float
+    batch: Any
     _total_timesteps: int
+
+    @property
+    def discount(self) -> float:
+        """γ, or −γ where the next state is the other player's (``TensorEnv.alternates``)."""
+        return -self.gamma if getattr(getattr(self.batch, "env", None), "alternates", False) else self.gamma
 
     def _setup_learn(self, total_timesteps: int, callback: Any = None, *args: Any, **kwargs: Any) -> Any:
         if game_with_pool(self) is not None:
