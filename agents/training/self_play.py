@@ -1,13 +1,12 @@
 """Self-play: in a game for two an agent plays against itself (``opponent=itself``) or earlier selves (``self``).
 
-0. Against itself. The agent moves for both players in turn (:mod:`palaestra.envs.wrappers.two_players.both_sides`): what
-   comes after a move belongs to the other player, and counts with −γ.
-
-1. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
+1. Against itself. The agent moves for both players (:mod:`palaestra.envs.wrappers.two_players.both_sides`): what
+   comes after a move is the other player's, and counts with −γ.
+2. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
    copies of the agent, which draw their moves as it does while training.
-2. Renewal. At the beginning of training and after each of :data:`RENEWALS` equal parts of it, between two iterations,
+3. Renewal. At the beginning of training and after each of :data:`RENEWALS` equal parts of it, between two iterations,
    the oldest of them is replaced by the agent as it is.
-3. The pool is a part of the training state, so that a run goes on with the same opponents.
+4. The pool is a part of the training state, so that a run goes on with the same opponents.
 
 Source: a pool of earlier agents instead of the latest alone, Bansal et al., "Emergent complexity via multi-agent
 competition", ICLR 2018, section 4.2.

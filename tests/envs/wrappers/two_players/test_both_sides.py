@@ -149,7 +149,7 @@ def test_it_keeps_all_rules_of_the_contract() -> None:
     [
         ({"opponent": "itself", "begins": "agent"}, "begins=agent: opponent=itself moves for both players"),
         ({"opponent": "itself+random"}, "itself stands alone"),
-        ({"opponent": "itsel"}, "did you mean 'itself'"),
+        ({"opponent": "its-elf"}, "did you mean 'itself'"),
         ({"opponent": "itself", "judged": "yes"}, "judged=yes: must be true or false"),
     ],
 )
