@@ -35,6 +35,7 @@ from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.bench.overview import all_figures, overview_table, processor
+from palaestra.train.commands import train as train_command
 from palaestra.train.export import confirm
 from palaestra.train.export.held_out import held_out_reference
 from palaestra.train.export.observation_reader import ObservationReader
@@ -182,6 +183,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setattr(module, measure, lambda *args, **kwargs: {})
         monkeypatch.setattr(module, text, lambda result: "")
+    monkeypatch.setattr(train_command, "number_of_processes", lambda *args, **kwargs: 1)  # several are in test_launcher.py
     monkeypatch.setattr(grid, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(table, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(table, "results_table", lambda rows: "")
