@@ -19,7 +19,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from palaestra.envs.interop import gymnasium_adapter
-from palaestra.train.runs import trainer
+from palaestra.train.runs import callbacks, trainer
 
 gc.disable()  # until all tests are collected
 torch.set_num_threads(1)
@@ -50,9 +50,10 @@ def undivided() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def short_recordings() -> Iterator[None]:
-    """The episode that is shown at the end of a run is cut; train/recording and train/report/test_film have whole ones."""
+def short_runs() -> Iterator[None]:
+    """A run of this process is evaluated 4 times while it trains, instead of 10, and the episode at its end is cut."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(callbacks, "EVALUATIONS", 4)
         patch.setattr(trainer, "RECORDED_STEPS", 20)
         yield
 

@@ -26,6 +26,7 @@ from pages import PAGES, ROOT, blocks, command_lines, read
 from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
+from palaestra.envs.arm import reach, reach_torque
 from palaestra.envs.checker import conformance
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand import uplift
@@ -197,6 +198,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(held_out_reference, "STATES", 2000)
     monkeypatch.setattr(intervals, "DRAWS", 40)  # of sales; test_intervals.py
     monkeypatch.setattr(uplift, "DRAWS", 40)
+    monkeypatch.setattr(reach, "held_out_bound", lambda *task: {})  # of other arms; robots/test_time_bound.py
+    monkeypatch.setattr(reach_torque, "MEASURED", 10)
     for kind in (TensorEnvSpec, GymnasiumSpec):
         monkeypatch.setattr(kind, "validation_episodes", 8)
         monkeypatch.setattr(kind, "evaluation_episodes", 8)

@@ -208,7 +208,6 @@ def test_agents_with_discrete_actions_leave_the_same_kind_of_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], agent: str
 ) -> None:
     """The model file alone says which agent it holds; its preset says how it plays."""
-    monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
     preset = Preset(16, 1024, {"batch_size": 64}, {"control": "cartesian", "action_delay": 1})
     monkeypatch.setitem(load_presets(agent), "palaestra/PandaReach-v0", preset)
     arguments = ["--agent", agent, "--track", "disabled", "--set", "env.max_episode_steps=20"]
