@@ -10,6 +10,7 @@ import typer
 from palaestra.train.commands import (
     RUN_HELP,
     EnvOption,
+    SearchOption,
     SeedOption,
     SetOption,
     StochasticOption,
@@ -30,6 +31,7 @@ def evaluate(
     ] = None,
     seed: SeedOption = 0,
     stochastic: StochasticOption = False,
+    search: SearchOption = None,
     stress: Annotated[
         bool, typer.Option("--stress", help="In changed conditions too: the environment's own, or noise and delays.")
     ] = False,
@@ -54,12 +56,13 @@ def evaluate(
     palaestra evaluate latest
     palaestra evaluate latest latest:best expert random
     palaestra evaluate latest --stress
+    palaestra evaluate latest:connect-four --search 64
     palaestra evaluate latest:cartpole:best
     palaestra evaluate expert --env snake-small
     palaestra evaluate random --env snake --episodes 10000 --json
     """
     if not run:
-        if env is not None or episodes is not None or settings or seed or stochastic or stress or track:
+        if env is not None or episodes is not None or settings or seed or stochastic or search or stress or track:
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
         return
@@ -72,10 +75,11 @@ def evaluate(
     if stress:
         from palaestra.train.commands.looking.stress_output import print_stress
 
-        as_trained = not (env or stochastic or settings)
-        print_stress(find_player(run[0], env, stochastic, settings or ()), episodes, seed, as_json, as_trained, track)
+        as_trained = not (env or stochastic or search or settings)
+        player = find_player(run[0], env, stochastic, settings or (), search)
+        print_stress(player, episodes, seed, as_json, as_trained, track)
         return
-    players = find_players(run, env, stochastic, settings or ())
+    players = find_players(run, env, stochastic, settings or (), search)
     results = compare(players, episodes, seed)
     if as_json:
         plain = [result.as_dict() for result in results]
