@@ -216,6 +216,8 @@ def _fewer(command: list[str]) -> list[str]:
         return ["--total-timesteps", "1024", "--no-report"]
     if command[0] == "record":
         return ["--episodes", "4"]
+    if "--positions" in command:
+        return ["--positions", "16"]
     return ["--episodes", "16"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
 
 

@@ -100,8 +100,13 @@ def against(opponent: str | None) -> str:
 
 def run_of(result: Evaluation) -> str:
     """The run's folder where its latest weights were measured."""
-    file = Path(result.run)
-    return str(file.parent) if file == RunFolder(file.parent).model_file else result.run
+    return run_of_name(result.run)
+
+
+def run_of_name(name: str) -> str:
+    """The run's folder of a policy that is named by its file of latest weights; other names as they are."""
+    file = Path(name)
+    return str(file.parent) if file == RunFolder(file.parent).model_file else name
 
 
 def _episodes_of(result: Evaluation) -> str:

@@ -302,7 +302,8 @@ def _final_evaluation(
         write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
         write_whole(folder.episodes_file, episodes_table(result))
         write_whole(folder.figures_file, added_figures(result, policy, stop.say))
-        folder.stress_file.unlink(missing_ok=True)  # of an agent that has trained further
+        for file in (folder.stress_file, folder.positions_file):
+            file.unlink(missing_ok=True)  # of an agent that has trained further
         stop.skippable = "the recording"
         with progress.stage("recording an episode", at_most=True) as stage:
             video = _record_episode(policy, config, folder.video_file, stage.tell)

@@ -73,6 +73,12 @@ class AgainstOpponent(GameView):
     def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
         return self.env, split(state)[0]
 
+    def on_turn(self, inner: Any) -> Any:
+        """States in which the agent is to move in these positions of the game."""
+        side = self.env.player(inner)
+        none = torch.zeros_like(side)
+        return self._joined(inner, side, none, none.float())
+
     def reset(self, rng: Rng) -> Any:
         fresh, none = self.env.reset(rng.spawn()), torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
         rival = rng.integers(0, len(self.opponents)) if len(self.opponents) > 1 else none
