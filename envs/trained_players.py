@@ -1,6 +1,9 @@
-"""Trained agents as opponents in games, read by whoever can: this package knows no agents.
+"""Trained agents as opponents in games and as rivals, read by whoever can: this package knows no agents.
 
 :mod:`palaestra.train.config.run_config` says here how model files are read; nothing of PyTorch is imported.
+
+Rules with a second player who sees what the agent sees may have the agent itself for that (``meets_itself``): a policy
+that begins to act in such an environment is shown to it by :func:`let_meet_itself`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from gymnasium import Space
     from torch import Tensor
 
+    from palaestra.envs.core import BatchedEnv
     from palaestra.envs.core.rng import Rng
 
 
@@ -60,3 +64,47 @@ def read_player(file: Path, device: str) -> TrainedPlayer:
     if not _readers:
         raise ValueError(f"{file} is read by palaestra.train.config.run_config: import that first")
     return _readers[0](file, device)
+
+
+class MeetsItself(Protocol):
+    """Rules in which the agent is its own rival.
+
+    Attributes:
+        meets_itself: whether it is; other settings of the same rules may have another rival.
+    """
+
+    meets_itself: bool
+
+    def meet(self, act: Callable[[Any], Tensor]) -> None:
+        """Let the rival be a policy, a function from a batch of states to actions, in all episodes."""
+        ...
+
+    def observe(self, state: Any) -> Any:
+        """What the agent sees."""
+        ...
+
+
+def let_meet_itself(batch: BatchedEnv, act: Callable[[Any], Tensor], *, remembers: bool = False) -> bool:
+    """Let an agent be its own rival where the rules are for that; whether they are.
+
+    Args:
+        batch: where it plays.
+        act: its actions for observations [N, …].
+        remembers: whether it has a memory of the episode.
+
+    Raises:
+        ValueError: if it has a memory, or sees something else than the rules show.
+    """
+    from palaestra.envs.core.env import rules_within
+
+    outermost = getattr(batch, "env", None)
+    found: MeetsItself | None = next((r for r in rules_within(outermost) if getattr(r, "meets_itself", False)), None)
+    if found is None:
+        return False
+    rules = found
+    if rules is not outermost:
+        raise ValueError(f"{type(rules).__name__} against the agent itself cannot be changed by other env settings")
+    if remembers:
+        raise ValueError("an agent with a memory of its own cannot be its own rival")
+    rules.meet(lambda state: act(rules.observe(state)))
+    return True
