@@ -43,6 +43,7 @@ class TrainedPlayer(Protocol):
         ...
 
 
+NO_MEMORY = "an agent with a memory of its own cannot be its own rival, which sees the last observation alone"
 ReadPlayer = Callable[[Path, str], TrainedPlayer]
 _readers: list[ReadPlayer] = []
 
@@ -84,6 +85,13 @@ class MeetsItself(Protocol):
         ...
 
 
+def rules_with_own_rival(rules: Any) -> MeetsItself | None:
+    """Those of the rules, and of the rules inside wrappers, in which the agent that plays is its own rival."""
+    from palaestra.envs.core.env import rules_within
+
+    return next((one for one in rules_within(rules) if getattr(one, "meets_itself", False)), None)
+
+
 def let_meet_itself(batch: BatchedEnv, act: Callable[[Any], Tensor], *, remembers: bool = False) -> bool:
     """Let an agent be its own rival where the rules are for that; whether they are.
 
@@ -93,18 +101,12 @@ def let_meet_itself(batch: BatchedEnv, act: Callable[[Any], Tensor], *, remember
         remembers: whether it has a memory of the episode.
 
     Raises:
-        ValueError: if it has a memory, or sees something else than the rules show.
+        ValueError: if it has one.
     """
-    from palaestra.envs.core.env import rules_within
-
-    outermost = getattr(batch, "env", None)
-    found: MeetsItself | None = next((r for r in rules_within(outermost) if getattr(r, "meets_itself", False)), None)
-    if found is None:
+    rules = rules_with_own_rival(getattr(batch, "env", None))
+    if rules is None:
         return False
-    rules = found
-    if rules is not outermost:
-        raise ValueError(f"{type(rules).__name__} against the agent itself cannot be changed by other env settings")
     if remembers:
-        raise ValueError("an agent with a memory of its own cannot be its own rival")
+        raise ValueError(NO_MEMORY)
     rules.meet(lambda state: act(rules.observe(state)))
     return True

@@ -7,9 +7,10 @@
 3. The deviation: in each period of the cycle, and for each firm, this firm once posts the best answer to the price that
    the other posts in that period; after that both follow their tables again. It pays if the firm's discounted profits
    are larger with it than without.
-4. A pair is an equilibrium on its path if neither firm could earn more, discounted, in any state of the cycle, by any
-   other policy against the same rival. The best that there is follows from value iteration, in which 15 prices of
-   both firms make all that can come next: V(s) = max_p π(p, r(s)) + δ V(p, r(s)).
+4. A pair is an equilibrium on its path if in no period of the cycle a firm would earn more, discounted, by another
+   price in that period and its own table after it. This is the test of the authors' program: it leaves out what other
+   policies could win. :attr:`PricePairs.of_best` compares with the best of all policies against the same rival, from
+   value iteration. Both prices of a period make all that comes next: V(s) = max_p π(p, r(s)) + δ V(p, r(s)).
 
 Source: Calvano, Calzolari, Denicolò and Pastorello, American Economic Review 2020, section III (Δ), section IV
 (deviations) and table 1 (cycles, equilibria).
@@ -28,7 +29,6 @@ from palaestra.envs.pricing.duopoly import PRICES, SELF, DuopolyPricing, Rival
 
 STATES = PRICES**2
 RESPONSE = 15  # periods that are shown after a deviation
-_HORIZON = 600  # periods whose profits count in a comparison; 0.95^600 is 4e-14
 _EQUAL = 1e-9  # difference of discounted profits that is none
 
 
@@ -117,6 +117,28 @@ class PricePairs:
         gained: Array = (self.mean_profits.mean(1) - market.nash_profit) / (market.monopoly_profit - market.nash_profit)
         return gained
 
+    @cached_property
+    def values(self) -> Array:
+        """Discounted profits of each firm where both follow their tables, float64 [B, 2, 225], by own last price · 15 +
+        the rival's."""
+        prices = np.stack(np.divmod(np.arange(STATES), PRICES), 1)
+        everyone = np.arange(len(self.tables)).repeat(STATES)
+        found = []
+        for firm in (0, 1):
+            seen = np.tile(prices if firm == 0 else prices[:, ::-1], (len(self.tables), 1))
+            posted = self.answers(everyone, seen)
+            after = (posted[:, firm] * PRICES + posted[:, 1 - firm]).reshape(-1, STATES)
+            earned = self.profits(posted)[:, firm].reshape(-1, STATES)
+            found.append(_discounted(earned, after, self.market.discount))
+        return np.stack(found, 1)
+
+    def worth(self, firm: int, posted: Array) -> Array:
+        """Discounted profits of a firm from a period on in which these prices [C, 2] are posted, both tables followed
+        after it, float64 [C]."""
+        after = posted[:, firm] * PRICES + posted[:, 1 - firm]
+        total: Array = self.profits(posted)[:, firm] + self.market.discount * self.values[self.pair, firm, after]
+        return total
+
     def deviation(self) -> Deviation:
         """What follows where a firm deviates for one period."""
         usual, count = self.answers(self.pair, self.prices), 2 * len(self.tables)
@@ -126,38 +148,44 @@ class PricePairs:
         for firm in (0, 1):
             posted = usual.copy()
             posted[:, firm] = self.market.best_response[usual[:, 1 - firm]]
-            (away, now, ever), (_, usual_now, usual_ever) = (self._follow(p, firm) for p in (posted, usual))
-            path[0] += self.mean_prices[:, [firm, 1 - firm]].sum(0) / count
-            path[1:] += np.einsum("tcf,c->tf", away, weight)
+            (now, usual_now), (ever, usual_ever) = (
+                [self.profits(prices)[:, firm] for prices in (posted, usual)],
+                [self.worth(firm, prices) for prices in (posted, usual)],
+            )
             better = now > usual_now + _EQUAL
             at_once += float(weight @ (now / usual_now - 1.0))
             in_all += float(weight @ (ever / usual_ever - 1.0))
             possible += float(weight @ better)
             pays += float(weight @ (better & (ever > usual_ever + _EQUAL)))
+            path[0] += self.mean_prices[:, [firm, 1 - firm]].sum(0) / count
+            for period in range(1, 1 + RESPONSE):
+                path[period] += weight @ self.market.prices[posted[:, [firm, 1 - firm]]]
+                posted = self.answers(self.pair, posted)
         return Deviation(path, at_once, in_all, possible, pays)
-
-    def _follow(self, posted: Array, firm: int) -> tuple[Array, Array, Array]:
-        """From the prices posted in a period of the cycles on: prices of the firm and of its rival, float64
-        [RESPONSE, C, 2]; the firm's profits of the period, and discounted of all periods, float64 [C] each."""
-        path, now, ever = [], self.profits(posted)[:, firm], np.zeros(len(posted))
-        for period in range(_HORIZON):
-            if period < RESPONSE:
-                path.append(self.market.prices[posted[:, [firm, 1 - firm]]])
-            ever += self.market.discount**period * self.profits(posted)[:, firm]
-            posted = self.answers(self.pair, posted)
-        return np.stack(path), now, ever
 
     @cached_property
     def is_equilibrium(self) -> Array:
-        """Whether no firm has a better policy on the path of each pair, bool [B]."""
+        """True for pairs that are equilibria on their paths, bool [B]."""
         holds = np.ones(len(self.tables), bool)
         usual = self.answers(self.pair, self.prices)
         for firm in (0, 1):
-            best = best_values(self.market, self.tables[:, 1 - firm])  # of the firm against the other's table
-            own = self._follow(usual, firm)[2]
-            state = self.prices[:, firm] * PRICES + self.prices[:, 1 - firm]
-            np.logical_and.at(holds, self.pair, own >= best[self.pair, state] - 1e-6)
+            own = self.worth(firm, usual)
+            for price in range(PRICES):
+                posted = usual.copy()
+                posted[:, firm] = price
+                np.logical_and.at(holds, self.pair, self.worth(firm, posted) <= own + _EQUAL)
         return holds
+
+    @cached_property
+    def of_best(self) -> Array:
+        """The discounted profits of each firm on the path relative to the most that any policy would earn there against
+        the same rival, float64 [B, 2], at most 1."""
+        usual, shares = self.answers(self.pair, self.prices), []
+        for firm in (0, 1):
+            best = best_values(self.market, self.tables[:, 1 - firm])
+            state = self.prices[:, firm] * PRICES + self.prices[:, 1 - firm]
+            shares.append(self.worth(firm, usual) / best[self.pair, state])
+        return self.mean(np.stack(shares, 1))
 
 
 @dataclass(frozen=True)
@@ -178,6 +206,15 @@ class Deviation:
     in_all: float
     possible: float
     pays: float
+
+
+def _discounted(earned: Array, after: Array, discount: float) -> Array:
+    """Discounted sums of what is earned along fixed ways, from each state, both float64 and int64 [B, 225]."""
+    values, weight = earned, discount
+    while weight > _EQUAL**2:  # values hold as many periods as have been walked, which double
+        values = values + weight * np.take_along_axis(values, after, 1)
+        after, weight = np.take_along_axis(after, after, 1), weight * weight
+    return values
 
 
 def best_values(market: DuopolyPricing, tables: Array) -> Array:

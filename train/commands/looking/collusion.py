@@ -198,6 +198,7 @@ def figures(pairs: PricePairs, facts: dict[str, Any]) -> dict[str, Any]:
         "cycle_percent": [100.0 * float(share.mean()) for share in (lengths == 1, lengths == 2, lengths > 2)],
         "longest_cycle": int(lengths.max()),
         "equilibrium_percent": 100.0 * float(pairs.is_equilibrium.mean()),
+        "of_best_percent": 100.0 * float(pairs.of_best.mean()),
     }
 
 
@@ -228,10 +229,11 @@ def table(pairs: PricePairs, found: dict[str, Any], change: Deviation) -> str:
         rows.insert(1, ("deviation of sessions", f"{found['collusion_std']:.3f}"))
         shares = ", ".join(f"{share:.0f} %" for share in found["cycle_percent"])
         rows.append(("prices come back after", f"1, 2, more periods: {shares}"))
-        rows.append(("neither could do better", f"{found['equilibrium_percent']:.0f} % of sessions"))
+        rows.append(("no other price pays", f"{found['equilibrium_percent']:.0f} % of sessions"))
     else:
         rows.append(("prices come back after", _count(found["longest_cycle"], "period")))
-        rows.append(("neither could do better", "yes" if found["equilibrium_percent"] else "no"))
+        rows.append(("no other price pays", "true" if found["equilibrium_percent"] else "false"))
+    rows.append(("of the best answer's profit", f"{found['of_best_percent']:.1f} %"))
     if "settled" in found:
         rows.append(("settled", f"{found['settled']:,}, after {found['mean_periods']:,.0f} periods on average"))
     width = max(len(label) for label, _ in rows)
