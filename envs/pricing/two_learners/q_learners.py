@@ -39,7 +39,7 @@ _Draw = Callable[[int], tuple[Tensor, Tensor]]
 class QLearning:
     """Settings of the learners, checked; by default those of the paper's representative experiment."""
 
-    sessions: int = 200
+    sessions: int = 250
     alpha: float = 0.15  # weight of a new experience
     beta: float = 4e-6  # how fast exploration dies out
     stable: int = 100_000  # periods without a change after which a session is settled

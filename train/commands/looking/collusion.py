@@ -28,7 +28,7 @@ def collusion(
         str | None, typer.Argument(metavar="[RIVAL]", help="Another one; without it AGENT meets itself.")
     ] = None,
     sessions: Annotated[
-        int | None, typer.Option(parser=read_count, metavar="N", help="Pairs of Q-learners, each by itself [200].")
+        int | None, typer.Option(parser=read_count, metavar="N", help="Pairs of Q-learners, each by itself [250].")
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(parser=read_number, metavar="X", help="Their learning rate [0.15].")
@@ -50,7 +50,7 @@ def collusion(
 ) -> None:
     """Let two pricing algorithms meet, and tell prices, profits, and what an undercut leads to.
 
-    Without AGENT two Q-learners learn against each other in many sessions, as in Calvano et al. (2020): 200 sessions
+    Without AGENT two Q-learners learn against each other in many sessions, as in Calvano et al. (2020): 250 sessions
     take some minutes, and a larger --beta less. The index of collusion is 0 at Nash prices and 1 at a cartel's.
 
     \b
