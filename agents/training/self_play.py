@@ -8,6 +8,9 @@
    the oldest of them is replaced by the agent as it is.
 4. The pool is a part of the training state, so that a run goes on with the same opponents.
 
+Where the rules themselves have the agent for a rival (``meets_itself``, :mod:`palaestra.envs.trained_players`) that is
+renewed before each rollout, so that nothing of it need be saved.
+
 Source: a pool of earlier agents instead of the latest alone, Bansal et al., "Emergent complexity via multi-agent
 competition", ICLR 2018, section 4.2.
 """
@@ -27,6 +30,7 @@ from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.state_dict import check_form
+from palaestra.envs.trained_players import let_meet_itself
 from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
 
 RENEWALS = 40  # in a training; a pool of four spans a tenth of it
@@ -52,10 +56,16 @@ class SelfPlayAgent(RecordingAgent):
         return -self.gamma if getattr(getattr(self.batch, "env", None), "alternates", False) else self.gamma
 
     def _setup_learn(self, total_timesteps: int, callback: Any = None, *args: Any, **kwargs: Any) -> Any:
+        agent: Any = self
+        renewal: BaseCallback | None = None
         if game_with_pool(self) is not None:
             self.record_with(None)  # a recording would keep the opponents that there were
+            renewal = PoolRenewal()
+        elif let_meet_itself(agent.batch, agent.act, remembers=agent.remembers):
+            renewal = RivalRenewal()
+        if renewal is not None:
             given = [] if callback is None else callback
-            callback = [PoolRenewal(), *(given if isinstance(given, list) else [_as_callback(given)])]
+            callback = [renewal, *(given if isinstance(given, list) else [_as_callback(given)])]
         return super()._setup_learn(total_timesteps, callback, *args, **kwargs)
 
 
@@ -74,6 +84,18 @@ class PoolRenewal(BaseCallback):
             game = game_with_pool(model)
             put_weights(model, game, model.selves_taken % len(game.pool), model.policy.state_dict())
             model.selves_taken, model.pool_part = model.selves_taken + 1, part
+
+
+class RivalRenewal(BaseCallback):
+    """Lets an agent meet itself as it is, before each rollout."""
+
+    model: Any
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        let_meet_itself(self.model.batch, self.model.act)
 
 
 def _as_callback(given: Any) -> BaseCallback:
