@@ -1,6 +1,9 @@
-"""Trained agents as opponents in games, read by whoever can: this package knows no agents.
+"""Trained agents as opponents in games and as rivals, read by whoever can: this package knows no agents.
 
 :mod:`palaestra.train.config.run_config` says here how model files are read; nothing of PyTorch is imported.
+
+Rules with a second player who sees what the agent sees may have the agent itself for that (``meets_itself``): a policy
+that begins to act in such an environment is shown to it by :func:`let_meet_itself`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from gymnasium import Space
     from torch import Tensor
 
+    from palaestra.envs.core import BatchedEnv
     from palaestra.envs.core.rng import Rng
 
 
@@ -37,6 +41,9 @@ class TrainedPlayer(Protocol):
     def act(self, obs: Any, rng: Rng | None = None, mask: Tensor | None = None) -> Tensor:
         """Actions int64 [N] for observations [N, …]; with ``rng`` as it acts while training."""
         ...
+
+
+NO_MEMORY = "an agent with a memory of its own cannot be its own rival, which sees the last observation alone"
 
 
 class SearchingAgent(Protocol):
@@ -72,3 +79,49 @@ def read_player(file: Path, device: str, simulations: int = 0) -> Any:
     if not _readers:
         raise ValueError(f"{file} is read by palaestra.train.config.run_config: import that first")
     return _readers[0](file, device, simulations)
+
+
+
+class MeetsItself(Protocol):
+    """Rules in which the agent is its own rival.
+
+    Attributes:
+        meets_itself: whether it is; other settings of the same rules may have another rival.
+    """
+
+    meets_itself: bool
+
+    def meet(self, act: Callable[[Any], Tensor]) -> None:
+        """Let the rival be a policy, a function from a batch of states to actions, in all episodes."""
+        ...
+
+    def observe(self, state: Any) -> Any:
+        """What the agent sees."""
+        ...
+
+
+def rules_with_own_rival(rules: Any) -> MeetsItself | None:
+    """Those of the rules, and of the rules inside wrappers, in which the agent that plays is its own rival."""
+    from palaestra.envs.core.env import rules_within
+
+    return next((one for one in rules_within(rules) if getattr(one, "meets_itself", False)), None)
+
+
+def let_meet_itself(batch: BatchedEnv, act: Callable[[Any], Tensor], *, remembers: bool = False) -> bool:
+    """Let an agent be its own rival where the rules are for that; whether they are.
+
+    Args:
+        batch: where it plays.
+        act: its actions for observations [N, …].
+        remembers: whether it has a memory of the episode.
+
+    Raises:
+        ValueError: if it has one.
+    """
+    rules = rules_with_own_rival(getattr(batch, "env", None))
+    if rules is None:
+        return False
+    if remembers:
+        raise ValueError(NO_MEMORY)
+    rules.meet(lambda state: act(rules.observe(state)))
+    return True

@@ -96,6 +96,7 @@ def _script(name: str, env: str, env_kwargs: dict[str, Any]) -> Player:
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
 
+    env_kwargs = environment(env).evaluation_kwargs(env_kwargs)
     if name == "expert" and not environment(env).has("expert", env_kwargs):
         raise ConfigError(f"{env} has no expert: random and runs (latest, a run folder) can play there")
     return Player(env, env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
@@ -156,13 +157,13 @@ def find_player(
     check_forms(trained, config.resolved_env, config.env_kwargs)
     if search is None:
         policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
-        return Player(config.env, config.env_kwargs, policy, str(model.device), config.agent, episodes)
+        return Player(config.env, config.evaluation_kwargs, policy, str(model.device), config.agent, episodes)
     from palaestra.train.evaluation.searching import SearchPolicy, require_game
 
-    require_game(config.resolved_env, config.env_kwargs, search)
+    require_game(config.resolved_env, config.evaluation_kwargs, search)
     policy = SearchPolicy(model, search, not stochastic, str(model_file))
     label = f"{config.agent} + search {search:,}"
-    return Player(config.env, config.env_kwargs, policy, str(model.device), label, episodes)
+    return Player(config.env, config.evaluation_kwargs, policy, str(model.device), label, episodes)
 
 
 def _final_episodes(folder: RunFolder, config: RunConfig) -> int:

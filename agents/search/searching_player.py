@@ -13,7 +13,8 @@ from palaestra.agents.search.puct import TreeSearch, require_count
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.wrappers.time_limit import TimeLimited
-from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent, is_game
+from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
+from palaestra.envs.wrappers.two_players.game_view import is_game
 
 
 class SearchingPlayer:

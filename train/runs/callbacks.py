@@ -206,7 +206,7 @@ def evaluate_run(
 
     With a teacher, its score is compared with the teacher's on the same episodes.
     """
-    device, kwargs = str(policy.model.device), config.env_kwargs
+    device, kwargs = str(policy.model.device), config.evaluation_kwargs
     found = evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs, tell=tell)
     lesson = policy.model.lesson if isinstance(policy.model, TaughtPPO) else None
     if lesson is None or lesson.score is None:
