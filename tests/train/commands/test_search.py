@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import command
 
 from palaestra.agents import DQN, PPO
@@ -19,9 +20,12 @@ CARTPOLE = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
 
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an untrained agent and one without a policy."""
+    """A folder with an agent that knows nothing and one without a policy."""
     env = make("connect-four", 4, device="cpu", rows=4, columns=4)
-    PPO("MlpPolicy", env, n_steps=8, batch_size=32, seed=0).save(tmp_path / "four.zip")
+    model: Any = PPO("MlpPolicy", env, n_steps=8, batch_size=32, seed=0)
+    for head in (model.policy.action_net, model.policy.value_net):  # which knows nothing
+        torch.nn.init.zeros_(head.weight)
+    model.save(tmp_path / "four.zip")
     DQN("MlpPolicy", env, buffer_size=100).save(tmp_path / "values.zip")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -31,12 +35,12 @@ def test_a_search_plays_better_and_says_so(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = {}
-    for search in ("", "--search 24"):
-        line = f"evaluate four.zip {SMALL} --set env.opponent=one-ply --episodes 100 --json {search}"
+    for search in ("", "--search 32"):
+        line = f"evaluate four.zip {SMALL} --set env.opponent=random --episodes 200 --json {search}"
         assert command(monkeypatch, line) == 0
         scores[search] = json.loads(capsys.readouterr().out)
-    assert scores["--search 24"]["mean"] > scores[""]["mean"] + 0.3
-    assert scores["--search 24"]["run"].endswith("four.zip with 24 simulations")
+    assert scores["--search 32"]["mean"] > scores[""]["mean"] + 0.15
+    assert scores["--search 32"]["run"].endswith("four.zip with 32 simulations")
 
 
 def test_a_search_is_watched(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
