@@ -187,7 +187,7 @@ class TensorEnvSpec(ResolvedEnv):
         return source_digest(self.load())
 
     def is_game(self) -> bool:
-        from palaestra.envs.wrappers.two_players.against_opponent import is_game
+        from palaestra.envs.wrappers.two_players.game_view import is_game
 
         return is_game(self.load())
 
@@ -211,7 +211,7 @@ class TensorEnvSpec(ResolvedEnv):
     def kwarg_kinds(self) -> dict[str, str]:
         """The class's arguments, and those that a configuration may give every environment of ours."""
         from palaestra.envs.wrappers import WRAPPER_SETTINGS
-        from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS
+        from palaestra.envs.wrappers.two_players.by_settings import GAME_SETTINGS
 
         accepted = inspect.signature(self.load().__init__).parameters.items()
         kinds = {name: inspect.formatannotation(p.annotation).strip("'") for name, p in accepted if name != "self"}

@@ -26,7 +26,7 @@ from palaestra.train.commands import CommandLine, UsageError, with_screen
 from palaestra.train.interruptions import Interrupted, LastingOutput, StopSignal, go_on_without
 
 _FOLDERS = {  # of related commands
-    "looking": ("runs", "compare", "report", "rm", "results"),
+    "looking": ("runs", "compare", "report", "rm", "results", "collusion"),
     "own_sales": ("fit-demand", "prices"),
     "in_use": ("export", "record", "serve", "act", "card", "monitor"),
 }

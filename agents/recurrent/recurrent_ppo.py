@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Unpack
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from palaestra.agents.buffers.stored_observations import RolloutStorage
@@ -54,6 +55,7 @@ from palaestra.agents.recurrent.gru_policy import (
 from palaestra.agents.recurrent.sequence_buffer import SequenceBuffer
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.state_dict import check_form
+from palaestra.envs.trained_players import NO_MEMORY, rules_with_own_rival
 
 
 class RememberingActorCritic(ActorCritic):
@@ -168,6 +170,11 @@ class RecurrentPPO(PPO):
         self.rollout_buffer_kwargs = {"sequence_length": length}
         super()._setup_model()
         self._forget()
+
+    def _attach(self, env: VecEnv) -> None:
+        super()._attach(env)
+        if rules_with_own_rival(getattr(self.batch, "env", None)) is not None:
+            raise ValueError(NO_MEMORY)
 
     def _forget(self) -> None:
         """Let all episodes begin."""

@@ -1,10 +1,15 @@
-"""Self-play: in a game for two an agent plays against earlier selves (``opponent=self``).
+"""Self-play: in a game for two an agent plays against itself (``opponent=itself``) or earlier selves (``self``).
 
-1. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
+1. Against itself. The agent moves for both players (:mod:`palaestra.envs.wrappers.two_players.both_sides`): what
+   comes after a move is the other player's, and counts with −γ.
+2. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
    copies of the agent, which draw their moves as it does while training.
-2. Renewal. At the beginning of training and after each of :data:`RENEWALS` equal parts of it, between two iterations,
+3. Renewal. At the beginning of training and after each of :data:`RENEWALS` equal parts of it, between two iterations,
    the oldest of them is replaced by the agent as it is.
-3. The pool is a part of the training state, so that a run goes on with the same opponents.
+4. The pool is a part of the training state, so that a run goes on with the same opponents.
+
+Where the rules themselves have the agent for a rival (``meets_itself``, :mod:`palaestra.envs.trained_players`) that is
+renewed before each rollout, so that nothing of it need be saved.
 
 Source: a pool of earlier agents instead of the latest alone, Bansal et al., "Emergent complexity via multi-agent
 competition", ICLR 2018, section 4.2.
@@ -25,6 +30,7 @@ from palaestra.agents.checkpoints.model_file import read
 from palaestra.agents.graphs.recording_agent import RecordingAgent
 from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.state_dict import check_form
+from palaestra.envs.trained_players import let_meet_itself
 from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
 
 RENEWALS = 40  # in a training; a pool of four spans a tenth of it
@@ -40,13 +46,26 @@ class SelfPlayAgent(RecordingAgent):
 
     selves_taken = pool_part = 0
     num_timesteps: int
+    gamma: float
+    batch: Any
     _total_timesteps: int
 
+    @property
+    def discount(self) -> float:
+        """γ, or −γ where the next state is the other player's (``TensorEnv.alternates``)."""
+        return -self.gamma if getattr(getattr(self.batch, "env", None), "alternates", False) else self.gamma
+
     def _setup_learn(self, total_timesteps: int, callback: Any = None, *args: Any, **kwargs: Any) -> Any:
+        agent: Any = self
+        renewal: BaseCallback | None = None
         if game_with_pool(self) is not None:
             self.record_with(None)  # a recording would keep the opponents that there were
+            renewal = PoolRenewal()
+        elif let_meet_itself(agent.batch, agent.act, remembers=agent.remembers):
+            renewal = RivalRenewal()
+        if renewal is not None:
             given = [] if callback is None else callback
-            callback = [PoolRenewal(), *(given if isinstance(given, list) else [_as_callback(given)])]
+            callback = [renewal, *(given if isinstance(given, list) else [_as_callback(given)])]
         return super()._setup_learn(total_timesteps, callback, *args, **kwargs)
 
 
@@ -65,6 +84,18 @@ class PoolRenewal(BaseCallback):
             game = game_with_pool(model)
             put_weights(model, game, model.selves_taken % len(game.pool), model.policy.state_dict())
             model.selves_taken, model.pool_part = model.selves_taken + 1, part
+
+
+class RivalRenewal(BaseCallback):
+    """Lets an agent meet itself as it is, before each rollout."""
+
+    model: Any
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        let_meet_itself(self.model.batch, self.model.act)
 
 
 def _as_callback(given: Any) -> BaseCallback:

@@ -92,7 +92,8 @@ class ConnectFour(TensorEnv[ConnectFourState]):
 
     def step(self, state: ConnectFourState, action: Tensor, rng: Rng) -> tuple[ConnectFourState, Tensor, Tensor]:
         occupied = state.own | state.other
-        stone = (occupied + self.bottoms[action]) & self.column_cells[action]  # none where the column is full
+        bottom, cells = self.bottoms.index_select(0, action), self.column_cells.index_select(0, action)
+        stone = (occupied + bottom) & cells  # none where the column is full
         own, moves = state.own | stone, state.moves + 1
         wins, illegal = has_line(own, self.shifts), stone == 0
         reward = wins.float() - illegal.float()

@@ -5,7 +5,9 @@ Rules
        q_i = exp((a − p_i)/μ) / (exp((a − p_1)/μ) + exp((a − p_2)/μ) + exp(a₀/μ)) and earns (p_i − c) q_i.
     2. The rival follows a rule, from the prices of the last period: ``tit-for-tat`` posts the agent's last price,
        ``undercut`` one step less (not below the lower Nash price of the grid), ``best-response`` the best answer to the
-       agent's last price, ``nash`` always the lower Nash price.
+       agent's last price, ``nash`` always the lower Nash price. ``self`` is no rule but the agent that plays: the rival
+       posts the price that the agent thinks best in the rival's place; while it trains, by what it has learned until
+       the latest rollout. Until an agent plays, and beside random play, that rival posts the lower Nash price.
     3. After each period the market closes (terminated) with probability 1 − δ. The expected sum of profits is therefore
        the sum discounted by δ: a firm's present value.
     4. The first period follows one in which both firms posted the lower Nash price.
@@ -31,6 +33,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -38,17 +41,19 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from palaestra.envs.core import Array, Quantity
+from palaestra.envs.core import Array, Quantity, Reference
 from palaestra.envs.pricing.arguments import checked_number
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.market import Market
+from palaestra.envs.pricing.metrics import percent_of, robustness, season_measures
 
 if TYPE_CHECKING:
     from palaestra.envs.core.reference import ReportFigure
     from palaestra.envs.core.rng import Rng
     from palaestra.envs.rendering.canvas import Canvas
 
-Rival = Literal["tit-for-tat", "undercut", "best-response", "nash"]
+Rival = Literal["tit-for-tat", "undercut", "best-response", "nash", "self"]
+SELF = "self"
 QUALITY, COST, MU, OUTSIDE = 2.0, 1.0, 0.25, 0.0
 PRICES, MARGIN = 15, 0.1
 
@@ -67,7 +72,7 @@ class DuopolyPricing(Market[DuopolyState]):
     decided_by: ClassVar[str] = "the last prices of both firms; no personal data"
 
     def __init__(self, rival: Rival = "tit-for-tat", discount: float = 0.95) -> None:
-        """``rival`` is its rule, ``discount`` δ.
+        """``rival`` is its rule, or ``self``; ``discount`` is δ.
 
         Raises:
             ValueError: if the rule is unknown or δ is not between 0 and 0.999 (values are iterated).
@@ -88,12 +93,13 @@ class DuopolyPricing(Market[DuopolyState]):
             "undercut": np.maximum(np.arange(PRICES) - 1, self.nash[0]),
             "best-response": self.best_response,
             "nash": np.full(PRICES, self.nash[0]),
+            SELF: np.full(PRICES, self.nash[0]),
         }
         self.answer = answers[rival]  # [the agent's last price] → the rival's next
-        self.after = np.arange(PRICES) * PRICES + self.answer.repeat(PRICES)[:, None]  # [states, actions] → next state
+        self.meets_itself = rival == SELF
         self.stages, self.num_states, self.first_state = 1, PRICES**2, self.nash[0] * (PRICES + 1)
         self.observation_space, self.action_space = Box(0.0, 1.0, (2,)), Discrete(PRICES)
-        self.answer_table = torch.tensor(self.answer)
+        self.answer_table = torch.tensor(self.answer.repeat(PRICES) if self.meets_itself else self.answer)
         self.profit_table = torch.tensor(self.profit, dtype=torch.float32).flatten()
         self.fresh, self.nothing = torch.tensor([0, self.nash[0], self.nash[0]]), torch.zeros(1)
 
@@ -103,10 +109,31 @@ class DuopolyPricing(Market[DuopolyState]):
 
     def step(self, state: DuopolyState, action: Tensor, rng: Rng) -> tuple[DuopolyState, Tensor, Tensor]:
         # index_select: [] starts threads even for small batches, and they wait where cores are busy
-        rival = self.answer_table.index_select(0, state.price)
+        seen = torch.add(state.rival, state.price, alpha=PRICES) if self.meets_itself else state.price
+        rival = self.answer_table.index_select(0, seen)
         profit = self.profit_table.index_select(0, torch.add(rival, action, alpha=PRICES))
         closes = rng.uniform() >= self.discount
         return DuopolyState(state.period + 1, action, rival, state.revenue + profit), profit, closes
+
+    @torch.no_grad()
+    def meet(self, act: Callable[[DuopolyState], Tensor]) -> None:
+        """Let an agent, as a function from states to actions, be its own rival, which sees the prices from its side."""
+        table = act(self.states(0)).view(PRICES, PRICES)  # [own, rival]
+        self.answer_table.copy_(table.t().flatten())  # in place: steps that are replayed read it there
+        vars(self).pop("solution", None)  # of the market with the rival before
+        if self._best is not None:
+            self._best = None
+
+    @property
+    def answers(self) -> Array:
+        """The rival's next price in each state, int64 [states]."""
+        return self.answer_table.cpu().numpy() if self.meets_itself else self.answer.repeat(PRICES)
+
+    @property
+    def after(self) -> Array:
+        """The state after each action, int64 [states, actions]."""
+        states: Array = np.arange(PRICES) * PRICES + self.answers[:, None]
+        return states
 
     def observe(self, state: DuopolyState) -> Tensor:
         return torch.stack((state.price, state.rival), 1) / (PRICES - 1)
@@ -133,17 +160,48 @@ class DuopolyPricing(Market[DuopolyState]):
 
         return [] if act is None else duopoly_figures(self, self.tabulate(act))
 
+    def exact(self, act: Callable[[DuopolyState], Tensor]) -> dict[str, float]:
+        """Against itself also Δ in percent, and the agent's value relative to the best answer to itself."""
+        if not self.meets_itself:
+            return super().exact(act)
+        from palaestra.envs.pricing.two_learners.price_pairs import PricePairs
+
+        self.meet(act)
+        table = self.tabulate(act)
+        pair, value = PricePairs(self, np.stack((table, table), 1)), self.policy_value(table)
+        return {
+            "exact_mean": value,
+            "collusion_percent": 100.0 * float(pair.collusion[0]),
+            "of_best_answer_percent": percent_of(value, self.optimal_value()),
+            **season_measures(self, table, self.prices, None),
+            **robustness(self.stresses(), table),
+        }
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Against itself an agent's score lies between those of Nash prices and of a cartel, and random play says
+        nothing: it earns more than Nash prices do."""
+        if not self.meets_itself:
+            return super().reference
+        open_for = 1.0 / (1.0 - self.discount)
+        return Reference(
+            optimum=open_for * float(self.profit.diagonal().max()),
+            heuristic=open_for * float(self.profit[self.nash[0], self.nash[0]]),
+            source="best known: the common price that pays both most; heuristic: the lower Nash price of the grid",
+        )
+
     def optimal_profits(self, periods: int) -> Array:
         """Profit of the optimal policy after 0 … ``periods`` periods, float64: only the end is random."""
-        policy, reward = self.optimal_policy()[0], self.expected_reward(0)
+        policy, reward, after = self.optimal_policy()[0], self.expected_reward(0), self.after
         profits, state = np.zeros(periods + 1), self.first_state
         for period in range(periods):
             profits[period + 1] = profits[period] + reward[state, policy[state]]
-            state = int(self.after[state, policy[state]])
+            state = int(after[state, policy[state]])
         return profits
 
     def action_values(self, stage: int, value: Array) -> Array:
-        future = value[self.after] if value.ndim == 1 else value[self.after, np.arange(PRICES)]
+        after = self.after
+        future = value[after] if value.ndim == 1 else value[after, np.arange(PRICES)]
         ahead: Array = self.expected_reward(stage) + self.discount * future
         return ahead
 
@@ -152,11 +210,11 @@ class DuopolyPricing(Market[DuopolyState]):
 
     def stresses(self) -> dict[str, Market[Any]]:
         """The same market against each of the other rules."""
-        others = (rule for rule in get_args(Rival) if rule != self.rule)
+        others = (rule for rule in get_args(Rival) if rule not in (self.rule, SELF))
         return {f"rival_{rule.replace('-', '_')}": DuopolyPricing(rule, self.discount) for rule in others}
 
     def expected_reward(self, stage: int) -> Array:
-        reward: Array = self.profit.T[self.answer.repeat(PRICES)]
+        reward: Array = self.profit.T[self.answers]
         return reward
 
     def states(self, stage: int) -> DuopolyState:

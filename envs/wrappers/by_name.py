@@ -11,6 +11,7 @@ import gymnasium
 
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.user_code import describe, import_file, import_module
+from palaestra.envs.trained_players import rules_with_own_rival
 from palaestra.envs.wrappers.discretized_actions import DiscretizedActions, action_bounds
 from palaestra.envs.wrappers.imperfections import (
     DelayedObservation,
@@ -67,6 +68,9 @@ def wrapped(env: TensorEnv[Any], settings: Mapping[str, Any], max_episode_steps:
     env = limited(env, max_episode_steps)
     for name in WRAPPER_SETTINGS:
         if name in settings:
+            if rules_with_own_rival(env) is not None:
+                reason = "an agent that is its own rival sees the rules as they are"
+                raise WrapperError(f"{name}={settings[name]}: {reason}")
             env = _apply(name, settings[name], makers[name], env)
     return env
 

@@ -10,6 +10,7 @@ import typer
 from palaestra.train.commands import (
     RUN_HELP,
     EnvOption,
+    SearchOption,
     SeedOption,
     SetOption,
     StochasticOption,
@@ -30,6 +31,7 @@ def evaluate(
     ] = None,
     seed: SeedOption = 0,
     stochastic: StochasticOption = False,
+    search: SearchOption = None,
     stress: Annotated[
         bool, typer.Option("--stress", help="In changed conditions too: the environment's own, or noise and delays.")
     ] = False,
@@ -60,13 +62,15 @@ def evaluate(
     palaestra evaluate latest
     palaestra evaluate latest latest:best expert random
     palaestra evaluate latest --stress
+    palaestra evaluate latest:connect-four --search 64
     palaestra evaluate latest:connect-four --positions 10000
     palaestra evaluate latest:cartpole:best
     palaestra evaluate expert --env snake-small
     palaestra evaluate random --env snake --episodes 10000 --json
     """
     if not run:
-        if env is not None or episodes is not None or settings or seed or stochastic or stress or track or positions:
+        asked = (settings, seed, stochastic, search, stress, track, positions)
+        if env is not None or episodes is not None or any(asked):
             raise UsageError("which run? Name one, latest, random or expert; palaestra evaluate alone lists the runs")
         _list(as_json)
         return
@@ -78,14 +82,14 @@ def evaluate(
         from palaestra.train.commands.looking.stress_output import print_positions, print_stress
 
         _check_alone(run, stress, positions, episodes)
-        as_trained = not (env or stochastic or settings)
-        player = find_player(run[0], env, stochastic, settings or ())
+        as_trained = not (env or stochastic or search or settings)
+        player = find_player(run[0], env, stochastic, settings or (), search)
         if positions is not None:
             print_positions(player, positions, seed, as_json, as_trained)
         else:
             print_stress(player, episodes, seed, as_json, as_trained, track)
         return
-    players = find_players(run, env, stochastic, settings or ())
+    players = find_players(run, env, stochastic, settings or (), search)
     results = compare(players, episodes, seed)
     if as_json:
         plain = [result.as_dict() for result in results]

@@ -32,7 +32,7 @@ from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, Tens
 from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.envs.wrappers import WRAPPER_SETTINGS
-from palaestra.envs.wrappers.two_players.against_opponent import opponent_in
+from palaestra.envs.wrappers.two_players.game_view import opponent_in
 from palaestra.train.evaluation.policies import Policy, Tell, on_states, untold
 from palaestra.train.evaluation.statistics import interquartile_mean, mean_interval, share_interval
 

@@ -13,6 +13,7 @@ from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.envs.core import BatchedEnv, TensorEnv, TensorVectorEnv, state_fields
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
 from palaestra.envs.interop.host_batch import HostEnv
+from palaestra.envs.trained_players import let_meet_itself
 
 Tell = Callable[[float], None]
 """Takes how many episodes of an evaluation are over; of running ones the share of the time limit that has passed."""
@@ -86,6 +87,7 @@ class AgentPolicy:
         self.check()
         if env is not self._spoken_to:
             self.model.speak_to(env)
+            let_meet_itself(env, self.model.act, remembers=self.model.remembers)
             self._spoken_to = env
             self._memory = torch.zeros(0)
         rng, mask = None if self._best else action_rng(env), env.action_masks()

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from palaestra.envs.core.batched_env import BatchedEnv
 from palaestra.envs.core.env import torch_dtype
+from palaestra.envs.trained_players import let_meet_itself
 from palaestra.train.config.compatibility import spaces_of
 from palaestra.train.config.run_config import environment, resolve_config
 from palaestra.train.config.schema import ConfigError, parse
@@ -38,12 +39,16 @@ class ExportedPolicy:
     def __call__(self, env: BatchedEnv, obs: Any) -> Tensor:
         if env is not self._spoken_to:
             self.check(env)
+            let_meet_itself(env, self._act)
             self._spoken_to = env
-        feed = fed(self.file.inputs, obs, env.action_masks())
-        action = torch.as_tensor(self.file(feed, ["action"])["action"], device=env.device)
+        action = self._act(obs, env.action_masks()).to(env.device)
         return action.to(torch_dtype(env.single_action_space)).view(
             env.num_envs, *(env.single_action_space.shape or ())
         )
+
+    def _act(self, obs: Any, masks: Any = None) -> Tensor:
+        """The file's actions."""
+        return torch.as_tensor(self.file(fed(self.file.inputs, obs, masks), ["action"])["action"])
 
     def check(self, env: BatchedEnv) -> None:
         """Raise a ConfigError unless the environment has the form of the contract."""

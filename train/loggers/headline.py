@@ -9,7 +9,6 @@ import torch
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.compiled.batch import compile_steps
 from palaestra.envs.core import Reference
-from palaestra.envs.wrappers.two_players.opponents import SELF
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.formatting import SCORES, known, minutes
@@ -33,10 +32,8 @@ def headlines(config: RunConfig, reference: Reference, model: Agent, done: int, 
 
 def _fixed_opponent(config: RunConfig) -> list[str]:
     """A line on whom evaluations are played against, where that is another opponent than in training."""
-    rival = config.evaluation_kwargs.get("opponent")
-    if rival == config.env_kwargs.get("opponent"):
-        return []
-    return [f"evaluations and recordings: against {rival}, since {SELF} is another opponent at each moment"]
+    rival, trained = (kwargs.get("opponent") for kwargs in (config.evaluation_kwargs, config.env_kwargs))
+    return [] if rival == trained else [f"evaluations and recordings: against {rival}; training: against {trained}"]
 
 
 def computing(config: RunConfig, model: Agent) -> str:

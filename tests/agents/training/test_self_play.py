@@ -47,6 +47,20 @@ def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> Non
         assert all(torch.equal(a, b) for a, b in zip(own.policy.parameters(), other.policy.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_of_both_sides_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
+    resume = CASES[case][0].resume
+    whole, _, again = whole_and_resumed(
+        lambda: agent(case, environment("itself")),
+        lambda path: resume(path, environment("itself")),
+        STEPS,
+        tmp_path / "c.zip",
+    )
+    assert again.discount == -again.gamma
+    ours, theirs = all_tensors(again), all_tensors(whole)
+    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
+
+
 def test_the_pool_holds_the_agent_as_it_was() -> None:
     """Weights noted before each iteration; with 20 iterations every other part of training passes unseen."""
     noted: list[torch.Tensor] = []

@@ -37,7 +37,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     ("trained", "scored"),
-    [("self", "two-ply"), ("random + self", "two-ply"), ("random+one-ply", "random+one-ply"), ("a.zip", "a.zip")],
+    [
+        ("self", "two-ply"),
+        ("itself", "two-ply"),
+        ("random + self", "two-ply"),
+        ("random+one-ply", "random+one-ply"),
+        ("a.zip", "a.zip"),
+    ],
 )
 def test_earlier_selves_alone_are_replaced(trained: str, scored: str) -> None:
     assert fixed_opponent(ConnectFour, trained) == scored
@@ -105,7 +111,7 @@ def test_the_first_lines_of_a_run_say_so(tmp_path: Path, monkeypatch: pytest.Mon
     sizes = f"--num-envs 64 --total-timesteps 512 --track disabled --run-dir {tmp_path / 'run'}"
     assert command(monkeypatch, f"train connect-four {sizes} {settings}") == 0
     said = capfd.readouterr().out
-    assert "evaluations and recordings: against two-ply, since self is another opponent at each moment" in said
+    assert "evaluations and recordings: against two-ply; training: against self" in said
     assert "against two-ply after 512 steps" in said
 
 

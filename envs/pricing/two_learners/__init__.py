@@ -1,0 +1,1 @@
+"""Two pricing algorithms that learn against each other, and what their prices come to."""
