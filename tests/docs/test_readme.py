@@ -184,9 +184,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setattr(module, measure, lambda *args, **kwargs: {})
         monkeypatch.setattr(module, text, lambda result: "")
-    monkeypatch.setattr(
-        train_command, "number_of_processes", lambda *args, **kwargs: 1
-    )  # several are in test_launcher.py
+    monkeypatch.setattr(train_command, "number_of_processes", lambda *args, **kwargs: 1)  # test_launcher.py
     monkeypatch.setattr(grid, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(table, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(table, "results_table", lambda rows: "")
