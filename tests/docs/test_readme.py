@@ -58,7 +58,11 @@ FINDS_DRIFT = ["monitor", "prices.onnx", "shop.jsonl"]  # in a market that has c
 OF_MINARI = {"--minari", "--dataset"}
 PRICE_LIST = "palaestra prices latest --out prices.xlsx"  # of sales that a till has exported
 # for which these tests have no display
-NEED_A_WINDOW = (["watch", "latest"], ["play", "snake-small"], ["play", "connect-four", "--versus", "two-ply"])
+_PLAYED = ["play", "connect-four", "--versus"]
+NEED_A_WINDOW = (
+    *(["watch", "latest"], ["play", "snake-small"]),
+    *([*_PLAYED, "two-ply"], [*_PLAYED, "latest", "--search", "64"]),
+)
 GATE = (ROOT / ".ci/run").read_text(encoding="utf-8")
 
 

@@ -267,7 +267,7 @@ def test_nothing_waits_for_the_device() -> None:
 
 def test_what_cannot_be_searched_is_refused() -> None:
     game = ConnectFour(4, 4)
-    with pytest.raises(ValueError, match="simulations must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="simulations must be 1 to 10,000, got 0"):
         TreeSearch(game, uniform, 0)
     with pytest.raises(ValueError, match="Heap draws random numbers in its moves: a search needs rules without chance"):
         TreeSearch(Heap(5, chance=True), uniform, 4)
