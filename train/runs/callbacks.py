@@ -27,6 +27,7 @@ from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.config.stop_rule import stop_rule
+from palaestra.train.evaluation.elo import EloLog
 from palaestra.train.evaluation.episodes import VALIDATION_SEED as VALIDATION_SEED
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
 from palaestra.train.evaluation.exploitability import ExploitabilityLog
@@ -71,6 +72,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
         self._exploitability = ExploitabilityLog(config.resolved_env, config.evaluation_kwargs)
+        self._elo = EloLog(config.resolved_env, config.env_kwargs)
         self._said = False  # what went wrong with evaluations
         self._found, self._since = folder.curves.evaluations(), time.perf_counter()
         self.seconds_before = folder.curves.seconds()  # of training, until it was interrupted
@@ -159,7 +161,7 @@ class EvalAndCheckpointCallback(BaseCallback):
             metrics = eval_metrics(result) | {"eval/lower_end": result.lower_end}
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
-        metrics |= self._exact_metrics()
+        metrics |= self._game_metrics(result)
         for key, value in (metrics | self._above_training(result.score)).items():
             self.logger.record(key, value)
         self._found.append(TrainingEvaluation(self.num_timesteps, result.score, metrics.get("eval/lower_end")))
@@ -189,12 +191,13 @@ class EvalAndCheckpointCallback(BaseCallback):
             self._say_once(trouble)
         return result
 
-    def _exact_metrics(self) -> dict[str, float]:
-        """What is known of the agent in a small game; empty if that failed."""
+    def _game_metrics(self, result: Evaluation) -> dict[str, float]:
+        """What else is known of the agent in a game for two, beside an evaluation; empty if that failed."""
+        policy = AgentPolicy(cast(Agent, self.model))
         try:
-            return self._exploitability.metrics(AgentPolicy(cast(Agent, self.model)))
+            return self._exploitability.metrics(policy) | self._elo.metrics(policy, result)
         except RAISED as error:
-            self._say_once(f"exploitability failed ({describe(error)}); training goes on without")
+            self._say_once(f"exploitability and Elo failed ({describe(error)}); training goes on without")
         return {}
 
     def _say_once(self, trouble: str) -> None:
