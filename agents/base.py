@@ -182,7 +182,7 @@ class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgori
     def _bootstrap(
         self, values: Callable[..., Tensor], rewards: Tensor, truncated: Tensor, info: dict[str, Any], mask: Any = None
     ) -> Tensor:
-        """Add γ V(final_obs) where the episode was cut by time, since it would have gone on.
+        """Add γ V(final_obs), γ being :attr:`discount`, where the episode was cut by time, since it would have gone on.
 
         ``values`` maps observations, and the rows of ``mask`` if there is one, to values [B].
         """
@@ -191,13 +191,13 @@ class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgori
         final = (info["final_obs"],) if mask is None else (info["final_obs"], mask)
         if not self._looks:  # finding the rows would wait for the device
             # where, since the value of an end without legal actions is −∞
-            return rewards + self.gamma * torch.where(truncated, values(*final), 0.0)
+            return rewards + self.discount * torch.where(truncated, values(*final), 0.0)
         rows = truncated.nonzero().squeeze(1)
         if rows.numel() == 0:
             return rewards
         final = tuple(map_obs(lambda o: o[rows], part) for part in final)
         self._episode_log.cut.append((self._steps_collected, rows, final[0]))
-        return rewards.index_add(0, rows, values(*final), alpha=self.gamma)
+        return rewards.index_add(0, rows, values(*final), alpha=self.discount)
 
     def _sync_to_host(self, check: Tensor) -> bool:
         """Copy the episode statistics, the check and the last losses to the host: the iteration's only copy.

@@ -212,4 +212,4 @@ class DQN(ReplayingAgent, QLearning):
         scale = self._reward_scale
         returns = batch.returns if scale is None else scale.scale(batch.returns)
         # a mask may forbid everything after the end of an episode: −∞ there, times 0
-        return returns + torch.where(batch.discounts > 0.0, batch.discounts * value, 0.0)
+        return returns + torch.where(batch.discounts != 0.0, batch.discounts * value, 0.0)

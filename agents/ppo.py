@@ -11,7 +11,7 @@ value loss unclipped unless asked, gradient norm clipped). What differs:
 4. One tensor per iteration is copied to the host, in :meth:`collect_rollouts`: episode statistics, the check for NaN
    and the previous update's losses. ``target_kl`` needs one more per minibatch.
 5. ``train/…`` losses are means over all minibatches of the update (SB3 reports some of the last one only).
-6. ``ent_coef`` may be a schedule, like ``learning_rate``.
+6. ``ent_coef`` may be a schedule, like ``learning_rate``. Of players in turn γ is −γ, see :mod:`.training.self_play`.
 7. ``normalize_reward`` and ``normalize_observation``: :mod:`.reward_norm` and :mod:`.networks.observation_norm`.
 8. ``scale_actions`` and ``symmetry``: :mod:`.networks.action_units` and :mod:`.symmetry.symmetric_agent`.
 9. :meth:`save` writes a file that vanilla SB3 opens, :meth:`load` reads it without unpickling anything.
@@ -153,8 +153,8 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
         self.rollout_buffer.reset()
         callback.on_rollout_start()
         self._draw_keys()
-        first_step = self._steps_collected
         self._episode_log.clear()
+        first_step = self._steps_collected
         with one_thread(self.batch.is_on_host and self._actor_critic.is_dense):
             for step in range(n_rollout_steps):
                 rewards, dones, infos = self._collect_step(step)
@@ -221,7 +221,7 @@ class PPO(OnDeviceAlgorithm, stable_baselines3.PPO):
 
     @torch.no_grad()
     def _finish_rollout(self) -> None:
-        self.rollout_buffer.compute_returns_and_advantage(self._actor_critic.values(self._last_obs))
+        self.rollout_buffer.compute_returns_and_advantage(self._actor_critic.values(self._last_obs), self.discount)
 
     def _report(self, first_step: int) -> None:
         """Copy the rollout's statistics and the last losses to the host, and stop if either is not finite."""

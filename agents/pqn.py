@@ -180,7 +180,7 @@ class PQN(QLearning):
 
     def _finish_rollout(self) -> None:
         last_values = self._best(self._last_obs, self.batch.action_masks())
-        self.rollout_buffer.compute_returns_and_advantage(last_values)
+        self.rollout_buffer.compute_returns_and_advantage(last_values, self.discount)
 
     def _gradients(self, obs: Any, actions: Tensor, returns: Tensor) -> Tensor:
         """Set the gradients of a minibatch's loss; see :meth:`_descent`."""

@@ -81,3 +81,7 @@ class RewardScale:
         """Rewards divided by the deviation as it is now."""
         scaled = (rewards / (self._moments[1] + _EPSILON).sqrt().float()).clamp(-_CLIP, _CLIP)
         return scaled + 0.0 * rewards  # NaN where a reward is not finite, and only there: the agent names the place
+
+    def unscale(self, values: Tensor) -> Tensor:
+        """Values of scaled rewards [B] as values of plain ones."""
+        return values * (self._moments[1] + _EPSILON).sqrt().float()

@@ -7,7 +7,7 @@ from typing import Any
 from palaestra.envs.core import TensorEnv, TensorVectorEnv
 from palaestra.envs.core.user_code import import_module
 from palaestra.envs.wrappers import take_settings, wrapped
-from palaestra.envs.wrappers.two_players.against_opponent import against_opponent, take_game_settings
+from palaestra.envs.wrappers.two_players.by_settings import one_player_view, take_game_settings
 
 _BATCH_KWARGS = ("device", "seed", "first_env_index", "max_episode_steps", "render_mode")
 
@@ -20,7 +20,7 @@ def load_tensor_env(entry_point: str, **kwargs: Any) -> TensorEnv[Any]:
     env = made(**kwargs)
     if not isinstance(env, TensorEnv):
         raise TypeError(f"{entry_point} is not a TensorEnv")
-    return against_opponent(env, settings)
+    return one_player_view(env, settings)
 
 
 def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -> TensorVectorEnv[Any]:
@@ -28,7 +28,7 @@ def vector_env(num_envs: int, tensor_env: str | TensorEnv[Any], **kwargs: Any) -
     batch = {name: kwargs.pop(name) for name in _BATCH_KWARGS if name in kwargs}
     is_compiled = kwargs.pop("compile", False)
     settings = take_settings(kwargs)
-    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else against_opponent(tensor_env, kwargs)
+    env = load_tensor_env(tensor_env, **kwargs) if isinstance(tensor_env, str) else one_player_view(tensor_env, kwargs)
     kind: type[TensorVectorEnv[Any]] = TensorVectorEnv
     if is_compiled:
         from palaestra.envs.compiled.batch import CompiledVectorEnv

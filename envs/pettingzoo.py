@@ -22,7 +22,7 @@ from palaestra.envs.core import Array, TensorEnv, host_row
 from palaestra.envs.core.rng import Rng, child_key, env_keys
 from palaestra.envs.registry import resolve
 from palaestra.envs.specs import TensorEnvSpec
-from palaestra.envs.wrappers.two_players.against_opponent import is_game
+from palaestra.envs.wrappers.two_players.game_view import is_game
 from palaestra.envs.wrappers.two_players.opponents import legal_moves
 
 try:

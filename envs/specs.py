@@ -121,6 +121,13 @@ class ResolvedEnv(ABC):
         """The same arguments without a reference to anything outside them; see ``TensorEnv.self_contained``."""
         return kwargs
 
+    def evaluation_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with which agents are evaluated and shown that train with these.
+
+        The same, but that in a game for two a fixed opponent stands for earlier selves.
+        """
+        return kwargs
+
     @abstractmethod
     def source(self) -> str:
         """A digest of the source code, see :func:`palaestra.envs.core.user_code.source_digest`."""
@@ -180,7 +187,7 @@ class TensorEnvSpec(ResolvedEnv):
         return source_digest(self.load())
 
     def is_game(self) -> bool:
-        from palaestra.envs.wrappers.two_players.against_opponent import is_game
+        from palaestra.envs.wrappers.two_players.game_view import is_game
 
         return is_game(self.load())
 
@@ -204,7 +211,7 @@ class TensorEnvSpec(ResolvedEnv):
     def kwarg_kinds(self) -> dict[str, str]:
         """The class's arguments, and those that a configuration may give every environment of ours."""
         from palaestra.envs.wrappers import WRAPPER_SETTINGS
-        from palaestra.envs.wrappers.two_players.against_opponent import GAME_SETTINGS
+        from palaestra.envs.wrappers.two_players.by_settings import GAME_SETTINGS
 
         accepted = inspect.signature(self.load().__init__).parameters.items()
         kinds = {name: inspect.formatannotation(p.annotation).strip("'") for name, p in accepted if name != "self"}
@@ -220,6 +227,14 @@ class TensorEnvSpec(ResolvedEnv):
         if "opponent" in kwargs and self.is_game():
             kwargs = {**kwargs, "opponent": lasting_names(kwargs["opponent"])}
         return self.load().self_contained(kwargs)
+
+    def evaluation_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        from palaestra.envs.wrappers.two_players.opponents import fixed_opponent
+
+        opponent = {**self.kwargs, **kwargs}.get("opponent")
+        if opponent is None or not self.is_game():
+            return kwargs
+        return {**kwargs, "opponent": fixed_opponent(self.load(), opponent)}
 
     def reference(self, kwargs: Mapping[str, Any]) -> Reference:
         return self.build(**kwargs).reference

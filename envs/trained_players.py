@@ -44,27 +44,41 @@ class TrainedPlayer(Protocol):
 
 
 NO_MEMORY = "an agent with a memory of its own cannot be its own rival, which sees the last observation alone"
-ReadPlayer = Callable[[Path, str], TrainedPlayer]
+
+
+class SearchingAgent(Protocol):
+    """An agent that searches before each of its moves, such as :class:`palaestra.agents.search`'s."""
+
+    def move(self, game: Any, state: Any, rng: Rng | None = None) -> Tensor:
+        """Moves int64 [N] in N states of a game; with ``rng`` drawn."""
+        ...
+
+
+ReadPlayer = Callable[[Path, str, int], Any]
 _readers: list[ReadPlayer] = []
 
 
 def read_players_with(reader: ReadPlayer) -> None:
-    """Let ``reader`` make players of files; it gets the file and the device."""
+    """Let ``reader`` make players of files.
+
+    It gets the file, the device, and with how many simulations the agent searches: with 0 it gives a
+    :class:`TrainedPlayer`, else a :class:`SearchingAgent` with the same spaces.
+    """
     _readers[:] = [reader]
 
 
-def read_player(file: Path, device: str) -> TrainedPlayer:
-    """The agent in a model file.
+def read_player(file: Path, device: str, simulations: int = 0) -> Any:
+    """The agent in a model file; one that searches if there are simulations.
 
     Raises:
-        ValueError: if there is no such file, or nothing that reads it.
+        ValueError: if there is no such file, or nothing that reads it, or the agent cannot search.
         RuntimeError: what the reader raises of a file that holds no agent.
     """
     if not file.is_file():
         raise ValueError(f"there is no file {file}")
     if not _readers:
         raise ValueError(f"{file} is read by palaestra.train.config.run_config: import that first")
-    return _readers[0](file, device)
+    return _readers[0](file, device, simulations)
 
 
 class MeetsItself(Protocol):

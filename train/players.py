@@ -76,15 +76,17 @@ def teacher_named(name: str) -> str:
     return str(path.resolve())
 
 
-def find_players(names: Sequence[str], env: str | None, stochastic: bool, settings: Sequence[str]) -> list[Player]:
+def find_players(
+    names: Sequence[str], env: str | None, stochastic: bool, settings: Sequence[str], search: int | None = None
+) -> list[Player]:
     """:func:`find_player` of each; without ``env`` random and expert play in the environment of the first run."""
     found = {
-        place: find_player(name, env, stochastic, settings)
+        place: find_player(name, env, stochastic, settings, search)
         for place, name in enumerate(names)
         if env is not None or name not in SCRIPTED
     }
     if (first := next(iter(found.values()), None)) is None:
-        return [find_player(name, env, stochastic, settings) for name in names]
+        return [find_player(name, env, stochastic, settings, search) for name in names]
     return [found[i] if i in found else _script(name, first.env, first.env_kwargs) for i, name in enumerate(names)]
 
 
@@ -94,16 +96,21 @@ def _script(name: str, env: str, env_kwargs: dict[str, Any]) -> Player:
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.evaluation.policies import ExpertPolicy, Player, RandomPolicy
 
+    env_kwargs = environment(env).evaluation_kwargs(env_kwargs)
     if name == "expert" and not environment(env).has("expert", env_kwargs):
         raise ConfigError(f"{env} has no expert: random and runs (latest, a run folder) can play there")
     return Player(env, env_kwargs, RandomPolicy() if name == "random" else ExpertPolicy(), "cpu", name)
 
 
-def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence[str]) -> Player:
+def find_player(
+    name: str, env: str | None, stochastic: bool, settings: Sequence[str], search: int | None = None
+) -> Player:
     """A scripted policy or the agent of a run, with its environment; ``settings`` may change the environment.
 
+    With ``search`` the agent searches before each move, with so many simulations.
+
     Raises:
-        ConfigError: if there is none of that name, or a setting is not the environment's.
+        ConfigError: if there is none of that name, or a setting is not the environment's, or it cannot search.
     """
     from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores
@@ -116,6 +123,8 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     from palaestra.train.runs.run_folder import RunFolder
 
     env_settings(settings)
+    if search is not None and (name in SCRIPTED or name.endswith(EXPORTED)):
+        raise ConfigError(f"--search {search}: a search needs the policy and the values of a run; {name} has none")
     if name in SCRIPTED:
         if env is None:
             raise ConfigError(f"{name} needs --env ENV")
@@ -146,8 +155,15 @@ def find_player(name: str, env: str | None, stochastic: bool, settings: Sequence
     model = read(AGENTS[config.agent], model_file, to_act=True)
     trained = space_forms(model.observation_space, model.action_space)
     check_forms(trained, config.resolved_env, config.env_kwargs)
-    policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
-    return Player(config.env, config.env_kwargs, policy, str(model.device), config.agent, episodes)
+    if search is None:
+        policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
+        return Player(config.env, config.evaluation_kwargs, policy, str(model.device), config.agent, episodes)
+    from palaestra.train.evaluation.searching import SearchPolicy, require_game
+
+    require_game(config.resolved_env, config.evaluation_kwargs, search)
+    policy = SearchPolicy(model, search, not stochastic, str(model_file))
+    label = f"{config.agent} + search {search:,}"
+    return Player(config.env, config.evaluation_kwargs, policy, str(model.device), label, episodes)
 
 
 def _final_episodes(folder: RunFolder, config: RunConfig) -> int:

@@ -166,12 +166,16 @@ class TensorRolloutBuffer:
             assert self.masks is not None
             write(self.masks, mask)
 
-    def compute_returns_and_advantage(self, last_values: Tensor) -> None:
-        """Fill ``advantages`` and ``returns`` (= advantages + values); ``last_values`` [N] follow the last step."""
+    def compute_returns_and_advantage(self, last_values: Tensor, discount: float | None = None) -> None:
+        """Fill ``advantages`` and ``returns`` (= advantages + values); ``last_values`` [N] follow the last step.
+
+        ``discount`` is γ, or −γ where the next state is another player's; by default the buffer's γ.
+        """
+        gamma = self.gamma if discount is None else discount
         alive = (~self.dones).to(self.values.dtype)  # [T, N]
         next_values = torch.cat((self.values[1:], last_values.unsqueeze(0)))
-        delta = self.rewards + self.gamma * next_values * alive - self.values
-        decay = alive.mul_(self.gamma * self.gae_lambda)
+        delta = self.rewards + gamma * next_values * alive - self.values
+        decay = alive.mul_(gamma * self.gae_lambda)
         advantage = torch.zeros_like(last_values)
         for t in reversed(range(self.buffer_size)):
             advantage = torch.addcmul(delta[t], decay[t], advantage)

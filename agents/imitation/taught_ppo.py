@@ -84,7 +84,7 @@ class TaughtPPO(PPO):
         if episodes is self._recorded_episodes:
             return
         episodes.to(self.device, self._numbering.from_env, self._own_actions)
-        moments = episodes.discount(self.gamma, self._reward_scale is not None)
+        moments = episodes.discount(self.discount, self._reward_scale is not None)
         if self._reward_scale is not None:
             self._reward_scale.set_state([*moments, float(episodes.steps)])
         if self.normalize_observation and self.num_timesteps == 0:

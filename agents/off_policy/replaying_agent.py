@@ -137,7 +137,7 @@ class ReplayingAgent(SteppingAgent):
 
     def _empty_replay(self, content: Content) -> Replay:
         """A new memory; raises a MemoryError if it does not fit."""
-        form = {"gamma": self.gamma, "n_steps": self.n_steps, "looks": self._looks, **self._memory_form()}
+        form = {"gamma": self.discount, "n_steps": self.n_steps, "looks": self._looks, **self._memory_form()}
         if not self.hindsight:
             return Replay(self._capacity(), content, **form)
         from palaestra.agents.buffers.hindsight import HindsightReplay  # not needed by most runs

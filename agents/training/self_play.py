@@ -1,10 +1,12 @@
-"""Self-play: in a game for two an agent plays against earlier selves (``opponent=self``).
+"""Self-play: in a game for two an agent plays against itself (``opponent=self``) or earlier selves (``earlier``).
 
-1. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
+1. Against itself. The agent moves for both players (:mod:`palaestra.envs.wrappers.two_players.both_sides`): what
+   comes after a move is the other player's, and counts with −γ.
+2. The pool. The opponents that are earlier selves (:mod:`palaestra.envs.wrappers.two_players.opponents`) are frozen
    copies of the agent, which draw their moves as it does while training.
-2. Renewal. At the beginning of training and after each of :data:`RENEWALS` equal parts of it, between two iterations,
+3. Renewal. At the beginning of training and after each of :data:`RENEWALS` equal parts of it, between two iterations,
    the oldest of them is replaced by the agent as it is.
-3. The pool is a part of the training state, so that a run goes on with the same opponents.
+4. The pool is a part of the training state, so that a run goes on with the same opponents.
 
 Where the rules themselves have the agent for a rival (``meets_itself``, :mod:`palaestra.envs.trained_players`) that is
 renewed before each rollout, so that nothing of it need be saved.
@@ -44,7 +46,14 @@ class SelfPlayAgent(RecordingAgent):
 
     selves_taken = pool_part = 0
     num_timesteps: int
+    gamma: float
+    batch: Any
     _total_timesteps: int
+
+    @property
+    def discount(self) -> float:
+        """γ, or −γ where the next state is the other player's (``TensorEnv.alternates``)."""
+        return -self.gamma if getattr(getattr(self.batch, "env", None), "alternates", False) else self.gamma
 
     def _setup_learn(self, total_timesteps: int, callback: Any = None, *args: Any, **kwargs: Any) -> Any:
         agent: Any = self

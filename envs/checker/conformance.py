@@ -27,7 +27,7 @@ from palaestra.envs.core import TensorEnv, TensorVectorEnv, user_code
 from palaestra.envs.core.user_code import RAISED, UserCodeError, describe
 from palaestra.envs.registry import UnknownEnvError, resolve
 from palaestra.envs.specs import GymnasiumSpec, ResolvedEnv
-from palaestra.envs.wrappers.two_players.against_opponent import against_opponent, take_game_settings
+from palaestra.envs.wrappers.two_players.by_settings import one_player_view, take_game_settings
 
 __all__ = ["RULES", "STRUCTURE", "Finding", "Report", "check_env", "examine", "steps_per_second", "table"]
 
@@ -115,13 +115,13 @@ def build(env: Checkable, kwargs: dict[str, Any]) -> TensorEnv[Any] | EnvSpec:
             GymnasiumSubject(found, kwargs, 0, 0).make().close()
         return found
     if isinstance(found, TensorEnv):
-        return against_opponent(found, {})
+        return one_player_view(found, {})
     own = {key: value for key, value in kwargs.items() if key != "max_episode_steps"}  # which is the batch's
     if isinstance(found, ResolvedEnv):
         built = found.build(**own)
     else:
         of_game = take_game_settings(found, own)
-        built = against_opponent(found(**own), of_game)
+        built = one_player_view(found(**own), of_game)
     assert built is not None  # tensor code, for what is left
     if "max_episode_steps" in kwargs:
         built.max_episode_steps = kwargs["max_episode_steps"]

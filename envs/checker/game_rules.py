@@ -17,7 +17,7 @@ from palaestra.envs.checker.value_rules import Subject, first_row
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
-from palaestra.envs.wrappers.two_players.against_opponent import is_game
+from palaestra.envs.wrappers.two_players.game_view import is_game
 from palaestra.envs.wrappers.two_players.opponents import legal_moves
 
 MOST_MOVES = 200  # of a game that is looked at

@@ -30,7 +30,7 @@ from palaestra.envs.core.symmetries.group import checked_symmetries
 from palaestra.envs.interface import names_problem
 from palaestra.envs.interop.gymnasium_env import SingleEnv
 from palaestra.envs.wrappers import WRAPPER_SETTINGS, UnseenRules, Wrapper, take_settings, wrapped
-from palaestra.envs.wrappers.two_players.against_opponent import against_opponent, take_game_settings
+from palaestra.envs.wrappers.two_players.by_settings import one_player_view, take_game_settings
 
 EPISODES = 256  # episodes of each policy that the reference is compared with
 SECONDS = 2.0  # time that they may take
@@ -122,7 +122,7 @@ def _other_settings(subject: Subject, settings: dict[str, Any]) -> str | None:
         json.dumps(settings)
     except (TypeError, ValueError):
         return f"must be numbers, texts, lists and dicts, got {settings}"
-    wrapped(against_opponent(copy.deepcopy(inside), of_game), take_settings(settings))
+    wrapped(one_player_view(copy.deepcopy(inside), of_game), take_settings(settings))
     return None
 
 

@@ -48,6 +48,7 @@ class TensorEnv(ABC, Generic[StateT]):
     max_episode_steps: int | None = None
     frames_per_second: ClassVar[int] = 10
     turn_based: ClassVar[bool] = False  # True if it waits for a person's next key
+    alternates: bool = False  # True if a step's reward and the next one's are of two players, zero in sum
     step_seconds: ClassVar[float | None] = None  # of the world's time in a step; None where no clock runs
     played_with: ClassVar[dict[str, Any]] = {}  # arguments for a person's game, unless they are given
     decided_by: ClassVar[str] = ""  # what actions depend on, where that is to be told, as of prices

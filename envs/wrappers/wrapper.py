@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SPACES = ("observation_space", "action_space")
 _SAME = (
     *(*_SPACES, "max_episode_steps", "step_seconds"),
-    *("frames_per_second", "turn_based", "decided_by", "picture_size"),
+    *("frames_per_second", "turn_based", "alternates", "decided_by", "picture_size"),
 )
 
 

@@ -1,7 +1,7 @@
 """No hidden synchronisation: collection and update run on the meta device, where looking at a value raises.
 
-The first tests try every branch of the agents, the last ones whole runs of every built-in environment with every agent
-that can act in it, with its preset's network and options.
+The first tests try every branch of the agents, the last ones whole runs of every built-in environment, and of every
+agent with every set of options and every network that a preset gives it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def on_meta(model: Any) -> Any:
 
 def meta_model(env: TensorVectorEnv[Any], **kwargs: Any) -> PPO:
     """A model whose first observations are in place, without SB3's set-up, which shows them to the host."""
-    settings = {"n_steps": 8, "batch_size": 128, "n_epochs": 2, "seed": 0, **kwargs}
+    settings = {"n_steps": 4, "batch_size": 128, "n_epochs": 2, "seed": 0, **kwargs}
     model: PPO = on_meta(PPO("MlpPolicy", env, **settings))
     model.set_logger(Logger(None, []))
     model._last_obs, _ = env.reset(seed=0)  # type: ignore[assignment]
@@ -135,12 +135,12 @@ Q_CASES: dict[str, Any] = {
     "prioritized": (DQN, "cartpole", "MlpPolicy", {**REPLAY, "prioritized_replay": 0.6}),
     "dueling": (DQN, "cartpole", "DuelingPolicy", REPLAY),
     "all": (DQN, "snake-small", "DuelingPolicy", {**REPLAY, **ALL}),
-    "pqn": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8}),
-    "pqn snake": (PQN, "snake-small", "MlpPolicy", {"n_steps": 8, "exploration_spread": 7.0, "normalize_reward": True}),
+    "pqn": (PQN, "cartpole", "MlpPolicy", {"n_steps": 4}),
+    "pqn snake": (PQN, "snake-small", "MlpPolicy", {"n_steps": 4, "exploration_spread": 7.0, "normalize_reward": True}),
     "frames": (DQN, "snake-small", "MlpPolicy", {**REPLAY, "symmetry": "augment", "prioritized_replay": 0.6}),
     "tied": (DQN, "snake-small", "DuelingPolicy", {**REPLAY, "symmetry": "equivariant"}),
-    "pqn frames": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8, "symmetry": "augment"}),
-    "pqn average": (PQN, "cartpole", "MlpPolicy", {"n_steps": 8, "weight_average": 0.01}),
+    "pqn frames": (PQN, "cartpole", "MlpPolicy", {"n_steps": 4, "symmetry": "augment"}),
+    "pqn average": (PQN, "cartpole", "MlpPolicy", {"n_steps": 4, "weight_average": 0.01}),
 }
 
 
@@ -158,7 +158,7 @@ def test_q_learning_never_looks_at_a_value(name: str) -> None:
             if kind is PQN:
                 model.rollout_buffer.reset()
             model.policy.set_training_mode(False)
-            for _ in range(8):
+            for _ in range(4):
                 rewards, dones, _ = model._collect_step()
                 model._on_step()
             model.train(gradient_steps=1, batch_size=64)
@@ -238,7 +238,27 @@ def test_the_grid_is_whole() -> None:
     assert {("snake", "pqn"), ("reach", "dqn"), ("pricing-two", "dqn"), ("pricing", "pqn")} <= set(cases)
 
 
-@pytest.mark.parametrize(("name", "agent"), grid())
+def different() -> list[tuple[str, str]]:
+    """Of the grid, each environment once, and each agent once with the options and the network of a preset.
+
+    Numbers other than 0 and 1, which switch options off, are alike: operations do not depend on which they are.
+    """
+    seen, cases = set(), []
+    for name, agent in grid():
+        arguments = small(resolve_config(name, agent), n_steps=STEPS)
+        network = arguments.pop("policy_kwargs", None) or {}
+        options = (agent, *(f"{key}={_form(value)}" for key, value in sorted({**arguments, **network}.items())))
+        if not {name, options} <= seen:
+            cases.append((name, agent))
+        seen |= {name, options}
+    return cases
+
+
+def _form(value: Any) -> Any:
+    return "a number" if isinstance(value, int | float) and value not in (0, 1) else value
+
+
+@pytest.mark.parametrize(("name", "agent"), different())
 def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """``learn`` itself: step, collect, returns, replay, update. Whatever looked at a value would raise on the device.
 

@@ -16,7 +16,7 @@ from palaestra.envs import TensorVectorEnv, make
 from palaestra.envs.registry import entries
 
 ROLLOUT = {"n_steps": 8, "batch_size": 64, "n_epochs": 2}
-REPLAY = {"learning_starts": 200, "batch_size": 64, "buffer_size": 1000, "samples_per_insert": 2.0, "train_freq": 2}
+REPLAY = {"learning_starts": 200, "batch_size": 64, "buffer_size": 600, "samples_per_insert": 2.0, "train_freq": 2}
 AVERAGED = {"weight_average": 0.02, "exploration_spread": 3.0}
 NORMAL = {"normalize_reward": True, "normalize_observation": True}
 CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "pqn restarts": (PQN, "pricing-easy", {**ROLLOUT, "restart_states": 1.0}),
     "pqn averaged": (PQN, "snake-small", {**ROLLOUT, **AVERAGED, **NORMAL}),
 }
-STEPS, NUM_ENVS = 3200, 16
+STEPS, NUM_ENVS = 1600, 16
 
 
 def environment(name: str) -> Any:

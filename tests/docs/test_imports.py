@@ -57,6 +57,7 @@ def modules_of(nodes: Iterator[ast.AST]) -> set[str]:
     return found
 
 
+@cache
 def imports(path: Path) -> set[str]:
     return modules_of(ast.walk(tree_of(path)))
 

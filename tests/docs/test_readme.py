@@ -26,6 +26,7 @@ from pages import PAGES, ROOT, blocks, command_lines, read
 from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
+from palaestra.envs.arm import reach, reach_torque
 from palaestra.envs.checker import conformance
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand import uplift
@@ -35,6 +36,7 @@ from palaestra.envs.specs import GymnasiumSpec, TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.bench.overview import all_figures, overview_table, processor
+from palaestra.train.commands import train as train_command
 from palaestra.train.export import confirm
 from palaestra.train.export.held_out import held_out_reference
 from palaestra.train.export.observation_reader import ObservationReader
@@ -182,6 +184,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setattr(module, measure, lambda *args, **kwargs: {})
         monkeypatch.setattr(module, text, lambda result: "")
+    monkeypatch.setattr(train_command, "number_of_processes", lambda *args, **kwargs: 1)  # test_launcher.py
     monkeypatch.setattr(grid, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(table, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(table, "results_table", lambda rows: "")
@@ -195,6 +198,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(held_out_reference, "STATES", 2000)
     monkeypatch.setattr(intervals, "DRAWS", 40)  # of sales; test_intervals.py
     monkeypatch.setattr(uplift, "DRAWS", 40)
+    monkeypatch.setattr(reach, "held_out_bound", lambda *task: {})  # of other arms; robots/test_time_bound.py
+    monkeypatch.setattr(reach_torque, "MEASURED", 10)
     for kind in (TensorEnvSpec, GymnasiumSpec):
         monkeypatch.setattr(kind, "validation_episodes", 8)
         monkeypatch.setattr(kind, "evaluation_episodes", 8)
@@ -213,6 +218,8 @@ def _fewer(command: list[str]) -> list[str]:
         return ["--sessions", "3", "--beta", "2e-3", "--stable", "500"]
     if command[0] == "record":
         return ["--episodes", "4"]
+    if "--positions" in command:
+        return ["--positions", "16"]
     return ["--episodes", "16"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
 
 

@@ -20,7 +20,7 @@ from pages import blocks, read
 
 pytest.importorskip("uvicorn")
 pytest.importorskip("onnxruntime")
-FEWER = ("--track", "disabled", "--num-envs", "32", "--total-timesteps", "2048", "--threads", "1")
+FEWER = ("--track", "disabled", "--num-envs", "32", "--total-timesteps", "2048", "--threads", "1", "--no-report")
 SMALLER = ("--set", "batch_size=64", "--set", "n_steps=16", "--set", "env.periods=30")
 SECONDS = 240  # for one command, beside other work
 

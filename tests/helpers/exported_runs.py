@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from palaestra.train import cli
-from palaestra.train.runs import trainer
+from palaestra.train.runs import callbacks, trainer
 
 TRAIN = ("--num-envs", "64", "--total-timesteps", "4096", "--track", "disabled", "--threads", "1", "--no-report", "-q")
 SMALL = ("--set", "n_steps=16", "--set", "batch_size=256")
@@ -21,7 +21,8 @@ RUNS = {  # name of the run and of its file → its environment with settings
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """The exit status of ``palaestra`` with these words."""
+    """The exit status of ``palaestra`` with these words. A training is evaluated once, and at its end."""
+    monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
     monkeypatch.setattr(sys, "argv", ["palaestra", *words])
     with pytest.raises(SystemExit) as end:
         cli.main()

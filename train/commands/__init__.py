@@ -76,6 +76,10 @@ SeedOption = Annotated[
 StochasticOption = Annotated[
     bool, typer.Option("--stochastic", help="Sample the agent's actions instead of taking the most likely.")
 ]
+SearchOption = Annotated[
+    int | None,
+    typer.Option("--search", parser=read_count, metavar="N", help="In games for two: N simulations before each move."),
+]
 
 
 class UsageError(ValueError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palaestra.train.commands import EnvArgument, SeedOption, SetOption
+from palaestra.train.commands import EnvArgument, SearchOption, SeedOption, SetOption, UsageError
 from palaestra.train.players import SCRIPTED, find_player
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def play(
             " a run, random, one-ply, two-ply or perfect.",
         ),
     ] = None,
+    search: SearchOption = None,
     seed: SeedOption = 0,
     settings: SetOption = None,
 ) -> None:
@@ -36,13 +37,16 @@ def play(
     palaestra play snake-small --versus latest
     palaestra play pricing --versus expert
     palaestra play connect-four --versus two-ply
+    palaestra play connect-four --versus latest --search 64
     """
     from palaestra.train.config.run_config import environment
     from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
     from palaestra.train.play import game
 
+    if search is not None and (versus is None or not environment(env).is_game()):
+        raise UsageError(f"--search {search} is of a run that plays against you in a game for two: --versus RUN")
     if versus is not None and environment(env).is_game():
-        settings, versus = [*(settings or ()), f"env.opponent={_find_opponent(versus, env)}"], None
+        settings, versus = [*(settings or ()), f"env.opponent={_find_opponent(versus, env, search)}"], None
     player = find_player("random", env, False, settings or ())  # for the environment's arguments
     rival = None if versus is None else _find_rival(versus, env, settings or ())
     given = [setting.partition("=")[0].strip().removeprefix("env.") for setting in settings or ()]
@@ -51,19 +55,23 @@ def play(
         print(game.table(played, reference, rival.label if rival else None))
 
 
-def _find_opponent(name: str, env: str) -> str:
-    """The setting ``opponent`` of a game that lets that player play it.
+def _find_opponent(name: str, env: str, search: int | None) -> str:
+    """The setting ``opponent`` of a game that lets that player play it, with so many simulations before each move.
 
     Raises:
         ConfigError: if it is a run that plays another game.
+        UsageError: if it cannot search.
     """
     from palaestra.envs.wrappers.two_players.opponents import SCRIPTED_OPPONENTS
 
+    scripted = name == "expert" or all(part.strip() in SCRIPTED_OPPONENTS for part in name.split("+"))
+    if search is not None and scripted:
+        raise UsageError(f"--search {search}: a search needs the policy and the values of a run; {name} has none")
     if name == "expert":
         return "perfect"
     if all(part.strip() in SCRIPTED_OPPONENTS for part in name.split("+")):
         return name
-    return str(_model_of(name, env))
+    return f"{_model_of(name, env)}{'' if search is None else f'@{search}'}"
 
 
 def _model_of(name: str, env: str) -> Path:

@@ -12,6 +12,7 @@ import typer
 from palaestra.train.commands import (
     EnvOption,
     PlayerArgument,
+    SearchOption,
     SeedOption,
     SetOption,
     StochasticOption,
@@ -50,6 +51,7 @@ def watch(
         bool, typer.Option("--training", help="Episodes of training, with the run's own seed, not held-out ones.")
     ] = False,
     stochastic: StochasticOption = False,
+    search: SearchOption = None,
     settings: SetOption = None,
 ) -> None:
     """Show episodes in a window, or record them to a file.
@@ -76,6 +78,7 @@ def watch(
         seed=seed,
         training=training,
         stochastic=stochastic,
+        search=search,
         settings=settings or (),
         grid=(int(tiles[1]), int(tiles[2])),
         size=None if size is None else _read_size(size),
@@ -119,6 +122,7 @@ def watch_player(
     seed: int = 0,
     training: bool = False,
     stochastic: bool = False,
+    search: int | None = None,
     settings: Sequence[str] = (),
     **options: Any,
 ) -> Watched:
@@ -131,6 +135,7 @@ def watch_player(
         seed: seed of the episodes: those that :func:`palaestra.train.evaluate` plays with that seed.
         training: show the episodes that the run was trained on instead.
         stochastic: sample the agent's actions instead of taking the most likely.
+        search: in a game for two so many simulations before each of the agent's moves.
         settings: "env.key=value" for the environment.
         options: ``grid``, ``episodes``, ``env_index``, ``episode``, ``fps``, ``size`` and ``max_steps`` of
             :func:`palaestra.train.recording.show.watch`.
@@ -144,7 +149,7 @@ def watch_player(
     from palaestra.train.recording.show import watch
 
     first = _training_seed(str(run)) if training else EVALUATION_SEEDS + seed
-    player = find_player(str(run), env, stochastic, settings)
+    player = find_player(str(run), env, stochastic, settings, search)
     return watch(
         environment(player.env).shortest_name,
         player.policy,

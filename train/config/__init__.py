@@ -121,11 +121,21 @@ def agent_in(model_file: str | Path) -> str:
     return names[found]
 
 
-def read_to_act(model_file: Path, device: str) -> OnDeviceAlgorithm:
-    """The agent in a model file as a player of games."""
+def read_to_act(model_file: Path, device: str, simulations: int = 0) -> Any:
+    """The agent in a model file as a player of games, which searches with so many simulations if there are any.
+
+    Raises:
+        ValueError: if it cannot search.
+    """
     from palaestra.agents.checkpoints.model_file import read
 
-    return read(AGENTS[agent_in(model_file)], model_file, device=device, to_act=True)
+    agent = read(AGENTS[agent_in(model_file)], model_file, device=device, to_act=True)
+    if not simulations:
+        return agent
+    from palaestra.agents.search.searching_player import SearchingPlayer
+
+    agent.policy.set_training_mode(False)
+    return SearchingPlayer(agent, simulations)
 
 
 def agent_errors() -> dict[str, str]:

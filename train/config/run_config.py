@@ -96,6 +96,11 @@ class RunConfig:
         """The environment that ``env`` names."""
         return environment(self.env)
 
+    @property
+    def evaluation_kwargs(self) -> dict[str, Any]:
+        """The environment's arguments in evaluations and recordings, see :meth:`ResolvedEnv.evaluation_kwargs`."""
+        return self.resolved_env.evaluation_kwargs(self.env_kwargs)
+
     def plays_in(self, env: str) -> bool:
         """True if ``env`` names the configuration's environment, in whatever words."""
         return environment(env) == self.resolved_env

@@ -32,6 +32,7 @@ from palaestra.envs.core import BatchedEnv, EnvError, Reference, TensorEnv, Tens
 from palaestra.envs.interop.simulator_seeds import HELD_OUT_SEEDS
 from palaestra.envs.registry import resolve
 from palaestra.envs.wrappers import WRAPPER_SETTINGS
+from palaestra.envs.wrappers.two_players.game_view import opponent_in
 from palaestra.train.evaluation.policies import Policy, Tell, on_states, untold
 from palaestra.train.evaluation.statistics import interquartile_mean, mean_interval, share_interval
 
@@ -77,6 +78,7 @@ class Evaluation:
     cut_after: int | None = None  # steps
     success_ci_low: float | None = None
     success_ci_high: float | None = None
+    opponent: str | None = None  # in a game for two, as its setting names it
     played: Episodes | None = field(default=None, repr=False, compare=False)  # one by one, by these rules
     rules: TensorEnv[Any] | None = field(default=None, repr=False, compare=False)
 
@@ -101,6 +103,8 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         plain = asdict(replace(self, played=None, rules=None))
         del plain["played"], plain["rules"]
+        if self.opponent is None:
+            del plain["opponent"]
         more: dict[str, float] = plain.pop("more")
         return plain | more
 
@@ -340,4 +344,5 @@ def summarise(
         more={**(rules.summary(returns, lengths, successes) if rules else {}), **(step_means or {}), **exact},
         success_ci_low=share[0],
         success_ci_high=share[1],
+        opponent=opponent_in(rules),
     )

@@ -16,15 +16,20 @@ INTERVAL = 1
 SPARED = (INTERVAL, 4, 5, 3)  # columns that a narrow terminal does without, the first ones first
 
 
-def told_while_running(clock: Callable[[], float] = time.monotonic) -> Callable[[float, str], None]:
-    """Tells how far a test is, on standard error and at most every ``LINE_INTERVAL``: a short one tells nothing."""
+def told_while_running(
+    clock: Callable[[], float] = time.monotonic, before: str = " next: "
+) -> Callable[[float, str], None]:
+    """Tells how far a test is, on standard error and at most every ``LINE_INTERVAL``: a short one tells nothing.
+
+    ``before`` stands between the share and the name that it is told with.
+    """
     told = clock()
 
     def tell_condition(share: float, name: str) -> None:
         nonlocal told
         if clock() - told >= LINE_INTERVAL:
             told = clock()
-            tell(f"{100 * share:3.0f} %  next: {condition_name(name)}")
+            tell(f"{100 * share:3.0f} % {before}{condition_name(name)}")
 
     return tell_condition
 

@@ -165,7 +165,7 @@ def _scores(player: Player, folder: RunFolder) -> dict[str, Any] | None:
     if config is None or Path(player.policy.name) != folder.model_file or not folder.is_finished(config):
         return None
     evaluated = with_settings(config, ())
-    if not evaluated.plays_in(player.env) or evaluated.env_kwargs != player.env_kwargs:
+    if not evaluated.plays_in(player.env) or evaluated.evaluation_kwargs != player.env_kwargs:
         return None
     scores: dict[str, Any] = finite(folder.evaluation())
     return {key: value for key, value in scores.items() if key not in _PLACES} or None

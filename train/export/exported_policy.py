@@ -83,7 +83,7 @@ def player_of(path: Path, env: str | None, settings: Any) -> Player:
     spaces_of(config.resolved_env, config.env_kwargs)  # it can be made
     label = str(file.contract.get("agent", {}).get("algorithm") or "exported")
     episodes = (file.contract.get("scores") or {}).get("episodes") or config.resolved_env.evaluation_episodes
-    return Player(config.env, config.env_kwargs, ExportedPolicy(file), "cpu", label, int(episodes))
+    return Player(config.env, config.evaluation_kwargs, ExportedPolicy(file), "cpu", label, int(episodes))
 
 
 def _names(env: str) -> tuple[str, ...]:

@@ -197,9 +197,9 @@ class ProgressOutput(KVWriter):
         return None if self._percent_of_optimal is None else self._percent_of_optimal(mean)
 
     def _on_scale(self, mean: float, percent: float | None) -> float:
-        """The percentage where there is one, else the return."""
-        percent = self._percent(mean) if percent is None else percent
-        return mean if percent is None else percent
+        """The percentage where training has one, else the return."""
+        own = self._percent(mean)
+        return mean if own is None else own if percent is None else percent
 
     def _score(self, name: str, mean: float, percent: float | None) -> str:
         percent = self._percent(mean) if percent is None else percent

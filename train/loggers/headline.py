@@ -26,8 +26,14 @@ def headlines(config: RunConfig, reference: Reference, model: Agent, done: int, 
     """
     assumed = config.resolved_env.remarks(config.env_kwargs)
     compiled = compile_steps(model.batch, config.resolved_env.short_name) if config.compile else []
-    how = [computing(config, model), *compiled]
+    how = [computing(config, model), *compiled, *_fixed_opponent(config)]
     return [headline(config, model.batch.device, done, rollout), *how, *assumed, returns_on_display(reference)]
+
+
+def _fixed_opponent(config: RunConfig) -> list[str]:
+    """A line on whom evaluations are played against, where that is another opponent than in training."""
+    rival, trained = (kwargs.get("opponent") for kwargs in (config.evaluation_kwargs, config.env_kwargs))
+    return [] if rival == trained else [f"evaluations and recordings: against {rival}; training: against {trained}"]
 
 
 def computing(config: RunConfig, model: Agent) -> str:

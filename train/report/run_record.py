@@ -36,6 +36,7 @@ class RunRecord:
         episodes: columns of the final evaluation's episodes.
         figures: what the environment adds.
         stress: the stress test.
+        positions: moves in a game for two beside perfect play.
         state: finished, running or interrupted.
         troubles: sentences on what could not be read.
     """
@@ -47,6 +48,7 @@ class RunRecord:
     episodes: dict[str, list[float]] = field(default_factory=dict)
     figures: list[dict[str, Any]] = field(default_factory=list)
     stress: dict[str, Any] = field(default_factory=dict)
+    positions: dict[str, Any] = field(default_factory=dict)
     curves: CurveTable = field(default_factory=CurveTable)
     cost: Cost | None = None
     state: str = INTERRUPTED
@@ -93,6 +95,7 @@ def read_record(folder: RunFolder) -> RunRecord:
     found.facts = _object(found, folder.facts_file, json.loads)
     found.evaluation = _object(found, folder.evaluation_file, json.loads)
     found.stress = _object(found, folder.stress_file, json.loads)
+    found.positions = _object(found, folder.positions_file, json.loads)
     if found.evaluation and found.score is None:
         found.troubles.append(f"{folder.evaluation_file.name} holds no score.")
         found.evaluation = {}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from palaestra.train.evaluation import judged_table
 from palaestra.train.formatting import NORMALISED, four_digits
 from palaestra.train.report import run_charts, run_words
 from palaestra.train.report.charts import Curve, ScoreRow, SvgChart, interval_chart, line_chart
@@ -109,6 +110,7 @@ def _view(record: RunRecord, prefix: str, room: int) -> dict[str, Any]:
         "worst": run_words.worst_episodes(record),
         "no_replay": f"Single episodes of {env} cannot be played again here.",
         "stress": _stress(record, prefix),
+        "positions": _positions(record),
         "measured": run_words.measured(record),
         "differences": rows,
         "cost": _cost(record),
@@ -136,6 +138,29 @@ def _stress(record: RunRecord, prefix: str) -> dict[str, Any] | None:
     return {"chart": chart, "heads": heads, "rows": rows, "note": note}
 
 
+def _positions(record: RunRecord) -> dict[str, Any] | None:
+    """Moves in a game for two beside perfect play; None where none were judged."""
+    rows, count = judged_table.kept_rows(record.positions), record.positions.get("positions")
+    if not rows or not isinstance(count, int):
+        return None
+    told = f"{count:,} positions of mixed play. "
+    told += f"{run_words.command('evaluate', record, '--positions', str(count))} measures them again."
+    exploitability = judged_table.exploitability_told(record.positions)
+    return {
+        "heads": ("", *judged_table.HEADS[:-1]),
+        "rows": [_last_first(row) for row in rows],
+        "note": told,
+        "on_heads": ("", *judged_table.ON_HEADS[:-1]),
+        "on_rows": [_last_first(row) for row in judged_table.going_on_rows(record.positions)],
+        "on_note": f"{exploitability[:1].upper()}{exploitability[1:]}." if exploitability else "",
+    }
+
+
+def _last_first(row: Sequence[str]) -> tuple[str, ...]:
+    """A row with its name, which terminals have last, before the numbers."""
+    return (row[-1], *row[:-1])
+
+
 def _cost(record: RunRecord) -> dict[str, Any] | None:
     cost = record.cost
     return None if cost is None or not cost.rows() else {"rows": cost.rows(), "assumptions": cost.assumptions()}
@@ -157,6 +182,7 @@ def _data(record: RunRecord) -> dict[str, Any]:
         "evaluation": record.evaluation,
         "episodes": record.episodes,
         "stress": record.stress,
+        "positions": record.positions,
         "cost": None if record.cost is None else record.cost.as_dict(),
         "curves": record.curves.rows_for_data(),
     }

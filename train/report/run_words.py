@@ -53,7 +53,9 @@ def verdict_of(record: RunRecord) -> RunVerdict:
     if score is None:
         return RunVerdict("Not evaluated.", "none", _why_not_evaluated(record))
     half = _half(record)
-    text = f"The agent scores {known(score, half)} an episode{_interval(record, half)}"
+    rival = record.evaluation.get("opponent")
+    against = f" against {rival}" if isinstance(rival, str) else ""
+    text = f"The agent scores {known(score, half)} an episode{against}{_interval(record, half)}"
     if (share := record.number("percent_of_optimal")) is not None:
         text += f", {share:z.1f} % of the way from random play to the best known"
     text += "."

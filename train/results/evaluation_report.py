@@ -72,7 +72,7 @@ def comparison(players: Sequence[Player], results: Sequence[Evaluation]) -> str:
     if alike:
         told.remove(0)
     lines = columns([heads[i] for i in told], [[row[i] for i in told] for row in rows], width)
-    where = f" on {rows[0][0]}, the same for all" if alike else "; the environments differ"
+    where = f" on {env_of(results[0])}, the same for all" if alike else "; the environments differ"
     first = f"mean returns of {_episodes_of(results[0])}{where}"
     cut = {result.cut: None for result in results if result.cut is not None}
     return "\n".join([fitted(first, width), *lines, *(fitted(text, width) for text in cut)])
@@ -89,14 +89,24 @@ def _environments(players: Sequence[Player]) -> tuple[list[str], bool]:
 
 
 def env_of(result: Evaluation) -> str:
-    """The short name of the environment."""
-    return resolve(result.env).short_name
+    """The short name of the environment, and against whom a game was played."""
+    return resolve(result.env).short_name + against(result.opponent)
+
+
+def against(opponent: str | None) -> str:
+    """Against whom a game was played, to follow other words; nothing where there was nobody."""
+    return "" if opponent is None else f" against {opponent}"
 
 
 def run_of(result: Evaluation) -> str:
     """The run's folder where its latest weights were measured."""
-    file = Path(result.run)
-    return str(file.parent) if file == RunFolder(file.parent).model_file else result.run
+    return run_of_name(result.run)
+
+
+def run_of_name(name: str) -> str:
+    """The run's folder of a policy that is named by its file of latest weights; other names as they are."""
+    file = Path(name)
+    return str(file.parent) if file == RunFolder(file.parent).model_file else name
 
 
 def _episodes_of(result: Evaluation) -> str:

@@ -70,7 +70,8 @@ class ModelHub:
 def files_to_send(folder: RunFolder) -> list[Path]:
     """The files beside the card that are sent: those that load and evaluate the agent, and the numbers of its card."""
     files = (folder.model_file, folder.config_file, folder.environment_file, folder.facts_file)
-    return [path for path in (*files, folder.evaluation_file, folder.stress_file) if path.is_file()]
+    tests = folder.evaluation_file, folder.stress_file, folder.positions_file
+    return [path for path in (*files, *tests) if path.is_file()]
 
 
 def _is_of_the_client(error: Exception) -> bool:

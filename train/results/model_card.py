@@ -176,7 +176,7 @@ def _score(told: _Told) -> str:
     if found.percent_of_optimal is not None:
         rows.append((NORMALISED, f"{found.percent_of_optimal:z.1f} % (random play 0 %, the best known 100 %)"))
     rows += [(SCORES[name], known(value)) for name, value in found.reference.items() if value is not None]
-    if (solved := told.env.reference(told.config.env_kwargs).solved_at) is not None:
+    if (solved := told.env.reference(told.config.evaluation_kwargs).solved_at) is not None:
         rows.append((SCORES["solved_at"], known(solved)))
     if found.success_rate is not None:
         interval = ""
@@ -187,7 +187,7 @@ def _score(told: _Told) -> str:
     own = {name: value for name, value in found.more.items() if name != "exact_mean" and not name.endswith(_OF_STRESS)}
     rows += [named_figure(name, value) for name, value in own.items()]
     played = f"{found.episodes:,} held-out episodes with the best (greedy) actions, seed {found.seed}"
-    source = told.env.reference(told.config.env_kwargs).source
+    source = told.env.reference(told.config.evaluation_kwargs).source
     text = f"Measured on {played}; training saw none of them."
     return "\n\n".join([text, markdown_table(("", "value"), rows), *([f"Reference: {source}"] if source else [])])
 
@@ -249,7 +249,7 @@ def _limits(told: _Told) -> Iterator[str]:
     if told.facts.get("stopped"):
         yield f"Training ended before its steps were taken: {told.facts['stopped']}."
     if (found := told.scores) is not None:
-        reference = told.env.reference(told.config.env_kwargs)
+        reference = told.env.reference(told.config.evaluation_kwargs)
         if reference.solved_at is not None and found.score < reference.solved_at:
             yield f"The score is below {known(reference.solved_at)}, from which the environment counts as solved."
         if reference.heuristic is not None and found.score < reference.heuristic:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.envs.core.reference import is_finite_number
@@ -13,6 +14,9 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.evaluation.stress import StressTest
 from palaestra.train.runs.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from palaestra.train.evaluation.judged_play import JudgedPlay
 
 _MODEL = "model_sha256"
 _SCORES = ("score", "ci_low", "ci_high", "loss", "percent_of_optimal", "optimum", "success_rate")  # None: not known
@@ -41,8 +45,16 @@ def final_evaluation(folder: RunFolder) -> Evaluation | None:
 
 def store_stress(folder: RunFolder, test: StressTest) -> None:
     """Write a stress test of the run's newest model into its folder."""
-    content = {**test.as_dict(), _MODEL: _digest(folder)}
-    write_whole(folder.stress_file, json.dumps(content, indent=1).encode())
+    _store(folder, folder.stress_file, test.as_dict())
+
+
+def store_positions(folder: RunFolder, judged: JudgedPlay) -> None:
+    """Write how the run's newest model plays beside perfect play into its folder."""
+    _store(folder, folder.positions_file, judged.as_dict())
+
+
+def _store(folder: RunFolder, file: Path, content: dict[str, Any]) -> None:
+    write_whole(file, json.dumps({**content, _MODEL: _digest(folder)}, indent=1).encode())
 
 
 def stored_stress(folder: RunFolder) -> dict[str, Any] | None:

@@ -200,12 +200,14 @@ def write_facts(
     unevaluated: bool,
     watch: Stopwatch,
     before: Mapping[str, Any],
+    opponent: str | None = None,
 ) -> None:
     """``run.json``: what is needed to judge and to repeat the run.
 
     ``run_seconds`` and ``cpu_seconds`` are of this process, with the final evaluation and what came after it, and of
     those that the run went on from (``before``: their ``run.json``) unless they were killed. ``solved`` is the mean
-    return from which the environment counts as solved, and the seconds after which that was reached.
+    return from which the environment counts as solved, and the seconds after which that was reached; ``opponent`` is
+    who evaluations of a game for two were played against.
     """
     from importlib.metadata import version  # late: this module is imported for --help
 
@@ -234,4 +236,6 @@ def write_facts(
         "stopped": stopped,
         "evaluation_skipped": unevaluated,
     }
+    if opponent is not None:
+        facts["evaluated_against"] = opponent
     write_whole(file, json.dumps(facts, indent=1).encode())

@@ -99,6 +99,11 @@ class RunFolder:
         return self.path / "stress.json"
 
     @property
+    def positions_file(self) -> Path:
+        """Written by ``evaluate RUN --positions N``: moves in a game for two beside perfect play."""
+        return self.path / "positions.json"
+
+    @property
     def report_file(self) -> Path:
         return self.path / "report.html"
 
@@ -229,7 +234,8 @@ class RunFolder:
 
     def evaluation_files(self) -> list[Path]:
         """Every file that tells of the agent after its last step."""
-        return [self.evaluation_file, self.episodes_file, self.figures_file, self.stress_file, self.report_file]
+        tests = self.stress_file, self.positions_file
+        return [self.evaluation_file, self.episodes_file, self.figures_file, *tests, self.report_file]
 
     def is_evaluated(self) -> bool:
         """True if the final evaluation is written."""

@@ -206,7 +206,8 @@ def _train(
     solved_after = callback.solved_after if resume is None else before.get("solved_after_seconds")
     speed, seconds = (model.num_timesteps - start_step) / seconds, callback.seconds_before + seconds
     skipped, at = finished and evaluation is None, callback.solved_at
-    write_facts(folder.facts_file, model, seconds, speed, (at, solved_after), stopped, skipped, started, before)
+    rival = None if evaluation is None else evaluation.opponent
+    write_facts(folder.facts_file, model, seconds, speed, (at, solved_after), stopped, skipped, started, before, rival)
     if finished:
         checkpoints.discard(folder)
     page = make_page(folder) if finished and make_page is not None else None
@@ -301,7 +302,8 @@ def _final_evaluation(
         write_whole(folder.evaluation_file, json.dumps(result.as_dict(), indent=1).encode())
         write_whole(folder.episodes_file, episodes_table(result))
         write_whole(folder.figures_file, added_figures(result, policy, stop.say))
-        folder.stress_file.unlink(missing_ok=True)  # of an agent that has trained further
+        for file in (folder.stress_file, folder.positions_file):
+            file.unlink(missing_ok=True)  # of an agent that has trained further
         stop.skippable = "the recording"
         with progress.stage("recording an episode", at_most=True) as stage:
             video = _record_episode(policy, config, folder.video_file, stage.tell)
@@ -337,7 +339,7 @@ def _record_episode(policy: AgentPolicy, config: RunConfig, file: Path, tell: Ca
     watch(
         config.env,
         act,
-        env_kwargs=config.env_kwargs,
+        env_kwargs=config.evaluation_kwargs,
         seed=EVALUATION_SEEDS,
         device=str(policy.model.device),
         record=file,

@@ -140,7 +140,7 @@ def _scores(policy: Policy, config: RunConfig) -> Callable[[int, int], float]:
 
     @functools.cache
     def score(episodes: int, seed: int) -> float:
-        device, kwargs = str(resolve_device(config.device)), config.env_kwargs
+        device, kwargs = str(resolve_device(config.device)), config.evaluation_kwargs
         return evaluate(config.env, policy, episodes=episodes, seed=seed, device=device, env_kwargs=kwargs).score
 
     return score
@@ -154,5 +154,5 @@ def _told(score: Callable[[int, int], float], config: RunConfig) -> str:
     if (config.dataset is None and config.pretrain in (None, EXPERT)) or not env.has("expert", config.env_kwargs):
         return told
     experts = _scores(ExpertPolicy(), config)(*episodes)
-    share = share_of(found, experts, env.reference(config.env_kwargs).random)
+    share = share_of(found, experts, env.reference(config.evaluation_kwargs).random)
     return told if share is None else f"{told}, {share:.1f} % of the expert's"

@@ -51,7 +51,7 @@ def host_row(state: StateT, row: int) -> StateT:
     return map_state(pick, state)
 
 
-def some_rows(argument: Any, rows: slice) -> Any:
+def some_rows(argument: Any, rows: slice | Tensor) -> Any:
     """Some rows of an argument of the rules."""
     if isinstance(argument, Rng):
         return argument.of_rows(rows)

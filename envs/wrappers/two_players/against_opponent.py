@@ -14,11 +14,9 @@ recordings, views for Gymnasium and Stable-Baselines3 need not know that there i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from palaestra.envs.core import Array, Reference, TensorEnv
@@ -26,25 +24,17 @@ from palaestra.envs.core.batching.records import select
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.symmetries import Symmetry
 from palaestra.envs.trained_players import TrainedPlayer
-from palaestra.envs.wrappers.two_players.opponents import (
-    SCRIPTED_OPPONENTS,
-    EarlierSelf,
-    keeps_value,
-    move_values,
-    opponents_named,
-    require_perfect_play,
-)
-from palaestra.envs.wrappers.wrapper import Wrapper, WrapperError, join, split
+from palaestra.envs.wrappers.two_players.game_view import GameView
+from palaestra.envs.wrappers.two_players.opponents import EarlierSelf, opponents_named
+from palaestra.envs.wrappers.wrapper import WrapperError, join, split
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
 Begins = Literal["either", "agent", "opponent"]
-GAME_SETTINGS = {"opponent": "str", "begins": "str", "judged": "bool"}
-"""Settings that every game for two has beside its own, with their kinds."""
 
 
-class AgainstOpponent(Wrapper):
+class AgainstOpponent(GameView):
     """A game against an opponent; see the module."""
 
     def __init__(
@@ -61,23 +51,14 @@ class AgainstOpponent(Wrapper):
         Raises:
             WrapperError: naming the setting.
         """
-        super().__init__(env)
-        if not isinstance(env.action_space, Discrete):
-            raise WrapperError(f"a game for two needs Discrete actions, {type(env).__name__} has {env.action_space}")
+        super().__init__(env, judged)
         if begins not in get_args(Begins):
             raise WrapperError(f"begins={begins}: must be one of {', '.join(get_args(Begins))}")
-        if not isinstance(judged, bool):
-            raise WrapperError(f"judged={judged}: must be true or false")
-        try:
-            if judged:
-                require_perfect_play(env)
-        except ValueError as error:
-            raise WrapperError(f"judged={judged}: {error}") from error
         try:
             self.opponents = opponents_named(env, opponent)
         except (ValueError, RuntimeError) as error:
             raise WrapperError(f"opponent={opponent}: {error}") from error
-        self.opponent, self.begins, self.judged = opponent, begins, judged
+        self.opponent, self.begins = opponent, begins
 
     @property
     def pool(self) -> list[int]:
@@ -91,6 +72,12 @@ class AgainstOpponent(Wrapper):
 
     def within(self, state: Any) -> tuple[TensorEnv[Any], Any]:
         return self.env, split(state)[0]
+
+    def on_turn(self, inner: Any) -> Any:
+        """States in which the agent is to move in these positions of the game."""
+        side = self.env.player(inner)
+        none = torch.zeros_like(side)
+        return self._joined(inner, side, none, none.float())
 
     def reset(self, rng: Rng) -> Any:
         fresh, none = self.env.reset(rng.spawn()), torch.zeros(rng.num_envs, dtype=torch.int64, device=self.device)
@@ -121,16 +108,6 @@ class AgainstOpponent(Wrapper):
         moves = torch.stack([opponent(self.env, inner, rng.spawn()) for opponent in self.opponents])  # [K, N]
         return moves.gather(0, rival.unsqueeze(0)).squeeze(0)
 
-    def expert(self, state: Any) -> Tensor:
-        """The game's own; without one the first move that keeps the game's value."""
-        env, inner = self.within(state)
-        if env.has("expert"):
-            return env.expert(inner)
-        values = move_values(env, inner, None, Rng(torch.zeros_like(split(state)[1]), 0))
-        columns = torch.arange(values.shape[1], device=values.device)
-        best = torch.where(values == values.amax(1, keepdim=True), columns, values.shape[1])
-        return best.amin(1) + int(getattr(self.action_space, "start", 0))
-
     def success(self, state: Any) -> Tensor:
         outcome: Tensor = split(state)[3]
         return outcome > 0.0
@@ -138,24 +115,6 @@ class AgainstOpponent(Wrapper):
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """The shares of draws and of losses, beside that of wins, which are the successes."""
         return {"drawn_percent": 100 * float((returns == 0).mean()), "lost_percent": 100 * float((returns < 0).mean())}
-
-    def report_figures(self, returns: Array, lengths: Array, successes: Array | None, act: Any) -> Any:
-        return self.env.report_figures(returns, lengths, successes, None)
-
-    def step_figures(self, earlier: Any, before: Any, action: Tensor, after: Any) -> dict[str, Tensor]:
-        """The share of the agent's moves after which perfect play would still end as before them."""
-        env, inner = self.within(before)
-        return {"value_kept_percent": 100.0 * keeps_value(env, inner, action).float()}
-
-    def stresses(self) -> Mapping[str, Mapping[str, Any]]:
-        """Every opponent, with either side beginning."""
-        known = [name for name in SCRIPTED_OPPONENTS if name != "perfect" or self.env.has("game_value")]
-        sides = {"first": "agent", "second": "opponent"}
-        return {
-            f"{name}_as_{order}": {"opponent": name, "begins": begins}
-            for name in known
-            for order, begins in sides.items()
-        }
 
     def symmetries(self) -> list[Symmetry]:
         """The game's, where the opponents play alike on both sides of them."""
@@ -180,32 +139,4 @@ class AgainstOpponent(Wrapper):
     def reference(self) -> Reference:
         return self.env.reference_against(self.opponent, self.begins)
 
-    def has(self, name: str) -> bool:
-        """True if this view has it: it is a game no more, and has a winner."""
-        if name in ("player", "game_value", "exact"):
-            return False
-        if name == "step_figures":
-            return self.judged
-        if name == "expert":
-            return self.env.has("expert") or self.env.has("game_value")
-        return name in ("success", "summary", "stresses") or self.env.has(name)
-
-
-def is_game(rules: Any) -> bool:
-    """True for rules, or a class of rules, of a game for two."""
-    kind: Any = rules if isinstance(rules, type) else type(rules)
-    return issubclass(kind, TensorEnv) and not issubclass(kind, Wrapper) and kind.player is not TensorEnv.player
-
-
-def take_game_settings(rules: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Take those of :data:`GAME_SETTINGS` out of ``settings``; none where rules, or their class, are no game's."""
-    return {key: settings.pop(key) for key in GAME_SETTINGS if key in settings} if is_game(rules) else {}
-
-
-def against_opponent(rules: TensorEnv[Any], settings: Mapping[str, Any]) -> TensorEnv[Any]:
-    """The rules as one player's environment: themselves, unless they are a game's.
-
-    Args:
-        settings: those of :data:`GAME_SETTINGS` that are given.
-    """
-    return AgainstOpponent(rules, **settings) if is_game(rules) else rules
+    _own = (*GameView._own, "success")

@@ -4,9 +4,11 @@
 * ``one-ply`` and ``two-ply``: looking one or two moves ahead, by playing all of them; they win where they can and, with
   two, leave no win where they can. Among moves that look alike they draw.
 * ``perfect``: among the moves that keep the game's value (``TensorEnv.game_value``), drawn.
-* a model file: the agent in it, which draws as it does while training.
-* ``self``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode. Until
-  there are any, and wherever no agent trains, random moves.
+* a model file: the agent in it, which draws as it does while training. ``FILE.zip@64`` searches before each move, with
+  64 simulations, and draws by their visits.
+* ``earlier``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode;
+  random moves until there are any. Where agents are evaluated and shown there are none: see :func:`fixed_opponent`.
+* ``self``: no opponent. The agent moves for both players and learns from both, see :mod:`.both_sides`.
 
 Several with + between them are a mixture, one of which is drawn for each episode: ``random+two-ply``.
 """
@@ -27,7 +29,9 @@ from palaestra.envs.trained_players import TrainedPlayer, read_player
 
 LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
 SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
-SELF, POOL = "self", 4
+EARLIER, POOL = "earlier", 4
+SELF = "self"  # no opponent: the agent moves for both players, see :mod:`.both_sides`
+YARDSTICK = "two-ply"  # which every game has
 MODEL_FILE = ".zip"
 
 
@@ -124,23 +128,33 @@ class TrainedOpponent:
 
     is_symmetric = False
 
-    def __init__(self, game: TensorEnv[Any], file: Path) -> None:
-        """Raises ValueError unless the file holds an agent for this game and this board."""
-        self.name, self.file = file.name, file
-        player = read_player(file, "cpu")
+    def __init__(self, game: TensorEnv[Any], file: Path, simulations: int = 0) -> None:
+        """Raises ValueError unless the file holds an agent for this game and this board, which can search if it is to.
+
+        Args:
+            game: who plays it.
+            file: of the agent.
+            simulations: before each of its moves; 0 for no search.
+        """
+        self.name, self.file, self.simulations = file.name, file, simulations
+        player = read_player(file, "cpu", simulations)
         if player.remembers:
             raise ValueError(f"{file}: an agent with a memory of its own cannot be an opponent")
         for what in ("observation", "action"):
             theirs, own = getattr(player, f"{what}_space"), getattr(game, f"{what}_space")
             if theirs != own:
                 raise ValueError(f"{file}: its agent was trained with {what}s {theirs}, and this game has {own}")
-        self._players: dict[str, TrainedPlayer] = {"cpu": player}
+        self._players: dict[str, Any] = {"cpu": player}
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         device = str(game.device)
         if device not in self._players:
-            self._players[device] = read_player(self.file, device)
-        return _act(self._players[device], game, state, rng)
+            self._players[device] = read_player(self.file, device, self.simulations)
+        player = self._players[device]
+        if self.simulations:
+            moves: Tensor = player.move(game, state, rng)
+            return moves
+        return _act(player, game, state, rng)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainedOpponent:
         return self  # a frozen agent, which copies of a game share
@@ -158,7 +172,7 @@ def _act(player: TrainedPlayer, game: TensorEnv[Any], state: Any, rng: Rng) -> T
 class EarlierSelf:
     """One of the earlier selves; see the module."""
 
-    name, is_symmetric = SELF, False
+    name, is_symmetric = EARLIER, False
 
     def __init__(self, player: TrainedPlayer | None = None) -> None:
         self.player = player
@@ -185,27 +199,50 @@ def opponents_named(game: TensorEnv[Any], text: Any) -> tuple[Opponent, ...]:
     return tuple(one for name in names for one in _opponents(game, name.strip()))
 
 
+def _file_and_search(name: str) -> tuple[str, str]:
+    """The model file that an opponent's name begins with, and how it goes on: ``""``, or ``@`` and a number."""
+    file, at, count = name.rpartition("@")
+    return (file, at + count) if file.endswith(MODEL_FILE) else (name, "")
+
+
 def is_file(name: str) -> bool:
     """True if an opponent's name is that of a model file."""
-    return name.endswith(MODEL_FILE) and Path(name).expanduser().is_file()
+    file, _ = _file_and_search(name)
+    return file.endswith(MODEL_FILE) and Path(file).expanduser().is_file()
 
 
 def _opponents(game: TensorEnv[Any], name: str) -> list[Opponent]:
     """The opponent of that name, or the several that it stands for."""
     if name == "random":
         return [RandomOpponent()]
-    if name == SELF:
+    if name == EARLIER:
         return [EarlierSelf() for _ in range(POOL)]
     if name in LOOKAHEAD:
         return [LookaheadOpponent(name, LOOKAHEAD[name])]
     if name == "perfect":
         require_perfect_play(game)
         return [LookaheadOpponent(name, None)]
-    if name.endswith(MODEL_FILE):
-        return [TrainedOpponent(game, Path(name).expanduser())]
-    near = closest(name, (*SCRIPTED_OPPONENTS, SELF))
+    if name == SELF:
+        raise ValueError(f"{SELF} stands alone: such an agent moves for both players, and has no other opponent")
+    file, search = _file_and_search(name)
+    if file.endswith(MODEL_FILE):
+        if search and not (search[1:].isdecimal() and int(search[1:])):
+            raise ValueError(f"{file}@N searches with N simulations, such as @64; got {search}")
+        return [TrainedOpponent(game, Path(file).expanduser(), int(search[1:] or 0))]
+    near = closest(name, (*SCRIPTED_OPPONENTS, EARLIER, SELF))
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(SCRIPTED_OPPONENTS)}, and model files"
     raise ValueError(f"no opponent is called {name!r}{hint}")
+
+
+def fixed_opponent(game: type[TensorEnv[Any]], text: Any) -> Any:
+    """The opponents against whom an agent is evaluated that trains against these: the same, unless one is itself.
+
+    Scores against earlier selves would be of another scale in each run, and at each moment. Instead of them, and of
+    what they are mixed with, there is the opponent that the game suits people with (``TensorEnv.played_with``).
+    """
+    if not isinstance(text, str) or not {EARLIER, SELF} & {name.strip() for name in text.split("+")}:
+        return text
+    return game.played_with.get("opponent", YARDSTICK)
 
 
 def lasting_names(text: Any) -> Any:
@@ -213,4 +250,11 @@ def lasting_names(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     names = [text] if is_file(text) else text.split("+")
-    return "+".join(str(Path(name).expanduser().resolve()) if is_file(name) else name for name in names)
+    return "+".join(_lasting_name(name) for name in names)
+
+
+def _lasting_name(name: str) -> str:
+    if not is_file(name):
+        return name
+    file, search = _file_and_search(name)
+    return f"{Path(file).expanduser().resolve()}{search}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -63,37 +64,26 @@ WITHOUT = """
 import sys
 sys.modules["palaestra"] = None  # as if it were not installed
 import numpy as np, stable_baselines3
-model = getattr(stable_baselines3, sys.argv[1]).load(sys.argv[2], device="cpu")
-print(model.predict(np.load(sys.argv[3]), deterministic=True)[0].tolist())
+for kind, name in zip(sys.argv[1::2], sys.argv[2::2]):
+    model = getattr(stable_baselines3, kind).load(f"{name}.zip", device="cpu")
+    print(model.predict(np.load(f"{name}.npy"), deterministic=True)[0].tolist())
 """
 
 
-@pytest.mark.parametrize("name", ["trunk", "trunk dqn", "box"])
-def test_it_opens_without_palaestra(name: str, tmp_path: Path) -> None:
-    model, env = made(name)
-    obs: Any = env.reset()[0]
-    np.save(tmp_path / "seen.npy", obs.numpy())
-    theirs = sb3_model(model)
-    theirs.save(tmp_path / "policy.zip")
-    words = [
-        sys.executable,
-        "-c",
-        WITHOUT,
-        type(theirs).__name__,
-        str(tmp_path / "policy.zip"),
-        str(tmp_path / "seen.npy"),
-    ]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
-    with torch.no_grad():
-        expected = model.act(obs)
-    found = torch.tensor(listed(done.stdout), dtype=expected.dtype)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def listed(text: str) -> Any:
-    import json
-
-    return json.loads(text.strip().splitlines()[-1])
+def test_they_open_without_palaestra(tmp_path: Path) -> None:
+    words, expected = [sys.executable, "-c", WITHOUT], []
+    for name in ("trunk", "trunk dqn", "box"):
+        model, env = made(name)
+        obs: Any = env.reset()[0]
+        np.save(tmp_path / f"{name}.npy", obs.numpy())
+        theirs = sb3_model(model)
+        theirs.save(tmp_path / f"{name}.zip")
+        words += [type(theirs).__name__, name]
+        with torch.no_grad():
+            expected.append(model.act(obs))
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    for line, action in zip(done.stdout.strip().splitlines()[-3:], expected, strict=True):
+        torch.testing.assert_close(torch.tensor(json.loads(line), dtype=action.dtype), action, rtol=1e-5, atol=1e-6)
 
 
 def test_a_trunk_with_more_layers_behind_it_is_refused() -> None:

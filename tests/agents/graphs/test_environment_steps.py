@@ -1,4 +1,4 @@
-"""A step of every environment is a function of tensors alone: traced once, replayed, equal to the bit for 200 steps."""
+"""A step of every environment is a function of tensors alone: traced once, replayed, equal to the bit for 80 steps."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ CASES |= {
     "reach cartesian": ("reach", {"control": "cartesian"}),
     "reach-torque payload": ("reach-torque", {"payload": (0.0, 1.0), "action_delay": 1}),
 }
-STEPS = 200
-FEWER = {"reach-torque": 60, "reach-torque payload": 24}  # slow; tests/stress/recorded_training.py takes 200
+STEPS = 80  # tests/stress/recorded_training.py takes 200
+FEWER = {"reach-torque": 40, "reach-torque payload": 24}  # slow
 PHYSICS_STEPS = 2  # of a step of reach-torque, instead of 10 of the same operations; a trace below has all of them
 
 

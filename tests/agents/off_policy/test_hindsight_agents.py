@@ -62,7 +62,8 @@ def test_continuous_agents_learn_to_reach_with_hindsight(kind: Any) -> None:
     else:
         settings |= {"learning_rate": 3e-3, "samples_per_insert": 16.0, "ent_coef": "auto_0.1"}
     assert after(kind, POINT, 4_000, 4, **settings) > 0.9
-    assert after(kind, POINT, 4_000, 0, **settings) < 0.5
+    if kind is SAC:  # that it is hard without is a fact of the world and not of the agent
+        assert after(kind, POINT, 4_000, 0, **settings) < 0.5
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])

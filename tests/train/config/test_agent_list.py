@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import command
 
 from palaestra.agents.base import OnDeviceAlgorithm
 from palaestra.envs.core.user_code import UserCodeError
@@ -17,6 +18,7 @@ from palaestra.train.config import AGENTS, OWN_AGENTS, agent_errors, agent_place
 from palaestra.train.config.presets import load_presets, preset
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs import trainer
 
 ROOT = Path(__file__).parents[3]
 
@@ -104,16 +106,18 @@ def test_a_preset_of_a_plugin_that_is_none_is_told(monkeypatch: pytest.MonkeyPat
         resolve_config("cartpole", "fixed")
 
 
-def test_the_commands_take_a_plugins_agent_as_they_take_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_take_a_plugins_agent_as_they_take_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainer, "_record_episode", lambda *args: None)
     short = "--total-timesteps 256 --track disabled --no-report --device cpu"
-    for command, found in [
+    for line, found in [
         (f"train cartpole --agent fixed --run-dir run {short}", "fixed on"),
         ("evaluate run --episodes 4", "mean return"),
         ("envs cartpole", "fixed (1.0 M steps)"),
         ("envs", "no licence"),
         ("train cartpole --agent bad", "palaestra: error: the plug-in agent bad cannot be imported"),
     ]:
-        run = subprocess.run([sys.executable, "-m", "palaestra", *command.split()], capture_output=True, text=True)
-        assert found in run.stdout + run.stderr, run.stdout + run.stderr
-        assert run.returncode == (2 if "bad" in command else 0)
+        assert command(monkeypatch, line) == (2 if "bad" in line else 0)
+        assert found in "".join(capsys.readouterr())

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from exported_runs import make_runs
+from made_once import made_once
 
 
 @pytest.fixture(scope="session")
 def made_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    make_runs(folder)
-    return folder
+    made = made_once(tmp_path_factory, "exported", make_runs)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("exports") / "runs"))  # tests write beside them
 
 
 @pytest.fixture

@@ -267,9 +267,9 @@ def test_a_policy_without_a_reference_or_with_a_damaged_one(tmp_path: Path) -> N
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path, policy: PolicyFile) -> None:
-    """Four times as many lines take no more memory."""
+    """Twice as many lines take no more memory."""
     peaks = []
-    for count in (6_000, 24_000):
+    for count in (6_000, 12_000):
         lines = lines_of(policy, normal(count, 1))
         log = write_log(tmp_path / "use.jsonl", [{**line, "episode": "a", "reward": 1.0} for line in lines])
         del lines

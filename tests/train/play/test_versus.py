@@ -11,7 +11,7 @@ import pytest
 from command_line import command
 
 from palaestra.agents import PPO
-from palaestra.envs import make
+from palaestra.envs import make, resolve
 from palaestra.train.play import game
 
 
@@ -79,4 +79,5 @@ def test_a_person_plays_whole_games(monkeypatch: pytest.MonkeyPatch) -> None:
     played, reference = game.play("connect-four", {}, 2**32, open_console=Typist)
     assert played
     assert {one.score for one in played if one.finished} <= {-1.0, 0.0, 1.0}
-    assert reference.optimum is None, "a person meets two-ply lookahead unless they ask for another"
+    two_ply = resolve("connect-four").reference({"opponent": "two-ply"})
+    assert reference == two_ply, "a person meets two-ply lookahead unless they ask for another"

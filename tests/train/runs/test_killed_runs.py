@@ -58,8 +58,8 @@ def recorded(env: str, agent: str, settings: tuple[str, ...] = TINY, iterations:
 
 CASES = {
     "ppo": Case("cartpole", "ppo", kills=2),
-    "dqn": Case("snake-small", "dqn", REPLAY, kills=2),
-    "pqn": Case("snake-small", "pqn", kills=2),
+    "dqn": Case("snake-small", "dqn", REPLAY),
+    "pqn": Case("snake-small", "pqn"),
     "ppo that stores states": Case("snake-small", "ppo", (*TINY, "rollout_storage=states")),
     "pqn that stores observations": Case("snake-small", "pqn", (*TINY, "rollout_storage=observations")),
     "two processes": Case("cartpole", "ppo", processes=2),

@@ -50,20 +50,20 @@ def until(found: Any, seconds: float = 20.0) -> None:
 def test_a_new_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> None:
     path = written(tmp_path, model())
     (other := tmp_path / "other").mkdir()
-    with serving(path) as server:
+    with serving(path, before="server._LOOKS = 0.05") as server:
         assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
         assert server.act([1, 0, 0, 0]) == 1
         os.replace(written(other, reversed_policy()), path)
         until(lambda: server.act([1, 0, 0, 0]) == 0)
         digest = server.get("/health")["sha256"]
         path.write_bytes(path.read_bytes()[:-9])
-        time.sleep(2.5)
+        time.sleep(1.0)
         assert server.act([1, 0, 0, 0]) == 0
         fewer = {**CONTRACT, "inputs": [{**CONTRACT["inputs"][0], "name": "seen"}]}
         renamed = model()
         renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "seen"
         os.replace(written(other, renamed, fewer), path)
-        time.sleep(2.5)
+        time.sleep(0.5)
         assert server.get("/health")["sha256"] == digest
         server.process.terminate()
         assert server.process.stdout is not None
@@ -220,16 +220,16 @@ def test_connections_that_send_no_request_are_closed(tmp_path: Path) -> None:
 
 
 def test_a_slow_body_and_a_kept_connection_outlast_the_time_for_a_head(tmp_path: Path) -> None:
-    with serving(written(tmp_path, model()), before="connection.HEAD = 0.5") as server:
+    with serving(written(tmp_path, model()), before="connection.HEAD = 0.3") as server:
         body = json.dumps({"observation": [1, 0, 0, 0]}).encode()
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
             for _ in range(2):
                 head = f"POST /act HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
                 connection.sendall(head + body[:5])
-                time.sleep(1.0)
+                time.sleep(0.5)
                 connection.sendall(body[5:])
                 assert answer_on(connection).startswith(b"HTTP/1.1 200")
-                time.sleep(1.0)
+                time.sleep(0.5)
 
 
 def test_an_answer_is_one_write_and_no_collection_goes_through_the_modules(tmp_path: Path) -> None:

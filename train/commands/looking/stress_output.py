@@ -1,18 +1,20 @@
-"""The stress test of ``palaestra evaluate RUN --stress`` as it is printed, and kept for the run's report."""
+"""The tests of ``palaestra evaluate RUN``, ``--stress`` and ``--positions``, as they are printed and kept."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from palaestra.envs.registry import resolve
 from palaestra.train.commands import UsageError
 from palaestra.train.evaluation.policies import Player
 from palaestra.train.evaluation.stress import StressTest, stress_player
 from palaestra.train.evaluation.stress_table import stress_table, told_while_running
 from palaestra.train.formatting import tell, terminal_width
-from palaestra.train.results.evaluation_report import env_of, run_of
-from palaestra.train.results.stored_scores import store_stress
+from palaestra.train.results.evaluation_report import env_of, run_of, run_of_name
+from palaestra.train.results.stored_scores import store_positions, store_stress
 from palaestra.train.runs.run_folder import RunFolder
 
 _COLUMNS = ("name", "score", "ci_low", "ci_high", "loss", "percent_of_optimal", "success_rate")  # of a tracker's table
@@ -43,12 +45,43 @@ def print_stress(
     print(json.dumps(test.as_dict(), indent=1) if as_json else stress_table(test, title, terminal_width(sys.stdout)))
     folder = _run_folder(player)
     if as_trained and folder is not None:
-        try:
-            store_stress(folder, test)
-        except OSError as error:
-            tell(f"palaestra: the test is not kept for the run's report: {error}", error=True)
+        _keep(lambda: store_stress(folder, test))
         if track is not None:
             _log(test, folder, track)
+
+
+def print_positions(player: Player, count: int, seed: int, as_json: bool, as_trained: bool) -> None:
+    """Judge the player's moves by perfect play, and print the tables, or JSON.
+
+    Args:
+        count: of positions.
+        as_trained: see :func:`print_stress`.
+
+    Raises:
+        UsageError: if perfect play cannot judge them.
+    """
+    from palaestra.train.evaluation.judged_play import NotJudgedError, judge_player
+    from palaestra.train.evaluation.judged_table import judged_tables
+
+    told = told_while_running(before="of ")
+    try:
+        found = judge_player(player, count, seed, lambda done: told(done / count, f"{count:,} positions"))
+    except NotJudgedError as error:
+        raise UsageError(str(error)) from error
+    name = resolve(found.env).short_name
+    title = f"{run_of_name(found.run)} on {name}"
+    width = terminal_width(sys.stdout)
+    print(json.dumps(found.as_dict(), indent=1) if as_json else judged_tables(found, title, width))
+    folder = _run_folder(player)
+    if as_trained and folder is not None:
+        _keep(lambda: store_positions(folder, found))
+
+
+def _keep(store: Callable[[], None]) -> None:
+    try:
+        store()
+    except OSError as error:
+        tell(f"palaestra: the test is not kept for the run's report: {error}", error=True)
 
 
 def _run_folder(player: Player) -> RunFolder | None:

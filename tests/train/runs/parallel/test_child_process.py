@@ -61,6 +61,7 @@ from pathlib import Path
 from palaestra.train.runs.parallel.child_process import ChildProcess
 child = ChildProcess([sys.executable, "-c", "import sys; print(sys.stdin.read() + '!')"], Path(sys.argv[1]), stdin=True)
 child.send("the last words")
+print("sent", flush=True)
 time.sleep(60)
 """
 
@@ -68,7 +69,7 @@ time.sleep(60)
 def test_the_end_of_the_parent_is_the_end_of_the_questions(tmp_path: Path) -> None:
     """Killed outright, so that it can close nothing."""
     with ChildProcess([*python(PARENT), str(tmp_path / "child")], tmp_path / "parent") as parent:
-        wait_for(tmp_path / "child", "")
+        wait_for(tmp_path / "parent", "sent")
         assert last_line(tmp_path / "child") == ""
         parent.kill()
     wait_for(tmp_path / "child", "the last words\n!")

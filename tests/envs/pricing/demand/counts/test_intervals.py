@@ -177,8 +177,11 @@ def test_what_was_fitted_is_what_is_drawn_from_and_holds_the_truth(
     assert np.median(filled, 0).tolist() == [days_of_a_price > 1 and not noted, True, days_of_a_price > 1 and not noted]
 
 
-def test_a_line_that_ends_at_the_highest_price_blows_no_interval_up(tmp_path: Path) -> None:
+def test_a_line_that_ends_at_the_highest_price_blows_no_interval_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Zero-truncated sales let it: its standard error was 1e-9, and the interval went from -1.8 to 828,031."""
+    monkeypatch.setattr(intervals, "DRAWS", 80)
     fitting = fit(with_days_missing(tmp_path / "s.csv", 11, 28, 0.1))
     low, high = of_tea(fitting).elasticity
     truth = -0.25 * fitting.demand.products["tea"].means["price"]

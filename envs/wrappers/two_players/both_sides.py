@@ -1,0 +1,87 @@
+"""A game in which one agent moves for both players, and learns from the moves of both (``opponent=self``).
+
+1. A step is one move. Its reward is that of the player who makes it, and what follows is worth to that player the
+   negative of what it is worth to the next one: the view says so (``TensorEnv.alternates``), and agents discount with
+   −γ instead of γ. All else that they compute (advantages, λ-returns, n-step returns, targets) stays as it is.
+2. An episode begins with the game's first position or, every other time, with one of :data:`OPENINGS` positions of
+   random games, each drawn from all moves of its game. Games that an agent plays against itself alone become alike.
+
+Source: of −γ, Littman, "Markov games as a framework for multi-agent reinforcement learning", ICML 1994, for two players
+who take turns, with whom the minimax over mixed moves is a maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from palaestra.envs.core import Array, Reference, TensorEnv, map_state
+from palaestra.envs.core.batching.records import select
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.symmetries import Symmetry
+from palaestra.envs.wrappers.two_players.game_view import GameView
+from palaestra.envs.wrappers.two_players.opponents import SELF, RandomOpponent
+
+if TYPE_CHECKING:
+    from palaestra.envs.rendering.canvas import Canvas
+
+OPENINGS = 8192
+_MOST_MOVES = 512  # of a random game of which openings are taken
+
+
+class BothSides(GameView):
+    """See the module; the arguments are those of :class:`GameView`."""
+
+    opponent = SELF
+
+    def __init__(self, env: TensorEnv[Any], judged: bool = False) -> None:
+        super().__init__(env, judged)
+        self.alternates = True
+        self.openings = random_openings(env, OPENINGS)
+
+    def to(self, device: torch.device | str) -> BothSides:
+        super().to(device)
+        self.openings = map_state(lambda field: field.to(device), self.openings)
+        return self
+
+    def reset(self, rng: Rng) -> Any:
+        drawn = rng.integers(0, OPENINGS)
+        opened = map_state(lambda field: field.index_select(0, drawn), self.openings)
+        return select(rng.integers(0, 2) == 1, opened, self.env.reset(rng.spawn()))
+
+    def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
+        """The share of draws: the only games in which nobody earns anything."""
+        return {"drawn_percent": 100 * float((returns == 0).mean())}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        return self.env.symmetries()
+
+    def draw(self, state: Any, canvas: Canvas) -> None:
+        canvas.players = (canvas.player, canvas.player)
+        self.env.draw(state, canvas)
+
+    @property
+    def reference(self) -> Reference:
+        return Reference()
+
+    _hidden = (*GameView._hidden, "success")
+
+
+def random_openings(game: TensorEnv[Any], count: int) -> Any:
+    """So many positions of random games, one of each, all moves before its end being equally likely.
+
+    They are the same at each call, and on every device.
+    """
+    keys = torch.arange(count, device=game.device)
+    state = kept = game.reset(Rng(keys, 0))
+    running = torch.ones(count, dtype=torch.bool, device=game.device)
+    for moves in range(1, _MOST_MOVES):
+        rng = Rng(keys, moves)
+        state, _, over = game.step(state, RandomOpponent()(game, state, rng), rng.spawn())
+        running = running & ~over
+        if not running.any():
+            break
+        kept = select(running & (rng.uniform() * (moves + 1) < 1.0), state, kept)  # the latest of so many, by chance
+    return kept
