@@ -115,7 +115,7 @@ def _learners(given: dict[str, Any]) -> tuple[PricePairs, dict[str, Any]]:
 
 
 def _told_while_learning(count: int) -> Any:
-    """Tells the periods gone, on standard error and every five seconds: a short run tells nothing."""
+    """Tells the periods gone, on standard error and every twenty seconds: a short run tells nothing."""
     import time
 
     from palaestra.train.formatting import tell
@@ -124,7 +124,7 @@ def _told_while_learning(count: int) -> Any:
 
     def tell_periods(periods: int, settled: int) -> None:
         nonlocal told
-        if time.monotonic() - told >= 5.0:
+        if time.monotonic() - told >= 20.0:
             told = time.monotonic()
             tell(f"{periods:,} periods, {settled:,} of {count:,} sessions settled")
 
