@@ -19,7 +19,6 @@ from walk import Walk
 
 from palaestra.agents.graphs.slots import tensors_of
 from palaestra.envs import make
-from palaestra.envs.arm import reach_torque
 from palaestra.envs.building import vector_env
 from palaestra.envs.compiled import compiler
 from palaestra.envs.compiled.batch import compile_steps
@@ -62,11 +61,9 @@ def is_compiled(batch: Any) -> bool:
 
 @needs_compiler
 @pytest.mark.parametrize("case", CASES)
-def test_compiled_steps_are_plain_steps_in_every_bit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_steps_are_plain_steps_in_every_bit(case: str) -> None:
     """Across many ends of episodes: results, what a checkpoint holds, and what a batch tells of itself."""
     name, arguments = CASES[case]
-    if case == "reach-torque payload":
-        monkeypatch.setattr(reach_torque, "SUBSTEPS", 2)  # of 10 of the same operations; reach-torque has all of them
     compiled, plain = pair(name, **arguments)
     assert compiled.prepare().startswith("steps are compiled ("), compiled.prepare()
     for step in range(STEPS if "torque" not in case else 60):
