@@ -62,7 +62,7 @@ def test_an_entry_of_the_file_is_a_configuration_file(agent: str, tmp_path: Path
 
 def test_known_values_of_the_files() -> None:
     found = {agent: len(load_presets(agent)) for agent in AGENTS}
-    assert found == {"ppo": 13, "dqn": 12, "pqn": 7, "sac": 6, "td3": 5, "bc": 9, "recurrent-ppo": 4}
+    assert found == {"ppo": 14, "dqn": 13, "pqn": 8, "sac": 6, "td3": 5, "bc": 9, "recurrent-ppo": 4}
     gammas = [preset(resolve(f"snake{size}"), "ppo").agent_kwargs["gamma"] for size in ("-small", "", "-large")]
     assert gammas == [0.995, 0.997, 0.998]
     entropy = [preset(resolve(f"snake{size}"), "ppo").agent_kwargs["ent_coef"] for size in ("-small", "", "-large")]
