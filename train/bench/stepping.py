@@ -1,7 +1,8 @@
 """Environments alone: steps per second with random actions drawn beforehand, resets as they fall due.
 
-1. CartPole runs beside Gymnasium's own NumPy batch with the same actions (one thread, as NumPy has it) and, where it is
-   installed, beside gymnax, compiled. A vector step that only resets an environment (Gymnasium's NEXT_STEP) is no step.
+1. CartPole runs beside Gymnasium's own NumPy batch with the same actions (one thread, as NumPy has it) and, where they
+   are installed, CartPole beside gymnax and Connect Four beside pgx, both compiled. A vector step that only resets an
+   environment (Gymnasium's NEXT_STEP) is no step.
 2. Environments with rigid-body dynamics also show physics steps, beside MuJoCo: :mod:`palaestra.train.bench.physics`.
 """
 
@@ -28,7 +29,7 @@ from palaestra.train.bench.interleaved import (
     measure_interleaved,
     repeating,
 )
-from palaestra.train.bench.libraries import GYMNAX, installed
+from palaestra.train.bench.libraries import GYMNAX, PGX, Peer, installed
 from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import GYMNASIUM_TWINS
 from palaestra.train.bench.physics import arm_of, mujoco_workloads, physics_section
@@ -39,6 +40,7 @@ STEPPING_SECONDS = 0.5  # at least, per measurement
 ACTIONS = 64  # vectors of actions drawn beforehand, used over and over
 PASS = 16  # vector steps between two looks at the clock
 GYMNASIUM = "gymnasium"
+_GAMES_OF_PGX = {"palaestra/ConnectFour-v0": "connect_four"}
 
 
 def sizes_of(config: RunConfig) -> tuple[int, ...]:
@@ -54,37 +56,45 @@ def measure_stepping(
     Arguments as :func:`~palaestra.train.bench.interleaved.measure_interleaved` has them.
     """
     arm, stepping = arm_of(config.resolved_env), {}
-    other = _gymnax(config, failures)
+    peer, other = peer_of(config), _other_batch(config, failures)
     for num_envs in sizes_of(config):
         workloads = stepping_workloads(config, num_envs)
         if arm is not None:
             workloads |= mujoco_workloads(arm, num_envs)
-        if other is not None and GYMNAX.name not in failures:
-            workloads[GYMNAX.name] = other.workload(select=num_envs)
+        if peer is not None and other is not None and peer.name not in failures:
+            workloads[peer.name] = other.workload(select=num_envs)
         stepping[str(num_envs)] = measure_interleaved(workloads, repeats, STEPPING_SECONDS, failures, until)
     if other is not None:
         other.close()
     return stepping, None if arm is None else physics_section(arm, stepping)
 
 
-def _gymnax(config: RunConfig, failures: dict[str, str]) -> LibraryProcess | None:
-    """A process, if it has that environment and is installed."""
-    if config.env not in GYMNASIUM_TWINS or not installed((GYMNAX,), failures):
+def peer_of(config: RunConfig) -> Peer | None:
+    """The library that has that environment as a batch too."""
+    if config.env in GYMNASIUM_TWINS:
+        return GYMNAX
+    return PGX if config.env in _GAMES_OF_PGX else None
+
+
+def _other_batch(config: RunConfig, failures: dict[str, str]) -> LibraryProcess | None:
+    """The process of that library, if it is installed."""
+    peer = peer_of(config)
+    if peer is None or not installed((peer,), failures):
         return None
-    process = LibraryProcess(gymnax_spec(config))
+    process = LibraryProcess(peer_spec(config, peer))
     try:
         process.ready()
     except WorkloadError as error:
-        failures[GYMNAX.name] = str(error)
+        failures[peer.name] = str(error)
         process.close()
         return None
     return process
 
 
-def gymnax_spec(config: RunConfig) -> dict[str, Any]:
-    """What gymnax's process builds."""
-    spec = {"module": GYMNAX.module, "device": config.device, "threads": torch.get_num_threads()}
-    return {**spec, "env": GYMNASIUM_TWINS[config.env]}
+def peer_spec(config: RunConfig, peer: Peer) -> dict[str, Any]:
+    """What the library's process builds."""
+    spec = {"module": peer.module, "name": peer.name, "device": config.device, "threads": torch.get_num_threads()}
+    return {**spec, "env": {**GYMNASIUM_TWINS, **_GAMES_OF_PGX}[config.env]}
 
 
 def stepping_workloads(config: RunConfig, num_envs: int) -> dict[str, Workload]:

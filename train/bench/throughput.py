@@ -33,7 +33,7 @@ from palaestra.envs.core.host import keep_freed_memory, use_available_cores
 from palaestra.envs.registry import make
 from palaestra.train.bench import roofline
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WorkloadError, measure_interleaved, rates
-from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3, installed
+from palaestra.train.bench.libraries import GYMNAX, LEARNERS, OURS_AND_SB3, PGX, installed
 from palaestra.train.bench.libraries.process import LibraryProcess
 from palaestra.train.bench.libraries.sb3 import agent, learning, names
 from palaestra.train.bench.memory_plan import plan
@@ -207,7 +207,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """The device, the threads, the machine and the versions."""
     packages = ("palaestra", "torch", "stable-baselines3", "gymnasium", "numpy")
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    peers = {peer.package: version(peer.package) for peer in (*LEARNERS, GYMNAX) if peer.missing() is None}
+    peers = {peer.package: version(peer.package) for peer in (*LEARNERS, GYMNAX, PGX) if peer.missing() is None}
     return {
         "device": str(device) if gpu is None else f"{device} ({gpu})",
         "threads": torch.get_num_threads(),

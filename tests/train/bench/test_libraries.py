@@ -15,7 +15,7 @@ import torch
 from palaestra.envs import make
 from palaestra.train.bench import libraries, throughput
 from palaestra.train.bench.interleaved import COLLECTION, OURS, UPDATE, WHOLE, Sample, WorkloadError
-from palaestra.train.bench.libraries import GYMNAX, LEARNERS, Peer, worker
+from palaestra.train.bench.libraries import GYMNAX, LEARNERS, PGX, Peer, worker
 from palaestra.train.bench.libraries import process as process_module
 from palaestra.train.bench.libraries.process import LibraryProcess
 
@@ -179,8 +179,10 @@ def test_peers_have_networks_of_our_size(peer: Peer, work: dict[str, Any], monke
     assert sum(found) == sum(i * o + o for i, o in layers) == 9155
 
 
-def test_gymnax_counts_environments_times_steps() -> None:
-    work = built(GYMNAX, {"num_envs": 3, "env": "CartPole-v1"})
+@pytest.mark.parametrize(("peer", "env"), [(GYMNAX, "CartPole-v1"), (PGX, "connect_four")])
+def test_batches_of_others_count_environments_times_steps(peer: Peer, env: str) -> None:
+    work = built(peer, {"device": "cpu", "env": env})
+    work.select(3)
     assert work(0.0).steps == 3 * 16
     sample = work(0.05)
     assert sample.steps % 48 == 0

@@ -70,4 +70,5 @@ LEARNERS = (
 )
 """They learn by PPO, on our batch of CartPole."""
 
-GYMNAX = Peer("gymnax", "gymnax", "gymnax")
+GYMNAX = Peer("gymnax", "jax_batches", "gymnax")
+PGX = Peer("pgx", "jax_batches", "pgx")

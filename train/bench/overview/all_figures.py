@@ -31,7 +31,7 @@ from palaestra.train.bench.overview.shared_machine import ALONE, beside_a_neighb
 from palaestra.train.bench.overview.time_budget import Span, TimeBudget
 from palaestra.train.bench.overview.timed_rounds import measure_rounds, started, warm_up
 from palaestra.train.bench.scaling import sized_config
-from palaestra.train.bench.stepping import GYMNASIUM, STEPPING_SIZES, gymnax_spec
+from palaestra.train.bench.stepping import GYMNASIUM, STEPPING_SIZES, peer_spec
 from palaestra.train.bench.throughput import PLANNED_ENVS, bench_config, equal_work, machine, say
 from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config
 from palaestra.train.formatting import minutes
@@ -123,7 +123,7 @@ def stepping_cartpole(job: Job, span: Span) -> Iterator[Measured]:
     config = resolve_config("cartpole", "ppo", device=job.device)
     specs = {OURS: job.spec(config, OURS, "env_stepping"), GYMNASIUM: job.spec(config, GYMNASIUM, "env_stepping")}
     if installed((GYMNAX,), job.left_out):
-        specs[GYMNAX.name] = {**gymnax_spec(config), "name": GYMNAX.name}
+        specs[GYMNAX.name] = peer_spec(config, GYMNAX)
     if installed((COMPILED,), job.left_out):  # last, for it takes long to warm up
         specs[COMPILED.name] = job.spec(config, COMPILED.name, COMPILED.module, options={"compile": True})
     yield from _stepped(job, span, "cartpole", specs, STEPPING_SIZES)
