@@ -81,7 +81,6 @@ def read_player(file: Path, device: str, simulations: int = 0) -> Any:
     return _readers[0](file, device, simulations)
 
 
-
 class MeetsItself(Protocol):
     """Rules in which the agent is its own rival.
 

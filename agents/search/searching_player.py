@@ -13,8 +13,7 @@ from palaestra.agents.search.puct import TreeSearch, require_count
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.wrappers.time_limit import TimeLimited
-from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
-from palaestra.envs.wrappers.two_players.game_view import is_game
+from palaestra.envs.wrappers.two_players.game_view import GameView, is_game
 
 
 class SearchingPlayer:
@@ -54,11 +53,11 @@ def game_alone(rules: Any) -> TensorEnv[Any]:
     inside = rules
     while isinstance(inside, TimeLimited):
         inside = inside.env
-    if isinstance(inside, AgainstOpponent):
+    if isinstance(inside, GameView):
         return inside.env
-    while (within := vars(inside).get("env")) is not None and not isinstance(inside, AgainstOpponent):
+    while (within := vars(inside).get("env")) is not None and not isinstance(inside, GameView):
         inside = within
-    if isinstance(inside, AgainstOpponent):
+    if isinstance(inside, GameView):
         raise ValueError("a search sees the game as it is: leave env settings out that change what is seen or done")
     name = type(inside).__name__
     if is_game(inside):

@@ -1,4 +1,4 @@
-"""Self-play: in a game for two an agent plays against itself (``opponent=itself``) or earlier selves (``self``).
+"""Self-play: in a game for two an agent plays against itself (``opponent=self``) or earlier selves (``earlier``).
 
 1. Against itself. The agent moves for both players (:mod:`palaestra.envs.wrappers.two_players.both_sides`): what
    comes after a move is the other player's, and counts with −γ.

@@ -246,3 +246,16 @@ def logit_duopoly(quality: float, cost: float, mu: float, outside: float, *, col
         price = (low + high) / 2
         low, high = (price, high) if price - cost < mu / (1.0 - firms * demand(price)) else (low, price)
     return Duopoly(price, (price - cost) * demand(price))
+
+
+def rule_table(rule: str) -> Array:
+    """The rival's rule of that name as a policy, int64 [225].
+
+    Raises:
+        KeyError: with the names that there are, if it is none of them.
+    """
+    rules = tuple(name for name in get_args(Rival) if name != SELF)
+    found: Any = rule
+    if found not in rules:
+        raise KeyError(rules)
+    return np.tile(DuopolyPricing(found).answer, PRICES)  # by the other firm's last price, whatever the own one

@@ -1,7 +1,7 @@
 """No hidden synchronisation: collection and update run on the meta device, where looking at a value raises.
 
-The first tests try every branch of the agents, the last ones whole runs of every built-in environment, and of every agent
-with every set of options and every network that a preset gives it.
+The first tests try every branch of the agents, the last ones whole runs of every built-in environment, and of every
+agent with every set of options and every network that a preset gives it.
 """
 
 from __future__ import annotations

@@ -188,9 +188,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         monkeypatch.setattr(module, measure, lambda *args, **kwargs: {})
         monkeypatch.setattr(module, text, lambda result: "")
-    monkeypatch.setattr(
-        train_command, "number_of_processes", lambda *args, **kwargs: 1
-    )  # several are in test_launcher.py
+    monkeypatch.setattr(train_command, "number_of_processes", lambda *args, **kwargs: 1)  # test_launcher.py
     monkeypatch.setattr(grid, "run_grid", lambda *args, **kwargs: {})  # trained in test_results.py
     monkeypatch.setattr(table, "collect", lambda *args, **kwargs: [])
     monkeypatch.setattr(table, "results_table", lambda rows: "")
@@ -220,6 +218,8 @@ def _fewer(command: list[str]) -> list[str]:
         return [*FEWER_STEPS[next((agent for agent in FEWER_STEPS if agent in command), "ppo")], *short, *lesson]
     if command[0] == "train" and "--total-timesteps" in command:
         return ["--total-timesteps", "1024", "--no-report"]
+    if command[0] == "collusion" and not {"latest", "undercut"} & {*command}:  # rules and runs meet at once
+        return ["--sessions", "3", "--beta", "2e-3", "--stable", "500"]
     if command[0] == "record":
         return ["--episodes", "4"]
     if "--positions" in command:

@@ -1,9 +1,10 @@
 """The section "Add an environment" of envs/README.md, followed in an empty folder and a fresh virtual environment.
 
 The section is read from top to bottom: a Python block whose first line is ``# NAME.py`` is saved under that name, any
-other Python block is run, and so is every command, only with fewer training steps. Commands of ``palaestra`` run in this
-process until one installs a package, and from then on in the virtual environment. The exact optimum of the section's
-environment is compared with an independent backward induction, and with what its expert and random play really earn.
+other Python block is run, and so is every command, only with fewer training steps. Commands of ``palaestra`` run in
+this process until one installs a package, and from then on in the virtual environment. The exact optimum of the
+section's environment is compared with an independent backward induction, and with what its expert and random play
+really earn.
 """
 
 from __future__ import annotations

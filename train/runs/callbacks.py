@@ -29,6 +29,7 @@ from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.config.stop_rule import stop_rule
 from palaestra.train.evaluation.episodes import VALIDATION_SEED as VALIDATION_SEED
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
+from palaestra.train.evaluation.exploitability import ExploitabilityLog
 from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
 from palaestra.train.evaluation.statistics import share_of
 from palaestra.train.interruptions import Stopped, StopSignal
@@ -69,6 +70,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
+        self._exploitability = ExploitabilityLog(config.resolved_env, config.evaluation_kwargs)
         self._said = False  # what went wrong with evaluations
         self._found, self._since = folder.curves.evaluations(), time.perf_counter()
         self.seconds_before = folder.curves.seconds()  # of training, until it was interrupted
@@ -157,6 +159,7 @@ class EvalAndCheckpointCallback(BaseCallback):
             metrics = eval_metrics(result) | {"eval/lower_end": result.lower_end}
         if self.solved_after is None and self.solved_at is not None and result.score >= self.solved_at:
             self.solved_after = process_seconds()
+        metrics |= self._exact_metrics()
         for key, value in (metrics | self._above_training(result.score)).items():
             self.logger.record(key, value)
         self._found.append(TrainingEvaluation(self.num_timesteps, result.score, metrics.get("eval/lower_end")))
@@ -182,10 +185,22 @@ class EvalAndCheckpointCallback(BaseCallback):
         except RAISED as error:
             text = str(error) if isinstance(error, EnvError) else describe(error)
             trouble = f"failed ({text}); training goes on without"
-        if trouble and not self._said:
+        if trouble:
+            self._say_once(trouble)
+        return result
+
+    def _exact_metrics(self) -> dict[str, float]:
+        """What is known of the agent in a small game; empty if that failed."""
+        try:
+            return self._exploitability.metrics(AgentPolicy(cast(Agent, self.model)))
+        except RAISED as error:
+            self._say_once(f"exploitability failed ({describe(error)}); training goes on without")
+        return {}
+
+    def _say_once(self, trouble: str) -> None:
+        if not self._said:
             self.stop.say(f"evaluation at step {self.num_timesteps:,}: {trouble}")
             self._said = True
-        return result
 
 
 class StoppablePolicy(AgentPolicy):

@@ -71,7 +71,7 @@ def held_out_bound(
 
 @cache
 def first_bounds(chain: SerialChain, start: Row, targets: BoxShape, tolerance: float, most: int) -> Array:
-    """The bound of each of the first held-out targets, at most ``most`` and ``MEASURED`` of them, float64 s, to read."""
+    """The bound of each of the first held-out targets, at most ``most`` and ``MEASURED`` of them, float64 s, fixed."""
     goals = held_out_targets(targets)[: min(most, MEASURED)]
     found: Array = time_bound(chain, start, goals, tolerance).within_tolerance.numpy()
     found.setflags(write=False)

@@ -20,14 +20,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from palaestra.envs.core import Array
-from palaestra.envs.pricing.duopoly import PRICES, SELF, DuopolyPricing, Rival
 
-STATES = PRICES**2
 RESPONSE = 15  # periods that are shown after a deviation
 _EQUAL = 1e-9  # difference of discounted profits that is none
 
@@ -42,31 +40,33 @@ class PricePairs:
         prices: int64 [C, 2] what was posted in the period before.
     """
 
-    def __init__(self, market: DuopolyPricing, tables: Array, last: Array | None = None) -> None:
+    def __init__(self, market: Any, tables: Array, last: Array | None = None) -> None:
         """Play all pairs until they are in their cycles.
 
         Args:
+            market: a ``DuopolyPricing``, whose module imports this one.
             tables: as the attribute.
             last: int64 [B, 2] prices of the period before; the lower Nash price of both without it.
 
         Raises:
             ValueError: if the tables are of another form, or hold something other than prices.
         """
-        tables = np.asarray(tables)
-        if tables.ndim != 3 or tables.shape[1:] != (2, STATES) or not len(tables):
-            raise ValueError(f"tables must be [pairs, 2, {STATES}], got {list(tables.shape)}")
-        if tables.min() < 0 or tables.max() >= PRICES:
-            raise ValueError(f"tables must hold prices 0 … {PRICES - 1}, got {tables.min()} … {tables.max()}")
+        tables, self.size = np.asarray(tables), len(market.prices)
+        states = self.size**2
+        if tables.ndim != 3 or tables.shape[1:] != (2, states) or not len(tables):
+            raise ValueError(f"tables must be [pairs, 2, {states}], got {list(tables.shape)}")
+        if tables.min() < 0 or tables.max() >= self.size:
+            raise ValueError(f"tables must hold prices 0 … {self.size - 1}, got {tables.min()} … {tables.max()}")
         self.market, self.tables = market, tables
         start = np.full((len(tables), 2), market.nash[0]) if last is None else np.asarray(last)
         everyone = np.arange(len(tables))
-        for _ in range(STATES):
+        for _ in range(states):
             start = self.answers(everyone, start)
         self.pair, self.period, self.prices = self._cycles(everyone, start)
 
     def answers(self, pair: Array, prices: Array) -> Array:
         """What both firms post after those prices, int64 [n, 2]."""
-        state = prices * PRICES + prices[:, ::-1]
+        state = prices * self.size + prices[:, ::-1]
         chosen: Array = self.tables[pair[:, None], [[0, 1]], state]
         return chosen
 
@@ -121,21 +121,21 @@ class PricePairs:
     def values(self) -> Array:
         """Discounted profits of each firm where both follow their tables, float64 [B, 2, 225], by own last price · 15 +
         the rival's."""
-        prices = np.stack(np.divmod(np.arange(STATES), PRICES), 1)
-        everyone = np.arange(len(self.tables)).repeat(STATES)
+        prices = np.stack(np.divmod(np.arange(self.size**2), self.size), 1)
+        everyone = np.arange(len(self.tables)).repeat(self.size**2)
         found = []
         for firm in (0, 1):
             seen = np.tile(prices if firm == 0 else prices[:, ::-1], (len(self.tables), 1))
             posted = self.answers(everyone, seen)
-            after = (posted[:, firm] * PRICES + posted[:, 1 - firm]).reshape(-1, STATES)
-            earned = self.profits(posted)[:, firm].reshape(-1, STATES)
+            after = (posted[:, firm] * self.size + posted[:, 1 - firm]).reshape(-1, self.size**2)
+            earned = self.profits(posted)[:, firm].reshape(-1, self.size**2)
             found.append(_discounted(earned, after, self.market.discount))
         return np.stack(found, 1)
 
     def worth(self, firm: int, posted: Array) -> Array:
         """Discounted profits of a firm from a period on in which these prices [C, 2] are posted, both tables followed
         after it, float64 [C]."""
-        after = posted[:, firm] * PRICES + posted[:, 1 - firm]
+        after = posted[:, firm] * self.size + posted[:, 1 - firm]
         total: Array = self.profits(posted)[:, firm] + self.market.discount * self.values[self.pair, firm, after]
         return total
 
@@ -170,7 +170,7 @@ class PricePairs:
         usual = self.answers(self.pair, self.prices)
         for firm in (0, 1):
             own = self.worth(firm, usual)
-            for price in range(PRICES):
+            for price in range(self.size):
                 posted = usual.copy()
                 posted[:, firm] = price
                 np.logical_and.at(holds, self.pair, self.worth(firm, posted) <= own + _EQUAL)
@@ -183,7 +183,7 @@ class PricePairs:
         usual, shares = self.answers(self.pair, self.prices), []
         for firm in (0, 1):
             best = best_values(self.market, self.tables[:, 1 - firm])
-            state = self.prices[:, firm] * PRICES + self.prices[:, 1 - firm]
+            state = self.prices[:, firm] * self.size + self.prices[:, 1 - firm]
             shares.append(self.worth(firm, usual) / best[self.pair, state])
         return self.mean(np.stack(shares, 1))
 
@@ -217,28 +217,16 @@ def _discounted(earned: Array, after: Array, discount: float) -> Array:
     return values
 
 
-def best_values(market: DuopolyPricing, tables: Array) -> Array:
+def best_values(market: Any, tables: Array) -> Array:
     """The most that a firm can earn, discounted, against rivals with tables int64 [B, 225]: float64 [B, 225], by its
     own last price · 15 + the rival's."""
-    own, rival = np.divmod(np.arange(STATES), PRICES)
-    answer = tables[:, rival * PRICES + own]  # the rival's state is seen from its side
-    values = np.zeros((len(tables), STATES))
+    size = len(market.prices)
+    own, rival = np.divmod(np.arange(size**2), size)
+    answer = tables[:, rival * size + own]  # the rival's state is seen from its side
+    values = np.zeros((len(tables), size**2))
     for _ in range(10_000):
-        ahead = (market.profit + market.discount * values.reshape(-1, PRICES, PRICES)).max(1)  # [B, rival's price]
+        ahead = (market.profit + market.discount * values.reshape(-1, size, size)).max(1)  # [B, rival's price]
         before, values = values, np.take_along_axis(ahead, answer, 1)
         if float(np.abs(values - before).max()) < _EQUAL * (1.0 - market.discount):
             break
     return values
-
-
-def rule_table(rule: str) -> Array:
-    """The rival's rule of that name as a policy, int64 [225].
-
-    Raises:
-        KeyError: with the names that there are, if it is none of them.
-    """
-    rules = tuple(name for name in get_args(Rival) if name != SELF)
-    found: Any = rule
-    if found not in rules:
-        raise KeyError(rules)
-    return np.tile(DuopolyPricing(found).answer, PRICES)  # by the other firm's last price, whatever the own one

@@ -36,7 +36,7 @@ _Draw = Callable[[int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class QLearning:
+class SessionSettings:
     """Settings of the learners, checked; by default those of the paper's representative experiment."""
 
     sessions: int = 250
@@ -80,7 +80,7 @@ class Sessions:
 class QLearners:
     """2 · S learners in S sessions, played period by period; see the module."""
 
-    def __init__(self, market: DuopolyPricing, settings: QLearning, device: str = "cpu") -> None:
+    def __init__(self, market: DuopolyPricing, settings: SessionSettings, device: str = "cpu") -> None:
         self.settings, self.discount = settings, market.discount
         sessions, self.period = settings.sessions, 0
         self.profit = torch.tensor(market.profit, device=device).flatten()  # float64 [own · 15 + rival]
@@ -149,7 +149,10 @@ def pair_index(price: Tensor) -> Tensor:
 
 
 def learn_prices(
-    market: DuopolyPricing, settings: QLearning, device: str = "cpu", tell: Callable[[int, int], None] | None = None
+    market: DuopolyPricing,
+    settings: SessionSettings,
+    device: str = "cpu",
+    tell: Callable[[int, int], None] | None = None,
 ) -> Sessions:
     """Play sessions until all are settled, or given up.
 

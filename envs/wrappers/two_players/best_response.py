@@ -22,10 +22,12 @@ from torch import Tensor
 
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.batching.records import some_rows, state_fields
-from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.wrappers.two_players.opponents import legal_moves
 
 MOST_POSITIONS = 2_000_000
+MOST_IN_LAYER = 300_000  # after so many moves; by far fewer than all, so that a large game is given up within a second
+_TRIED, _DRAWS = 1024, 8  # moves of a layer in which chance is looked for, and with how many different random numbers
 Probabilities = Callable[[Any], Tensor]
 """A policy: probabilities float [N, A] of the actions in N states."""
 
@@ -59,16 +61,17 @@ class AllPositions:
         """Find them.
 
         Raises:
-            TooLargeError: if there are more than ``most``.
+            TooLargeError: if there are more than ``most``, or than ``MOST_IN_LAYER`` after the same number of moves.
             ValueError: if the game has chance.
         """
         self.layers: list[_Layer] = []
         self.count = 0
         state = _without_chance(lambda rng: game.reset(rng), 1)
         while state is not None:
-            self.count += len(next(iter(state_fields(state).values())))
-            if self.count > most:
-                raise TooLargeError(f"{type(game).__name__} has more than {most:,} positions here")
+            found = _rows(state)
+            self.count += found
+            if self.count > most or found > MOST_IN_LAYER:
+                raise TooLargeError(f"{type(game).__name__} has too many positions, over {min(self.count, most):,}")
             layer, state = _layer(game, state)
             self.layers.append(layer)
 
@@ -80,7 +83,9 @@ def _layer(game: TensorEnv[Any], state: Any) -> tuple[_Layer, Any]:
     actions = torch.arange(first, first + count).repeat(n)
     rows = torch.arange(n).repeat_interleave(count)
     before = some_rows(state, rows)
-    after, earned, over = _without_chance(lambda rng: game.step(before, actions, rng), n * count)
+    some = slice(_TRIED)
+    _without_chance(lambda rng: game.step(some_rows(before, some), actions[some], rng), min(_TRIED, n * count))
+    after, earned, over = game.step(before, actions, Rng(rows, 0))
     going = (~over & legal.flatten()).nonzero().squeeze(1)
     child = torch.full((n * count,), -1)
     following = None
@@ -92,16 +97,21 @@ def _layer(game: TensorEnv[Any], state: Any) -> tuple[_Layer, Any]:
     return layer, following
 
 
+def _rows(state: Any) -> int:
+    return len(next(iter(state_fields(state).values())))
+
+
 def _without_chance(call: Callable[[Rng], Any], count: int) -> Any:
     """What a call of the rules gives, whatever its random numbers are.
 
     Raises:
         ValueError: if it depends on them.
     """
-    one, other = (call(Rng(torch.arange(count) + shift, shift)) for shift in (0, 7))
-    pairs = zip(_tensors(one), _tensors(other), strict=True)
-    if not all(torch.equal(a, b) for a, b in pairs):
-        raise ValueError("best responses are found in games without chance alone")
+    one, *others = (call(Rng(env_keys(draw, torch.arange(count)), 0)) for draw in range(_DRAWS))
+    for other in others:
+        pairs = zip(_tensors(one), _tensors(other), strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs):
+            raise ValueError("best responses are found in games without chance alone")
     return one
 
 

@@ -1,4 +1,4 @@
-"""A game in which one agent moves for both players, and learns from the moves of both (``opponent=itself``).
+"""A game in which one agent moves for both players, and learns from the moves of both (``opponent=self``).
 
 1. A step is one move. Its reward is that of the player who makes it, and what follows is worth to that player the
    negative of what it is worth to the next one: the view says so (``TensorEnv.alternates``), and agents discount with
@@ -12,6 +12,7 @@ who take turns, with whom the minimax over mixed moves is a maximum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +20,9 @@ import torch
 from palaestra.envs.core import Array, Reference, TensorEnv, map_state
 from palaestra.envs.core.batching.records import select
 from palaestra.envs.core.rng import Rng
+from palaestra.envs.core.symmetries import Symmetry
 from palaestra.envs.wrappers.two_players.game_view import GameView
-from palaestra.envs.wrappers.two_players.opponents import ITSELF, RandomOpponent
+from palaestra.envs.wrappers.two_players.opponents import SELF, RandomOpponent
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
@@ -32,7 +34,7 @@ _MOST_MOVES = 512  # of a random game of which openings are taken
 class BothSides(GameView):
     """See the module; the arguments are those of :class:`GameView`."""
 
-    opponent = ITSELF
+    opponent = SELF
 
     def __init__(self, env: TensorEnv[Any], judged: bool = False) -> None:
         super().__init__(env, judged)
@@ -52,6 +54,9 @@ class BothSides(GameView):
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """The share of draws: the only games in which nobody earns anything."""
         return {"drawn_percent": 100 * float((returns == 0).mean())}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        return self.env.symmetries()
 
     def draw(self, state: Any, canvas: Canvas) -> None:
         canvas.players = (canvas.player, canvas.player)

@@ -9,7 +9,7 @@ from palaestra.envs.core import TensorEnv
 from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
 from palaestra.envs.wrappers.two_players.both_sides import BothSides
 from palaestra.envs.wrappers.two_players.game_view import is_game
-from palaestra.envs.wrappers.two_players.opponents import ITSELF
+from palaestra.envs.wrappers.two_players.opponents import SELF
 from palaestra.envs.wrappers.wrapper import WrapperError
 
 GAME_SETTINGS = {"opponent": "str", "begins": "str", "judged": "bool"}
@@ -32,8 +32,8 @@ def one_player_view(rules: TensorEnv[Any], settings: Mapping[str, Any]) -> Tenso
     """
     if not is_game(rules):
         return rules
-    if settings.get("opponent") != ITSELF:
+    if settings.get("opponent") != SELF:
         return AgainstOpponent(rules, **settings)
     if settings.get("begins", "either") != "either":
-        raise WrapperError(f"begins={settings['begins']}: opponent={ITSELF} moves for both players, and begins itself")
+        raise WrapperError(f"begins={settings['begins']}: opponent={SELF} moves for both players, and begins itself")
     return BothSides(rules, settings.get("judged", False))

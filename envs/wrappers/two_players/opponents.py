@@ -6,9 +6,9 @@
 * ``perfect``: among the moves that keep the game's value (``TensorEnv.game_value``), drawn.
 * a model file: the agent in it, which draws as it does while training. ``FILE.zip@64`` searches before each move, with
   64 simulations, and draws by their visits.
-* ``self``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode;
+* ``earlier``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode;
   random moves until there are any. Where agents are evaluated and shown there are none: see :func:`fixed_opponent`.
-* ``itself``: no opponent. The agent moves for both players and learns from both, see :mod:`.both_sides`.
+* ``self``: no opponent. The agent moves for both players and learns from both, see :mod:`.both_sides`.
 
 Several with + between them are a mixture, one of which is drawn for each episode: ``random+two-ply``.
 """
@@ -29,8 +29,8 @@ from palaestra.envs.trained_players import TrainedPlayer, read_player
 
 LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
 SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
-SELF, POOL = "self", 4
-ITSELF = "itself"  # no opponent: the agent moves for both players, see :mod:`.both_sides`
+EARLIER, POOL = "earlier", 4
+SELF = "self"  # no opponent: the agent moves for both players, see :mod:`.both_sides`
 YARDSTICK = "two-ply"  # which every game has
 MODEL_FILE = ".zip"
 
@@ -172,7 +172,7 @@ def _act(player: TrainedPlayer, game: TensorEnv[Any], state: Any, rng: Rng) -> T
 class EarlierSelf:
     """One of the earlier selves; see the module."""
 
-    name, is_symmetric = SELF, False
+    name, is_symmetric = EARLIER, False
 
     def __init__(self, player: TrainedPlayer | None = None) -> None:
         self.player = player
@@ -215,21 +215,21 @@ def _opponents(game: TensorEnv[Any], name: str) -> list[Opponent]:
     """The opponent of that name, or the several that it stands for."""
     if name == "random":
         return [RandomOpponent()]
-    if name == SELF:
+    if name == EARLIER:
         return [EarlierSelf() for _ in range(POOL)]
     if name in LOOKAHEAD:
         return [LookaheadOpponent(name, LOOKAHEAD[name])]
     if name == "perfect":
         require_perfect_play(game)
         return [LookaheadOpponent(name, None)]
-    if name == ITSELF:
-        raise ValueError(f"{ITSELF} stands alone: such an agent moves for both players, and has no other opponent")
+    if name == SELF:
+        raise ValueError(f"{SELF} stands alone: such an agent moves for both players, and has no other opponent")
     file, search = _file_and_search(name)
     if file.endswith(MODEL_FILE):
         if search and not (search[1:].isdecimal() and int(search[1:])):
             raise ValueError(f"{file}@N searches with N simulations, such as @64; got {search}")
         return [TrainedOpponent(game, Path(file).expanduser(), int(search[1:] or 0))]
-    near = closest(name, (*SCRIPTED_OPPONENTS, SELF, ITSELF))
+    near = closest(name, (*SCRIPTED_OPPONENTS, EARLIER, SELF))
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(SCRIPTED_OPPONENTS)}, and model files"
     raise ValueError(f"no opponent is called {name!r}{hint}")
 
@@ -240,7 +240,7 @@ def fixed_opponent(game: type[TensorEnv[Any]], text: Any) -> Any:
     Scores against earlier selves would be of another scale in each run, and at each moment. Instead of them, and of
     what they are mixed with, there is the opponent that the game suits people with (``TensorEnv.played_with``).
     """
-    if not isinstance(text, str) or not {SELF, ITSELF} & {name.strip() for name in text.split("+")}:
+    if not isinstance(text, str) or not {EARLIER, SELF} & {name.strip() for name in text.split("+")}:
         return text
     return game.played_with.get("opponent", YARDSTICK)
 

@@ -20,7 +20,7 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {"ppo": (PPO, ROLLOUT), "pqn": (P
 STEPS, NUM_ENVS = 2560, 16
 
 
-def environment(opponent: str = "self+random", num_envs: int = NUM_ENVS, **kwargs: Any) -> Any:
+def environment(opponent: str = "earlier+random", num_envs: int = NUM_ENVS, **kwargs: Any) -> Any:
     return make("connect-four", num_envs, device="cpu", seed=3, rows=4, columns=4, opponent=opponent, **kwargs)
 
 
@@ -51,8 +51,8 @@ def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> Non
 def test_a_resumed_run_of_both_sides_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
     resume = CASES[case][0].resume
     whole, _, again = whole_and_resumed(
-        lambda: agent(case, environment("itself")),
-        lambda path: resume(path, environment("itself")),
+        lambda: agent(case, environment("self")),
+        lambda path: resume(path, environment("self")),
         STEPS,
         tmp_path / "c.zip",
     )
@@ -96,7 +96,7 @@ def test_training_draws_what_it_would_draw_without_copies() -> None:
 def test_an_agent_learns_by_self_play_alone() -> None:
     """Against random play, which it has hardly met."""
     settings = {"n_steps": 16, "batch_size": 512, "n_epochs": 4, "learning_rate": 3e-3, "gamma": 1.0}
-    model: Any = PPO("MlpPolicy", environment("self", 256), seed=0, **settings)
+    model: Any = PPO("MlpPolicy", environment("earlier", 256), seed=0, **settings)
     before = score_against_random_play(model)
     model.learn(256 * 16 * 20)
     assert score_against_random_play(model) > before + 0.15

@@ -28,7 +28,7 @@ STEPS = 64 * 8 * 10
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(path: Path) -> None:
-        settings = [*SMALL, *FEW, "env.opponent=self+random"]
+        settings = [*SMALL, *FEW, "env.opponent=earlier+random"]
         config = resolve_config("connect-four", num_envs=64, total_timesteps=STEPS, settings=settings)
         train_new(config, path / "run")
 
@@ -38,9 +38,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("trained", "scored"),
     [
+        ("earlier", "two-ply"),
         ("self", "two-ply"),
-        ("itself", "two-ply"),
-        ("random + self", "two-ply"),
+        ("random + earlier", "two-ply"),
         ("random+one-ply", "random+one-ply"),
         ("a.zip", "a.zip"),
     ],
@@ -64,7 +64,7 @@ class PlaysTwoPly(ConnectFour):
 
 
 def test_a_game_may_name_another_opponent() -> None:
-    assert fixed_opponent(PlaysTwoPly, "self") == "one-ply"
+    assert fixed_opponent(PlaysTwoPly, "earlier") == "one-ply"
 
 
 def test_the_final_evaluation_is_against_the_fixed_opponent(run: Path) -> None:
@@ -78,11 +78,11 @@ def test_the_final_evaluation_is_against_the_fixed_opponent(run: Path) -> None:
             episodes=found["episodes"],
             env_kwargs={"rows": 4, "columns": 4, "opponent": opponent},
         ).mean
-        for opponent in ("two-ply", "random", "self")
+        for opponent in ("two-ply", "random", "earlier")
     }
     assert found["mean"] == pytest.approx(scores["two-ply"])
     assert scores["random"] > found["mean"] + 0.3
-    assert scores["self"] > found["mean"] + 0.3
+    assert scores["earlier"] > found["mean"] + 0.3
 
 
 def test_files_of_the_run_name_the_opponent(run: Path) -> None:
@@ -90,7 +90,7 @@ def test_files_of_the_run_name_the_opponent(run: Path) -> None:
     assert folder.facts()["evaluated_against"] == "two-ply"
     config = folder.config()
     assert config is not None
-    assert config.env_kwargs["opponent"] == "self+random", "training goes on as it was"
+    assert config.env_kwargs["opponent"] == "earlier+random", "training goes on as it was"
 
 
 def test_commands_name_the_opponent(
@@ -107,11 +107,11 @@ def test_commands_name_the_opponent(
 
 
 def test_the_first_lines_of_a_run_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    settings = " ".join(f"--set {one}" for one in (*SMALL, *FEW, "env.opponent=self"))
+    settings = " ".join(f"--set {one}" for one in (*SMALL, *FEW, "env.opponent=earlier"))
     sizes = f"--num-envs 64 --total-timesteps 512 --track disabled --run-dir {tmp_path / 'run'}"
     assert command(monkeypatch, f"train connect-four {sizes} {settings}") == 0
     said = capfd.readouterr().out
-    assert "evaluations and recordings: against two-ply; training: against self" in said
+    assert "evaluations and recordings: against two-ply; training: against earlier" in said
     assert "against two-ply after 512 steps" in said
 
 

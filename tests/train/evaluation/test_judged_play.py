@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from command_line import command
 from made_once import made_once
 
+from palaestra.envs import resolve
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation import judged_play
+from palaestra.train.evaluation.exploitability import ExploitabilityLog
 from palaestra.train.evaluation.judged_play import Share, judge_player
 from palaestra.train.players import find_player
 from palaestra.train.runs.run_folder import RunFolder
@@ -89,6 +92,24 @@ def test_a_run_keeps_its_judgement_and_the_report_shows_it(
     folder.positions_file.write_text('{"positions": 3, "all": [], "by_ply": 4, "by_value": [5, {}]}')
     assert command(monkeypatch, f"report {run} --out {tmp_path / 'other.html'}") == 0
     folder.positions_file.unlink()
+
+
+def test_evaluations_while_training_log_the_exploitability(run: Path) -> None:
+    """The best one's is that of the weights that it left."""
+    with RunFolder(run).progress_file.open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["eval/exploitability"]]
+    assert len(rows) >= 3
+    best = max(rows, key=lambda row: float(row["eval/mean_reward"]))
+    player = find_player(f"{run}:best", None, False, ())
+    response, _ = judged_play.exact_response(player.policy, judged_play.game_rules(player), "cpu")
+    assert response is not None
+    assert float(best["eval/exploitability"]) == response.exploitability
+
+
+def test_large_games_and_other_environments_have_no_exploitability() -> None:
+    for name in ("connect-four", "snake-small"):
+        kwargs = {"rows": 6} if name == "connect-four" else {}
+        assert ExploitabilityLog(resolve(name), kwargs).metrics(find_player("random", name, False, ()).policy) == {}  # type: ignore[arg-type]
 
 
 def test_positions_do_not_depend_on_processes_or_chunks(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,11 +87,11 @@ def _learners(given: dict[str, Any]) -> tuple[PricePairs, dict[str, Any]]:
     from palaestra.envs.core.host import use_available_cores
     from palaestra.envs.pricing import DuopolyPricing
     from palaestra.envs.pricing.two_learners.price_pairs import PricePairs
-    from palaestra.envs.pricing.two_learners.q_learners import QLearning, learn_prices
+    from palaestra.envs.pricing.two_learners.q_learners import SessionSettings, learn_prices
 
     discount = given.pop("discount", 0.95)
     try:
-        market, settings = DuopolyPricing(discount=discount), QLearning(**given)
+        market, settings = DuopolyPricing(discount=discount), SessionSettings(**given)
     except ValueError as error:
         raise UsageError(f"--{error}") from error
     use_available_cores()
@@ -156,8 +155,7 @@ def _default_market() -> DuopolyPricing:
 def _table(name: str) -> tuple[DuopolyPricing | None, Any]:
     """The market that an agent was trained in, None for a rule; and its prices, int64 [225]."""
     from palaestra.envs import resolve
-    from palaestra.envs.pricing import DuopolyPricing
-    from palaestra.envs.pricing.two_learners.price_pairs import rule_table
+    from palaestra.envs.pricing.duopoly import DuopolyPricing, rule_table
     from palaestra.train.evaluation.policies import on_states
     from palaestra.train.players import SCRIPTED, find_player
 
@@ -167,11 +165,10 @@ def _table(name: str) -> tuple[DuopolyPricing | None, Any]:
         if name in SCRIPTED:
             known = ", ".join(error.args[0])
             raise UsageError(f"{name} is no pricing algorithm: name a run, or one of the rules {known}") from error
-    player = find_player(name, None, False, ())
-    found = resolve(player.env)
-    market = found.build(**player.env_kwargs)
+    player = find_player(name, "pricing-duopoly", False, ())
+    market = resolve(player.env).build(**player.env_kwargs)
     if not isinstance(market, DuopolyPricing):
-        raise UsageError(f"{name} prices in no duopoly but plays {found.short_name}: name a run of pricing-duopoly")
+        raise UsageError(f"{name} does not see the last prices as they are, and cannot be compared by them")
     if not player.policy.deterministic:
         raise UsageError(f"{name} acts with a memory of its own, and not by the last prices alone")
     market.to(player.device)
@@ -261,9 +258,10 @@ def _count(count: int, word: str) -> str:
 def _draw(path: Path, pairs: PricePairs, change: Deviation) -> None:
     from palaestra.envs.pricing.dashboard.collusion_page import PICTURE_SIZE, draw_collusion
     from palaestra.envs.rendering.canvas import Canvas
+    from palaestra.train.formatting import tell
     from palaestra.train.recording.video import write_picture
 
     canvas = Canvas(*PICTURE_SIZE)
     draw_collusion(canvas, pairs, change)
     write_picture(path, canvas.image())
-    print(f"written: {path}", file=sys.stderr)
+    tell(f"palaestra: {path}")

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palaestra.envs.pricing import DuopolyPricing
-from palaestra.envs.pricing.two_learners.price_pairs import RESPONSE, PricePairs, best_values, rule_table
+from palaestra.envs.pricing.duopoly import DuopolyPricing, rule_table
+from palaestra.envs.pricing.two_learners.price_pairs import RESPONSE, PricePairs, best_values
 
 MARKET = DuopolyPricing()
 NASH, HIGH = MARKET.nash[0], 9

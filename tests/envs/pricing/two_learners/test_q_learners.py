@@ -12,7 +12,7 @@ import torch
 
 from palaestra.envs.pricing import DuopolyPricing
 from palaestra.envs.pricing.two_learners.price_pairs import PricePairs
-from palaestra.envs.pricing.two_learners.q_learners import CHUNK, QLearners, QLearning, learn_prices
+from palaestra.envs.pricing.two_learners.q_learners import CHUNK, QLearners, SessionSettings, learn_prices
 
 MARKET = DuopolyPricing()
 PERIODS = 4000
@@ -65,7 +65,7 @@ def session(uniform: Any, prices: Any, last: list[int], alpha: float, beta: floa
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.15, 1e-3), (0.6, 3e-4)])
 def test_sessions_are_those_of_a_plain_loop(alpha: float, beta: float) -> None:
-    learners = QLearners(MARKET, QLearning(sessions=3, alpha=alpha, beta=beta))
+    learners = QLearners(MARKET, SessionSettings(sessions=3, alpha=alpha, beta=beta))
     first, (uniform, prices) = learners.posted.view(3, 2).tolist(), draws(3)
     draw = given(uniform, prices)
     for part in (1, 999, PERIODS - 1000):
@@ -82,7 +82,7 @@ def test_sessions_are_those_of_a_plain_loop(alpha: float, beta: float) -> None:
 
 
 def test_sessions_do_not_depend_on_each_other() -> None:
-    settings = QLearning(sessions=4, beta=1e-3)
+    settings = SessionSettings(sessions=4, beta=1e-3)
     whole, part = QLearners(MARKET, settings), QLearners(MARKET, settings)
     uniform, prices = draws(4, 1500)
     whole.play(1500, given(uniform, prices))
@@ -98,7 +98,7 @@ def test_sessions_do_not_depend_on_each_other() -> None:
 
 @pytest.fixture(scope="module")
 def settled() -> Any:
-    return learn_prices(MARKET, QLearning(sessions=12, beta=2e-3, stable=1000, seed=3))
+    return learn_prices(MARKET, SessionSettings(sessions=12, beta=2e-3, stable=1000, seed=3))
 
 
 def test_settled_sessions_have_prices_above_nash_and_run_in_cycles(settled: Any) -> None:
@@ -114,14 +114,14 @@ def test_settled_sessions_have_prices_above_nash_and_run_in_cycles(settled: Any)
 
 
 def test_the_same_seed_gives_the_same_sessions_and_another_one_others(settled: Any) -> None:
-    again = learn_prices(MARKET, QLearning(sessions=12, beta=2e-3, stable=1000, seed=3))
+    again = learn_prices(MARKET, SessionSettings(sessions=12, beta=2e-3, stable=1000, seed=3))
     assert torch.equal(again.tables, settled.tables)
-    other = learn_prices(MARKET, QLearning(sessions=12, beta=2e-3, stable=1000, seed=4))
+    other = learn_prices(MARKET, SessionSettings(sessions=12, beta=2e-3, stable=1000, seed=4))
     assert not torch.equal(other.tables, settled.tables)
 
 
 def test_a_session_that_does_not_settle_is_given_up() -> None:
-    settings = QLearning(sessions=2, alpha=1.0, beta=1.0, stable=CHUNK, seed=1)
+    settings = SessionSettings(sessions=2, alpha=1.0, beta=1.0, stable=CHUNK, seed=1)
     told: list[tuple[int, int]] = []
     done = learn_prices(MARKET, settings, tell=lambda *now: told.append(now))
     assert told[-1][0] <= settings.longest + CHUNK
@@ -141,4 +141,4 @@ def test_a_session_that_does_not_settle_is_given_up() -> None:
 )
 def test_wrong_settings_are_named(name: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        QLearning(**{name: value})
+        SessionSettings(**{name: value})

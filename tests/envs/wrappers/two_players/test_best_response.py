@@ -152,5 +152,7 @@ def test_a_game_worked_by_hand() -> None:
 def test_games_with_chance_and_large_ones_are_refused() -> None:
     with pytest.raises(ValueError, match="best responses are found in games without chance alone"):
         AllPositions(LastStone(lucky=True))
-    with pytest.raises(TooLargeError, match="ConnectFour has more than 10,000 positions here"):
+    with pytest.raises(TooLargeError, match="ConnectFour has too many positions, over 10,000"):
         AllPositions(ConnectFour(6, 7), most=10_000)
+    with pytest.raises(TooLargeError, match="ConnectFour has too many positions, over 797,388"):
+        AllPositions(ConnectFour(6, 7))

@@ -116,7 +116,7 @@ class SeenWhole(Nim):
 def test_agents_learn_to_win_every_pile_that_can_be_won(case: str) -> None:
     """With +γ, as for one player, they would help each other to the last stone."""
     kind, settings = AGENTS[case]
-    env = vector_env(128, SeenWhole(), device="cpu", seed=0, opponent="itself")
+    env = vector_env(128, SeenWhole(), device="cpu", seed=0, opponent="self")
     model = kind("MlpPolicy", env, gamma=0.9, seed=0, **settings)
     assert model.discount == -0.9
     model.learn(128 * 240)
@@ -131,10 +131,10 @@ def test_the_sign_follows_the_environment() -> None:
     against = vector_env(16, Nim(), device="cpu", seed=0, opponent="random")
     model = PPO("MlpPolicy", against, n_steps=8, batch_size=64)
     assert model.discount == 0.99
-    model.set_env(vector_env(16, Nim(), device="cpu", seed=0, opponent="itself"))
+    model.set_env(vector_env(16, Nim(), device="cpu", seed=0, opponent="self"))
     assert model.discount == -0.99
     assert model.gamma == 0.99, "which a saved model holds"
-    wrapped = make("connect-four", 2, device="cpu", seed=0, opponent="itself", observation_noise=0.1)
+    wrapped = make("connect-four", 2, device="cpu", seed=0, opponent="self", observation_noise=0.1)
     assert wrapped.env.alternates  # type: ignore[attr-defined]
 
 
@@ -147,10 +147,10 @@ def test_it_keeps_all_rules_of_the_contract() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"opponent": "itself", "begins": "agent"}, "begins=agent: opponent=itself moves for both players"),
-        ({"opponent": "itself+random"}, "itself stands alone"),
-        ({"opponent": "its-elf"}, "did you mean 'itself'"),
-        ({"opponent": "itself", "judged": "yes"}, "judged=yes: must be true or false"),
+        ({"opponent": "self", "begins": "agent"}, "begins=agent: opponent=self moves for both players"),
+        ({"opponent": "self+random"}, "self stands alone"),
+        ({"opponent": "selv"}, "did you mean 'self'"),
+        ({"opponent": "self", "judged": "yes"}, "judged=yes: must be true or false"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
