@@ -110,7 +110,8 @@ def find_player(
     With ``search`` the agent searches before each move, with so many simulations.
 
     Raises:
-        ConfigError: if there is none of that name, or a setting is not the environment's, or it cannot search.
+        ConfigError: if there is none of that name, or a setting is not the environment's.
+        NoSearchError: if it cannot search.
     """
     from palaestra.agents.checkpoints.model_file import read
     from palaestra.envs.core.host import use_available_cores

@@ -158,10 +158,9 @@ class ActorCritic:
         return self.for_env(self.head.most_likely(self._params_and_values(obs, mask, learns=False)[0]))
 
     @without_gradients
-    def log_probs_and_values(self, obs: Any, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [B, A] of all actions of a Discrete space, and values [B], without gradients."""
-        params, values = self._params_and_values(obs, mask, learns=False)
-        return params.log_softmax(1), values
+    def logits_and_values(self, obs: Any, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits [B, A] of the actions of a Discrete space, and values [B], without gradients."""
+        return self._params_and_values(obs, mask, learns=False)
 
     def values(self, obs: Any) -> Tensor:
         """Values [B], without gradients."""

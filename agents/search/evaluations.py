@@ -42,7 +42,7 @@ class AgentEvaluation:
     def __call__(self, game: TensorEnv[Any], state: Any, legal: Tensor) -> tuple[Tensor, Tensor]:
         mask = legal | ~legal.any(1, keepdim=True)  # a full board has no legal move, and needs none
         obs = self.agent._numbering.from_env(game.observe(state))
-        log_probs, values = self.agent._actor_critic.log_probs_and_values(obs, mask)
+        logits, values = self.agent._actor_critic.logits_and_values(obs, mask)
         if self.agent._reward_scale is not None:
             values = self.agent._reward_scale.unscale(values)
-        return log_probs.div_(TEMPERATURE).softmax(1), values.clamp(-1.0, 1.0)
+        return logits.div(TEMPERATURE).softmax(1), values.clamp(-1.0, 1.0)

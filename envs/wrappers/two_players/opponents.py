@@ -136,7 +136,8 @@ class TrainedOpponent:
             file: of the agent.
             simulations: before each of its moves; 0 for no search.
         """
-        self.name, self.file, self.simulations = file.name, file, simulations
+        self.name = f"{file.name}@{simulations}" if simulations else file.name
+        self.file, self.simulations = file, simulations
         player = read_player(file, "cpu", simulations)
         if player.remembers:
             raise ValueError(f"{file}: an agent with a memory of its own cannot be an opponent")

@@ -94,6 +94,7 @@ def test_an_opponent_searches(tmp_path: Path) -> None:
     state = game.reset(Rng(env_keys(0, torch.arange(500)), 0))
     for move in (0, 1, 0, 1, 0, 1):
         state, _, _ = game.step(state, torch.full((500,), move), rng)
+    assert [plain.name, searching.name] == ["four.zip", "four.zip@60"]
     assert (searching(game, state, rng) == 0).all()
     assert not (plain(game, state, rng) == 0).all()
     with pytest.raises(ValueError, match=r"four.zip@N searches with N simulations, such as @64; got @0"):
