@@ -12,8 +12,8 @@
    policies could win. :attr:`PricePairs.of_best` compares with the best of all policies against the same rival, from
    value iteration. Both prices of a period make all that comes next: V(s) = max_p π(p, r(s)) + δ V(p, r(s)).
 
-Source: Calvano, Calzolari, Denicolò and Pastorello, American Economic Review 2020, section III (Δ), section IV
-(deviations) and table 1 (cycles, equilibria).
+Source: Calvano, Calzolari, Denicolò and Pastorello, American Economic Review 2020: table 1 (Δ, cycles, equilibria) and
+figure 4 (deviations); the authors' published program.
 """
 
 from __future__ import annotations

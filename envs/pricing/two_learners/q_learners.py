@@ -13,8 +13,8 @@
 All tensors have a row for each firm of each session, so that a period is a handful of operations whatever their number.
 
 Source: Calvano, Calzolari, Denicolò and Pastorello, "Artificial intelligence, algorithmic pricing, and collusion",
-American Economic Review 2020, sections I and II; the initial table, the test of convergence and the random first prices
-as in the authors' published program.
+American Economic Review 2020; α, β, the initial table, the test of convergence and the random first prices as in the
+authors' published program.
 """
 
 from __future__ import annotations
