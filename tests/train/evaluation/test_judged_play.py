@@ -27,7 +27,7 @@ RANDOM_EXPLOITABILITY = 0.95667  # of random play on 4 × 4: tests/envs/wrappers
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(path: Path) -> None:
-        settings = ["env.rows=4", "env.columns=4", "n_steps=8", "batch_size=256", "n_epochs=1"]
+        settings = ["env.rows=4", "env.columns=4", "env.opponent=random", "n_steps=8", "batch_size=256", "n_epochs=1"]
         config = resolve_config("connect-four", num_envs=64, total_timesteps=64 * 8 * 4, settings=settings)
         train_new(config, path / "run")
 
