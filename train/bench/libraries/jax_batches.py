@@ -20,7 +20,7 @@ from palaestra.train.bench.libraries import require_jax_on
 from palaestra.train.bench.libraries.env_stepping import SeveralSizes
 
 PASS = 16  # as in our own stepping
-Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+BatchStep = Callable[[Any, Any, Any], tuple[Any, Any]]
 """From keys, states and actions of all environments to the next states and what a learner would see."""
 
 
@@ -31,7 +31,7 @@ def build(spec: dict[str, Any]) -> SeveralSizes:
     return SeveralSizes(lambda num_envs: _steps(reset, step, actions, num_envs))
 
 
-def _gymnax(name: str) -> tuple[Callable[[Any], Any], Step, int]:
+def _gymnax(name: str) -> tuple[Callable[[Any], Any], BatchStep, int]:
     import gymnax
 
     env = gymnax.make(name)[0]
@@ -43,7 +43,7 @@ def _gymnax(name: str) -> tuple[Callable[[Any], Any], Step, int]:
     return lambda keys: jax.vmap(env.reset)(keys)[1], step, env.num_actions
 
 
-def _pgx(name: str) -> tuple[Callable[[Any], Any], Step, int]:
+def _pgx(name: str) -> tuple[Callable[[Any], Any], BatchStep, int]:
     import pgx
     from pgx.experimental import auto_reset
 
@@ -56,7 +56,7 @@ def _pgx(name: str) -> tuple[Callable[[Any], Any], Step, int]:
     return jax.vmap(game.init), step, game.num_actions
 
 
-def _steps(reset: Callable[[Any], Any], step: Step, actions: int, num_envs: int) -> Workload:
+def _steps(reset: Callable[[Any], Any], step: BatchStep, actions: int, num_envs: int) -> Workload:
     def play(key: Any, state: Any, chosen: Any) -> Any:
         def one(carry: Any, action: Any) -> Any:
             key, state = carry
