@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +146,8 @@ def find_player(
         assert env is not None
         config = resolve_config(env, agent_in(model_file), settings=settings)
     else:
-        config, episodes = with_settings(config, settings), _final_episodes(folder, config)
+        episodes = _final_episodes(folder, config)
+        config = with_settings(replace(config, env_kwargs=config.evaluation_kwargs), settings)
         folder.check_environment(config, _note)
         if model_file == folder.model_file and folder.checkpoints():
             _note(

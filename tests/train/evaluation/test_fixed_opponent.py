@@ -115,6 +115,17 @@ def test_the_first_lines_of_a_run_say_so(tmp_path: Path, monkeypatch: pytest.Mon
     assert "against two-ply after 512 steps" in said
 
 
+def test_settings_of_an_evaluation_are_those_of_its_opponent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An agent that moves for both players has no one to begin in training, and has in evaluations."""
+    settings = [*SMALL, *FEW, "env.opponent=self"]
+    train_new(resolve_config("connect-four", num_envs=64, total_timesteps=512, settings=settings), tmp_path / "run")
+    capsys.readouterr()
+    assert command(monkeypatch, f"evaluate {tmp_path / 'run'} --episodes 20 --json --set env.begins=agent") == 0
+    assert json.loads(capsys.readouterr().out)["opponent"] == "two-ply"
+
+
 @pytest.mark.parametrize("begins", ["agent", "opponent"])
 @pytest.mark.parametrize("opponent", ["random", "one-ply", "two-ply"])
 def test_what_random_play_earns_is_what_its_reference_says(opponent: str, begins: str) -> None:
