@@ -161,7 +161,7 @@ def find_player(
     if search is None:
         policy = AgentPolicy(model, deterministic=not stochastic, name=str(model_file))
         return Player(config.env, config.evaluation_kwargs, policy, str(model.device), config.agent, episodes)
-    from palaestra.train.evaluation.searching import SearchPolicy, require_game
+    from palaestra.train.evaluation.games.searching import SearchPolicy, require_game
 
     require_game(config.resolved_env, config.evaluation_kwargs, search)
     policy = SearchPolicy(model, search, not stochastic, str(model_file))

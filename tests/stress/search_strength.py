@@ -22,7 +22,7 @@ from palaestra.envs.core.rng import Rng
 from palaestra.envs.wrappers.two_players.opponents import keeps_value, legal_moves, move_values
 from palaestra.envs.wrappers.two_players.positions import mixed_positions
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
-from palaestra.train.evaluation.judged_play import PolicyPlayer, game_rules
+from palaestra.train.evaluation.games.judged_play import PolicyPlayer, game_rules
 from palaestra.train.players import find_player
 
 

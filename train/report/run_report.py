@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palaestra.train.evaluation import judged_table
+from palaestra.train.evaluation.games import judged_table
 from palaestra.train.formatting import NORMALISED, four_digits
 from palaestra.train.report import run_charts, run_words
 from palaestra.train.report.charts import Curve, ScoreRow, SvgChart, interval_chart, line_chart

@@ -16,7 +16,7 @@ from palaestra.train.evaluation.stress import StressTest
 from palaestra.train.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from palaestra.train.evaluation.judged_play import JudgedPlay
+    from palaestra.train.evaluation.games.judged_play import JudgedPlay
 
 _MODEL = "model_sha256"
 _SCORES = ("score", "ci_low", "ci_high", "loss", "percent_of_optimal", "optimum", "success_rate")  # None: not known

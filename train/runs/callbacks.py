@@ -27,10 +27,10 @@ from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.config.schema import checkpoint_interval
 from palaestra.train.config.stop_rule import stop_rule
-from palaestra.train.evaluation.elo import EloLog
 from palaestra.train.evaluation.episodes import VALIDATION_SEED as VALIDATION_SEED
 from palaestra.train.evaluation.episodes import Evaluation, evaluate
-from palaestra.train.evaluation.exploitability import ExploitabilityLog
+from palaestra.train.evaluation.games.elo import EloLog
+from palaestra.train.evaluation.games.exploitability import ExploitabilityLog
 from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
 from palaestra.train.evaluation.statistics import share_of
 from palaestra.train.interruptions import Stopped, StopSignal

@@ -60,8 +60,8 @@ def print_positions(player: Player, count: int, seed: int, as_json: bool, as_tra
     Raises:
         UsageError: if perfect play cannot judge them.
     """
-    from palaestra.train.evaluation.judged_play import NotJudgedError, judge_player
-    from palaestra.train.evaluation.judged_table import judged_tables
+    from palaestra.train.evaluation.games.judged_play import NotJudgedError, judge_player
+    from palaestra.train.evaluation.games.judged_table import judged_tables
 
     told = told_while_running(before="of ")
     try:

@@ -149,7 +149,7 @@ def test_it_keeps_all_rules_of_the_contract() -> None:
     [
         ({"opponent": "self", "begins": "agent"}, "begins=agent: opponent=self moves for both players"),
         ({"opponent": "self+random"}, "self stands alone"),
-        ({"opponent": "selfs"}, "did you mean 'self'"),
+        ({"opponent": "self-"}, "did you mean 'self'"),
         ({"opponent": "self", "judged": "yes"}, "judged=yes: must be true or false"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The tables of :mod:`palaestra.train.evaluation.judged_play` for people, of a test or what a run has kept."""
+"""The tables of :mod:`palaestra.train.evaluation.games.judged_play` for people, of a test or what a run has kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from palaestra.train.formatting import columns, fitted, known
 from palaestra.train.plain_json import is_moderate_number
 
 if TYPE_CHECKING:
-    from palaestra.train.evaluation.judged_play import JudgedPlay
+    from palaestra.train.evaluation.games.judged_play import JudgedPlay
 
 NOTHING = "–"
 HEADS = ("positions", "value kept", "95 % interval", "with a decision", "value kept", "95 % interval", "in")

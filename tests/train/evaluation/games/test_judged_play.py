@@ -14,8 +14,8 @@ from made_once import made_once
 from palaestra.envs import resolve
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation import judged_play
-from palaestra.train.evaluation.exploitability import ExploitabilityLog
-from palaestra.train.evaluation.judged_play import Share, judge_player
+from palaestra.train.evaluation.games.exploitability import ExploitabilityLog
+from palaestra.train.evaluation.games.judged_play import Share, judge_player
 from palaestra.train.players import find_player
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import train_new

@@ -11,8 +11,8 @@ import pytest
 
 from palaestra.envs import resolve
 from palaestra.train.config.run_config import resolve_config
-from palaestra.train.evaluation.elo import EloLog, expected_score, most_likely_rating, points_of
 from palaestra.train.evaluation.episodes import evaluate
+from palaestra.train.evaluation.games.elo import EloLog, expected_score, most_likely_rating, points_of
 from palaestra.train.evaluation.policies import RandomPolicy
 from palaestra.train.players import find_player
 from palaestra.train.runs.run_folder import RunFolder

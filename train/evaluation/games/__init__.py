@@ -1,0 +1,1 @@
+"""Players of games for two: beside perfect play, rated, and with a search."""
