@@ -13,7 +13,7 @@ from made_once import made_once
 
 from palaestra.envs import resolve
 from palaestra.train.config.run_config import resolve_config
-from palaestra.train.evaluation import judged_play
+from palaestra.train.evaluation.games import judged_play
 from palaestra.train.evaluation.games.exploitability import ExploitabilityLog
 from palaestra.train.evaluation.games.judged_play import Share, judge_player
 from palaestra.train.players import find_player
