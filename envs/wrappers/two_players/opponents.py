@@ -3,7 +3,7 @@
 * ``random``: any legal move, all equally likely.
 * ``one-ply`` and ``two-ply``: looking one or two moves ahead, by playing all of them; they win where they can and, with
   two, leave no win where they can. Among moves that look alike they draw.
-* ``perfect``: among the moves that keep the game's value (``TensorEnv.game_value``), drawn.
+* ``perfect``: a move that keeps the game's value (``TensorEnv.game_value``), of these one that ``two-ply`` would make.
 * a model file: the agent in it, which draws as it does while training. ``FILE.zip@64`` searches before each move, with
   64 simulations, and draws by their visits.
 * ``earlier``: earlier selves of the agent that trains, :data:`POOL` of them, one of which is drawn for each episode;
@@ -99,7 +99,10 @@ def _with_perfect_play(game: TensorEnv[Any], after: Any, earned: Tensor, over: T
 
 @dataclass(frozen=True)
 class LookaheadOpponent:
-    """Any of the best moves as far as so many plies show, each the move of one player; None for all plies."""
+    """Any of the best moves as far as so many plies show, each the move of one player; None for all plies.
+
+    Of the best moves of all plies it makes one that two plies ahead is the best: a lost game is not thrown away.
+    """
 
     name: str
     plies: int | None
@@ -107,7 +110,11 @@ class LookaheadOpponent:
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         values = move_values(game, state, self.plies, rng.spawn())
-        return sample_actions(game.action_space, rng, values == values.amax(1, keepdim=True))
+        best = values == values.amax(1, keepdim=True)
+        if self.plies is None:
+            ahead = move_values(game, state, LOOKAHEAD["two-ply"], rng.spawn()).masked_fill(~best, -torch.inf)
+            best = ahead == ahead.amax(1, keepdim=True)
+        return sample_actions(game.action_space, rng, best)
 
 
 def require_perfect_play(game: TensorEnv[Any]) -> None:

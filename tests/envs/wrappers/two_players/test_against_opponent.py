@@ -246,3 +246,23 @@ def test_names_of_files_last(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     assert lasting_names("random+a.zip") == f"random+{tmp_path}/a.zip"
     assert lasting_names("two-ply") == "two-ply"
+
+
+def test_perfect_play_does_not_throw_a_lost_game_away() -> None:
+    """In lost positions every move keeps the value; where some do not lose at once perfect play makes one of those."""
+    game = ConnectFour(4, 4)
+    keys = env_keys(2, torch.arange(4000))
+    state, alive = game.reset(Rng(keys, 0)), torch.ones(4000, dtype=torch.bool)
+    for ply in range(1, 10):
+        mask = game.action_mask(state)
+        state, _, over = game.step(state, Rng(keys, ply).choice(mask | ~mask.any(1, keepdim=True)), Rng(keys, ply))
+        alive &= ~over
+    state = map_state(lambda field: field[alive], state)
+    rng = Rng(torch.arange(len(state.own)), 0)
+    ahead = move_values(game, state, 2, rng)
+    lost = (game.game_value(state) == -1.0) & (ahead.amax(1) == 0.0) & (ahead == -1.0).any(1)
+    assert lost.sum() > 20
+    (perfect,) = opponents_named(game, "perfect")
+    chosen = ahead.gather(1, perfect(game, state, rng).unsqueeze(1)).squeeze(1)
+    assert chosen[lost].unique().tolist() == [0.0]
+    assert keeps_value(game, state, perfect(game, state, rng)).all()
