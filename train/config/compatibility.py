@@ -30,7 +30,7 @@ from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
-from palaestra.envs.wrappers.two_players.opponents import EARLIER
+from palaestra.envs.wrappers.two_players.opponents import EARLIER, SELF
 from palaestra.train.config import AGENTS
 from palaestra.train.config.schema import (
     ConfigError,
@@ -192,8 +192,8 @@ def can_act(agent: str, space: Space[Any]) -> bool:
 
 def check_actions(agent: str, env: ResolvedEnv, env_kwargs: dict[str, Any], space: Space[Any]) -> None:
     """Raise a ConfigError unless the agent can act in the environment's action space; it names agents that can."""
-    if AGENTS[agent].remembers and env_kwargs.get("rival") == EARLIER:
-        raise ConfigError(f"env.rival={EARLIER}: {agent} has a memory of the episode, which the rival would not have")
+    if AGENTS[agent].remembers and env_kwargs.get("rival") == SELF:
+        raise ConfigError(f"env.rival={SELF}: {agent} has a memory of the episode, which the rival would not have")
     if can_act(agent, space):
         return
     short = {k: f"{v}" if len(f"{v}") <= _LONGEST_VALUE else "…" for k, v in env_kwargs.items()}
@@ -260,7 +260,8 @@ def begins_elsewhere(
     """The settings with which an episode of training does not follow from seed and number alone; empty without any."""
     share = agent_kwargs.get("restart_states")
     found = [f"restart_states={share}"] if share else []
-    own = [key for key in ("opponent", "rival") if EARLIER in str(env_kwargs.get(key, "")).split("+")]
+    selves = (("opponent", EARLIER), ("rival", SELF))
+    own = [key for key, name in selves if name in str(env_kwargs.get(key, "")).split("+")]
     found += [f"env.{key}={env_kwargs[key]}" for key in own]
     return " and ".join([*found, *(f"env.{key}={text}" for key, text in (curriculum or {}).items())])
 
