@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,8 +149,11 @@ def watch_player(
     from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
     from palaestra.train.recording.show import watch
 
-    first = _training_seed(str(run)) if training else EVALUATION_SEEDS + seed
+    first = EVALUATION_SEEDS + seed
     player = find_player(str(run), env, stochastic, settings, search)
+    if training:
+        first, trained_in = _training_episodes(str(run))
+        player = replace(player, env_kwargs=trained_in)
     return watch(
         environment(player.env).shortest_name,
         player.policy,
@@ -162,8 +166,8 @@ def watch_player(
     )
 
 
-def _training_seed(name: str) -> int:
-    """The seed of the episodes that a run was trained on.
+def _training_episodes(name: str) -> tuple[int, dict[str, Any]]:
+    """The seed of the episodes that a run was trained on, and the environment's arguments in them.
 
     Raises:
         ConfigError: if there are none that could be played again.
@@ -183,4 +187,4 @@ def _training_seed(name: str) -> int:
         raise ConfigError(
             f"with {why} an episode of training does not follow from its number: watch without --training"
         )
-    return config.seed
+    return config.seed, config.env_kwargs

@@ -13,10 +13,12 @@ from made_once import made_once
 from palaestra.envs import resolve
 from palaestra.envs.games.connect_four import ConnectFour
 from palaestra.envs.wrappers.two_players.opponents import fixed_opponent
+from palaestra.train.commands.watch import watch_player
 from palaestra.train.config.run_config import resolve_config
-from palaestra.train.evaluation.episodes import evaluate
+from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate
 from palaestra.train.evaluation.policies import RandomPolicy
 from palaestra.train.players import find_player
+from palaestra.train.recording import show
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import train_new
 
@@ -139,3 +141,19 @@ def test_what_random_play_earns_is_what_its_reference_says(opponent: str, begins
 def test_other_evaluations_name_nobody() -> None:
     result = evaluate("cartpole", find_player("random", "cartpole", False, ()).policy, episodes=2)
     assert "opponent" not in result.as_dict()
+
+
+def test_episodes_of_training_are_those_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the agent moves for both players, they can be played again; held-out episodes have the fixed opponent."""
+    settings = [*SMALL, *FEW, "env.opponent=self"]
+    run = tmp_path / "run"
+    train_new(resolve_config("connect-four", num_envs=64, total_timesteps=512, seed=7, settings=settings), run)
+    shown: list[tuple[int, str]] = []
+
+    def noted(env: str, policy: Any, *, seed: int, env_kwargs: dict[str, Any], **_: Any) -> None:
+        shown.append((seed, env_kwargs["opponent"]))
+
+    monkeypatch.setattr(show, "watch", noted)
+    watch_player(run, training=True)
+    watch_player(run)
+    assert shown == [(7, "self"), (EVALUATION_SEEDS, "two-ply")]
