@@ -274,6 +274,7 @@ def test_a_whole_iteration_tells_the_host_once(name: str, agent: str, monkeypatc
     env = make(config.env, ENVS, "meta", **config.env_kwargs)
     model = on_meta(AGENTS[agent](env=env, seed=0, **arguments))
     model.set_logger(Logger(None, []))
+    model._is_proved = True  # symmetries are proved before training, with values
     model._last_obs, _ = env.reset(seed=0)  # SB3's own reset shows them to the host
     with HostOperations() as seen:
         model.learn(2 * STEPS * ENVS, reset_num_timesteps=False)

@@ -149,11 +149,10 @@ def watch_player(
     from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
     from palaestra.train.recording.show import watch
 
-    first = EVALUATION_SEEDS + seed
-    player = find_player(str(run), env, stochastic, settings, search)
-    if training:
-        first, trained_in = _training_episodes(str(run))
-        player = replace(player, env_kwargs=trained_in)
+    trained = _training_episodes(str(run)) if training else None
+    player, first = find_player(str(run), env, stochastic, settings, search), EVALUATION_SEEDS + seed
+    if trained is not None:
+        first, player = trained[0], replace(player, env_kwargs=trained[1])
     return watch(
         environment(player.env).shortest_name,
         player.policy,
