@@ -163,3 +163,8 @@ def minutes(seconds: float) -> str:
 def hours(seconds: float) -> str:
     """Hours, minutes and seconds, like 1:15:04; 0:00:00 for less than none."""
     return str(datetime.timedelta(seconds=max(0, int(seconds))))
+
+
+def against(opponent: str | None) -> str:
+    """Against whom a game was played, to follow other words; nothing where there was nobody."""
+    return "" if opponent is None else f" against {opponent}"

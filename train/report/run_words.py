@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import Any, NamedTuple
 
-from palaestra.train.formatting import NORMALISED, condition_name, figure_label, four_digits, known, minus
+from palaestra.train.formatting import NORMALISED, against, condition_name, figure_label, four_digits, known, minus
 from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.run_charts import solved_at
 from palaestra.train.report.run_record import FINISHED, INTERRUPTED, RUNNING, RunRecord, spent
@@ -54,8 +54,8 @@ def verdict_of(record: RunRecord) -> RunVerdict:
         return RunVerdict("Not evaluated.", "none", _why_not_evaluated(record))
     half = _half(record)
     rival = record.evaluation.get("opponent")
-    against = f" against {rival}" if isinstance(rival, str) else ""
-    text = f"The agent scores {known(score, half)} an episode{against}{_interval(record, half)}"
+    rival = against(rival if isinstance(rival, str) else None)
+    text = f"The agent scores {known(score, half)} an episode{rival}{_interval(record, half)}"
     if (share := record.number("percent_of_optimal")) is not None:
         text += f", {share:z.1f} % of the way from random play to the best known"
     text += "."

@@ -11,7 +11,7 @@ from palaestra.envs.core.user_code import one_line
 from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.episodes import Evaluation
 from palaestra.train.evaluation.policies import Player
-from palaestra.train.formatting import NORMALISED, SCORES, columns, fitted, known, terminal_width
+from palaestra.train.formatting import NORMALISED, SCORES, against, columns, fitted, known, terminal_width
 from palaestra.train.runs.run_folder import RunFolder
 
 _LONGEST_VALUE = 20  # letters of a setting in a table
@@ -91,11 +91,6 @@ def _environments(players: Sequence[Player]) -> tuple[list[str], bool]:
 def env_of(result: Evaluation) -> str:
     """The short name of the environment, and against whom a game was played."""
     return resolve(result.env).short_name + against(result.opponent)
-
-
-def against(opponent: str | None) -> str:
-    """Against whom a game was played, to follow other words; nothing where there was nobody."""
-    return "" if opponent is None else f" against {opponent}"
 
 
 def run_of(result: Evaluation) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palaestra.train.formatting import minutes
+from palaestra.train.formatting import against, minutes
 from palaestra.train.runs.trainer import RunResult
 
 
@@ -10,7 +10,7 @@ def verdict(run: RunResult) -> str:
     """One line on a finished run: the score, and the time that it took."""
     assert run.evaluation is not None
     score, time = run.evaluation.score, spent(run)
-    rival = "" if run.evaluation.opponent is None else f" against {run.evaluation.opponent}"
+    rival = against(run.evaluation.opponent)
     share = run.evaluation.more.get("share_of_teacher_percent")
     time += "" if share is None else f"; {share:.1f} % of the teacher's score"
     if run.solved_at is None:

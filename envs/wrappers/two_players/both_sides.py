@@ -12,6 +12,7 @@ who take turns, with whom the minimax over mixed moves is a maximum.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +40,16 @@ class BothSides(GameView):
     def __init__(self, env: TensorEnv[Any], judged: bool = False) -> None:
         super().__init__(env, judged)
         self.alternates = True
-        self.openings = random_openings(env, OPENINGS)
+
+    @functools.cached_property
+    def openings(self) -> Any:
+        """States of :data:`OPENINGS` boards, made when environments are, not when spaces alone are asked for."""
+        return random_openings(self.env, OPENINGS)
 
     def to(self, device: torch.device | str) -> BothSides:
+        openings = self.openings  # made where values are
         super().to(device)
-        self.openings = map_state(lambda field: field.to(device), self.openings)
+        self.openings = map_state(lambda field: field.to(device), openings)
         return self
 
     def reset(self, rng: Rng) -> Any:

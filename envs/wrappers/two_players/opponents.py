@@ -85,14 +85,14 @@ def move_values(game: TensorEnv[Any], state: Any, plies: int | None, rng: Rng) -
     draws = rng.of_rows(rows)
     after, earned, over = game.step(map_state(lambda field: field.index_select(0, rows), state), actions, draws)
     if plies is None:
-        earned = _with_perfect_play(game, after, earned, over)
+        earned = with_perfect_play(game, after, earned, over)
     elif plies > 1:
         replies = move_values(game, after, plies - 1, draws.spawn()).amax(1)
         earned = earned - replies.masked_fill(over, 0.0)
     return earned.view(n, count).masked_fill(~legal, -torch.inf)
 
 
-def _with_perfect_play(game: TensorEnv[Any], after: Any, earned: Tensor, over: Tensor) -> Tensor:
+def with_perfect_play(game: TensorEnv[Any], after: Any, earned: Tensor, over: Tensor) -> Tensor:
     """What moves earn in all, float32 [N], that led to these states and rewards, if both play perfectly from there."""
     return earned - game.game_value(after).masked_fill(over, 0.0)
 
@@ -127,7 +127,7 @@ def require_perfect_play(game: TensorEnv[Any]) -> None:
 def keeps_value(game: TensorEnv[Any], state: Any, action: Tensor) -> Tensor:
     """True for moves after which perfect play would still end as before them, bool [N]."""
     after, earned, over = game.step(state, action, Rng(torch.zeros_like(action), 0))
-    return _with_perfect_play(game, after, earned, over) >= game.game_value(state)
+    return with_perfect_play(game, after, earned, over) >= game.game_value(state)
 
 
 class TrainedOpponent:

@@ -29,6 +29,7 @@ from palaestra.envs.wrappers.two_players.opponents import (
     RandomOpponent,
     legal_moves,
     move_values,
+    with_perfect_play,
 )
 
 MOST_PLIES = 1000  # of a game; one without an end goes no further
@@ -137,7 +138,7 @@ def holds_value(game: TensorEnv[Any], positions: Positions, value: Tensor, agent
     for step in range(1, MOST_PLIES + 1):
         rng = Rng(keys[rows], step)
         after, earned, over = game.step(state, agent(game, state, rng.spawn()), rng.spawn())
-        reached = earned - game.game_value(after).masked_fill(over, 0.0)
+        reached = with_perfect_play(game, after, earned, over)
         kept = reached >= value[rows]
         held[rows] = kept
         left = (kept & ~over).nonzero().squeeze(1)
@@ -165,7 +166,7 @@ def _resisting(game: TensorEnv[Any], state: Any, value: Tensor, rng: Rng) -> Ten
         chosen = order[open_, place] + int(getattr(game.action_space, "start", 0))
         after, earned, over = game.step(some_rows(state, open_), chosen, Rng(torch.zeros_like(chosen), 0))
         action[open_] = chosen
-        keeps = earned - game.game_value(after).masked_fill(over, 0.0) >= value[open_]
+        keeps = with_perfect_play(game, after, earned, over) >= value[open_]
         open_ = open_[~keeps]
         if not len(open_):
             break

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from training_cases import all_tensors, whole_and_resumed
+from training_cases import resumed_to_the_bit
 
 from palaestra.agents import DQN, PPO, PQN, RecurrentPPO
 from palaestra.envs import make
@@ -64,11 +64,7 @@ def test_the_rival_is_the_agent_as_it_was_before_the_rollout(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
     resume = CASES[case][0].resume
-    whole, _, again = whole_and_resumed(
-        lambda: agent(case), lambda path: resume(path, environment()), STEPS, tmp_path / "c.zip"
-    )
-    ours, theirs = all_tensors(again), all_tensors(whole)
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
+    resumed_to_the_bit(lambda: agent(case), lambda path: resume(path, environment()), STEPS, tmp_path / "c.zip")
 
 
 def test_an_evaluation_plays_against_the_agent_itself() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from training_cases import all_tensors, whole_and_resumed
+from training_cases import resumed_to_the_bit
 
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents.training.self_play import RENEWALS, game_with_pool
@@ -37,11 +37,9 @@ def players(model: Any) -> list[Any]:
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
     resume = CASES[case][0].resume
-    whole, _, again = whole_and_resumed(
+    whole, again = resumed_to_the_bit(
         lambda: agent(case), lambda path: resume(path, environment()), STEPS, tmp_path / "c.zip"
     )
-    ours, theirs = all_tensors(again), all_tensors(whole)
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
     assert again.selves_taken == whole.selves_taken
     for own, other in zip(players(again), players(whole), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(own.policy.parameters(), other.policy.parameters(), strict=True))
@@ -50,15 +48,13 @@ def test_a_resumed_run_ends_with_the_same_bits(case: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("case", CASES)
 def test_a_resumed_run_of_both_sides_ends_with_the_same_bits(case: str, tmp_path: Path) -> None:
     resume = CASES[case][0].resume
-    whole, _, again = whole_and_resumed(
+    _, again = resumed_to_the_bit(
         lambda: agent(case, environment("self")),
         lambda path: resume(path, environment("self")),
         STEPS,
         tmp_path / "c.zip",
     )
     assert again.discount == -again.gamma
-    ours, theirs = all_tensors(again), all_tensors(whole)
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
 
 
 def test_the_pool_holds_the_agent_as_it_was() -> None:
