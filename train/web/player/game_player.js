@@ -226,7 +226,12 @@ class GamePlayer {
 }
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+
+/** With two digits and a sign, but for zero. */
+function signed(value) {
+  const size = Math.abs(value).toFixed(2);
+  return size === "0.00" ? size : `${value < 0 ? "−" : "+"}${size}`;
+}
 
 /** Bars from 0 to 1 and their texts, of probabilities or of Q-values. */
 function barsOf(found, legal) {
