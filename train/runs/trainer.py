@@ -199,7 +199,7 @@ def _train(
         seconds, stop.when = started.seconds, ""
         env.close()  # some can be open once only
         stop.check()  # it may have been asked for in the last iteration
-        finished, evaluation = True, _final_evaluation(model, config, folder, tracker, stop, progress)
+        finished, evaluation = True, final_evaluation(model, config, folder, tracker, stop, progress)
     except (Stopped, KeyboardInterrupt):
         seconds = started.seconds
     before = {} if resume is None else folder.facts()
@@ -286,7 +286,7 @@ def _numbers(result: Evaluation) -> dict[str, float]:
     return {key: value for key, value in result.as_dict().items() if isinstance(value, int | float)}
 
 
-def _final_evaluation(
+def final_evaluation(
     model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker, stop: StopSignal, progress: ProgressOutput
 ) -> Evaluation | None:
     """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode.
