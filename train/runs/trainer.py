@@ -28,6 +28,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.headline import early_end, headlines, lengthened, whole_rollouts
+from palaestra.train.loggers.metric_names import moves_for_both
 from palaestra.train.loggers.tracker import Tracker, trackers_of
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
@@ -157,7 +158,7 @@ def _train(
     at_end: ExitStack,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
-    progress = ProgressOutput(reference.percent_of_optimal)
+    progress = ProgressOutput(reference.percent_of_optimal, both_sides=moves_for_both(config.env_kwargs))
     model = _agent(config, env, folder, resume, progress.message)
     if not config.graph:
         model.record_with(None)

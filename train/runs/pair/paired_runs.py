@@ -48,7 +48,7 @@ from palaestra.train.teaching.teachers import learner
 ENV = "pricing-duopoly"
 PARTS = 10  # of the training, after each of which the agents are evaluated and saved
 _PAIR_FILE = "pair.json"
-Tell = Callable[[str], None]
+_TellLine = Callable[[str], None]
 
 
 class _Evaluations(EvalAndCheckpointCallback):
@@ -183,7 +183,7 @@ def _other(folder: RunFolder) -> RunFolder | None:
     return RunFolder(Path(rival.removeprefix(LEARNING)).parent) if learns_too(rival) and rival is not None else None
 
 
-def train_pair(pair: PairedRuns, tell: Tell, make_page: MakePage | None = None) -> bool:
+def train_pair(pair: PairedRuns, tell: _TellLine, make_page: MakePage | None = None) -> bool:
     """Train both, evaluate them and leave everything in their folders; False if a signal has stopped that.
 
     Args:
@@ -216,7 +216,7 @@ def train_pair(pair: PairedRuns, tell: Tell, make_page: MakePage | None = None) 
     return True
 
 
-def _members(pair: PairedRuns, stop: StopSignal, tell: Tell, at_end: ExitStack) -> list[_PairMember]:
+def _members(pair: PairedRuns, stop: StopSignal, tell: _TellLine, at_end: ExitStack) -> list[_PairMember]:
     """Both agents, new or as they were saved; their files are closed at the end."""
     members, saved = [], pair.saved()
     for folder, steps in zip(pair.folders, saved[1:], strict=True):
@@ -245,7 +245,7 @@ def _members(pair: PairedRuns, stop: StopSignal, tell: Tell, at_end: ExitStack) 
     return members
 
 
-def _learn(pair: PairedRuns, members: list[_PairMember], stop: StopSignal, tell: Tell) -> None:
+def _learn(pair: PairedRuns, members: list[_PairMember], stop: StopSignal, tell: _TellLine) -> None:
     """The rounds that are left."""
     total, done, stop.when = members[0].config.total_timesteps, pair.saved()[0], " after this round"
     for number in range(done, pair.rounds):
