@@ -66,6 +66,25 @@ def opened(window: Any, page: Path) -> None:
     window.get(page.resolve().as_uri())
 
 
+@contextmanager
+def shown(page: Path, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+    """The page in a window; in the end nothing stands in its console, and nothing was asked of any host."""
+    with browser(width, scheme == "dark") as window:
+        opened(window, page)
+        yield window
+        assert console_errors(window) == []
+        assert requested_hosts(window) == []
+
+
+def press(window: Any, key: str, kind: str = "keydown") -> None:
+    """A key in the element that has the focus, and no key that a browser itself knows."""
+    window.execute_script(
+        "document.activeElement.dispatchEvent(new KeyboardEvent(arguments[1], {key: arguments[0], bubbles: true}))",
+        key,
+        kind,
+    )
+
+
 def console_errors(window: Any) -> list[str]:
     """What the page has told its console, but for what is only informative."""
     return [entry["message"] for entry in window.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

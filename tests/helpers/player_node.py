@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 
 from palaestra.train.web.page import script
 
-# episodes: from the reset on, with given actions; each step is reward, over, success and the observation before it
+# episodes: from the reset on, with given actions; each step is reward, over, success and the observation before it,
+# of a game for two the legal moves behind it, and the cells of the line that won at the end
 _HARNESS = """
 const { readFileSync, writeFileSync } = require("fs");
-const { world: data, network: net, episodes, steps, observations } = JSON.parse(readFileSync("case.json", "utf8"));
-const worlds = { snake: SnakeWorld, cartpole: CartPoleWorld, season: SeasonWorld, reach: ReachWorld };
+const given = JSON.parse(readFileSync("case.json", "utf8"));
+const { world: data, network: net, episodes, steps, observations, masks } = given;
+const worlds = { ...WORLDS, ...GAMES };
 const world = data && new worlds[data.kind](data);
 const found = [];
 for (const { seed, index, episode, actions } of episodes ?? []) {
@@ -25,8 +28,10 @@ for (const { seed, index, episode, actions } of episodes ?? []) {
   let state = world.reset(new Random(key, 0));
   actions.forEach((action, i) => {
     found.push(...world.observe(state));
+    if (world.legal) found.push(...world.legal(state));
     const { state: after, reward, over, success } = world.step(state, action, new Random(key, i + 1));
     found.push(reward, over ? 1 : 0, success ? 1 : 0);
+    if (world.legal) found.push(...Array.from(after.stones, (_, cell) => after.line.includes(cell)));
     state = after;
   });
 }
@@ -37,13 +42,21 @@ for (const [state, action] of steps ?? []) {
 }
 if (net) {
   const network = new Network(net);
-  for (const observation of observations) {
-    const outputs = network.run(Float32Array.from(observation));
+  for (const [i, observation] of observations.entries()) {
+    const outputs = network.run(Float32Array.from(observation), masks?.[i]);
     for (const name of network.outputs) found.push(...outputs[name]);
   }
 }
 writeFileSync("found.bin", Float32Array.from(found));
 """
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """What a page's player is given."""
+    found = re.search(r'<script type="application/json" id="player-data">(.*?)</script>', page.read_text(), re.S)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
 
 
 def run_player(folder: Path, **case: Any) -> np.ndarray[Any, Any]:

@@ -57,7 +57,7 @@ def _page(records: Sequence[RunRecord], room: int, player: Mapping[str, Any] | N
         TEMPLATE,
         charts,
         {"runs": [_data(record) for record in records], **({} if player is None else {"player": player})},
-        **({} if player is None else _playing()),
+        **({"plays": None} if player is None else _playing(player)),
         title=title,
         runs=views,
         groups=groups,
@@ -65,17 +65,20 @@ def _page(records: Sequence[RunRecord], room: int, player: Mapping[str, Any] | N
         remarks=_remarks(records),
         made=f"page made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         heading=3 if several else 2,
-        plays=player is not None,
     )
     films = [view["film"] for view in views if view["film"] is not None]
     return page, sum(len(film.source or "") + 2 * len(film.poster or "") for film in films)
 
 
-def _playing() -> dict[str, str]:
-    """The player's script and style; they are read with PyTorch, which other reports do without."""
-    from palaestra.train.web.page import script_within, style
+def _playing(player: Mapping[str, Any]) -> dict[str, Any]:
+    """The player's script, style and words; they are read with PyTorch, which other reports do without."""
+    from palaestra.train.web.page import is_for_two, manual, script_within, style
 
-    return {"more_script": f"\n{script_within(_PLAYER)}", "more_style": f"\n{style()}"}
+    title = "Play against the agent" if is_for_two(player) else "The agent plays"
+    of = "" if is_for_two(player) else "These are the episodes of the final evaluation. "
+    note = f"{of}Nothing is loaded: rules and network run in this page. {manual(player)}"
+    plays = {"title": title, "note": note}
+    return {"more_script": f"\n{script_within(_PLAYER)}", "more_style": f"\n{style()}", "plays": plays}
 
 
 def write_report(folders: Sequence[RunFolder], out: Path, player: Mapping[str, Any] | None = None) -> None:

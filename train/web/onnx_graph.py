@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from palaestra.agents.export.policy_network import ExportError
+from palaestra.agents.export.policy_network import MASK, ExportError
 from palaestra.envs.core.reference import Array
 from palaestra.train.web.worlds import text_of
 
@@ -19,28 +19,29 @@ PRECISIONS = ("int8", "float16", "float32")  # from the smallest page to the exa
 _SMALL = 256  # entries of what is not worth rounding
 _NAMES = """
 Add ArgMax Cast Clip Concat Conv Cos Div Exp Expand Flatten Gemm Identity LayerNormalization LogSoftmax MatMul Max Min
-Mul ReduceMean ReduceSum Relu Reshape Shape Sigmoid Sin Squeeze Sub Tanh
+Mul Not ReduceMean ReduceSum Relu Reshape Shape Sigmoid Sin Squeeze Sub Tanh Where
 """
 OPERATORS = frozenset(_NAMES.split())  # of player/network.js
 _AXES_AS_INPUT = ("ReduceMean", "ReduceSum", "Squeeze")
 
 
 def page_network(content: bytes, precision: str) -> dict[str, Any]:
-    """``nodes``, ``tensors``, ``input`` and ``outputs`` of a policy, as JSON holds them.
+    """``nodes``, ``tensors``, ``input``, ``mask`` and ``outputs`` of a policy, as JSON holds them.
 
     Args:
-        content: of an ONNX file with one input.
+        content: of an ONNX file with one observation and perhaps the mask of legal actions, whose name is ``mask``.
         precision: of the weights, one of ``PRECISIONS``.
 
     Raises:
-        ExportError: if the page does not know one of its operators, or it has more than one input.
+        ExportError: if the page does not know one of its operators, or it has more than one observation.
     """
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load_from_string(content).graph
-    if len(graph.input) != 1:
-        names = ", ".join(end.name for end in graph.input)
+    observations = [end for end in graph.input if end.name != MASK]
+    if len(observations) != 1:
+        names = ", ".join(end.name for end in observations)
         raise ExportError(f"a page feeds a policy one observation, and this one has the inputs {names}")
     if unknown := sorted({node.op_type for node in graph.node} - OPERATORS - {"Constant"}):
         raise ExportError(f"a page cannot compute this network: it does not know {', '.join(unknown)}")
@@ -50,11 +51,12 @@ def page_network(content: bytes, precision: str) -> dict[str, Any]:
             arrays[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     nodes = [_node(node, arrays) for node in graph.node if node.op_type != "Constant"]
     used = {name for node in nodes for name in node["inputs"]}
-    dims = graph.input[0].type.tensor_type.shape.dim
+    dims = observations[0].type.tensor_type.shape.dim
     return {
         "nodes": nodes,
         "tensors": {name: _tensor(array, precision) for name, array in arrays.items() if name in used},
-        "input": {"name": graph.input[0].name, "shape": [dim.dim_value for dim in dims[1:]]},
+        "input": {"name": observations[0].name, "shape": [dim.dim_value for dim in dims[1:]]},
+        "mask": MASK if len(graph.input) > 1 else None,
         "outputs": [end.name for end in graph.output],
     }
 

@@ -15,26 +15,33 @@ from palaestra.envs.arm.reach import Reach
 from palaestra.envs.cartpole import CartPole
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.reference import Array
+from palaestra.envs.games.connect_four import ConnectFour
 from palaestra.envs.pricing.pricing import Pricing
 from palaestra.envs.snake import Snake
+from palaestra.envs.wrappers.two_players.game_view import GameView
 
 _LARGEST = 2_000_000  # numbers of a market's tables: 8 MB
+CONNECT_FOUR = "connect-four"
+GAMES = (CONNECT_FOUR,)  # kinds that are games for two
 _KEYS = {"right": "ArrowRight", "left": "ArrowLeft", "up": "ArrowUp", "down": "ArrowDown", "w": "w", "s": "s"}
 
 
 def world_of(env: TensorEnv[Any]) -> dict[str, Any]:
     """The rules of an environment as a page has them: ``kind`` and its numbers, as JSON holds them.
 
+    A game for two is the game itself, whoever is the agent's opponent here: in the page that is a person.
+
     Raises:
         ExportError: if a page cannot play it.
     """
-    world = _WORLDS.get(type(env))
+    rules = env.env if isinstance(env, GameView) else env
+    world = _WORLDS.get(type(rules))
     if world is None:
         raise ExportError(
-            f"a page cannot play {type(env).__name__}: it knows snake, cartpole, reach and pricing, without settings "
-            "that change what they observe or do; --format onnx takes the agent to a program of yours"
+            f"a page cannot play {type(rules).__name__}: it knows snake, cartpole, reach, pricing and connect-four, "
+            "without settings that change what they observe or do; --format onnx takes the agent to a program of yours"
         )
-    return world(env)
+    return world(rules)
 
 
 def _snake(env: Snake) -> dict[str, Any]:
@@ -98,11 +105,16 @@ def _reach(env: Reach) -> dict[str, Any]:
     }
 
 
+def _connect_four(env: ConnectFour) -> dict[str, Any]:
+    return {"kind": CONNECT_FOUR, "rows": env.rows, "columns": env.columns}
+
+
 _WORLDS: dict[type, Callable[[Any], dict[str, Any]]] = {
     Snake: _snake,
     CartPole: _cartpole,
     Pricing: _season,
     Reach: _reach,
+    ConnectFour: _connect_four,
 }
 
 

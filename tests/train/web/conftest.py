@@ -13,12 +13,16 @@ from palaestra.train.runs import trainer
 from palaestra.train.web import onnx_graph
 from palaestra.train.web.onnx_graph import page_network
 
+NARROW = ("--set", "policy_kwargs.features_extractor_kwargs={hidden: [64, 32]}")
+BRIEF = ("--total-timesteps", "1024")
 SOON = ("--set", "learning_starts=1000")
 RUNS = {  # name → environment, agent, and further words
     "snake": ("snake-small", "ppo", SMALL),
     "cartpole": ("cartpole", "dqn", ()),
     "pricing": ("pricing", "pqn", SMALL),
     "reach": ("reach", "ppo", SMALL),
+    "four": ("connect-four", "ppo", (*SMALL, *BRIEF, *NARROW)),
+    "wide-four": ("connect-four", "pqn", (*SMALL, *BRIEF, "--set", "env.rows=4", "--set", "env.columns=6")),
     "grid": ("snake-small", "dqn", (*SOON, "--set", "env.observation=grid")),
 }
 

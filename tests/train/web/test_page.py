@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,17 +12,10 @@ import onnxruntime
 import pytest
 from exported_runs import SMALL, TRAIN, command
 from onnx import numpy_helper
-from player_node import run_player
+from player_node import data_of, run_player
 
 from palaestra.train.plain_json import in_script
 from palaestra.train.web.onnx_graph import PRECISIONS, page_network, rounded_weights
-
-
-def data_of(file: Path) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="player-data">(.*?)</script>', file.read_text(), re.S)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
-    return data
 
 
 @pytest.mark.parametrize("name", ["snake", "cartpole", "pricing", "reach", "grid"])

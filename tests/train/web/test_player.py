@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import barriers, browser, console_errors, opened, requested_hosts
+from chromium import barriers, press, shown
 from exported_runs import SMALL, TRAIN, command
 
 from palaestra.envs.registry import resolve
@@ -20,27 +18,9 @@ from palaestra.train.players import find_player
 ENVS = ("snake", "cartpole", "pricing", "reach")
 
 
-@contextmanager
-def shown(file: Path, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
-    """The page in a window; in the end nothing stands in its console, and nothing was asked of any host."""
-    with browser(width, scheme == "dark") as window:
-        opened(window, file)
-        yield window
-        assert console_errors(window) == []
-        assert requested_hosts(window) == []
-
-
 def _status(page: Any) -> str:
     text: str = page.execute_script("return player.status.textContent")
     return text
-
-
-def _press(page: Any, key: str, kind: str = "keydown") -> None:
-    page.execute_script(
-        "document.activeElement.dispatchEvent(new KeyboardEvent(arguments[1], {key: arguments[0], bubbles: true}))",
-        key,
-        kind,
-    )
 
 
 def test_the_agent_plays_whole_games_of_snake_as_evaluate_does(pages: Path) -> None:
@@ -61,11 +41,11 @@ def test_the_agent_plays_whole_games_of_snake_as_evaluate_does(pages: Path) -> N
         assert [pair[0] for pair in found] == played.returns.tolist()
         assert [pair[1] for pair in found] == played.lengths.tolist()
         page.execute_script("player.speedChoice.value = 10; player.speed = 10")
-        _press(page, " ")
+        press(page, " ")
         ended = time.monotonic() + 20
-        while " — " not in _status(page) and time.monotonic() < ended:
+        while " — " not in (told := _status(page)) and time.monotonic() < ended:
             time.sleep(0.05)
-        assert " — over" in _status(page)
+        assert " — over" in told  # a moment later the next episode has begun
 
 
 @pytest.mark.parametrize("env", ENVS)
@@ -73,16 +53,16 @@ def test_keys_play_step_and_begin_again_and_pictures_are_quick(env: str, pages: 
     """A step with its picture fits into a sixtieth of a second, by the page's own clock."""
     with shown(pages / f"{env}-page.html") as page:
         assert page.execute_script("return player.agent.steps") == 0
-        _press(page, ".")
+        press(page, ".")
         assert page.execute_script("return player.agent.steps") == 1
-        _press(page, "r")
+        press(page, "r")
         assert page.execute_script("return player.agent.steps") == 0
-        _press(page, "n")
+        press(page, "n")
         assert _status(page).startswith("Episode 1:")
-        _press(page, " ")
+        press(page, " ")
         time.sleep(0.6)
         assert page.execute_script("return player.running && (player.agent.steps > 0 || player.number !== 1)")
-        _press(page, " ")
+        press(page, " ")
         assert not page.execute_script("return player.running")
         milliseconds = page.execute_script("""
             const taken = [];
@@ -111,17 +91,17 @@ def test_a_person_steers_the_snake(pages: Path) -> None:
         back = ("ArrowUp", "ArrowRight", "ArrowDown", "ArrowLeft")[(wanted + 2) % 4]
         page.execute_script("if (!player.agent.over) { player.tapped = arguments[0]; player._step(true) }", back)
         assert page.execute_script("return player.agent.state.heading") == wanted  # no way back
-        _press(page, "ArrowUp")  # a key begins the game
+        press(page, "ArrowUp")  # a key begins the game
         assert page.execute_script("return player.running || player.agent.over")
 
 
 def test_a_person_asks_prices_beside_the_agent(pages: Path) -> None:
     with shown(pages / "pricing-page.html") as page:
         page.execute_script("player.modeChoice.value = 'both'; player._setMode('both')")
-        _press(page, " ")
+        press(page, " ")
         assert not page.execute_script("return player.running")  # it waits for the person
-        _press(page, "ArrowRight")
-        _press(page, "Enter")
+        press(page, "ArrowRight")
+        press(page, "Enter")
         assert page.execute_script("return [player.agent.steps, player.person.steps]") == [1, 1]
         assert page.execute_script("return player.person.state.price") == 1
         assert page.execute_script("return [...document.querySelectorAll('.player figure')].every((f) => !f.hidden)")
@@ -148,7 +128,7 @@ def test_the_agent_plays_within_its_report(pages: Path, monkeypatch: pytest.Monk
     assert command(monkeypatch, "report", str(pages / "reach"), "--out", str(report)) == 0
     assert report.stat().st_size < 3_000_000
     with shown(report) as page:
-        _press(page, ".")
+        press(page, ".")
         assert page.execute_script("return player.agent.steps") == 1
         assert page.execute_script("return document.querySelectorAll('svg.chart').length") > 3
         assert barriers(page) == []

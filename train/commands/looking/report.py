@@ -30,7 +30,8 @@ def report(
 
     It has the verdict, the score beside known policies, the curves, the recorded episode, the returns of single
     episodes with commands that show the worst ones, the stress test if there was one, cost, settings and versions.
-    Training writes it at its end, without the agent that plays in it (snake, cartpole, reach and pricing).
+    Training writes it at its end, without the agent that plays in it (snake, cartpole, reach and pricing) or against
+    you (connect-four).
 
     \b
     palaestra report latest

@@ -15,6 +15,15 @@ function disc(pen, x, y, radius, colour) {
   pen.fill();
 }
 
+function ring(pen, x, y, radius, width, colour) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = width;
+  pen.setLineDash([]);
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 2 * Math.PI);
+  pen.stroke();
+}
+
 function stroked(pen, points, width, colour, dash = []) {
   pen.strokeStyle = colour;
   pen.lineWidth = width;

@@ -32,17 +32,17 @@ function unpacked({ shape, dtype, data, scale }) {
 const count = (shape) => shape.reduce((product, n) => product * n, 1);
 const each = (f) => (x) => ({ shape: x.shape, data: Float32Array.from(x.data, f) });
 
-/** Two tensors of shapes that broadcast, and an operation on their entries. */
+/** Tensors of shapes that broadcast, and an operation on their entries. */
 function paired(f) {
-  return (a, b) => {
-    const rank = Math.max(a.shape.length, b.shape.length);
-    const [of_a, of_b] = [a, b].map((x) => [...new Array(rank - x.shape.length).fill(1), ...x.shape]);
-    const shape = of_a.map((n, i) => Math.max(n, of_b[i]));
+  return (...parts) => {
+    const rank = Math.max(...parts.map((x) => x.shape.length));
+    const sizes = parts.map((x) => [...new Array(rank - x.shape.length).fill(1), ...x.shape]);
+    const shape = Array.from({ length: rank }, (_, i) => Math.max(...sizes.map((of) => of[i])));
     const data = new Float32Array(count(shape));
-    const place = (sizes, index) => sizes.reduce((at, n, i) => at * n + (n === 1 ? 0 : index[i]), 0);
+    const place = (of, index) => of.reduce((at, n, i) => at * n + (n === 1 ? 0 : index[i]), 0);
     const index = new Array(rank).fill(0);
     for (let i = 0; i < data.length; i++) {
-      data[i] = f(a.data[place(of_a, index)], b.data[place(of_b, index)]);
+      data[i] = f(...parts.map((x, k) => x.data[place(sizes[k], index)]));
       for (let axis = rank - 1; axis >= 0 && ++index[axis] === shape[axis]; axis--) index[axis] = 0;
     }
     return { shape, data };
@@ -139,6 +139,8 @@ const OPERATORS = {
   Div: (i) => paired((x, y) => x / y)(i[0], i[1]),
   Max: (i) => paired(Math.max)(i[0], i[1]),
   Min: (i) => paired(Math.min)(i[0], i[1]),
+  Not: (i) => each((x) => (x ? 0 : 1))(i[0]),
+  Where: (i) => paired((isFirst, x, y) => (isFirst ? x : y))(i[0], i[1], i[2]),
   Relu: (i) => each((x) => Math.max(x, 0))(i[0]),
   Tanh: (i) => each(Math.tanh)(i[0]),
   Sin: (i) => each(Math.sin)(i[0]),
@@ -174,14 +176,15 @@ function joined(parts, axis) {
 
 /** A policy: from an observation to its outputs by name, ``action`` among them. */
 class Network {
-  constructor({ nodes, tensors, input, outputs }) {
-    Object.assign(this, { nodes, input, outputs });
+  constructor({ nodes, tensors, input, mask = null, outputs }) {
+    Object.assign(this, { nodes, input, mask, outputs });
     this.constants = Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, unpacked(tensor)]));
   }
 
-  /** @param {Float32Array} observation of the shape that the input has. */
-  run(observation) {
+  /** @param {Float32Array} observation of the shape that the input has. @param {boolean[]} legal of each action, for a policy that asks. */
+  run(observation, legal) {
     const values = { ...this.constants, [this.input.name]: { shape: [1, ...this.input.shape], data: observation } };
+    if (this.mask !== null) values[this.mask] = { shape: [1, legal.length], data: legal };
     for (const { op, inputs, output, attributes } of this.nodes) {
       values[output] = OPERATORS[op](inputs.map((name) => values[name]), attributes);
     }
