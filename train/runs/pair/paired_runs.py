@@ -96,9 +96,9 @@ class PairedRuns:
         return found if there else [0, 0, 0]
 
     def is_finished(self) -> bool:
-        """True if both are trained and evaluated."""
-        facts = [folder.facts() for folder in self.folders]
-        return all(facts) and all(folder.is_evaluated() for folder in self.folders)
+        """True if both are trained, and evaluated unless Ctrl-C skipped that."""
+        each = [(folder.facts(), folder.is_evaluated()) for folder in self.folders]
+        return all(facts and (evaluated or facts.get("evaluation_skipped")) for facts, evaluated in each)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,36 @@ def test_evaluations_change_no_bit(whole: Any, tmp_path: Path, monkeypatch: pyte
     assert train_pair(pair, lambda text: None)
     for ours, theirs in zip(pair.folders, whole[0].folders, strict=True):
         assert same_weights(ours.path, theirs.path)
+
+
+def test_skipped_evaluations_leave_finished_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paired_runs, "final_evaluation", lambda *arguments: None)  # as Ctrl-C does
+    monkeypatch.setattr(paired_runs, "PARTS", 1)
+    pair = begin(tmp_path / "skipped", ("ppo", "ppo"), rounds=2)
+    assert train_pair(pair, lambda text: None)
+    assert pair.is_finished()
+    assert all(folder.facts()["evaluation_skipped"] for folder in pair.folders)
+
+
+def test_a_signal_ends_both_after_the_round_and_they_go_on(
+    whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was trained is saved, at whatever round."""
+    pair, real, rounds = begin(tmp_path / "stopped"), paired_runs.exchange, iter(range(4))
+
+    def signalled(*agents: Any) -> None:
+        if next(rounds, None) is None:
+            signal.raise_signal(signal.SIGTERM)
+        real(*agents)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paired_runs, "exchange", signalled)
+        assert not train_pair(pair, lambda text: None)
+    assert pair.saved()[0] == 5
+    assert train_pair(pair_of(pair.folders[0]), lambda text: None)
+    for ours, theirs in zip(pair.folders, whole[0].folders, strict=True):
+        assert same_weights(ours.path, theirs.path)
+        assert curves(ours.path) == curves(theirs.path)
 
 
 def test_seeds_make_other_runs(whole: Any, tmp_path: Path) -> None:
