@@ -300,7 +300,7 @@ def _note(members: list[_PairMember]) -> PricePairs:
 
 
 def _line(done: int, rounds: int, members: list[_PairMember], found: PricePairs) -> str:
-    prices, steps = found.mean_prices[0], max(member.model.num_timesteps for member in members)
+    prices, steps = found.mean_prices[0], members[0].config.total_timesteps * done // rounds
     own = " and ".join(f"{100 * share:.1f} %" for share in found.of_best[0])
     return (
         f"{100 * done // rounds:3d} %  {steps:9,} steps each: prices {prices[0]:.3f} and {prices[1]:.3f}, "
