@@ -36,6 +36,7 @@ from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
 from palaestra.train.evaluation.statistics import share_of
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
+from palaestra.train.loggers.metric_names import moves_for_both
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.curves import TrainingEvaluation
 from palaestra.train.runs.machine import process_seconds
@@ -174,6 +175,8 @@ class EvalAndCheckpointCallback(BaseCallback):
 
     def _above_training(self, score: float) -> dict[str, float]:
         """By how much the score is above that of the latest training episodes, if both are of one environment."""
+        if moves_for_both(self.config.env_kwargs):
+            return {}
         env, window = self.model.env, self.model.ep_info_buffer or ()
         means = episode_means(window, self.model.n_envs * process_group().size)
         last = not isinstance(env, StagedVecEnv) or env.stage == env.count - 1

@@ -119,7 +119,7 @@ def test_a_resumed_run_keeps_its_rule(scored: Callable[[dict[int, float]], None]
             def no_time(*args: Any) -> None:
                 raise KeyboardInterrupt
 
-            patch.setattr(trainer, "_final_evaluation", no_time)
+            patch.setattr(trainer, "final_evaluation", no_time)
         with pytest.raises(Interrupted):
             train("cartpole", "ppo", Path("part"), "disabled", stop_at="solved", **TINY)
     assert facts("part")["num_timesteps"] == at
