@@ -32,7 +32,7 @@ def arguments(run: Path) -> list[str]:
 
 
 class Command:
-    """``palaestra ARGUMENTS``, whose processes are forked; or as a shell would start it, in a process group of its own."""
+    """``palaestra ARGUMENTS`` with forked processes, or as a shell would start it, in a process group of its own."""
 
     def __init__(self, words: list[str], log: Path, by_shell: bool = False) -> None:
         self.log = log
