@@ -27,7 +27,7 @@ def test_a_step_is_one_move_and_its_reward_the_movers() -> None:
     batch = TensorVectorEnv(BothSides(Nim(9)), 400, device="cpu", seed=0)
     batch.reset()
     whole = batch.state.left == 9
-    assert 200 < int(whole.sum()) < 300, "half of the episodes, and openings without a move"
+    assert 90 < int(whole.sum()) < 170, "the first position has the largest weight among five or so"
     rewards, players = [], []
     for stones in (1, 2, 3, 3):
         players.append(batch.env.env.player(batch.state)[whole].unique().item())
@@ -40,27 +40,27 @@ def test_a_step_is_one_move_and_its_reward_the_movers() -> None:
     assert "is_success" not in info, "nobody has won who could have lost"
 
 
-def test_openings_are_all_moments_of_random_games_alike() -> None:
-    """Nim with 2 stones: two games, of one move and of two, so that three in four openings are the first position."""
+def test_openings_are_moments_of_random_games_the_earlier_the_likelier() -> None:
+    """Nim with 2 stones: games of one move and of two, the latter with weights of ¼ and ⅕: 7 in 9 begin at first."""
 
     class Two(Nim):
         def action_mask(self, state: PileState) -> Tensor:
             return torch.arange(3) < state.left.clamp(max=2).unsqueeze(1)
 
-    found = random_openings(Two(2), 4096)
+    found = random_openings(Two(2), OPENINGS)
     assert found.left.unique().tolist() == [1, 2]
-    assert (found.left == 2).float().mean().item() == pytest.approx(0.75, abs=0.03)
+    assert (found.left == 2).float().mean().item() == pytest.approx(7 / 9, abs=0.008)
     assert torch.equal(found.moves, 2 - found.left)
-    assert torch.equal(random_openings(Two(2), 4096).left, found.left)
+    assert torch.equal(random_openings(Two(2), OPENINGS).left, found.left)
 
 
 def test_openings_of_connect_four_go_on() -> None:
     game = ConnectFour()
-    found = random_openings(game, 512)
+    found = random_openings(game, OPENINGS)
     assert game.action_mask(found).any(1).all()
-    assert found.moves.min() == 0
-    assert found.moves.max() > 25
-    assert (found.moves == 0).sum() < 80
+    assert found.moves.max() > 35
+    counts = torch.bincount(found.moves)[:7].float()  # every game has these moments
+    torch.testing.assert_close(counts / counts[0], 4 / torch.arange(4.0, 11.0), rtol=0.05, atol=0.0)
 
 
 def test_what_follows_counts_with_its_sign() -> None:
