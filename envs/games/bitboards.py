@@ -81,6 +81,21 @@ def has_line(stones: Tensor, shifts: Tensor) -> Tensor:
     return (pairs & (pairs >> 2 * shifts)).any(0)
 
 
+def completing_cells(stones: Tensor, shifts: Tensor) -> Tensor:
+    """Cells that three stones wait for: with a stone of the same player there, four would lie in a line; int64 [N].
+
+    Cells with stones, and bits that are no cells of the board, may be among them.
+
+    Args:
+        stones, shifts: see :func:`has_line`.
+    """
+    before, after = stones << shifts, stones >> shifts  # [4, N] neighbours on either side are stones
+    two_before, two_after = before & (stones << 2 * shifts), after & (stones >> 2 * shifts)
+    ends = two_before & ((stones << 3 * shifts) | after)
+    ends |= two_after & ((stones >> 3 * shifts) | before)
+    return ends[0] | ends[1] | ends[2] | ends[3]
+
+
 def line_cells(stones: int, shape: BoardShape) -> int:
     """The cells of all lines of four on one board, 0 without any."""
     found = 0

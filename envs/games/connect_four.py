@@ -12,7 +12,10 @@ Actions
 
 Observations (float32, 0 or 1)
     Two planes of rows × columns cells, from the upper left: the stones of the player whose turn it is, and those of the
-    other. ``flat``: [2 · rows · columns], for MLPs. ``grid``: [2, rows, columns], for CNNs.
+    other. ``flat``: [2 · rows · columns], for MLPs. ``grid``: [2, rows, columns], for CNNs. With ``threats`` three more
+    planes follow: the empty cells where a stone would complete a line of the player whose turn it is, those of the
+    other, and the cells where the next stones come to lie. All of it can be seen on the board; an MLP would have to
+    learn it for each of the lines.
 
 Reward
     1 for the move that wins, −1 for one into a full column, 0 for every other; the other player gets its negative.
@@ -36,7 +39,7 @@ from palaestra.envs.core import Quantity, Reference, TensorEnv
 from palaestra.envs.core.replay.recording import host_call
 from palaestra.envs.core.symmetries import SignedPermutation, Symmetry
 from palaestra.envs.games import exact_values, solver
-from palaestra.envs.games.bitboards import BoardShape, has_line, line_cells, mirrored
+from palaestra.envs.games.bitboards import BoardShape, completing_cells, has_line, line_cells, mirrored
 
 if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
@@ -71,18 +74,26 @@ class ConnectFour(TensorEnv[ConnectFourState]):
     played_with: ClassVar[dict[str, Any]] = {"opponent": "two-ply"}
     picture_size: ClassVar[tuple[int, int]] = (640, 680)
 
-    def __init__(self, rows: int = 6, columns: int = 7, observation: Literal["flat", "grid"] = "flat") -> None:
+    def __init__(
+        self,
+        rows: int = 6,
+        columns: int = 7,
+        observation: Literal["flat", "grid"] = "flat",
+        threats: bool = False,
+    ) -> None:
         if observation not in ("flat", "grid"):
             raise ValueError(f'observation must be "flat" or "grid", got {observation!r}')
         self.shape = BoardShape(rows, columns)
-        self.rows, self.columns, self.observation = rows, columns, observation
-        self.observation_shape = (2 * self.shape.cells,) if observation == "flat" else (2, rows, columns)
+        self.rows, self.columns, self.observation, self.threats = rows, columns, observation, threats
+        planes = 5 if threats else 2
+        self.observation_shape = (planes * self.shape.cells,) if observation == "flat" else (planes, rows, columns)
         self.observation_space = Box(0.0, 1.0, self.observation_shape)
         self.action_space = Discrete(columns)
         # of each column the lowest cell, and all cells; int64 [columns]
         self.bottoms = torch.tensor([self.shape.bottom(column) for column in range(columns)])
         self.column_cells = torch.tensor([self.shape.column(column) for column in range(columns)])
         self.tops = self.bottoms << (rows - 1)
+        self.lowest, self.board = int(self.bottoms.sum()), int(self.column_cells.sum())
         self.seen = torch.tensor(self.shape.as_seen())  # int64 [cells]
         self.shifts = torch.tensor(self.shape.shifts).unsqueeze(1)
 
@@ -100,8 +111,14 @@ class ConnectFour(TensorEnv[ConnectFourState]):
         return ConnectFourState(state.other, own, moves), reward, wins | illegal | (moves == self.shape.cells)
 
     def observe(self, state: ConnectFourState) -> Tensor:
-        stones = torch.stack((state.own, state.other), 1).unsqueeze(2)  # [N, 2, 1]
-        planes = (stones & self.seen).bool().view(torch.uint8)  # bytes become floats in a seventh of bools' time
+        boards = [state.own, state.other]
+        if self.threats:
+            occupied = state.own | state.other
+            empty = self.board & ~occupied
+            boards += [completing_cells(stones, self.shifts) & empty for stones in (state.own, state.other)]
+            boards.append((occupied + self.lowest) & self.board)
+        cells = torch.stack(boards, 1).unsqueeze(2) & self.seen  # [N, planes, cells]
+        planes = cells.bool().view(torch.uint8)  # bytes become floats in a seventh of bools' time
         return planes.float().view(-1, *self.observation_shape)
 
     def player(self, state: ConnectFourState) -> Tensor:
@@ -147,7 +164,8 @@ class ConnectFour(TensorEnv[ConnectFourState]):
             return replace(before, own=own, other=other)
 
         columns = SignedPermutation.renumbering(range(self.columns)[::-1])
-        return [Symmetry("mirror", state, SignedPermutation.of_planes(cells, 2), columns)]
+        planes = 5 if self.threats else 2
+        return [Symmetry("mirror", state, SignedPermutation.of_planes(cells, planes), columns)]
 
     def reference_against(self, opponent: str, begins: str) -> Reference:
         """Against random play, lookahead and perfect play, on 6 × 7."""
@@ -168,9 +186,17 @@ class ConnectFour(TensorEnv[ConnectFourState]):
         cells = "cells row by row from the upper left, 1 with a stone"
         count = self.shape.cells
         mover, opponent = "of the player whose turn it is", "of the other player"
-        return (
+        stones = (
             Quantity("own_stones", meaning=f"{mover}; {cells}", count=count),
             Quantity("other_stones", meaning=f"{opponent}; {cells}", count=count),
+        )
+        if not self.threats:
+            return stones
+        return (
+            *stones,
+            Quantity("own_threats", meaning=f"empty cells that complete a line {mover}, in that order", count=count),
+            Quantity("other_threats", meaning=f"those that complete one {opponent}", count=count),
+            Quantity("next_cells", meaning="where the next stones come to lie", count=count),
         )
 
     @property

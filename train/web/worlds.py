@@ -106,7 +106,7 @@ def _reach(env: Reach) -> dict[str, Any]:
 
 
 def _connect_four(env: ConnectFour) -> dict[str, Any]:
-    return {"kind": CONNECT_FOUR, "rows": env.rows, "columns": env.columns}
+    return {"kind": CONNECT_FOUR, "rows": env.rows, "columns": env.columns, "threats": env.threats}
 
 
 _WORLDS: dict[type, Callable[[Any], dict[str, Any]]] = {

@@ -151,8 +151,53 @@ def test_the_flat_observation_is_the_grid_in_a_row() -> None:
     flat, grid = ConnectFour(), ConnectFour(observation="grid")
     state, _, _ = played(flat, "4435261")
     assert torch.equal(flat.observe(state), grid.observe(state).flatten(1))
+    threats = ConnectFour(threats=True).observe(state)
+    assert torch.equal(threats, ConnectFour(observation="grid", threats=True).observe(state).flatten(1))
+    assert torch.equal(threats[:, :84], flat.observe(state))
     assert flat.observation_space.shape == (84,)
     assert grid.observation_space.shape == (2, 6, 7)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6, 7), (4, 4), (4, 12), (5, 10), (7, 6)])
+def test_threats_are_the_empty_cells_that_would_complete_a_line(rows: int, columns: int) -> None:
+    """Beside trying every empty cell of a plain board; boards go up to the largest that there are."""
+    game, chance = ConnectFour(rows, columns, "grid", threats=True), random.Random(rows * columns)
+    seen = set()
+    for _ in range(8):
+        board: Board = [[] for _ in range(columns)]
+        state, over, moves = fresh(game), False, 0
+        while not over:
+            planes = game.observe(state)[0]
+            assert torch.equal(planes[:2], plain_view(board, rows, moves & 1))
+            assert torch.equal(planes[2:], plain_threats(board, rows, moves & 1))
+            seen |= {(plane, round(planes[plane].sum().item())) for plane in (2, 3)}
+            column = chance.choice([c for c in range(columns) if len(board[c]) < rows])
+            state, _, ends = game.step(state, torch.tensor([column]), Rng(torch.tensor([0]), 1))
+            board[column].append(moves & 1)
+            moves, over = moves + 1, bool(ends.item())
+    assert {(2, 2), (3, 2)} <= seen  # several at once, of either player
+
+
+def plain_threats(board: Board, rows: int, player: int) -> Tensor:
+    owner = {(c, r): one for c, stones in enumerate(board) for r, one in enumerate(stones)}
+    seen = torch.zeros(3, rows, len(board))
+    for column, stones in enumerate(board):
+        for row in range(len(stones), rows):
+            for plane, mover in ((0, player), (1, 1 - player)):
+                seen[plane, rows - 1 - row, column] = completes(owner, mover, column, row)
+        if len(stones) < rows:
+            seen[2, rows - 1 - len(stones), column] = 1.0
+    return seen
+
+
+def completes(owner: dict[tuple[int, int], int], mover: int, column: int, row: int) -> bool:
+    """Whether one of the lines of four through an empty cell has three stones of the mover beside it."""
+    lines = (
+        [(column + dx * k, row + dy * k) for k in range(first, first + 4) if k]
+        for dx, dy in ((0, 1), (1, 0), (1, 1), (1, -1))
+        for first in range(-3, 1)
+    )
+    return any(all(owner.get(cell) == mover for cell in line) for line in lines)
 
 
 def test_a_mirrored_game_is_the_mirror_of_the_game() -> None:

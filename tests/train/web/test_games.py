@@ -58,17 +58,21 @@ def _games(env: ConnectFour, count: int, anywhere: float) -> tuple[list[dict[str
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns", "observation"), [(6, 7, "flat"), (4, 5, "grid"), (9, 4, "flat"), (4, 12, "flat")]
+    ("rows", "columns", "observation", "threats"),
+    [(6, 7, "flat", True), (4, 5, "grid", False), (9, 4, "flat", False), (4, 12, "flat", True)],
 )
-def test_games_are_the_same_to_the_bit(rows: int, columns: int, observation: Any, tmp_path: Path) -> None:
-    """Stones, legal columns, wins, draws, lines and stones for full columns of 300 random games."""
-    env = ConnectFour(rows, columns, observation)
+def test_games_are_the_same_to_the_bit(
+    rows: int, columns: int, observation: Any, threats: bool, tmp_path: Path
+) -> None:
+    """Stones, threats, legal columns, wins, draws, lines and stones for full columns of 300 random games."""
+    env = ConnectFour(rows, columns, observation, threats)
     cases, expected = _games(env, 300, 0.02)
     found = run_player(tmp_path, world=world_of(env), episodes=cases)
     assert len(found) == len(expected)
     assert (found == expected).all()
-    table = expected.reshape(-1, 3 * env.shape.cells + columns + 3)
-    rewards = table[table[:, 2 * env.shape.cells + columns + 1] == 1, 2 * env.shape.cells + columns]
+    seen = env.shape.cells * (5 if threats else 2)
+    table = expected.reshape(-1, seen + columns + 3 + env.shape.cells)
+    rewards = table[table[:, seen + columns + 1] == 1, seen + columns]
     assert {-1.0, 1.0} <= set(rewards.tolist())
 
 
@@ -112,7 +116,7 @@ def test_the_page_computes_the_agents_scores_and_moves(name: str, pages: Path, t
 @pytest.mark.parametrize("view", [{"opponent": "self"}, {"opponent": "two-ply", "begins": "agent"}, {}])
 def test_whoever_the_opponent_was_a_page_has_the_game_itself(view: dict[str, Any]) -> None:
     world = world_of(one_player_view(ConnectFour(5, 6), view))
-    assert world == {"kind": "connect-four", "rows": 5, "columns": 6}
+    assert world == {"kind": "connect-four", "rows": 5, "columns": 6, "threats": False}
 
 
 @pytest.mark.parametrize(

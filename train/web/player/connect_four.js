@@ -9,8 +9,8 @@ const LINE = 4; // stones that win
 const BOARD_TOP = 100;
 
 class ConnectFourGame {
-  constructor({ rows, columns }) {
-    Object.assign(this, { rows, columns });
+  constructor({ rows, columns, threats = false }) {
+    Object.assign(this, { rows, columns, threats });
     this.cells = rows * columns;
     this.width = 640;
     this.cell = Math.min(608 / columns, 530 / rows);
@@ -68,14 +68,27 @@ class ConnectFourGame {
     return [...new Set(lines.filter((line) => line.length >= LINE).flat())];
   }
 
-  /** What the player sees whose turn it is: its own stones, then the other's. */
+  /**
+   * What the player sees whose turn it is: its own stones, then the other's. With ``threats`` also the empty cells that
+   * would complete a line of the one and of the other, and where the next stones come to lie.
+   */
   observe(state) {
-    const planes = new Float32Array(2 * this.cells);
+    const planes = new Float32Array((this.threats ? 5 : 2) * this.cells);
     const own = 1 + this.player(state);
+    const mark = (plane, cell) => (planes[plane * this.cells + cell] = 1);
     state.stones.forEach((stone, cell) => {
-      if (stone !== 0) planes[(stone === own ? 0 : this.cells) + cell] = 1;
+      if (stone !== 0) mark(stone === own ? 0 : 1, cell);
+      else if (this.threats) [own, 3 - own].forEach((mover, n) => this._completes(state.stones, cell, mover) && mark(2 + n, cell));
     });
+    if (this.threats) this.actions.map((_, column) => this.landing(state, column)).forEach((cell) => cell >= 0 && mark(4, cell));
     return planes;
+  }
+
+  /** Whether a stone of that player in an empty cell would be in a line. */
+  _completes(stones, cell, mover) {
+    const after = stones.slice();
+    after[cell] = mover;
+    return this._line(after, cell).length > 0;
   }
 
   /** The winner, 0 or 1; undefined without one. */
