@@ -3,7 +3,8 @@
 :mod:`palaestra.train.config.run_config` says here how model files are read; nothing of PyTorch is imported.
 
 Rules with a second player who sees what the agent sees may have the agent itself for that (``meets_itself``): a policy
-that begins to act in such an environment is shown to it by :func:`let_meet_itself`.
+that begins to act in such an environment is shown to it by :func:`let_meet_itself`. Or they have another agent that
+learns at the same time, ``learning:FILE``.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ class TrainedPlayer(Protocol):
 
 
 NO_MEMORY = "an agent with a memory of its own cannot be its own rival, which sees the last observation alone"
+
+LEARNING = "learning:"  # before the file of an agent that learns at the same time
+
+
+def learns_too(rival: Any) -> bool:
+    """True if the argument ``rival`` names an agent that has learned at the same time."""
+    return isinstance(rival, str) and rival.startswith(LEARNING)
 
 
 class SearchingAgent(Protocol):

@@ -51,9 +51,9 @@ def undivided() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_runs() -> Iterator[None]:
-    """A run of this process is evaluated 4 times while it trains, instead of 10, and the episode at its end is cut."""
+    """A run of this process is evaluated twice while it trains, instead of 10 times, and the episode at its end is cut."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks, "EVALUATIONS", 4)
+        patch.setattr(callbacks, "EVALUATIONS", 2)
         patch.setattr(trainer, "RECORDED_STEPS", 20)
         yield
 

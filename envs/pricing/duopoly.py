@@ -7,7 +7,9 @@ Rules
        ``undercut`` one step less (not below the lower Nash price of the grid), ``best-response`` the best answer to the
        agent's last price, ``nash`` always the lower Nash price. ``self`` is no rule but the agent that plays: the rival
        posts the price that the agent thinks best in the rival's place; while it trains, by what it has learned until
-       the latest rollout. Until an agent plays, and beside random play, that rival posts the lower Nash price.
+       the latest rollout. Until an agent plays, and beside random play, that rival posts the lower Nash price. A model
+       file is a frozen agent, which posts what it thinks best in the rival's place; ``learning:FILE`` is one that has
+       learned at the same time (:mod:`palaestra.agents.training.learning_pair`). Meanwhile it drew its prices.
     3. After each period the market closes (terminated) with probability 1 − δ. The expected sum of profits is therefore
        the sum discounted by δ: a firm's present value.
     4. The first period follows one in which both firms posted the lower Nash price.
@@ -46,6 +48,8 @@ from palaestra.envs.pricing.arguments import checked_number
 from palaestra.envs.pricing.demand.count_distributions import logit_shares
 from palaestra.envs.pricing.market import Market
 from palaestra.envs.pricing.metrics import percent_of, robustness, season_measures
+from palaestra.envs.pricing.two_learners.trained_rival import rival_file, trained_table
+from palaestra.envs.trained_players import LEARNING, learns_too
 
 if TYPE_CHECKING:
     from palaestra.envs.core.reference import ReportFigure
@@ -71,14 +75,16 @@ class DuopolyPricing(Market[DuopolyState]):
 
     decided_by: ClassVar[str] = "the last prices of both firms; no personal data"
 
-    def __init__(self, rival: Rival = "tit-for-tat", discount: float = 0.95) -> None:
-        """``rival`` is its rule, or ``self``; ``discount`` is δ.
+    def __init__(self, rival: Rival | str = "tit-for-tat", discount: float = 0.95) -> None:
+        """``rival`` is its rule, ``self``, or the model file of an agent; ``discount`` is δ.
 
         Raises:
-            ValueError: if the rule is unknown or δ is not between 0 and 0.999 (values are iterated).
+            ValueError: if the rule is unknown, the file holds no agent of this market, or δ is not between 0 and 0.999
+                (values are iterated).
         """
-        if rival not in get_args(Rival):
-            raise ValueError(f"rival must be one of {', '.join(get_args(Rival))}, got {rival!r}")
+        file = rival_file(rival)
+        if file is None and rival not in get_args(Rival):
+            raise ValueError(f"rival must be one of {', '.join(get_args(Rival))} or a model file, got {rival!r}")
         self.rule, self.discount = rival, checked_number("discount", discount, 0.0, 0.999)
         self.nash_price, self.nash_profit = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=False)
         self.monopoly_price, self.monopoly_profit = logit_duopoly(QUALITY, COST, MU, OUTSIDE, collude=True)
@@ -95,13 +101,23 @@ class DuopolyPricing(Market[DuopolyState]):
             "nash": np.full(PRICES, self.nash[0]),
             SELF: np.full(PRICES, self.nash[0]),
         }
-        self.answer = answers[rival]  # [the agent's last price] → the rival's next
-        self.meets_itself = rival == SELF
+        self.answer = answers.get(rival, answers[SELF])  # [the agent's last price] → the rival's next
+        self.meets_itself, self.by_pair = rival == SELF, rival == SELF or file is not None
+        self.cumulative: Tensor | None = None  # float32 [225, 14] of the rival's prices, where it draws them
         self.stages, self.num_states, self.first_state = 1, PRICES**2, self.nash[0] * (PRICES + 1)
         self.observation_space, self.action_space = Box(0.0, 1.0, (2,)), Discrete(PRICES)
-        self.answer_table = torch.tensor(self.answer.repeat(PRICES) if self.meets_itself else self.answer)
+        self.answer_table = torch.tensor(self.answer.repeat(PRICES) if self.by_pair else self.answer)
         self.profit_table = torch.tensor(self.profit, dtype=torch.float32).flatten()
         self.fresh, self.nothing = torch.tensor([0, self.nash[0], self.nash[0]]), torch.zeros(1)
+        if file is not None:
+            self.answer_table = _from_the_other_side(trained_table(self, file))
+
+    @classmethod
+    def self_contained(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        file = rival_file(rival := arguments.get("rival"))
+        if file is None:
+            return arguments
+        return {**arguments, "rival": f"{LEARNING * learns_too(rival)}{file.resolve()}"}
 
     def reset(self, rng: Rng) -> DuopolyState:
         period, price, rival = (number.expand(rng.num_envs) for number in self.fresh.unbind())
@@ -109,8 +125,11 @@ class DuopolyPricing(Market[DuopolyState]):
 
     def step(self, state: DuopolyState, action: Tensor, rng: Rng) -> tuple[DuopolyState, Tensor, Tensor]:
         # index_select: [] starts threads even for small batches, and they wait where cores are busy
-        seen = torch.add(state.rival, state.price, alpha=PRICES) if self.meets_itself else state.price
-        rival = self.answer_table.index_select(0, seen)
+        seen = torch.add(state.rival, state.price, alpha=PRICES) if self.by_pair else state.price
+        if self.cumulative is None:
+            rival = self.answer_table.index_select(0, seen)
+        else:
+            rival = (rng.uniform().unsqueeze(1) >= self.cumulative.index_select(0, seen)).sum(1)
         profit = self.profit_table.index_select(0, torch.add(rival, action, alpha=PRICES))
         closes = rng.uniform() >= self.discount
         return DuopolyState(state.period + 1, action, rival, state.revenue + profit), profit, closes
@@ -118,18 +137,31 @@ class DuopolyPricing(Market[DuopolyState]):
     @torch.no_grad()
     def meet(self, act: Callable[[DuopolyState], Tensor]) -> None:
         """Let an agent, as a function from states to actions, be its own rival, which sees the prices from its side."""
-        table = act(self.states(0)).view(PRICES, PRICES)  # [own, rival]
-        self.answer_table.copy_(table.t().flatten())  # in place: steps that are replayed read it there
-        vars(self).pop("solution", None)  # of the market with the rival before
+        self.answer_table.copy_(_from_the_other_side(act(self.states(0))))  # in place: replayed steps read it there
+        for kept in ("answers", "after", "_rewards", "solution"):  # of the market with the rival before
+            vars(self).pop(kept, None)
         if self._best is not None:
             self._best = None
 
-    @property
+    def meet_by_chance(self, act: Callable[[DuopolyState], Tensor], chances: Tensor) -> None:
+        """Let the rival draw its prices; call it before the first step, and again where they change.
+
+        Args:
+            act: what the rival thinks best, as in :meth:`meet`: exact values are those against that.
+            chances: probability of each of its prices, [225, 15], by its own last price · 15 + the agent's.
+        """
+        self.meet(act)
+        sums = chances.cumsum(1)[:, :-1].view(PRICES, PRICES, -1).transpose(0, 1).reshape(PRICES**2, -1).float()
+        if self.cumulative is None:
+            self.cumulative = torch.empty_like(sums)
+        self.cumulative.copy_(sums)
+
+    @cached_property
     def answers(self) -> Array:
         """The rival's next price in each state, int64 [states]."""
-        return self.answer_table.cpu().numpy() if self.meets_itself else self.answer.repeat(PRICES)
+        return self.answer_table.cpu().numpy() if self.by_pair else self.answer.repeat(PRICES)
 
-    @property
+    @cached_property
     def after(self) -> Array:
         """The state after each action, int64 [states, actions]."""
         states: Array = np.arange(PRICES) * PRICES + self.answers[:, None]
@@ -161,17 +193,22 @@ class DuopolyPricing(Market[DuopolyState]):
         return [] if act is None else duopoly_figures(self, self.tabulate(act))
 
     def exact(self, act: Callable[[DuopolyState], Tensor]) -> dict[str, float]:
-        """Against itself also Δ in percent, and the agent's value relative to the best answer to itself."""
-        if not self.meets_itself:
+        """Beside an agent also Δ in percent; against itself the value relative to the best answer to itself."""
+        if not self.by_pair:
             return super().exact(act)
         from palaestra.envs.pricing.two_learners.price_pairs import PricePairs
 
-        self.meet(act)
+        if self.meets_itself:
+            self.meet(act)
         table = self.tabulate(act)
-        pair, value = PricePairs(self, np.stack((table, table), 1)), self.policy_value(table)
+        theirs = self.answers.reshape(PRICES, PRICES).T.reshape(1, -1)  # seen by the rival
+        pair, value = PricePairs(self, np.stack((table, theirs), 1)), self.policy_value(table)
+        collusion = {"collusion_percent": 100.0 * float(pair.collusion[0])}
+        if not self.meets_itself:
+            return super().exact(act) | collusion
         return {
             "exact_mean": value,
-            "collusion_percent": 100.0 * float(pair.collusion[0]),
+            **collusion,
             "of_best_answer_percent": percent_of(value, self.optimal_value()),
             **season_measures(self, table, self.prices, None),
             **robustness(self.stresses(), table),
@@ -202,7 +239,7 @@ class DuopolyPricing(Market[DuopolyState]):
     def action_values(self, stage: int, value: Array) -> Array:
         after = self.after
         future = value[after] if value.ndim == 1 else value[after, np.arange(PRICES)]
-        ahead: Array = self.expected_reward(stage) + self.discount * future
+        ahead: Array = self._rewards + self.discount * future
         return ahead
 
     def transition(self, stage: int, mass: Array) -> Array:
@@ -214,12 +251,21 @@ class DuopolyPricing(Market[DuopolyState]):
         return {f"rival_{rule.replace('-', '_')}": DuopolyPricing(rule, self.discount) for rule in others}
 
     def expected_reward(self, stage: int) -> Array:
+        return self._rewards
+
+    @cached_property
+    def _rewards(self) -> Array:
         reward: Array = self.profit.T[self.answers]
         return reward
 
     def states(self, stage: int) -> DuopolyState:
         own, rival = (torch.tensor(i, device=self.device) for i in np.divmod(np.arange(self.num_states), PRICES))
         return DuopolyState(torch.zeros_like(own), own, rival, torch.zeros_like(own, dtype=torch.float32))
+
+
+def _from_the_other_side(values: Tensor) -> Tensor:
+    """[225] by own last price · 15 + the rival's, as seen by the rival."""
+    return values.view(PRICES, PRICES).t().flatten()
 
 
 class Duopoly(NamedTuple):

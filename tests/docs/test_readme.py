@@ -218,6 +218,8 @@ def _fewer(command: list[str]) -> list[str]:
         return [*FEWER_STEPS[next((agent for agent in FEWER_STEPS if agent in command), "ppo")], *short, *lesson]
     if command[0] == "train" and "--total-timesteps" in command:
         return ["--total-timesteps", "1024", "--no-report"]
+    if command[0] == "collusion" and "--agents" in command:
+        return ["--total-timesteps", "21k", "--num-envs", "128", "--rounds", "2"]
     if command[0] == "collusion" and not {"latest", "undercut"} & {*command}:  # rules and runs meet at once
         return ["--sessions", "3", "--beta", "2e-3", "--stable", "500"]
     if command[0] == "record":

@@ -213,6 +213,7 @@ def resume_run(
     with_report: bool = False,
 ) -> None:
     """Go on with a run from its newest checkpoint, or with a finished one up to another number of steps."""
+    from palaestra.envs.trained_players import learns_too
     from palaestra.train.config.run_config import validated
     from palaestra.train.config.schema import ConfigError
     from palaestra.train.runs.finding import find_unfinished
@@ -233,6 +234,9 @@ def resume_run(
         config = folder.config()
         if config is None:
             raise ConfigError(f"{folder.path} has no {folder.config_file.name} to go on with")
+        if learns_too(config.env_kwargs.get("rival")):
+            both = f"palaestra collusion --resume {shlex.quote(str(folder.path))}"
+            raise ConfigError(f"{folder.path} is one of two runs that learn against each other: go on with {both}")
         if total_timesteps is not None and not (restarted and config.total_timesteps == total_timesteps):
             config = _lengthened(folder, source, config, total_timesteps)
         elif source == folder.path and folder.is_finished(config):

@@ -28,6 +28,7 @@ from palaestra.envs.core import TensorVectorEnv, resolve_device, state_fields
 from palaestra.envs.core.errors import is_machine_failure
 from palaestra.envs.core.user_code import RAISED, describe, one_line
 from palaestra.envs.specs import ResolvedEnv
+from palaestra.envs.trained_players import learns_too
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.stacking import SMALLEST_IMAGE
 from palaestra.envs.wrappers.two_players.opponents import EARLIER, SELF
@@ -260,9 +261,8 @@ def begins_elsewhere(
     """The settings with which an episode of training does not follow from seed and number alone; empty without any."""
     share = agent_kwargs.get("restart_states")
     found = [f"restart_states={share}"] if share else []
-    selves = (("opponent", EARLIER), ("rival", SELF))
-    own = [key for key, name in selves if name in str(env_kwargs.get(key, "")).split("+")]
-    found += [f"env.{key}={env_kwargs[key]}" for key in own]
+    given = [(key, name, str(env_kwargs.get(key, ""))) for key, name in (("opponent", EARLIER), ("rival", SELF))]
+    found += [f"env.{key}={text}" for key, name, text in given if name in text.split("+") or learns_too(text)]
     return " and ".join([*found, *(f"env.{key}={text}" for key, text in (curriculum or {}).items())])
 
 

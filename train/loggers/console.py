@@ -30,6 +30,7 @@ from stable_baselines3.common.logger import KVWriter
 
 from palaestra.train.formatting import fitted, hours
 from palaestra.train.interruptions import LastingOutput, Shown, go_on_without
+from palaestra.train.loggers.metric_names import DECIDED, EVALUATION, TRAINING
 from palaestra.train.loggers.sparkline import Sparkline, scale
 from palaestra.train.loggers.stage import LINE_INTERVAL, REDRAWS_PER_SECOND, Stage
 
@@ -91,6 +92,7 @@ class ProgressOutput(KVWriter):
         percent_of_optimal: Callable[[float], float | None] | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        both_sides: bool = False,
     ) -> None:
         """Show nothing yet.
 
@@ -98,8 +100,9 @@ class ProgressOutput(KVWriter):
             percent_of_optimal: of a mean return, e.g. ``Reference.percent_of_optimal``.
             console: where to; standard output by default.
             clock: in seconds.
+            both_sides: the agent moves for both players of a game while it trains; its returns are no score.
         """
-        self._percent_of_optimal = percent_of_optimal
+        self._percent_of_optimal, self._both_sides = percent_of_optimal, both_sides
         output = cast(TextIO, LastingOutput(sys.stdout, go_on_without))
         plain = None if output.isatty() else False  # FORCE_COLOR makes no terminal of a log file
         self._console = console or Screen(file=output, highlight=False, force_terminal=plain)
@@ -136,7 +139,7 @@ class ProgressOutput(KVWriter):
         self._evaluated, self._trained = Sparkline(count, apart), Sparkline(count, apart)
         for step, mean in found:
             self._evaluated.evaluation(step, self._on_scale(mean, None))
-            self._evaluation = self._score("evaluation, greedy", mean, None)
+            self._evaluation = self._score(EVALUATION, mean, None)
 
     def __enter__(self) -> ProgressOutput:
         self._start = self._row_time = self._clock()
@@ -172,13 +175,13 @@ class ProgressOutput(KVWriter):
             self._return = _number(key_values, "rollout/ep_rew_mean")
             self._reached = _number(key_values, "rollout/percent_of_optimal")
             if self._return is not None and self.steps > before:
-                self._trained.iteration(before, self.steps, self._on_scale(self._return, self._reached))
+                self._trained.iteration(before, self.steps, self._on_scale(self._return, self._reached, trains=True))
         if "rollout/success_rate" in key_values:
             self._success = _number(key_values, "rollout/success_rate")
         evaluated = _number(key_values, "eval/mean_reward")
         if evaluated is not None:
             percent = _number(key_values, "eval/percent_of_optimal")
-            self._evaluation, self._untold = self._score("evaluation, greedy", evaluated, percent), True
+            self._evaluation, self._untold = self._score(EVALUATION, evaluated, percent), True
             self._evaluated.evaluation(self.steps, self._on_scale(evaluated, percent))
         self._unshown = True
         if self._live is None and not self._closed and self._row_time - self._line_time >= LINE_INTERVAL:
@@ -196,9 +199,11 @@ class ProgressOutput(KVWriter):
     def _percent(self, mean: float) -> float | None:
         return None if self._percent_of_optimal is None else self._percent_of_optimal(mean)
 
-    def _on_scale(self, mean: float, percent: float | None) -> float:
+    def _on_scale(self, mean: float, percent: float | None, trains: bool = False) -> float:
         """The percentage where training has one, else the return."""
         own = self._percent(mean)
+        if percent is None and self._both_sides and trains:
+            return mean if own is None else 100.0 * mean
         return mean if own is None else own if percent is None else percent
 
     def _score(self, name: str, mean: float, percent: float | None) -> str:
@@ -236,8 +241,10 @@ class ProgressOutput(KVWriter):
 
     def _scores(self) -> list[str]:
         scores = []
-        if self._return is not None:
-            name = "training, exploring" if self._stage is None else f"stage {self._stage:.0f}, exploring"
+        if self._return is not None and self._both_sides:
+            scores.append(f"{DECIDED}: {100 * self._return:.1f} %")
+        elif self._return is not None:
+            name = TRAINING if self._stage is None else f"stage {self._stage:.0f}, exploring"
             scores.append(self._score(name, self._return, self._reached))
         if self._success is not None:
             scores.append(f"success {100 * self._success:.1f} %")
@@ -282,7 +289,7 @@ class ProgressOutput(KVWriter):
         low, high = (0.0, 100.0) if self._percent(0.0) is not None else scale((self._evaluated, self._trained))
         evaluation = [self._evaluation] if self._evaluation else []
         if self._due is not None:
-            evaluation = evaluation or ["evaluation, greedy: none yet"]
+            evaluation = evaluation or [f"{EVALUATION}: none yet"]
             evaluation += [*([self._evaluated.text(low, high)] if blocks else []), *self._next_evaluation()]
         training = self._scores()
         if self._due is not None and self._return is not None and blocks:

@@ -12,6 +12,7 @@ from palaestra.envs.core import Reference
 from palaestra.train.config.compatibility import Agent
 from palaestra.train.config.run_config import RunConfig
 from palaestra.train.formatting import SCORES, known, minutes
+from palaestra.train.loggers.metric_names import moves_for_both
 
 
 def whole_rollouts(asked: int, done: int, rollout: int) -> int:
@@ -27,7 +28,8 @@ def headlines(config: RunConfig, reference: Reference, model: Agent, done: int, 
     assumed = config.resolved_env.remarks(config.env_kwargs)
     compiled = compile_steps(model.batch, config.resolved_env.short_name) if config.compile else []
     how = [computing(config, model), *compiled, *_fixed_opponent(config)]
-    return [headline(config, model.batch.device, done, rollout), *how, *assumed, returns_on_display(reference)]
+    last = returns_on_display(reference, moves_for_both(config.env_kwargs))
+    return [headline(config, model.batch.device, done, rollout), *how, *assumed, last]
 
 
 def _fixed_opponent(config: RunConfig) -> list[str]:
@@ -93,9 +95,13 @@ def early_end(done: int, total: int, why: str, saved: float) -> str:
     )
 
 
-def returns_on_display(reference: Reference) -> str:
-    """One line on what is shown beside each other: returns while training and in evaluations, and their percentages."""
-    returns = "training explores, evaluations take the best actions (greedy) in held-out episodes"
+def returns_on_display(reference: Reference, both_sides: bool = False) -> str:
+    """One line on what is shown beside each other: returns while training and in evaluations, and their percentages.
+
+    With ``both_sides`` the agent moves for both players of a game while it trains, which is no score.
+    """
+    trains = "in training the agent plays both sides, whose share of won games is no score" if both_sides else ""
+    returns = f"{trains or 'training explores'}, evaluations take the best actions (greedy) in held-out episodes"
     if reference.random is None or reference.optimum is None or reference.random == reference.optimum:
         return f"mean returns: {returns}"
     words = f"{SCORES['random']} ({known(reference.random)}) is 0 %, {SCORES['optimum']} ({known(reference.optimum)})"

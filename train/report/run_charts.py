@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from palaestra.train.formatting import NORMALISED, SCORES, condition_name, four_digits, minus
+from palaestra.train.loggers.metric_names import DECIDED, EVALUATION, TRAINING, moves_for_both
 from palaestra.train.plain_json import is_moderate_number
 from palaestra.train.report.charts import (
     Curve,
@@ -21,10 +22,10 @@ from palaestra.train.report.run_record import RunRecord
 from palaestra.train.report.scales import finite
 
 STEPS = "environment steps"
-TRAINING, EVALUATION = "training, exploring", "evaluation, greedy"
 MOST_WHOLE = 60  # bars of a histogram of whole numbers
 BARS = 30
 MOST_CURVES = 40  # of columns that other people's callbacks have added
+_OF_BOTH = "The agent moves for both players while it trains, so this is no score; the other games are drawn."
 _PLAIN = -1  # colour of what is only there to compare with
 
 
@@ -115,7 +116,15 @@ def _changes(record: RunRecord, name: str) -> bool:
 
 
 def _returns(record: RunRecord, prefix: str) -> list[SvgChart]:
-    curves = _both(record, "rollout/ep_rew_mean", "eval/mean_reward")
+    trained = "rollout/ep_rew_mean"
+    if not moves_for_both(record.settings.get("env_kwargs")):
+        return _scores(record, prefix, trained)
+    won = Column(DECIDED.capitalize(), ((trained, TRAINING),), "share", note=_OF_BOTH)
+    return [*_scores(record, prefix, ""), *_charts(record, [won], prefix)]
+
+
+def _scores(record: RunRecord, prefix: str, trained: str) -> list[SvgChart]:
+    curves = _both(record, trained, "eval/mean_reward")
     if not curves:
         return []
     names = {"random": _PLAIN, "optimum": _PLAIN}

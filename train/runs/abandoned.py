@@ -34,7 +34,7 @@ def set_aside(folder: RunFolder, source: Path, model: Agent, tell: Callable[[str
         return  # it is as new as the newest checkpoint
     if not later and last <= step and not folder.is_evaluated():
         return
-    best = max(folder.curves.evaluations(), key=lambda evaluation: evaluation.mean_reward, default=None)
+    best = folder.curves.best()
     files = [*folder.evaluation_files(), folder.facts_file, folder.video_file]
     files += [folder.best_file] if source != folder.best_file and best is not None and best.step > step else []
     checkpoints = sorted((path for path in folder.checkpoint_files() if path.stem > own), reverse=True)

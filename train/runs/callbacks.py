@@ -1,7 +1,8 @@
 """Evaluations and checkpoints at regular intervals during training.
 
 1. A tenth of the steps apart: an evaluation on episodes of its own seed, neither trained nor finally evaluated on; the
-   agent with the best one so far is kept as ``best.zip``. What goes wrong with one is told, and never ends training.
+   agent with the best one so far is kept as ``best.zip``, in small games for two the one with the least exploitability.
+   What goes wrong with one is told, and never ends training.
    With a rule by which training may end early they are half as far apart: a score is noticed after a fortieth of the
    steps on average, which on 6 × 6 Snake takes about as long as the ten evaluations that come on top of the others.
 2. Between two iterations, every ``checkpoint_every``: a checkpoint, and ``model.zip`` from the same moment. Where
@@ -35,6 +36,7 @@ from palaestra.train.evaluation.policies import AgentPolicy, Tell, untold
 from palaestra.train.evaluation.statistics import share_of
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
+from palaestra.train.loggers.metric_names import moves_for_both
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.curves import TrainingEvaluation
 from palaestra.train.runs.machine import process_seconds
@@ -67,7 +69,7 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._count, self._interval = count, max(1, config.total_timesteps // count)
         self.next_evaluation = self._interval
         self._leads = process_group().rank == 0  # the others only train, and save their shares
-        self._best = folder.curves.best_score() if folder.best_file.is_file() else -math.inf
+        self._best = folder.curves.best() if folder.best_file.is_file() else None
         self._steps, self._seconds = checkpoint_interval(config.checkpoint_every)
         self._save_at_step, self._save_at_time = math.inf, math.inf
         self.solved_after: float | None = None
@@ -164,14 +166,17 @@ class EvalAndCheckpointCallback(BaseCallback):
         metrics |= self._game_metrics(result)
         for key, value in (metrics | self._above_training(result.score)).items():
             self.logger.record(key, value)
-        self._found.append(TrainingEvaluation(self.num_timesteps, result.score, metrics.get("eval/lower_end")))
-        if result.score > self._best:
-            self._best = result.score
+        more = (metrics.get(name) for name in ("eval/lower_end", "eval/exploitability"))
+        self._found.append(TrainingEvaluation(self.num_timesteps, result.score, *more))
+        if result.score > -math.inf and (self._best is None or self._found[-1].rank > self._best.rank):  # no NaN
+            self._best = self._found[-1]
             checkpoints.check_there(self.folder)
             self.model.save(self.folder.best_file)
 
     def _above_training(self, score: float) -> dict[str, float]:
         """By how much the score is above that of the latest training episodes, if both are of one environment."""
+        if moves_for_both(self.config.env_kwargs):
+            return {}
         env, window = self.model.env, self.model.ep_info_buffer or ()
         means = episode_means(window, self.model.n_envs * process_group().size)
         last = not isinstance(env, StagedVecEnv) or env.stage == env.count - 1

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
 
 
 class TrainingEvaluation(NamedTuple):
-    """One evaluation on the validation seed: after how many steps, the mean return, and the lower end of its interval
-    where it was repeated with more episodes (:mod:`palaestra.train.config.stop_rule`)."""
+    """One evaluation on the validation seed: after how many steps, the mean return, the lower end of its interval where
+    it was repeated with more episodes (:mod:`palaestra.train.config.stop_rule`), and in small games for two the agent's
+    exploitability (:mod:`palaestra.train.evaluation.games.exploitability`)."""
 
     step: int
     mean_reward: float
     lower_end: float | None = None
+    exploitability: float | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The greater, the better: exploitability, which is exact, comes before a score against one opponent."""
+        return -(self.exploitability or 0.0), self.mean_reward
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,10 @@ class Curves:
     def evaluations(self) -> list[TrainingEvaluation]:
         """The evaluations during training so far, without the final one, whose episodes are held out."""
         return [
-            TrainingEvaluation(int(row[STEP]), float(row["eval/mean_reward"]), _float(row.get("eval/lower_end")))
+            TrainingEvaluation(
+                *(int(row[STEP]), float(row["eval/mean_reward"])),
+                *(_float(row.get(name)) for name in ("eval/lower_end", "eval/exploitability")),
+            )
             for row in self._rows()
             if row.get("eval/mean_reward") and row.get(ITERATION)
         ]
@@ -81,6 +91,10 @@ class Curves:
         told = [float(row["time/time_elapsed"]) for row in self._rows() if row.get("time/time_elapsed")]
         seconds = [second for second in told if 0.0 <= second <= LONGEST]
         return sum(now for now, later in pairwise([*seconds, -1.0]) if later < now)
+
+    def best(self) -> TrainingEvaluation | None:
+        """The evaluation during training whose weights were kept, the first of equals; None before the first."""
+        return max(self.evaluations(), key=lambda evaluation: evaluation.rank, default=None)
 
     def best_score(self) -> float:
         """The best evaluation during training so far; −∞ before the first."""

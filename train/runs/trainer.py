@@ -28,6 +28,7 @@ from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
 from palaestra.train.loggers.headline import early_end, headlines, lengthened, whole_rollouts
+from palaestra.train.loggers.metric_names import moves_for_both
 from palaestra.train.loggers.tracker import Tracker, trackers_of
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.abandoned import set_aside
@@ -157,7 +158,7 @@ def _train(
     at_end: ExitStack,
 ) -> RunResult:
     reference = config.resolved_env.reference(config.env_kwargs)
-    progress = ProgressOutput(reference.percent_of_optimal)
+    progress = ProgressOutput(reference.percent_of_optimal, both_sides=moves_for_both(config.env_kwargs))
     model = _agent(config, env, folder, resume, progress.message)
     if not config.graph:
         model.record_with(None)
@@ -199,7 +200,7 @@ def _train(
         seconds, stop.when = started.seconds, ""
         env.close()  # some can be open once only
         stop.check()  # it may have been asked for in the last iteration
-        finished, evaluation = True, _final_evaluation(model, config, folder, tracker, stop, progress)
+        finished, evaluation = True, final_evaluation(model, config, folder, tracker, stop, progress)
     except (Stopped, KeyboardInterrupt):
         seconds = started.seconds
     before = {} if resume is None else folder.facts()
@@ -286,7 +287,7 @@ def _numbers(result: Evaluation) -> dict[str, float]:
     return {key: value for key, value in result.as_dict().items() if isinstance(value, int | float)}
 
 
-def _final_evaluation(
+def final_evaluation(
     model: Agent, config: RunConfig, folder: RunFolder, tracker: Tracker, stop: StopSignal, progress: ProgressOutput
 ) -> Evaluation | None:
     """Held-out episodes; the last row of the curves, with the last update's losses; a recorded episode.

@@ -1,11 +1,15 @@
-"""The best response to a policy in a small game for two, exact: how much perfect knowledge of it can win.
+"""The best response to a policy in a game for two, exact: how much perfect knowledge of it can win.
 
-1. All positions that can be reached are found forwards, each once; they are those of a game without chance.
-2. Backwards, the responder's value of a position is the most that a move leads to where it is his turn, and the
+1. Forwards: the positions that can be reached where the responder makes any moves and the policy its own, each once. A
+   policy that is sure of its moves comes into few: on boards of 20 cells into thousands, of millions that there are.
+2. Backwards: the responder's value of a position is the most that a move leads to where it is his turn, and the
    policy's expectation where it is the policy's. Once as first player, once as second.
 3. Exploitability is NashConv over the number of players: the mean over both sides of what the best response earns above
    the value of the game. That value is one side's gain and the other's loss, so the mean is that of the two best
    responses' returns: 0 for perfect play, at most 1 where a win is worth 1.
+
+Games without chance alone have such positions. A game is too large if a player who always makes the first legal move
+comes into more of them than are looked at, which is known before a policy is asked.
 
 Source: NashConv and exploitability as Lanctot et al. have them, "A unified game-theoretic approach to multiagent
 reinforcement learning", NeurIPS 2017, section 2, and "OpenSpiel", arXiv:1908.09453, section 3.
@@ -25,8 +29,7 @@ from palaestra.envs.core.batching.records import some_rows, state_fields
 from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.wrappers.two_players.opponents import legal_moves
 
-MOST_POSITIONS = 2_000_000
-MOST_IN_LAYER = 300_000  # after so many moves; by far fewer than all, so that a large game is given up within a second
+MOST_POSITIONS = 2_000_000  # that are reached against one policy, by one side
 _TRIED, _DRAWS = 1024, 8  # moves of a layer in which chance is looked for, and with how many different random numbers
 Probabilities = Callable[[Any], Tensor]
 """A policy: probabilities float [N, A] of the actions in N states."""
@@ -41,60 +44,108 @@ class _Layer:
     """Positions after so many moves, and what each action leads to.
 
     Attributes:
-        player: int64 [M] whose turn it is.
-        legal: bool [M, A].
-        earned: float64 [M, A], of the player who moves.
-        child: int64 [M, A], the place in the next layer; −1 where the game is over.
+        mine: bool [M], it is the responder's turn.
+        share: float64 [M, A], probabilities of the actions: the policy's, or 1 for each legal one of the responder.
+        earned: float64 [M, A], by the responder.
+        child: int64 [M, A], the place in the next layer; −1 where the game is over, and of actions without a share.
     """
 
-    state: Any
-    player: Tensor
-    legal: Tensor
+    mine: Tensor
+    share: Tensor
     earned: Tensor
     child: Tensor
 
 
-class AllPositions:
-    """The positions of a game in which it goes on, found once for any number of policies."""
+@dataclass(frozen=True)
+class BestResponse:
+    """What a best response to a policy earns.
 
-    def __init__(self, game: TensorEnv[Any], most: int = MOST_POSITIONS) -> None:
-        """Find them.
+    Attributes:
+        first, second: returns as first and as second player.
+        asked: positions in which the policy was asked.
+    """
 
-        Raises:
-            TooLargeError: if there are more than ``most``, or than ``MOST_IN_LAYER`` after the same number of moves.
-            ValueError: if the game has chance.
-        """
-        self.layers: list[_Layer] = []
-        self.count = 0
-        state = _without_chance(lambda rng: game.reset(rng), 1)
-        while state is not None:
-            found = _rows(state)
-            self.count += found
-            if self.count > most or found > MOST_IN_LAYER:
-                raise TooLargeError(f"{type(game).__name__} has too many positions, over {min(self.count, most):,}")
-            layer, state = _layer(game, state)
-            self.layers.append(layer)
+    first: float
+    second: float
+    asked: int
+
+    @property
+    def exploitability(self) -> float:
+        """See the module."""
+        return (self.first + self.second) / 2
 
 
-def _layer(game: TensorEnv[Any], state: Any) -> tuple[_Layer, Any]:
-    """A layer, and the states of the next one; None if the game is over wherever it leads."""
-    legal = legal_moves(game, state)
-    (n, count), first = legal.shape, int(getattr(game.action_space, "start", 0))
-    actions = torch.arange(first, first + count).repeat(n)
-    rows = torch.arange(n).repeat_interleave(count)
-    before = some_rows(state, rows)
+def best_response(
+    game: TensorEnv[Any], policy: Probabilities, most: int = MOST_POSITIONS, batch: int = 65_536
+) -> BestResponse:
+    """The exact best response to a policy, which is asked in positions that it can come into, ``batch`` at a time.
+
+    Raises:
+        TooLargeError: if more than ``most`` positions can be reached.
+        ValueError: if the game has chance.
+    """
+    returns: list[float] = []
+    asked = 0
+    for responder in (0, 1):
+        layers = _reached(game, policy, responder, most, batch)
+        asked += sum(int((~layer.mine).sum()) for layer in layers)
+        later = torch.zeros(0, dtype=torch.float64)
+        for layer in reversed(layers):
+            later = _values(layer, later)
+        returns.append(float(later[0]))
+    return BestResponse(returns[0], returns[1], asked)
+
+
+def require_small(game: TensorEnv[Any], most: int = MOST_POSITIONS) -> None:
+    """Raise a TooLargeError, or a ValueError for a game with chance, unless it has best responses; see the module."""
+
+    def first_move(state: Any) -> Tensor:
+        legal = legal_moves(game, state)
+        return torch.nn.functional.one_hot(legal.byte().argmax(1), legal.shape[1])
+
+    best_response(game, first_move, most)
+
+
+def _reached(game: TensorEnv[Any], policy: Probabilities, responder: int, most: int, batch: int) -> list[_Layer]:
+    """The positions that a responder can reach, layer by layer."""
+    layers, count = [], 0
+    state = _without_chance(lambda rng: game.reset(rng), 1)
+    while state is not None:
+        count += (found := _rows(state))
+        if count > most:
+            raise TooLargeError(f"{type(game).__name__} has too many positions, over {most:,}")
+        mine, share = game.player(state) == responder, legal_moves(game, state).double()
+        own = (~mine).nonzero().squeeze(1)
+        for first in range(0, len(own), batch):
+            part = own[first : first + batch]
+            share[part] = policy(some_rows(state, part)).double()
+        places, state, earned = _following(game, state, share)
+        child = torch.full(share.shape, -1)
+        child[share > 0] = places
+        gains = torch.zeros_like(share)
+        gains[share > 0] = earned
+        layers.append(_Layer(mine, share, torch.where(mine.unsqueeze(1), gains, -gains).view(found, -1), child))
+    return layers
+
+
+def _following(game: TensorEnv[Any], state: Any, share: Tensor) -> tuple[Tensor, Any, Tensor]:
+    """Where the moves that have a share lead to, in the order of their places.
+
+    Returns:
+        Places int64 [K] among the next states, −1 where the game is over; these states, each once, None without any;
+        what the moves earn their players, float64 [K].
+    """
+    rows, moves = (share > 0).nonzero().unbind(1)
+    before, actions = some_rows(state, rows), moves + int(getattr(game.action_space, "start", 0))
     some = slice(_TRIED)
-    _without_chance(lambda rng: game.step(some_rows(before, some), actions[some], rng), min(_TRIED, n * count))
+    _without_chance(lambda rng: game.step(some_rows(before, some), actions[some], rng), min(_TRIED, len(rows)))
     after, earned, over = game.step(before, actions, Rng(rows, 0))
-    going = (~over & legal.flatten()).nonzero().squeeze(1)
-    child = torch.full((n * count,), -1)
-    following = None
-    if len(going):
-        after = some_rows(after, going)
-        first_rows, places = _each_once(after)
-        child[going], following = places, some_rows(after, first_rows)
-    layer = _Layer(state, game.player(state), legal, earned.double().view(n, count), child.view(n, count))
-    return layer, following
+    places, going = torch.full_like(rows, -1), (~over).nonzero().squeeze(1)
+    if not len(going):
+        return places, None, earned.double()
+    after = some_rows(after, going)
+    first, places[going] = _each_once(after)
+    return places, some_rows(after, first), earned.double()
 
 
 def _rows(state: Any) -> int:
@@ -133,63 +184,9 @@ def _each_once(state: Any) -> tuple[Tensor, Tensor]:
     return first, places
 
 
-@dataclass(frozen=True)
-class BestResponse:
-    """What a best response to a policy earns.
-
-    Attributes:
-        first, second: returns as first and as second player.
-        asked: positions in which the policy was asked.
-    """
-
-    first: float
-    second: float
-    asked: int
-
-    @property
-    def exploitability(self) -> float:
-        """See the module."""
-        return (self.first + self.second) / 2
-
-
-def best_response(positions: AllPositions, policy: Probabilities, batch: int = 65_536) -> BestResponse:
-    """The exact best response to a policy, which is asked in positions that it can come into, ``batch`` at a time."""
-    returns: list[float] = []
-    asked = 0
-    for responder in (0, 1):
-        shares = _shares(positions, policy, responder, batch)
-        asked += sum(int((share.sum(1) > 0).sum()) for share in shares)
-        later = torch.zeros(0, dtype=torch.float64)
-        for layer, share in zip(reversed(positions.layers), reversed(shares), strict=True):
-            later = _values(layer, share, later, responder)
-        returns.append(float(later[0]))
-    return BestResponse(returns[0], returns[1], asked)
-
-
-def _shares(positions: AllPositions, policy: Probabilities, responder: int, batch: int) -> list[Tensor]:
-    """The policy's probabilities float64 [M, A] in each layer, 0 where it is not to move or never comes."""
-    reached = torch.ones(1, dtype=torch.bool)
-    shares = []
-    for layer, following in zip(positions.layers, (*positions.layers[1:], None), strict=True):
-        share = torch.zeros_like(layer.earned)
-        own = (reached & (layer.player != responder)).nonzero().squeeze(1)
-        for first in range(0, len(own), batch):
-            rows = own[first : first + batch]
-            share[rows] = policy(some_rows(layer.state, rows)).double()
-        shares.append(share)
-        if following is not None:
-            taken = torch.where((layer.player == responder).unsqueeze(1), layer.legal, share > 0)
-            led = layer.child[taken & reached.unsqueeze(1)]
-            reached = torch.zeros(len(following.player), dtype=torch.bool)
-            reached[led[led >= 0]] = True
-    return shares
-
-
-def _values(layer: _Layer, share: Tensor, later: Tensor, responder: int) -> Tensor:
-    """What the responder gets in all, float64 [M], in positions that are reached; ``later`` is of the next layer."""
-    mine = (layer.player == responder).unsqueeze(1)
-    earned = torch.where(mine, layer.earned, -layer.earned)
+def _values(layer: _Layer, later: Tensor) -> Tensor:
+    """What the responder gets in all from the positions of a layer, float64 [M]; ``later`` is of the next one."""
     rest = torch.where(layer.child < 0, 0.0, later[layer.child.clamp(min=0)]) if len(later) else 0.0
-    values = earned + rest
-    best = values.masked_fill(~layer.legal, -torch.inf).amax(1)
-    return torch.where(mine.squeeze(1), best, (share * values).sum(1))
+    values = layer.earned + rest
+    best = values.masked_fill(layer.share == 0, -torch.inf).amax(1)
+    return torch.where(layer.mine, best, (layer.share * values).sum(1))

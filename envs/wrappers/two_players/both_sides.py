@@ -3,8 +3,9 @@
 1. A step is one move. Its reward is that of the player who makes it, and what follows is worth to that player the
    negative of what it is worth to the next one: the view says so (``TensorEnv.alternates``), and agents discount with
    −γ instead of γ. All else that they compute (advantages, λ-returns, n-step returns, targets) stays as it is.
-2. An episode begins with the game's first position or, every other time, with one of :data:`OPENINGS` positions of
-   random games, each drawn from all moves of its game. Games that an agent plays against itself alone become alike.
+2. An episode begins with one of :data:`OPENINGS` positions of random games, one of each, the more likely the earlier
+   it is. Games that an agent plays against itself alone become alike, and it never learns how other beginnings end;
+   there are few first positions, and what is right in them takes most games to tell.
 
 Source: of −γ, Littman, "Markov games as a framework for multi-agent reinforcement learning", ICML 1994, for two players
 who take turns, with whom the minimax over mixed moves is a maximum.
@@ -28,7 +29,8 @@ from palaestra.envs.wrappers.two_players.opponents import SELF, RandomOpponent
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
-OPENINGS = 8192
+OPENINGS = 65_536
+_EARLY = 4.0
 _MOST_MOVES = 512  # of a random game of which openings are taken
 
 
@@ -54,8 +56,7 @@ class BothSides(GameView):
 
     def reset(self, rng: Rng) -> Any:
         drawn = rng.integers(0, OPENINGS)
-        opened = map_state(lambda field: field.index_select(0, drawn), self.openings)
-        return select(rng.integers(0, 2) == 1, opened, self.env.reset(rng.spawn()))
+        return map_state(lambda field: field.index_select(0, drawn), self.openings)
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
         """The share of draws: the only games in which nobody earns anything."""
@@ -76,18 +77,21 @@ class BothSides(GameView):
 
 
 def random_openings(game: TensorEnv[Any], count: int) -> Any:
-    """So many positions of random games, one of each, all moves before its end being equally likely.
+    """So many positions of random games, one of each; the one after k moves has a weight of 1 / (k + :data:`_EARLY`).
 
     They are the same at each call, and on every device.
     """
     keys = torch.arange(count, device=game.device)
     state = kept = game.reset(Rng(keys, 0))
     running = torch.ones(count, dtype=torch.bool, device=game.device)
+    total = 1.0 / _EARLY  # of the weights so far
     for moves in range(1, _MOST_MOVES):
         rng = Rng(keys, moves)
         state, _, over = game.step(state, RandomOpponent()(game, state, rng), rng.spawn())
         running = running & ~over
         if not running.any():
             break
-        kept = select(running & (rng.uniform() * (moves + 1) < 1.0), state, kept)  # the latest of so many, by chance
+        weight = 1.0 / (moves + _EARLY)
+        total += weight
+        kept = select(running & (rng.uniform() * total < weight), state, kept)  # the latest of so many, by chance
     return kept

@@ -37,7 +37,7 @@ _PLAYERS: tuple[Opponent, ...] = (
     RandomOpponent(),
     *(LookaheadOpponent(name, plies) for name, plies in LOOKAHEAD.items()),
 )
-_GOING_ON = 1  # the number of the random numbers of games that go on, beside those of games that are drawn from
+_GOING_ON, _BEGUN = 1, 2  # the numbers of the random numbers of games that go on and begin, beside drawn ones' 0
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,22 @@ def mixed_positions(game: TensorEnv[Any], seed: int, numbers: Tensor, agent: Opp
         if not live.any():
             break
     return Positions(drawn, numbers, ply, seed)
+
+
+def first_positions(game: TensorEnv[Any], seed: int, count: int, side: int) -> Positions:
+    """Positions in which the player of that side, 0 or 1, makes the first of his moves; perfect play made those before.
+
+    Args:
+        count: of games; those that end before are left out.
+    """
+    numbers = torch.arange(count)
+    rng = Rng(_game_keys(seed, numbers, _BEGUN), 0)
+    state = game.reset(rng.spawn())
+    ply, live = torch.zeros_like(numbers), torch.ones_like(numbers, dtype=torch.bool)
+    for _ in range(side):
+        state, _, over = game.step(state, _resisting(game, state, game.game_value(state), rng.spawn()), rng.spawn())
+        ply, live = ply + 1, live & ~over
+    return Positions(state, numbers, ply, seed).of(live)
 
 
 def _game_keys(seed: int, numbers: Tensor, purpose: int) -> Tensor:

@@ -323,10 +323,10 @@ def test_a_killed_process_is_started_anew_and_nothing_is_lost(walk: str, undistu
 
 
 def test_a_refusal_is_not_undone_by_a_restart(walk: str, undisturbed: Path, tmp_path: Path) -> None:
-    """A finished run of the same configuration is there; processes that are started anew may not take it for theirs."""
+    """A finished run of the same configuration is there; a process that is started anew may not take it for its own."""
     run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
+    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=1", "--max-restarts=1"]
     done = subprocess.run(
         [*program, "-m", "palaestra.train", *arguments(walk, run)],
         capture_output=True,

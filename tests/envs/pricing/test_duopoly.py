@@ -192,5 +192,5 @@ def test_discounts_that_make_no_sense_are_refused(discount: Any) -> None:
 
 
 def test_unknown_rivals_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"rival must be one of tit-for-tat.*, self, got 'copy'"):
+    with pytest.raises(ValueError, match=r"rival must be one of tit-for-tat.*, self or a model file, got 'copy'"):
         DuopolyPricing("copy")  # type: ignore[arg-type]

@@ -111,6 +111,20 @@ def test_no_episode_yet_and_evaluations_and_success() -> None:
     ]
 
 
+def test_self_play_has_no_score_in_training() -> None:
+    """The agent moves for both: 0.976 of the games were won by somebody, which is no 2.8 % of the best known."""
+    console, clock = Console(file=io.StringIO()), Clock()
+    progress = ProgressOutput(REFERENCE.percent_of_optimal, console, clock, both_sides=True)
+    progress.total = 300
+    progress.plan_evaluations(3, 100, lambda: 400)
+    progress.write({**row(100, 0.976, 100.0), "eval/mean_reward": 7.0}, {}, 0)
+    progress.write({**row(200, 0.5, 100.0), "eval/mean_reward": 17.5}, {}, 0)
+    assert pictured(80, progress)[2:] == [
+        "evaluation, greedy: 17.50 (50.0 %)           ▂▅·",
+        "self-play games that one side wins: 50.0 %   █▅·",
+    ]
+
+
 def test_an_unknown_optimum_is_not_mentioned() -> None:
     stream = io.StringIO()
     console = Console(file=stream, highlight=False)

@@ -482,7 +482,7 @@ def test_a_finished_run_sends_its_page_and_an_interrupted_one_none(
     def stopped(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "_final_evaluation", stopped)
+    monkeypatch.setattr(trainer, "final_evaluation", stopped)
     result = trainer.train(config, RunFolder.new(config, tmp_path / "cut"), "offline", None, report_after_training)
     assert result.interrupted
     assert result.report is None

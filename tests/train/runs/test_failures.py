@@ -117,7 +117,7 @@ def no_space(monkeypatch: pytest.MonkeyPatch, name: str, writes: int) -> Iterato
     [
         ("0512.zip", 0, []),
         ("model.zip", 4, [5, 4]),
-        ("best.zip", 0, [2, 1]),
+        ("best.zip", 0, [4, 3]),
         ("5120.zip", 0, [9, 8]),
         ("eval.json", 0, [10, 9]),
     ],

@@ -372,7 +372,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")} == before
 
 
-@pytest.mark.parametrize("place", ["_final_evaluation", "write_facts"])
+@pytest.mark.parametrize("place", ["final_evaluation", "write_facts"])
 def test_a_kill_after_training_loses_nothing_of_the_last_row(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,7 +134,7 @@ def test_evaluations_leave_out_half_a_line_and_the_final_evaluation(tmp_path: Pa
     assert run.curves.best_score() == -float("inf")
     lines = [f"{STEP},{ITERATION},eval/mean_reward", "512,512,", "1024,1024,7.5", "2048,2048,-1", "2048,,99"]
     run.progress_file.write_text("\n".join([*lines, ""]) + "4096,4096,12")
-    assert run.curves.evaluations() == [(1024, 7.5, None), (2048, -1.0, None)]
+    assert run.curves.evaluations() == [(1024, 7.5, None, None), (2048, -1.0, None, None)]
     assert run.curves.best_score() == 7.5
 
 

@@ -18,6 +18,7 @@ from palaestra.train.recording import show
 from palaestra.train.runs.run_folder import RunFolder
 
 TINY = "cartpole --num-envs 64 --total-timesteps 2k --device cpu --set n_steps=16 --set batch_size=256 --run-dir run"
+TINY += " --track disabled --no-report --set env.max_episode_steps=40"  # so that evaluations are short
 
 
 @pytest.fixture
@@ -61,14 +62,14 @@ def test_ctrl_c_skips_the_rest_and_keeps_the_model(
     place: str, pressed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that goes on to more steps has an evaluation and a video of before, which are not the new agent's."""
-    assert command(monkeypatch, f"train {TINY} --track disabled") == 0
+    assert command(monkeypatch, f"train {TINY}") == 0
     assert files() == [True, True, True]
     config = RunFolder(Path("run")).config()
     assert config is not None
     before = RunFolder(Path("run")).evaluation_file.read_text()
     capsys.readouterr()
     pressed(place, signal.SIGINT)
-    assert command(monkeypatch, "train --resume run --total-timesteps 4k --track disabled") == 0
+    assert command(monkeypatch, "train --resume run --total-timesteps 4k --track disabled --no-report") == 0
     out, error = capsys.readouterr()
     assert error == ""
     rest = "the final evaluation and the recording" if place == "evaluation" else "the recording"
@@ -97,7 +98,7 @@ def test_other_signals_leave_the_end_to_be_done(
     """A second Ctrl-C ends at once, and a machine that is taken away says SIGTERM."""
     monkeypatch.setattr(interruptions, "TOGETHER", 0.0)
     pressed(place, *numbers)
-    assert command(monkeypatch, f"train {TINY} --track disabled") == 130
+    assert command(monkeypatch, f"train {TINY}") == 130
     assert "interrupted after 2,048 steps; go on with: palaestra train --resume run\n" in capsys.readouterr().out
-    assert command(monkeypatch, "train --resume run --track disabled") == 0
+    assert command(monkeypatch, "train --resume run --track disabled --no-report") == 0
     assert files() == [True, True, True]

@@ -44,19 +44,39 @@ def collusion(
         float | None, typer.Option(parser=read_number, metavar="X", help="What a period's profit counts later [0.95].")
     ] = None,
     seed: Annotated[int | None, typer.Option(parser=read_index, metavar="N", help="Of the learners [0].")] = None,
+    agents: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Instead of Q-learners train two agents against each other, as dqn,ppo."),
+    ] = None,
+    total_timesteps: Annotated[
+        int | None, typer.Option(parser=read_count, metavar="N", help="Steps of each of them [1M].")
+    ] = None,
+    num_envs: Annotated[
+        int | None, typer.Option(parser=read_count, metavar="N", help="Markets that each learns from (its preset's).")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(parser=read_count, metavar="N", help="How often each sees the other anew [100]."),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Folder to make for both runs (default: two below runs/).")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with two such runs; name one.")] = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Write a picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Let two pricing algorithms meet, and tell prices, profits, and what an undercut leads to.
 
     Without AGENT two Q-learners learn against each other in many sessions, as in Calvano et al. (2020): 250 sessions
-    take some minutes, and a larger --beta less. The index of collusion is 0 at Nash prices and 1 at a cartel's.
+    take some minutes, and a larger --beta less. The index of collusion is 0 at Nash prices and 1 at a cartel's. With
+    --agents two networks learn instead, each from its own profits: two runs, that meet at the end.
 
     \b
     palaestra collusion --record learners.png
     palaestra collusion --sessions 1000 --json
     palaestra collusion latest
     palaestra collusion latest undercut --record pair.png
+    palaestra collusion --agents dqn,ppo --total-timesteps 500k
     """
     if record is not None:
         if record.suffix.lower() != ".png":
@@ -67,7 +87,17 @@ def collusion(
     given = {
         n: v for n, v in zip(_TABULAR, (sessions, alpha, beta, stable, seed, discount), strict=True) if v is not None
     }
-    if first is None:
+    training = {"total_timesteps": total_timesteps, "num_envs": num_envs, "rounds": rounds, "run_dir": run_dir}
+    training = {name: value for name, value in training.items() if value is not None}
+    if agents is not None or resume is not None:
+        if first is not None:
+            raise UsageError(f"{first}: --agents and --resume train two agents: name none that is trained")
+        from palaestra.train.commands.looking.deep_learners import learned_pair
+
+        pairs, facts = _pair(*learned_pair(agents, resume, given, training))
+    elif training:
+        raise UsageError(f"--{next(iter(training)).replace('_', '-')} is of agents that learn: --agents A,B names two")
+    elif first is None:
         pairs, facts = _learners(given)
     elif given:
         raise UsageError(f"--{next(iter(given))} is of Q-learners, which learn where no AGENT is named")

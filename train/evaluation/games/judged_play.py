@@ -20,15 +20,21 @@ from palaestra.envs.core import Array, TensorVectorEnv, map_state
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.registry import resolve
 from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
-from palaestra.envs.wrappers.two_players.best_response import AllPositions, BestResponse, TooLargeError, best_response
+from palaestra.envs.wrappers.two_players.best_response import (
+    BestResponse,
+    TooLargeError,
+    best_response,
+    require_small,
+)
 from palaestra.envs.wrappers.two_players.opponents import legal_moves, require_perfect_play
-from palaestra.envs.wrappers.two_players.positions import holds_value, judged, mixed_positions
+from palaestra.envs.wrappers.two_players.positions import first_positions, holds_value, judged, mixed_positions
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS
 from palaestra.train.evaluation.policies import AgentPolicy, Player, Policy, RandomPolicy, Tell, untold
 from palaestra.train.evaluation.processes import play_in_processes, processes_for
 from palaestra.train.evaluation.statistics import share_interval
 
 AT_ONCE = 500  # positions of which progress is told
+BEGUN = 200  # games from the beginning, on each side
 PLAYED_ON = 2000  # of the positions; the solver takes three times as long for playing on as for the move alone
 _WIDTHS = (4, 8)  # plies of a band, of short games and of long ones
 _LONG = 24  # plies
@@ -107,6 +113,8 @@ class JudgedPlay:
         by_ply, by_value: the positions divided by the moves before, and by the value that they have.
         won, held: won positions that the policy goes on to win against perfect play, and drawn ones that it does not
             lose, of the first ``PLAYED_ON``.
+        begun: whole games against perfect play, as first and as second player, that end as perfect play would; none of
+            the side on which the game is lost.
         response: to its policy, exact; None where that is not known, and ``unknown`` says why.
     """
 
@@ -119,6 +127,7 @@ class JudgedPlay:
     by_value: list[KeptMoves]
     won: Share
     held: Share
+    begun: tuple[Share, Share]
     response: BestResponse | None
     unknown: str | None
 
@@ -136,6 +145,8 @@ class JudgedPlay:
             "by_value": [one.as_dict() for one in self.by_value],
             "won_positions_won": self.won.as_dict(),
             "drawn_positions_held": self.held.as_dict(),
+            "games_held_as_first": self.begun[0].as_dict(),
+            "games_held_as_second": self.begun[1].as_dict(),
             "exploitability": None if found is None else found.exploitability,
             "best_response_as_first": None if found is None else found.first,
             "best_response_as_second": None if found is None else found.second,
@@ -173,6 +184,7 @@ def judge_player(player: Player, count: int, seed: int = 0, tell: Tell = untold)
         ],
         won=Share.of(held[:PLAYED_ON][value[:PLAYED_ON] > 0]),
         held=Share.of(held[:PLAYED_ON][value[:PLAYED_ON] == 0]),
+        begun=_begun(player, rules, seed),
         response=response,
         unknown=unknown,
     )
@@ -211,6 +223,19 @@ def _judge(player: Player, rules: AgainstOpponent, seed: int, numbers: range, te
     return [tuple(column.cpu().numpy() for column in part) for part in parts]
 
 
+def _begun(player: Player, rules: AgainstOpponent, seed: int) -> tuple[Share, Share]:
+    """The games that a policy holds as first and as second player."""
+    agent, game = PolicyPlayer(player.policy, rules, player.device), rules.env
+    shares = []
+    for side in (0, 1):
+        found = first_positions(game, EVALUATION_SEEDS + seed, BEGUN, side)
+        value = game.game_value(found.state)
+        open_ = value >= 0
+        held = holds_value(game, found.of(open_), value[open_], agent) if open_.any() else value[open_]
+        shares.append(Share.of(held.cpu().numpy()))
+    return shares[0], shares[1]
+
+
 def _kept(name: str, kept: Array, decision: Array) -> KeptMoves:
     return KeptMoves(name, Share.of(kept), Share.of(kept[decision]))
 
@@ -224,20 +249,10 @@ def _by_ply(ply: Array, kept: Array, decision: Array) -> list[KeptMoves]:
     return [_kept(name, kept[row], decision[row]) for name, row in zip(named, rows, strict=True) if row.any()]
 
 
-def exact_response(
-    policy: Policy, rules: AgainstOpponent, device: str, positions: AllPositions | None = None
-) -> tuple[BestResponse | None, str | None]:
-    """The best response to a policy, or why it is not known.
-
-    Args:
-        positions: of the game, where they have been found.
-    """
+def exact_response(policy: Policy, rules: AgainstOpponent, device: str) -> tuple[BestResponse | None, str | None]:
+    """The best response to a policy, or why it is not known."""
     if not policy.deterministic and not isinstance(policy, RandomPolicy):
         return None, "exploitability is of play without chance"
-    try:
-        found = AllPositions(rules.env) if positions is None else positions
-    except TooLargeError as error:
-        return None, f"exploitability is not known: {error}"
     agent = PolicyPlayer(policy, rules, device)
 
     def shares(state: Any) -> Tensor:
@@ -248,4 +263,8 @@ def exact_response(
         action = agent(rules.env, state, Rng(none, 0)) - int(getattr(rules.action_space, "start", 0))
         return torch.nn.functional.one_hot(action, legal.shape[1])
 
-    return best_response(found, shares), None
+    try:
+        require_small(rules.env)
+        return best_response(rules.env, shares), None
+    except TooLargeError as error:
+        return None, f"exploitability is not known: {error}"

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 NOTHING = "–"
 HEADS = ("positions", "value kept", "95 % interval", "with a decision", "value kept", "95 % interval", "in")
 ON_HEADS = ("positions", "share", "95 % interval", "played on against perfect play")
-_GOES_ON = {"won_positions_won": "won ones that are won", "drawn_positions_held": "drawn ones that are not lost"}
+_GOES_ON = {
+    "won_positions_won": "won ones that are won",
+    "drawn_positions_held": "drawn ones that are not lost",
+    "games_held_as_first": "whole games as first player that keep their value",
+    "games_held_as_second": "whole games as second player that keep their value",
+}
 
 
 def judged_tables(found: JudgedPlay, title: str, width: int | None) -> str:
@@ -40,8 +45,8 @@ def kept_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def going_on_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A row for won positions, and one for drawn ones."""
-    return [(*_cells(content.get(key)), name) for key, name in _GOES_ON.items()]
+    """A row for won positions, one for drawn ones, and one for whole games on each side, if told."""
+    return [(*_cells(content.get(key)), name) for key, name in _GOES_ON.items() if key in content]
 
 
 def exploitability_told(content: Mapping[str, Any]) -> str:

@@ -14,16 +14,11 @@ from torch.nn.functional import one_hot
 
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.games.connect_four import ConnectFour
-from palaestra.envs.wrappers.two_players.best_response import AllPositions, TooLargeError, best_response
+from palaestra.envs.wrappers.two_players.best_response import TooLargeError, best_response, require_small
 from palaestra.envs.wrappers.two_players.opponents import legal_moves, move_values
 
 Cells = tuple[tuple[int, ...], ...]  # of each column the stones from below, by player
 SMALL = ConnectFour(4, 4)
-
-
-@pytest.fixture(scope="module")
-def positions() -> AllPositions:
-    return AllPositions(SMALL)
 
 
 def uniform(state: Any) -> Tensor:
@@ -32,6 +27,7 @@ def uniform(state: Any) -> Tensor:
 
 
 def leftmost(state: Any) -> Tensor:
+    assert len(state.moves), "asked of no position"
     return one_hot(legal_moves(SMALL, state).byte().argmax(1), 4)
 
 
@@ -82,28 +78,27 @@ PLAIN: dict[str, Callable[[Cells, list[int]], dict[int, float]]] = {
 
 
 @pytest.mark.parametrize(("name", "policy"), [("uniform", uniform), ("leftmost", leftmost)])
-def test_the_best_response_is_what_a_plain_recursion_finds(name: str, policy: Any, positions: AllPositions) -> None:
-    found = best_response(positions, policy)
+def test_the_best_response_is_what_a_plain_recursion_finds(name: str, policy: Any) -> None:
+    found = best_response(SMALL, policy)
     first, second = (plain_response(PLAIN[name], responder) for responder in (0, 1))
     assert found.first == pytest.approx(first, abs=1e-9)
     assert found.second == pytest.approx(second, abs=1e-9)
     assert found.exploitability == pytest.approx((first + second) / 2, abs=1e-9)
 
 
-def test_a_policy_is_asked_where_it_comes_alone(positions: AllPositions) -> None:
+def test_a_policy_is_asked_where_it_comes_alone() -> None:
     """134,289 positions go on on 4 × 4 (tests/envs/games/test_perfect_play.py); a policy without chance sees few."""
-    assert positions.count == 134_289
-    assert best_response(positions, uniform, batch=1000).asked == 134_289, "each on one of the two sides"
-    assert best_response(positions, leftmost).asked < 5_000
+    assert best_response(SMALL, uniform, batch=1000).asked == 134_289, "each on one of the two sides"
+    assert best_response(SMALL, leftmost).asked < 5_000
 
 
-def test_perfect_play_has_no_exploitability(positions: AllPositions) -> None:
-    found = best_response(positions, perfect)
+def test_perfect_play_has_no_exploitability() -> None:
+    found = best_response(SMALL, perfect)
     assert (found.first, found.second, found.exploitability) == (0.0, 0.0, 0.0)
 
 
-def test_batches_change_nothing(positions: AllPositions) -> None:
-    assert best_response(positions, uniform, batch=777) == best_response(positions, uniform)
+def test_batches_change_nothing() -> None:
+    assert best_response(SMALL, uniform, batch=777) == best_response(SMALL, uniform)
 
 
 @dataclass(frozen=True)
@@ -137,22 +132,23 @@ class LastStone(ConnectFour):
 def test_a_game_worked_by_hand() -> None:
     """A policy that always takes one of four stones: a responder who begins takes one, and of the two that come back to
     him both; second he takes one of three, and of two the policy leaves him the last."""
-    one = best_response(AllPositions(LastStone()), lambda state: one_hot(torch.zeros_like(state.left), 4))
+    one = best_response(LastStone(), lambda state: one_hot(torch.zeros_like(state.left), 4))
     assert (one.first, one.second, one.exploitability) == (1.0, 1.0, 1.0)
 
     def best(state: Any) -> Tensor:
         """To leave three stones to the other player."""
         return one_hot(torch.where(state.left % 3 == 2, 1, 0), 4)
 
-    found = best_response(AllPositions(LastStone()), best)
+    found = best_response(LastStone(), best)
     assert (found.first, found.second) == (1.0, -1.0), "the first player wins against anybody, if he knows how"
     assert found.exploitability == 0.0
 
 
 def test_games_with_chance_and_large_ones_are_refused() -> None:
     with pytest.raises(ValueError, match="best responses are found in games without chance alone"):
-        AllPositions(LastStone(lucky=True))
-    with pytest.raises(TooLargeError, match="ConnectFour has too many positions, over 10,000"):
-        AllPositions(ConnectFour(6, 7), most=10_000)
-    with pytest.raises(TooLargeError, match="ConnectFour has too many positions, over 797,388"):
-        AllPositions(ConnectFour(6, 7))
+        require_small(LastStone(lucky=True))
+    with pytest.raises(TooLargeError, match="ConnectFour has too many positions, over 1,000"):
+        best_response(SMALL, uniform, most=1000)
+    with pytest.raises(TooLargeError, match="ConnectFour has too many positions, over 2,000,000"):
+        require_small(ConnectFour(6, 7))
+    require_small(ConnectFour(5, 5), most=25_000)

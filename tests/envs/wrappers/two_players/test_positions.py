@@ -19,7 +19,13 @@ from palaestra.envs.wrappers.two_players.opponents import (
     legal_moves,
     move_values,
 )
-from palaestra.envs.wrappers.two_players.positions import Positions, holds_value, judged, mixed_positions
+from palaestra.envs.wrappers.two_players.positions import (
+    Positions,
+    first_positions,
+    holds_value,
+    judged,
+    mixed_positions,
+)
 
 SMALL = ConnectFour(4, 4)
 PERFECT, RANDOM = LookaheadOpponent("perfect", None), RandomOpponent()
@@ -150,3 +156,17 @@ def test_perfect_play_resists_where_it_is_lost(found: Positions) -> None:
     taken = ahead.gather(1, action.unsqueeze(1)).squeeze(1)
     assert torch.equal(taken[lost], ahead[lost].amax(1)), "it does not let itself be beaten at once where it can last"
     assert (ahead[lost].amax(1) > -1).any()
+
+
+def test_games_begin_with_either_player_after_moves_of_perfect_play() -> None:
+    begun = first_positions(SMALL, 5, 300, 0)
+    assert (int(begun.ply.max()), int(begun.state.moves.max())) == (0, 0)
+    answered = first_positions(SMALL, 5, 300, 1)
+    assert (answered.ply == 1).all()
+    assert (answered.state.moves == 1).all()
+    assert len(answered.state.other.unique()) == 4, "all four first moves keep the draw"
+    assert torch.equal(SMALL.game_value(answered.state), torch.zeros(300))
+    perfect = holds_value(SMALL, answered, torch.zeros(300), PERFECT)
+    random = holds_value(SMALL, answered, torch.zeros(300), RANDOM)
+    assert perfect.all()
+    assert 0 < int(random.sum()) < 200

@@ -10,6 +10,7 @@ from typing import Any
 import imageio.v3
 import numpy as np
 import pytest
+import yaml
 from PIL import ImageColor
 
 from palaestra.agents import PPO, RecurrentPPO
@@ -20,6 +21,10 @@ from palaestra.envs.pricing.duopoly import DuopolyPricing, rule_table
 from palaestra.envs.pricing.two_learners.price_pairs import PricePairs
 from palaestra.envs.pricing.two_learners.q_learners import SessionSettings, learn_prices
 from palaestra.train import cli
+from palaestra.train.commands.train import resume_run
+from palaestra.train.config.schema import ConfigError
+from palaestra.train.runs import trainer
+from palaestra.train.runs.pair import paired_runs
 
 QUICK = "--sessions 6 --beta 2e-3 --stable 500 --seed 3"
 MARKET = DuopolyPricing()
@@ -134,6 +139,17 @@ def test_the_picture_shows_the_prices_of_the_undercut(collusion: Any, tmp_path: 
         ("--discount 1", "--discount must be"),
         ("nothing-here", "no run 'nothing-here'"),
         ("nash --record page.gif", "--record page.gif: choose a name that ends in .png"),
+        ("--agents dqn", "--agents dqn: name two, with a comma, as dqn,ppo"),
+        ("--agents dqn,pppo", "unknown agent 'pppo'; did you mean 'ppo'?"),
+        ("--agents dqn,sac", "sac needs bounded continuous actions"),
+        ("--agents dqn,ppo --rounds 0", "0: must be at least 1"),
+        ("--agents ppo,ppo --rounds 9k --total-timesteps 8k", "rounds=9,000: there are only 8,000 steps"),
+        ("--agents dqn,ppo --beta 1e-3", "--beta is of Q-learners: leave it or --agents out"),
+        ("--agents dqn,ppo --discount 1", "discount"),
+        ("nash --agents dqn,ppo", "nash: --agents and --resume train two agents: name none that is trained"),
+        ("--rounds 5", "--rounds is of agents that learn: --agents A,B names two"),
+        ("--resume latest --seed 1", "--resume goes on with the runs' own settings: leave --seed out"),
+        ("--resume nothing-here", "no run 'nothing-here'"),
     ],
 )
 def test_what_is_refused_in_one_line(collusion: Any, tmp_path: Path, line: str, message: str) -> None:
@@ -143,6 +159,29 @@ def test_what_is_refused_in_one_line(collusion: Any, tmp_path: Path, line: str, 
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_agents_learn_and_meet(collusion: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed of the two is what the command prints of their folders; both go on together, or not at all."""
+    monkeypatch.setattr(trainer, "_record_episode", lambda *arguments: None)
+    monkeypatch.setattr(paired_runs, "PARTS", 2)
+    line = "--agents ppo,pqn --total-timesteps 9000 --num-envs 128 --rounds 2 --seed 4 --run-dir two --json"
+    status, out, err = collusion(line)
+    assert status == 0, err
+    found = json.loads(out)
+    first, second = "two/1-ppo", "two/2-pqn"
+    assert f"run folders: {first} and {second}" in err
+    status, out, _ = collusion(f"{first} {second} --json")
+    assert (status, json.loads(out)) == (0, found)
+    seeds = [yaml.safe_load((tmp_path / name / "config.yaml").read_text())["seed"] for name in (first, second)]
+    assert seeds == [8, 9]
+    status, out, err = collusion(f"--resume {second} --json")
+    assert (status, json.loads(out)) == (0, found)
+    assert f"{first} and {second} are finished" in err
+    status, _, err = collusion(line)
+    assert (status, err) == (2, "palaestra: error: two exists already; a run is never overwritten\n")
+    with pytest.raises(ConfigError, match="go on with palaestra collusion --resume two/1-ppo"):
+        resume_run(first, "disabled", 20_000)
 
 
 def test_agents_that_do_not_fit_are_refused(collusion: Any, trained: Any, tmp_path: Path) -> None:

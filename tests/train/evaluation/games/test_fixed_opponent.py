@@ -19,6 +19,8 @@ from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, evaluate
 from palaestra.train.evaluation.policies import RandomPolicy
 from palaestra.train.players import find_player
 from palaestra.train.recording import show
+from palaestra.train.runs import trainer
+from palaestra.train.runs.finding import curves
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import train_new
 
@@ -93,6 +95,28 @@ def test_files_of_the_run_name_the_opponent(run: Path) -> None:
     config = folder.config()
     assert config is not None
     assert config.env_kwargs["opponent"] == "earlier+random", "training goes on as it was"
+
+
+def test_returns_of_both_sides_are_told_as_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever wins gets 1: the mean is the share of games that one side wins, and compares with no evaluation."""
+    monkeypatch.setattr(trainer, "_record_episode", lambda *arguments: None)
+    config = resolve_config(
+        "connect-four", num_envs=64, total_timesteps=64 * 8 * 10, settings=[*SMALL, *FEW, "env.opponent=self"]
+    )
+    train_new(config, tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "in training the agent plays both sides, whose share of won games is no score" in told
+    assert "training, exploring" not in told
+    rows = curves(tmp_path / "run")
+    assert 0.0 < rows["rollout/ep_rew_mean"][-2] <= 1.0
+    assert "eval/mean_reward" in rows
+    assert "eval/above_training" not in rows
+    assert command(monkeypatch, f"report {tmp_path / 'run'} --out {tmp_path / 'page.html'}") == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Self-play games that one side wins" in page
+    assert "The agent moves for both players while it trains, so this is no score" in page
 
 
 def test_commands_name_the_opponent(

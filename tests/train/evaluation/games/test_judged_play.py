@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import command
 from made_once import made_once
+from torch.nn.functional import one_hot
 
+from palaestra.agents.search.searching_player import SearchingPlayer
 from palaestra.envs import resolve
+from palaestra.envs.games.connect_four import ConnectFour
+from palaestra.envs.wrappers.two_players.best_response import best_response
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation.games import judged_play
 from palaestra.train.evaluation.games.exploitability import ExploitabilityLog
 from palaestra.train.evaluation.games.judged_play import Share, judge_player
 from palaestra.train.players import find_player
+from palaestra.train.runs import callbacks
+from palaestra.train.runs.curves import TrainingEvaluation
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import train_new
 
@@ -48,6 +55,8 @@ def test_perfect_play_is_perfect(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert found["won_positions_won"]["percent"] == found["drawn_positions_held"]["percent"] == 100.0
     assert found["won_positions_won"]["count"] > 20
     assert (found["exploitability"], found["best_response_as_first"], found["best_response_as_second"]) == (0, 0, 0)
+    for games in (found["games_held_as_first"], found["games_held_as_second"]):
+        assert (games["count"], games["percent"]) == (200, 100.0)
 
 
 def test_random_play(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +71,8 @@ def test_random_play(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert sum(kind["kept"]["count"] for kind in found["by_value"]) == 600
     lost = found["by_value"][2]
     assert (lost["name"], lost["kept"]["percent"], lost["kept_of_decisions"]["count"]) == ("lost", 100.0, 0)
+    assert 0 < found["games_held_as_first"]["percent"] < 60
+    assert 0 < found["games_held_as_second"]["percent"] < 60
 
 
 def test_the_table_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +83,8 @@ def test_the_table_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert lines[1].endswith("with a decision  value kept    95 % interval  in")
     assert lines[2].split()[:3] == ["200", "100.0", "%"]
     assert lines[2].endswith("all positions")
+    assert lines[-2].split()[:2] == ["200", "100.0"]
+    assert lines[-2].endswith("whole games as second player that keep their value")
     assert lines[-1] == "exploitability 0: the best response, exact, earns 0 as first and 0 as second player"
 
 
@@ -99,11 +112,46 @@ def test_evaluations_while_training_log_the_exploitability(run: Path) -> None:
     with RunFolder(run).progress_file.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["eval/exploitability"]]
     assert len(rows) >= 3
-    best = max(rows, key=lambda row: float(row["eval/mean_reward"]))
+    best = max(rows, key=lambda row: (-float(row["eval/exploitability"]), float(row["eval/mean_reward"])))
     player = find_player(f"{run}:best", None, False, ())
     response, _ = judged_play.exact_response(player.policy, judged_play.game_rules(player), "cpu")
     assert response is not None
     assert float(best["eval/exploitability"]) == response.exploitability
+
+
+def test_the_weights_with_the_least_exploitability_are_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([1.0, 0.5, 0.0, 0.5, 0.0, 1.0])
+    scores = {0.5: 0.9, 0.0: 0.1, 1.0: 0.2}  # the best score is of another agent
+    monkeypatch.setattr(ExploitabilityLog, "metrics", lambda *args: {"eval/exploitability": next(told)})
+    steps, settings = 64 * 8, ["env.rows=4", "env.columns=4", "n_steps=8", "batch_size=256", "n_epochs=1"]
+    monkeypatch.setattr(callbacks, "EVALUATIONS", 6)
+    config = resolve_config("connect-four", num_envs=64, total_timesteps=steps * 6, settings=settings)
+    train_new(config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert [one.exploitability for one in folder.curves.evaluations()] == [1.0, 0.5, 0.0, 0.5, 0.0, 1.0]
+    best = folder.curves.best()
+    assert best is not None
+    assert best.exploitability == 0.0
+    with zipfile.ZipFile(folder.best_file) as archive:
+        assert json.loads(archive.read("data"))["num_timesteps"] == best.step
+    ranks = [TrainingEvaluation(1, score, None, worst).rank for worst, score in scores.items()]
+    assert max(ranks) == (0.0, 0.1)
+    assert TrainingEvaluation(1, 0.3).rank > TrainingEvaluation(1, 0.2).rank
+
+
+def test_the_exploitability_of_a_search_is_that_of_its_moves(run: Path) -> None:
+    player = find_player(str(run), None, False, (), 8)
+    response, _ = judged_play.exact_response(player.policy, judged_play.game_rules(player), "cpu")
+    game, search = ConnectFour(4, 4), SearchingPlayer(find_player(str(run), None, False, ()).policy.model, 8)  # type: ignore[attr-defined]
+    alone = best_response(game, lambda state: one_hot(search.move(game, state), 4))
+    assert response == alone
+    plain, _ = judged_play.exact_response(
+        find_player(str(run), None, False, ()).policy, judged_play.game_rules(player), "cpu"
+    )
+    assert plain is not None
+    assert plain.asked != alone.asked, "it plays otherwise"
 
 
 def test_large_games_and_other_environments_have_no_exploitability() -> None:

@@ -1,0 +1,1 @@
+"""Two runs whose agents learn against each other."""
