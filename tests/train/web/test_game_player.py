@@ -12,7 +12,7 @@ from chromium import barriers, press, shown
 from exported_runs import command
 
 from palaestra.envs.core.vector import TensorVectorEnv
-from palaestra.envs.games.connect_four import ConnectFour
+from palaestra.envs.registry import resolve
 from palaestra.train.evaluation.policies import AgentPolicy
 from palaestra.train.players import find_player
 
@@ -55,9 +55,11 @@ def _told(page: Any) -> str:
 
 def test_a_whole_game_by_clicks_is_that_of_the_agent_and_the_rules(pages: Path) -> None:
     """The person clicks the first free column from the left; every answer is the agent's best move."""
-    policy = find_player(str(pages / "four"), None, False, ()).policy
+    player = find_player(str(pages / "four"), None, False, ())
+    policy = player.policy
     assert isinstance(policy, AgentPolicy)
-    batch = TensorVectorEnv(ConnectFour(), 1, device="cpu")
+    game = resolve(player.env).make(1, device="cpu", **player.env_kwargs).env.env
+    batch = TensorVectorEnv(game, 1, device="cpu")
     with shown(pages / "four-page.html") as page:
         _now(page)
         obs, _ = batch.reset()

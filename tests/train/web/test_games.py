@@ -18,6 +18,7 @@ from palaestra.envs.core.rng import Rng, env_keys
 from palaestra.envs.core.vector import TensorVectorEnv
 from palaestra.envs.games.bitboards import line_cells
 from palaestra.envs.games.connect_four import ConnectFour
+from palaestra.envs.registry import resolve
 from palaestra.envs.wrappers import wrapped
 from palaestra.envs.wrappers.two_players.by_settings import one_player_view
 from palaestra.train.evaluation.policies import AgentPolicy
@@ -25,7 +26,7 @@ from palaestra.train.players import find_player
 from palaestra.train.web.onnx_graph import page_network
 from palaestra.train.web.worlds import world_of
 
-AGENTS = {"four": (6, 7), "wide-four": (4, 6)}
+AGENTS = ("four", "wide-four")
 
 
 def _games(env: ConnectFour, count: int, anywhere: float) -> tuple[list[dict[str, Any]], Array]:
@@ -76,9 +77,9 @@ def test_games_are_the_same_to_the_bit(
     assert {-1.0, 1.0} <= set(rewards.tolist())
 
 
-def _positions(name: str, count: int) -> tuple[Tensor, Tensor]:
+def _positions(game: ConnectFour, count: int) -> tuple[Tensor, Tensor]:
     """Observations and legal moves in positions of random games."""
-    batch = TensorVectorEnv(ConnectFour(*AGENTS[name]), 100, device="cpu", seed=3)
+    batch = TensorVectorEnv(game, 100, device="cpu", seed=3)
     obs, _ = batch.reset()
     chance, seen, legal = torch.Generator().manual_seed(4), [], []
     for _ in range(count // 100):
@@ -93,8 +94,9 @@ def _positions(name: str, count: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_page_computes_the_agents_scores_and_moves(name: str, pages: Path, tmp_path: Path) -> None:
     """With exact weights in 1,200 positions of random games: scores to 1e-4, and moves but where rounding decides."""
-    obs, legal = _positions(name, 1200)
-    policy = find_player(str(pages / name), None, False, ()).policy
+    player = find_player(str(pages / name), None, False, ())
+    obs, legal = _positions(resolve(player.env).make(1, device="cpu", **player.env_kwargs).env.env, 1200)
+    policy = player.policy
     assert isinstance(policy, AgentPolicy)
     network = page_network((pages / f"{name}.onnx").read_bytes(), "float32")
     found = run_player(tmp_path, network=network, observations=obs.tolist(), masks=legal.tolist()).reshape(1200, -1)

@@ -219,9 +219,10 @@ class GamePlayer {
     const kind = found.log_probabilities ? "probabilities" : "values";
     const whose = who === "hint" ? `Its ${kind} in your place` : `The agent's ${kind} before its last move`;
     if (!found.value) return `${whose}.`;
-    const value = found.value[0];
-    const expects = value > 0.05 ? "a win" : value < -0.05 ? "a loss" : "an even game";
-    return `${whose}; value ${signed(value)}: it expects ${expects}${who === "hint" ? " for you" : ""}.`;
+    const [value, size] = [found.value[0], Math.abs(found.value[0])];
+    const kinds = size < 0.5 ? ["a small advantage", "a small disadvantage"] : ["a win", "a loss"];
+    const expected = size < 0.05 ? "an even game" : kinds[value > 0 ? 0 : 1];
+    return `${whose}; value ${signed(value)}: it expects ${expected}${who === "hint" ? " for you" : ""}.`;
   }
 }
 
