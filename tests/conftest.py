@@ -52,7 +52,7 @@ def undivided() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_runs() -> Iterator[None]:
-    """A run of this process is evaluated twice while it trains, instead of 10 times, and the episode at its end is cut."""
+    """A run of this process is evaluated twice while it trains, not 10 times, and the episode at its end is cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks, "EVALUATIONS", 2)
         patch.setattr(trainer, "RECORDED_STEPS", 20)
