@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import stat
 import sys
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # before anything imports pygame
@@ -51,10 +52,25 @@ def undivided() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_runs() -> Iterator[None]:
-    """A run of this process is evaluated twice while it trains, instead of 10 times, and the episode at its end is cut."""
+    """A run of this process is evaluated twice while it trains, not 10 times, and the episode at its end is cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks, "EVALUATIONS", 2)
         patch.setattr(trainer, "RECORDED_STEPS", 20)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unflushed() -> Iterator[None]:
+    """Files of this process are not forced to the disk, for which tests would wait: none of them cuts the power."""
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        mode = os.fstat(handle).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            real(handle)  # which may refuse
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
         yield
 
 
