@@ -104,6 +104,13 @@ class TensorEnv(ABC, Generic[StateT]):
         """
         raise NotImplementedError
 
+    def seen_as(self, observation_space: gymnasium.Space[Any]) -> TensorEnv[StateT] | None:
+        """Optional, of such a game: the same rules, states and device with those observations, if it has them.
+
+        An agent that was trained with other observations can then be an opponent here.
+        """
+        return None
+
     def reference_against(self, opponent: str, begins: str) -> Reference:
         """Optional, of such a game: returns of known policies against that opponent, either side beginning."""
         return Reference()

@@ -29,10 +29,10 @@ Known
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, Space
 from torch import Tensor
 
 from palaestra.envs.core import Quantity, Reference, TensorEnv
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from palaestra.envs.core.rng import Rng
     from palaestra.envs.rendering.canvas import Canvas
 
+
+Observation = Literal["flat", "grid"]
 
 # Mean returns against an opponent, by who begins, of random play and of two-ply lookahead. Random play against itself:
 # 200,000 games on a board of lists, standard error 0.0022; lookahead against it: 10,000 games each, 0.005; the others:
@@ -78,7 +80,7 @@ class ConnectFour(TensorEnv[ConnectFourState]):
         self,
         rows: int = 6,
         columns: int = 7,
-        observation: Literal["flat", "grid"] = "flat",
+        observation: Observation = "flat",
         threats: bool = False,
     ) -> None:
         if observation not in ("flat", "grid"):
@@ -120,6 +122,15 @@ class ConnectFour(TensorEnv[ConnectFourState]):
         cells = torch.stack(boards, 1).unsqueeze(2) & self.seen  # [N, planes, cells]
         planes = cells.bool().view(torch.uint8)  # bytes become floats in a seventh of bools' time
         return planes.float().view(-1, *self.observation_shape)
+
+    def seen_as(self, observation_space: Space[Any]) -> ConnectFour | None:
+        views = (
+            ConnectFour(self.rows, self.columns, observation, threats)
+            for observation in get_args(Observation)
+            for threats in (False, True)
+        )
+        found = next((view for view in views if view.observation_space == observation_space), None)
+        return None if found is None else found.to(self.device)  # type: ignore[return-value]
 
     def player(self, state: ConnectFourState) -> Tensor:
         return state.moves & 1

@@ -148,24 +148,34 @@ class TrainedOpponent:
         player = read_player(file, "cpu", simulations)
         if player.remembers:
             raise ValueError(f"{file}: an agent with a memory of its own cannot be an opponent")
+        seen = _seen_as(game, player.observation_space)
         for what in ("observation", "action"):
-            theirs, own = getattr(player, f"{what}_space"), getattr(game, f"{what}_space")
+            theirs, own = getattr(player, f"{what}_space"), getattr(seen or game, f"{what}_space")
             if theirs != own:
                 raise ValueError(f"{file}: its agent was trained with {what}s {theirs}, and this game has {own}")
         self._players: dict[str, Any] = {"cpu": player}
+        self._views: dict[str, Any] = {}
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         device = str(game.device)
         if device not in self._players:
             self._players[device] = read_player(self.file, device, self.simulations)
         player = self._players[device]
+        if device not in self._views:  # the agent sees the game as it was trained
+            self._views[device] = _seen_as(game, player.observation_space)
+        view = self._views[device]
         if self.simulations:
-            moves: Tensor = player.move(game, state, rng)
+            moves: Tensor = player.move(view, state, rng)
             return moves
-        return _act(player, game, state, rng)
+        return _act(player, view, state, rng)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainedOpponent:
         return self  # a frozen agent, which copies of a game share
+
+
+def _seen_as(game: TensorEnv[Any], observation_space: Any) -> TensorEnv[Any] | None:
+    """The game with these observations; None if it has no such view."""
+    return game if game.observation_space == observation_space else game.seen_as(observation_space)
 
 
 @torch.no_grad()

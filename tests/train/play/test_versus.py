@@ -8,10 +8,15 @@ from typing import Any
 
 import pygame
 import pytest
+import torch
 from command_line import command
 
 from palaestra.agents import PPO
 from palaestra.envs import make, resolve
+from palaestra.envs.core.rng import Rng
+from palaestra.envs.games.connect_four import ConnectFour
+from palaestra.envs.wrappers.two_players.both_sides import random_openings
+from palaestra.envs.wrappers.two_players.opponents import opponents_named
 from palaestra.train.play import game
 
 
@@ -34,7 +39,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_scripted_opponents(versus: str, opponent: str, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     small = "--set env.rows=4 --set env.columns=4"
     assert command(monkeypatch, f"play connect-four --versus {versus} {small}") == 0
-    assert asked["env_kwargs"] == {"rows": 4, "columns": 4, "opponent": opponent}
+    assert asked["env_kwargs"] == {"rows": 4, "columns": 4, "opponent": opponent, "threats": True}
     assert asked["rival"] is None, "nobody plays beside the person"
     assert "opponent" in asked["given"]
 
@@ -55,6 +60,25 @@ def test_an_agent_of_this_board_and_of_another(
     )
     assert command(monkeypatch, "play connect-four --versus gone.zip") == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("search", ["", "@8"])
+def test_an_opponent_sees_the_game_as_it_was_trained(search: str, tmp_path: Path) -> None:
+    """Its moves in a game that shows less are those in its own, and another board has no such view."""
+    file, positions = tmp_path / "four.zip", 64
+    settings: dict[str, Any] = {"rows": 4, "columns": 4, "observation": "grid", "threats": True}
+    env = make("connect-four", 4, device="cpu", **settings)
+    model: Any = PPO("MlpPolicy", env, n_steps=8, batch_size=32, learning_rate=0.1)
+    model.learn(64)
+    model.save(file)
+    own, plain, keys = ConnectFour(**settings), ConnectFour(4, 4), torch.arange(positions)
+    state = random_openings(plain, positions)
+    moves = [opponents_named(game, f"{file}{search}")[0](game, state, Rng(keys, 1)) for game in (own, plain)]
+    assert torch.equal(*moves)
+    assert len(moves[0].unique()) > 1
+    assert ConnectFour(5, 4).seen_as(own.observation_space) is None
+    with pytest.raises(ValueError, match="its agent was trained with observations"):
+        opponents_named(ConnectFour(5, 4), f"{file}{search}")
 
 
 class Typist:
