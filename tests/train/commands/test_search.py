@@ -21,12 +21,13 @@ CARTPOLE = Path(__file__).parents[2] / "data/runs-885ce09/ppo-cartpole"
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an agent that knows nothing and one without a policy."""
-    env = make("connect-four", 4, device="cpu", rows=4, columns=4)
+    env = make("connect-four", 4, device="cpu", rows=4, columns=4, threats=True)  # as the preset of PPO has it
     model: Any = PPO("MlpPolicy", env, n_steps=8, batch_size=32, seed=0)
     for head in (model.policy.action_net, model.policy.value_net):  # which knows nothing
         torch.nn.init.zeros_(head.weight)
     model.save(tmp_path / "four.zip")
-    DQN("MlpPolicy", env, buffer_size=100).save(tmp_path / "values.zip")
+    plain = make("connect-four", 4, device="cpu", rows=4, columns=4)
+    DQN("MlpPolicy", plain, buffer_size=100).save(tmp_path / "values.zip")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

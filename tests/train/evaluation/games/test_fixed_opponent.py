@@ -80,7 +80,7 @@ def test_the_final_evaluation_is_against_the_fixed_opponent(run: Path) -> None:
             player.env,
             player.policy,
             episodes=found["episodes"],
-            env_kwargs={"rows": 4, "columns": 4, "opponent": opponent},
+            env_kwargs={**player.env_kwargs, "opponent": opponent},
         ).mean
         for opponent in ("two-ply", "random", "earlier")
     }

@@ -144,7 +144,10 @@ def test_the_weights_with_the_least_exploitability_are_the_best(
 def test_the_exploitability_of_a_search_is_that_of_its_moves(run: Path) -> None:
     player = find_player(str(run), None, False, (), 8)
     response, _ = judged_play.exact_response(player.policy, judged_play.game_rules(player), "cpu")
-    game, search = ConnectFour(4, 4), SearchingPlayer(find_player(str(run), None, False, ()).policy.model, 8)  # type: ignore[attr-defined]
+    game, search = (
+        ConnectFour(4, 4, threats=True),
+        SearchingPlayer(find_player(str(run), None, False, ()).policy.model, 8),
+    )  # type: ignore[attr-defined]
     alone = best_response(game, lambda state: one_hot(search.move(game, state), 4))
     assert response == alone
     plain, _ = judged_play.exact_response(
