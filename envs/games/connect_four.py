@@ -85,6 +85,8 @@ class ConnectFour(TensorEnv[ConnectFourState]):
     ) -> None:
         if observation not in ("flat", "grid"):
             raise ValueError(f'observation must be "flat" or "grid", got {observation!r}')
+        if type(threats) is not bool:
+            raise ValueError(f"threats must be true or false, got {threats!r}")
         self.shape = BoardShape(rows, columns)
         self.rows, self.columns, self.observation, self.threats = rows, columns, observation, threats
         planes = 5 if threats else 2

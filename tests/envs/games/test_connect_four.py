@@ -231,6 +231,7 @@ def test_the_first_player_wins_as_often_as_in_a_plain_simulation() -> None:
         ({"rows": 3}, "rows must be a whole number of at least 4, got 3"),
         ({"columns": 7.0}, "columns must be a whole number of at least 4, got 7.0"),
         ({"rows": 8, "columns": 8}, "takes 72 bits, (rows + 1) × columns, and there are 62: name fewer"),
+        ({"threats": 1}, "threats must be true or false, got 1"),
         ({"observation": "planes"}, 'observation must be "flat" or "grid", got \'planes\''),
     ],
 )
