@@ -89,6 +89,14 @@ def read_player(file: Path, device: str, simulations: int = 0) -> Any:
     return _readers[0](file, device, simulations)
 
 
+def require_spaces(player: Any, rules: Any, file: str, here: str) -> None:
+    """Raise a ValueError unless the agent of ``file`` was trained with the spaces of the rules, called ``here``."""
+    for what in ("observation", "action"):
+        theirs, own = getattr(player, f"{what}_space"), getattr(rules, f"{what}_space")
+        if theirs != own:
+            raise ValueError(f"{file}: its agent was trained with {what}s {theirs}, and {here} has {own}")
+
+
 class MeetsItself(Protocol):
     """Rules in which the agent is its own rival.
 

@@ -83,13 +83,13 @@ class ConnectFour(TensorEnv[ConnectFourState]):
         observation: Observation = "flat",
         threats: bool = False,
     ) -> None:
-        if observation not in ("flat", "grid"):
+        if observation not in get_args(Observation):
             raise ValueError(f'observation must be "flat" or "grid", got {observation!r}')
         if type(threats) is not bool:
             raise ValueError(f"threats must be true or false, got {threats!r}")
         self.shape = BoardShape(rows, columns)
         self.rows, self.columns, self.observation, self.threats = rows, columns, observation, threats
-        planes = 5 if threats else 2
+        self.planes = planes = 5 if threats else 2
         self.observation_shape = (planes * self.shape.cells,) if observation == "flat" else (planes, rows, columns)
         self.observation_space = Box(0.0, 1.0, self.observation_shape)
         self.action_space = Discrete(columns)
@@ -177,8 +177,7 @@ class ConnectFour(TensorEnv[ConnectFourState]):
             return replace(before, own=own, other=other)
 
         columns = SignedPermutation.renumbering(range(self.columns)[::-1])
-        planes = 5 if self.threats else 2
-        return [Symmetry("mirror", state, SignedPermutation.of_planes(cells, planes), columns)]
+        return [Symmetry("mirror", state, SignedPermutation.of_planes(cells, self.planes), columns)]
 
     def reference_against(self, opponent: str, begins: str) -> Reference:
         """Against random play, lookahead and perfect play, on 6 × 7."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from palaestra.agents import DivergedError
@@ -16,6 +18,18 @@ from palaestra.train.runs.run_folder import RunFolder
 
 class RunFailed(RuntimeError):  # noqa: N818  a run, not a kind of error, is what failed
     """Training cannot go on; the message says why and how to proceed."""
+
+
+@contextmanager
+def explaining(config: RunConfig, folder: RunFolder) -> Iterator[None]:
+    """Raise errors of training as a RunFailed with advice; unexpected ones as they are, whose traceback is needed."""
+    try:
+        yield
+    except Exception as error:
+        failure = explained(error, config, folder)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def explained(error: Exception, config: RunConfig, folder: RunFolder) -> RunFailed | None:

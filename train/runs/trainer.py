@@ -21,7 +21,7 @@ from palaestra.agents.distributed.process_group import process_group
 from palaestra.envs.core import BatchedEnv
 from palaestra.envs.core.atomic_write import write_whole
 from palaestra.train.config.compatibility import Agent, check_memory
-from palaestra.train.config.run_config import RunConfig, build_arguments
+from palaestra.train.config.run_config import RunConfig
 from palaestra.train.evaluation.episodes import EVALUATION_SEEDS, Evaluation, most_steps
 from palaestra.train.evaluation.kept_results import added_figures, episodes_table
 from palaestra.train.evaluation.policies import AgentPolicy
@@ -40,12 +40,12 @@ from palaestra.train.runs.callbacks import (
     evaluate_run,
 )
 from palaestra.train.runs.curriculum_callback import Environments, curriculum_callback, training_environments
-from palaestra.train.runs.failures import explained
+from palaestra.train.runs.failures import explaining
 from palaestra.train.runs.machine import Stopwatch, deterministic, products_in, write_facts
 from palaestra.train.runs.parallel.stall_watch import StallWatch
 from palaestra.train.runs.parallel.threads import ThreadChoice, chosen_threads
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.teaching.teachers import learner, teach
+from palaestra.train.teaching.teachers import learner, new_agent, teach
 
 RECORDED_STEPS = 1000  # at most, of the episode that is shown
 MakePage = Callable[[RunFolder], Path | None]
@@ -124,7 +124,8 @@ def train(
     """
     started, stop = Stopwatch(), StopSignal(None if process_group().rank == 0 else _silent)
     alone = folder.lock() if process_group().rank == 0 else nullcontext()
-    with alone, deterministic(config.deterministic), products_in(config.precision, config.device), stop:
+    explained = explaining(config, folder)
+    with alone, explained, deterministic(config.deterministic), products_in(config.precision, config.device), stop:
         try:
             check_memory(config.resolved_env, config.env_kwargs, config.num_envs // process_group().size, config.device)
             with (
@@ -138,11 +139,6 @@ def train(
                 return _train(config, env, folder, track, resume, stop, started, choice, make_page, at_end)
         except Stopped:
             raise KeyboardInterrupt from None
-        except Exception as error:
-            failure = explained(error, config, folder)
-            if failure is None:
-                raise
-            raise failure from error
 
 
 def _train(
@@ -271,7 +267,7 @@ def _agent(
     if leads:
         folder.write_config(config)
         folder.write_environment(config)
-    model = learner(config)(env=env, seed=config.seed, **build_arguments(config))
+    model = new_agent(config, env)
     teach(model, config)
     if config.init_from is not None:
         model.take_weights(config.init_from)

@@ -23,7 +23,7 @@ from palaestra.train.config import AGENTS, agent_in
 from palaestra.train.config.compatibility import check_forms, space_forms
 from palaestra.train.config.lessons import EXPERT
 from palaestra.train.config.presets import preset
-from palaestra.train.config.run_config import RunConfig
+from palaestra.train.config.run_config import RunConfig, build_arguments
 from palaestra.train.config.schema import ConfigError, schedule
 from palaestra.train.evaluation.episodes import VALIDATION_SEED, evaluate
 from palaestra.train.evaluation.policies import AgentPolicy, ExpertPolicy, Policy
@@ -43,6 +43,11 @@ def learner(config: RunConfig) -> type[OnDeviceAlgorithm]:
     """The class of the run's agent: with a lesson, PPO is one that can be taught."""
     found = AGENTS[config.agent]
     return TaughtPPO if found is PPO and config.pretrain is not None else found
+
+
+def new_agent(config: RunConfig, env: Any) -> OnDeviceAlgorithm:
+    """The run's agent as it begins, in those environments."""
+    return learner(config)(env=env, seed=config.seed, **build_arguments(config))
 
 
 def check_teacher(config: RunConfig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palaestra.envs.trained_players import LEARNING, TrainedPlayer, read_player
+from palaestra.envs.trained_players import LEARNING, TrainedPlayer, read_player, require_spaces
 
 _MODEL_FILE = ".zip"
 
@@ -37,10 +37,7 @@ def trained_table(market: Any, file: Path) -> Tensor:
     player = _player(file, (found.st_mtime_ns, found.st_size))
     if player.remembers:
         raise ValueError(f"rival={file}: an agent with a memory of its own does not price by the last prices alone")
-    for what in ("observation", "action"):
-        theirs, own = getattr(player, f"{what}_space"), getattr(market, f"{what}_space")
-        if theirs != own:
-            raise ValueError(f"rival={file}: its agent was trained with {what}s {theirs}, and this market has {own}")
+    require_spaces(player, market, f"rival={file}", "this market")
     with torch.no_grad():
         return player.act(market.observe(market.states(0)))
 

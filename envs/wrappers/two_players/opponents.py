@@ -25,7 +25,7 @@ from torch import Tensor
 from palaestra.envs.core import TensorEnv, map_state
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.core.suggest import closest
-from palaestra.envs.trained_players import TrainedPlayer, read_player
+from palaestra.envs.trained_players import TrainedPlayer, read_player, require_spaces
 
 LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
 SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
@@ -148,21 +148,17 @@ class TrainedOpponent:
         player = read_player(file, "cpu", simulations)
         if player.remembers:
             raise ValueError(f"{file}: an agent with a memory of its own cannot be an opponent")
-        seen = _seen_as(game, player.observation_space)
-        for what in ("observation", "action"):
-            theirs, own = getattr(player, f"{what}_space"), getattr(seen or game, f"{what}_space")
-            if theirs != own:
-                raise ValueError(f"{file}: its agent was trained with {what}s {theirs}, and this game has {own}")
+        require_spaces(player, _seen_by(player, game), str(file), "this game")
         self._players: dict[str, Any] = {"cpu": player}
-        self._views: dict[str, Any] = {}
+        self._views: dict[str, TensorEnv[Any]] = {}
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         device = str(game.device)
         if device not in self._players:
             self._players[device] = read_player(self.file, device, self.simulations)
         player = self._players[device]
-        if device not in self._views:  # the agent sees the game as it was trained
-            self._views[device] = _seen_as(game, player.observation_space)
+        if device not in self._views:
+            self._views[device] = _seen_by(player, game)
         view = self._views[device]
         if self.simulations:
             moves: Tensor = player.move(view, state, rng)
@@ -173,9 +169,11 @@ class TrainedOpponent:
         return self  # a frozen agent, which copies of a game share
 
 
-def _seen_as(game: TensorEnv[Any], observation_space: Any) -> TensorEnv[Any] | None:
-    """The game with these observations; None if it has no such view."""
-    return game if game.observation_space == observation_space else game.seen_as(observation_space)
+def _seen_by(player: TrainedPlayer, game: TensorEnv[Any]) -> TensorEnv[Any]:
+    """The game as the agent was trained to see it, if it has such a view."""
+    if game.observation_space == player.observation_space:
+        return game
+    return game.seen_as(player.observation_space) or game
 
 
 @torch.no_grad()

@@ -249,8 +249,10 @@ def _by_ply(ply: Array, kept: Array, decision: Array) -> list[KeptMoves]:
     return [_kept(name, kept[row], decision[row]) for name, row in zip(named, rows, strict=True) if row.any()]
 
 
-def exact_response(policy: Policy, rules: AgainstOpponent, device: str) -> tuple[BestResponse | None, str | None]:
-    """The best response to a policy, or why it is not known."""
+def exact_response(
+    policy: Policy, rules: AgainstOpponent, device: str, is_small: bool = False
+) -> tuple[BestResponse | None, str | None]:
+    """The best response to a policy, or why it is not known; ``is_small``: the game is known to have one."""
     if not policy.deterministic and not isinstance(policy, RandomPolicy):
         return None, "exploitability is of play without chance"
     agent = PolicyPlayer(policy, rules, device)
@@ -264,7 +266,8 @@ def exact_response(policy: Policy, rules: AgainstOpponent, device: str) -> tuple
         return torch.nn.functional.one_hot(action, legal.shape[1])
 
     try:
-        require_small(rules.env)
+        if not is_small:
+            require_small(rules.env)
         return best_response(rules.env, shares), None
     except TooLargeError as error:
         return None, f"exploitability is not known: {error}"

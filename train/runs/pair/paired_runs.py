@@ -14,8 +14,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from palaestra.envs.pricing.two_learners.price_pairs import PricePairs
 from palaestra.envs.trained_players import LEARNING, learns_too
 from palaestra.train.config import AGENTS
 from palaestra.train.config.compatibility import Agent
-from palaestra.train.config.run_config import RunConfig, build_arguments, resolve_config, validated
+from palaestra.train.config.run_config import RunConfig, resolve_config, validated
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.interruptions import Stopped, StopSignal
 from palaestra.train.loggers.console import ProgressOutput
@@ -39,11 +39,11 @@ from palaestra.train.loggers.tracker import Tracker
 from palaestra.train.runs import checkpoints
 from palaestra.train.runs.callbacks import EvalAndCheckpointCallback
 from palaestra.train.runs.curriculum_callback import training_environments
-from palaestra.train.runs.failures import explained
+from palaestra.train.runs.failures import explaining
 from palaestra.train.runs.machine import Stopwatch, write_facts
 from palaestra.train.runs.run_folder import RunFolder
 from palaestra.train.runs.trainer import MakePage, final_evaluation
-from palaestra.train.teaching.teachers import learner
+from palaestra.train.teaching.teachers import learner, new_agent
 
 ENV = "pricing-duopoly"
 PARTS = 10  # of the training, after each of which the agents are evaluated and saved
@@ -144,9 +144,7 @@ def new_pair(configs: list[RunConfig], rounds: int, path: Path | None) -> Paired
     places = [None if path is None else path / f"{i + 1}-{config.agent}" for i, config in enumerate(configs)]
     first, second = (RunFolder.new(config, place) for config, place in zip(configs, places, strict=True))
     for folder, config in zip((first, second), configs, strict=True):
-        learner(config)(env=training_environments(config), seed=config.seed, **build_arguments(config)).save(
-            folder.model_file
-        )
+        new_agent(config, training_environments(config)).save(folder.model_file)
     for folder, config, other in zip((first, second), configs, (second, first), strict=True):
         rival = f"{LEARNING}{other.model_file.resolve()}"
         config = validated(replace(config, env_kwargs={**config.env_kwargs, "rival": rival}))
@@ -229,7 +227,7 @@ def _members(pair: PairedRuns, stop: StopSignal, tell: _TellLine, at_end: ExitSt
             model = checkpoints.resumed(learner(config), folder.checkpoint_file(steps), env, tell)
         else:
             folder.clear()
-            model = learner(config)(env=env, seed=config.seed, **build_arguments(config))
+            model = new_agent(config, env)
         tracker = Tracker.start(
             *(folder.path, config.as_dict(), "disabled"),
             progress_file=folder.progress_file,
@@ -254,7 +252,7 @@ def _learn(pair: PairedRuns, members: list[_PairMember], stop: StopSignal, tell:
         if number == done:
             tell(_line(number, pair.rounds, members, found))
         for member in members:
-            with _explained(member):
+            with explaining(member.config, member.folder):
                 member.training.learn_until(-(-total * (number + 1) // pair.rounds), [member.evaluations])
         parts = [PARTS * n // pair.rounds for n in (number, number + 1)]
         if parts[0] != parts[1] or stop.requested:
@@ -306,18 +304,6 @@ def _line(done: int, rounds: int, members: list[_PairMember], found: PricePairs)
         f"{100 * done // rounds:3d} %  {steps:9,} steps each: prices {prices[0]:.3f} and {prices[1]:.3f}, "
         f"collusion {found.collusion[0]:z.3f}; {own} of the best answers"
     )
-
-
-@contextmanager
-def _explained(member: _PairMember) -> Iterator[None]:
-    """Errors of training with what to do about them."""
-    try:
-        yield
-    except Exception as error:
-        failure = explained(error, member.config, member.folder)
-        if failure is None:
-            raise
-        raise failure from error
 
 
 def _finish(member: _PairMember, started: Stopwatch, begun: int, stop: StopSignal) -> None:
