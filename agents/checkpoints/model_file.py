@@ -19,12 +19,14 @@ import io
 import json
 import os
 import pathlib
+import random
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -171,7 +173,8 @@ def read(
     """A model from a file that :func:`write` or vanilla SB3 made; see ``PPO.load``.
 
     With ``to_act`` it acts and predicts but cannot learn: it has no optimizer, and schedules that were functions, which
-    a file cannot hold, are not asked for.
+    a file cannot hold, are not asked for. Random numbers go on as if it had not been read; else they begin anew from
+    its seed.
     """
     overrides = load_arguments(model_class, overrides or {})
     with opened(path) as members:
@@ -187,7 +190,8 @@ def read(
             overrides = {**overrides, "policy_kwargs": {"optimizer_class": _NoOptimizer}}
             content["arguments"] = {k: v for k, v in content["arguments"].items() if v != CUSTOM_SCHEDULE}
         too_many = CheckpointError("the settings describe networks larger than the weights in the file")
-        with at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many):
+        largest = at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many)
+        with largest, _random_numbers_kept() if to_act else nullcontext():
             model = _build(model_class, content, env, device, overrides)
         check_form("policy weights", model.policy.state_dict(), weights)
         if to_act:
@@ -197,6 +201,19 @@ def read(
         states = checked_states(model, optimizer)
         model.set_parameters({"policy": weights, **states}, exact_match=True, device=model.device)
         return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+    """Random numbers go on after it as if it had not been there: whoever is built seeds them."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(gpus):
+            yield
+    finally:
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)
 
 
 def _from_sb3(

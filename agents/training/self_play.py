@@ -18,11 +18,8 @@ competition", ICLR 2018, section 4.2.
 from __future__ import annotations
 
 import io
-import random
 from typing import Any
 
-import numpy as np
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
@@ -119,16 +116,11 @@ def put_weights(model: Any, game: AgainstOpponent, place: int, weights: dict[str
 
 
 def _copy_to_act(model: Any) -> Any:
-    """A copy that cannot learn; the agent's random numbers go on as they would."""
+    """A copy that cannot learn."""
     file = io.BytesIO()
     model.save(file)
     file.seek(0)
-    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    player = read(type(model), file, device=model.device, to_act=True)  # which seeds all three
-    torch.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    random.setstate(states[2])
-    return player
+    return read(type(model), file, device=model.device, to_act=True)
 
 
 def pool_state(model: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import random
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -128,6 +129,20 @@ def test_a_model_read_to_act_acts_like_the_loaded_one(agent: Any, tmp_path: Path
     for name, value in loaded.policy.state_dict().items():
         assert torch.equal(acting.policy.state_dict()[name], value)
     assert not isinstance(acting.policy.optimizer, torch.optim.Optimizer)
+
+
+def test_reading_a_model_to_act_leaves_random_numbers_as_they_were(tmp_path: Path) -> None:
+    """A teacher or an opponent that is read must not decide what its reader draws next."""
+    small(seed=7).save(tmp_path / "m.zip")
+    drawn = []
+    for reads in (False, True):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+        if reads:
+            files.read(PPO, tmp_path / "m.zip", to_act=True)
+        drawn.append((float(torch.rand(())), float(np.random.rand()), random.random()))
+    assert drawn[0] == drawn[1]
 
 
 def test_our_load_restores_everything() -> None:

@@ -131,6 +131,19 @@ def test_bc_of_the_expert_is_told_and_kept(tmp_path: Path, capsys: pytest.Captur
     assert isinstance(BC.load(tmp_path / "run/model.zip"), BC)
 
 
+def test_an_exported_agent_teaches_as_the_agent_itself_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported, teacher = tmp_path / "teacher.onnx", OLD_RUN / "model.zip"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["palaestra", "export", str(teacher), "--out", str(exported)])
+        with pytest.raises(SystemExit):
+            cli.main()
+    for name, pretrain in (("agent", teacher), ("file", exported)):
+        train_new(config_of("cartpole", "bc", 32 * 8 * 40, pretrain=str(pretrain)), tmp_path / name)
+    weights = [BC.load(tmp_path / name / "model.zip").policy.state_dict() for name in ("agent", "file")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]), "the same moves were cloned"
+    assert curves(tmp_path / "file")["train/agreement"][-2] > 0.9
+
+
 def test_ppo_goes_on_after_its_lesson_and_its_files_are_plain(tmp_path: Path) -> None:
     train_new(config_of("pricing", steps=2048, pretrain="expert", pretrain_steps=1024), tmp_path / "run")
     rows = curves(tmp_path / "run")
