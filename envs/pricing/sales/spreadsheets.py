@@ -137,4 +137,6 @@ def _cells(series: Any, rows: Array, name: str) -> Array:
         return np.full(len(rows), np.nan)
     if series.dtype == polars.Datetime:
         series = series.dt.strftime("%Y-%m-%d %H:%M:%S")
+    if series.dtype.is_nested():  # lists, which polars does not make texts of
+        return cells_of(["" if each is None else str(each) for each in series.to_list()], rows, name)
     return cells_of(series.cast(polars.String).fill_null("").to_list(), rows, name)

@@ -116,6 +116,11 @@ def test_spreadsheets_and_parquet(tmp_path: Path) -> None:
     frame = polars.DataFrame({"date": DAYS, "product": ["Tee"] * 6, "price": PRICES, "units": UNITS})
     frame.write_parquet(tmp_path / "sales.parquet")
     is_the_week(read_sales(tmp_path / "sales.parquet"))
+    frame.with_columns(polars.lit([1, 2]).alias("tags"), polars.struct("units").alias("more")).write_parquet(
+        tmp_path / "nested.parquet"
+    )
+    is_the_week(nested := read_sales(tmp_path / "nested.parquet"))
+    assert nested.ignored == ["tags", "more"]
     xlsxwriter = pytest.importorskip("xlsxwriter")
     with xlsxwriter.Workbook(tmp_path / "sales.xlsx") as book:
         day = book.add_format({"num_format": "yyyy-mm-dd"})
