@@ -16,6 +16,7 @@ import numpy as np
 
 from palaestra.envs.core import Array
 from palaestra.envs.pricing.sales.sales_table import SalesError
+from palaestra.envs.pricing.sales.text_rows import Block
 
 EMPTY = {b"", b"NA", b"N/A", b"n/a", b"na", b"NaN", b"nan", b"NULL", b"null", b"None", b"-", b"#N/A", b"#NV", b"."}
 YES = {"1", "1.0", "true", "t", "yes", "y", "ja", "j", "oui", "o", "si", "sí", "s", "wahr", "vrai", "verdadero", "x"}
@@ -81,12 +82,16 @@ class NumberColumn:
     unsure: list[tuple[str, Array, int, str]] = field(default_factory=list)  # sign, where, row and cell of the first
     rows: int = 0
 
-    def read(self, cells: Array, rows: Array) -> Array:
-        """Append a block; True [rows] where there is no number."""
+    def read(self, block: Block, k: int) -> Array:
+        """Append column ``k`` of a block; True [rows] where there is no number."""
+        cells, rows, numbers = block.cells[k], block.rows, block.numbers.get(k)
         if cells.dtype.kind == "f":
             values, bad = cells.astype(np.float64), ~np.isfinite(cells)
-        else:
+        elif numbers is None:
             values, bad = self._read_texts(cells, rows)
+        else:  # numbers whatever their texts look like, which say nothing of the signs of the others
+            values, bad = self._read_texts(np.where(np.isnan(numbers), cells, b"0"), rows)
+            values = np.where(np.isnan(numbers), values, numbers)
         self.values.append(values)
         self.rows += len(values)
         return bad

@@ -51,7 +51,7 @@ class RowFilter:
                 seen |= dict.fromkeys(np.unique(texts).tolist()[: _LISTED + 1])
         self._all += len(wanted)
         self._kept += int(wanted.sum())
-        return Block(block.rows[wanted], {k: cells[wanted] for k, cells in block.cells.items()})
+        return block.kept(wanted)
 
     def note(self) -> str:
         """How many rows are left.
@@ -122,15 +122,15 @@ class Reading:
             parts.append(read_flags(cells))
             bad[name] = np.isnan(parts[-1]), cells
         for name, column in self.numbers.items():
-            cells = block.cells[self.map.columns[name]]
-            bad[name] = column.read(cells, block.rows), cells
+            k = self.map.columns[name]
+            bad[name] = column.read(block, k), block.cells[k]
         there = self.flags["available"][-1] != 0.0 if "available" in self.flags else np.ones(len(block.rows), bool)
         for name in ("price", *self.map.attributes):
             if name in bad:
                 bad[name] = bad[name][0] & there, bad[name][1]
         self._read_wide(block, bad)
         for k, column in list(self.further.items()):
-            if (column.read(block.cells[k], block.rows) & there).any():
+            if (column.read(block, k) & there).any():
                 del self.further[k]
         self.rows.append(block.rows)
         self._bad.append(np.logical_or.reduce([where for where, _ in bad.values()]))
@@ -140,8 +140,8 @@ class Reading:
     def _read_wide(self, block: Block, bad: dict[str, tuple[Array, Array]]) -> None:
         gone = {}
         for (name, of), column in self.wide.items():
-            cells = block.cells[self.map.wide[name][of]]
-            bad[column.name] = column.read(cells, block.rows), cells
+            k = self.map.wide[name][of]
+            bad[column.name] = column.read(block, k), block.cells[k]
             if name == "available":
                 gone[of] = column.values[-1] == 0.0
         for (name, of), column in self.wide.items():
@@ -149,7 +149,7 @@ class Reading:
                 where, cells = bad[column.name]
                 bad[column.name] = where & ~gone[of], cells
         for (name, of), column in list(self.possible.items()):
-            where = column.read(block.cells[self.map.possible[name][of]], block.rows)
+            where = column.read(block, self.map.possible[name][of])
             if (where & ~gone[of] if of in gone else where).any():
                 self.possible = {key: each for key, each in self.possible.items() if key[0] != name}
 

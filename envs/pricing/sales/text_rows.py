@@ -15,7 +15,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO
@@ -44,6 +44,16 @@ class Block:
 
     rows: Array  # int64 [rows] where they stand in the file
     cells: dict[int, Array]  # by column: S [rows] UTF-8 text, or float64 [rows] with NaN where there is nothing
+    numbers: dict[int, Array] = field(
+        default_factory=dict
+    )  # of texts: float64 [rows], cells that are numbers, else NaN
+
+    def kept(self, wanted: Array) -> Block:
+        """The rows where ``wanted`` bool [rows] is true."""
+        if wanted.all():
+            return self
+        cells, numbers = ({k: each[wanted] for k, each in by.items()} for by in (self.cells, self.numbers))
+        return Block(self.rows[wanted], cells, numbers)
 
 
 class TextRows:

@@ -24,6 +24,7 @@ from palaestra.envs.pricing.sales.number_cells import NumberColumn, read_number
 from palaestra.envs.pricing.sales.sales_file import read_sales
 from palaestra.envs.pricing.sales.sales_table import ReadOptions, SalesError, SalesTable
 from palaestra.envs.pricing.sales.text_cells import factorise
+from palaestra.envs.pricing.sales.text_rows import Block
 from palaestra.train import cli
 
 DAYS = [datetime.date(2024, 3, d) for d in range(4, 10)]
@@ -115,6 +116,11 @@ def test_spreadsheets_and_parquet(tmp_path: Path) -> None:
     frame = polars.DataFrame({"date": DAYS, "product": ["Tee"] * 6, "price": PRICES, "units": UNITS})
     frame.write_parquet(tmp_path / "sales.parquet")
     is_the_week(read_sales(tmp_path / "sales.parquet"))
+    frame.with_columns(polars.lit([1, 2]).alias("tags"), polars.struct("units").alias("more")).write_parquet(
+        tmp_path / "nested.parquet"
+    )
+    is_the_week(nested := read_sales(tmp_path / "nested.parquet"))
+    assert nested.ignored == ["tags", "more"]
     xlsxwriter = pytest.importorskip("xlsxwriter")
     with xlsxwriter.Workbook(tmp_path / "sales.xlsx") as book:
         day = book.add_format({"num_format": "yyyy-mm-dd"})
@@ -133,6 +139,27 @@ def test_spreadsheets_and_parquet(tmp_path: Path) -> None:
     assert table.labels["product"][0] == "007"
     (tmp_path / "broken.xlsx").write_bytes(b"PK\3\4 not a workbook")
     assert "it cannot be read as .xlsx" in refusal_of(tmp_path / "broken.xlsx")
+
+
+def test_cells_of_other_kinds_in_a_column_of_a_spreadsheet(tmp_path: Path) -> None:
+    """A number stays what it is beside a text, and hours beside a text hide no other column."""
+    pytest.importorskip("fastexcel")
+    xlsxwriter = pytest.importorskip("xlsxwriter")
+    prices = [1.125, "1,35", 1.875, 2.0, "1.250,5", 1.255]
+    hours = [0.4, 0.5, "closed", 1.25, 0.5, 0.25]  # of a day
+    with xlsxwriter.Workbook(tmp_path / "sales.xlsx") as book:
+        sheet, clock = book.add_worksheet(), book.add_format({"num_format": "[h]:mm"})
+        sheet.write_row(0, 0, ["date", "product", "price", "units", "open", "break"])
+        for row, (day, price, units, open_) in enumerate(zip(DAYS, prices, UNITS, hours, strict=True), 1):
+            sheet.write_row(row, 0, [day.isoformat(), "Tee", price, units])
+            sheet.write(row, 4, open_, clock)
+            sheet.write_number(row, 5, row / 24.0, clock)
+    table = read_sales(tmp_path / "sales.xlsx")
+    assert table.columns["price"].tolist() == [1.125, 1.35, 1.875, 2.0, 1250.5, 1.255]
+    assert table.columns["units"].tolist() == UNITS
+    assert table.ignored == ["open"]
+    costs = read_sales(tmp_path / "sales.xlsx", ReadOptions(columns={"unit_cost": "break"})).columns["unit_cost"]
+    assert costs.tolist() == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])  # hours
 
 
 def refusal_of(path: Path, **options: Any) -> str:
@@ -193,11 +220,12 @@ def test_what_is_no_number(text: str) -> None:
 def test_cells_are_read_as_float_reads_them(values: list[float]) -> None:
     cells = [f"{value}" for value in values]
     column = NumberColumn("price", ".")
-    bad = column.read(np.array([cell.encode() for cell in cells], "S"), np.arange(len(cells)))
+    bad = column.read(Block(np.arange(len(cells)), {0: np.array([cell.encode() for cell in cells], "S")}), 0)
     assert not bad.any()
     assert column.finish(set()).tolist() == [float(cell) for cell in cells]
     column = NumberColumn("price", ",")
-    column.read(np.array([cell.replace(".", ",").encode() for cell in cells], "S"), np.arange(len(cells)))
+    commas = np.array([cell.replace(".", ",").encode() for cell in cells], "S")
+    column.read(Block(np.arange(len(cells)), {0: commas}), 0)
     if not any("e" in cell for cell in cells):
         assert column.finish(set()).tolist() == [float(cell) for cell in cells]
 
