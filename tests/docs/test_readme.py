@@ -27,7 +27,7 @@ from use_logs import shop_lines, write_log
 
 from palaestra.agents import PPO
 from palaestra.envs.arm import reach, reach_torque
-from palaestra.envs.checker import conformance
+from palaestra.envs.checker import conformance, optional_rules
 from palaestra.envs.pricing import Pricing
 from palaestra.envs.pricing.demand import uplift
 from palaestra.envs.pricing.demand.counts import intervals
@@ -37,6 +37,7 @@ from palaestra.train import cli
 from palaestra.train.bench import bench_tables, scaling, throughput, time_to_solve
 from palaestra.train.bench.overview import all_figures, overview_table, processor
 from palaestra.train.commands import train as train_command
+from palaestra.train.evaluation.games import elo, judged_play
 from palaestra.train.export import confirm
 from palaestra.train.export.held_out import held_out_reference
 from palaestra.train.export.observation_reader import ObservationReader
@@ -197,6 +198,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(show, "most_steps", lambda batch: 30)  # of a recording; whole ones are in test_watch.py
     monkeypatch.setattr(conformance, "examine", partial(conformance.examine, num_envs=16, steps=8))
     monkeypatch.setattr(conformance, "SPEED_SECONDS", 0.05)
+    monkeypatch.setattr(optional_rules, "EPISODES", 32)  # of a reference; test_conformance.py
+    monkeypatch.setattr(elo, "SCRIPTED_GAMES", 20)  # test_elo.py
+    monkeypatch.setattr(judged_play, "BEGUN", 8)  # test_judged_play.py
+    monkeypatch.setattr(judged_play, "require_small", partial(judged_play.require_small, most=1000))
     monkeypatch.setattr(callbacks, "EVALUATIONS", 1)
     monkeypatch.setattr(confirm, "STATES", 200)  # of an exported agent; test_export.py
     monkeypatch.setattr(held_out_reference, "STATES", 2000)
@@ -224,9 +229,12 @@ def _fewer(command: list[str]) -> list[str]:
         return ["--sessions", "3", "--beta", "2e-3", "--stable", "500"]
     if command[0] == "record":
         return ["--episodes", "4"]
+    search = ["--search", "8"] if "--search" in command else []
     if "--positions" in command:
-        return ["--positions", "16"]
-    return ["--episodes", "16"] if command[0] == "evaluate" and command[1:] else []  # alone it lists the runs
+        return [*search, "--positions", "16"]
+    if command[0] == "evaluate" and command[1:]:  # alone it lists the runs
+        return [*search, "--episodes", "4" if "--stress" in command else "16"]
+    return search
 
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)

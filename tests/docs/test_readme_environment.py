@@ -2,9 +2,9 @@
 
 The section is read from top to bottom: a Python block whose first line is ``# NAME.py`` is saved under that name, any
 other Python block is run, and so is every command, only with fewer training steps. Commands of ``palaestra`` run in
-this process until one installs a package, and from then on in the virtual environment. The exact optimum of the
-section's environment is compared with an independent backward induction, and with what its expert and random play
-really earn.
+this process until one installs a package, and from then on in the virtual environment, where a training is a process
+that is forked and sees its packages. The exact optimum of the section's environment is compared with an independent
+backward induction, and with what its expert and random play really earn.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import math
 import os
 import re
 import shlex
+import site
 import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +27,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import palaestra
+from forked_command import ForkedCommand
 from pages import blocks, read
 
 from palaestra.envs import TensorVectorEnv
@@ -54,6 +57,7 @@ class Place:
 
     folder: Path
     environ: dict[str, str]
+    packages: Path
 
     @classmethod
     def fresh(cls, root: Path) -> Place:
@@ -78,7 +82,7 @@ class Place:
         environ = {name: value for name, value in os.environ.items() if name not in unwanted}
         environ |= {"HOME": str(root), "PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv)}
         environ |= {"COLUMNS": "120"}  # a worker of pytest-xdist would hand down its own
-        return cls(folder, environ | {"OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"})
+        return cls(folder, environ | {"OMP_NUM_THREADS": "1", "SDL_VIDEODRIVER": "dummy"}, packages)
 
     def run(self, command: str | list[str]) -> str:
         """What it prints; it must succeed."""
@@ -86,6 +90,13 @@ class Place:
         done = subprocess.run(command, cwd=self.folder, env=self.environ, shell=shell, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         return done.stdout
+
+    def train(self, words: list[str]) -> str:
+        """What ``palaestra train`` prints, in a process that is forked; it must succeed."""
+        see_packages = partial(site.addsitedir, str(self.packages))
+        command = ForkedCommand(words, self.folder / "log", see_packages, environ=self.environ)
+        assert command.wait() == 0, command.said()
+        return command.said()
 
 
 @pytest.fixture
@@ -110,7 +121,8 @@ def test_the_section_as_written(
         if kind == "python" and block in FILES.values():
             Path(block.split()[1]).write_text(block)
         elif kind == "python" and "ad_bidding" in block:
-            printed[block] = here.run(["python", "-c", block])
+            printed[block] = here.run(["python", "-c", f"{block}\nimport ad_bidding; print(ad_bidding.__file__)"])
+            assert Path(printed[block].strip()).is_relative_to(here.folder)
         elif kind == "python":
             exec(compile(block, "envs/README.md", "exec"), {"__name__": "readme"})
         elif kind == "bash":
@@ -120,6 +132,8 @@ def test_the_section_as_written(
                 if words[0] == "palaestra" and "pip install -e ad_bidding" not in printed:
                     assert palaestra(monkeypatch, *words[1:]) == 0, capsys.readouterr().err
                     printed[command] = capsys.readouterr().out
+                elif words[:2] == ["palaestra", "train"]:
+                    printed[command] = here.train(words[1:])
                 else:
                     printed[command] = here.run(shlex.join(words))
     assert {*FEWER_STEPS} == {command for command in printed if command.startswith("palaestra train")}
@@ -134,8 +148,6 @@ def test_the_section_as_written(
     assert [line for line in quoted.splitlines()[:-1] if line != "…" and line not in real] == []
     assert real[-1].partition("·")[0] == quoted.splitlines()[-1].partition("·")[0]  # the rest is the speed
     assert any("gymnasium.make(" in block for kind, block in BLOCKS if kind == "python" and block in printed)
-    installed = here.run(["python", "-c", "import ad_bidding; print(ad_bidding.__file__)"])
-    assert Path(installed.strip()).is_relative_to(here.folder)
 
 
 # ---------------------------------------------------------------------------------------------------- the example

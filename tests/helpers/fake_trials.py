@@ -100,7 +100,7 @@ def work_on(file: Path, folder: Path, tell: Callable[[int], None]) -> None:
 
 def begin_and_never_end(url: str, folder: Path, tell: Callable[[str], None]) -> None:
     """In a process of its own: a sweep whose trials run for ever; it tells their names as it looks at them."""
-    study.GRACE, study.HEARTBEAT, study.POLL = 8, 1, 0.01
+    study.GRACE, study.HEARTBEAT, study.POLL = 8, 1, 0.1
 
     class Endless(Fake):
         def ended(self) -> bool:

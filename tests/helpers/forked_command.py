@@ -18,7 +18,7 @@ import torch
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
 from palaestra.train.commands.looking import report
-from palaestra.train.runs import trainer
+from palaestra.train.runs import callbacks, trainer
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
@@ -27,7 +27,7 @@ FORKS.set_forkserver_preload(
 
 
 class ForkedCommand:
-    """``palaestra WORDS`` in this folder. Final evaluations are short and leave no video and no page.
+    """``palaestra WORDS`` in this folder. Evaluations are few, final ones short, without a video and a page.
 
     Args:
         words: after the name of the command.
@@ -35,6 +35,7 @@ class ForkedCommand:
         errors: takes what it writes to standard error instead.
         environ: all variables of its environment; those of this process if None.
         before: runs first in its process.
+        evaluations: number while it trains; None for as many as the command has in life.
 
     Attributes:
         pid: its number in the operating system.
@@ -48,11 +49,12 @@ class ForkedCommand:
         *,
         errors: Path | None = None,
         environ: Mapping[str, str] | None = None,
+        evaluations: int | None = 2,
     ) -> None:
         self._log, self._errors = log, errors or log
         log.parent.mkdir(exist_ok=True, parents=True)
         environ = os.environ if environ is None else environ
-        arguments = (Path.cwd(), {**environ}, [*words], str(log), str(self._errors), before)
+        arguments = (Path.cwd(), {**environ}, [*words], str(log), str(self._errors), before, evaluations)
         self._process = FORKS.Process(target=_run, args=arguments)
         self._process.start()
         assert self._process.pid is not None
@@ -88,7 +90,13 @@ class ForkedCommand:
 
 
 def _run(
-    folder: Path, environ: dict[str, str], words: list[str], log: str, errors: str, before: Callable[[], None] | None
+    folder: Path,
+    environ: dict[str, str],
+    words: list[str],
+    log: str,
+    errors: str,
+    before: Callable[[], None] | None,
+    evaluations: int | None,
 ) -> None:
     os.chdir(folder)
     os.environ.clear()
@@ -101,6 +109,8 @@ def _run(
     TensorEnvSpec.evaluation_episodes = 10
     trainer._record_episode = lambda *args: None
     report.report_after_training = lambda folder: None
+    if evaluations is not None:
+        callbacks.EVALUATIONS = evaluations
     if before is not None:
         before()
     sys.argv = ["palaestra", *words]

@@ -90,18 +90,19 @@ def _call(environ: dict[str, str], rank: int, senders: list[Any], function: Any,
 # ---------------------------------------------------------------------------------------------------- commands
 
 
-def start_command(size: int, arguments: list[str], folder: Path) -> list[ForkedCommand]:
-    """``palaestra ARGUMENTS`` in every process, with few evaluations; process r writes to ``folder/r.log``."""
+def start_command(size: int, arguments: list[str], folder: Path, evaluations: int | None = 2) -> list[ForkedCommand]:
+    """``palaestra ARGUMENTS`` in every process, with so many evaluations; process r writes to ``folder/r.log``."""
     port = _free_port()
+    places = [{**os.environ, **_environ(rank, size, port)} for rank in range(size)]
     return [
-        ForkedCommand(arguments, folder / f"{rank}.log", environ={**os.environ, **_environ(rank, size, port)})
-        for rank in range(size)
+        ForkedCommand(arguments, folder / f"{rank}.log", environ=place, evaluations=evaluations)
+        for rank, place in enumerate(places)
     ]
 
 
-def command(size: int, arguments: list[str], folder: Path) -> tuple[list[int], str]:
+def command(size: int, arguments: list[str], folder: Path, evaluations: int | None = 2) -> tuple[list[int], str]:
     """The exit codes, and all that the processes have written."""
-    codes = [process.wait(60.0) for process in start_command(size, arguments, folder)]
+    codes = [process.wait(60.0) for process in start_command(size, arguments, folder, evaluations)]
     return codes, said(size, folder)
 
 

@@ -258,7 +258,7 @@ def arguments(walk: str, run: Path, *more: str, steps: int = 16 * 32 * 30) -> li
 @pytest.fixture(scope="module")
 def undisturbed(walk: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
-    codes, output = team.command(2, arguments(walk, folder / "run"), folder)
+    codes, output = team.command(2, arguments(walk, folder / "run"), folder, evaluations=None)
     assert codes == [0, 0], output
     assert "32 environments in 2 processes" in (folder / "0.log").read_text()
     assert (folder / "1.log").read_text() == ""  # only the first one talks
@@ -267,7 +267,7 @@ def undisturbed(walk: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stopped(walk: str, folder: Path, number: int = signal.SIGTERM) -> Path:
     """A run of two processes that a signal to both has ended after their second checkpoint."""
-    processes = team.start_command(2, arguments(walk, folder / "run"), folder)
+    processes = team.start_command(2, arguments(walk, folder / "run"), folder, evaluations=None)
     deadline = time.monotonic() + 30
     while len(RunFolder(folder / "run").checkpoints()) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -294,7 +294,8 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(walk: str, undisturbed: Path
     assert "32: 3 processes cannot share them equally" in output
     share = newest.with_suffix(".rank1of2")
     share.write_bytes(share.read_bytes()[:-100])
-    codes, output = team.command(2, ["train", "--resume", str(run), "--track", "disabled"], tmp_path / "again")
+    again = ["train", "--resume", str(run), "--track", "disabled"]
+    codes, output = team.command(2, again, tmp_path / "again", evaluations=None)
     assert codes == [0, 0], output
     assert f"{newest.name} is not used" in output
     assert same_weights(run, undisturbed)

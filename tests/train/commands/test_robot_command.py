@@ -16,6 +16,7 @@ from palaestra.train.commands.robot import robot_page
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("few_targets")
 MOMENTS = '<inertia ixx="0.03" iyy="0.02" izz="0.015" ixy="0" ixz="0" iyz="0"/>'
 BODY = f'<inertial><origin xyz="0 0 0.2"/><mass value="2"/>{MOMENTS}</inertial>'
 LIMIT = '<limit lower="-1.5" upper="1.2" velocity="2.5" effort="{}"/>'

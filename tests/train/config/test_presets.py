@@ -82,6 +82,7 @@ def test_the_panda_trains_with_the_preset_as_it_is(usual: tuple[str, ...]) -> No
     assert set(found.agent_kwargs["policy_kwargs"]) == set(written["agent_kwargs"]["policy_kwargs"])
 
 
+@pytest.mark.usefixtures("few_targets")
 @pytest.mark.parametrize("other", ["env.robot=so101", "env.robot={from: panda, velocity: 1.0}", "env.robot.tool=0.3"])
 def test_another_robot_has_a_change_of_its_own_in_the_preset_and_nothing_else(other: str) -> None:
     plain, found = resolve_config("reach"), resolve_config("reach", settings=[other])
@@ -90,6 +91,7 @@ def test_another_robot_has_a_change_of_its_own_in_the_preset_and_nothing_else(ot
     assert (found.num_envs, found.total_timesteps) == (plain.num_envs, plain.total_timesteps)
 
 
+@pytest.mark.usefixtures("few_targets")
 def test_what_is_given_beats_the_change_for_another_robot() -> None:
     """A whole ``config.yaml``, of a run with older settings, stands for itself."""
     robot = "env.robot=so101"

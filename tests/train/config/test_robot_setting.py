@@ -16,6 +16,7 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.evaluation.episodes import evaluate
 from palaestra.train.evaluation.policies import ExpertPolicy
 
+pytestmark = pytest.mark.usefixtures("few_targets")
 UR5E = ["env.robot=ur5e", "env.robot.velocity=2"]
 
 

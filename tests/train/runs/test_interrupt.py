@@ -52,7 +52,8 @@ def command(kind: tuple[Any, ...], folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_between_iterations_and_nothing_is_lost(number: int, tmp_path: Path) -> None:
-    process = ForkedCommand(command(PPO_RUN, tmp_path / "a run"), tmp_path / "log")
+    endless = (*PPO_RUN[:2], 100 * PPO_RUN[2], *PPO_RUN[3:])
+    process = ForkedCommand(command(endless, tmp_path / "a run"), tmp_path / "log")
     progress = tmp_path / "a run" / "progress.csv"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (progress.exists() and progress.read_text().count("\n") > 2):

@@ -93,6 +93,7 @@ def test_two_workers_share_the_trials_and_one_is_killed(
     """The other one makes the rest, and the lost trial again, with its values in its folder."""
     monkeypatch.setattr(study, "GRACE", 8)
     monkeypatch.setattr(study, "HEARTBEAT", 1)
+    monkeypatch.setattr(study, "POLL", 0.1)  # s; for the seconds of grace both ask the server again and again
     folder = tmp_path / "shared"
     looks, end = FORKS.Pipe(duplex=False)
     other = FORKS.Process(target=fake_trials.begin_and_never_end, args=(server.url, folder, end.send))

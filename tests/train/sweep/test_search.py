@@ -333,6 +333,7 @@ def write_arm(path: Path, velocity: float = 2.0) -> None:
     path.write_text(ARM.format("".join(LINK.format(*row, velocity) for row in rows)))
 
 
+@pytest.mark.usefixtures("few_targets")
 def test_a_sweep_over_a_robot_goes_on_without_its_file_and_tells_another_one_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from palaestra.envs.arm.robots import chain_data, robot_data, task_robot
 from palaestra.train.evaluation.episodes import run_episodes
 from palaestra.train.evaluation.policies import ExpertPolicy
 
+pytestmark = pytest.mark.usefixtures("few_targets")
 BODY = (
     '<link name="{0}"><inertial><origin xyz="0 0 0.1"/><mass value="1"/>'
     '<inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/></inertial></link>'
@@ -200,9 +201,8 @@ def test_arms_that_cannot_turn_their_tool_have_no_orientation(file: str) -> None
         ReachTorque("so101", orientation=True)
 
 
-def test_a_run_measures_the_expert_where_there_is_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_measures_the_expert_where_there_is_no_bound() -> None:
     """Once; for a person in Python, who did not ask, it is not known. Another task has other figures."""
-    monkeypatch.setattr("palaestra.envs.arm.reach_torque.MEASURED", 20)
     plain = ReachTorque.self_contained({"robot": "so101"})
     env = ReachTorque(**plain)
     assert ReachTorque.self_contained(plain) == plain
@@ -219,8 +219,7 @@ def test_a_run_measures_the_expert_where_there_is_no_bound(monkeypatch: pytest.M
     assert ReachTorque(orientation=False).reference == Reference()  # the Panda's are of poses
 
 
-def test_an_expert_that_does_not_arrive_is_not_the_best_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palaestra.envs.arm.reach_torque.MEASURED", 20)
+def test_an_expert_that_does_not_arrive_is_not_the_best_known() -> None:
     weak = ReachTorque(**ReachTorque.self_contained({"robot": {"from": "so101", "torque": 0.35}}))
     assert (weak.reference.optimum, weak.reference.solved_at) == (None, None)
     assert weak.reference.random is not None

@@ -113,7 +113,7 @@ def test_returns_of_both_sides_are_told_as_no_score(
     assert 0.0 < rows["rollout/ep_rew_mean"][-2] <= 1.0
     assert "eval/mean_reward" in rows
     assert "eval/above_training" not in rows
-    assert command(monkeypatch, f"report {tmp_path / 'run'} --out {tmp_path / 'page.html'}") == 0
+    assert command(monkeypatch, f"report {tmp_path / 'run'} --no-player --out {tmp_path / 'page.html'}") == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Self-play games that one side wins" in page
     assert "The agent moves for both players while it trains, so this is no score" in page
@@ -128,7 +128,7 @@ def test_commands_name_the_opponent(
     assert "on connect-four against two-ply, the same for all" in capsys.readouterr().out
     assert command(monkeypatch, f"evaluate {run} --episodes 20 --json --set env.opponent=one-ply") == 0
     assert json.loads(capsys.readouterr().out)["opponent"] == "one-ply"
-    assert command(monkeypatch, f"report {run} --out {tmp_path / 'page.html'}") == 0
+    assert command(monkeypatch, f"report {run} --no-player --out {tmp_path / 'page.html'}") == 0
     assert "an episode against two-ply" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 

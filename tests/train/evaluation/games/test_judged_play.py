@@ -98,12 +98,12 @@ def test_a_run_keeps_its_judgement_and_the_report_shows_it(
     kept = json.loads(folder.positions_file.read_text())
     assert {name: kept[name] for name in found} == found
     assert 0 < found["exploitability"] <= 1
-    assert command(monkeypatch, f"report {run} --out {tmp_path / 'page.html'}") == 0
+    assert command(monkeypatch, f"report {run} --no-player --out {tmp_path / 'page.html'}") == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Beside perfect play" in page
     assert f"{found['all']['kept']['percent']:.1f} %" in page
     folder.positions_file.write_text('{"positions": 3, "all": [], "by_ply": 4, "by_value": [5, {}]}')
-    assert command(monkeypatch, f"report {run} --out {tmp_path / 'other.html'}") == 0
+    assert command(monkeypatch, f"report {run} --no-player --out {tmp_path / 'other.html'}") == 0
     folder.positions_file.unlink()
 
 

@@ -38,7 +38,7 @@ class Command:
         self.log = log
         self.process: subprocess.Popen[bytes] | ForkedCommand
         if not by_shell:
-            self.process = ForkedCommand(words, log, fork_children)
+            self.process = ForkedCommand(words, log, fork_children, evaluations=None)
             return
         program = [sys.executable, "-m", "palaestra.train", *words]
         with log.open("w") as out:
@@ -83,7 +83,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells wh
 @pytest.fixture(scope="module")
 def of_torchrun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchrun")
-    codes, output = team.command(2, arguments(folder / "run"), folder)
+    codes, output = team.command(2, arguments(folder / "run"), folder, evaluations=None)
     assert codes == [0, 0], output
     return folder / "run"
 
