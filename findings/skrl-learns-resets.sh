@@ -19,7 +19,7 @@ trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 PATH="$folder/venv/bin:$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS=ignore
-pip install -q torch==2.13.0 skrl==2.1.1 gymnasium==1.4.0 numpy==2.4.6
+pip install -q --no-compile torch==2.13.0 skrl==2.1.1 gymnasium==1.4.0 numpy==2.4.6
 
 cat > "$folder/chain.py" <<'PY'
 import logging
