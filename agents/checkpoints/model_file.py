@@ -207,7 +207,7 @@ def read(
 def _random_numbers_kept() -> Iterator[None]:
     """Random numbers go on after it as if it had not been there: whoever is built seeds them."""
     of_numpy, of_python = np.random.get_state(), random.getstate()
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(gpus):
             yield

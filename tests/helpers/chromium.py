@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+SECONDS = 60  # until a page has to be there
 _idle: list[Any] = []  # windows that no test uses now: to start a browser takes longer than most tests of a page
 
 
@@ -63,7 +65,12 @@ def opened(window: Any, page: Path) -> None:
     window.get("about:blank")
     window.get_log("performance")
     window.get_log("browser")
-    window.get(page.resolve().as_uri())
+    address = page.resolve().as_uri()
+    window.get(address)  # on a busy machine it was seen to return in the middle of a long page
+    deadline = time.monotonic() + SECONDS
+    while window.execute_script("return [document.URL, document.readyState]") != [address, "complete"]:
+        assert time.monotonic() < deadline, f"{page} is not there after {SECONDS} s"
+        time.sleep(0.02)
 
 
 @contextmanager
