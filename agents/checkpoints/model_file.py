@@ -19,14 +19,12 @@ import io
 import json
 import os
 import pathlib
-import random
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -36,6 +34,7 @@ from palaestra.agents.buffers.memory_limits import at_most
 from palaestra.agents.checkpoints.json_values import CUSTOM_SCHEDULE, decode, decode_space, encode, encode_space
 from palaestra.agents.checkpoints.load_arguments import load_arguments, saved_as
 from palaestra.agents.checkpoints.optimizer_states import check_finite, checked_states, in_file
+from palaestra.agents.checkpoints.random_numbers import random_numbers_kept
 from palaestra.agents.checkpoints.tensor_members import (
     map_tensors,
     read_torch_file,
@@ -191,7 +190,7 @@ def read(
             content["arguments"] = {k: v for k, v in content["arguments"].items() if v != CUSTOM_SCHEDULE}
         too_many = CheckpointError("the settings describe networks larger than the weights in the file")
         largest = at_most(_SPARE_WEIGHTS + 2 * sum(value.numel() for value in weights.values()), too_many)
-        with largest, _random_numbers_kept() if to_act else nullcontext():
+        with largest, random_numbers_kept() if to_act else nullcontext():
             model = _build(model_class, content, env, device, overrides)
         check_form("policy weights", model.policy.state_dict(), weights)
         if to_act:
@@ -201,19 +200,6 @@ def read(
         states = checked_states(model, optimizer)
         model.set_parameters({"policy": weights, **states}, exact_match=True, device=model.device)
         return model  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """Random numbers go on after it as if it had not been there: whoever is built seeds them."""
-    of_numpy, of_python = np.random.get_state(), random.getstate()
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    try:
-        with torch.random.fork_rng(gpus):
-            yield
-    finally:
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
 
 
 def _from_sb3(

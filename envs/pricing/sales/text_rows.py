@@ -44,9 +44,7 @@ class Block:
 
     rows: Array  # int64 [rows] where they stand in the file
     cells: dict[int, Array]  # by column: S [rows] UTF-8 text, or float64 [rows] with NaN where there is nothing
-    numbers: dict[int, Array] = field(
-        default_factory=dict
-    )  # of texts: float64 [rows], cells that are numbers, else NaN
+    numbers: dict[int, Array] = field(default_factory=dict)  # of texts: float64 [rows], NaN where none is a number
 
     def kept(self, wanted: Array) -> Block:
         """The rows where ``wanted`` bool [rows] is true."""

@@ -71,7 +71,7 @@ def test_an_evaluation_plays_against_the_agent_itself() -> None:
     """The mean of the episodes is the exact value of the pair, whose table is asked for here in another way."""
     model = agent("ppo")
     model.learn(STEPS)
-    found = evaluate("pricing-duopoly", AgentPolicy(model), episodes=5_000, env_kwargs={"rival": "self"})
+    found = evaluate("pricing-duopoly", AgentPolicy(model), episodes=20_000, env_kwargs={"rival": "self"})
     profit, table = environment().env.profit, own_answers(model).view(15, 15).t().flatten().tolist()
     own = rival = 1
     value = 0.0
@@ -79,7 +79,7 @@ def test_an_evaluation_plays_against_the_agent_itself() -> None:
         own, rival = table[own * 15 + rival], table[rival * 15 + own]
         value += 0.95**period * profit[own, rival]
     assert found.more["exact_mean"] == pytest.approx(value, rel=1e-9)
-    assert abs(found.mean - value) < 4 * found.std / np.sqrt(5_000)
+    assert abs(found.mean - value) < 4 * found.std / np.sqrt(20_000)
 
 
 def test_an_agent_with_a_memory_is_refused() -> None:

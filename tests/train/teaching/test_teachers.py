@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import palaestra
 
 from palaestra.agents import PPO
 from palaestra.agents.imitation.bc import BC
@@ -133,10 +134,7 @@ def test_bc_of_the_expert_is_told_and_kept(tmp_path: Path, capsys: pytest.Captur
 
 def test_an_exported_agent_teaches_as_the_agent_itself_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported, teacher = tmp_path / "teacher.onnx", OLD_RUN / "model.zip"
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "argv", ["palaestra", "export", str(teacher), "--out", str(exported)])
-        with pytest.raises(SystemExit):
-            cli.main()
+    assert palaestra(monkeypatch, "export", str(teacher), "--out", str(exported)) == 0
     for name, pretrain in (("agent", teacher), ("file", exported)):
         train_new(config_of("cartpole", "bc", 32 * 8 * 40, pretrain=str(pretrain)), tmp_path / name)
     weights = [BC.load(tmp_path / name / "model.zip").policy.state_dict() for name in ("agent", "file")]

@@ -17,7 +17,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
-import random
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from palaestra.agents.buffers.rollout import map_obs
+from palaestra.agents.checkpoints.random_numbers import random_numbers_kept
 from palaestra.agents.distributed.process_group import process_group
 from palaestra.agents.imitation.bc import BC
 from palaestra.envs.core import Array, BatchedEnv, StepResult, resolve_device
@@ -116,7 +116,7 @@ def _more_than_cores(threads: int, processes: int = 1) -> str:
 def _tried(config: RunConfig, most: int, check: Callable[[], None]) -> str:
     """Set the number of threads after a trial; says what it has found."""
     try:
-        with _random_numbers_kept(), warnings.catch_warnings(action="ignore"):  # the run's own agent warns again
+        with random_numbers_kept(), warnings.catch_warnings(action="ignore"):  # the run's own agent warns again
             return _take_fastest(config, most, check)
     except Stopped:
         raise
@@ -154,7 +154,7 @@ def _fastest_now(config: RunConfig, check: Callable[[], None]) -> int:
     best = before = torch.get_num_threads()
     try:
         with (
-            _random_numbers_kept(),
+            random_numbers_kept(),
             warnings.catch_warnings(action="ignore"),
             closing(_batch(config)) as batch,
         ):
@@ -274,15 +274,3 @@ class StandIn(BatchedEnv):
 def _tensor(array: Array) -> Tensor:
     """As environments on the host give it."""
     return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
-
-
-@contextmanager
-def _random_numbers_kept() -> Iterator[None]:
-    """A block after which the global generators are where they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
