@@ -118,7 +118,7 @@ class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgori
     def _attach(self, env: VecEnv) -> None:
         self._let_restart(env)
         self.batch = env.batch if isinstance(env, SB3VecEnv) else VecEnvAdapter(env, self.device)
-        self._statistics, self._episode_log = EpisodeStatistics(self.device, self.n_envs), EpisodeLog()
+        self._statistics, self._episode_log = EpisodeStatistics(self.device, self.batch), EpisodeLog()
         self._find_symmetries()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
@@ -135,7 +135,7 @@ class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgori
             own = map_obs(lambda o: np.float32(o) if o.dtype == np.float64 else o, self._last_obs)
             self._last_obs = self._numbering.from_env(map_obs(lambda o: torch.tensor(o, device=self.device), own))
             self._last_episode_starts = torch.ones(self.n_envs, dtype=torch.bool, device=self.device)  # type: ignore[assignment]
-            self._statistics = EpisodeStatistics(self.device, self.n_envs)
+            self._statistics = EpisodeStatistics(self.device, self.batch)
             if self._reward_scale is not None:
                 self._reward_scale.forget_episodes()
             if isinstance(self.batch, VecEnvAdapter):

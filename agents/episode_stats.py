@@ -76,15 +76,17 @@ class EpisodeStatistics:
     """Sums over the episodes that ended since the last :meth:`clear`, as tensors.
 
     Attributes:
-        sums: [4] episodes, returns, lengths, successes.
+        sums: [4] episodes, returns, lengths, successes; in place of returns, where one agent moves for both players of
+            a game, the episodes that one side has won: the sum of what both earn is 0, and no score.
         has_ended: bool [N], the environments of which an episode has ended since all were reset.
         has_success: True if the environments define success.
     """
 
-    def __init__(self, device: torch.device, num_envs: int) -> None:
+    def __init__(self, device: torch.device, batch: Any) -> None:
         self.sums = torch.zeros(4, device=device)
-        self.has_ended = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        self.has_ended = torch.zeros(batch.num_envs, dtype=torch.bool, device=device)
         self.has_success = False
+        self._of_both = bool(getattr(getattr(batch, "env", None), "alternates", False))
 
     def report(self) -> Tensor:
         """What :func:`append_report` takes, float32 [5]: the sums, and how many environments have ended an episode."""
@@ -100,7 +102,8 @@ class EpisodeStatistics:
         self.has_ended = self.has_ended | info["_episode"]
         ended = info["_episode"].float()
         episode = info["episode"]
-        rows = [ended, ended * episode["r"], ended * episode["l"]]
+        returns = (episode["r"] != 0.0).float() if self._of_both else episode["r"]
+        rows = [ended, ended * returns, ended * episode["l"]]
         if "is_success" in info:
             self.has_success = True
             rows.append(ended * info["is_success"])

@@ -190,7 +190,9 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
         self._earlier_state, self.state, self.final_state = self.state, state, state
         self._final_place, self._step_plan = place, rng.requests
         self._pipeline, self._used_pipeline = None, ready
-        self.episode_length, self.episode_return = length, self.episode_return + reward
+        so_far = self.episode_return  # of two players in turns it is what the one who moved last has earned in all
+        self.episode_length = length
+        self.episode_return = reward - so_far if self.env.alternates else so_far + reward
         limit = self.max_episode_steps
         truncated = torch.zeros_like(terminated) if limit is None else (length >= limit).gt(terminated)
         return obs, reward, terminated, truncated

@@ -13,6 +13,6 @@ DECIDED = "self-play games that one side wins"  # the training returns of an age
 def moves_for_both(env_kwargs: Any) -> bool:
     """True if by the environment's arguments of a run its agent moves for both players of a game while it trains.
 
-    Returns of training are no score then: whoever wins gets 1, so that their mean is the share of games that are won.
+    What stands in place of returns of training is no score then: the share of games that one side wins.
     """
     return isinstance(env_kwargs, Mapping) and env_kwargs.get("opponent") == "self"

@@ -39,6 +39,10 @@ class TooLargeError(ValueError):
     """A game has more positions than are looked at."""
 
 
+class ChanceError(ValueError):
+    """A game begins, or goes on, by chance."""
+
+
 @dataclass(frozen=True)
 class _Layer:
     """Positions after so many moves, and what each action leads to.
@@ -82,7 +86,7 @@ def best_response(
 
     Raises:
         TooLargeError: if more than ``most`` positions can be reached.
-        ValueError: if the game has chance.
+        ChanceError: if the game has chance.
     """
     returns: list[float] = []
     asked = 0
@@ -97,7 +101,7 @@ def best_response(
 
 
 def require_small(game: TensorEnv[Any], most: int = MOST_POSITIONS) -> None:
-    """Raise a TooLargeError, or a ValueError for a game with chance, unless it has best responses; see the module."""
+    """Raise a TooLargeError, or a ChanceError, unless it has best responses; see the module."""
 
     def first_move(state: Any) -> Tensor:
         legal = legal_moves(game, state)
@@ -156,13 +160,13 @@ def _without_chance(call: Callable[[Rng], Any], count: int) -> Any:
     """What a call of the rules gives, whatever its random numbers are.
 
     Raises:
-        ValueError: if it depends on them.
+        ChanceError: if it depends on them.
     """
     one, *others = (call(Rng(env_keys(draw, torch.arange(count)), 0)) for draw in range(_DRAWS))
     for other in others:
         pairs = zip(_tensors(one), _tensors(other), strict=True)
         if not all(torch.equal(a, b) for a, b in pairs):
-            raise ValueError("best responses are found in games without chance alone")
+            raise ChanceError("best responses are found in games without chance alone")
     return one
 
 

@@ -59,7 +59,7 @@ class BothSides(GameView):
         return map_state(lambda field: field.index_select(0, drawn), self.openings)
 
     def summary(self, returns: Array, lengths: Array, successes: Array | None) -> dict[str, float]:
-        """The share of draws: the only games in which nobody earns anything."""
+        """The share of draws: returns are what the player of the last move has earned in all, less the other's."""
         return {"drawn_percent": 100 * float((returns == 0).mean())}
 
     def symmetries(self) -> Sequence[Symmetry]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core import TensorEnv, map_state
+from palaestra.envs.core.errors import refuse_returned
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.core.suggest import closest
 from palaestra.envs.trained_players import TrainedPlayer, read_player, require_spaces
@@ -55,11 +56,18 @@ class Opponent(Protocol):
 
 
 def legal_moves(game: TensorEnv[Any], state: Any) -> Tensor:
-    """Which moves are legal, bool [N, A]; all of them where a game has no mask."""
-    if game.has("action_mask"):
-        return game.action_mask(state)
-    rows, count = game.player(state).shape[0], int(game.action_space.n)  # type: ignore[attr-defined]
-    return torch.ones((rows, count), dtype=torch.bool, device=game.device)
+    """Which moves are legal, bool [N, A]; all of them where a game has no mask.
+
+    Raises:
+        EnvError: if the game's mask has another form.
+    """
+    shape = game.player(state).shape[0], int(game.action_space.n)  # type: ignore[attr-defined]
+    if not game.has("action_mask"):
+        return torch.ones(shape, dtype=torch.bool, device=game.device)
+    mask: Any = game.action_mask(state)
+    if not isinstance(mask, Tensor) or mask.shape != shape or mask.dtype != torch.bool:
+        refuse_returned(game, "action_mask", mask, shape, torch.bool)
+    return mask
 
 
 @dataclass(frozen=True)
@@ -247,6 +255,8 @@ def _opponents(game: TensorEnv[Any], name: str) -> list[Opponent]:
         return [TrainedOpponent(game, Path(file).expanduser(), int(search[1:] or 0))]
     near = closest(name, (*SCRIPTED_OPPONENTS, EARLIER, SELF))
     hint = f"; did you mean {near!r}?" if near else f"; there are {', '.join(SCRIPTED_OPPONENTS)}, and model files"
+    if name and Path(name).expanduser().is_dir():
+        hint = "; it is a folder: name the model file in it, as model.zip or best.zip of a run"
     raise ValueError(f"no opponent is called {name!r}{hint}")
 
 

@@ -26,10 +26,10 @@ class HeapState:
 
 
 class Heap(TensorEnv[HeapState]):
-    """Take stone after stone, one or two at once (moves 3 and 4); each move earns what it takes, in tenths."""
+    """Take stone after stone, one or two at once (moves 3 and 4); each stone earns a tenth, or more of them."""
 
-    def __init__(self, stones: int, chance: bool = False) -> None:
-        self.stones, self.chance = stones, chance
+    def __init__(self, stones: int, chance: bool = False, tenths: float = 1) -> None:
+        self.stones, self.chance, self.tenths = stones, chance, tenths
         self.observation_space, self.action_space = Box(0.0, 1.0, (1,)), Discrete(2, start=3)
 
     def reset(self, rng: Rng) -> HeapState:
@@ -39,7 +39,7 @@ class Heap(TensorEnv[HeapState]):
     def step(self, state: HeapState, action: Tensor, rng: Rng) -> tuple[HeapState, Tensor, Tensor]:
         taken = action - 2 if not self.chance else action - 2 + 0 * rng.integers(0, 2)
         left = state.left - taken
-        return HeapState(left, state.moves + 1), 0.1 * taken.float() - (left < 0).float(), left <= 0
+        return HeapState(left, state.moves + 1), 0.1 * self.tenths * taken.float() - (left < 0).float(), left <= 0
 
     def observe(self, state: HeapState) -> Tensor:
         return (state.left / self.stones).unsqueeze(1)
@@ -249,7 +249,7 @@ def test_paths_beyond_the_deepest_row_are_evaluated_again() -> None:
     def one_by_one(game: TensorEnv[Any], state: Any, legal: Tensor) -> tuple[Tensor, Tensor]:
         return torch.tensor([[1.0, 0.0]]).expand(legal.shape[0], 2), state.left.float() / 1000.0
 
-    game = Heap(1000)
+    game = Heap(1000, tenths=0.1)
     found = TreeSearch(game, one_by_one, DEEPEST + 40)(game.reset(Rng(torch.zeros(1, dtype=torch.int64), 0)))
     assert float(found.visits.sum()) == DEEPEST + 40
     assert torch.isfinite(found.values).all()
@@ -271,6 +271,9 @@ def test_what_cannot_be_searched_is_refused() -> None:
         TreeSearch(game, uniform, 0)
     with pytest.raises(ValueError, match="Heap draws random numbers in its moves: a search needs rules without chance"):
         TreeSearch(Heap(5, chance=True), uniform, 4)
+    with pytest.raises(ValueError, match=r"Heap is worth up to 1\.2 to a player, and a search needs −1 to 1: divide"):
+        TreeSearch(Heap(2, tenths=6), uniform, 4)
+    TreeSearch(Heap(2, tenths=5), uniform, 4)
     search = TreeSearch(game, uniform, 10)
     search.simulations = 10**10
     with pytest.raises(MemoryError, match="a search of 10,000,000,000 simulations on 1 boards needs"):

@@ -22,6 +22,7 @@ from palaestra.envs.registry import resolve
 from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
 from palaestra.envs.wrappers.two_players.best_response import (
     BestResponse,
+    ChanceError,
     TooLargeError,
     best_response,
     require_small,
@@ -269,5 +270,5 @@ def exact_response(
         if not is_small:
             require_small(rules.env)
         return best_response(rules.env, shares), None
-    except TooLargeError as error:
+    except (TooLargeError, ChanceError) as error:
         return None, f"exploitability is not known: {error}"

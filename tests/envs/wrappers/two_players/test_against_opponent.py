@@ -200,9 +200,33 @@ class NothingLegal(Nim):
         return super().action_mask(state) & (state.moves.unsqueeze(1) < 1)
 
 
+class OtherPlayersValue(Nim):
+    def game_value(self, state: PileState) -> Tensor:
+        return -super().game_value(state)
+
+
+class OtherPlayersReward(Nim):
+    def step(self, state: PileState, action: Tensor, rng: Rng) -> tuple[PileState, Tensor, Tensor]:
+        after, reward, over = super().step(state, action, rng)
+        return after, -reward, over
+
+
+class ValueDtype(Nim):
+    def game_value(self, state: PileState) -> Tensor:
+        return super().game_value(state).double()
+
+
+class MaskOfFloats(Nim):
+    def action_mask(self, state: PileState) -> Tensor:
+        return super().action_mask(state).float()
+
+
 @pytest.mark.parametrize(
     ("game", "said"),
     [
+        (OtherPlayersValue, "game_value of env 0 is -1 at move 1, but the best of its moves earns 1: its reward"),
+        (OtherPlayersReward, "but the best of its moves earns"),
+        (ValueDtype, "ValueDtype: game_value must be torch.float32, got torch.float64"),
         (Impatient, "player of env 0 is 0 at move 2, not 1: player 0 begins, turns alternate"),
         (SecondBegins, "player of env 0 is 1 at move 1, not 0"),
         (NothingLegal, "action_mask of env 0 allows no move at move 2"),
@@ -214,9 +238,17 @@ def test_the_checker_finds_broken_games(game: type[Nim], said: str) -> None:
     assert said in findings["two players"].detail
 
 
+def test_a_mask_of_another_form_is_named() -> None:
+    findings = check_env(MaskOfFloats, num_envs=16, steps=4)
+    assert [finding.detail for finding in findings if not finding.passed] == [
+        "MaskOfFloats: action_mask must be torch.bool, got torch.float32"
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"opponent": "."}, "opponent=.: no opponent is called '.'; it is a folder: name the model file in it"),
         ({"opponent": "randm"}, "opponent=randm: no opponent is called 'randm'; did you mean 'random'?"),
         ({"opponent": "random+"}, "no opponent is called ''; there are random, one-ply, two-ply, perfect, and model"),
         ({"opponent": 3}, "name an opponent: random, one-ply, two-ply, perfect or a model file; got 3"),

@@ -13,10 +13,12 @@ from torch import Tensor
 from palaestra.agents import DQN, PPO, PQN
 from palaestra.agents.buffers.replay import Replay
 from palaestra.agents.buffers.rollout import TensorRolloutBuffer
+from palaestra.agents.episode_stats import EpisodeStatistics
 from palaestra.envs import make
 from palaestra.envs.building import vector_env
 from palaestra.envs.checker.conformance import check_env
 from palaestra.envs.core import TensorVectorEnv
+from palaestra.envs.core.rng import Rng
 from palaestra.envs.games.connect_four import ConnectFour
 from palaestra.envs.wrappers import WrapperError
 from palaestra.envs.wrappers.two_players.both_sides import OPENINGS, BothSides, random_openings
@@ -38,6 +40,38 @@ def test_a_step_is_one_move_and_its_reward_the_movers() -> None:
     assert rewards == [0.0, 0.0, 0.0, 1.0]
     assert over[whole].all()
     assert "is_success" not in info, "nobody has won who could have lost"
+
+
+class Scored(Nim):
+    """A move earns as many points as it takes stones: the winner is who has more of them."""
+
+    def step(self, state: PileState, action: Tensor, rng: Rng) -> tuple[PileState, Tensor, Tensor]:
+        after, _, over = super().step(state, action, rng)
+        return after, action.float() + 1.0, over
+
+
+class Misere(Nim):
+    """Who takes the last stone loses."""
+
+    def step(self, state: PileState, action: Tensor, rng: Rng) -> tuple[PileState, Tensor, Tensor]:
+        after, reward, over = super().step(state, action, rng)
+        return after, -reward, over
+
+
+@pytest.mark.parametrize(("game", "returns"), [(Nim, [1.0, 1.0]), (Misere, [-1.0, -1.0]), (Scored, [2.0, 0.0])])
+def test_a_return_is_that_of_the_last_mover_and_statistics_count_games_that_one_side_wins(
+    game: type[Nim], returns: list[float]
+) -> None:
+    """A pile of 4: one side takes 1 stone or 2, the other the rest. By points the second game is a draw, 2 and 2."""
+    batch = TensorVectorEnv(BothSides(game(4)), 2, device="cpu")
+    batch.reset()
+    batch.state = PileState(torch.tensor([4, 4]), torch.tensor([0, 0]))
+    statistics = EpisodeStatistics(torch.device("cpu"), batch)
+    for taken in ([1, 2], [3, 2]):
+        info = batch.step(torch.tensor(taken) - 1)[4]
+        statistics.add(info)
+    assert info["episode"]["r"].tolist() == returns
+    assert statistics.sums.tolist() == [2.0, sum(earned != 0.0 for earned in returns), 4.0, 0.0]
 
 
 def test_openings_are_moments_of_random_games_the_earlier_the_likelier() -> None:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import command
 from made_once import made_once
+from nim import Nim, PileState
 from torch.nn.functional import one_hot
 
 from palaestra.agents.search.searching_player import SearchingPlayer
 from palaestra.envs import resolve
+from palaestra.envs.core.rng import Rng
 from palaestra.envs.games.connect_four import ConnectFour
+from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
 from palaestra.envs.wrappers.two_players.best_response import best_response
 from palaestra.train.config.run_config import resolve_config
 from palaestra.train.evaluation.games import judged_play
 from palaestra.train.evaluation.games.exploitability import ExploitabilityLog
-from palaestra.train.evaluation.games.judged_play import Share, judge_player
+from palaestra.train.evaluation.games.judged_play import Share, exact_response, judge_player
+from palaestra.train.evaluation.policies import RandomPolicy
 from palaestra.train.players import find_player
 from palaestra.train.runs import callbacks
 from palaestra.train.runs.curves import TrainingEvaluation
@@ -45,6 +50,19 @@ def judged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     assert command(monkeypatch, f"evaluate {line} --json") == 0
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
+
+
+class DrawnPile(Nim):
+    """A pile of 5 to 9 stones, by chance."""
+
+    def reset(self, rng: Rng) -> PileState:
+        return replace(super().reset(rng), left=rng.integers(5, 10))
+
+
+def test_a_game_that_begins_by_chance_is_judged_without_its_exploitability() -> None:
+    rules = AgainstOpponent(DrawnPile())
+    told = exact_response(RandomPolicy(), rules, "cpu")
+    assert told == (None, "exploitability is not known: best responses are found in games without chance alone")
 
 
 def test_perfect_play_is_perfect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
