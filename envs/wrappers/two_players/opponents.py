@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from palaestra.envs.core import TensorEnv, map_state
+from palaestra.envs.core import TensorEnv, map_state, state_fields
 from palaestra.envs.core.errors import refuse_returned
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.core.suggest import closest
@@ -61,7 +61,8 @@ def legal_moves(game: TensorEnv[Any], state: Any) -> Tensor:
     Raises:
         EnvError: if the game's mask has another form.
     """
-    shape = game.player(state).shape[0], int(game.action_space.n)  # type: ignore[attr-defined]
+    rows = next(iter(state_fields(state).values())).shape[0]
+    shape = rows, int(game.action_space.n)  # type: ignore[attr-defined]
     if not game.has("action_mask"):
         return torch.ones(shape, dtype=torch.bool, device=game.device)
     mask: Any = game.action_mask(state)
