@@ -47,14 +47,14 @@ from palaestra.agents.reward_norm import RewardScale
 from palaestra.agents.symmetry.symmetric_agent import SymmetricAgent
 from palaestra.agents.training.agent_traits import AgentTraits
 from palaestra.agents.training.restarting_agent import RestartingAgent
-from palaestra.agents.training.score_schedule import follow_score
+from palaestra.agents.training.score_schedule import ScheduledAgent, follow_score
 from palaestra.envs.core import BatchedEnv, EnvError, StepResult
 from palaestra.envs.core.rng import Stream, env_keys
 from palaestra.envs.interop.sb3_adapter import VecEnvAdapter
 from palaestra.envs.interop.sb3_vec_env import SB3VecEnv, with_sb3s_interface
 
 
-class OnDeviceAlgorithm(AgentTraits, RestartingAgent, SymmetricAgent, BaseAlgorithm):
+class OnDeviceAlgorithm(AgentTraits, RestartingAgent, ScheduledAgent, SymmetricAgent, BaseAlgorithm):
     """See the module. Agents define the class variables, and call :meth:`_set_up_device` when the policy is there."""
 
     batch: BatchedEnv

@@ -167,7 +167,7 @@ class DQN(ReplayingAgent, QLearning):
         assert self.replay is not None
         self.policy.set_training_mode(True)
         total = torch.zeros(len(self._summaries), device=self.device)
-        beta = 1.0 - (1.0 - _FIRST_BETA) * max(0.0, self._current_progress_remaining)
+        beta = 1.0 - (1.0 - _FIRST_BETA) * self._current_progress_remaining
         self._begin_update()
         for _ in range(gradient_steps):
             total += self._learn_from_replay(self.replay, self._group.share(batch_size, "batch_size"), beta)

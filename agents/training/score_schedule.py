@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 
 from palaestra.agents.episode_stats import episode_means
@@ -37,6 +38,18 @@ class ScoreSchedule:
 
     def __repr__(self) -> str:
         return f"ScoreSchedule(start={self.start}, end={self.end})"
+
+
+class ScheduledAgent(BaseAlgorithm):
+    """An agent whose schedules end with its run, also where whole rollouts take more steps than were asked for.
+
+    Stable-Baselines3 says of a schedule's argument that it falls from 1 to 0, and goes on below: a learning rate that
+    is a multiple of it is negative in such a run's last update.
+    """
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        self._current_progress_remaining = max(0.0, self._current_progress_remaining)
 
 
 def follow_score(model: Any) -> None:

@@ -37,6 +37,16 @@ def test_the_lesser_of_time_and_gap_decides(left: float, gap: float, value: floa
     assert schedule(left) == pytest.approx(value)
 
 
+@pytest.mark.parametrize("schedule", [lambda left: 1e-2 * left, ScoreSchedule(1e-2, 0.0)], ids=["time", "score"])
+@pytest.mark.parametrize("name", AGENTS)
+def test_the_last_update_of_a_run_in_whole_rollouts_has_the_last_value(name: str, schedule: Any) -> None:
+    kind, kwargs = AGENTS[name]
+    model = kind("MlpPolicy", make("cartpole", ENVS, "cpu", 3), learning_rate=schedule, seed=1, **kwargs)
+    model.learn(3 * 8 * ENVS - 1)
+    assert model.num_timesteps == 3 * 8 * ENVS
+    assert model.main_optimizer.param_groups[0]["lr"] == 0.0
+
+
 @pytest.mark.parametrize("name", AGENTS)
 def test_the_gap_is_that_of_the_latest_training_episodes(name: str) -> None:
     model = agent(name)
