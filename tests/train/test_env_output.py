@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -232,8 +233,9 @@ def test_no_descriptor_stays_open(
     for count in range(11):  # the first command opens what stays
         (here / f"env{count}.py").write_text(code)
         assert status(monkeypatch, f"evaluate random --env env{count}.py:{name} --episodes 3") == 0
+        gc.collect()  # what earlier tests left open is closed by it, at any time
         counts.append(len([*descriptors.iterdir()]))
-    assert counts[-1] == counts[0]
+    assert counts[-1] <= counts[0]
 
 
 def test_what_a_logger_kept_leads_to_the_screen_afterwards(
