@@ -20,7 +20,7 @@ from palaestra.envs.checker.value_rules import Subject, first_row
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.batching.records import some_rows
 from palaestra.envs.core.env import rules_within
-from palaestra.envs.core.errors import refuse_returned
+from palaestra.envs.core.errors import check_returned
 from palaestra.envs.core.rng import Rng, Stream, child_key, env_keys, sample_actions
 from palaestra.envs.wrappers.two_players.game_view import is_game
 from palaestra.envs.wrappers.two_players.opponents import legal_moves, move_values
@@ -78,8 +78,7 @@ def _value_fault(game: TensorEnv[Any], state: Any, move: int, alive: Tensor) -> 
     rows = alive.nonzero().squeeze(1)[:VALUED]
     some = some_rows(state, rows)
     value: Any = game.game_value(some)
-    if not isinstance(value, Tensor) or value.shape != rows.shape or value.dtype != torch.float32:
-        refuse_returned(game, "game_value", value, tuple(rows.shape), torch.float32)
+    check_returned(game, "game_value", value, tuple(rows.shape), torch.float32)
     best = move_values(game, some, None, Rng(rows, 0)).amax(1)
     wrong = (value - best).abs() > ROUNDING * (1.0 + best.abs())
     if not wrong.any():

@@ -77,15 +77,16 @@ def refuse_actions(actions: Any, space: Space[Any], num_envs: int, device: torch
     raise ValueError(f"actions must be {first} … {last}, got {low} … {high}")
 
 
-def refuse_returned(env: Any, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> NoReturn:
-    """Raise an EnvError: ``value``, which the rules ``env`` returned, has another form."""
+def check_returned(env: Any, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise an EnvError unless ``value``, which the rules ``env`` returned, has that form and lies on their device."""
     if not isinstance(value, Tensor):
         raise _error(env, name, f"must be a tensor, got {type(value).__name__}")
-    if tuple(value.shape) != shape:
+    if value.shape != shape:
         raise _error(env, name, f"must have shape {shape}, got {tuple(value.shape)}")
     if value.dtype != dtype:
         raise _error(env, name, f"must be {dtype}, got {value.dtype}")
-    raise _error(env, name, f"must be on {env.device}, got {value.device}")
+    if value.device.type != env.device.type:
+        raise _error(env, name, f"must be on {env.device}, got {value.device}")
 
 
 def _error(env: Any, name: str, problem: str) -> EnvError:

@@ -322,9 +322,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
 
     def _check(self, name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         """Raise an EnvError unless ``value``, which the rules returned, has that form."""
-        fits = isinstance(value, Tensor) and value.shape == shape and value.dtype == dtype
-        if not fits or value.device.type != self.device.type:
-            errors.refuse_returned(self.env, name, value, shape, dtype)
+        errors.check_returned(self.env, name, value, shape, dtype)
 
     def _call_optional(self, method: str, place: Place, state: StateT | None) -> Tensor | None:
         result: Tensor | None = self._call(method, place, state) if method in self._optional else None

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core import TensorEnv, map_state, state_fields
-from palaestra.envs.core.errors import refuse_returned
+from palaestra.envs.core.errors import check_returned
 from palaestra.envs.core.rng import Rng, sample_actions
 from palaestra.envs.core.suggest import closest
 from palaestra.envs.trained_players import TrainedPlayer, read_player, require_spaces
@@ -65,9 +65,8 @@ def legal_moves(game: TensorEnv[Any], state: Any) -> Tensor:
     shape = rows, int(game.action_space.n)  # type: ignore[attr-defined]
     if not game.has("action_mask"):
         return torch.ones(shape, dtype=torch.bool, device=game.device)
-    mask: Any = game.action_mask(state)
-    if not isinstance(mask, Tensor) or mask.shape != shape or mask.dtype != torch.bool:
-        refuse_returned(game, "action_mask", mask, shape, torch.bool)
+    mask = game.action_mask(state)
+    check_returned(game, "action_mask", mask, shape, torch.bool)
     return mask
 
 
