@@ -30,6 +30,8 @@ OPERATIONS: dict[str, Callable[[], Tensor]] = {
     "scaled": lambda: torch.add(F, G, alpha=0.3) + torch.addcmul(F, G, F, value=0.3),
     "scaled product": lambda: torch.addcmul(ZERO, F, G, value=0.3),
     "scaled quotient": lambda: torch.addcdiv(F, G, F, value=-0.3) + torch.addcdiv(HALF, F, G, value=0.1),
+    "signed quotient": lambda: torch.addcdiv(F, G, F, value=-1) + torch.addcdiv(HALF, F, G),
+    "signed product": lambda: torch.addcmul(ZERO, F, G, value=-1.0) + torch.addcmul(ZERO, G, G),
     "scaled in place": lambda: F.clone().addcdiv_(G, F, value=0.2).addcmul_(G, G, value=0.1),
     "in place": lambda: F.clone().mul_(G).add_(0.1).sub_(HALF).div_(3.0).clamp_(-1.0, 1.0),
     "minima": lambda: torch.minimum(F, G) + torch.maximum(F, -G) + F.clamp(max=0.0),

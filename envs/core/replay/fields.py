@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from palaestra.envs.core.batching.records import side_by_side
 from palaestra.envs.core.reference import Array
+
+_AS_WIDE = {4: np.int32, 8: np.int64, 16: np.complex128}  # by bytes
 
 
 class Fields:
@@ -46,6 +50,20 @@ class Fields:
 
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays)
+
+
+def row_kind(array: Array) -> Any:
+    """The type of one number that is as wide as a row of this array [N, …]; None if there is none."""
+    return _AS_WIDE.get(array.nbytes // max(len(array), 1)) if array.flags.c_contiguous else None
+
+
+def as_rows(array: Array, kind: Any) -> Array:
+    """The same memory as [N] numbers of this kind, which NumPy puts in place in a quarter of the time; None: as it is.
+
+    Raises:
+        ValueError: if rows are not as wide.
+    """
+    return array if kind is None else array.reshape(len(array), -1).view(kind).reshape(len(array))
 
 
 def _together(tensors: Mapping[str, Tensor]) -> list[tuple[str, ...]]:

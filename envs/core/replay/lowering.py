@@ -165,7 +165,7 @@ def _joined(name: str, arguments: Sequence[Any], target: Any, dtype: torch.dtype
     if any(part.dtype != dtype for part in parts):
         return []
     moved = np.moveaxis(target, dim, 0)
-    if name == "stack" and moved.flags.c_contiguous and (together := _side_by_side(parts)) is not None:
+    if name == "stack" and moved.flags.c_contiguous and (together := as_one_place(parts)) is not None:
         return [(np.copyto, (moved, locate(together).numpy()))]
     steps: list[Step] = []
     first = 0
@@ -180,7 +180,7 @@ def _joined(name: str, arguments: Sequence[Any], target: Any, dtype: torch.dtype
     return steps
 
 
-def _side_by_side(parts: Sequence[Region]) -> Region | None:
+def as_one_place(parts: Sequence[Region]) -> Region | None:
     """Tensors of one form that lie at equal distances in one memory, as one."""
     first, distance = parts[0], parts[-1].offset - parts[0].offset
     if len(parts) < 2 or distance <= 0 or distance % (len(parts) - 1):
@@ -194,7 +194,7 @@ def _side_by_side(parts: Sequence[Region]) -> Region | None:
 def _scaled(
     name: str, arguments: Sequence[Any], value: float, out: Region, locate: Locate, constants: dict[int, Tensor]
 ) -> list[Step]:
-    """Three operations where they round as often: a quotient is, and so is a product to which zero is added."""
+    """At most three operations where they round as often: a quotient is, and so is a product to which zero is added."""
     if out.dtype != torch.float32 or any(part.dtype != out.dtype for part in arguments):
         return []
     term, factor, other = (_operand(part, np.float32(0).dtype, locate, constants) for part in arguments)
@@ -204,6 +204,8 @@ def _scaled(
     if not isinstance(term, np.float32) and np.may_share_memory(term, target):
         return []
     product = np.multiply if name == "addcmul" else np.divide
+    if abs(value) == 1:  # a sign is no rounding
+        return [(product, (factor, other, target)), (np.add if value > 0 else np.subtract, (term, target, target))]
     return [
         (np.multiply, (factor, np.float32(value), target)),
         (product, (target, other, target)),

@@ -8,13 +8,14 @@ recording can be replayed from one place to another.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.replay.lowering import Locate, Step, steps_of
-from palaestra.envs.core.replay.recording import Call, Recording, Region
+from palaestra.envs.core.replay.lowering import Locate, Step, as_one_place, steps_of
+from palaestra.envs.core.replay.recording import Call, Recording, Region, like
 
 _LEAST = 64  # bytes
 
@@ -37,7 +38,8 @@ class Program:
             results: memories that are read afterwards.
         """
         self._outside = {number: recording.memory[number] for number in recording.outside - inputs}
-        self.calls = _needed(recording.calls, results | set(self._outside))
+        needed = _needed(recording.calls, results | set(self._outside))
+        self.calls = _without_copies(needed, inputs | results | set(self._outside))
         written = {memory for call in self.calls for memory in call.written}
         self._constants = {n: tensor for n, tensor in self._outside.items() if n not in written}
         own = {p.memory for call in self.calls for p in call.places()} - inputs - results - set(self._outside)
@@ -129,6 +131,43 @@ def _needed(calls: Sequence[Call], results: set[int]) -> list[Call]:
             wanted.update(place.memory for place in call.places())
             kept.append(call)
     return kept[::-1]
+
+
+def _without_copies(calls: Sequence[Call], given: set[int]) -> list[Call]:
+    """The operations without stacks of what lies side by side already, where neither is changed later on."""
+    moved: dict[int, Region] = {}
+    left = []
+    for i, call in enumerate(calls):
+        call = replace(call, **{name: _moved(getattr(call, name), moved) for name in ("arguments", "named", "results")})
+        source, own = _stacked(call), call.results[0].memory if call.results else -1
+        if source is not None and own not in given:
+            later = calls[i + 1 :]
+            changed = {memory for other in later for memory in other.written}
+            kinds = {place.dtype for other in later for place in other.places() if place.memory == own}
+            if kinds <= {source.dtype} and not changed & {own, source.memory}:
+                moved[own] = source
+                continue
+        left.append(call)
+    return left
+
+
+def _stacked(call: Call) -> Region | None:
+    """The place that the operation copies, if it is a stack of all that lies there."""
+    if call.name != "stack" or call.in_place or call.named or call.arguments[1:] not in ((), (0,)):
+        return None
+    source, result = as_one_place(call.arguments[0]), call.results[0]
+    same = source is not None and (source.dtype, *source[2:4]) == (result.dtype, *result[2:4]) and not result.offset
+    return source if same else None
+
+
+def _moved(value: Any, moved: Mapping[int, Region]) -> Any:
+    """The same with other places for these memories."""
+    if isinstance(value, Region):
+        to = moved.get(value.memory)
+        return value if to is None else value._replace(memory=to.memory, offset=to.offset + value.offset)
+    if isinstance(value, list | tuple):
+        return like(value, [_moved(part, moved) for part in value])
+    return {name: _moved(part, moved) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def by_turns(calls: Sequence[Places], own: set[int]) -> dict[int, Tensor]:

@@ -15,6 +15,7 @@ from palaestra.envs.core.draws.splitmix import child_key
 from palaestra.envs.core.draws.stock import ResetDraws
 from palaestra.envs.core.env import rules_within
 from palaestra.envs.core.reference import Array
+from palaestra.envs.core.replay.fields import as_rows
 from palaestra.envs.core.replay.first_states import FirstStates, fits
 from palaestra.envs.core.replay.outputs import Outputs
 from palaestra.envs.core.replay.recorded_step import COUNTERS, Running
@@ -34,7 +35,7 @@ class RunningReplay:
         assert recorder.actions is not None
         self._batch, self._recorded, self._actions = batch, recorder.recorded, recorder.actions.numpy()
         self._side = 0  # the set of memory that holds the running episodes
-        self._shape, self._dtype = recorder.actions.shape, recorder.actions.dtype
+        self._dtype, self._row_kind = recorder.actions.dtype, recorder.recorded.row_kind
         space, obs = batch.env.action_space, batch.env.observation_space
         self._discrete = isinstance(space, Discrete)
         if self._discrete:
@@ -79,11 +80,12 @@ class RunningReplay:
 
     def _fits(self, actions: Any) -> bool:
         """Copy the actions to their place; False if they are not of the space, or need a gradient."""
-        if type(actions) is not Tensor or actions.shape != self._shape or actions.dtype != self._dtype:
+        if type(actions) is not Tensor or actions.dtype != self._dtype or not actions.is_cpu or actions.requires_grad:
             return False
-        if not actions.is_cpu or actions.requires_grad:
+        given = actions.numpy()
+        if given.shape != self._actions.shape:  # a tensor's takes twice as long to ask for
             return False
-        np.copyto(self._actions, actions.numpy())
+        np.copyto(self._actions, given)
         if not self._discrete:
             return True
         if self._start:
@@ -104,7 +106,7 @@ class RunningReplay:
             return ended, final_obs
         state, first_obs, keys = self._first(rows, following, arrays["episode"])
         after.fields.put(rows, state)
-        obs[rows] = first_obs
+        outputs.obs_rows[rows] = first_obs
         if self._recorded.reads_keys:
             arrays["_episode_keys"][rows] = keys
         arrays["episode"][rows] = following
@@ -129,7 +131,8 @@ class RunningReplay:
 
     def _new_stock(self, running: Array) -> FirstStates | None:
         try:
-            return FirstStates(self._batch.env, self._batch.env_keys, running, self._recorded.sets[0].fields)
+            fields = self._recorded.sets[0].fields
+            return FirstStates(self._batch.env, self._batch.env_keys, running, fields, self._row_kind)
         except RAISED:  # perhaps it is of an episode that does not begin yet
             self._stocks = False
             return None
@@ -150,7 +153,7 @@ class RunningReplay:
                 found[names[0]].numpy() if len(names) == 1 else torch.stack([found[name] for name in names]).numpy()
                 for names in fields.names
             ]
-            return values, obs.numpy(), rng.episode_key.numpy()
+            return values, as_rows(obs.contiguous().numpy(), self._row_kind), rng.episode_key.numpy()
 
     def give(self, name: str) -> Any:
         """A copy of what an attribute of the batch holds; the batch keeps it until the next step."""
@@ -203,6 +206,5 @@ def _result(results: dict[str, Tensor], ended: Any, final_rows: Any) -> StepResu
     if ended is None:
         info["ended"] = False
     else:
-        rows = torch.from_numpy(ended[0])
-        info = StepInfo(info, lambda: obs.index_copy(0, rows, torch.from_numpy(final_rows)))
+        info = StepInfo(info, lambda: obs.index_copy(0, torch.from_numpy(ended[0]), torch.from_numpy(final_rows)))
     return obs, results["reward"], results["terminated"], results["truncated"], info

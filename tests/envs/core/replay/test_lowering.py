@@ -57,6 +57,43 @@ def test_what_nobody_reads_is_not_computed() -> None:
     assert [call.name for call in program.calls] == ["mul"]
 
 
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda x: torch.stack(x.unbind(0)) * torch.stack((x[2], x[1], x[0])), ["stack", "mul"]),
+        (lambda x: torch.stack(x[1:].unbind(0))[1] + torch.stack(x.unbind(0))[0], ["add"]),
+        (lambda x: torch.stack(x.unbind(0)).mul_(2.0), ["stack", "mul_"]),  # what was copied stays
+        (lambda x: torch.stack(x.unbind(0)).view(torch.int32) + 1, ["stack", "add"]),
+        (lambda x: torch.stack(x.unbind(0), 1) + 1.0, ["stack", "add"]),
+        (lambda x: torch.stack(x.unbind(0)), ["stack"]),  # the result has memory of its own
+    ],
+)
+def test_a_stack_of_what_lies_so_already_is_no_copy(function: Callable[[Tensor], Tensor], names: list[str]) -> None:
+    given, recording = torch.arange(12.0).view(3, 4), Recording()
+    place = recording.place(given)
+    with recording:
+        expected = function(given)
+    result = recording.place(expected)
+    program = Program(recording, {place.memory}, {result.memory})
+    assert [call.name for call in program.calls] == names
+    memory = reserved(4096)
+    bytes_given = torch.empty(0, dtype=torch.uint8).set_(given.untyped_storage())
+    for step, arguments in program.steps({result.memory: memory, place.memory: bytes_given}, run=True):
+        step(*arguments)
+    assert torch.equal(tensor_at(result, memory), expected)
+
+
+def test_a_stack_of_what_is_changed_later_is_a_copy() -> None:
+    given, recording = torch.arange(12.0).view(3, 4), Recording()
+    with recording:
+        made = given * 2.0
+        stacked = torch.stack(made.unbind(0))
+        made.add_(1.0)
+        expected = stacked + made
+    program = Program(recording, set(), {recording.place(expected).memory})
+    assert [call.name for call in program.calls] == ["mul", "stack", "add_", "add"]
+
+
 def test_memory_is_given_by_turns() -> None:
     recording = Recording()
     with recording:

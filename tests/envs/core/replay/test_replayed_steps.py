@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from palaestra.envs import TensorVectorEnv, make
+from palaestra.envs.cartpole import CartPole, CartPoleState
 from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.replay.recorded_step import RecordedStep
 from palaestra.envs.core.replay.replayed_steps import KEPT
@@ -58,6 +59,26 @@ def test_any_number_of_environments(n: int) -> None:
         actions = actions_of(plain, step)
         assert_same(result_of(replayed, actions), result_of(plain, actions), f"step {step}")
     assert is_replayed(replayed)
+
+
+class ByColumns(CartPole):
+    """Whose observations lie one column after the other."""
+
+    def observe(self, state: CartPoleState) -> Tensor:
+        return super().observe(state).t().contiguous().t()
+
+
+def test_observations_that_lie_by_columns() -> None:
+    """With as many environments as numbers in an observation, where one could be taken for the other."""
+    replayed, plain = (TensorVectorEnv(ByColumns(), 4, seed=3) for _ in range(2))
+    plain.records_steps(False)
+    for batch in (replayed, plain):
+        batch.reset()
+    for step in range(120):
+        actions = actions_of(plain, step)
+        assert_same(result_of(replayed, actions), result_of(plain, actions), f"step {step}")
+    assert is_replayed(replayed)
+    assert int(plain.episode.min()) > 1
 
 
 def test_results_stay_as_they_are() -> None:
