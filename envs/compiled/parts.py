@@ -18,7 +18,7 @@ from palaestra.envs.compiled.assignments import Assignment
 from palaestra.envs.compiled.compiler import loaded
 from palaestra.envs.compiled.kernel_text import Writer
 from palaestra.envs.compiled.translation import assignments_of
-from palaestra.envs.core.replay.lowering import Step
+from palaestra.envs.core.replay.lowering import Step, may_warn
 from palaestra.envs.core.replay.program import Program, by_turns
 from palaestra.envs.core.replay.recording import Call, Recording, Region
 
@@ -57,7 +57,7 @@ class CompiledProgram(Program):
         Raises:
             CompileError: if it cannot be.
         """
-        self._rows = rows
+        self._rows, self.warns = rows, False
         super().__init__(recording, inputs, results)
         source = "\n".join([_HEAD, *(writer.text for writer in self._writers.values()), other_source, ""])
         self.library = loaded(source)
@@ -85,7 +85,9 @@ class CompiledProgram(Program):
         steps: list[Step] = []
         for i, part in enumerate(self._parts):
             if part.assignments is None:
-                steps += self._lowered(part.calls[0], locate, run)
+                lowered = self._lowered(part.calls[0], locate, run)
+                self.warns |= any(map(may_warn, lowered))
+                steps += lowered
             elif part.assignments:
                 steps.append(self._of_part(f"part_{i}", given))
                 if run:

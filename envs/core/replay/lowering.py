@@ -73,6 +73,12 @@ def steps_of(call: Call, locate: Locate, constants: dict[int, Tensor]) -> list[S
     return _in_numpy(call, locate, constants) or [_in_torch(call, locate)]
 
 
+def may_warn(step: Step) -> bool:
+    """True for NumPy's arithmetic, which warns of what is no number."""
+    function = getattr(step[0], "func", step[0])
+    return isinstance(function, np.ufunc) or function is np.copyto
+
+
 def _copy_result(target: Tensor, function: Callable[..., Tensor], arguments: tuple[Any, ...]) -> None:
     target.copy_(function(*arguments))
 

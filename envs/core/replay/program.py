@@ -27,7 +27,13 @@ class Places(Protocol):
 
 
 class Program:
-    """A recording without what nobody reads, and memory for what it computes on the way."""
+    """A recording without what nobody reads, and memory for what it computes on the way.
+
+    Attributes:
+        warns: whether some steps may be NumPy's that warn of what is no number.
+    """
+
+    warns = True
 
     def __init__(self, recording: Recording, inputs: set[int], results: set[int]) -> None:
         """Plan the memory.

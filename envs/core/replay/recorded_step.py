@@ -7,6 +7,7 @@ interrupted, has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from palaestra.envs.core.replay.program import Program, nbytes_of, reserved, ten
 from palaestra.envs.core.replay.recording import Recording, Region, ReplayError
 
 Lowering = Callable[[Recording, set[int], set[int]], Program]
+_NOTHING = nullcontext()
 _HANDED_OUT = 3  # sets of results in use at once, beyond which they are copied
 COUNTERS = ("episode", "episode_length", "episode_return", "_episode_keys")
 
@@ -184,7 +186,7 @@ class RecordedStep:
         steps = self._lists.get((side, number))
         if steps is None:
             steps = self._lists[side, number] = self._build(side, self._outputs[number])
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore") if self._program.warns else _NOTHING:
             for function, arguments in steps:
                 function(*arguments)
         return self._outputs[number], number == _HANDED_OUT
