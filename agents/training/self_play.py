@@ -50,7 +50,7 @@ class SelfPlayAgent(RecordingAgent):
     @property
     def discount(self) -> float:
         """γ, or −γ where the next state is the other player's (``TensorEnv.alternates``)."""
-        return -self.gamma if getattr(getattr(self.batch, "env", None), "alternates", False) else self.gamma
+        return -self.gamma if self.batch.alternates else self.gamma
 
     def _setup_learn(self, total_timesteps: int, callback: Any = None, *args: Any, **kwargs: Any) -> Any:
         agent: Any = self

@@ -27,6 +27,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
         env_indices: int64 [N], the global index of each row.
         max_episode_steps: the time limit; None where there is none, or none is known.
         is_on_host: True if it steps few environments on the host, in NumPy.
+        alternates: True where a step's reward and the next one's are of two players, see ``TensorEnv.alternates``.
         can_truncate: True if ``truncated`` can ever be True; agents skip the bootstrapping where it cannot.
     """
 
@@ -35,6 +36,7 @@ class BatchedEnv(gymnasium.vector.VectorEnv[Any, Tensor, Tensor]):
     env_indices: Tensor
     max_episode_steps: int | None = None
     can_truncate: bool = True
+    alternates: bool = False
     is_on_host: bool = False
 
     def records_steps(self, on: bool) -> None:

@@ -78,7 +78,7 @@ class TensorVectorEnv(BatchedEnv, Generic[StateT]):
             raise ValueError(f'render_mode must be None or "rgb_array", got {render_mode!r}')
         keep_freed_memory()
         self.device = resolve_device(device)
-        self.env = env.to(self.device)
+        self.env, self.alternates = env.to(self.device), env.alternates
         self.num_envs = num_envs
         self.max_episode_steps = env.max_episode_steps if max_episode_steps is None else max_episode_steps
         self.can_truncate = self.max_episode_steps is not None
