@@ -34,7 +34,7 @@ from palaestra.agents.buffers.memory_limits import nbytes, require
 from palaestra.agents.search.trees import Trees, bytes_of_trees
 from palaestra.envs.core import TensorEnv, map_state, state_fields
 from palaestra.envs.core.rng import Rng
-from palaestra.envs.wrappers.two_players.opponents import RandomOpponent, legal_moves
+from palaestra.envs.wrappers.two_players.opponents import legal_moves, random_games
 
 Evaluate = Callable[[TensorEnv[Any], Any, Tensor], tuple[Tensor, Tensor]]
 """From a game, N of its states and their legal moves bool [N, A] to probabilities of these moves [N, A], and what the
@@ -43,7 +43,7 @@ rest of the game is worth to the player whose turn it is [N], both float32; anyt
 C_BASE, C_INIT = 19652.0, 1.25
 MOST_SIMULATIONS = 10_000
 DEEPEST = 32  # rows of a path
-LOOKED_AT, LONGEST = 64, 512  # random games by which rules are looked at, and moves of them
+LOOKED_AT = 64  # random games by which rules are looked at
 BOARDS_AT_ONCE = 1024  # more do not fit into the caches of a CPU
 
 
@@ -199,15 +199,7 @@ def require_bounds(game: TensorEnv[Any]) -> None:
     """Raise a ValueError if from some position of random games on a player earns less than −1, or more than 1."""
     if game.device.type == "meta":  # which holds no numbers
         return
-    keys = torch.arange(LOOKED_AT, device=game.device)
-    state, running, rewards = game.reset(Rng(keys, 0)), torch.ones_like(keys, dtype=torch.bool), []
-    for move in range(1, LONGEST + 1):
-        rng = Rng(keys, move)
-        state, reward, over = game.step(state, RandomOpponent()(game, state, rng), rng.spawn())
-        rewards.append(reward.masked_fill(~running, 0.0))
-        running = running & ~over
-        if not running.any():
-            break
+    rewards = [reward for _, _, reward, _ in random_games(game, LOOKED_AT)]
     most = earned = torch.zeros_like(rewards[0])
     for reward in reversed(rewards):  # a player earns the reward, and loses what the next one earns
         earned = reward - earned

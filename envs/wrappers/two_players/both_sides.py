@@ -24,14 +24,13 @@ from palaestra.envs.core.batching.records import select
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.symmetries import Symmetry
 from palaestra.envs.wrappers.two_players.game_view import GameView
-from palaestra.envs.wrappers.two_players.opponents import SELF, RandomOpponent
+from palaestra.envs.wrappers.two_players.opponents import SELF, random_games
 
 if TYPE_CHECKING:
     from palaestra.envs.rendering.canvas import Canvas
 
 OPENINGS = 65_536
 _EARLY = 4.0
-_MOST_MOVES = 512  # of a random game of which openings are taken
 
 
 class BothSides(GameView):
@@ -81,16 +80,9 @@ def random_openings(game: TensorEnv[Any], count: int) -> Any:
 
     They are the same at each call, and on every device.
     """
-    keys = torch.arange(count, device=game.device)
-    state = kept = game.reset(Rng(keys, 0))
-    running = torch.ones(count, dtype=torch.bool, device=game.device)
+    kept = game.reset(Rng(torch.arange(count, device=game.device), 0))
     total = 1.0 / _EARLY  # of the weights so far
-    for moves in range(1, _MOST_MOVES):
-        rng = Rng(keys, moves)
-        state, _, over = game.step(state, RandomOpponent()(game, state, rng), rng.spawn())
-        running = running & ~over
-        if not running.any():
-            break
+    for moves, (rng, state, _, running) in enumerate(random_games(game, count), 1):
         weight = 1.0 / (moves + _EARLY)
         total += weight
         kept = select(running & (rng.uniform() * total < weight), state, kept)  # the latest of so many, by chance

@@ -15,6 +15,7 @@ Several with + between them are a mixture, one of which is drawn for each episod
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -30,6 +31,7 @@ from palaestra.envs.trained_players import TrainedPlayer, read_player, require_s
 
 LOOKAHEAD = {"one-ply": 1, "two-ply": 2}
 SCRIPTED_OPPONENTS = ("random", *LOOKAHEAD, "perfect")
+LONGEST = 512  # moves of a random game
 EARLIER, POOL = "earlier", 4
 SELF = "self"  # no opponent: the agent moves for both players, see :mod:`.both_sides`
 YARDSTICK = "two-ply"  # which every game has
@@ -79,6 +81,23 @@ class RandomOpponent:
 
     def __call__(self, game: TensorEnv[Any], state: Any, rng: Rng) -> Tensor:
         return sample_actions(game.action_space, rng, legal_moves(game, state))
+
+
+def random_games(game: TensorEnv[Any], count: int) -> Iterator[tuple[Rng, Any, Tensor, Tensor]]:
+    """So many games of random moves, :data:`LONGEST` at most, move by move; the same at each call, on every device.
+
+    Each move gives its random numbers, the states after it, float32 rewards [count] of who moved, 0 in games that were
+    over, and those that go on, bool [count].
+    """
+    keys = torch.arange(count, device=game.device)
+    state, running = game.reset(Rng(keys, 0)), torch.ones_like(keys, dtype=torch.bool)
+    for move in range(1, LONGEST + 1):
+        rng = Rng(keys, move)
+        state, reward, over = game.step(state, RandomOpponent()(game, state, rng), rng.spawn())
+        reward, running = reward.masked_fill(~running, 0.0), running & ~over
+        yield rng, state, reward, running
+        if not running.any():
+            return
 
 
 def move_values(game: TensorEnv[Any], state: Any, plies: int | None, rng: Rng) -> Tensor:
