@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A split of a Minari data set hands out the other split's episodes: train.iterate_episodes(range(4)) of a split into four
-# and two gives both episodes of the test split, though train[0] to train[3] are its own.
+# A split of a Minari data set hands out the episodes of the other one: train.iterate_episodes(range(4)), of a split into
+# four and two, gives both episodes of the test split, though train[0] to train[3] are its own.
 #
 # One would guess that the indices count within the split, as those of train[0] and of len(train) do, or that an index
 # outside of it is refused. iterate_episodes takes them for places in the file, whatever the split or filter, and no
