@@ -462,13 +462,13 @@ def test_real_trials_end_to_end(
     monkeypatch.chdir(tmp_path)
     vary = ["--vary", "batch_size=64,128", "--set", "n_epochs=1"]
     monkeypatch.setattr(
-        sys, "argv", ["palaestra", "sweep", "cartpole", "--trials", "3", "--jobs", "2", *TINY, *vary, "--json"]
+        sys, "argv", ["palaestra", "sweep", "cartpole", "--trials", "2", "--jobs", "2", *TINY, *vary, "--json"]
     )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
     result = json.loads(capsys.readouterr().out)
-    assert [t["state"] for t in result["trials"]] == ["finished"] * 3
+    assert [t["state"] for t in result["trials"]] == ["finished"] * 2
     for t in result["trials"]:
         run = Path(t["folder"])
         config = yaml.safe_load((run / "config.yaml").read_text())
