@@ -37,7 +37,7 @@ def determinism(subject: Subject) -> str | None:
 def batch_invariance(subject: Subject) -> str | None:
     n = subject.num_envs
     spans = [(0, 1), (1, 1), (n // 2 + 1, 1), (n - 1, 1), (0, n // 2), (n // 2, n - n // 2)]
-    parts = [trajectory(subject, subject.short(size, first_env_index=first)) for first, size in spans]
+    parts = [trajectory(subject, subject.unrecorded(size, first_env_index=first)) for first, size in spans]
     for step, whole in trajectory(subject, subject.short()):
         for (first, size), part in zip(spans, parts, strict=True):
             alone = next(part)[1]

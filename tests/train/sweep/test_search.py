@@ -6,11 +6,14 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -32,7 +35,7 @@ from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train import cli
 from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import load_presets
-from palaestra.train.config.run_config import read_file, resolve_config
+from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.interruptions import Shown
 from palaestra.train.runs.run_folder import RunFolder
@@ -474,6 +477,15 @@ TINY = ["--total-timesteps", "4096", "--num-envs", "32", "--set", "n_steps=8", "
 def test_real_trials_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The runs on fresh seeds, which the same class would start, are copies of the first trial's."""
+
+    def launch(config: RunConfig, folder: Path, threads: int | None) -> Any:
+        if folder.parent.name != "again":
+            return trial.TrialProcess(config, folder, threads)
+        shutil.copytree(folder.parent.parent / "trial-0000", folder)
+        return SimpleNamespace(ended=lambda: True, wait=lambda: None, error=lambda: None)
+
+    monkeypatch.setattr(search, "TrialProcess", launch)
     monkeypatch.setattr(reruns, "RUNS", 1)
     for part in (study, reruns):
         monkeypatch.setattr(part, "POLL", 0.1)  # s; who looks all the time takes the processor from the trials
@@ -494,6 +506,7 @@ def test_real_trials_end_to_end(
         assert t["score"] == pytest.approx(score(evaluations(run, 4096)))
         assert (run / "model.zip").is_file()
     assert Path("runs/cartpole/sweeps/ppo/best.yaml").is_file()
+    assert len([*Path("runs/cartpole/sweeps/ppo/again").iterdir()]) == 2  # of the preset and of the other trial
     assert [*Path("runs").rglob("*.log")] == []  # nothing went wrong
 
 
