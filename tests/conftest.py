@@ -60,7 +60,7 @@ def short_runs() -> Iterator[None]:
     """A run of this process is evaluated twice while it trains, not 10 times, and the episode at its end is cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks, "EVALUATIONS", 2)
-        patch.setattr(trainer, "RECORDED_STEPS", 6)
+        patch.setattr(trainer, "RECORDED_STEPS", 20)
         yield
 
 
