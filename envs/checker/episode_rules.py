@@ -27,7 +27,7 @@ from palaestra.envs.core.symmetries.commuting import PATIENCE
 
 
 def determinism(subject: Subject) -> str | None:
-    twins = (trajectory(subject, subject.short()) for _ in range(2))
+    twins = (trajectory(subject, subject.short(replayed=replayed)) for replayed in (True, False))
     for (step, a), (_, b) in zip(*twins, strict=True):
         if name := difference(a, b):
             return f"{name} at step {step} differs between two runs with the same seed: draw from rng only"
@@ -37,7 +37,7 @@ def determinism(subject: Subject) -> str | None:
 def batch_invariance(subject: Subject) -> str | None:
     n = subject.num_envs
     spans = [(0, 1), (1, 1), (n // 2 + 1, 1), (n - 1, 1), (0, n // 2), (n // 2, n - n // 2)]
-    parts = [trajectory(subject, subject.short(size, first_env_index=first)) for first, size in spans]
+    parts = [trajectory(subject, subject.short(size, replayed=False, first_env_index=first)) for first, size in spans]
     for step, whole in trajectory(subject, subject.short()):
         for (first, size), part in zip(spans, parts, strict=True):
             alone = next(part)[1]

@@ -34,10 +34,15 @@ class Subject:
     steps: int
     seed: int
 
-    def batch(self, num_envs: int | None = None, **kwargs: Any) -> TensorVectorEnv[Any]:
-        """A fresh batch; on the CPU unless told otherwise."""
+    def batch(self, num_envs: int | None = None, replayed: bool = True, **kwargs: Any) -> TensorVectorEnv[Any]:
+        """A fresh batch; on the CPU unless told otherwise.
+
+        Its later steps are replays of recorded ones, unless ``replayed`` says no: few steps take less time so.
+        """
         settings = {"device": "cpu", "seed": self.seed, **kwargs}
-        return TensorVectorEnv(copy.deepcopy(self.env), num_envs or self.num_envs, **settings)
+        batch = TensorVectorEnv(copy.deepcopy(self.env), num_envs or self.num_envs, **settings)
+        batch.records_steps(replayed)
+        return batch
 
     def short(self, num_envs: int | None = None, **kwargs: Any) -> TensorVectorEnv[Any]:
         """A fresh batch with short episodes."""
@@ -136,7 +141,7 @@ def shapes(subject: Subject) -> str | None:
     """The batch itself checks shape, dtype and device of what the author returns, at sizes 1 and N."""
     for num_envs in (1, subject.num_envs):
         try:
-            for _ in trajectory(subject, subject.short(num_envs)):
+            for _ in trajectory(subject, subject.short(num_envs, replayed=False)):
                 pass
         except EnvError as error:
             return f"with {num_envs} environment{'s' if num_envs > 1 else ''}: {error}"
@@ -154,7 +159,7 @@ def bounds(subject: Subject) -> str | None:
     else:
         low, high = np.zeros(space.shape or ()), np.ones(space.shape or ())
     lows, highs = (torch.as_tensor(bound, dtype=torch_dtype(space)) for bound in (low, high))
-    for step, record in trajectory(subject, subject.batch()):
+    for step, record in trajectory(subject, subject.batch(replayed=False)):
         wrong = (record["observation"] < lows) | (record["observation"] > highs)
         if wrong.any():
             row, *entry = wrong.nonzero()[0].tolist()
@@ -167,7 +172,7 @@ def bounds(subject: Subject) -> str | None:
 
 
 def finite(subject: Subject) -> str | None:
-    for step, record in trajectory(subject, subject.batch()):
+    for step, record in trajectory(subject, subject.batch(replayed=False)):
         for name, value in record.items():
             wrong = ~value.isfinite()
             if wrong.any():

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from forked_command import FORKS, ForkedCommand
+from forked_command import FORKS, ForkedCommand, leave_imports_alone
 
 from palaestra.agents.distributed.process_group import joined
 
@@ -33,9 +33,12 @@ def _free_port() -> int:
 def start(size: int, target: Callable[..., None], *arguments: Any) -> list[Any]:
     """``size`` processes that run ``target(environ, rank, *arguments)``."""
     port = _free_port()
-    processes = [
-        FORKS.Process(target=target, args=(_environ(rank, size, port), rank, *arguments)) for rank in range(size)
-    ]
+    return start_functions(target, *((_environ(rank, size, port), rank, *arguments) for rank in range(size)))
+
+
+def start_functions(target: Callable[..., None], *arguments: tuple[Any, ...]) -> list[Any]:
+    """A process for each tuple of arguments, which runs ``target`` with them."""
+    processes = [FORKS.Process(target=target, args=each) for each in arguments]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])  # they import the module of ``target``
         for process in processes:
@@ -74,6 +77,7 @@ def results(size: int, function: Callable[..., Any], *arguments: Any) -> list[An
 
 
 def _call(environ: dict[str, str], rank: int, senders: list[Any], function: Any, arguments: Any) -> None:
+    leave_imports_alone()
     os.environ.update(environ)
     torch.set_num_threads(1)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -20,7 +21,9 @@ from kills import curves, same_weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from torch.distributed.run import get_args_parser
+from torch.distributed.run import main as torchrun
 
+import palaestra.train.__main__
 from palaestra.agents import DQN, PPO, PQN, CheckpointError
 from palaestra.agents.distributed.process_group import ProcessGroup, is_launched, joined, process_group
 from palaestra.agents.reward_norm import merge_moments
@@ -82,6 +85,7 @@ def _weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in model.policy.state_dict().items()}
 
 
+@functools.cache
 def trained(case: str) -> dict[str, Any]:
     """An agent of the case after 1,024 transitions, in as many processes as are joined."""
     kind, name, kwargs = CASES[case]
@@ -303,21 +307,27 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(walk: str, undisturbed: Path
     assert not (run / "checkpoints").exists()
 
 
+def torchrun_that_forks(log: Path, words: list[str]) -> None:
+    """``torchrun WORDS``, but that its processes are forks of this one, which has imported everything."""
+    team.leave_imports_alone()
+    torch.set_num_threads(1)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(written, number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    torchrun(["--start-method=fork", "--run-path", *words])
+
+
 def test_a_killed_process_is_started_anew_and_nothing_is_lost(walk: str, undisturbed: Path, tmp_path: Path) -> None:
+    """The processes of the next test, and those of two hosts, are new ones."""
     run, log = tmp_path / "run", tmp_path / "log"
-    program = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"]
-    with log.open("w") as out:
-        torchrun = subprocess.Popen(
-            [*program, "-m", "palaestra.train", *arguments(walk, run)],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+    program = ["--nproc-per-node=2", "--max-restarts=1", palaestra.train.__main__.__file__]
+    (launcher,) = team.start_functions(torchrun_that_forks, (log, [*program, *arguments(walk, run)]))
     deadline = time.monotonic() + 60
     while len(RunFolder(run).checkpoints()) < 2 and time.monotonic() < deadline:
         time.sleep(0.002)
-    os.kill(_children(torchrun.pid)[1], signal.SIGKILL)
-    assert torchrun.wait(60) == 0, log.read_text()
+    os.kill(_children(launcher.pid)[1], signal.SIGKILL)
+    assert team.wait([launcher]) == [0], log.read_text()
     assert log.read_text().count("32 environments in 2 processes") == 2
     assert same_weights(run, undisturbed)
     assert curves(run)[:-1] == curves(undisturbed)[:-1]  # the last has a final evaluation of more episodes

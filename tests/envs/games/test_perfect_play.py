@@ -79,9 +79,11 @@ def layers_with_finished_games(shape: BoardShape) -> Iterator[Tensor]:
     while len(own):
         cells, legal = exact_values.moves_of(own, other, shape)
         after, left = (own.unsqueeze(1) | cells)[legal], other.unsqueeze(1).expand_as(cells)[legal]
-        yield exact_values.position_key(left, after).unique()
-        goes_on = ~has_line(after, shifts)
-        own, other = torch.stack((left, after), 1)[goes_on].unique(dim=0).unbind(1)
+        keys, of_key = exact_values.position_key(left, after).unique(return_inverse=True)
+        yield keys
+        one = torch.empty_like(keys).scatter_(0, of_key, torch.arange(len(of_key)))  # a move that leads to each
+        goes_on = one[~has_line(after[one], shifts)]
+        own, other = left[goes_on], after[goes_on]
 
 
 @pytest.mark.parametrize(("rows", "columns", "count"), [(4, 4, 161_029), (5, 4, 1_706_255)])

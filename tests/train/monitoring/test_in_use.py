@@ -22,7 +22,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("in_use")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for env, more in (("cartpole", ()), ("pricing-easy", ("--set", "env.periods=20", "--set", "env.stock=4"))):
+        for env, more in (
+            ("cartpole", ("--set", "env.max_episode_steps=12")),
+            ("pricing-easy", ("--set", "env.periods=20", "--set", "env.stock=4")),
+        ):
             assert command(patch, "train", env, *TRAIN, *SMALL, *more, "--run-dir", env) == 0
             assert command(patch, "export", env, "--out", f"{env}.onnx") == 0
     return folder

@@ -6,11 +6,14 @@ import io
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -32,11 +35,11 @@ from palaestra.envs.specs import GymnasiumSpec
 from palaestra.train import cli
 from palaestra.train.config import AGENTS
 from palaestra.train.config.presets import load_presets
-from palaestra.train.config.run_config import read_file, resolve_config
+from palaestra.train.config.run_config import RunConfig, read_file, resolve_config
 from palaestra.train.config.schema import ConfigError
 from palaestra.train.interruptions import Shown
 from palaestra.train.runs.run_folder import RunFolder
-from palaestra.train.sweep import reruns, search, study, trial
+from palaestra.train.sweep import reruns, search, study, summary, trial
 from palaestra.train.sweep.custom_space import user_space
 from palaestra.train.sweep.search_space import Choice, Range, default_space
 from palaestra.train.sweep.trial import Evaluated, evaluations, score
@@ -46,6 +49,12 @@ from palaestra.train.sweep.trial import Evaluated, evaluations, score
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "POLL", 0.0)
     monkeypatch.setattr(reruns, "POLL", 0.0)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take most of the time of a sweep of few trials."""
+    monkeypatch.setattr(summary, "draw", lambda *args: [])
 
 
 def trials_of(folder: Path, name: str | None = None) -> list[optuna.trial.FrozenTrial]:
@@ -226,6 +235,7 @@ def test_a_sweep_goes_on_and_finds_the_known_best(tmp_path: Path, capsys: pytest
     assert launcher.made == []  # all is there
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_bad_trials_are_stopped_and_the_first_ones_never(tmp_path: Path) -> None:
     launcher = Launcher()
     search.sweep(rates(), 16, 1, tmp_path / "s", None, False, launcher)
@@ -301,6 +311,18 @@ def test_a_trial_beyond_the_last_is_given_back(tmp_path: Path, monkeypatch: pyte
     assert len(real(opened)) == 3
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep over learning rates."""
+    folder = tmp_path_factory.mktemp("begun") / "s"
+    with pytest.MonkeyPatch.context() as patch:
+        for part in (study, reruns):
+            patch.setattr(part, "POLL", 0.0)
+        patch.setattr(summary, "draw", lambda *args: [])
+        search.sweep(rates(), 1, 1, folder, None, False, Launcher())
+    return folder
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -311,14 +333,13 @@ def test_a_trial_beyond_the_last_is_given_back(tmp_path: Path, monkeypatch: pyte
         (["learning_rate=1e-5..1e-1", "gamma=0.9,0.99"], "whose space is less, not gamma 0.9, 0.99"),
     ],
 )
-def test_a_folder_of_another_sweep(tmp_path: Path, other: list[str], message: str) -> None:
-    search.sweep(rates(), 1, 1, tmp_path / "s", None, False, Launcher())
+def test_a_folder_of_another_sweep(begun: Path, other: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        search.sweep(user_space(BASE, other), 1, 1, tmp_path / "s", None, False, Launcher())
+        search.sweep(user_space(BASE, other), 1, 1, begun, None, False, Launcher())
     assert message in str(caught.value)
     changed = replace(BASE, agent_kwargs={**BASE.agent_kwargs, "gamma": 0.5})
     with pytest.raises(ConfigError, match=r"whose agent_kwargs.gamma is 0.98, not 0.5; use"):
-        search.sweep(user_space(changed, ["learning_rate=1e-5..1e-1"]), 1, 1, tmp_path / "s", None, False, Launcher())
+        search.sweep(user_space(changed, ["learning_rate=1e-5..1e-1"]), 1, 1, begun, None, False, Launcher())
 
 
 ARM = """<robot name="a"><link name="base"/>{}<link name="hand"/><joint name="weld" type="fixed"><parent link="c"/>
@@ -333,7 +354,7 @@ def write_arm(path: Path, velocity: float = 2.0) -> None:
     path.write_text(ARM.format("".join(LINK.format(*row, velocity) for row in rows)))
 
 
-@pytest.mark.usefixtures("few_targets")
+@pytest.mark.usefixtures("few_targets", "without_pictures")
 def test_a_sweep_over_a_robot_goes_on_without_its_file_and_tells_another_one_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -456,19 +477,28 @@ TINY = ["--total-timesteps", "4096", "--num-envs", "32", "--set", "n_steps=8", "
 def test_real_trials_end_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The runs on fresh seeds, which the same class would start, are copies of the first trial's."""
+
+    def launch(config: RunConfig, folder: Path, threads: int | None) -> Any:
+        if folder.parent.name != "again":
+            return trial.TrialProcess(config, folder, threads)
+        shutil.copytree(folder.parent.parent / "trial-0000", folder)
+        return SimpleNamespace(ended=lambda: True, wait=lambda: None, error=lambda: None)
+
+    monkeypatch.setattr(search, "TrialProcess", launch)
     monkeypatch.setattr(reruns, "RUNS", 1)
     for part in (study, reruns):
         monkeypatch.setattr(part, "POLL", 0.1)  # s; who looks all the time takes the processor from the trials
     monkeypatch.chdir(tmp_path)
-    vary = ["--vary", "batch_size=64,128", "--set", "n_epochs=1"]
+    vary = ["--vary", "batch_size=64,128", "--vary", "gamma=0.9..0.99", "--set", "n_epochs=1"]
     monkeypatch.setattr(
-        sys, "argv", ["palaestra", "sweep", "cartpole", "--trials", "3", "--jobs", "2", *TINY, *vary, "--json"]
+        sys, "argv", ["palaestra", "sweep", "cartpole", "--trials", "2", "--jobs", "2", *TINY, *vary, "--json"]
     )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 0
     result = json.loads(capsys.readouterr().out)
-    assert [t["state"] for t in result["trials"]] == ["finished"] * 3
+    assert [t["state"] for t in result["trials"]] == ["finished"] * 2
     for t in result["trials"]:
         run = Path(t["folder"])
         config = yaml.safe_load((run / "config.yaml").read_text())
@@ -476,6 +506,7 @@ def test_real_trials_end_to_end(
         assert t["score"] == pytest.approx(score(evaluations(run, 4096)))
         assert (run / "model.zip").is_file()
     assert Path("runs/cartpole/sweeps/ppo/best.yaml").is_file()
+    assert len([*Path("runs/cartpole/sweeps/ppo/again").iterdir()]) == 2  # of the preset and of the other trial
     assert [*Path("runs").rglob("*.log")] == []  # nothing went wrong
 
 
