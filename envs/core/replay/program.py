@@ -129,6 +129,12 @@ def nbytes_of(calls: Sequence[Places]) -> dict[int, int]:
     return size
 
 
+def is_read(recording: Recording, inputs: set[int], results: set[int], memory: int) -> bool:
+    """True if what leads to these results reads that memory."""
+    calls = _needed(recording.calls, results | (recording.outside - inputs))
+    return any(place.memory == memory for call in calls for place in call.places())
+
+
 def _needed(calls: Sequence[Call], results: set[int]) -> list[Call]:
     """The operations that lead to these memories."""
     wanted, kept = set(results), []

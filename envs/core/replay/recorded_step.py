@@ -18,7 +18,7 @@ from palaestra.envs.core.batching.records import same_bits, state_fields
 from palaestra.envs.core.replay.fields import Fields
 from palaestra.envs.core.replay.lowering import Step
 from palaestra.envs.core.replay.outputs import Outputs
-from palaestra.envs.core.replay.program import Program, nbytes_of, reserved, tensor_at
+from palaestra.envs.core.replay.program import Program, is_read, nbytes_of, reserved, tensor_at
 from palaestra.envs.core.replay.recording import Recording, Region, ReplayError
 
 Lowering = Callable[[Recording, set[int], set[int]], Program]
@@ -123,10 +123,10 @@ class RecordedStep:
         inputs = {place.memory for place in trace.inputs.values()}
         results = {place.memory for place in (*trace.after.values(), *trace.results.values())}
         keys, kept = trace.inputs["_episode_keys"].memory, trace.after["_episode_keys"].memory
-        self._program = lower(trace.recording, inputs, results - {kept})
-        self.reads_keys = any(place.memory == keys for call in self._program.calls for place in call.places())
-        if self.reads_keys:  # else they need not be taken from one set to the other
-            self._program = lower(trace.recording, inputs, results)
+        self.reads_keys = is_read(trace.recording, inputs, results - {kept}, keys)
+        if not self.reads_keys:  # nor need they be taken from one set to the other
+            results.remove(kept)
+        self._program = lower(trace.recording, inputs, results)
         self._actions = {trace.inputs["actions"].memory: trace.recording.memory[trace.inputs["actions"].memory]}
         self._lists: dict[tuple[int, int], list[Step]] = {}
         self._outputs: list[Outputs] = []
