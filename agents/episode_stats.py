@@ -86,7 +86,7 @@ class EpisodeStatistics:
         self.sums = torch.zeros(4, device=device)
         self.has_ended = torch.zeros(batch.num_envs, dtype=torch.bool, device=device)
         self.has_success = False
-        self._of_both = bool(batch.alternates)
+        self._of_both = batch.alternates
 
     def report(self) -> Tensor:
         """What :func:`append_report` takes, float32 [5]: the sums, and how many environments have ended an episode."""

@@ -7,7 +7,6 @@ new interpreter instead.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from garbage import leave_imports_alone
 
 from palaestra.envs.specs import TensorEnvSpec
 from palaestra.train import cli
@@ -25,15 +25,6 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["palaestra.train.cli", "palaestra.train.commands.train", "palaestra.train.runs.trainer", "torch._dynamo"]
 )  # not a test's own
-
-
-def leave_imports_alone() -> None:
-    """In a fork: the collector of garbage need not look through all that was imported, nor look so often.
-
-    It would also copy the memory of the server, page by page.
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
 
 
 class ForkedCommand:

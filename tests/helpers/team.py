@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from forked_command import FORKS, ForkedCommand, leave_imports_alone
+from forked_command import FORKS, ForkedCommand
+from garbage import leave_imports_alone
 
 from palaestra.agents.distributed.process_group import joined
 

@@ -27,7 +27,7 @@ def fits(plan: Sequence[Request], num_envs: int) -> bool:
     return 0 < numbers * EPISODES * num_envs <= _MOST
 
 
-def next_episodes(running: Tensor) -> Tensor:
+def _next_episodes(running: Tensor) -> Tensor:
     """The :data:`EPISODES` after those that run [N], each at its place, int64 [EPISODES, N]."""
     place, after = torch.arange(EPISODES, device=running.device).unsqueeze(1), running + 1
     return after + ((place - after) & (EPISODES - 1))
@@ -48,7 +48,7 @@ class ResetStock:
         self._num_envs, self._start = len(env_keys), episode
         self._sure = EPISODES - 1  # resets after this one until a row may have used up its share
         with torch.inference_mode(False), torch.no_grad():  # as the first caller's mode must not stay in the numbers
-            episodes = next_episodes(episode)
+            episodes = _next_episodes(episode)
             self._keys = child_key(env_keys.expand_as(episodes), episodes).view(-1)
             rng = Rng(self._keys, 0)
             self._drawn = [rng.repeat(request) for request in self.plan]  # [EPISODES · N, *shape] each

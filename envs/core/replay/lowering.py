@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palaestra.envs.core.replay.recording import Call, Region, like
+from palaestra.envs.core.replay.recording import Call, Region, with_each
 
 _FEW, _MANY = 2, 1 << 17  # threads, and numbers that are worth dividing among more of them
 _ROWS = 256  # from so many on PyTorch is faster where each row meets one number, or the same row
@@ -90,11 +90,7 @@ def _copy_results(targets: list[Tensor], function: Callable[[], Any]) -> None:
 
 
 def _located(value: Any, locate: Locate) -> Any:
-    if isinstance(value, Region):
-        return locate(value)
-    if isinstance(value, list | tuple):
-        return like(value, [_located(part, locate) for part in value])
-    return value
+    return with_each(Region, value, locate)
 
 
 def _in_torch(call: Call, locate: Locate) -> Step:

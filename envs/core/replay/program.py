@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from palaestra.envs.core.replay.lowering import Locate, Step, as_one_place, steps_of
-from palaestra.envs.core.replay.recording import Call, Recording, Region, like
+from palaestra.envs.core.replay.recording import Call, Recording, Region, with_each
 
 _LEAST = 64  # bytes
 
@@ -148,9 +148,14 @@ def _needed(calls: Sequence[Call], results: set[int]) -> list[Call]:
 def _without_copies(calls: Sequence[Call], given: set[int]) -> list[Call]:
     """The operations without stacks of what lies side by side already, where neither is changed later on."""
     moved: dict[int, Region] = {}
+
+    def now_at(value: Any) -> Any:
+        return with_each(Region, value, lambda place: _moved(place, moved.get(place.memory)))
+
     left = []
     for i, call in enumerate(calls):
-        call = replace(call, **{name: _moved(getattr(call, name), moved) for name in ("arguments", "named", "results")})
+        named = {name: now_at(value) for name, value in call.named.items()}
+        call = replace(call, arguments=now_at(call.arguments), named=named, results=now_at(call.results))
         source, own = _stacked(call), call.results[0].memory if call.results else -1
         if source is not None and own not in given:
             later = calls[i + 1 :]
@@ -172,14 +177,9 @@ def _stacked(call: Call) -> Region | None:
     return source if same else None
 
 
-def _moved(value: Any, moved: Mapping[int, Region]) -> Any:
-    """The same with other places for these memories."""
-    if isinstance(value, Region):
-        to = moved.get(value.memory)
-        return value if to is None else value._replace(memory=to.memory, offset=to.offset + value.offset)
-    if isinstance(value, list | tuple):
-        return like(value, [_moved(part, moved) for part in value])
-    return {name: _moved(part, moved) for name, part in value.items()} if isinstance(value, dict) else value
+def _moved(place: Region, to: Region | None) -> Region:
+    """A place of a memory that lies at another one now."""
+    return place if to is None else place._replace(memory=to.memory, offset=to.offset + place.offset)
 
 
 def by_turns(calls: Sequence[Places], own: set[int]) -> dict[int, Tensor]:

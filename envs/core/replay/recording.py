@@ -70,9 +70,14 @@ def places_in(values: Any) -> Iterator[Region]:
             yield from places_in(value)
 
 
-def like(sequence: Any, parts: list[Any]) -> Any:
-    """A list, tuple or NamedTuple of these parts."""
-    return type(sequence)(*parts) if hasattr(sequence, "_fields") else type(sequence)(parts)
+def with_each(kind: type, value: Any, change: Callable[[Any], Any]) -> Any:
+    """Arguments with ``change`` of everything of a kind in them; lists, tuples and NamedTuples stay what they are."""
+    if isinstance(value, kind):  # a place is a tuple too
+        return change(value)
+    if isinstance(value, list | tuple):
+        parts = [with_each(kind, part, change) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
 
 
 class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -156,11 +161,7 @@ class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(Call(function, "host_call", noted, {}, [place], {place.memory}))
 
     def _noted(self, value: Any, made: bool = False) -> Any:
-        if isinstance(value, Tensor):
-            return self.place(value, made)
-        if isinstance(value, list | tuple):
-            return like(value, [self._noted(part, made) for part in value])
-        return value
+        return with_each(Tensor, value, lambda tensor: self.place(tensor, made))
 
 
 # not in the class, whose maker would wrap it so that its first call imports PyTorch's compiler, which takes a second

@@ -35,7 +35,7 @@ class RunningReplay:
         assert recorder.actions is not None
         self._batch, self._recorded, self._actions = batch, recorder.recorded, recorder.actions.numpy()
         self._side = 0  # the set of memory that holds the running episodes
-        self._dtype, self._row_kind = recorder.actions.dtype, recorder.recorded.row_kind
+        self._dtype = recorder.actions.dtype
         space, obs = batch.env.action_space, batch.env.observation_space
         self._discrete = isinstance(space, Discrete)
         if self._discrete:
@@ -132,7 +132,7 @@ class RunningReplay:
     def _new_stock(self, running: Array) -> FirstStates | None:
         try:
             fields = self._recorded.sets[0].fields
-            return FirstStates(self._batch.env, self._batch.env_keys, running, fields, self._row_kind)
+            return FirstStates(self._batch.env, self._batch.env_keys, running, fields, self._recorded.row_kind)
         except RAISED:  # perhaps it is of an episode that does not begin yet
             self._stocks = False
             return None
@@ -153,7 +153,7 @@ class RunningReplay:
                 found[names[0]].numpy() if len(names) == 1 else torch.stack([found[name] for name in names]).numpy()
                 for names in fields.names
             ]
-            return values, as_rows(obs.contiguous().numpy(), self._row_kind), rng.episode_key.numpy()
+            return values, as_rows(obs.contiguous().numpy(), self._recorded.row_kind), rng.episode_key.numpy()
 
     def give(self, name: str) -> Any:
         """A copy of what an attribute of the batch holds; the batch keeps it until the next step."""

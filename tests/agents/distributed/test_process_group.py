@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import team
 import torch
+from garbage import leave_imports_alone
 from kills import curves, same_weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -309,7 +310,7 @@ def test_a_signal_saves_and_the_run_goes_on_exactly(walk: str, undisturbed: Path
 
 def torchrun_that_forks(log: Path, words: list[str]) -> None:
     """``torchrun WORDS``, but that its processes are forks of this one, which has imported everything."""
-    team.leave_imports_alone()
+    leave_imports_alone()
     torch.set_num_threads(1)
     written = os.open(log, os.O_WRONLY | os.O_CREAT)
     for number in (1, 2):
