@@ -3,6 +3,7 @@
 1. ``solved``: the score from which the environment counts as solved is reached; a number: that score is. An evaluation
    that comes so far is repeated with as many episodes as a long run ends with, and the lower end of its 95 % interval
    counts.
+   A small game for two is solved by an agent without exploitability, which is exact, so one evaluation is enough.
 2. ``plateau``: the last ``PATIENCE`` evaluations are no better than the best before them. A score that has never
    changed is none: learning has not begun.
 3. ``10m``: so many minutes of training are over, those before a resumption included.
@@ -20,8 +21,10 @@ from typing import Any
 
 from palaestra.envs.specs import ResolvedEnv
 from palaestra.train.config.schema import ConfigError, number
+from palaestra.train.evaluation.games.exploitability import small_game
 
 PATIENCE = 5  # evaluations
+_NOTHING = 1e-9  # of exploitability: what adding up leaves
 _EXPECTED = "expected solved, plateau, a score (475) or minutes (10m)"
 _MINUTES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)m")
 
@@ -33,15 +36,25 @@ class StopRule:
     score: float = math.inf
     seconds: float = math.inf
     plateau: bool = False
+    unexploitable: bool = False
 
-    def reason(self, scores: Sequence[float], lower_ends: Sequence[float], seconds: float) -> str | None:
+    def reason(
+        self,
+        scores: Sequence[float],
+        lower_ends: Sequence[float],
+        seconds: float,
+        exploitabilities: Sequence[float] = (),
+    ) -> str | None:
         """Says in a few words why training may end now; None if it goes on.
 
         Args:
             scores: of the evaluations during training so far.
             lower_ends: of the intervals of those that were repeated.
             seconds: of training so far.
+            exploitabilities: in a small game for two, of the same evaluations.
         """
+        if self.unexploitable and exploitabilities and min(exploitabilities) <= _NOTHING:
+            return "no opponent earns more against the agent than the game is worth"
         if lower_ends and max(lower_ends) >= self.score:
             return f"the agent scores at least {self.score:g}"
         if seconds >= self.seconds:
@@ -53,6 +66,8 @@ class StopRule:
 
     def plan(self) -> str:
         """When training will end early, in a line."""
+        if self.unexploitable:
+            return "training ends early when no opponent can earn more against the agent than the game is worth"
         if self.score < math.inf:
             return f"training ends early when the agent scores at least {self.score:g}"
         if self.plateau:
@@ -86,9 +101,11 @@ def stop_rule(value: Any, env: ResolvedEnv, env_kwargs: dict[str, Any]) -> StopR
         return StopRule(plateau=True)
     if value != "solved":
         raise ConfigError(f"stop_at={value}: {_EXPECTED}")
-    if (solved_at := env.reference(env_kwargs).solved_at) is None:
-        raise ConfigError(
-            f"stop_at=solved: {env.short_name} does not say from which score it is solved; "
-            "give a score (475), plateau or minutes (10m)"
-        )
-    return StopRule(score=solved_at)
+    if (solved_at := env.reference(env_kwargs).solved_at) is not None:
+        return StopRule(score=solved_at)
+    unknown = "does not say from which score it is solved"
+    if env.is_game():
+        if small_game(env, env.evaluation_kwargs(env_kwargs)) is not None:
+            return StopRule(unexploitable=True)
+        unknown = "has chance, or too many positions to know whether it is solved"
+    raise ConfigError(f"stop_at=solved: {env.short_name} {unknown}; give a score (475), plateau or minutes (10m)")

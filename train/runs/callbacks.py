@@ -44,6 +44,7 @@ from palaestra.train.runs.run_folder import RunFolder
 
 EVALUATIONS = 10
 EVALUATIONS_WITH_RULE = 20
+EVALUATIONS_OF_SMALL_GAMES = 100  # where training ends with the first agent that is perfect
 SAVING_SHARE = 0.02
 _OF_TEACHER = "share_of_teacher_percent"
 
@@ -66,6 +67,8 @@ class EvalAndCheckpointCallback(BaseCallback):
         self._episodes = config.resolved_env.validation_episodes
         self._rule = stop_rule(config.stop_at, config.resolved_env, config.env_kwargs)
         count = EVALUATIONS if self._rule is None else EVALUATIONS_WITH_RULE
+        if self._rule is not None and self._rule.unexploitable:
+            count = EVALUATIONS_OF_SMALL_GAMES
         self._count, self._interval = count, max(1, config.total_timesteps // count)
         self.next_evaluation = self._interval
         self._leads = process_group().rank == 0  # the others only train, and save their shares
@@ -112,7 +115,8 @@ class EvalAndCheckpointCallback(BaseCallback):
         if self._rule is None or not self._leads:
             return None
         lower_ends = [e.lower_end for e in self._found if e.lower_end is not None]
-        return self._rule.reason([e.mean_reward for e in self._found], lower_ends, self._seconds_so_far())
+        exact = [e.exploitability for e in self._found if e.exploitability is not None]
+        return self._rule.reason([e.mean_reward for e in self._found], lower_ends, self._seconds_so_far(), exact)
 
     def plan(self) -> str:
         """When training will end early; empty if it will not."""

@@ -12,8 +12,8 @@ from palaestra.train.config.schema import ConfigError
 from palaestra.train.config.stop_rule import StopRule, stop_rule
 
 
-def rule(value: Any, env: str = "cartpole") -> StopRule | None:
-    return stop_rule(value, resolve(env), {})
+def rule(value: Any, env: str = "cartpole", **env_kwargs: Any) -> StopRule | None:
+    return stop_rule(value, resolve(env), env_kwargs)
 
 
 def test_what_a_rule_means() -> None:
@@ -38,6 +38,18 @@ def test_what_is_no_rule(value: Any) -> None:
 def test_solved_needs_a_score_and_the_error_names_the_way_out() -> None:
     with pytest.raises(ConfigError, match=r"Pendulum-v1 does not say .*; give a score \(475\), plateau"):
         rule("solved", "Pendulum-v1")
+
+
+def test_a_small_game_is_solved_by_who_cannot_be_exploited() -> None:
+    found = StopRule(unexploitable=True)
+    assert rule("solved", "connect-four", rows=4, columns=4, opponent="self") == found
+    assert rule("solved", "connect-four", rows=4, columns=4, opponent="two-ply") == found
+    assert found.reason([0.9, 0.9], [], 1e9) is None
+    assert found.reason([0.9, 0.9], [], 1e9, [1.0, 0.5]) is None
+    assert found.reason([0.9, 0.2], [], 0.0, [0.5, 1e-12]) is not None
+    assert "no opponent" in found.plan()
+    with pytest.raises(ConfigError, match=r"connect-four has chance, or too many positions .*; give a score"):
+        rule("solved", "connect-four", opponent="self")
 
 
 def test_a_score_counts_by_the_lower_end_of_the_repeated_evaluation() -> None:

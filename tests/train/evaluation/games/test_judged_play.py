@@ -15,6 +15,7 @@ from made_once import made_once
 from nim import Nim, PileState
 from torch.nn.functional import one_hot
 
+from palaestra.agents import PPO
 from palaestra.agents.search.searching_player import SearchingPlayer
 from palaestra.envs import resolve
 from palaestra.envs.core.rng import Rng
@@ -239,3 +240,18 @@ def test_a_missing_solver(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_shares_of_none() -> None:
     assert Share(0, 0).as_dict() == {"count": 0, "percent": None, "ci_low": None, "ci_high": None}
     assert Share(3, 4).percent == 75.0
+
+
+def test_training_until_solved_ends_with_the_first_agent_that_cannot_be_exploited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = iter([1.0, 0.5, 0.0, 0.5])
+    monkeypatch.setattr(ExploitabilityLog, "metrics", lambda *args: {"eval/exploitability": next(told)})
+    monkeypatch.setattr(callbacks, "EVALUATIONS_OF_SMALL_GAMES", 6)
+    settings = ["env.rows=4", "env.columns=4", "n_steps=8", "batch_size=256", "n_epochs=1"]
+    config = resolve_config("connect-four", num_envs=64, total_timesteps=3072, settings=settings, stop_at="solved")
+    train_new(config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    assert [one.exploitability for one in folder.curves.evaluations()] == [1.0, 0.5, 0.0]
+    assert PPO.load(folder.model_file).num_timesteps == 3 * 512
+    assert "no opponent earns more against the agent than the game is worth" in capsys.readouterr().out
