@@ -34,6 +34,8 @@ HELPERS = Path(__file__).parents[1] / "helpers"
 QUIET = ("--track", "disabled", "--no-report")
 ROLLOUTS = ["n_steps=16", "batch_size=512"]
 REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
+OFF_POLICY = ["learning_starts=1000", "buffer_size=20000", "batch_size=128", "samples_per_insert=2"]
+SMALL = ["env.rows=4", "env.columns=4"]
 LESSON = ("--pretrain", "expert", "--pretrain-steps", "75000")
 STAGES = ["env.size=curriculum(4, 6, 8, score=0.4)", "env.frame=8"]
 
@@ -77,6 +79,13 @@ CASES: dict[str, Case] = {
     "snake ppo, states": Case("snake-small", "ppo", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
     "snake pqn, states": Case("snake-small", "pqn", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
     "pricing bc": Case("pricing", "bc", 150_000, [*ROLLOUTS, "normalize_observation=true"]),
+    "reach sac": Case("reach", "sac", 8_000, OFF_POLICY),
+    "reach td3": Case("reach", "td3", 8_000, [*OFF_POLICY, "normalize_observation=true"]),
+    "cartpole recurrent-ppo": Case("cartpole", "recurrent-ppo", 60_000, [*ROLLOUTS, "env.velocities=false"]),
+    "hidden recurrent-ppo": Case("pricing-hidden", "recurrent-ppo", 60_000, ROLLOUTS),
+    "game ppo": Case("connect-four", "ppo", 100_000, [*ROLLOUTS, *SMALL]),
+    "game ppo, earlier selves": Case("connect-four", "ppo", 60_000, [*ROLLOUTS, *SMALL, "env.opponent=earlier+random"]),
+    "game pqn": Case("connect-four", "pqn", 60_000, [*ROLLOUTS, *SMALL]),
     "snake ppo, taught": Case("snake-small", "ppo", 150_000, ROLLOUTS, LESSON),
     "cartpole ppo, compiled": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--compile",)),
     "cartpole ppo, two processes": Case("cartpole", "ppo", 200_000, ROLLOUTS, ("--processes", "2")),

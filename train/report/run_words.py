@@ -62,6 +62,8 @@ def verdict_of(record: RunRecord) -> RunVerdict:
     if (successes := record.number("success_rate")) is not None:
         text += f" {100 * successes:.1f} % of the episodes are successes."
     text += _below_heuristic(record, score) + _time_to_solve(record, solved) + _better_before(record)
+    if (reason := record.facts.get("stopped")) and isinstance(reason, str):
+        text += f" Training ended early: {reason}."
     if record.state != FINISHED:
         text += f" {_state_text(record)}"
     if solved is None:

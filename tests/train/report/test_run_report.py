@@ -183,6 +183,14 @@ def test_a_run_that_is_still_training(run: RunFolder) -> None:
     assert "interrupted" in said(run)
 
 
+def test_a_run_that_its_rule_has_ended(run: RunFolder) -> None:
+    assert "ended early" not in said(run)
+    run.facts_file.write_text(json.dumps({**run.facts(), "stopped": "the agent scores at least 33.95"}))
+    assert "Training ended early: the agent scores at least 33.95." in said(run)
+    run.facts_file.write_text(json.dumps({**run.facts(), "stopped": ["x"]}))
+    assert "ended early" not in said(run)
+
+
 def test_a_skipped_evaluation(run: RunFolder) -> None:
     for file in run.evaluation_files():
         file.unlink(missing_ok=True)
