@@ -21,6 +21,7 @@ import torch
 
 from palaestra.envs.core import Array, Reference, TensorEnv, map_state
 from palaestra.envs.core.batching.records import select
+from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.core.symmetries import Symmetry
 from palaestra.envs.wrappers.two_players.game_view import GameView
@@ -79,11 +80,19 @@ def random_openings(game: TensorEnv[Any], count: int) -> Any:
     """So many positions of random games, one of each; the one after k moves has a weight of 1 / (k + :data:`_EARLY`).
 
     They are the same at each call, and on every device.
+
+    Raises:
+        EnvError: if turns do not alternate: what follows would be worth the negative to the wrong player.
     """
     kept = game.reset(Rng(torch.arange(count, device=game.device), 0))
     total = 1.0 / _EARLY  # of the weights so far
     for moves, (rng, state, _, running) in enumerate(random_games(game, count), 1):
         weight = 1.0 / (moves + _EARLY)
         total += weight
+        if (running & (game.player(state) != moves & 1)).any():
+            raise EnvError(
+                f"{type(game).__name__}: at move {moves + 1} it is not the turn of player {moves & 1}: player 0 "
+                "begins, turns alternate, and to pass is an action"
+            )
         kept = select(running & (rng.uniform() * total < weight), state, kept)  # the latest of so many, by chance
     return kept

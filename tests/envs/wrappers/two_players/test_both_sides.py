@@ -18,6 +18,7 @@ from palaestra.envs import make
 from palaestra.envs.building import vector_env
 from palaestra.envs.checker.conformance import check_env
 from palaestra.envs.core import TensorVectorEnv
+from palaestra.envs.core.errors import EnvError
 from palaestra.envs.core.rng import Rng
 from palaestra.envs.games.connect_four import ConnectFour
 from palaestra.envs.wrappers import WrapperError
@@ -86,6 +87,15 @@ def test_openings_are_moments_of_random_games_the_earlier_the_likelier() -> None
     assert (found.left == 2).float().mean().item() == pytest.approx(7 / 9, abs=0.008)
     assert torch.equal(found.moves, 2 - found.left)
     assert torch.equal(random_openings(Two(2), OPENINGS).left, found.left)
+
+
+def test_a_game_whose_turns_do_not_alternate_is_not_learned() -> None:
+    class Impatient(Nim):
+        def player(self, state: PileState) -> torch.Tensor:
+            return (state.moves >> 1) & 1
+
+    with pytest.raises(EnvError, match=r"Impatient: at move 2 it is not the turn of player 1: .* to pass is an action"):
+        TensorVectorEnv(BothSides(Impatient()), 2, device="cpu")
 
 
 def test_openings_of_connect_four_go_on() -> None:
