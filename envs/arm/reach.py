@@ -301,10 +301,14 @@ class Reach(ArmTask[ArmState]):
     def _towards(self, q: Tensor, motion: Tensor, free: Tensor | None = None) -> Tensor:
         """Joint motion [dof, N] for a motion of the tool [3, N], shared out by the joints' speed limits; ``free`` tells
         which joints move, all if left out."""
+        scaled, limit = self._scaled_jacobian(q, free)
+        return limit * damped_least_squares(scaled, motion, DAMPING)
+
+    def _scaled_jacobian(self, q: Tensor, free: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The tool's Jacobian [3, dof, N] by shares of the joints' speed limits, and those, 0 if not ``free``."""
         limit = tables(self.chain, q.dtype, q.device).velocity
         limit = limit if free is None else limit * free
-        scaled = tool_jacobian(self.chain, link_frames(self.chain, q))[:3] * limit
-        return limit * damped_least_squares(scaled, motion, DAMPING)
+        return tool_jacobian(self.chain, link_frames(self.chain, q))[:3] * limit, limit
 
     def _brisk(self, q: Tensor, motion: Tensor) -> Tensor:
         """The expert's action [N, dof] for a motion of the tool [3, N], of any arm."""
@@ -326,12 +330,11 @@ class Reach(ArmTask[ArmState]):
 
     def _best_move(self, q: Tensor, dq: Tensor, target: Tensor) -> Tensor:
         """The move after which the tool is closest, int64 [N]."""
-        distances = []
-        for move in range(len(MOVES)):
-            command = self._command(q, torch.full_like(q[0], move, dtype=torch.int64))
-            after, _ = self._drive(q, dq, command)
-            distances.append(length(target - tool_place_of(self.chain, after)))
-        return torch.stack(distances).argmin(0)
+        scaled, limit = self._scaled_jacobian(q)
+        q, dq, target, scaled = (one.repeat_interleave(len(MOVES), -1) for one in (q, dq, target, scaled))
+        motion = self.moves.T.repeat(1, q.shape[1] // len(MOVES))  # each environment's moves side by side
+        after, _ = self._drive(q, dq, limit * damped_least_squares(scaled, motion, DAMPING))
+        return length(target - tool_place_of(self.chain, after)).view(-1, len(MOVES)).argmin(1)
 
     def _drive(self, q: Tensor, dq: Tensor, command: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and velocities [dof, N] after one step with constant acceleration towards the commanded velocity."""

@@ -177,6 +177,24 @@ def test_observation_part_by_part() -> None:
         np.testing.assert_allclose(ours, expected, rtol=0, atol=5e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("kwargs", [{}, OTHER], ids=["panda", "another chain"])
+def test_the_expert_s_move_is_the_one_after_which_a_step_is_closest(kwargs: dict[str, Any]) -> None:
+    env = Reach(control="cartesian", **kwargs)
+    play = Play(env, 13)
+    for step in range(12):
+        state = play.states[-1]
+        after = []
+        for move in range(len(MOVES)):
+            trial = Play(env, 13)
+            trial.states.append(state)
+            trial.step(torch.full((13,), move))
+            after.append((trial.states[-1].tool - state.target).norm(dim=1))
+        distances = torch.stack(after, 1)
+        chosen = env.expert(state)
+        torch.testing.assert_close(distances.gather(1, chosen.unsqueeze(1)).squeeze(1), distances.amin(1))
+        play.step(chosen if step % 3 else torch.arange(13) % len(MOVES))
+
+
 @pytest.mark.parametrize("azimuth", np.linspace(-math.pi, math.pi, 17))
 def test_keys_move_the_tool_as_the_picture_shows_it(azimuth: float) -> None:
     """For an arm that is turned about its base, and looked at from its side: within 45° of what the key says."""
