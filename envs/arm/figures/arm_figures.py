@@ -26,23 +26,28 @@ def arm_figures(env: Any, lengths: Array, successes: Array, act: Callable[[Any],
         act: maps a batch of states to the agent's actions; without it there is nothing of single steps.
     """
     arrived, count = successes.astype(bool), min(EPISODES, len(lengths))
+    bound = env.bounds(len(lengths))
+    if act is None and bound is not None:
+        return [*_over_bound(env, lengths, arrived, bound), *_missed(env, arrived, None)]
     expert = replayed(env, env.expert, count)
-    agent = None if act is None else replayed(env, act, count)
-    times = _times(env, lengths, arrived, expert)
+    times = _beside(lengths, arrived, expert) if bound is None else _over_bound(env, lengths, arrived, bound)
+    if act is None:
+        return [*times, *_missed(env, arrived, None)]
+    agent = replayed(env, act, count)
     missed = _missed(env, arrived, agent)
-    if agent is None:
-        return [*times, *missed]
     return [*times, *_ways(env, agent, expert), *missed, *_at_ends(env, agent), *_limits(env, agent, expert)]
 
 
-def _times(env: Any, lengths: Array, arrived: Array, expert: Replayed) -> list[ReportFigure]:
-    """Times over the bound of each target where it is known, else over the expert's."""
-    bound = env.bounds(len(lengths))
-    if bound is None:
-        count = len(expert.lengths)
-        both = arrived[:count] & expert.arrived
-        note = f"Of {int(both.sum()):,} of the first {count:,} held-out targets, which both have reached."
-        return time_over((lengths[:count] / expert.lengths)[both], "Time beside the expert's", "expert's time", note)
+def _beside(lengths: Array, arrived: Array, expert: Replayed) -> list[ReportFigure]:
+    """Times over the expert's."""
+    count = len(expert.lengths)
+    both = arrived[:count] & expert.arrived
+    note = f"Of {int(both.sum()):,} of the first {count:,} held-out targets, which both have reached."
+    return time_over((lengths[:count] / expert.lengths)[both], "Time beside the expert's", "expert's time", note)
+
+
+def _over_bound(env: Any, lengths: Array, arrived: Array, bound: Array) -> list[ReportFigure]:
+    """Times over the bound of each target."""
     period, count = env.step_seconds, len(bound)
     ratio = (lengths[:count] * period / bound)[arrived[:count]]
     whole = float(np.mean(np.ceil(bound / period) * period / bound))
