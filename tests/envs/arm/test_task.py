@@ -59,7 +59,7 @@ def test_every_variant_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyP
     """
     monkeypatch.setattr(reach_torque, "SUBSTEPS", 2)
     env = VARIANTS[name]()
-    env.max_episode_steps = 15
+    env.max_episode_steps = 8
     findings = check_env(env, num_envs=16, steps=6)
     assert all(finding.passed for finding in findings), table(findings)
     with warnings.catch_warnings():
