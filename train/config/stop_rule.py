@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from palaestra.envs.specs import ResolvedEnv
+from palaestra.envs.wrappers.two_players.best_response import small_game
 from palaestra.train.config.schema import ConfigError, number
-from palaestra.train.evaluation.games.exploitability import small_game
 
 PATIENCE = 5  # evaluations
 _NOTHING = 1e-9  # of exploitability: what adding up leaves
@@ -105,7 +105,7 @@ def stop_rule(value: Any, env: ResolvedEnv, env_kwargs: dict[str, Any]) -> StopR
         return StopRule(score=solved_at)
     unknown = "does not say from which score it is solved"
     if env.is_game():
-        if small_game(env, env.evaluation_kwargs(env_kwargs)) is not None:
+        if small_game(env.build(**env.evaluation_kwargs(env_kwargs))) is not None:
             return StopRule(unexploitable=True)
         unknown = "has chance, or too many positions to know whether it is solved"
     raise ConfigError(f"stop_at=solved: {env.short_name} {unknown}; give a score (475), plateau or minutes (10m)")

@@ -27,9 +27,11 @@ from torch import Tensor
 from palaestra.envs.core import TensorEnv
 from palaestra.envs.core.batching.records import some_rows, state_fields
 from palaestra.envs.core.rng import Rng, env_keys
+from palaestra.envs.wrappers.two_players.against_opponent import AgainstOpponent
 from palaestra.envs.wrappers.two_players.opponents import legal_moves
 
 MOST_POSITIONS = 2_000_000  # that are reached against one policy, by one side
+FEW_POSITIONS = 200_000  # which take seconds, and may be looked at again and again
 _TRIED, _DRAWS = 1024, 8  # moves of a layer in which chance is looked for, and with how many different random numbers
 Probabilities = Callable[[Any], Tensor]
 """A policy: probabilities float [N, A] of the actions in N states."""
@@ -108,6 +110,17 @@ def require_small(game: TensorEnv[Any], most: int = MOST_POSITIONS) -> None:
         return torch.nn.functional.one_hot(legal.byte().argmax(1), legal.shape[1])
 
     best_response(game, first_move, most)
+
+
+def small_game(rules: TensorEnv[Any] | None) -> AgainstOpponent | None:
+    """Rules that are a game against an opponent with few positions and no chance; None for any other, and for none."""
+    if not isinstance(rules, AgainstOpponent):
+        return None
+    try:
+        require_small(rules.env, FEW_POSITIONS)
+    except (TooLargeError, ChanceError):
+        return None
+    return rules
 
 
 def _reached(game: TensorEnv[Any], policy: Probabilities, responder: int, most: int, batch: int) -> list[_Layer]:
