@@ -33,6 +33,7 @@ import torch
 HELPERS = Path(__file__).parents[1] / "helpers"
 QUIET = ("--track", "disabled", "--no-report")
 ROLLOUTS = ["n_steps=16", "batch_size=512"]
+MEMORY = [*ROLLOUTS, "sequence_length=8"]
 REPLAY = ["learning_starts=2000", "buffer_size=20000", "batch_size=256"]
 OFF_POLICY = ["learning_starts=1000", "buffer_size=20000", "batch_size=128", "samples_per_insert=2"]
 SMALL = ["env.rows=4", "env.columns=4"]
@@ -80,9 +81,9 @@ CASES: dict[str, Case] = {
     "snake pqn, states": Case("snake-small", "pqn", 100_000, [*ROLLOUTS, "rollout_storage=states"]),
     "pricing bc": Case("pricing", "bc", 150_000, [*ROLLOUTS, "normalize_observation=true"]),
     "reach sac": Case("reach", "sac", 8_000, OFF_POLICY),
-    "reach td3": Case("reach", "td3", 8_000, [*OFF_POLICY, "normalize_observation=true"]),
-    "cartpole recurrent-ppo": Case("cartpole", "recurrent-ppo", 60_000, [*ROLLOUTS, "env.velocities=false"]),
-    "hidden recurrent-ppo": Case("pricing-hidden", "recurrent-ppo", 60_000, ROLLOUTS),
+    "reach td3": Case("reach", "td3", 8_000, OFF_POLICY),
+    "cartpole recurrent-ppo": Case("cartpole", "recurrent-ppo", 60_000, [*MEMORY, "env.velocities=false"]),
+    "hidden recurrent-ppo": Case("pricing-hidden", "recurrent-ppo", 60_000, MEMORY),
     "game ppo": Case("connect-four", "ppo", 100_000, [*ROLLOUTS, *SMALL]),
     "game ppo, earlier selves": Case("connect-four", "ppo", 60_000, [*ROLLOUTS, *SMALL, "env.opponent=earlier+random"]),
     "game pqn": Case("connect-four", "pqn", 60_000, [*ROLLOUTS, *SMALL]),
